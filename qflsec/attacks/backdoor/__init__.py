@@ -1,0 +1,3 @@
+"""Manipulations that plant a trigger."""
+
+from __future__ import annotations

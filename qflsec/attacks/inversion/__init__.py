@@ -1,0 +1,3 @@
+"""Reconstruction of records from updates."""
+
+from __future__ import annotations

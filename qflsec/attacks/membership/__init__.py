@@ -1,0 +1,3 @@
+"""Membership inference."""
+
+from __future__ import annotations

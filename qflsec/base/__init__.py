@@ -1,0 +1,51 @@
+"""Cards, registry, errors, scores and randomness: what everything else stands on."""
+
+from __future__ import annotations
+
+from qflsec.base.cards import Assumption, AttackCard, Card, DefenseCard, Family, Goal, Source
+from qflsec.base.errors import (
+    BackendError,
+    ConfigError,
+    DataError,
+    IncompatibleStack,
+    MissingExtra,
+    ProtocolAbort,
+    QflsecError,
+    StoreError,
+    UnknownName,
+    UpdateError,
+)
+from qflsec.base.randomness import OsSecrets, Secrets, SeededSecrets, numpy_stream, stream, stream_seed
+from qflsec.base.registry import find, load_plugins, names, register
+from qflsec.base.scores import Score
+
+__all__ = [
+    "Assumption",
+    "AttackCard",
+    "BackendError",
+    "Card",
+    "ConfigError",
+    "DataError",
+    "DefenseCard",
+    "Family",
+    "Goal",
+    "IncompatibleStack",
+    "MissingExtra",
+    "OsSecrets",
+    "ProtocolAbort",
+    "QflsecError",
+    "Score",
+    "Secrets",
+    "SeededSecrets",
+    "Source",
+    "StoreError",
+    "UnknownName",
+    "UpdateError",
+    "find",
+    "load_plugins",
+    "names",
+    "numpy_stream",
+    "register",
+    "stream",
+    "stream_seed",
+]

@@ -1,0 +1,84 @@
+"""Cards: what every attack, defense and protocol says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Assumption", "AttackCard", "Card", "DefenseCard", "Family", "Goal", "Source"]
+
+Goal = Literal["confidentiality", "integrity", "availability"]
+Family = Literal[
+    "membership", "inversion", "property", "poisoning", "backdoor", "evasion", "channel", "server"
+]
+Assumption = Literal["information-theoretic", "computational", "trusted device", "heuristic", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an idea comes from.
+
+    Attributes:
+        paper: Authors, title and venue, or an identifier such as ``"arXiv:1906.08935"``.
+        year: Year of publication.
+        where: Equation, algorithm, section or table.
+    """
+
+    paper: str
+    year: int
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What every plugin states.
+
+    Attributes:
+        name: The registry name: lower case, words joined by hyphens.
+        idea: One line.
+        source: Where it comes from.
+    """
+
+    name: str
+    idea: str
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCard(Card):
+    """An attack's card.
+
+    Attributes:
+        family: The family it belongs to.
+        goal: What it breaks.
+        needs: The kinds of items that its view must hold, as sentences for people.
+        metric: The headline metric.
+        baseline: The metric's value for an adversary who learned nothing.
+        ideal: The metric's value for a perfect attack.
+    """
+
+    family: Family
+    goal: Goal
+    needs: tuple[str, ...]
+    metric: str = "advantage"
+    baseline: float = 0.0
+    ideal: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseCard(Card):
+    """A defense's or protocol's card.
+
+    Attributes:
+        claim: What it promises, in one sentence.
+        assumption: What the promise rests on.
+        hides: What it hides from whom, or ``"nothing"``.
+        does_not: What it does not do.
+        cost: What it costs.
+    """
+
+    claim: str
+    assumption: Assumption
+    hides: str
+    does_not: str
+    cost: str

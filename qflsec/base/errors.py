@@ -1,0 +1,99 @@
+"""Errors that a user can mend.
+
+Every error says what is wrong, what was got, what was expected and how to mend it, on one line.
+The command line prints a :class:`QflsecError` without a traceback; anything else is a bug and keeps
+its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "ConfigError",
+    "DataError",
+    "IncompatibleStack",
+    "MissingExtra",
+    "ProtocolAbort",
+    "QflsecError",
+    "StoreError",
+    "UnknownName",
+    "UpdateError",
+]
+
+
+class QflsecError(Exception):
+    """A mistake that the user can mend, told on one line.
+
+    Args:
+        what: What is wrong, as a sentence without a full stop.
+        got: The offending value, if there is one.
+        expected: What would have been accepted.
+        fix: How to mend it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object | None = None,
+        expected: object | None = None,
+        fix: str | None = None,
+    ) -> None:
+        parts = [what]
+        if got is not None:
+            parts.append(f"got {got}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if fix is not None:
+            parts.append(fix)
+        self.what = what
+        self.got = None if got is None else str(got)
+        self.expected = None if expected is None else str(expected)
+        self.fix = fix
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from the four parts, so that the error survives a process boundary."""
+        return (_rebuild, (type(self), self.what, self.got, self.expected, self.fix))
+
+
+def _rebuild(
+    kind: type[QflsecError], what: str, got: str | None, expected: str | None, fix: str | None
+) -> QflsecError:
+    return kind(what, got=got, expected=expected, fix=fix)
+
+
+class ConfigError(QflsecError):
+    """A specification, preset or argument that cannot be used."""
+
+
+class DataError(QflsecError):
+    """Data that cannot be read, split or partitioned as asked."""
+
+
+class UpdateError(QflsecError):
+    """An update of the wrong shape, or one that is not finite."""
+
+
+class StoreError(QflsecError):
+    """A result store that is corrupt, locked or of another version."""
+
+
+class BackendError(QflsecError):
+    """An execution backend that is missing or failed to start."""
+
+
+class MissingExtra(QflsecError):
+    """An optional dependency that is not installed."""
+
+
+class UnknownName(QflsecError):
+    """A name that is not in the registry."""
+
+
+class IncompatibleStack(QflsecError):
+    """Layers that cannot work together in this order; the matrix shows the cell as incompatible."""
+
+
+class ProtocolAbort(QflsecError):
+    """A protocol that stopped because a check failed: a result, not an error of the program."""

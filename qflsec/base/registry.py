@@ -1,0 +1,86 @@
+"""The registry of attacks, layers, data sets and models.
+
+A plugin registers by the decorator :func:`register` when its module is imported. The package's own
+plugins are found by walking the packages named in :data:`HOMES`; third parties declare an entry point in
+the group ``qflsec.plugins`` that names a module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeVar
+
+from qflsec.base.errors import UnknownName
+
+__all__ = ["HOMES", "Kind", "find", "load_plugins", "names", "register"]
+
+Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat"]
+HOMES = ("qflsec.data", "qflsec.models", "qflsec.threat", "qflsec.protocols", "qflsec.defenses", "qflsec.attacks")
+_T = TypeVar("_T")
+_entries: dict[Kind, dict[str, Any]] = {}
+_state = {"loaded": False}
+
+
+def register(kind: Kind, name: str) -> Callable[[_T], _T]:
+    """Register the decorated class or function under ``name``.
+
+    Args:
+        kind: What it is.
+        name: Its registry name.
+    """
+
+    def keep(thing: _T) -> _T:
+        entries = _entries.setdefault(kind, {})
+        known = entries.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            getattr(thing, "__module__", None),
+            getattr(thing, "__qualname__", None),
+        ):
+            msg = f"two plugins of kind {kind} are called {name!r}"
+            raise ValueError(msg)
+        entries[name] = thing
+        return thing
+
+    return keep
+
+
+def load_plugins() -> None:
+    """Import every module that may register a plugin; the first call does the work."""
+    if _state["loaded"]:
+        return
+    for home in HOMES:
+        package = importlib.import_module(home)
+        for module in pkgutil.walk_packages(package.__path__, prefix=f"{home}."):
+            importlib.import_module(module.name)
+    for point in entry_points(group="qflsec.plugins"):
+        point.load()
+    _state["loaded"] = True
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """The registered names of one kind, sorted."""
+    load_plugins()
+    return tuple(sorted(_entries.get(kind, {})))
+
+
+def find(kind: Kind, name: str) -> Any:  # noqa: ANN401 - the registry is heterogeneous
+    """The plugin called ``name``.
+
+    Raises:
+        UnknownName: There is none; the message names the nearest.
+    """
+    load_plugins()
+    entries = _entries.get(kind, {})
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)
+        raise UnknownName(
+            f"unknown {kind}",
+            got=repr(name),
+            expected=f"one of {', '.join(sorted(entries))}",
+            fix=f"did you mean {near[0]!r}?" if near else f"run 'qflsec list {kind}s'",
+        )
+    return entries[name]

@@ -1,0 +1,3 @@
+"""Defenses: layers that protect privacy or bound manipulation."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Defenses against inference: clipping, noise, differential privacy."""
+
+from __future__ import annotations

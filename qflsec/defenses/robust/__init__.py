@@ -1,0 +1,3 @@
+"""Defenses against manipulation: server-side bounds and robust rules."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Protocol modules, usable alone or as layers of the loop."""
+
+from __future__ import annotations
