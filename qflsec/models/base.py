@@ -1,0 +1,197 @@
+"""What a model is: a pure function of parameters and features, and how it is executed."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from qflsec.base.errors import ConfigError
+
+__all__ = ["EXACT", "Execution", "Model"]
+
+_DTYPES = {
+    "complex64": (torch.float32, torch.complex64),
+    "complex128": (torch.float64, torch.complex128),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a model's circuit is executed; a value, so that parties may differ in it.
+
+    Attributes:
+        shots: Measurements per observable group; None for exact expectations.
+        noise: A noise model that the executor understands; None for no noise.
+        mitigation: The name of an error mitigation method; None for none.
+        executor: The name of the executor; ``"kernel"`` is the batched statevector kernel.
+        dtype: ``"complex64"``, or ``"complex128"`` for validation.
+        gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
+            shifted evaluations, as hardware does (with shots where shots are set).
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    shots: int | None = None
+    noise: object | None = None
+    mitigation: str | None = None
+    executor: str = "kernel"
+    dtype: str = "complex64"
+    gradient: Literal["autograd", "parameter-shift"] = "autograd"
+
+    def __post_init__(self) -> None:
+        if self.shots is not None and (isinstance(self.shots, bool) or self.shots < 1):
+            raise ConfigError("shots out of range", got=self.shots, expected="a whole number >= 1, or None")
+        if self.dtype not in _DTYPES:
+            raise ConfigError("unknown dtype", got=repr(self.dtype), expected=f"one of {', '.join(_DTYPES)}")
+        if self.gradient not in ("autograd", "parameter-shift"):
+            raise ConfigError(
+                "unknown gradient method", got=repr(self.gradient), expected="'autograd' or 'parameter-shift'"
+            )
+
+    @property
+    def real_dtype(self) -> torch.dtype:
+        """The dtype of angles, expectations and logits."""
+        return _DTYPES[self.dtype][0]
+
+    @property
+    def complex_dtype(self) -> torch.dtype:
+        """The dtype of amplitudes."""
+        return _DTYPES[self.dtype][1]
+
+
+EXACT = Execution()
+
+
+class Model(ABC):
+    """A classifier as a pure function of one flat parameter vector and features.
+
+    Implementations are frozen values: they hold no parameters, so that one object serves every client,
+    run and shadow model, and leading axes of parameters and features broadcast as in NumPy.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The registry name."""
+
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """Features per record, F."""
+
+    @property
+    @abstractmethod
+    def n_classes(self) -> int:
+        """Classes, K >= 2."""
+
+    @property
+    @abstractmethod
+    def angle_features(self) -> bool:
+        """Whether features are rotation angles, so that errors in them are taken modulo 2 pi."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The blocks of the flat parameter vector in order: name and shape of each."""
+
+    @property
+    @abstractmethod
+    def periods(self) -> tuple[float | None, ...]:
+        """The period of each parameter in radians; None where it has none."""
+
+    @abstractmethod
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Random initial parameters.
+
+        Shapes:
+            returns: ``(P,)``, float32.
+        """
+
+    @abstractmethod
+    def to_config(self) -> dict[str, object]:
+        """The JSON-able configuration that :func:`qflsec.models.build_model` takes, defaults written out."""
+
+    @abstractmethod
+    def _logits(
+        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+    ) -> Tensor:
+        """Logits for checked arguments in the real dtype of ``execution``."""
+
+    @property
+    def n_params(self) -> int:
+        """Length of the flat parameter vector, P."""
+        return sum(math.prod(shape) for _, shape in self.layout)
+
+    @final
+    def __call__(
+        self,
+        params: Tensor,
+        features: Tensor,
+        *,
+        execution: Execution = EXACT,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Logits of the classes.
+
+        Shapes:
+            params: ``(..., P)``.
+            features: ``(..., F)``; leading axes broadcast against those of ``params``.
+            returns: ``(..., K)``, float32 (float64 where ``execution.dtype`` is ``"complex128"``).
+
+        Args:
+            params: Flat parameters.
+            features: Records.
+            execution: How the circuit is executed.
+            generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
+
+        Raises:
+            ConfigError: Shapes do not fit, or shots were asked for without a generator.
+        """
+        if params.shape[-1:] != (self.n_params,):
+            raise ConfigError(
+                f"parameters do not fit the model {self.name!r}",
+                got=f"shape {tuple(params.shape)}",
+                expected=f"(..., {self.n_params})",
+            )
+        if features.shape[-1:] != (self.n_features,):
+            raise ConfigError(
+                f"features do not fit the model {self.name!r}",
+                got=f"shape {tuple(features.shape)}",
+                expected=f"(..., {self.n_features})",
+            )
+        try:
+            torch.broadcast_shapes(params.shape[:-1], features.shape[:-1])
+        except RuntimeError as error:
+            raise ConfigError(
+                "leading axes of parameters and features do not broadcast",
+                got=f"{tuple(params.shape)} and {tuple(features.shape)}",
+                fix="insert an axis of size 1, as in params[..., None, :]",
+            ) from error
+        if execution.shots is not None and generator is None:
+            raise ConfigError(
+                "sampled outcomes need a random stream",
+                got="shots without a generator",
+                fix="pass generator=qflsec.base.stream(seed, 'shots')",
+            )
+        dtype = execution.real_dtype
+        return self._logits(params.to(dtype), features.to(dtype), execution, generator)
+
+    def unflatten(self, params: Tensor) -> dict[str, Tensor]:
+        """The named blocks of flat parameters, as views.
+
+        Shapes:
+            params: ``(..., P)``.
+            returns: each block as ``(..., *shape)`` with the shapes of :attr:`layout`.
+        """
+        sizes = [math.prod(shape) for _, shape in self.layout]
+        blocks = params.split(sizes, dim=-1)
+        return {
+            name: block.unflatten(-1, shape) if len(shape) != 1 else block
+            for (name, shape), block in zip(self.layout, blocks, strict=True)
+        }
