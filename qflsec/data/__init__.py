@@ -1,0 +1,10 @@
+"""Bundled data sets, the CSV loader, preprocessing that says what it was fitted on, and partitions."""
+
+from __future__ import annotations
+
+from qflsec.data.loading import Dataset, load, source_digest
+from qflsec.data.partition import PartitionSpec, partition
+from qflsec.data.sources import RawData
+from qflsec.data.spec import DataSpec
+
+__all__ = ["DataSpec", "Dataset", "PartitionSpec", "RawData", "load", "partition", "source_digest"]

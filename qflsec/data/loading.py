@@ -1,0 +1,208 @@
+"""Data as an experiment uses it: features, labels and who plays which part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import LongTensor, Tensor
+
+from qflsec.base import DataError
+from qflsec.data.preprocessing import preprocess, reduce_columns
+from qflsec.data.sources import RawData, read_source
+from qflsec.data.spec import DataSpec
+from qflsec.data.splits import Splits, first_of_equals, split
+
+__all__ = ["Dataset", "as_long", "load", "source_digest"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Records, scaled and split.
+
+    No two records have equal columns: of equal ones the first in the source was kept (before pca, and after
+    the reductions that need no fitting), so that no record is a member and a non-member at once.
+
+    Attributes:
+        spec: What was asked for.
+        seed: The seed of the split.
+        features: float32 ``[N, F]``, inside ``spec.feature_range``.
+        labels: int64 ``[N]``.
+        n_classes: K.
+        member_idx: Rows that are trained on, in the order drawn.
+        nonmember_idx: Rows that are not trained on, for membership games.
+        auxiliary_idx: Rows that the adversary owns.
+        test_idx: Rows that utility is measured on.
+        source_rows: int64 ``[N]``: each record's row number in the source.
+        feature_names: F names.
+        class_names: K names.
+        fitted_on: What the scaler and the reduction were fitted on, for the ledger.
+        clipped: Values of the four splits that lay outside the range the scaler knew.
+        duplicates: Records dropped because an equal one came before.
+        collisions: Records of one split whose features equal those of a record of another, after clipping.
+        content_digest: sha256 of the source's records.
+
+    Shapes:
+        N usable records, F features, K classes. The four index sets are disjoint; some rows may be in none.
+
+    Units:
+        features: radians, where they are rotation angles.
+    """
+
+    spec: DataSpec
+    seed: int
+    features: Tensor
+    labels: LongTensor
+    n_classes: int
+    member_idx: LongTensor
+    nonmember_idx: LongTensor
+    auxiliary_idx: LongTensor
+    test_idx: LongTensor
+    source_rows: LongTensor
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    fitted_on: str
+    clipped: int
+    duplicates: int
+    collisions: int
+    content_digest: str
+
+    @property
+    def name(self) -> str:
+        """The name of the data set."""
+        return self.spec.name
+
+    @property
+    def n_features(self) -> int:
+        """F, the number of features of a record."""
+        return int(self.features.shape[1])
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and labels of some rows.
+
+        Shapes:
+            rows: int64 ``(...)``; result: ``(..., F)`` and ``(...)``.
+        """
+        return self.features[rows], self.labels[rows]
+
+    def digest(self) -> str:
+        """Sha256 of the specification, the seed and the source's records.
+
+        The path of a file does not enter, its content does.
+        """
+        text = json.dumps(
+            {"spec": _pathless(self.spec), "seed": self.seed, "content": self.content_digest},
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _pathless(spec: DataSpec) -> dict[str, object]:
+    """The specification's configuration without the place of its file."""
+    return {key: value for key, value in spec.to_config().items() if key != "path"}
+
+
+def source_digest(spec: DataSpec) -> str | None:
+    """Sha256 of the bytes of the user's file that ``spec`` names; None for a bundled data set.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    if spec.path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(spec.path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError("the data file cannot be read", got=spec.path, fix="check path") from error
+
+
+def load(spec: DataSpec, seed: int) -> Dataset:
+    """Read, select, split and scale.
+
+    Args:
+        spec: What to load.
+        seed: The run's seed; it decides the splits, and through them what is fitted.
+
+    Raises:
+        DataError: The source cannot be read, or does not hold what ``spec`` asks for.
+        MissingExtra: The data set needs a package that is not installed.
+        UnknownName: No data set has this name.
+    """
+    source = read_source(spec)
+    content = _content_digest(source)
+    raw = reduce_columns(source, spec)
+    raw, rows = _select_classes(raw, spec)
+    kept = first_of_equals(raw.features)
+    duplicates = len(rows) - len(kept)
+    raw, rows = replace(raw, features=raw.features[kept], labels=raw.labels[kept]), rows[kept]
+    splits = split(raw.labels, spec, seed)
+    prepared = preprocess(raw, spec, splits.member, splits.auxiliary)
+    features = torch.from_numpy(prepared.values).to(torch.float32)
+    return Dataset(
+        spec=spec,
+        seed=seed,
+        features=features,
+        labels=as_long(raw.labels),
+        n_classes=len(raw.class_names),
+        member_idx=as_long(splits.member),
+        nonmember_idx=as_long(splits.nonmember),
+        auxiliary_idx=as_long(splits.auxiliary),
+        test_idx=as_long(splits.test),
+        source_rows=as_long(rows),
+        feature_names=prepared.names,
+        class_names=raw.class_names,
+        fitted_on=prepared.fitted_on,
+        clipped=prepared.clipped,
+        duplicates=duplicates,
+        collisions=_collisions(features.numpy(), splits),
+        content_digest=content,
+    )
+
+
+def as_long(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> LongTensor:
+    """The same integers as a tensor."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))  # type: ignore[return-value]
+
+
+def _content_digest(raw: RawData) -> str:
+    sha = hashlib.sha256()
+    for array in (raw.features, raw.labels):
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    sha.update(json.dumps([raw.feature_names, raw.class_names]).encode())
+    return sha.hexdigest()
+
+
+def _select_classes(
+    raw: RawData, spec: DataSpec
+) -> tuple[RawData, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    """Keep the classes of ``spec``, renumbered in its order; also the rows that were kept."""
+    classes = tuple(range(len(raw.class_names))) if spec.classes is None else spec.classes
+    known = range(len(raw.class_names))
+    for label in classes:
+        if label not in known:
+            raise DataError(
+                f"data set {spec.name!r} has no such class", got=label, expected=f"0 to {len(known) - 1}"
+            )
+    number = np.full(len(known), -1, dtype=np.int64)
+    number[list(classes)] = np.arange(len(classes))
+    labels = number[raw.labels]
+    rows = np.flatnonzero(labels >= 0).astype(np.int64)
+    names = tuple(raw.class_names[label] for label in classes)
+    return replace(raw, features=raw.features[rows], labels=labels[rows], class_names=names), rows
+
+
+def _collisions(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], splits: Splits) -> int:
+    """Records whose features equal those of a record of another split."""
+    parts = (splits.member, splits.nonmember, splits.auxiliary, splits.test)
+    rows = np.concatenate(parts)
+    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    _, group = np.unique(features[rows], axis=0, return_inverse=True)
+    mixed = np.zeros(int(group.max(initial=-1)) + 1, dtype=bool)
+    for value in range(len(mixed)):
+        mixed[value] = len(set(owner[group == value].tolist())) > 1
+    return int(mixed[group].sum())
