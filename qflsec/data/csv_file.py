@@ -93,8 +93,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _label(cell: str, path: str | Path, line: int) -> str:
     text = cell.strip()
-    if not text:
-        raise DataError(f"{path} has an empty class at row {line}", fix="fill it in or remove the record")
+    if text.lower() in ("", "nan"):
+        raise DataError(f"{path} has no class at row {line}", fix="fill it in or remove the record")
     return text
 
 
@@ -118,6 +118,6 @@ def _number(cell: str, path: str | Path, line: int, column: str) -> float:
 
 def _ordered(texts: set[str]) -> list[str]:
     try:
-        return sorted(texts, key=float)
+        return sorted(texts, key=lambda text: (float(text), text))
     except ValueError:
         return sorted(texts)

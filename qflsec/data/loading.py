@@ -202,7 +202,8 @@ def _collisions(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], spl
     rows = np.concatenate(parts)
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     _, group = np.unique(features[rows], axis=0, return_inverse=True)
-    mixed = np.zeros(int(group.max(initial=-1)) + 1, dtype=bool)
-    for value in range(len(mixed)):
-        mixed[value] = len(set(owner[group == value].tolist())) > 1
-    return int(mixed[group].sum())
+    first = np.full(len(rows), len(parts))
+    last = np.full(len(rows), -1)
+    np.minimum.at(first, group, owner)
+    np.maximum.at(last, group, owner)
+    return int((first[group] != last[group]).sum())

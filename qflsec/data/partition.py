@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import LongTensor
 
-from qflsec.base import ConfigError, DataError, find, numpy_stream, register
+from qflsec.base import DataError, find, numpy_stream
 from qflsec.data.loading import Dataset, as_long
+from qflsec.data.partitioners import PARTITIONERS, Partitioner, PartitionSpec, Positions
 
-__all__ = ["PartitionSpec", "Partitioner", "partition"]
-
-Positions = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartitionSpec:
-    """How the members are spread over the clients.
-
-    Attributes:
-        kind: A registered partitioner: ``"iid"``, ``"label-skew"``, ``"dirichlet"`` or ``"quantity-skew"``.
-        alpha: Concentration of the Dirichlet distribution (``"dirichlet"``, ``"quantity-skew"``); small is
-            uneven.
-        classes_per_client: Classes that a client may hold (``"label-skew"``).
-        min_records: Records that every client gets at least.
-    """
-
-    kind: str = "iid"
-    alpha: float = 0.5
-    classes_per_client: int = 1
-    min_records: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < float("inf"):
-            raise ConfigError("alpha of a partition must be positive", got=self.alpha)
-        if self.classes_per_client < 1:
-            raise ConfigError(
-                "classes_per_client is too small", got=self.classes_per_client, expected="at least 1"
-            )
-        if self.min_records < 0:
-            raise ConfigError("min_records is negative", got=self.min_records, expected="a count")
-
-    def to_config(self) -> dict[str, Any]:
-        """The specification with every default written out, as JSON types."""
-        return asdict(self)
-
-
-# Labels of the members, specification, number of clients, generator -> positions in the labels, per client.
-Partitioner = Callable[[NDArray[np.int64], PartitionSpec, int, np.random.Generator], list[Positions]]
+__all__ = ["partition"]
 
 
 def partition(dataset: Dataset, spec: PartitionSpec, n_clients: int, seed: int) -> tuple[LongTensor, ...]:
@@ -80,18 +40,27 @@ def partition(dataset: Dataset, spec: PartitionSpec, n_clients: int, seed: int) 
             expected=f"at least {n_clients} clients x {spec.min_records}",
             fix="raise members, or lower the number of clients or min_records",
         )
-    divide: Partitioner = _BUNDLED.get(spec.kind) or find("partition", spec.kind)
+    divide: Partitioner = PARTITIONERS.get(spec.kind) or find("partition", spec.kind)
     generator = numpy_stream(seed, "data", "partition", spec.kind)
     parts = divide(dataset.labels[members].numpy(), spec, n_clients, generator)
+    _check(parts, spec, n_clients, len(members))
     return tuple(as_long(members.numpy()[np.sort(part)]) for part in parts)
 
 
-@register("partition", "iid")
-def iid(
-    labels: NDArray[np.int64], _spec: PartitionSpec, n_clients: int, generator: np.random.Generator
-) -> list[Positions]:
-    """Shuffle and deal: sizes differ by one at most."""
-    return list(np.array_split(generator.permutation(len(labels)), n_clients))
-
-
-_BUNDLED: dict[str, Partitioner] = {"iid": iid}
+def _check(parts: Sequence[Positions], spec: PartitionSpec, n_clients: int, n_members: int) -> None:
+    """Hold every partitioner, a plugin's too, to its promise."""
+    everyone = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+    if len(parts) != n_clients or not np.array_equal(everyone, np.arange(n_members)):
+        raise DataError(
+            f"partitioner {spec.kind!r} did not give every member to exactly one client",
+            got=f"{len(everyone)} records for {len(parts)} clients",
+            expected=f"{n_members} for {n_clients}",
+        )
+    fewest = min(len(part) for part in parts)
+    if fewest < spec.min_records:
+        raise DataError(
+            f"partition {spec.kind!r} leaves a client with fewer than min_records",
+            got=f"{fewest} records",
+            expected=f"at least {spec.min_records}",
+            fix="lower min_records or the number of clients, or raise members or classes_per_client",
+        )

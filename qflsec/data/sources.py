@@ -45,7 +45,10 @@ def _pixel_names(side: int) -> tuple[str, ...]:
     return tuple(f"pixel {row},{column}" for row in range(side) for column in range(side))
 
 
-def _table(bunch: Any, ranges: tuple[tuple[float, float], ...]) -> RawData:
+def _table(
+    bunch: Any,  # noqa: ANN401 - scikit-learn is not typed
+    ranges: tuple[tuple[float, float], ...],
+) -> RawData:
     return RawData(
         features=np.asarray(bunch.data, dtype=np.float64),
         labels=np.asarray(bunch.target, dtype=np.int64),
@@ -55,7 +58,6 @@ def _table(bunch: Any, ranges: tuple[tuple[float, float], ...]) -> RawData:
     )
 
 
-@register("dataset", "breast-cancer")
 def breast_cancer(_spec: DataSpec) -> RawData:
     """569 breast tumours, 30 measurements each; malignant (0) or benign (1).
 
@@ -67,7 +69,6 @@ def breast_cancer(_spec: DataSpec) -> RawData:
     return _table(load_breast_cancer(), BREAST_CANCER)
 
 
-@register("dataset", "wine")
 def wine(_spec: DataSpec) -> RawData:
     """178 Italian wines of three cultivars, 13 chemical measurements each.
 
@@ -79,7 +80,6 @@ def wine(_spec: DataSpec) -> RawData:
     return _table(load_wine(), WINE)
 
 
-@register("dataset", "iris")
 def iris(_spec: DataSpec) -> RawData:
     """150 irises of three species, four measurements each.
 
@@ -91,7 +91,6 @@ def iris(_spec: DataSpec) -> RawData:
     return _table(load_iris(), IRIS)
 
 
-@register("dataset", "digits")
 def digits(_spec: DataSpec) -> RawData:
     """1797 handwritten digits, 8x8 pixels each.
 
@@ -111,7 +110,6 @@ def digits(_spec: DataSpec) -> RawData:
     )
 
 
-@register("dataset", "mnist-5k")
 def mnist_5k(_spec: DataSpec) -> RawData:
     """5000 digits of MNIST, 500 of each class, 28x28 pixels each.
 
@@ -139,7 +137,6 @@ def mnist_5k(_spec: DataSpec) -> RawData:
     )
 
 
-@register("dataset", "csv")
 def csv(spec: DataSpec) -> RawData:
     """The user's own table: a comma-separated file with a header line and one column of classes."""
     assert spec.path is not None
@@ -163,6 +160,8 @@ _BUNDLED: dict[str, Callable[[DataSpec], RawData]] = {
     "mnist-5k": mnist_5k,
     "wine": wine,
 }
+for _name, _source in _BUNDLED.items():
+    register("dataset", _name)(_source)
 
 
 def read_source(spec: DataSpec) -> RawData:

@@ -13,7 +13,6 @@ __all__ = ["DataSpec", "Preprocessing", "Reduction"]
 
 Preprocessing = Literal["fixed-range", "auxiliary", "training"]
 Reduction = Literal["pca", "pool", "first", "none"]
-_SPLITS = ("members", "nonmembers", "auxiliary", "test")
 
 
 def _tuples(value: object) -> object:
@@ -30,6 +29,7 @@ class DataSpec:
         n_features: Features per record after the reduction; with ``reduction="none"`` it must be the
             number of columns.
         classes: Original classes to keep, in the order that gives the new labels 0, 1, ...; None keeps all.
+            The classes of a CSV file are numbered in the order of their values.
         preprocessing: What the scaler and the reduction are fitted on. ``"fixed-range"`` uses published
             constants and no record; ``"auxiliary"`` the adversary's own split; ``"training"`` the members,
             which no epsilon covers.
@@ -69,16 +69,17 @@ class DataSpec:
             object.__setattr__(self, name, _tuples(getattr(self, name)))
         _check_choice("preprocessing", self.preprocessing, get_args(Preprocessing))
         _check_choice("reduction", self.reduction, get_args(Reduction))
-        if self.n_features < 1:
-            raise ConfigError("n_features is too small", got=self.n_features, expected="at least 1")
+        _check_count("n_features", self.n_features, 1)
         self._check_ranges()
         self._check_sizes()
         self._check_source()
 
     def _check_ranges(self) -> None:
-        for low, high in (self.feature_range, *(self.ranges or ())):
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ConfigError("a range is not an interval", got=(low, high), expected="low < high")
+        for interval in (self.feature_range, *(self.ranges or ())):
+            if not _is_interval(interval):
+                raise ConfigError(
+                    "a range is not an interval", got=interval, expected="(low, high), low < high"
+                )
         if self.preprocessing == "fixed-range" and self.reduction == "pca":
             raise ConfigError(
                 "a principal component analysis has to be fitted on records",
@@ -87,13 +88,10 @@ class DataSpec:
             )
 
     def _check_sizes(self) -> None:
-        for split in _SPLITS:
-            if getattr(self, split) < 0:
-                raise ConfigError(f"{split} is negative", got=getattr(self, split), expected="a count")
-        if self.members < 1:
-            raise ConfigError("there is nothing to train on", got="members=0", expected="at least 1")
-        needs_auxiliary = self.preprocessing == "auxiliary"
-        if needs_auxiliary and self.auxiliary < 2:
+        _check_count("members", self.members, 1)
+        for split in ("nonmembers", "auxiliary", "test"):
+            _check_count(split, getattr(self, split), 0)
+        if self.preprocessing == "auxiliary" and self.auxiliary < 2:
             raise ConfigError(
                 "preprocessing 'auxiliary' has too few records to be fitted on",
                 got=f"auxiliary={self.auxiliary}",
@@ -137,6 +135,18 @@ class DataSpec:
 
 def _lists(value: object) -> object:
     return [_lists(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _is_interval(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    numbers = all(isinstance(end, (int, float)) and math.isfinite(end) for end in value)
+    return numbers and value[0] < value[1]
+
+
+def _check_count(what: str, got: object, least: int) -> None:
+    if not isinstance(got, int) or isinstance(got, bool) or got < least:
+        raise ConfigError(f"{what} is not a count", got=repr(got), expected=f"a whole number from {least}")
 
 
 def _check_choice(what: str, got: str, choices: tuple[str, ...]) -> None:
