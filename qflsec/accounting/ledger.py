@@ -1,0 +1,154 @@
+"""The ledger of guarantees: what an observer learns, by which proof, under which assumption.
+
+A row belongs to one observer, because the same mechanism protects differently against whoever sees single
+updates and whoever sees sums. Rows of different kinds stand side by side; nothing adds them up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from qflsec.base import Assumption
+
+__all__ = ["Guarantee", "LedgerContext", "LedgerRow", "not_covered", "render_ledger"]
+
+Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered"]
+BoundKind = Literal["upper bound", "approximation", "audited lower bound", "statement"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerContext:
+    """What a layer needs to know to state its guarantee for one observer.
+
+    Attributes:
+        observer: The threat model's name.
+        corrupted: The corrupted clients.
+        server: Whether the server is corrupted.
+        wire: Whether the network is corrupted.
+        sees_updates: Whether the observer reads a single honest client's update.
+        sees_aggregates: Whether it reads sums over several honest clients, or their traces in the model.
+        sees_model: Whether it reads a model at all.
+        smallest_k: The smallest anonymity set among the updates and aggregates that it reads; 0 if none.
+        n_clients: The number of clients.
+        counts: The number of training records of each client.
+        rounds: The number of rounds.
+        local_steps: The number of local steps in a round.
+        batch_size: The (expected) batch size; None for full batches.
+        sampling: How batches are drawn: ``"full"``, ``"fixed"`` or ``"poisson"``.
+        participation: The fraction of clients in a round.
+        n_params: The number of parameters.
+        fitted_on: What the preprocessing was fitted on.
+        seeded_secrets: Whether keys were made from a seed and protect nothing.
+        seeded_noise: Whether DP noise was drawn from a seeded stream.
+    """
+
+    observer: str
+    corrupted: frozenset[int]
+    server: bool
+    wire: bool
+    sees_updates: bool
+    sees_aggregates: bool
+    sees_model: bool
+    smallest_k: int
+    n_clients: int
+    counts: tuple[int, ...]
+    rounds: int
+    local_steps: int
+    batch_size: int | None
+    sampling: Literal["full", "fixed", "poisson"]
+    participation: float
+    n_params: int
+    fitted_on: str
+    seeded_secrets: bool
+    seeded_noise: bool = True
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """The honest clients."""
+        return tuple(index for index in range(self.n_clients) if index not in self.corrupted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow:
+    """One guarantee for one observer.
+
+    Attributes:
+        observer: Against whom.
+        layer: Which layer gives it.
+        guarantee: Its kind; kinds are never summed.
+        statement: The guarantee in one sentence.
+        assumption: What it rests on.
+        trusted: Who is trusted, in words.
+        released: What the observer gets to see.
+        bound: The kind of bound.
+        epsilon: For differential privacy.
+        delta: For differential privacy.
+        unit: The protected unit, such as ``"example"`` or ``"client"``.
+        adjacency: ``"add/remove"``, ``"replace-one"`` or a trace distance.
+        mechanism: The mechanism and its sensitivity.
+        sampling: How the protected records are sampled.
+        steps: The number of compositions.
+        accountant: The accountant and its version.
+        note: What a reader must not overlook.
+    """
+
+    observer: str
+    layer: str
+    guarantee: Guarantee
+    statement: str
+    assumption: Assumption
+    trusted: str = "nobody"
+    released: str = ""
+    bound: BoundKind = "statement"
+    epsilon: float | None = None
+    delta: float | None = None
+    unit: str = ""
+    adjacency: str = ""
+    mechanism: str = ""
+    sampling: str = ""
+    steps: int | None = None
+    accountant: str = ""
+    note: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Every field, JSON-able; an infinite epsilon is the string ``"infinity"``."""
+        row = asdict(self)
+        if self.epsilon is not None and math.isinf(self.epsilon):
+            row["epsilon"] = "infinity"
+        return row
+
+
+def not_covered(context: LedgerContext) -> tuple[LedgerRow, ...]:
+    """What no proof of the stack covers, a row each."""
+    found = []
+    if context.sees_model and "training" in context.fitted_on:
+        found.append(f"the preprocessing was {context.fitted_on}: no epsilon covers what it leaks")
+    if context.sees_model or context.sees_updates:
+        found.append(
+            "the choice of features, model and hyperparameters was made outside this run and is not accounted for"
+        )
+    return tuple(
+        LedgerRow(
+            observer=context.observer,
+            layer="pipeline",
+            guarantee="not covered",
+            statement=statement,
+            assumption="none",
+        )
+        for statement in found
+    )
+
+
+def render_ledger(rows: Sequence[LedgerRow]) -> str:
+    """The rows as text, one sentence each, grouped by observer."""
+    lines: list[str] = []
+    for observer in dict.fromkeys(row.observer for row in rows):
+        lines.append(f"Against {observer}:")
+        for row in rows:
+            if row.observer == observer:
+                note = f" ({row.note})" if row.note else ""
+                lines.append(f"  [{row.guarantee}; {row.assumption}] {row.layer}: {row.statement}{note}")
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""Attacks: they see what a stated adversary would see, and never grade themselves."""
+
+from __future__ import annotations
+
+from qflsec.attacks.base import (
+    Attack,
+    BackdoorManipulation,
+    Blocked,
+    Challenge,
+    Claim,
+    Inference,
+    InversionChallenge,
+    InversionClaim,
+    Manipulation,
+    MembershipChallenge,
+    MembershipClaim,
+    attack_from_config,
+)
+
+__all__ = [
+    "Attack",
+    "BackdoorManipulation",
+    "Blocked",
+    "Challenge",
+    "Claim",
+    "Inference",
+    "InversionChallenge",
+    "InversionClaim",
+    "Manipulation",
+    "MembershipChallenge",
+    "MembershipClaim",
+    "attack_from_config",
+]

@@ -1,0 +1,281 @@
+"""What an attack is: it gets a view, never the truth, and it never grades itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, final
+
+import torch
+
+from qflsec.base import AttackCard, ConfigError, UpdateError, find, stream
+from qflsec.federation import Adversary, Hands
+from qflsec.threat import Records, ThreatModel, View
+
+__all__ = [
+    "Attack",
+    "BackdoorManipulation",
+    "Blocked",
+    "Challenge",
+    "Claim",
+    "Inference",
+    "InversionChallenge",
+    "InversionClaim",
+    "Manipulation",
+    "MembershipChallenge",
+    "MembershipClaim",
+    "attack_from_config",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """The kind of message that an attack needs does not exist in the view at all.
+
+    Attributes:
+        reason: What is missing, as a sentence.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """What an attack is asked; the truth is not in it.
+
+    Attributes:
+        seed: The seed of the run that is attacked.
+        attack: The attack's name, so that its stream depends on (attack, seed) alone.
+    """
+
+    seed: int
+    attack: str
+
+    def generator(self, purpose: str = "attack") -> torch.Generator:
+        """The attack's stream for one purpose: the same whatever the defense."""
+        return stream(self.seed, "attack", self.attack, purpose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembershipChallenge(Challenge):
+    """Which of these records were trained on?
+
+    Attributes:
+        candidates: Members and non-members in random order.
+        target: The client whose training set is in question; None for any client's.
+    """
+
+    candidates: Records
+    target: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembershipClaim:
+    """A score for each candidate, higher for members.
+
+    Shapes:
+        scores: ``(n,)``
+    """
+
+    scores: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionChallenge(Challenge):
+    """What were this client's records?
+
+    Attributes:
+        target: The client.
+        n_records: How many records it has.
+        n_features: Features of a record.
+        feature_range: Where features lie.
+        local_steps: Local steps of a round (the pipeline is public).
+        learning_rate: Of the client's optimiser.
+    """
+
+    target: int
+    n_records: int
+    n_features: int
+    feature_range: tuple[float, float]
+    local_steps: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionClaim:
+    """Reconstructed records, in any order.
+
+    Attributes:
+        features: The reconstructions.
+        labels: The labels, where the attack infers them.
+        objective: The attack's own final objective, for the drill-down.
+
+    Shapes:
+        features: ``(n, F)``; labels: ``(n,)``
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor | None = None
+    objective: float = float("nan")
+
+
+Claim = MembershipClaim | InversionClaim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """An attack as a frozen configuration with a card."""
+
+    card: ClassVar[AttackCard]
+
+    @final
+    def to_config(self) -> dict[str, Any]:
+        """The attack's name and every parameter, JSON-able."""
+        return {"name": self.card.name, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference(Attack):
+    """An attack on confidentiality: a view and a challenge in, a claim out.
+
+    Attributes:
+        challenge_type: The challenge that it answers.
+    """
+
+    challenge_type: ClassVar[type[Challenge]]
+
+    @final
+    def __call__(self, view: View, challenge: Challenge) -> Claim | Blocked:
+        """Check the needs, run, and check the claim; scoring is not the attack's business.
+
+        Raises:
+            ConfigError: The challenge is not of the attack's kind.
+            UpdateError: The claim has the wrong shape or is not finite.
+        """
+        if not isinstance(challenge, self.challenge_type):
+            raise ConfigError(
+                f"attack {self.card.name!r} got the wrong challenge",
+                got=type(challenge).__name__,
+                expected=self.challenge_type.__name__,
+            )
+        reason = self.missing(view, challenge)
+        if reason is not None:
+            return Blocked(reason=reason)
+        claim = self.run(view, challenge)
+        _check_claim(self.card.name, claim, challenge)
+        return claim
+
+    @abstractmethod
+    def missing(self, view: View, challenge: Any) -> str | None:  # noqa: ANN401 - the subclass names its own kind
+        """What the attack needs and the view does not hold in any form; None where nothing is missing."""
+
+    @abstractmethod
+    def run(self, view: View, challenge: Any) -> Claim:  # noqa: ANN401 - the subclass names its own kind
+        """The claim."""
+
+
+def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
+    if isinstance(claim, MembershipClaim) and isinstance(challenge, MembershipChallenge):
+        value, expected = claim.scores, (len(challenge.candidates.labels),)
+    elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge):
+        value, expected = claim.features, (challenge.n_records, challenge.n_features)
+    else:
+        raise UpdateError(f"attack {name!r} answered another challenge", got=type(claim).__name__)
+    if tuple(value.shape) != expected:
+        raise UpdateError(
+            f"the claim of attack {name!r} has the wrong shape", got=tuple(value.shape), expected=expected
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise UpdateError(
+            f"the claim of attack {name!r} is not finite", fix="return a finite score for each candidate"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manipulation(Attack, Adversary):
+    """An attack on integrity or availability through corrupted clients: hands in, updates out."""
+
+    @final
+    def updates(self, hands: Hands) -> torch.Tensor:
+        """Run and check the shape; the loop calls this."""
+        sent = self.run(hands)
+        if sent.shape != hands.honest.shape:
+            raise UpdateError(
+                f"the updates of attack {self.card.name!r} have the wrong shape",
+                got=tuple(sent.shape),
+                expected=tuple(hands.honest.shape),
+                fix="return one update for each lane and corrupted client",
+            )
+        return sent
+
+    @abstractmethod
+    def run(self, hands: Hands) -> torch.Tensor:
+        """The updates of the corrupted clients.
+
+        Shapes:
+            returns: ``(lane, m, P)``
+        """
+
+    @final
+    def identity(self) -> dict[str, object]:
+        """Name and every parameter."""
+        return dict(self.to_config())
+
+    def corrupts(self, threat: ThreatModel) -> None:
+        """Refuse a threat model without corrupted clients.
+
+        Raises:
+            ConfigError: No client is corrupted.
+        """
+        if not threat.clients:
+            raise ConfigError(
+                f"attack {self.card.name!r} acts through corrupted clients, but threat model {threat.name!r} has none",
+                fix="use corrupted-clients with n >= 1",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackdoorManipulation(Manipulation):
+    """A manipulation that plants a trigger.
+
+    Attributes:
+        target_class: The class that triggered records shall get.
+    """
+
+    target_class: int = 1
+
+    @abstractmethod
+    def trigger(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Records with the trigger on them, for training and for the test of success.
+
+        Shapes:
+            features: ``(..., F)``; returns: ``(..., F)``
+        """
+
+
+def attack_from_config(config: Mapping[str, Any]) -> Attack:
+    """The attack described by its registry name and parameters.
+
+    Raises:
+        UnknownName: There is no such attack.
+        ConfigError: A parameter is unknown or refused.
+    """
+    if "name" not in config:
+        raise ConfigError("an attack without a name", got=dict(config), fix='add name = "..."')
+    values = dict(config)
+    kind = find("attack", str(values.pop("name")))
+    known = {name for name in kind.__dataclass_fields__}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown parameter of attack {config['name']!r}",
+            got=", ".join(unknown),
+            expected=", ".join(sorted(known)) or "none",
+        )
+    attack = kind(**values)
+    if not isinstance(attack, Attack):
+        raise ConfigError(
+            f"{config['name']!r} is registered as an attack but is none", got=type(attack).__name__
+        )
+    return attack

@@ -1,0 +1,60 @@
+"""The training loop, its hooks and stacks."""
+
+from __future__ import annotations
+
+from qflsec.federation.adversary import Adversary, Hands, ServerHands
+from qflsec.federation.aggregation import FedAvg, weighted_mean
+from qflsec.federation.identity import Identity
+from qflsec.federation.layers import (
+    AggregationLayer,
+    AggregatorLayer,
+    BoundLayer,
+    ClientLayer,
+    GradientLayer,
+    Header,
+    Layer,
+    LinkLayer,
+    NoiseLayer,
+    PartyState,
+    SecretLayer,
+    ServerLayer,
+    Setup,
+    ShapeLayer,
+    Streams,
+)
+from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.run import RunResult, RunSpec
+from qflsec.federation.stack import Stack, layer_from_config
+from qflsec.federation.updates import RoundUpdates, SummedUpdates
+
+__all__ = [
+    "Adversary",
+    "AggregationLayer",
+    "AggregatorLayer",
+    "BoundLayer",
+    "ClientLayer",
+    "FedAvg",
+    "FederationConfig",
+    "GradientLayer",
+    "Hands",
+    "Header",
+    "Identity",
+    "Layer",
+    "LinkLayer",
+    "NoiseLayer",
+    "PartyState",
+    "Pipeline",
+    "RoundUpdates",
+    "RunResult",
+    "RunSpec",
+    "SecretLayer",
+    "ServerHands",
+    "ServerLayer",
+    "Setup",
+    "ShapeLayer",
+    "Stack",
+    "Streams",
+    "SummedUpdates",
+    "layer_from_config",
+    "weighted_mean",
+]

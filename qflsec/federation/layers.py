@@ -1,0 +1,312 @@
+"""Layers: the places in a round where a defense or protocol acts.
+
+A layer is a frozen, public configuration. Secrets live in states that :meth:`SecretLayer.open` makes for
+each party from that party's own source of secrets. The base classes stand for the places in the round:
+
+========================  =========================================================  ====================
+class                     acts on                                                    binds a liar?
+========================  =========================================================  ====================
+:class:`GradientLayer`    per-sample gradients, at every local step                  no
+:class:`ShapeLayer`       a client's update before it is sealed                      no
+:class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       yes
+:class:`LinkLayer`        every message between two parties, up and down             yes
+:class:`BoundLayer`       the updates that the server opened                         yes
+:class:`AggregatorLayer`  the updates or their sum: the server's rule                yes
+:class:`NoiseLayer`       the server's step                                          yes
+========================  =========================================================  ====================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import DefenseCard, Secrets
+from qflsec.federation.identity import Identity
+from qflsec.threat import Item, LaneFacts, Party, Payload
+
+if TYPE_CHECKING:
+    from qflsec.federation.updates import RoundUpdates, SummedUpdates
+
+__all__ = [
+    "AggregationLayer",
+    "AggregatorLayer",
+    "BoundLayer",
+    "ClientLayer",
+    "GradientLayer",
+    "Header",
+    "Layer",
+    "Leaves",
+    "LinkLayer",
+    "NoiseLayer",
+    "PartyState",
+    "PayloadForm",
+    "SecretLayer",
+    "ServerLayer",
+    "Setup",
+    "ShapeLayer",
+    "Streams",
+]
+
+PayloadForm = Literal["plain", "integers", "masked", "ciphertext", "sealed"]
+Leaves = Literal["individual", "sum", "nothing"]
+
+
+class Streams(ABC):
+    """Experiment randomness for the runs of a batch: one stream per (run, purpose, round)."""
+
+    @abstractmethod
+    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal draws.
+
+        Shapes:
+            returns: ``(lanes, *shape)``
+        """
+
+    @abstractmethod
+    def uniform(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Uniform draws in [0, 1).
+
+        Shapes:
+            returns: ``(lanes, *shape)``
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every party knows when the session opens.
+
+    Attributes:
+        session: A public name of the session, bound into keys.
+        clients: The clients.
+        server: The server.
+        n_params: The number of parameters.
+        rounds: The number of rounds.
+        max_count: The largest number of examples that a client may have.
+    """
+
+    session: bytes
+    clients: tuple[Party, ...]
+    server: Party
+    n_params: int
+    rounds: int
+    max_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a sealed payload is bound to.
+
+    Attributes:
+        round: The round.
+        sender: Who sends it.
+        participants: The clients that take part in the round.
+    """
+
+    round: int
+    sender: Party
+    participants: tuple[Party, ...]
+
+
+class PartyState(ABC):
+    """What one party holds for one secret layer of one run."""
+
+    @abstractmethod
+    def announce(self) -> bytes:
+        """This party's public message of the set-up, signed; empty if it has none."""
+
+    @abstractmethod
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in another party's announcement.
+
+        Raises:
+            ProtocolAbort: The announcement is not authentic.
+        """
+
+    @abstractmethod
+    def key_names(self) -> frozenset[str]:
+        """The names of the keys that this party holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(ABC):
+    """A defense or protocol as a public configuration."""
+
+    card: ClassVar[DefenseCard]
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """The guarantees that this layer gives against one observer; none by default."""
+        return ()
+
+    @final
+    def to_config(self) -> dict[str, Any]:
+        """The layer's name and every parameter, JSON-able."""
+        return {"name": self.card.name, **asdict(self)}
+
+
+class ClientLayer(Layer):
+    """A layer at the clients.
+
+    Attributes:
+        takes: The payload forms that it accepts.
+        gives: The payload form that it makes; None where it leaves the form as it is.
+        leaves: What it leaves the server to see of the updates.
+    """
+
+    takes: ClassVar[frozenset[PayloadForm]] = frozenset({"plain"})
+    gives: ClassVar[PayloadForm | None] = None
+    leaves: ClassVar[Leaves] = "individual"
+
+
+class GradientLayer(ClientLayer):
+    """Acts on per-sample gradients at every local step, inside training."""
+
+    @abstractmethod
+    def gradient(
+        self, per_sample: torch.Tensor, mask: torch.Tensor, expected: torch.Tensor, streams: Streams
+    ) -> torch.Tensor:
+        """The gradient of one local step.
+
+        Shapes:
+            per_sample: ``(lane, client, B, P)``; rows whose mask is 0 are padding or not sampled.
+            mask: ``(lane, client, B)``, 0 or 1.
+            expected: ``(lane, client)``, the expected number of sampled records.
+            returns: ``(lane, client, P)``
+        """
+
+
+class ShapeLayer(ClientLayer):
+    """Acts on a client's update; voluntary, so a corrupted client skips it."""
+
+    @abstractmethod
+    def shape(self, update: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """The update to release.
+
+        Shapes:
+            update: ``(lane, client, P)``
+            returns: ``(lane, client, P)``
+        """
+
+
+class SecretLayer(ClientLayer):
+    """A layer with secrets; each party has a state of its own."""
+
+    @abstractmethod
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
+        """One party's state, made from nothing but public set-up and its own secrets."""
+
+
+class LinkLayer(SecretLayer):
+    """Protects every message between two parties on the network, up and down."""
+
+    takes = frozenset({"plain", "integers", "masked", "ciphertext", "sealed"})
+    gives = "sealed"
+
+    @abstractmethod
+    def key_name(self, sender: Party, receiver: Party) -> str:
+        """The name of the key that opens what ``sender`` sends to ``receiver``."""
+
+    @abstractmethod
+    def seal(self, state: PartyState, receiver: Party, payload: bytes, header: bytes) -> bytes:
+        """The sender's half."""
+
+    @abstractmethod
+    def unseal(self, state: PartyState, sender: Party, blob: bytes, header: bytes) -> bytes:
+        """The receiver's half.
+
+        Raises:
+            ProtocolAbort: The blob is not what the sender sealed under this header.
+        """
+
+
+class AggregationLayer(SecretLayer):
+    """Seals a client's weighted update so that only an aggregate can be opened."""
+
+    @abstractmethod
+    def seal(
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[Payload, torch.Tensor]:
+        """A client's half.
+
+        Shapes:
+            update: ``(P,)``
+            returns: the sealed payload, and the vector ``(P + 1,)`` that whoever removes the protection
+                reads: the update as rounded, then the weight.
+        """
+
+    @abstractmethod
+    def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
+        """The server's half: the payload of the aggregate.
+
+        Raises:
+            ProtocolAbort: The payloads cannot be combined.
+        """
+
+    @abstractmethod
+    def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
+        """The weighted mean and its weight, by the server (leaves ``sum``) or by a client (``nothing``)."""
+
+    @abstractmethod
+    def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
+        """The names of the keys that together open what this client sealed."""
+
+    def derive(
+        self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
+    ) -> Sequence[Item]:
+        """What a coalition can compute from sealed payloads without opening any; nothing by default."""
+        return ()
+
+
+class ServerLayer(Layer):
+    """A layer at the server.
+
+    Attributes:
+        accepts: What it can work on: ``individual`` updates, or their ``sum``.
+        linear: Whether the aggregate stays the weighted mean of what the clients sent.
+    """
+
+    accepts: ClassVar[frozenset[Leaves]] = frozenset({"individual"})
+    linear: ClassVar[bool] = False
+
+
+class BoundLayer(ServerLayer):
+    """Bounds or filters the updates before the rule."""
+
+    @abstractmethod
+    def bound(self, batch: RoundUpdates) -> RoundUpdates:
+        """The updates that the rule gets to see."""
+
+
+class AggregatorLayer(ServerLayer):
+    """The server's rule."""
+
+    @abstractmethod
+    def start(self, n_params: int) -> object:
+        """The rule's state before the first round; None where it has none."""
+
+    @abstractmethod
+    def aggregate(self, batch: RoundUpdates | SummedUpdates, state: object) -> tuple[torch.Tensor, object]:
+        """The step and the next state.
+
+        Shapes:
+            returns: a step ``(P,)``
+        """
+
+
+class NoiseLayer(ServerLayer):
+    """Perturbs the server's step."""
+
+    accepts = frozenset({"individual", "sum"})
+
+    @abstractmethod
+    def perturb(self, step: torch.Tensor, batch: RoundUpdates | SummedUpdates) -> torch.Tensor:
+        """The step with noise.
+
+        Shapes:
+            step: ``(P,)``
+        """

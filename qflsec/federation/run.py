@@ -1,0 +1,138 @@
+"""Runs: what is asked for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow, not_covered
+from qflsec.base import ConfigError
+from qflsec.data import Dataset
+from qflsec.federation.adversary import Adversary
+from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.stack import Stack
+from qflsec.threat import Records, ThreatModel, Transcript, View
+
+__all__ = ["RunResult", "RunSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run of a pipeline under a stack.
+
+    Attributes:
+        seed: The seed of all its experiment randomness.
+        adversary: What corrupted parties do; None for an honest run.
+        threat: The threat model of the adversary; None for an honest run.
+
+    Raises:
+        ConfigError: An adversary without an active threat model, or the other way round.
+    """
+
+    seed: int
+    adversary: Adversary | None = None
+    threat: ThreatModel | None = None
+
+    def __post_init__(self) -> None:
+        if (self.adversary is None) != (self.threat is None):
+            raise ConfigError(
+                "a manipulated run needs both an adversary and its threat model",
+                got=f"adversary={self.adversary}, threat={self.threat}",
+            )
+        if self.threat is not None and not self.threat.active:
+            raise ConfigError(
+                f"threat model {self.threat.name!r} is passive, so its parties cannot manipulate a run",
+                fix="set active = true in the threat model",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What one run left behind.
+
+    Attributes:
+        spec: What was asked for.
+        pipeline: The pipeline.
+        stack: The stack.
+        outcome: ``"completed"``, or ``"aborted: "`` and the reason: a protocol that stops is a result.
+        initial: The first model.
+        params: The final model.
+        accuracy: Test accuracy after each round.
+        loss: Test loss after each round.
+        train_loss: Mean training loss of the honest clients in each round.
+        dataset: The run's data with its splits.
+        clients: The record indices of each client.
+        transcript: The transcript of the batch that the run was part of.
+        lane: The run's place in that batch.
+        costs: Costs by name, the unit at the end of the name.
+        seeded_secrets: Whether keys were made from the seed.
+
+    Shapes:
+        initial: ``(P,)``; params: ``(P,)``
+    """
+
+    spec: RunSpec
+    pipeline: Pipeline
+    stack: Stack
+    outcome: str
+    initial: torch.Tensor
+    params: torch.Tensor
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+    train_loss: tuple[float, ...]
+    dataset: Dataset
+    clients: tuple[torch.Tensor, ...]
+    transcript: Transcript = field(repr=False)
+    lane: int
+    costs: Mapping[str, float]
+    seeded_secrets: bool
+
+    def view(self, threat: ThreatModel) -> View:
+        """What the coalition of ``threat`` holds of this run."""
+        threat.check(self.pipeline.federation.n_clients)
+        return self.transcript.seen_by(threat, self.lane)
+
+    def records(self, split: str) -> Records:
+        """The records of a split: ``members``, ``nonmembers``, ``auxiliary`` or ``test``."""
+        index = getattr(self.dataset, split)
+        return Records(features=self.dataset.features[index], labels=self.dataset.labels[index])
+
+    def client_records(self, index: int) -> Records:
+        """The training records of one client."""
+        rows = self.clients[index]
+        return Records(features=self.dataset.features[rows], labels=self.dataset.labels[rows])
+
+    def ledger(self, threat: ThreatModel) -> tuple[LedgerRow, ...]:
+        """Every guarantee of this run against one observer, and what none covers."""
+        context = self._context(threat)
+        rows = [row for layer in self.stack.layers for row in layer.ledger(context)]
+        return (*rows, *not_covered(context))
+
+    def _context(self, threat: ThreatModel) -> LedgerContext:
+        view = self.view(threat)
+        honest_items = [
+            item for item in view.readable("update", "aggregate", "step") if item.about - set(threat.clients)
+        ]
+        config = self.pipeline.federation
+        return LedgerContext(
+            observer=threat.name,
+            corrupted=frozenset(threat.clients),
+            server=threat.server,
+            wire=threat.wire,
+            sees_updates=any(item.k == 1 for item in honest_items),
+            sees_aggregates=any(item.k > 1 for item in honest_items),
+            sees_model=view.final_model() is not None,
+            smallest_k=min((item.k for item in honest_items), default=0),
+            n_clients=config.n_clients,
+            counts=tuple(len(rows) for rows in self.clients),
+            rounds=config.rounds,
+            local_steps=config.local_steps,
+            batch_size=config.batch_size,
+            sampling=config.batches,
+            participation=config.participation,
+            n_params=self.pipeline.model.n_params,
+            fitted_on=self.dataset.fitted_on,
+            seeded_secrets=self.seeded_secrets,
+        )

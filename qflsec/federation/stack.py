@@ -1,0 +1,201 @@
+"""Stacks: which layers act at the clients and the server, and whether they can work together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.federation.aggregation import FedAvg
+from qflsec.federation.layers import (
+    AggregationLayer,
+    AggregatorLayer,
+    BoundLayer,
+    ClientLayer,
+    GradientLayer,
+    Layer,
+    Leaves,
+    LinkLayer,
+    NoiseLayer,
+    PayloadForm,
+    ServerLayer,
+    ShapeLayer,
+)
+
+__all__ = ["Stack", "layer_from_config"]
+
+_STEPS = {GradientLayer: 0, ShapeLayer: 1, AggregationLayer: 2, LinkLayer: 3}
+_SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
+_STRENGTH: dict[Leaves, int] = {"individual": 0, "sum": 1, "nothing": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Two ordered lists of layers.
+
+    Attributes:
+        name: A name for tables.
+        client: What the clients do, in order.
+        server: What the server does, in order; FedAvg where no rule is named.
+
+    Raises:
+        IncompatibleStack: The layers cannot work in this order.
+    """
+
+    name: str
+    client: tuple[ClientLayer, ...] = ()
+    server: tuple[ServerLayer, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_client_order(self.client)
+        _check_server(self.server, self.leaves, self._hider())
+
+    @classmethod
+    def from_layers(cls, name: str, layers: Sequence[Layer]) -> Stack:
+        """A stack from one list; client layers and server layers keep their own order."""
+        return cls(
+            name=name,
+            client=tuple(layer for layer in layers if isinstance(layer, ClientLayer)),
+            server=tuple(layer for layer in layers if isinstance(layer, ServerLayer)),
+        )
+
+    @property
+    def leaves(self) -> Leaves:
+        """What the clients' layers leave the server to see."""
+        return max(
+            (layer.leaves for layer in self.client), key=lambda kind: _STRENGTH[kind], default="individual"
+        )
+
+    @property
+    def gradient(self) -> GradientLayer | None:
+        """The layer inside training, if any."""
+        return next((layer for layer in self.client if isinstance(layer, GradientLayer)), None)
+
+    @property
+    def shapes(self) -> tuple[ShapeLayer, ...]:
+        """The layers on a client's update."""
+        return tuple(layer for layer in self.client if isinstance(layer, ShapeLayer))
+
+    @property
+    def aggregation(self) -> AggregationLayer | None:
+        """The layer that seals updates for an aggregate, if any."""
+        return next((layer for layer in self.client if isinstance(layer, AggregationLayer)), None)
+
+    @property
+    def links(self) -> tuple[LinkLayer, ...]:
+        """The layers on the links."""
+        return tuple(layer for layer in self.client if isinstance(layer, LinkLayer))
+
+    @property
+    def bounds(self) -> tuple[BoundLayer, ...]:
+        """The server's bounds."""
+        return tuple(layer for layer in self.server if isinstance(layer, BoundLayer))
+
+    @property
+    def rule(self) -> AggregatorLayer:
+        """The server's rule."""
+        return next((layer for layer in self.server if isinstance(layer, AggregatorLayer)), FedAvg())
+
+    @property
+    def noises(self) -> tuple[NoiseLayer, ...]:
+        """The server's noise."""
+        return tuple(layer for layer in self.server if isinstance(layer, NoiseLayer))
+
+    @property
+    def linear(self) -> bool:
+        """Whether the server's step is the weighted mean of what the clients sent."""
+        return self.rule.linear and not self.bounds and not self.noises
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers."""
+        return (*self.client, *self.server)
+
+    def to_config(self) -> list[dict[str, Any]]:
+        """Every layer with every parameter, JSON-able; the name of the stack is not part of it."""
+        return [layer.to_config() for layer in self.layers]
+
+    def _hider(self) -> str:
+        return next((layer.card.name for layer in self.client if layer.leaves == self.leaves), "")
+
+
+def _step_of(layer: Layer, steps: Mapping[type[Any], int]) -> int:
+    return next(step for kind, step in steps.items() if isinstance(layer, kind))
+
+
+def _check_client_order(layers: Sequence[ClientLayer]) -> None:
+    form: PayloadForm = "plain"
+    maker = ""
+    for place, layer in enumerate(layers):
+        if form not in layer.takes:
+            raise IncompatibleStack(
+                f"{layer.card.name!r} needs {' or '.join(sorted(layer.takes))} payloads, but {maker!r} before it "
+                f"already made them {form}"
+            )
+        if layer.gives is not None:
+            form, maker = layer.gives, layer.card.name
+        for earlier in layers[:place]:
+            _check_pair(earlier, layer)
+
+
+def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
+    for kind, word in ((GradientLayer, "gradient"), (AggregationLayer, "aggregation")):
+        if isinstance(earlier, kind) and isinstance(layer, kind):
+            raise IncompatibleStack(
+                f"a stack can hold one {word} layer, but has {earlier.card.name!r} and {layer.card.name!r}"
+            )
+    if _step_of(earlier, _STEPS) > _step_of(layer, _STEPS):
+        raise IncompatibleStack(
+            f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
+            fix=f"put {layer.card.name!r} first",
+        )
+
+
+def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> None:
+    for place, layer in enumerate(layers):
+        if leaves not in layer.accepts:
+            left = "only their sum" if leaves == "sum" else "nothing that the server can read"
+            need = "individual updates" if "sum" not in layer.accepts else "individual updates or their sum"
+            raise IncompatibleStack(f"{layer.card.name!r} needs {need}, but {hider!r} leaves {left}")
+        for earlier in layers[:place]:
+            first, second = _step_of(earlier, _SERVER_STEPS), _step_of(layer, _SERVER_STEPS)
+            if first == second == 1:
+                raise IncompatibleStack(
+                    f"a stack can hold one rule, but has {earlier.card.name!r} and {layer.card.name!r}"
+                )
+            if first > second:
+                raise IncompatibleStack(
+                    f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
+                    fix=f"put {layer.card.name!r} first",
+                )
+
+
+def layer_from_config(config: Mapping[str, Any]) -> Layer:
+    """The layer described by its registry name and parameters.
+
+    Raises:
+        UnknownName: There is no such layer.
+        ConfigError: A parameter is unknown or refused.
+    """
+    if "name" not in config:
+        raise ConfigError("a layer without a name", got=dict(config), fix='add name = "..."')
+    values = dict(config)
+    kind = find("layer", str(values.pop("name")))
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown parameter of layer {config['name']!r}",
+            got=", ".join(unknown),
+            expected=", ".join(sorted(known)) or "none",
+        )
+    try:
+        layer = kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"cannot make layer {config['name']!r}", got=str(error)) from error
+    if not isinstance(layer, Layer):
+        raise ConfigError(
+            f"{config['name']!r} is registered as a layer but is none", got=type(layer).__name__
+        )
+    return layer

@@ -1,0 +1,106 @@
+"""What a server's rule gets to see in one round of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from qflsec.base import UpdateError
+from qflsec.threat import Records
+
+__all__ = ["RoundUpdates", "SummedUpdates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundUpdates:
+    """Individual updates.
+
+    Attributes:
+        round: The round.
+        updates: Differences from the broadcast model.
+        counts: The number of examples that each client states.
+        ids: The clients, in the order of the rows.
+        broadcast: The model that was sent out.
+        periods: The period of each parameter, None where it has none.
+        f: The declared number of corrupted clients.
+        reports: What clients report of themselves, such as their loss: a lever for a liar.
+        sent: Which parameters each client sent; None for all.
+        server_data: Records that the server holds; None for none.
+        generator: The rule's stream for this round.
+
+    Shapes:
+        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; sent: ``(n, P)``
+    """
+
+    round: int
+    updates: torch.Tensor
+    counts: torch.Tensor
+    ids: tuple[int, ...]
+    broadcast: torch.Tensor
+    periods: tuple[float | None, ...]
+    f: int
+    generator: torch.Generator
+    reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sent: torch.Tensor | None = None
+    server_data: Records | None = None
+
+    def __post_init__(self) -> None:
+        if self.updates.shape != (len(self.ids), self.broadcast.shape[0]):
+            raise UpdateError(
+                "the updates of a round have the wrong shape",
+                got=tuple(self.updates.shape),
+                expected=(len(self.ids), self.broadcast.shape[0]),
+                fix="an update has one number for each parameter of the model",
+            )
+        finite = torch.isfinite(self.updates).all(dim=1)
+        if not bool(finite.all()):
+            bad = [self.ids[row] for row in torch.nonzero(~finite).flatten().tolist()]
+            raise UpdateError(
+                f"updates of round {self.round} are not finite",
+                got=f"NaN or infinity from clients {bad}",
+                expected="finite numbers",
+                fix="lower the learning rate, or have the attack return finite updates",
+            )
+
+    def with_updates(self, updates: torch.Tensor) -> RoundUpdates:
+        """The same round with other updates."""
+        return replace(self, updates=updates)
+
+    def keep(self, rows: torch.Tensor) -> RoundUpdates:
+        """The same round with some of the rows.
+
+        Shapes:
+            rows: ``(n,)``, boolean
+        """
+        chosen = torch.nonzero(rows).flatten()
+        return replace(
+            self,
+            updates=self.updates[chosen],
+            counts=self.counts[chosen],
+            ids=tuple(self.ids[i] for i in chosen.tolist()),
+            reports={name: value[chosen] for name, value in self.reports.items()},
+            sent=None if self.sent is None else self.sent[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummedUpdates:
+    """The weighted mean of updates that the server could not see singly.
+
+    Attributes:
+        round: The round.
+        mean: The weighted mean.
+        weight: The sum of the weights.
+        ids: The clients in it.
+        broadcast: The model that was sent out.
+        generator: The rule's stream for this round.
+    """
+
+    round: int
+    mean: torch.Tensor
+    weight: float
+    ids: tuple[int, ...]
+    broadcast: torch.Tensor
+    generator: torch.Generator

@@ -1,0 +1,63 @@
+"""Parties, threat models, the network with its transcript, and views: who holds what."""
+
+from __future__ import annotations
+
+from qflsec.threat.closure import LaneFacts
+from qflsec.threat.message import Envelope, Keys, Message, MessageKind, MessageLayer, Payload, Slot
+from qflsec.threat.model import (
+    NOBODY,
+    Knowledge,
+    ThreatModel,
+    coalition,
+    corrupted_clients,
+    honest_but_curious_server,
+    malicious_server,
+    nobody,
+    public_final_model,
+    threat_from_config,
+    wire_eavesdropper,
+)
+from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
+from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client
+from qflsec.threat.transcript import Deriver, Transcript
+from qflsec.threat.view import Granted, Item, Records, View
+
+__all__ = [
+    "NOBODY",
+    "PUBLIC",
+    "QUANTUM_SERVER",
+    "SERVER",
+    "WIRE",
+    "Delivery",
+    "Deriver",
+    "Envelope",
+    "Granted",
+    "Item",
+    "Keys",
+    "Knowledge",
+    "LaneFacts",
+    "Link",
+    "Message",
+    "MessageKind",
+    "MessageLayer",
+    "Network",
+    "Party",
+    "Payload",
+    "Records",
+    "Role",
+    "Slot",
+    "Tapped",
+    "ThreatModel",
+    "Transcript",
+    "View",
+    "WireTap",
+    "client",
+    "coalition",
+    "corrupted_clients",
+    "honest_but_curious_server",
+    "malicious_server",
+    "nobody",
+    "public_final_model",
+    "threat_from_config",
+    "wire_eavesdropper",
+]

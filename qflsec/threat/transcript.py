@@ -1,0 +1,118 @@
+"""The transcript: everything that was said, and what a coalition sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from qflsec.base import QflsecError
+from qflsec.threat.closure import LaneFacts, close
+from qflsec.threat.message import Message, MessageKind, Payload
+from qflsec.threat.model import ThreatModel
+from qflsec.threat.party import PUBLIC, WIRE, Party
+from qflsec.threat.view import Granted, Item, View
+
+__all__ = ["Deriver", "Transcript"]
+
+Deriver = Callable[[Sequence[Item], LaneFacts, frozenset[Party], frozenset[str]], Sequence[Item]]
+"""What a layer lets a coalition compute: (items, facts, corrupted parties, their keys) -> new items."""
+
+
+@dataclass(kw_only=True)
+class Transcript:
+    """The messages of a batch of runs.
+
+    Attributes:
+        record_kinds: The kinds that are kept; what no attack needs can be left out to save memory.
+        keys: The names of the keys that each party holds.
+        facts: What is known of each run besides its messages; filled by the loop as it goes.
+        derivers: What the stack's layers let a coalition compute.
+        granted: Per run, what knowledge a threat model may grant.
+    """
+
+    record_kinds: frozenset[MessageKind] | None = None
+    keys: Mapping[Party, frozenset[str]] = field(default_factory=dict)
+    facts: dict[int, LaneFacts] = field(default_factory=dict)
+    derivers: tuple[Deriver, ...] = ()
+    granted: dict[int, Granted] = field(default_factory=dict)
+    _messages: list[Message] = field(default_factory=list)
+
+    def record(self, message: Message) -> None:
+        """Append one message; values are kept as they are, so senders must not change them afterwards."""
+        if self.record_kinds is None or message.kind in self.record_kinds:
+            self._messages.append(message)
+
+    def seen_by(self, threat: ThreatModel, lane: int) -> View:
+        """All that the coalition of ``threat`` holds of one run, closed under what it can compute.
+
+        Args:
+            threat: The threat model.
+            lane: The run's index in its batch.
+
+        Raises:
+            QflsecError: There is no such run in this batch.
+        """
+        if lane not in self.facts:
+            raise QflsecError("no such run in this transcript", got=lane, expected=sorted(self.facts))
+        facts = self.facts[lane]
+        parties = threat.parties
+        held = frozenset(name for party in parties for name in self.keys.get(party, frozenset()))
+        items = [
+            item for message in self._messages for item in _visible(message, threat, lane, parties, held)
+        ]
+        for derive in self.derivers:
+            items.extend(derive(items, facts, parties, held))
+        corrupted = frozenset(threat.clients)
+        return View(
+            threat=threat,
+            items=close(items, facts, corrupted),
+            granted=self.granted[lane].under(threat) if lane in self.granted else Granted(),
+            keys=held,
+        )
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Everything recorded: for the bookkeeping of the lab and the tests, never for an attack."""
+        return tuple(self._messages)
+
+
+def _visible(
+    message: Message, threat: ThreatModel, lane: int, parties: frozenset[Party], held: frozenset[str]
+) -> Iterator[Item]:
+    if lane not in message.lanes:
+        return
+    if threat.when == "final-model" and message.kind != "final-model":
+        return
+    position = message.lanes.index(lane)
+    for index, slot in enumerate(message.slots):
+        sees = (
+            slot.sender in parties
+            or slot.receiver in parties
+            or (WIRE in parties and slot.receiver != PUBLIC)
+        )
+        if not (sees and message.present[position][index]):
+            continue
+        depth = message.origin if slot.sender in parties else len(message.layers) - 1
+        while depth > 0 and set(message.layers[depth].keys[position][index]) <= held:
+            depth -= 1
+        layer = message.layers[depth]
+        value, weight = _split(layer.at(position, index), plain=depth == 0, kind=message.kind)
+        yield Item(
+            round=message.round,
+            kind=message.kind,
+            form=layer.form,
+            value=value,
+            weight=weight,
+            about=message.members[position][index],
+            sender=slot.sender,
+            receiver=slot.receiver,
+        )
+
+
+def _split(value: Payload, *, plain: bool, kind: MessageKind) -> tuple[Payload, float | None]:
+    """A plain update carries its weight as the last coordinate."""
+    if plain and kind == "update" and isinstance(value, torch.Tensor):
+        return value[:-1].clone(), float(value[-1])
+    return (value.clone() if isinstance(value, torch.Tensor) else value), None

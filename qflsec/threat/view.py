@@ -1,0 +1,153 @@
+"""Views: all that an attack gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from qflsec.threat.message import Payload
+from qflsec.threat.model import ThreatModel
+from qflsec.threat.party import Party, client
+
+__all__ = ["Granted", "Item", "Records", "View"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Labelled records.
+
+    Attributes:
+        features: Features.
+        labels: Class indices.
+
+    Shapes:
+        features: (n, F); labels: (n,)
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """Knowledge that a threat model may grant, and corrupted parties' own data.
+
+    Attributes:
+        model: The model as a pure function (``"architecture"``).
+        auxiliary: Records of the same kind that are nobody's training data (``"auxiliary"``).
+        defenses: The stack's public configuration (``"defenses"``).
+        honest_updates: Updates of honest clients by round and client (``"honest-updates"``), a strong assumption.
+        data: Each corrupted client's own records.
+    """
+
+    model: Any = None
+    auxiliary: Records | None = None
+    defenses: Any = None
+    honest_updates: Mapping[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    data: Mapping[Party, Records] = field(default_factory=dict)
+
+    def under(self, threat: ThreatModel) -> Granted:
+        """What this threat model grants of it."""
+        own = {client(index) for index in threat.clients}
+        return Granted(
+            model=self.model if "architecture" in threat.knows else None,
+            auxiliary=self.auxiliary if "auxiliary" in threat.knows else None,
+            defenses=self.defenses if "defenses" in threat.knows else None,
+            honest_updates=dict(self.honest_updates) if "honest-updates" in threat.knows else {},
+            data={party: records for party, records in self.data.items() if party in own},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing that a coalition holds.
+
+    Attributes:
+        round: The round it belongs to.
+        kind: ``model``, ``update``, ``aggregate`` (weighted mean of updates), ``step`` (what the server
+            added to the model under a rule that is not a mean), ``announcement``, ``control``, ``final-model``.
+        form: ``plain`` where the coalition can read it, else the form of the layer that stopped it.
+        value: A vector of parameters, an array or bytes.
+        weight: The number of examples behind an update or aggregate, where known.
+        about: The clients whose contributions are in it.
+        k: The number of honest clients in it whose shares the coalition does not know.
+        sender: Who sent it; for derived items, who sent the last part.
+        receiver: Who received it.
+        derived: Whether the coalition computed it from other items.
+    """
+
+    round: int
+    kind: str
+    form: str
+    value: Payload
+    weight: float | None
+    about: frozenset[int]
+    sender: Party
+    receiver: Party
+    k: int = 0
+    derived: bool = False
+
+    @property
+    def vector(self) -> torch.Tensor:
+        """The value as a vector.
+
+        Raises:
+            TypeError: The coalition cannot read this item.
+        """
+        if self.form != "plain" or not isinstance(self.value, torch.Tensor):
+            msg = f"an item of form {self.form!r} is not a readable vector"
+            raise TypeError(msg)
+        return self.value
+
+    def with_k(self, k: int) -> Item:
+        """The same item with its anonymity set."""
+        return replace(self, k=k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one coalition holds of one run.
+
+    Attributes:
+        threat: The threat model.
+        items: Everything seen or computed, in order of rounds.
+        granted: Granted knowledge and own data.
+        keys: The names of the keys that the coalition holds.
+    """
+
+    threat: ThreatModel
+    items: tuple[Item, ...]
+    granted: Granted
+    keys: frozenset[str] = frozenset()
+
+    def readable(
+        self, *kinds: str, round_index: int | None = None, about: int | None = None
+    ) -> tuple[Item, ...]:
+        """Readable items of these kinds.
+
+        Args:
+            kinds: The kinds; all where none is given.
+            round_index: Only this round.
+            about: Only items that contain this client's contribution.
+        """
+        return tuple(
+            item
+            for item in self.items
+            if item.form == "plain"
+            and (not kinds or item.kind in kinds)
+            and (round_index is None or item.round == round_index)
+            and (about is None or about in item.about)
+        )
+
+    def final_model(self) -> torch.Tensor | None:
+        """The last model that the coalition can read, or None."""
+        models = self.readable("final-model", "model")
+        return max(models, key=lambda item: item.round).vector if models else None
+
+    def model_at(self, round_index: int) -> torch.Tensor | None:
+        """The model at the start of a round, or None."""
+        models = self.readable("model", "final-model", round_index=round_index)
+        return models[0].vector if models else None
