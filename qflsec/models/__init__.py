@@ -3,5 +3,31 @@
 from __future__ import annotations
 
 from qflsec.models.base import EXACT, Execution, Model
+from qflsec.models.build import build_model
+from qflsec.models.check import (
+    ModeReport,
+    PerSampleGradientError,
+    PerSampleReport,
+    check_per_sample_gradients,
+)
+from qflsec.models.classical import Classical, classical_like
+from qflsec.models.gradients import per_sample_gradients, per_sample_losses
+from qflsec.models.hybrid import Hybrid
+from qflsec.models.vqc import Vqc
 
-__all__ = ["EXACT", "Execution", "Model"]
+__all__ = [
+    "EXACT",
+    "Classical",
+    "Execution",
+    "Hybrid",
+    "ModeReport",
+    "Model",
+    "PerSampleGradientError",
+    "PerSampleReport",
+    "Vqc",
+    "build_model",
+    "check_per_sample_gradients",
+    "classical_like",
+    "per_sample_gradients",
+    "per_sample_losses",
+]

@@ -5,19 +5,47 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, final
+from itertools import zip_longest
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 
-__all__ = ["EXACT", "Execution", "Model"]
+__all__ = ["EXACT", "Execution", "Model", "check_classes", "leading_shape"]
 
 _DTYPES = {
     "complex64": (torch.float32, torch.complex64),
     "complex128": (torch.float64, torch.complex128),
 }
+
+
+def leading_shape(params: Tensor, features: Tensor) -> tuple[int, ...]:
+    """The shape to which the leading axes of ``params`` ``(..., P)`` and ``features`` ``(..., F)`` broadcast.
+
+    Raises:
+        ConfigError: They do not broadcast.
+    """
+    first, second = params.shape[:-1], features.shape[:-1]
+    pairs = list(zip_longest(reversed(first), reversed(second), fillvalue=1))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise ConfigError(
+            "leading axes of parameters and features do not broadcast",
+            got=f"{tuple(params.shape)} and {tuple(features.shape)}",
+            fix="insert an axis of size 1, as in params[..., None, :]",
+        )
+    return tuple(b if a == 1 else a for a, b in reversed(pairs))
+
+
+def check_classes(n_classes: int) -> None:
+    """Refuse fewer than two classes.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    if n_classes < 2:
+        raise ConfigError("too few classes", got=n_classes, expected="at least 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,27 +101,19 @@ class Model(ABC):
 
     Implementations are frozen values: they hold no parameters, so that one object serves every client,
     run and shadow model, and leading axes of parameters and features broadcast as in NumPy.
+
+    Attributes:
+        name: The registry name.
+        n_features: Features per record, F.
+        n_classes: Classes, K >= 2.
+        angle_features: Whether logits have the period 2 pi in every feature, so that errors of
+            reconstructed features are taken modulo 2 pi.
     """
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The registry name."""
-
-    @property
-    @abstractmethod
-    def n_features(self) -> int:
-        """Features per record, F."""
-
-    @property
-    @abstractmethod
-    def n_classes(self) -> int:
-        """Classes, K >= 2."""
-
-    @property
-    @abstractmethod
-    def angle_features(self) -> bool:
-        """Whether features are rotation angles, so that errors in them are taken modulo 2 pi."""
+    name: ClassVar[str]
+    n_features: int
+    n_classes: int
+    angle_features: bool
 
     @property
     @abstractmethod
@@ -165,14 +185,7 @@ class Model(ABC):
                 got=f"shape {tuple(features.shape)}",
                 expected=f"(..., {self.n_features})",
             )
-        try:
-            torch.broadcast_shapes(params.shape[:-1], features.shape[:-1])
-        except RuntimeError as error:
-            raise ConfigError(
-                "leading axes of parameters and features do not broadcast",
-                got=f"{tuple(params.shape)} and {tuple(features.shape)}",
-                fix="insert an axis of size 1, as in params[..., None, :]",
-            ) from error
+        leading_shape(params, features)
         if execution.shots is not None and generator is None:
             raise ConfigError(
                 "sampled outcomes need a random stream",
@@ -183,15 +196,15 @@ class Model(ABC):
         return self._logits(params.to(dtype), features.to(dtype), execution, generator)
 
     def unflatten(self, params: Tensor) -> dict[str, Tensor]:
-        """The named blocks of flat parameters, as views.
+        """The named blocks of flat parameters.
 
         Shapes:
             params: ``(..., P)``.
             returns: each block as ``(..., *shape)`` with the shapes of :attr:`layout`.
         """
         sizes = [math.prod(shape) for _, shape in self.layout]
-        blocks = params.split(sizes, dim=-1)
+        blocks = torch.split(params, sizes, dim=-1)
         return {
-            name: block.unflatten(-1, shape) if len(shape) != 1 else block
+            name: block.reshape(*block.shape[:-1], *shape)
             for (name, shape), block in zip(self.layout, blocks, strict=True)
         }

@@ -1,0 +1,87 @@
+"""Reading a model's configuration, with a clear error for every mistake."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+from qflsec.base.errors import ConfigError
+
+__all__ = ["Fields"]
+
+
+class Fields:
+    """The fields of one configuration.
+
+    Args:
+        config: The configuration; its ``"name"`` is the model's registry name.
+        known: The other keys that it may hold.
+
+    Raises:
+        ConfigError: It holds an unknown key.
+    """
+
+    def __init__(self, config: Mapping[str, object], known: Collection[str]) -> None:
+        self._config = config
+        self._model = config.get("name")
+        for key in config:
+            if key != "name" and key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                raise ConfigError(
+                    f"unknown key in the configuration of model {self._model!r}",
+                    got=repr(key),
+                    expected=f"one of {', '.join(sorted(known))}",
+                    fix=f"did you mean {near[0]!r}?" if near else None,
+                )
+
+    def __contains__(self, key: str) -> bool:
+        return self._config.get(key) is not None
+
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
+        """A whole number."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise self._wrong(key, value, f"a whole number >= {minimum}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite positive number."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise self._wrong(key, value, "a finite number > 0")
+        return float(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string."""
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise self._wrong(key, value, "a string")
+        return value
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """A list of whole numbers >= 1."""
+        value = self._get(key, default)
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise self._wrong(key, value, "a list of whole numbers >= 1")
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, int) or item < 1:
+                raise self._wrong(key, value, "a list of whole numbers >= 1")
+        return tuple(value)
+
+    def mapping(self, key: str) -> Mapping[str, object]:
+        """A table."""
+        value = self._get(key, None)
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, value, "a table")
+        return value
+
+    def _get(self, key: str, default: object) -> object:
+        value = self._config.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise ConfigError(f"model {self._model!r} needs {key!r}", fix=f"add {key!r} to its configuration")
+        return value
+
+    def _wrong(self, key: str, value: object, expected: str) -> ConfigError:
+        return ConfigError(f"{key!r} of model {self._model!r} is wrong", got=repr(value), expected=expected)

@@ -1,0 +1,78 @@
+"""Gradients of single records, for all models and records in one call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from qflsec.base.errors import ConfigError
+from qflsec.models.base import EXACT, Execution, Model, leading_shape
+
+__all__ = ["per_sample_gradients", "per_sample_losses"]
+
+
+def per_sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of every record.
+
+    Shapes:
+        logits: ``(..., K)``.
+        labels: ``(...)``, int64.
+        returns: ``(...)``.
+
+    Raises:
+        ConfigError: The shapes do not fit.
+    """
+    if logits.shape[:-1] != labels.shape:
+        raise ConfigError(
+            "labels do not fit the logits",
+            got=f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}",
+            expected=f"labels {tuple(logits.shape[:-1])}",
+        )
+    flat = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
+    return flat.reshape(labels.shape)
+
+
+def per_sample_gradients(
+    model: Model,
+    params: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    execution: Execution = EXACT,
+    generator: torch.Generator | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """The gradient of each record's cross entropy in the parameters.
+
+    The parameters are expanded to one row for each record, so that one forward and one backward pass give
+    all gradients. Their mean over B is the gradient of the batch's mean loss, up to rounding.
+
+    Shapes:
+        params: ``(P,)`` or ``(..., 1, P)``, broadcasting against the leading axes of ``features``.
+        features: ``(..., B, F)``.
+        labels: ``(..., B)``, int64.
+        returns: ``(..., B, P)``, in the dtype of ``params``.
+
+    Args:
+        model: The model.
+        params: Flat parameters.
+        features: Records.
+        labels: Classes of the records.
+        execution: How the circuit is executed.
+        generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
+        create_graph: Keep the graph, so that the result can be differentiated in ``features``, ``params``
+            or both, as gradient inversion does.
+
+    Raises:
+        ConfigError: The shapes do not fit.
+    """
+    lead = leading_shape(params, features)
+    rows = params.expand(*lead, params.shape[-1])
+    if not (create_graph and rows.requires_grad):
+        rows = rows.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(rows, features, execution=execution, generator=generator)
+        total = per_sample_losses(logits, labels.expand(lead)).sum()
+        (gradients,) = torch.autograd.grad(total, rows, create_graph=create_graph)
+    return gradients

@@ -1,0 +1,118 @@
+"""A quantum circuit between classical layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qflsec.base.registry import register
+from qflsec.circuits import Circuit
+from qflsec.models.affine import affine_layout, dense, draw_affine
+from qflsec.models.base import Execution, Model, check_classes
+from qflsec.models.execute import measure
+from qflsec.models.fields import Fields
+from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
+
+__all__ = ["Hybrid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid(Model):
+    """Affine layers with tanh, a circuit, and an affine layer to the logits.
+
+    The circuit's features are ``pi/2 tanh(.)`` of the last affine layer before it. The parameters are, in
+    this order: ``before.i.weight`` ``(out, in)`` and ``before.i.bias`` ``(out,)`` layer by layer,
+    ``circuit`` ``(P_circuit,)``, ``after.0.weight`` ``(K, observables)``, ``after.0.bias`` ``(K,)``.
+
+    Args:
+        n_features: Features per record.
+        circuit: The circuit in the middle.
+        n_classes: Classes.
+        hidden: Widths of further classical layers before the circuit.
+        recipe: The arguments that the circuit was built from, for a readable configuration.
+
+    Source:
+        Mari, Bromley, Izaac, Schuld and Killoran, Transfer learning in hybrid classical-quantum neural
+        networks, Quantum 4, 340, 2020 ("dressed" circuits).
+    """
+
+    name = "hybrid"
+    n_features: int
+    circuit: Circuit
+    n_classes: int = 2
+    hidden: tuple[int, ...] = ()
+    recipe: Recipe = field(default=(), compare=False, repr=False)
+    angle_features: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse fewer than two classes."""
+        check_classes(self.n_classes)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths from the features to the circuit."""
+        return (self.n_features, *self.hidden, self.circuit.n_features)
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The blocks of the flat parameter vector in order."""
+        return (
+            *affine_layout("before", self.widths),
+            ("circuit", (self.circuit.n_weights,)),
+            *affine_layout("after", (len(self.circuit.observables), self.n_classes)),
+        )
+
+    @property
+    def periods(self) -> tuple[float | None, ...]:
+        """The periods of the circuit's weights; None for the classical parameters."""
+        periods: list[float | None] = []
+        for block, shape in self.layout:
+            periods += self.circuit.weight_periods if block == "circuit" else (None,) * math.prod(shape)
+        return tuple(periods)
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Classical layers as in ``torch.nn.Linear``, the circuit uniform in [0, 2 pi)."""
+        return torch.cat(
+            [
+                draw_affine(self.widths, generator),
+                2 * math.pi * torch.rand(self.circuit.n_weights, generator=generator),
+                draw_affine((len(self.circuit.observables), self.n_classes), generator),
+            ]
+        )
+
+    def to_config(self) -> dict[str, object]:
+        """The configuration, defaults written out."""
+        circuit = dict(self.recipe) if self.recipe else {"circuit": self.circuit.to_config()}
+        return {
+            **circuit,
+            "name": self.name,
+            "n_features": self.n_features,
+            "n_classes": self.n_classes,
+            "hidden": list(self.hidden),
+        }
+
+    def _logits(
+        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+    ) -> Tensor:
+        blocks = self.unflatten(params)
+        angles = math.pi / 2 * torch.tanh(dense(features, blocks, "before", len(self.widths) - 1))
+        scores = measure(self.circuit, blocks["circuit"], angles, execution, generator)
+        return dense(scores, blocks, "after", 1)
+
+
+@register("model", "hybrid")
+def _build(config: Mapping[str, object]) -> Hybrid:
+    fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "hidden"})
+    n_qubits = fields.integer("n_qubits") if "n_qubits" in fields else 0
+    circuit, recipe = read_circuit(fields, n_observables=n_qubits, n_features=None)
+    return Hybrid(
+        n_features=fields.integer("n_features"),
+        circuit=circuit,
+        n_classes=fields.integer("n_classes", 2, minimum=2),
+        hidden=fields.integers("hidden", ()),
+        recipe=recipe,
+    )

@@ -1,0 +1,117 @@
+"""The variational quantum classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.registry import register
+from qflsec.circuits import Circuit
+from qflsec.models.base import Execution, Model, check_classes
+from qflsec.models.encoding import angle_features
+from qflsec.models.execute import measure
+from qflsec.models.fields import Fields
+from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
+
+__all__ = ["DEFAULT_SCALE", "Vqc", "scores_to_logits"]
+
+DEFAULT_SCALE = 3.0
+"""Expectation values lie in [-1, 1], too narrow for confident logits; 3 allows a probability of 0.95."""
+
+
+def scores_to_logits(scores: Tensor, scale: float) -> Tensor:
+    """Logits of measured values.
+
+    One value z gives ``(-scale z / 2, scale z / 2)``, so that the cross entropy is the binary cross entropy
+    of ``scale z`` and z = +1 speaks for class 1. Several values give ``scale z_k``.
+
+    Shapes:
+        scores: ``(..., M)``.
+        returns: ``(..., 2)`` for M = 1, else ``(..., M)``.
+    """
+    if scores.shape[-1] == 1:
+        half = scores * (scale / 2)
+        return torch.cat([-half, half], dim=-1)
+    return scores * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vqc(Model):
+    """A circuit whose expectation values, times a fixed scale, are the logits.
+
+    The parameters are the circuit's weights, in its order.
+
+    Args:
+        circuit: The circuit; one observable for two classes, else one for each class.
+        n_classes: Classes.
+        scale: What expectation values are multiplied by; see :func:`scores_to_logits`.
+        recipe: The arguments that the circuit was built from, for a readable configuration.
+
+    Raises:
+        ConfigError: The observables do not fit the classes.
+    """
+
+    name = "vqc"
+    circuit: Circuit
+    n_classes: int = 2
+    scale: float = DEFAULT_SCALE
+    recipe: Recipe = field(default=(), compare=False, repr=False)
+    n_features: int = field(init=False)
+    angle_features: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive what the circuit determines."""
+        check_classes(self.n_classes)
+        expected = 1 if self.n_classes == 2 else self.n_classes
+        if len(self.circuit.observables) != expected:
+            raise ConfigError(
+                f"{self.n_classes} classes need {expected} observable{'s' if expected > 1 else ''}",
+                got=len(self.circuit.observables),
+            )
+        object.__setattr__(self, "n_features", self.circuit.n_features)
+        object.__setattr__(self, "angle_features", angle_features(self.circuit))
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """One block, ``weights``."""
+        return (("weights", (self.circuit.n_weights,)),)
+
+    @property
+    def periods(self) -> tuple[float | None, ...]:
+        """The periods of the circuit's weights."""
+        return self.circuit.weight_periods
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Uniform in [0, 2 pi), as in PennyLane."""
+        return 2 * math.pi * torch.rand(self.n_params, generator=generator)
+
+    def to_config(self) -> dict[str, object]:
+        """The configuration, defaults written out."""
+        circuit = dict(self.recipe) if self.recipe else {"circuit": self.circuit.to_config()}
+        return {"name": self.name, **circuit, "n_classes": self.n_classes, "scale": self.scale}
+
+    def _logits(
+        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+    ) -> Tensor:
+        return scores_to_logits(measure(self.circuit, params, features, execution, generator), self.scale)
+
+
+@register("model", "vqc")
+def _build(config: Mapping[str, object]) -> Vqc:
+    fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "scale"})
+    n_classes = fields.integer("n_classes", 2, minimum=2)
+    n_features = fields.integer("n_features") if "n_features" in fields else None
+    circuit, recipe = read_circuit(
+        fields, n_observables=1 if n_classes == 2 else n_classes, n_features=n_features
+    )
+    return Vqc(
+        circuit=circuit,
+        n_classes=n_classes,
+        scale=fields.number("scale", DEFAULT_SCALE),
+        recipe=recipe,
+    )
