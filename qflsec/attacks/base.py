@@ -177,7 +177,8 @@ class Inference(Attack):
 
 def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
     if isinstance(claim, MembershipClaim) and isinstance(challenge, MembershipChallenge):
-        value, expected = claim.scores, (len(challenge.candidates.labels),)
+        value = claim.scores
+        expected: tuple[int, ...] = (len(challenge.candidates.labels),)
     elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge):
         value, expected = claim.features, (challenge.n_records, challenge.n_features)
     else:
@@ -265,7 +266,7 @@ def attack_from_config(config: Mapping[str, Any]) -> Attack:
         raise ConfigError("an attack without a name", got=dict(config), fix='add name = "..."')
     values = dict(config)
     kind = find("attack", str(values.pop("name")))
-    known = {name for name in kind.__dataclass_fields__}
+    known = set(kind.__dataclass_fields__)
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(
