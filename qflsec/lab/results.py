@@ -1,0 +1,402 @@
+"""What a matrix found: cells, summaries of stacks and ledgers, as one value that reads and writes JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from qflsec.base import Score, StoreError
+
+__all__ = [
+    "SCHEMA",
+    "AttackInfo",
+    "Cell",
+    "CellState",
+    "MatrixResult",
+    "PipelineUtility",
+    "RunRow",
+    "StackInfo",
+    "StackSummary",
+    "TrialRow",
+    "TrialStatus",
+]
+
+SCHEMA = "qflsec-matrix-result/1"
+TrialStatus = Literal["ok", "blocked", "incompatible", "failed", "aborted"]
+CellState = Literal["ok", "incompatible", "blocked", "no power", "useless", "failed", "aborted", "pending"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One attack on one run.
+
+    Attributes:
+        trial_id: The trial's id.
+        run_id: The run that was attacked.
+        baseline_run_id: The honest run of the same pipeline, stack and seed; empty where none is needed.
+        seed: The seed.
+        status: What became of it.
+        advantage: The unclipped advantage; None unless ``status`` is ``"ok"``.
+        metrics: Further metrics of this one trial, with their intervals over its records.
+        raw: Raw scores and counts for the drill-down, JSON-able.
+        reason: Why it is blocked, incompatible, aborted or failed, as a sentence.
+        traceback: The traceback of a bug; empty otherwise.
+        seconds: CPU time of the attack and its scoring.
+    """
+
+    trial_id: str
+    run_id: str
+    baseline_run_id: str = ""
+    seed: int
+    status: TrialStatus
+    advantage: float | None = None
+    metrics: Mapping[str, Score] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run.
+
+    Attributes:
+        run_id: The run's id.
+        pipeline: The pipeline's name.
+        stack: The stack's name.
+        seed: The seed.
+        attack: The label of the manipulation; empty for an honest run.
+        outcome: ``"completed"``, ``"aborted: ..."``, ``"incompatible: ..."`` or ``"failed: ..."``.
+        accuracy: Test accuracy after each round.
+        loss: Test loss after each round.
+        train_loss: Mean training loss of the honest clients in each round.
+        costs: Costs by name, the unit at the end of the name.
+        seeded_secrets: Whether its keys were made from the seed and protect nothing.
+    """
+
+    run_id: str
+    pipeline: str
+    stack: str
+    seed: int
+    attack: str = ""
+    outcome: str = "completed"
+    accuracy: tuple[float, ...] = ()
+    loss: tuple[float, ...] = ()
+    train_loss: tuple[float, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    seeded_secrets: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackInfo:
+    """A row of the matrix.
+
+    Attributes:
+        label: Its name in this matrix.
+        name: Its registry name.
+        family: Its family, for example ``"membership"``.
+        goal: What it breaks.
+        idea: One line.
+        source: The paper.
+        pipeline: The pipeline that it runs on.
+        threat: The threat model's name.
+        threat_sentence: The threat model as a sentence.
+        params: Every parameter.
+    """
+
+    label: str
+    name: str
+    family: str
+    goal: str
+    idea: str
+    source: str
+    pipeline: str
+    threat: str
+    threat_sentence: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackInfo:
+    """A column of the matrix.
+
+    Attributes:
+        name: Its name in this matrix.
+        layers: The configuration of each layer, defaults written out.
+        claims: What each layer claims, from its card.
+        incompatible: Why its layers cannot work together; empty where they can.
+    """
+
+    name: str
+    layers: tuple[Mapping[str, Any], ...] = ()
+    claims: tuple[str, ...] = ()
+    incompatible: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One attack against one stack, over all seeds.
+
+    Attributes:
+        attack: The attack's label.
+        family: Its family.
+        stack: The stack's name.
+        pipeline: The pipeline's name.
+        state: ``ok``; ``incompatible`` (the layers cannot work together); ``blocked`` (the view lacks what the
+            attack needs); ``no power`` (the interval of the undefended attack touches 0, so that the cell says
+            nothing of a defense); ``useless`` (the stack's accuracy is not clear of chance); ``failed`` (a
+            trial ended in a bug); ``aborted`` (the protocol stopped); ``pending`` (not run yet).
+        advantage: Mean over the seeds with a Student t interval; None where no trial was scored.
+        per_seed: The trials, in the order of the seeds.
+        sentence: What the cell says, as one plain sentence.
+        threat: The threat model's name.
+    """
+
+    attack: str
+    family: str
+    stack: str
+    pipeline: str
+    state: CellState
+    advantage: Score | None
+    per_seed: tuple[TrialRow, ...]
+    sentence: str
+    threat: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineUtility:
+    """What a stack leaves of the model's use on one pipeline, from honest runs.
+
+    Attributes:
+        pipeline: The pipeline's name.
+        accuracy: Test accuracy over the seeds; its baseline is chance.
+        loss: Accuracy of the stack ``none`` less this one's, paired by seed; None without such a stack.
+        useless: Whether the accuracy is not clear of chance while that of the stack ``none`` is.
+    """
+
+    pipeline: str
+    accuracy: Score
+    loss: Score | None
+    useless: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSummary:
+    """A stack in one line.
+
+    Attributes:
+        stack: Its name.
+        worst: The label and advantage of the strongest attack that was scored; None where none was. Attacks
+            without power on the undefended stack are left out.
+        utility: Accuracy on the matrix's utility pipeline; None where no honest run completed.
+        utility_loss: Its loss against the stack ``none``.
+        useless: Whether the stack is useless on the utility pipeline.
+        by_pipeline: The same for every pipeline.
+        costs: Mean costs of its honest runs on the utility pipeline, the unit at the end of the name.
+        incompatible: Why the layers cannot work together; empty where they can.
+    """
+
+    stack: str
+    worst: tuple[str, Score] | None
+    utility: Score | None
+    utility_loss: Score | None
+    useless: bool
+    by_pipeline: Mapping[str, PipelineUtility]
+    costs: Mapping[str, Score]
+    incompatible: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixResult:
+    """Everything that a report shows.
+
+    Attributes:
+        name: The matrix's name.
+        description: What it is for.
+        command: The command that made it.
+        versions: Versions of the packages that can change a number.
+        created: UTC time, ISO 8601.
+        seeds: The seeds.
+        attacks: The rows.
+        stacks: The columns.
+        cells: By (attack label, stack name); complete.
+        summaries: By stack name.
+        ledgers: By (stack name, observer): ledger rows as :meth:`qflsec.accounting.LedgerRow.to_dict` gives
+            them, with the keys ``pipeline`` and ``seeds`` added.
+        observers: Each observer's threat model as a sentence.
+        pipelines: Each pipeline's configuration, defaults written out.
+        utility_pipeline: The pipeline that summaries take utility and costs from.
+        runs: All runs.
+        failures: Trials and runs that ended in a bug, one line each.
+    """
+
+    name: str
+    description: str
+    command: str
+    versions: Mapping[str, str]
+    created: str
+    seeds: tuple[int, ...]
+    attacks: tuple[AttackInfo, ...]
+    stacks: tuple[StackInfo, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    summaries: Mapping[str, StackSummary]
+    ledgers: Mapping[tuple[str, str], tuple[Mapping[str, Any], ...]]
+    observers: Mapping[str, str]
+    pipelines: Mapping[str, Mapping[str, Any]]
+    utility_pipeline: str
+    runs: tuple[RunRow, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; numbers that are not finite become null."""
+        document = {
+            "schema": SCHEMA,
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "name",
+                    "description",
+                    "command",
+                    "versions",
+                    "created",
+                    "seeds",
+                    "observers",
+                    "pipelines",
+                    "utility_pipeline",
+                    "failures",
+                )
+            },
+            "attacks": [asdict(attack) for attack in self.attacks],
+            "stacks": [asdict(stack) for stack in self.stacks],
+            "cells": [asdict(cell) for cell in self.cells.values()],
+            "summaries": [asdict(summary) for summary in self.summaries.values()],
+            "ledgers": [
+                {"stack": stack, "observer": observer, "rows": list(rows)}
+                for (stack, observer), rows in self.ledgers.items()
+            ],
+            "runs": [asdict(run) for run in self.runs],
+        }
+        cleaned: dict[str, Any] = _plain(document)
+        return cleaned
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The result as a JSON document; see :meth:`to_dict`."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> MatrixResult:
+        """The result that :meth:`to_json` wrote.
+
+        Raises:
+            StoreError: The text is not such a document.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise StoreError("not a JSON document", got=str(error)) from None
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            got = document.get("schema") if isinstance(document, dict) else type(document).__name__
+            raise StoreError("not a matrix result of this version", got=got, expected=SCHEMA)
+        try:
+            return _read(document)
+        except (KeyError, TypeError) as error:
+            raise StoreError("a matrix result lacks a field", got=repr(error)) from None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON is heterogeneous
+    """The same value in JSON types: tuples as lists, numbers that are not finite as None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _read(document: Mapping[str, Any]) -> MatrixResult:
+    cells = [
+        Cell(
+            **{
+                **cell,
+                "advantage": _score(cell["advantage"]),
+                "per_seed": tuple(_trial(row) for row in cell["per_seed"]),
+            }
+        )
+        for cell in document["cells"]
+    ]
+    summaries = [_summary(summary) for summary in document["summaries"]]
+    return MatrixResult(
+        **{
+            name: document[name]
+            for name in (
+                "name",
+                "description",
+                "command",
+                "versions",
+                "created",
+                "observers",
+                "pipelines",
+                "utility_pipeline",
+            )
+        },
+        seeds=tuple(document["seeds"]),
+        failures=tuple(document["failures"]),
+        attacks=tuple(AttackInfo(**attack) for attack in document["attacks"]),
+        stacks=tuple(
+            StackInfo(**{**stack, "layers": tuple(stack["layers"]), "claims": tuple(stack["claims"])})
+            for stack in document["stacks"]
+        ),
+        cells={(cell.attack, cell.stack): cell for cell in cells},
+        summaries={summary.stack: summary for summary in summaries},
+        ledgers={(part["stack"], part["observer"]): tuple(part["rows"]) for part in document["ledgers"]},
+        runs=tuple(_run(run) for run in document["runs"]),
+    )
+
+
+def _score(value: Mapping[str, Any] | None) -> Score | None:
+    return None if value is None else _sure_score(value)
+
+
+def _sure_score(value: Mapping[str, Any]) -> Score:
+    numbers = ("value", "low", "high", "baseline", "ideal")
+    return Score(**{**value, **{name: math.nan if value[name] is None else value[name] for name in numbers}})
+
+
+def _trial(row: Mapping[str, Any]) -> TrialRow:
+    metrics = {name: _sure_score(score) for name, score in row["metrics"].items()}
+    return TrialRow(**{**row, "metrics": metrics})
+
+
+def _run(row: Mapping[str, Any]) -> RunRow:
+    curves = {
+        name: tuple(math.nan if part is None else part for part in row[name])
+        for name in ("accuracy", "loss", "train_loss")
+    }
+    return RunRow(**{**row, **curves})
+
+
+def _summary(value: Mapping[str, Any]) -> StackSummary:
+    worst = value["worst"]
+    return StackSummary(
+        stack=value["stack"],
+        worst=None if worst is None else (worst[0], _sure_score(worst[1])),
+        utility=_score(value["utility"]),
+        utility_loss=_score(value["utility_loss"]),
+        useless=value["useless"],
+        by_pipeline={
+            name: PipelineUtility(
+                pipeline=part["pipeline"],
+                accuracy=_sure_score(part["accuracy"]),
+                loss=_score(part["loss"]),
+                useless=part["useless"],
+            )
+            for name, part in value["by_pipeline"].items()
+        },
+        costs={name: _sure_score(cost) for name, cost in value["costs"].items()},
+        incompatible=value["incompatible"],
+    )
