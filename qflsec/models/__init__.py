@@ -13,6 +13,7 @@ from qflsec.models.check import (
 from qflsec.models.classical import Classical, classical_like
 from qflsec.models.gradients import per_sample_gradients, per_sample_losses
 from qflsec.models.hybrid import Hybrid
+from qflsec.models.layer import QuantumLayer
 from qflsec.models.vqc import Vqc
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Model",
     "PerSampleGradientError",
     "PerSampleReport",
+    "QuantumLayer",
     "Vqc",
     "build_model",
     "check_per_sample_gradients",

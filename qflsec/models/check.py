@@ -115,6 +115,10 @@ def check_per_sample_gradients(
         ConfigError: The module or the loss cannot be checked.
         PerSampleGradientError: A mode is wrong and ``strict`` is set.
     """
+    if any(hasattr(part, "autograd_grad_sample_hooks") for part in module.modules()):
+        raise ConfigError(
+            "Opacus already wraps this module", fix="check it before PrivacyEngine.make_private"
+        )
     criterion = torch.nn.CrossEntropyLoss() if loss is None else loss
     if getattr(criterion, "reduction", None) != "mean":
         raise ConfigError(
@@ -155,7 +159,16 @@ class _Expected:
                     "the module's output depends on chance, so its gradients cannot be compared",
                     fix="check it without shots and dropout",
                 )
-        records = tuple(_plain_gradient(plain, criterion, x[i : i + 1], y[i : i + 1]) for i in range(len(x)))
+        try:
+            records = tuple(
+                _plain_gradient(plain, criterion, x[i : i + 1], y[i : i + 1]) for i in range(len(x))
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                "the module cannot be trained on one record alone, so no record has a gradient of its own",
+                got=f"{type(error).__name__}: {error}",
+                fix="replace layers that mix records, such as batch normalisation",
+            ) from error
         norms = [_norm(record) for record in records]
         if min(norms) <= 0 or not all(math.isfinite(norm) for norm in norms):
             raise ConfigError(

@@ -17,20 +17,23 @@ def per_sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
     Shapes:
         logits: ``(..., K)``.
-        labels: ``(...)``, int64.
+        labels: ``(...)``, int64, or a shape that expands to it.
         returns: ``(...)``.
 
     Raises:
         ConfigError: The shapes do not fit.
     """
-    if logits.shape[:-1] != labels.shape:
+    lead = logits.shape[:-1]
+    try:
+        labels = labels.expand(lead)
+    except RuntimeError as error:
         raise ConfigError(
             "labels do not fit the logits",
             got=f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}",
-            expected=f"labels {tuple(logits.shape[:-1])}",
-        )
+            expected=f"labels {tuple(lead)}",
+        ) from error
     flat = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
-    return flat.reshape(labels.shape)
+    return flat.reshape(lead)
 
 
 def per_sample_gradients(
@@ -51,7 +54,7 @@ def per_sample_gradients(
     Shapes:
         params: ``(P,)`` or ``(..., 1, P)``, broadcasting against the leading axes of ``features``.
         features: ``(..., B, F)``.
-        labels: ``(..., B)``, int64.
+        labels: ``(..., B)``, int64, or a shape that expands to it.
         returns: ``(..., B, P)``, in the dtype of ``params``.
 
     Args:
@@ -73,6 +76,6 @@ def per_sample_gradients(
         rows = rows.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(rows, features, execution=execution, generator=generator)
-        total = per_sample_losses(logits, labels.expand(lead)).sum()
+        total = per_sample_losses(logits, labels).sum()
         (gradients,) = torch.autograd.grad(total, rows, create_graph=create_graph)
     return gradients

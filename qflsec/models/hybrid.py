@@ -42,10 +42,10 @@ class Hybrid(Model):
 
     name = "hybrid"
     n_features: int
-    circuit: Circuit
+    circuit: Circuit = field(repr=False)
     n_classes: int = 2
     hidden: tuple[int, ...] = ()
-    recipe: Recipe = field(default=(), compare=False, repr=False)
+    recipe: Recipe = field(default=(), compare=False)
     angle_features: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

@@ -57,10 +57,10 @@ class Vqc(Model):
     """
 
     name = "vqc"
-    circuit: Circuit
+    circuit: Circuit = field(repr=False)
     n_classes: int = 2
     scale: float = DEFAULT_SCALE
-    recipe: Recipe = field(default=(), compare=False, repr=False)
+    recipe: Recipe = field(default=(), compare=False)
     n_features: int = field(init=False)
     angle_features: bool = field(init=False)
 

@@ -1,0 +1,68 @@
+"""A circuit as a torch module, for users and for Opacus."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import torch
+from torch import Tensor
+
+from qflsec.circuits import Circuit
+from qflsec.models.base import EXACT, Execution
+from qflsec.models.execute import measure
+from qflsec.models.sampler import register_sampler
+
+__all__ = ["QuantumLayer"]
+
+
+class QuantumLayer(torch.nn.Module):
+    """A circuit whose weights are an ordinary torch parameter.
+
+    The forward pass reads ``self.weights`` and nothing else, so that whatever replaces the parameter
+    (``torch.func.functional_call``, Opacus) is what the circuit runs with. Where Opacus was imported before
+    the layer is made, its per-sample gradients take one broadcast call instead of ``torch.func``.
+
+    Shapes:
+        input ``(B, ..., F)`` -> output ``(B, ..., K)``, the expectation values of the observables.
+
+    Args:
+        circuit: The circuit.
+        generator: The stream of the initial weights, uniform in [0, 2 pi).
+        execution: How the circuit is executed.
+        shot_generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
+    """
+
+    weights: torch.nn.Parameter
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        generator: torch.Generator | None = None,
+        execution: Execution = EXACT,
+        shot_generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if "opacus" in sys.modules:  # it takes seconds to import, and only its users need the sampler
+            register_sampler(QuantumLayer)
+        self.circuit = circuit
+        self.execution = execution
+        self.shot_generator = shot_generator
+        self.weights = torch.nn.Parameter(2 * math.pi * torch.rand(circuit.n_weights, generator=generator))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Measured values of the circuit's observables."""
+        return self.run(self.weights, inputs)
+
+    def run(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Measured values with other weights ``(..., P)``."""
+        return measure(self.circuit, weights, inputs, self.execution, self.shot_generator)
+
+    def extra_repr(self) -> str:
+        """The sizes, for printing."""
+        circuit = self.circuit
+        return (
+            f"{circuit.n_qubits} qubits, {circuit.n_features} features, {circuit.n_weights} weights, "
+            f"{len(circuit.observables)} observables"
+        )
