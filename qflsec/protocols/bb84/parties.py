@@ -151,9 +151,9 @@ class Alice:
         replies = []
         for record, block in zip(named, announcement.blocks, strict=True):
             count = block.positions.count
-            equal = unpack(~(record.x ^ block.x_axis), count).astype(np.bool_)
-            levels = np.zeros(count, dtype=np.uint8) if record.levels is None else record.levels
-            replies.append(BlockReply(x_axis=record.x, intensity=levels[equal]))
+            equal = np.flatnonzero(unpack(~(record.x ^ block.x_axis), count))
+            levels = np.zeros(equal.size, dtype=np.uint8) if record.levels is None else record.levels[equal]
+            replies.append(BlockReply(x_axis=record.x, intensity=levels))
         reply = Reply(sent_key=tuple(self._sent_x), sent_test=tuple(self._sent_z), blocks=tuple(replies))
         own = (unpack(r.bits, b.positions.count) for r, b in zip(named, announcement.blocks, strict=True))
         self._sifted = AliceSifted(**sift(own, announcement, reply), seeded=self._secrets.seeded)

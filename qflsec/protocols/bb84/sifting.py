@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from qflsec.protocols.bb84.bits import Bits, PositionSet, n_bytes, pack, unpack
 from qflsec.protocols.bb84.transcript import Transcript, TranscriptError
@@ -240,31 +241,39 @@ class PublicSift:
     """What the two announcements say of one block, which anybody can compute.
 
     Attributes:
-        key: Which of the block's detections are raw-key bits.
-        test: Which of them are test bits.
+        key: Which of the block's detections are raw-key bits, ascending.
+        test: Which of them are test bits, ascending.
         key_intensity: Intensity numbers of the raw-key bits.
         test_intensity: Intensity numbers of the test bits.
     """
 
-    key: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    test: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    key: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
     key_intensity: Bits
     test_intensity: Bits
 
 
 def public_sift(announcement: Announcement, reply: Reply) -> Iterator[PublicSift]:
     """Work out each block's sifted detections from what was said in public."""
+    several = len(reply.sent_key) > 1
     for heard, answer in zip(announcement.blocks, reply.blocks, strict=True):
         n = heard.positions.count
-        equal = unpack(~(heard.x_axis ^ answer.x_axis), n).astype(np.bool_)
-        x = unpack(heard.x_axis, n).astype(np.bool_)
-        in_x = x[equal]
+        equal = ~(heard.x_axis ^ answer.x_axis)
+        key = _where(equal & heard.x_axis, n)
+        test = _where(equal & ~heard.x_axis, n)
+        intensity = np.zeros(n if several else 0, dtype=np.uint8)
+        if several:
+            intensity[_where(equal, n)] = answer.intensity
         yield PublicSift(
-            key=equal & x,
-            test=equal & ~x,
-            key_intensity=answer.intensity[in_x],
-            test_intensity=answer.intensity[~in_x],
+            key=key,
+            test=test,
+            key_intensity=intensity[key] if several else np.zeros(key.size, dtype=np.uint8),
+            test_intensity=intensity[test] if several else np.zeros(test.size, dtype=np.uint8),
         )
+
+
+def _where(packed: Bits, n: int) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(unpack(packed, n))
 
 
 def read_public(

@@ -110,16 +110,18 @@ def measure(
     """
     light = spend(train)
     table = click_table(detectors.model, light.means, light.transmittance, light.misalignment)
-    some = table.sum(axis=-1)
+    reach = table.cumsum(axis=-1)
+    some = reach[..., 2]
     present = light.present()
     top = float(some[present].max()) if present.size else 0.0
     positions = _candidates(light.rng, light.n, top)
 
     state = _states(light, positions, x=x, half=half, swap=swap)
     u = light.rng.random(state.size) * (1.0 if positions is None else top)
-    clicked = np.flatnonzero(u < some.reshape(-1)[state])
-    odds, u = table.reshape(-1, 3)[state[clicked]], u[clicked]
-    pattern = (1 + (u >= odds[:, 0]) + (u >= odds[:, 0] + odds[:, 1])).astype(np.uint8)
+    clicked = np.flatnonzero(u < some.ravel()[state])
+    if clicked.size < u.size:
+        u, state = u[clicked], state[clicked]
+    pattern = np.uint8(1) + (u >= reach[..., 0].ravel()[state]) + (u >= reach[..., 1].ravel()[state])
     positions = clicked if positions is None else positions[clicked]
     if detectors.model.afterpulse_model == "memory" and detectors.model.afterpulse:
         positions, pattern = _afterpulse(light, detectors, positions, pattern)
