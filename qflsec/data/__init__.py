@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qflsec.data.loading import Dataset, load, source_digest
-from qflsec.data.partition import partition
+from qflsec.data.partitioning import partition
 from qflsec.data.partitioners import PartitionSpec
 from qflsec.data.sources import RawData
 from qflsec.data.spec import DataSpec

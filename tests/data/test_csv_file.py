@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qflsec.base import DataError
+from qflsec.data import DataSpec, load, source_digest
+from qflsec.data.csv_file import read_csv
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _table(n: int, kinds: tuple[str, ...] = ("no", "yes")) -> str:
+    rows = [f"{i},{kinds[i % len(kinds)]},{i * i % 97}" for i in range(n)]
+    return "\n".join(["a,class,b", *rows]) + "\n"
+
+
+def test_columns_and_classes_are_read(tmp_path: Path) -> None:
+    path = _write(tmp_path, "\ufeffa, class ,b\n1,yes,2.5\n\n-3e1, no ,4\n")
+    features, labels, columns, classes = read_csv(path, "class")
+    np.testing.assert_array_equal(features, [[1.0, 2.5], [-30.0, 4.0]])
+    assert labels.tolist() == [1, 0]
+    assert columns == ("a", "b")
+    assert classes == ("no", "yes")
+
+
+def test_numeric_classes_are_ordered_as_numbers(tmp_path: Path) -> None:
+    path = _write(tmp_path, "a,class\n1,10\n2,9\n3,-1\n")
+    _, labels, _, classes = read_csv(path, "class")
+    assert classes == ("-1", "9", "10")
+    assert labels.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "sentence"),
+    [
+        ("a,b,class\n1,2,x\n1,y\n", "class", "ragged at row 3; got 2 cells; expected 3"),
+        ("a,class\n1,x\n2,y\n", "label", "no column for the class; got 'label'; expected one of a, class"),
+        ("a,b,class\n1,2,x\n1,two,y\n", "class", "not a number at row 3, column 'b'; got 'two'"),
+        ("a,b,class\n1,2,x\n1,,y\n", "class", "not a number at row 3, column 'b'; got ''"),
+        ("a,class\n1,x\nnan,y\n", "class", "not finite at row 3, column 'a'"),
+        ("a,class\ninf,x\n2,y\n", "class", "not finite at row 2, column 'a'"),
+        ("a,class\n1,x\n2,\n", "class", "no class at row 3"),
+        ("a,class\n1,x\n2,x\n", "class", "single class; got 'x'"),
+        ("a,class\n", "class", "holds no records"),
+        ("", "class", "holds no records"),
+        ("a,a,class\n1,2,x\n", "class", "one name per column"),
+        ("class\nx\ny\n", "class", "no feature columns"),
+        ('a,class\n1,"x\n', "class", "cannot be read as CSV"),
+    ],
+)
+def test_mistakes_name_the_place_on_one_line(tmp_path: Path, text: str, column: str, sentence: str) -> None:
+    path = _write(tmp_path, text)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_csv(path, column)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_number_is_the_line_of_the_file_even_after_quoted_line_breaks(tmp_path: Path) -> None:
+    path = _write(tmp_path, 'a,class\n1,"x\ny"\n\n2,z\nthree,z\n')
+    with pytest.raises(DataError, match="row 6"):
+        read_csv(path, "class")
+
+
+def test_missing_unreadable_and_binary_files(tmp_path: Path) -> None:
+    spec = DataSpec(name="csv", path=str(tmp_path / "none.csv"), label_column="class")
+    with pytest.raises(DataError, match="no such data file"):
+        load(spec, 1)
+    with pytest.raises(DataError, match="cannot be read"):
+        source_digest(spec)
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_csv(tmp_path, "class")
+    (tmp_path / "image.csv").write_bytes(b"a,class\n\xff\xfe,x\n")
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_csv(tmp_path / "image.csv", "class")
+
+
+def test_load_splits_and_scales_a_table(tmp_path: Path) -> None:
+    path = _write(tmp_path, _table(60))
+    sizes = {"members": 20, "nonmembers": 10, "auxiliary": 10, "test": 10}
+    spec = DataSpec(name="csv", path=str(path), label_column="class", n_features=2, **sizes)
+    data = load(spec, 3)
+    assert data.features.shape == (60, 2)
+    assert data.class_names == ("no", "yes")
+    with pytest.raises(DataError, match="too few different records"):
+        load(DataSpec(name="csv", path=str(path), label_column="class", n_features=2), 3)
+
+
+def test_digest_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    sizes = {"members": 20, "nonmembers": 10, "auxiliary": 10, "test": 10, "n_features": 2}
+    (tmp_path / "elsewhere").mkdir()
+    here, there = _write(tmp_path, _table(60)), _write(tmp_path / "elsewhere", _table(60))
+    specs = [DataSpec(name="csv", path=str(path), label_column="class", **sizes) for path in (here, there)]
+    assert load(specs[0], 3).digest() == load(specs[1], 3).digest()
+    assert source_digest(specs[0]) == source_digest(specs[1])
+    there.write_text(_table(60).replace("59,", "59.5,"), encoding="utf-8")
+    assert load(specs[0], 3).digest() != load(specs[1], 3).digest()
+    assert source_digest(specs[0]) != source_digest(specs[1])
+
+
+def test_fixed_range_needs_declared_ranges(tmp_path: Path) -> None:
+    path = _write(tmp_path, _table(60))
+    common = {"name": "csv", "path": str(path), "label_column": "class", "n_features": 2, "reduction": "none"}
+    sizes = {"members": 20, "nonmembers": 10, "auxiliary": 10, "test": 10, "preprocessing": "fixed-range"}
+    with pytest.raises(DataError, match="publishes no value ranges"):
+        load(DataSpec(**common, **sizes), 1)
+    with pytest.raises(DataError, match="one range for each column"):
+        load(DataSpec(**common, **sizes, ranges=((0, 60),)), 1)
+    data = load(DataSpec(**common, **sizes, ranges=((0, 60), (0, 97)), feature_range=(0.0, 1.0)), 1)
+    assert data.features[30, 0].item() == pytest.approx(0.5)
+    assert data.fitted_on == "no record: scaled by the ranges declared public in the specification"

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from qflsec.base import ConfigError
+from qflsec.data import DataSpec
+
+
+def test_configuration_is_json_and_comes_back_equal() -> None:
+    spec = DataSpec(name="digits", classes=(3, 6), reduction="pool", n_features=16, feature_range=(0.0, 1.0))
+    again = DataSpec.from_config(json.loads(json.dumps(spec.to_config())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert spec.to_config()["members"] == 160, "defaults are written out"
+
+
+def test_features_are_angles_from_0_to_pi_by_default() -> None:
+    assert DataSpec(name="iris").feature_range == (0.0, math.pi)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"preprocessing": "global"}, "unknown preprocessing"),
+        ({"reduction": "umap"}, "unknown reduction"),
+        ({"n_features": 0}, "n_features is not a count"),
+        ({"n_features": 2.5}, "n_features is not a count"),
+        ({"members": 0}, "members is not a count"),
+        ({"test": -1}, "test is not a count"),
+        ({"test": True}, "test is not a count"),
+        ({"auxiliary": 1}, "too few records to be fitted on"),
+        ({"classes": (1, 1)}, "different classes"),
+        ({"classes": (1,)}, "different classes"),
+        ({"feature_range": (1.0, 0.0)}, "not an interval"),
+        ({"feature_range": (0.0,)}, "not an interval"),
+        ({"feature_range": (0.0, math.inf)}, "not an interval"),
+        ({"ranges": ((0.0, 1.0), (2.0, 2.0))}, "not an interval"),
+        ({"preprocessing": "fixed-range", "reduction": "pca"}, "has to be fitted on records"),
+        ({"name": "csv", "path": "x.csv"}, "needs its file and the column"),
+        ({"seed": 3}, "unknown key"),
+    ],
+)
+def test_mistakes_get_one_line(wrong: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        DataSpec.from_config({"name": "iris", **wrong})
+    assert "\n" not in str(caught.value)
