@@ -22,6 +22,7 @@ from qflsec.federation.layers import (
     ShapeLayer,
     Streams,
 )
+from qflsec.federation.loop import run_batch
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult, RunSpec
 from qflsec.federation.stack import Stack, layer_from_config
@@ -56,5 +57,6 @@ __all__ = [
     "Streams",
     "SummedUpdates",
     "layer_from_config",
+    "run_batch",
     "weighted_mean",
 ]

@@ -31,6 +31,7 @@ from qflsec.federation.identity import Identity
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 if TYPE_CHECKING:
+    from qflsec.federation.pipeline import Pipeline
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
@@ -138,6 +139,13 @@ class Layer(ABC):
     """A defense or protocol as a public configuration."""
 
     card: ClassVar[DefenseCard]
+
+    def check(self, pipeline: Pipeline) -> None:  # noqa: B027 - most layers fit every pipeline
+        """Refuse a pipeline under which the layer cannot keep its promise; none by default.
+
+        Raises:
+            IncompatibleStack: The pipeline and the layer do not fit.
+        """
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """The guarantees that this layer gives against one observer; none by default."""

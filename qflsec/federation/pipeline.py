@@ -28,6 +28,7 @@ class FederationConfig:
         learning_rate: Of the client's optimiser.
         server_learning_rate: The factor on the aggregated update.
         participation: The fraction of clients that take part in a round, at least one.
+        declared_corrupted: How many corrupted clients the server reckons with, f.
 
     Raises:
         ConfigError: A value is out of range.
@@ -42,6 +43,7 @@ class FederationConfig:
     learning_rate: float = 0.1
     server_learning_rate: float = 1.0
     participation: float = 1.0
+    declared_corrupted: int = 2
 
     def __post_init__(self) -> None:
         for name, low in (("n_clients", 1), ("rounds", 1), ("local_steps", 1)):

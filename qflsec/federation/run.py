@@ -56,7 +56,9 @@ class RunResult:
         spec: What was asked for.
         pipeline: The pipeline.
         stack: The stack.
-        outcome: ``"completed"``, or ``"aborted: "`` and the reason: a protocol that stops is a result.
+        outcome: ``"completed"``; ``"aborted: "`` and the reason, where a protocol stopped; ``"failed: "`` and
+            the message, where an adversary or an update was faulty.
+        traceback: Of a failure; empty otherwise.
         initial: The first model.
         params: The final model.
         accuracy: Test accuracy after each round.
@@ -77,6 +79,7 @@ class RunResult:
     pipeline: Pipeline
     stack: Stack
     outcome: str
+    traceback: str
     initial: torch.Tensor
     params: torch.Tensor
     accuracy: tuple[float, ...]
@@ -95,8 +98,8 @@ class RunResult:
         return self.transcript.seen_by(threat, self.lane)
 
     def records(self, split: str) -> Records:
-        """The records of a split: ``members``, ``nonmembers``, ``auxiliary`` or ``test``."""
-        index = getattr(self.dataset, split)
+        """The records of a split: ``member``, ``nonmember``, ``auxiliary`` or ``test``."""
+        index = getattr(self.dataset, f"{split}_idx")
         return Records(features=self.dataset.features[index], labels=self.dataset.labels[index])
 
     def client_records(self, index: int) -> Records:

@@ -89,6 +89,7 @@ class Network:
         self._links = tuple(links)
         self._taps = dict(taps or {})
         self.bytes_sent: dict[int, int] = {}
+        self.messages_sent: dict[int, int] = {}
         self.aborts: dict[int, str] = {}
 
     def send(
@@ -147,6 +148,7 @@ class Network:
                 payload_bytes(outer.at(position, slot)) for slot, sent in enumerate(present[position]) if sent
             )
             self.bytes_sent[lane] = self.bytes_sent.get(lane, 0) + size
+            self.messages_sent[lane] = self.messages_sent.get(lane, 0) + sum(present[position])
 
     def _seal(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -71,6 +71,15 @@ class Transcript:
             granted=self.granted[lane].under(threat) if lane in self.granted else Granted(),
             keys=held,
         )
+
+    def grant_honest_updates(self, lane: int, updates: Mapping[tuple[int, int], torch.Tensor]) -> None:
+        """Keep honest updates for threat models that grant them.
+
+        Args:
+            lane: The run's index in its batch.
+            updates: By round and client.
+        """
+        self.granted[lane] = replace(self.granted[lane], honest_updates=updates)
 
     @property
     def messages(self) -> tuple[Message, ...]:

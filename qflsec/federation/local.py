@@ -1,0 +1,277 @@
+"""Local training: what every client does with its own records in one round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.federation.layers import GradientLayer
+from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.streams import RoundStreams
+from qflsec.models import Execution, Model, per_sample_gradients, per_sample_losses
+
+__all__ = ["BatchStep", "ClientData", "LocalTraining", "plan_batches"]
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientData:
+    """The padded records of the clients of a batch.
+
+    Shapes:
+        features: ``(lane, client, N, F)``; labels: ``(lane, client, N)``; mask: ``(lane, client, N)``
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+
+    def at(self, lanes: Sequence[int], clients: Sequence[int]) -> ClientData:
+        """The records of some clients of some lanes."""
+        pick = _pick(lanes, clients)
+        return ClientData(features=self.features[pick], labels=self.labels[pick], mask=self.mask[pick])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchStep:
+    """Which records one local step uses.
+
+    Attributes:
+        index: Their positions; None for all.
+        mask: 1 for a used record.
+        expected: The expected number of used records.
+
+    Shapes:
+        index: ``(lane, client, B)``; mask: ``(lane, client, B)``; expected: ``(lane, client)``
+    """
+
+    index: torch.Tensor | None
+    mask: torch.Tensor
+    expected: torch.Tensor
+
+    def at(self, lanes: Sequence[int], clients: Sequence[int]) -> BatchStep:
+        """The step of some clients of some lanes."""
+        pick = _pick(lanes, clients)
+        index = None if self.index is None else self.index[pick]
+        return BatchStep(index=index, mask=self.mask[pick], expected=self.expected[pick])
+
+    def select(self, data: ClientData) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features and labels of the step."""
+        if self.index is None:
+            return data.features, data.labels
+        wide = self.index[..., None].expand(*self.index.shape, data.features.shape[-1])
+        return torch.gather(data.features, 2, wide), torch.gather(data.labels, 2, self.index)
+
+
+def _pick(lanes: Sequence[int], clients: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(list(lanes))[:, None], torch.tensor(list(clients))[None, :]
+
+
+def plan_batches(data: ClientData, config: FederationConfig, streams: RoundStreams) -> list[BatchStep]:
+    """The batches of a round, drawn from each run's own stream.
+
+    Args:
+        data: The clients' records.
+        config: How batches are drawn.
+        streams: The streams of the round.
+    """
+    counts = data.mask.sum(dim=-1)
+    if config.batches == "full":
+        step = BatchStep(index=None, mask=data.mask, expected=counts)
+        return [step] * config.local_steps
+    size = config.batch_size or 1
+    steps = []
+    for _ in range(config.local_steps):
+        draws = streams.uniform("batches", data.mask.shape[1:]).to(data.mask.device)
+        if config.batches == "poisson":
+            rate = (size / counts).clamp(max=1.0)
+            mask = data.mask * (draws < rate[..., None])
+            steps.append(BatchStep(index=None, mask=mask, expected=rate * counts))
+            continue
+        # padding sorts behind every record, so a batch holds it only where a client has too few records
+        order = torch.argsort(draws + 2.0 * (1.0 - data.mask), dim=-1, stable=True)
+        index = order[..., : min(size, order.shape[-1])]
+        mask = torch.gather(data.mask, 2, index)
+        steps.append(BatchStep(index=index, mask=mask, expected=mask.sum(dim=-1)))
+    return steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """Local training of a pipeline, with the stack's layer inside it.
+
+    Attributes:
+        pipeline: The pipeline.
+        layer: The layer on per-sample gradients, if any.
+    """
+
+    pipeline: Pipeline
+    layer: GradientLayer | None = None
+
+    def __call__(
+        self,
+        params: torch.Tensor,
+        data: ClientData,
+        plan: Sequence[BatchStep],
+        streams: RoundStreams,
+        clients: Sequence[int],
+        *,
+        purpose: str = "shots",
+        lanes: Sequence[int] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train every client from its received model.
+
+        Args:
+            params: The received models.
+            data: The clients' records.
+            plan: The batches.
+            streams: The streams of the round.
+            clients: The indices of the clients on the second axis.
+            purpose: The stream that measurement outcomes are drawn from.
+            lanes: The positions of these lanes in ``streams``; all by default.
+
+        Returns:
+            The updates and the mean training losses before the first step.
+
+        Shapes:
+            params: ``(lane, client, P)``; returns ``(lane, client, P)`` and ``(lane, client)``
+        """
+        where = list(range(params.shape[0])) if lanes is None else list(lanes)
+        current = params
+        optimiser = _Optimiser(self.pipeline.federation)
+        first_loss: torch.Tensor | None = None
+        for step in plan:
+            gradient, loss = self._gradient(current, data, step, streams, clients, purpose, where)
+            first_loss = loss if first_loss is None else first_loss
+            current = current - optimiser.step(gradient)
+        assert first_loss is not None
+        return current - params, first_loss
+
+    def _gradient(
+        self,
+        params: torch.Tensor,
+        data: ClientData,
+        step: BatchStep,
+        streams: RoundStreams,
+        clients: Sequence[int],
+        purpose: str,
+        lanes: Sequence[int],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features, labels = step.select(data)
+        groups: dict[Execution, list[int]] = {}
+        for position, index in enumerate(clients):
+            groups.setdefault(self.pipeline.execution_of(index), []).append(position)
+        parts = []
+        for execution, positions in groups.items():
+            chosen = slice(None) if len(groups) == 1 else positions
+            parts.append(
+                self._group_gradient(
+                    params[:, chosen],
+                    features[:, chosen],
+                    labels[:, chosen],
+                    step.mask[:, chosen],
+                    execution,
+                    streams,
+                    purpose,
+                    lanes,
+                )
+            )
+        if len(groups) == 1:
+            raw, loss = parts[0]
+        else:
+            order = torch.argsort(torch.tensor([p for positions in groups.values() for p in positions]))
+            raw = torch.cat([part[0] for part in parts], dim=1)[:, order]
+            loss = torch.cat([part[1] for part in parts], dim=1)[:, order]
+        if self.layer is not None:
+            return self.layer.gradient(raw, step.mask, step.expected, streams), loss
+        return raw, loss
+
+    def _group_gradient(
+        self,
+        params: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        execution: Execution,
+        streams: RoundStreams,
+        purpose: str,
+        lanes: Sequence[int],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of clients with one execution: per sample where a layer needs them, else of the mean."""
+        if execution.shots is None:
+            return self._differentiate(params, features, labels, mask, execution, None)
+        # outcomes of a run come from that run's own stream
+        results = [
+            self._differentiate(
+                params[row : row + 1],
+                features[row : row + 1],
+                labels[row : row + 1],
+                mask[row : row + 1],
+                execution,
+                streams.generator(lane, purpose),
+            )
+            for row, lane in enumerate(lanes)
+        ]
+        return torch.cat([r[0] for r in results]), torch.cat([r[1] for r in results])
+
+    def _differentiate(
+        self,
+        params: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        execution: Execution,
+        generator: torch.Generator | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        model = self.pipeline.model
+        if self.layer is not None:
+            gradients = per_sample_gradients(
+                model, params[..., None, :], features, labels, execution=execution, generator=generator
+            )
+            with torch.no_grad():
+                loss = _mean_loss(model, params, features, labels, mask, execution, generator)
+            return gradients, loss
+        leaf = params.detach().requires_grad_()
+        loss = _mean_loss(model, leaf, features, labels, mask, execution, generator)
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return gradient, loss.detach()
+
+
+def _mean_loss(
+    model: Model,
+    params: torch.Tensor,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor,
+    execution: Execution,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    logits = model(params[..., None, :], features, execution=execution, generator=generator)
+    losses = per_sample_losses(logits, labels)
+    return (losses * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1.0)
+
+
+class _Optimiser:
+    """SGD or Adam whose state lives for one round."""
+
+    def __init__(self, config: FederationConfig) -> None:
+        self._config = config
+        self._steps = 0
+        self._first: torch.Tensor | None = None
+        self._second: torch.Tensor | None = None
+
+    def step(self, gradient: torch.Tensor) -> torch.Tensor:
+        """What to subtract from the parameters."""
+        rate = self._config.learning_rate
+        if self._config.optimizer == "sgd":
+            return rate * gradient
+        self._steps += 1
+        zero = torch.zeros_like(gradient)
+        self._first = _BETA1 * (zero if self._first is None else self._first) + (1 - _BETA1) * gradient
+        self._second = _BETA2 * (zero if self._second is None else self._second) + (1 - _BETA2) * gradient**2
+        first = self._first / (1 - _BETA1**self._steps)
+        second = self._second / (1 - _BETA2**self._steps)
+        return rate * first / (second.sqrt() + _EPSILON)

@@ -1,0 +1,80 @@
+"""The training loop: broadcast, train, release, upload, aggregate and update, for a batch of runs.
+
+All runs of a batch share pipeline and stack; they differ in seed and adversary. Numeric work is batched
+over runs and clients; whatever has secrets, and the server's rule, works run by run and party by party.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qflsec.federation.lanes import chunks, lanes_per_batch, prepare_lane
+from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.rounds import BatchRun
+from qflsec.federation.run import RunResult, RunSpec
+from qflsec.federation.session import SecretsMode
+from qflsec.federation.stack import Stack
+from qflsec.threat import MessageKind
+
+__all__ = ["run_batch"]
+
+
+def run_batch(
+    pipeline: Pipeline,
+    stack: Stack,
+    runs: Sequence[RunSpec],
+    *,
+    secrets: SecretsMode = "os",
+    record: frozenset[MessageKind] | None = None,
+    grant_honest_updates: bool = False,
+    max_lanes: int | None = None,
+) -> list[RunResult]:
+    """Run a pipeline under one stack for several seeds and adversaries.
+
+    A run's result does not depend, bit for bit, on which other runs share the call.
+
+    Args:
+        pipeline: The pipeline.
+        stack: The stack.
+        runs: What to run.
+        secrets: ``"os"`` for real secrets; ``"seeded"`` for reproducible ones that protect nothing.
+        record: The kinds of messages to keep; all by default.
+        grant_honest_updates: Whether to keep honest updates for threat models that grant them.
+        max_lanes: How many runs to compute side by side; chosen by the circuit's size by default.
+
+    Returns:
+        A result for each run, in the order asked for.
+
+    Raises:
+        ConfigError: An adversary cannot act under its threat model.
+        IncompatibleStack: The pipeline and the stack do not fit.
+    """
+    _check(pipeline, stack, runs)
+    lanes = {seed: prepare_lane(pipeline, seed) for seed in dict.fromkeys(run.seed for run in runs)}
+    limit = max_lanes or lanes_per_batch(pipeline.model)
+    results: dict[int, RunResult] = {}
+    for positions in chunks([lanes[run.seed].padded for run in runs], limit):
+        started = time.process_time()
+        batch = BatchRun(
+            pipeline=pipeline,
+            stack=stack,
+            specs=[runs[position] for position in positions],
+            lanes=[lanes[runs[position].seed] for position in positions],
+            secrets=secrets,
+            record=record,
+            grant_honest_updates=grant_honest_updates,
+        )
+        batch.run()
+        share = (time.process_time() - started) / len(positions)
+        results.update(zip(positions, batch.results(cpu_seconds=share), strict=True))
+    return [results[position] for position in range(len(runs))]
+
+
+def _check(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
+    for layer in stack.layers:
+        layer.check(pipeline)
+    for run in runs:
+        if run.threat is not None and run.adversary is not None:
+            run.threat.check(pipeline.federation.n_clients)
+            run.adversary.corrupts(run.threat)

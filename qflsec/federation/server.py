@@ -1,0 +1,86 @@
+"""The server's half of a round: bounds, rule and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from qflsec.base import UpdateError, stream
+from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.stack import Stack
+from qflsec.federation.updates import RoundUpdates, SummedUpdates
+from qflsec.federation.upload import Opened
+
+__all__ = ["Server"]
+
+
+class Server:
+    """The servers of a batch of runs, one for each run.
+
+    Args:
+        stack: The stack.
+        pipeline: The pipeline.
+        seeds: The seed of each run.
+    """
+
+    def __init__(self, *, stack: Stack, pipeline: Pipeline, seeds: Sequence[int]) -> None:
+        self._stack = stack
+        self._pipeline = pipeline
+        self._seeds = tuple(seeds)
+        self._states = [stack.rule.start(pipeline.model.n_params) for _ in seeds]
+
+    def step(self, lane: int, round_index: int, opened: Opened, params: torch.Tensor) -> torch.Tensor:
+        """What to add to the model of one run, before the server's learning rate.
+
+        Args:
+            lane: The run's place in the batch.
+            round_index: The round.
+            opened: What the server could open.
+            params: The broadcast model.
+
+        Raises:
+            UpdateError: The step is not finite.
+
+        Shapes:
+            params: ``(P,)``; returns: ``(P,)``
+        """
+        batch = self._batch(lane, round_index, opened, params)
+        if isinstance(batch, RoundUpdates):
+            for layer in self._stack.bounds:
+                batch = layer.bound(batch)
+        step, self._states[lane] = self._stack.rule.aggregate(batch, self._states[lane])
+        for noise in self._stack.noises:
+            step = noise.perturb(step, batch)
+        if not bool(torch.isfinite(step).all()):
+            raise UpdateError(
+                f"the server's step of round {round_index} is not finite",
+                got="NaN or infinity",
+                fix="lower the learning rate",
+            )
+        return step
+
+    def _batch(
+        self, lane: int, round_index: int, opened: Opened, params: torch.Tensor
+    ) -> RoundUpdates | SummedUpdates:
+        generator = stream(self._seeds[lane], "rule", round_index)
+        if opened.updates is not None and opened.counts is not None:
+            return RoundUpdates(
+                round=round_index,
+                updates=opened.updates,
+                counts=opened.counts,
+                ids=opened.ids,
+                broadcast=params,
+                periods=self._pipeline.model.periods,
+                f=self._pipeline.federation.declared_corrupted,
+                generator=generator,
+            )
+        assert opened.mean is not None
+        return SummedUpdates(
+            round=round_index,
+            mean=opened.mean,
+            weight=opened.weight,
+            ids=opened.ids,
+            broadcast=params,
+            generator=generator,
+        )

@@ -1,0 +1,202 @@
+"""Sessions: the parties' states for the secret layers of a stack, and how they are set up."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from qflsec.base import OsSecrets, ProtocolAbort, Secrets, SeededSecrets
+from qflsec.federation.identity import Identity
+from qflsec.federation.layers import LinkLayer, PartyState, SecretLayer, Setup
+from qflsec.federation.stack import Stack
+from qflsec.threat import SERVER, Envelope, MessageLayer, Network, Party, Slot, client
+
+__all__ = ["SecretsMode", "Session"]
+
+SecretsMode = Literal["os", "seeded"]
+
+
+class Session:
+    """The states of all parties for all runs of a batch.
+
+    Each state is made by :meth:`SecretLayer.open` from public set-up and that party's own secrets; parties
+    learn of each other only what the network delivers to them.
+
+    Args:
+        stack: The stack.
+        seeds: The seed of each run.
+        n_clients: The number of clients.
+        n_params: The number of parameters.
+        rounds: The number of rounds.
+        max_count: The largest number of examples that a client may have.
+        mode: Whether secrets come from the operating system or are seeded, and so protect nothing.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        seeds: Sequence[int],
+        *,
+        n_clients: int,
+        n_params: int,
+        rounds: int,
+        max_count: int,
+        mode: SecretsMode,
+    ) -> None:
+        self._layers = [layer for layer in stack.client if isinstance(layer, SecretLayer)]
+        self._clients = tuple(client(index) for index in range(n_clients))
+        self._parties = (*self._clients, SERVER) if self._layers else ()
+        self._n_params, self._rounds, self._max_count = n_params, rounds, max_count
+        self._states: list[list[dict[Party, PartyState]]] = [self._open(seed, mode) for seed in seeds]
+        self.seeded = mode == "seeded"
+
+    def _open(self, seed: int, mode: SecretsMode) -> list[dict[Party, PartyState]]:
+        if not self._layers:
+            return []
+        sources: dict[Party, Secrets] = {
+            party: OsSecrets() if mode == "os" else SeededSecrets(seed, str(party)) for party in self._parties
+        }
+        setup = Setup(
+            session=sources[SERVER].draw(16),
+            clients=self._clients,
+            server=SERVER,
+            n_params=self._n_params,
+            rounds=self._rounds,
+            max_count=self._max_count,
+        )
+        identities = Identity.of_all(self._parties, sources)
+        return [
+            {party: layer.open(setup, identities[party], sources[party]) for party in self._parties}
+            for layer in self._layers
+        ]
+
+    def state(self, lane: int, layer: SecretLayer, party: Party) -> PartyState:
+        """One party's state for one layer of one run."""
+        return self._states[lane][self._layers.index(layer)][party]
+
+    def links(self) -> list[_BoundLink]:
+        """The stack's link layers, with both ends' states, for the network."""
+        return [_BoundLink(self, layer) for layer in self._layers if isinstance(layer, LinkLayer)]
+
+    def key_names(self) -> dict[Party, frozenset[str]]:
+        """The names of the keys that each party holds; they are the same in every run."""
+        return {
+            party: frozenset(name for states in self._states[0] for name in states[party].key_names())
+            for party in self._parties
+        }
+
+    def handshake(self, network: Network) -> None:
+        """Announce over the network: clients to the server, which relays everything to everybody.
+
+        A run in which an announcement is not authentic is named in the network's ``aborts``.
+        """
+        for place in range(len(self._layers)):
+            announced = [
+                [states[place][party].announce() for party in self._parties] for states in self._states
+            ]
+            if not any(blob for row in announced for blob in row):
+                continue
+            self._relay(network, place, announced)
+
+    def _relay(self, network: Network, place: int, announced: list[list[bytes]]) -> None:
+        lanes = range(len(self._states))
+        up = _announcements(
+            network, [Slot(p, SERVER) for p in self._clients], [r[:-1] for r in announced], lanes
+        )
+        relayed = []
+        for lane in lanes:
+            arrived = {p: up[lane][i] for i, p in enumerate(self._clients)}
+            self._learn(network, lane, place, SERVER, arrived)
+            blob = _pack({**arrived, SERVER: announced[lane][-1]})
+            relayed.append([blob] * len(self._clients))
+        down = _announcements(network, [Slot(SERVER, p) for p in self._clients], relayed, lanes)
+        for lane in lanes:
+            for index, party in enumerate(self._clients):
+                heard = dict(_unpack(down[lane][index]))
+                if set(heard) != set(self._parties):
+                    network.aborts.setdefault(lane, f"{party} did not hear every announcement of the set-up")
+                self._learn(network, lane, place, party, heard)
+
+    def _learn(
+        self, network: Network, lane: int, place: int, party: Party, arrived: dict[Party, bytes]
+    ) -> None:
+        if lane in network.aborts:
+            return
+        try:
+            for author, blob in arrived.items():
+                if author != party:
+                    self._states[lane][place][party].learn(author, blob)
+        except ProtocolAbort as abort:
+            network.aborts[lane] = str(abort)
+
+
+class _BoundLink:
+    """A link layer together with the states of both ends."""
+
+    def __init__(self, session: Session, layer: LinkLayer) -> None:
+        self._session = session
+        self._layer = layer
+
+    @property
+    def form(self) -> str:
+        """The form of a sealed payload."""
+        return str(self._layer.gives)
+
+    def key_name(self, sender: Party, receiver: Party) -> str:
+        """The key that opens it."""
+        return self._layer.key_name(sender, receiver)
+
+    def seal(self, lane: int, sender: Party, receiver: Party, payload: bytes, header: bytes) -> bytes:
+        """The sender's half, with the sender's state."""
+        return self._layer.seal(self._session.state(lane, self._layer, sender), receiver, payload, header)
+
+    def open(self, lane: int, sender: Party, receiver: Party, blob: bytes, header: bytes) -> bytes:
+        """The receiver's half, with the receiver's state."""
+        return self._layer.unseal(self._session.state(lane, self._layer, receiver), sender, blob, header)
+
+
+def _announcements(
+    network: Network, slots: list[Slot], values: list[list[bytes]], lanes: range
+) -> list[list[bytes]]:
+    none: frozenset[str] = frozenset()
+    layer = MessageLayer(form="plain", value=values, keys=[[none] * len(slots) for _ in lanes])
+    delivery = network.send(
+        Envelope(layers=(layer,)),
+        kind="announcement",
+        round_index=-1,
+        lanes=list(lanes),
+        slots=slots,
+        present=[[True] * len(slots) for _ in lanes],
+        members=[[frozenset()] * len(slots) for _ in lanes],
+        linked=False,
+    )
+    rows = []
+    for lane in lanes:
+        arrived = [delivery.at(lane, slot) for slot in range(len(slots))]
+        rows.append([blob if isinstance(blob, bytes) else b"" for blob in arrived])
+    return rows
+
+
+def _pack(blobs: dict[Party, bytes]) -> bytes:
+    parts = []
+    for party, blob in blobs.items():
+        name = str(party).encode()
+        parts.append(struct.pack("<HI", len(name), len(blob)) + name + blob)
+    return b"".join(parts)
+
+
+def _unpack(packed: bytes) -> Iterator[tuple[Party, bytes]]:
+    while packed:
+        try:
+            n_name, n_blob = struct.unpack("<HI", packed[:6])
+            name = packed[6 : 6 + n_name].decode()
+        except (struct.error, UnicodeDecodeError):
+            return
+        blob = packed[6 + n_name : 6 + n_name + n_blob]
+        packed = packed[6 + n_name + n_blob :]
+        role, _, index = name.partition(":")
+        if role == "client" and index.isdecimal():
+            yield client(int(index)), blob
+        elif role == "server":
+            yield SERVER, blob
