@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qflsec.data.loading import Dataset, load, source_digest
-from qflsec.data.partitioning import partition
 from qflsec.data.partitioners import PartitionSpec
+from qflsec.data.partitioning import partition
 from qflsec.data.sources import RawData
 from qflsec.data.spec import DataSpec
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import DataError
@@ -63,11 +63,9 @@ def test_no_record_plays_two_parts(
         test=test,
         balanced=balanced,
     )
-    try:
-        data = load(spec, seed)
-    except DataError as error:
-        assert "too few different records" in str(error)
-        return
+    # 212 malignant records must do for four balanced splits, each of which may round up.
+    assume(name == "digits" or not balanced or sum(sizes) <= 420)
+    data = load(spec, seed)
     identities = [data.source_rows[rows].tolist() for rows in _rows(data)]
     together = list(itertools.chain.from_iterable(identities))
     assert len(together) == sum(sizes) == len(set(together))
@@ -85,6 +83,7 @@ def test_source_rows_point_at_the_original_records() -> None:
         n_features=64,
         preprocessing="fixed-range",
         members=50,
+        nonmembers=50,
     )
     data, raw = load(spec, 2), read_source(spec)
     original = raw.features[data.source_rows.numpy()] / 16 * np.pi
@@ -188,7 +187,7 @@ def test_splits_are_uniform_over_records() -> None:
 
 @pytest.mark.parametrize("classes", [(0, 2), (-1, 0)])
 def test_unknown_class(classes: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="no such class; got .*expected 0 to 1"):
+    with pytest.raises(DataError, match=r"no such class; got .*expected 0 to 1"):
         load(replace(SPEC, classes=classes), 1)
 
 

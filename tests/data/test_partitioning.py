@@ -39,14 +39,15 @@ def test_every_member_belongs_to_exactly_one_client(
 ) -> None:
     data = cancer()
     spec = PartitionSpec(kind=kind, alpha=alpha, classes_per_client=k, min_records=least)
-    try:
-        parts = partition(data, spec, n_clients, seed)
-    except DataError as error:
-        impossible = n_clients * least > 160 or (kind == "label-skew" and (k > 2 or n_clients * k < 2))
-        if not impossible:
-            assert kind == "label-skew", error
-            assert "fewer than min_records" in str(error)
+    if n_clients * least > 160 or (kind == "label-skew" and (k > 2 or n_clients * k < 2)):
+        with pytest.raises(DataError):
+            partition(data, spec, n_clients, seed)
         return
+    if kind == "label-skew":
+        # With whole classes per client sizes are only about even: half the mean is kept on this data.
+        least = min(least, 160 // n_clients // 2)
+        spec = PartitionSpec(kind=kind, classes_per_client=k, min_records=least)
+    parts = partition(data, spec, n_clients, seed)
     assert len(parts) == n_clients
     assert sorted(torch.cat(parts).tolist()) == sorted(data.member_idx.tolist())
     assert min(len(part) for part in parts) >= least
@@ -118,7 +119,8 @@ def test_dirichlet_skew_falls_with_alpha() -> None:
     levels = [skew("dirichlet", alpha) for alpha in (0.05, 0.5, 5.0, 500.0)]
     assert levels == sorted(levels, reverse=True)
     assert levels[0] > 0.6
-    assert levels[-1] == pytest.approx(skew("iid", 1.0), abs=0.05)
+    # Even shares of every class are closer to everybody's than a shuffle is.
+    assert levels[-1] < skew("iid", 1.0) < levels[1]
 
 
 def test_quantity_skew_keeps_the_classes_mixed() -> None:
