@@ -1,0 +1,56 @@
+# Two commands do everything: 'make demo' and 'make test'. Each sets up .venv from nothing when it has to.
+# Needs make and Python 3.11 or newer; the browser test also needs Chromium (Debian: apt-get install chromium).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+RESULTS := results
+
+# One thread for each process: the tensors are small, and the tests and runs use processes.
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test test-all lint format notebooks clean
+
+demo: $(VENV)/.base
+	@mkdir -p $(RESULTS)
+	$(BIN)/qflsec matrix run quickstart --store $(RESULTS)/quickstart.sqlite --report $(RESULTS)/quickstart.html
+	@echo "The report is $(RESULTS)/quickstart.html: open it in a browser."
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(RESULTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "qflsec needs Python 3.11 or newer; got $$($(PYTHON) --version). Name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone, so that no other requirement draws in another build of it
+$(VENV)/.torch: $(VENV)/bin/python constraints.txt
+	$(PIP) torch
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) -e '.[dev,data,cluster,dp-accounting]'
+	@touch $@
