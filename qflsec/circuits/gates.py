@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CONSTANT", "GATES", "GateKind", "gate_matrix"]
+__all__ = ["CONSTANT", "GATES", "GateKind", "Rows", "gate_matrix"]
 
 _R = math.sqrt(0.5)
 _I2 = ((1, 0), (0, 1))
