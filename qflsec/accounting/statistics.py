@@ -1,0 +1,126 @@
+"""Point estimates with intervals: proportions, and means over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from scipy import stats
+
+from qflsec.base import DataError, Score
+
+__all__ = ["Estimate", "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper", "mean_over_seeds"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A point estimate and its two-sided interval.
+
+    Attributes:
+        value: The point estimate.
+        low: Lower end; NaN where the data allow no interval.
+        high: Upper end; NaN where the data allow no interval.
+        n: What the interval was taken over (records of one run, or seeds of one cell).
+        confidence: The coverage of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    confidence: float = 0.95
+
+    def affine(self, scale: float, offset: float) -> Self:
+        """The estimate of ``scale * quantity + offset``: an AUC's advantage is ``affine(2, -1)``."""
+        ends = (scale * self.low + offset, scale * self.high + offset)
+        low, high = ends if scale >= 0 else ends[::-1]
+        return replace(self, value=scale * self.value + offset, low=low, high=high)
+
+    def score(self, *, name: str, baseline: float, ideal: float, unit: str = "1") -> Score:
+        """The estimate as a score of the report; only for 95 % intervals, which scores promise."""
+        assert self.confidence == 0.95
+        return Score(
+            name=name,
+            value=self.value,
+            low=self.low,
+            high=self.high,
+            n=self.n,
+            baseline=baseline,
+            ideal=ideal,
+            unit=unit,
+        )
+
+
+def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+    """A proportion with its exact interval: it covers at least as often as it says.
+
+    For the records of one run only; seeds are not records and are never pooled as if they were.
+
+    Raises:
+        DataError: The counts are impossible.
+
+    Source:
+        Clopper, Pearson: The use of confidence or fiducial limits, Biometrika 26, 1934.
+    """
+    alpha = (1 - _level(confidence)) / 2
+    return Estimate(
+        value=successes / trials if trials > 0 else math.nan,
+        low=clopper_pearson_lower(successes, trials, alpha=alpha),
+        high=clopper_pearson_upper(successes, trials, alpha=alpha),
+        n=trials,
+        confidence=confidence,
+    )
+
+
+def clopper_pearson_lower(successes: int, trials: int, *, alpha: float) -> float:
+    """The one-sided lower limit that the true proportion undercuts with probability ``alpha`` at most."""
+    _check_counts(successes, trials)
+    return 0.0 if successes == 0 else float(stats.beta.ppf(alpha, successes, trials - successes + 1))
+
+
+def clopper_pearson_upper(successes: int, trials: int, *, alpha: float) -> float:
+    """The one-sided upper limit that the true proportion exceeds with probability ``alpha`` at most."""
+    _check_counts(successes, trials)
+    return 1.0 if successes == trials else float(stats.beta.ppf(1 - alpha, successes + 1, trials - successes))
+
+
+def mean_over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
+    """The mean over independent seeds with Student's interval; one seed allows none (NaN).
+
+    Raises:
+        DataError: There is no value, or one is not finite: a failed trial must not drop out of a mean.
+
+    Source:
+        Student: The probable error of a mean, Biometrika 6, 1908.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
+        raise DataError(
+            "a mean over seeds needs one finite value for each seed",
+            got=sample.tolist(),
+            fix="show the failed trials instead of averaging over the others",
+        )
+    mean, n = float(sample.mean()), int(sample.size)
+    if n == 1:
+        return Estimate(value=mean, low=math.nan, high=math.nan, n=1, confidence=_level(confidence))
+    quantile = float(stats.t.ppf((1 + _level(confidence)) / 2, n - 1))
+    half = quantile * float(sample.std(ddof=1)) / math.sqrt(n)
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, confidence=confidence)
+
+
+def _level(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise DataError("a confidence level lies between 0 and 1", got=confidence)
+    return confidence
+
+
+def _check_counts(successes: int, trials: int) -> None:
+    if not 0 <= successes <= trials or trials < 1:
+        raise DataError(
+            "impossible counts",
+            got=f"{successes} successes in {trials} trials",
+            expected="0 <= successes <= trials",
+        )

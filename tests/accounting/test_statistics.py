@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from qflsec.accounting.statistics import (
+    Estimate,
+    clopper_pearson,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    mean_over_seeds,
+)
+from qflsec.base import DataError
+
+
+@settings(deadline=None, max_examples=60)
+@given(trials=st.integers(1, 400), share=st.floats(0, 1), confidence=st.sampled_from([0.9, 0.95, 0.99]))
+def test_clopper_pearson_equals_scipys(trials: int, share: float, confidence: float) -> None:
+    successes = round(share * trials)
+    estimate = clopper_pearson(successes, trials, confidence=confidence)
+    oracle = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    assert estimate.low == pytest.approx(oracle.low, abs=1e-12)
+    assert estimate.high == pytest.approx(oracle.high, abs=1e-12)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.n == trials
+
+
+@pytest.mark.parametrize("trials", [10, 60])
+def test_clopper_pearson_covers_at_least_as_often_as_it_says(trials: int) -> None:
+    """Exact, by summing the binomial distribution: no simulation, no false alarm."""
+    intervals = [clopper_pearson(k, trials) for k in range(trials + 1)]
+    for p in np.linspace(0.01, 0.99, 99):
+        pmf = stats.binom.pmf(np.arange(trials + 1), trials, p)
+        covered = sum(mass for mass, one in zip(pmf, intervals, strict=True) if one.low <= p <= one.high)
+        assert covered >= 0.95
+
+
+@settings(deadline=None, max_examples=40)
+@given(trials=st.integers(1, 200), share=st.floats(0, 1), alpha=st.sampled_from([0.025, 0.05, 0.001]))
+def test_one_sided_limits_solve_their_tail_equations(trials: int, share: float, alpha: float) -> None:
+    successes = round(share * trials)
+    upper = clopper_pearson_upper(successes, trials, alpha=alpha)
+    lower = clopper_pearson_lower(successes, trials, alpha=alpha)
+    if successes < trials:
+        assert stats.binom.cdf(successes, trials, upper) == pytest.approx(alpha, rel=1e-6)
+    if successes > 0:
+        assert stats.binom.sf(successes - 1, trials, lower) == pytest.approx(alpha, rel=1e-6)
+
+
+def test_all_and_nothing() -> None:
+    """With no success in n trials the upper limit is 1 - alpha^(1/n)."""
+    assert clopper_pearson_upper(0, 30, alpha=0.05) == pytest.approx(1 - 0.05 ** (1 / 30))
+    assert clopper_pearson(0, 30).low == 0.0
+    assert clopper_pearson(30, 30).high == 1.0
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3), (0, 0)])
+def test_impossible_counts(successes: int, trials: int) -> None:
+    with pytest.raises(DataError, match="impossible counts"):
+        clopper_pearson(successes, trials)
+
+
+def test_mean_over_seeds_equals_scipys() -> None:
+    values = [0.61, 0.58, 0.67, 0.70, 0.55]
+    oracle = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    estimate = mean_over_seeds(values)
+    assert (estimate.low, estimate.high) == pytest.approx((oracle.low, oracle.high))
+    assert estimate.value == pytest.approx(np.mean(values))
+    assert estimate.n == 5
+
+
+def test_mean_over_seeds_covers() -> None:
+    """8000 samples of 4 normal values: coverage 95 % within 1.3 points, five standard errors (1e-6)."""
+    generator = np.random.default_rng(5)
+    hits = 0
+    for sample in generator.normal(2.0, 3.0, size=(8000, 4)):
+        estimate = mean_over_seeds(sample)
+        hits += estimate.low <= 2.0 <= estimate.high
+    assert hits / 8000 == pytest.approx(0.95, abs=0.013)
+
+
+def test_one_seed_has_no_interval() -> None:
+    estimate = mean_over_seeds([0.7])
+    assert estimate.value == 0.7
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+    assert not estimate.score(name="auc", baseline=0.5, ideal=1.0).clear_of(0.5)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, math.nan], [0.5, math.inf]])
+def test_a_failed_trial_does_not_drop_out_of_a_mean(values: list[float]) -> None:
+    with pytest.raises(DataError, match="one finite value for each seed"):
+        mean_over_seeds(values)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_probability(confidence: float) -> None:
+    with pytest.raises(DataError, match="confidence level"):
+        mean_over_seeds([1.0, 2.0], confidence=confidence)
+    with pytest.raises(DataError, match="confidence level"):
+        clopper_pearson(1, 2, confidence=confidence)
+
+
+def test_affine_maps_the_interval() -> None:
+    area = Estimate(value=0.8, low=0.7, high=0.85, n=10)
+    advantage = area.affine(2, -1)
+    assert (advantage.low, advantage.value, advantage.high) == pytest.approx((0.4, 0.6, 0.7))
+    loss = area.affine(-1, 1)
+    assert (loss.low, loss.value, loss.high) == pytest.approx((0.15, 0.2, 0.3))
+
+
+def test_a_score_promises_95_percent() -> None:
+    score = clopper_pearson(9, 10).score(name="success", baseline=0.5, ideal=1.0)
+    assert (score.n, score.unit, score.baseline) == (10, "1", 0.5)
+    with pytest.raises(AssertionError):
+        clopper_pearson(9, 10, confidence=0.9).score(name="success", baseline=0.5, ideal=1.0)
