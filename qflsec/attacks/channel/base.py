@@ -14,7 +14,7 @@ from qflsec.protocols.bb84.bits import Bits, pack
 from qflsec.protocols.bb84.config import QuantumConfig
 from qflsec.protocols.bb84.detector import PERFECT_DETECTORS
 from qflsec.protocols.bb84.eavesdropper import Eavesdropper
-from qflsec.protocols.bb84.sifting import Announcement, Reply, public_sift, read_public
+from qflsec.protocols.bb84.sifting import Announcement, BobSifted, Reply, public_sift, read_public
 from qflsec.protocols.bb84.signal import Detectors, Nature, PulseTrain, measure
 from qflsec.protocols.bb84.tampering import Mask, divert, emit_photons, insert
 from qflsec.protocols.bb84.transcript import Transcript
@@ -93,6 +93,10 @@ class ChannelEve(Eavesdropper):
             bits.append(guessed)
             confidence.append(sure)
         return KeyGuess(bits=np.concatenate(bits), confidence=np.concatenate(confidence))
+
+    def partner(self, bob: BobSifted) -> BobSifted:
+        """The half that Alice's post-processing meets: Bob's, unless somebody answers in his name."""
+        return bob
 
     @abstractmethod
     def read(self, columns: dict[str, npt.NDArray[np.uint8]]) -> tuple[Bits, npt.NDArray[np.float64]]:

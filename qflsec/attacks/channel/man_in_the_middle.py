@@ -94,8 +94,7 @@ class MiddleEve(ChannelEve):
             return self._to_bob
         return message.payload
 
-    @property
-    def with_alice(self) -> BobSifted:
+    def partner(self, bob: BobSifted) -> BobSifted:
         """The half that Eve shares with Alice, who takes her for Bob."""
         assert self._with_alice is not None, "the public discussion is not over"
         return self._with_alice
@@ -107,7 +106,8 @@ class MiddleEve(ChannelEve):
 
     def guess(self, transcript: Transcript) -> KeyGuess:
         """Eve holds a key of her own with Alice."""
-        bits = self.with_alice.key_bits
+        assert self._with_alice is not None, "the public discussion is not over"
+        bits = self._with_alice.key_bits
         return KeyGuess(bits=bits, confidence=np.ones(bits.size))
 
     def read(self, columns: dict[str, npt.NDArray[np.uint8]]) -> tuple[Bits, npt.NDArray[np.float64]]:
