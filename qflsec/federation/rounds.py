@@ -150,12 +150,12 @@ class BatchRun:
         for layer in self._stack.shapes:
             updates = layer.shape(updates, streams)
         self._grant(round_index, updates, present)
-        late = self._turns.late(present)
         self._uploads.start(round_index, present)
-        if bool(late.any()):
-            self._uploads.send(updates, self._counts, present & ~late)
+        early = self._turns.early(present)
+        if bool(early.any()):
+            self._uploads.send(updates, self._counts, early)
         sent = self._turns.updates(round_index, received, updates, self._data, plan, streams)
-        self._uploads.send(sent, self._counts, late if bool(late.any()) else present)
+        self._uploads.send(sent, self._counts, present & ~early)
         self._aggregate(round_index)
         self._evaluate(losses, self._turns.honest(present))
 

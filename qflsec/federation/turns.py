@@ -41,17 +41,18 @@ class Turns:
         self._transcript = transcript
         self.failures: dict[int, tuple[str, str]] = {}
 
-    def late(self, present: torch.Tensor) -> torch.Tensor:
-        """Who sends only after having seen the others' messages: rushing corrupted clients.
+    def early(self, present: torch.Tensor) -> torch.Tensor:
+        """Who sends before the adversary's turn: the honest clients of runs with a rushing adversary.
 
         Shapes:
             present: ``(lane, client)``; returns: ``(lane, client)``
         """
-        late = torch.zeros_like(present)
+        early = torch.zeros_like(present)
         for lane, spec in enumerate(self._specs):
             if spec.threat is not None and spec.threat.rushing:
-                late[lane, list(spec.threat.clients)] = True
-        return late & present
+                early[lane] = present[lane]
+                early[lane, list(spec.threat.clients)] = False
+        return early
 
     def honest(self, present: torch.Tensor) -> torch.Tensor:
         """The honest ones among these clients.
