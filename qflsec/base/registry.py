@@ -19,7 +19,15 @@ from qflsec.base.errors import UnknownName
 __all__ = ["HOMES", "Kind", "find", "load_plugins", "names", "register"]
 
 Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat"]
-HOMES = ("qflsec.data", "qflsec.models", "qflsec.threat", "qflsec.protocols", "qflsec.defenses", "qflsec.attacks")
+HOMES = (
+    "qflsec.data",
+    "qflsec.models",
+    "qflsec.threat",
+    "qflsec.federation",
+    "qflsec.protocols",
+    "qflsec.defenses",
+    "qflsec.attacks",
+)
 _T = TypeVar("_T")
 _entries: dict[Kind, dict[str, Any]] = {}
 _state = {"loaded": False}

@@ -124,7 +124,12 @@ class ThreatModel:
             who.append(f"{n} client{'s' if n > 1 else ''}")
         if not who:
             who.append("the public" if self.public else "nobody")
-        manner = "deviate from the protocol" if self.active else "follow the protocol and look"
+        single = len(who) == 1 and len(self.clients) <= 1
+        manner = (
+            f"deviate{'s' if single else ''} from the protocol"
+            if self.active
+            else f"follow{'s' if single else ''} the protocol and look{'s' if single else ''}"
+        )
         if who == ["nobody"]:
             return "Nobody is corrupted."
         when = "in every round" if self.when == "every-round" else "at the final model only"
