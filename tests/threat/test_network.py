@@ -109,7 +109,7 @@ def test_an_altered_message_aborts_its_run(position: int) -> None:
 
 
 def test_a_dropped_message_does_not_arrive_and_a_public_one_cannot_be_dropped() -> None:
-    network = Network(transcript(), taps={0: lambda tapped: None})
+    network = Network(transcript(), taps={0: lambda _: None})
     assert send(network, torch.ones(3), Slot(client(0), SERVER)) is None
     assert not network.aborts
     assert send(network, torch.ones(3), Slot(SERVER, PUBLIC), kind="final-model", round_index=1) is not None

@@ -1,0 +1,314 @@
+"""Every coalition of a three-client run, its view walked for canaries that it could not have.
+
+Canaries are the bytes of every record, update and model, of everything drawn from a source of secrets, of the
+keys and masks made from it, and of every coin. What a coalition may hold is worked out here from first
+principles, independently of the library's peeling and closure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qflsec.base import OsSecrets
+from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation.streams import RoundStreams
+from qflsec.protocols.links import AesGcmLink
+from qflsec.protocols.secagg import Masked
+from qflsec.threat import ThreatModel, View, client
+
+Maker = Callable[..., Pipeline]
+CLIENTS = (0, 1, 2)
+PARTIES = ("server", "wire", "client:0", "client:1", "client:2")
+COALITIONS = [c for size in range(len(PARTIES) + 1) for c in itertools.combinations(PARTIES, size)]
+
+
+def stacks(stub: Any) -> dict[str, Stack]:
+    return {
+        "none": Stack(name="none"),
+        "mask": Stack(name="mask", client=(Masked(),)),
+        "link": Stack(name="link", client=(AesGcmLink(),)),
+        "mask+link": Stack(name="mask+link", client=(Masked(), AesGcmLink())),
+        "shared key": Stack(name="shared key", client=(stub,)),
+    }
+
+
+def threat_of(coalition: tuple[str, ...]) -> ThreatModel:
+    return ThreatModel(
+        name="+".join(coalition) or "public",
+        server="server" in coalition,
+        wire="wire" in coalition,
+        clients=tuple(i for i in CLIENTS if f"client:{i}" in coalition),
+        knows=("architecture", "auxiliary", "defenses"),
+    )
+
+
+def readers_of_update(stack: str, target: int, coalition: tuple[str, ...]) -> bool:
+    """Whether this coalition can compute an honest client's update, worked out by hand."""
+    corrupted = {i for i in CLIENTS if f"client:{i}" in coalition}
+    if target in corrupted or corrupted == set(CLIENTS) - {target}:
+        return True  # its own, or two consecutive models less the coalition's own updates
+    server, wire = "server" in coalition, "wire" in coalition
+    return {
+        "none": server or wire,
+        "link": server,
+        "shared key": bool(corrupted) and (server or wire),
+        "mask": False,
+        "mask+link": False,
+    }[stack]
+
+
+def readers_of_sum(stack: str, coalition: tuple[str, ...]) -> bool:
+    """Whether it can compute the sum over all clients."""
+    if "client:0" in coalition or "client:1" in coalition or "client:2" in coalition:
+        return True
+    server, wire = "server" in coalition, "wire" in coalition
+    return {
+        "none": server or wire,
+        "mask": server or wire,
+        "link": server,
+        "mask+link": server,
+        "shared key": False,
+    }[stack]
+
+
+def blobs(thing: Any, seen: set[int] | None = None) -> Iterator[bytes]:
+    """The bytes of everything that can be reached from an object, whole storages of tensors included."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or thing is None or isinstance(thing, (type, int, float, bool)):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, bytes):
+        yield thing
+    elif isinstance(thing, str):
+        yield thing.encode()
+    elif isinstance(thing, torch.Tensor):
+        yield bytes(thing.untyped_storage())
+    elif isinstance(thing, np.ndarray):
+        base = thing.base if isinstance(thing.base, np.ndarray) else thing
+        yield base.tobytes()
+    elif isinstance(thing, dict):
+        for pair in thing.items():
+            yield from blobs(pair, seen)
+    elif isinstance(thing, (list, tuple, set, frozenset)):
+        for part in thing:
+            yield from blobs(part, seen)
+    else:
+        if dataclasses.is_dataclass(thing):
+            for field in dataclasses.fields(thing):
+                yield from blobs(getattr(thing, field.name, None), seen)
+        yield from blobs(getattr(thing, "__dict__", None), seen)
+        for slot in getattr(type(thing), "__slots__", ()):
+            yield from blobs(getattr(thing, slot, None), seen)
+        closure = getattr(thing, "__closure__", None) or ()
+        yield from blobs([cell.cell_contents for cell in closure], seen)
+
+
+def head(values: torch.Tensor | np.ndarray[Any, Any]) -> bytes:
+    """The first 16 bytes: enough to recognise, and found in any storage that holds the vector."""
+    array = values.detach().numpy() if isinstance(values, torch.Tensor) else values
+    return np.ascontiguousarray(array).tobytes()[:16]
+
+
+@dataclasses.dataclass
+class Canaries:
+    """Marked values of one run."""
+
+    records: dict[int, list[bytes]]
+    updates: dict[tuple[int, int], torch.Tensor]
+    secrets: dict[str, list[bytes]]
+    coins: list[bytes]
+
+
+class Recorder:
+    """Notes every secret that is drawn, with its owner, and every coin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.drawn: list[bytes] = []
+        self.coins: list[bytes] = []
+        draw, normal, uniform = OsSecrets.draw, RoundStreams.normal, RoundStreams.uniform
+
+        def noted_draw(source: OsSecrets, n_bytes: int) -> bytes:
+            value = draw(source, n_bytes)
+            self.drawn.append(value)
+            return value
+
+        def noted(original: Any) -> Any:
+            def call(streams: RoundStreams, purpose: str, shape: Any) -> torch.Tensor:
+                value: torch.Tensor = original(streams, purpose, shape)
+                self.coins.append(head(value.reshape(-1)))
+                return value
+
+            return call
+
+        monkeypatch.setattr(OsSecrets, "draw", noted_draw)
+        monkeypatch.setattr(RoundStreams, "normal", noted(normal))
+        monkeypatch.setattr(RoundStreams, "uniform", noted(uniform))
+
+
+def run_with_canaries(
+    pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> tuple[RunResult, Canaries]:
+    states: dict[str, list[bytes]] = {}
+    from qflsec.federation.session import Session
+
+    original = Session.handshake
+
+    def handshake(session: Session, network: Any) -> None:
+        original(session, network)
+        for by_party in session._states[0]:
+            for party, state in by_party.items():
+                own = {
+                    k: v
+                    for k, v in vars(state).items()
+                    if k not in {"_identity", "identity", "_setup", "setup"}
+                }
+                found = [blob for blob in blobs(own) if 16 <= len(blob) <= 64]
+                states.setdefault(str(party), []).extend(found)
+
+    with monkeypatch.context() as patch:
+        recorder = Recorder(patch)
+        patch.setattr(Session, "handshake", handshake)
+        result = run_batch(pipeline, stack, [RunSpec(seed=11)], grant_honest_updates=True)[0]
+    assert result.outcome == "completed"
+    granted = result.transcript.granted[0]
+    public = {
+        blob for m in result.transcript.messages if m.kind == "announcement" for blob in blobs(m.layers)
+    }
+    secret = {
+        party: [key for key in keys if not any(key in blob for blob in public)]
+        for party, keys in states.items()
+    }
+    secret["drawn"] = [value for value in recorder.drawn if len(value) >= 32]
+    return result, Canaries(
+        records={i: [head(row) for row in result.client_records(i).features] for i in CLIENTS},
+        updates=dict(granted.honest_updates),
+        secrets=secret,
+        coins=recorder.coins,
+    )
+
+
+def held(view: View) -> bytes:
+    return b"\x00".join(blobs(view))
+
+
+def near(view: View, update: torch.Tensor) -> bool:
+    """Whether some readable vector equals this update up to rounding."""
+    vectors = [item.value for item in view.items if item.form == "plain"]
+    return any(
+        isinstance(vector, torch.Tensor)
+        and vector.shape == update.shape
+        and bool(torch.linalg.norm(vector - update) < 1e-3 * torch.linalg.norm(update))
+        for vector in vectors
+    )
+
+
+@pytest.mark.parametrize("name", ["none", "mask", "link", "mask+link", "shared key"])
+def test_every_coalition_holds_what_it_could_and_nothing_else(
+    make_pipeline: Maker, shared_key_stub: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pipeline = make_pipeline(layers=2, members=9, batch_size=2, rounds=2)
+    result, canaries = run_with_canaries(pipeline, stacks(shared_key_stub)[name], monkeypatch)
+    all_updates = torch.stack([canaries.updates[0, i] for i in CLIENTS])
+    counts = torch.tensor([len(rows) for rows in result.clients], dtype=torch.float32)
+    mean = (all_updates * counts[:, None]).sum(dim=0) / counts.sum()
+    for coalition in COALITIONS:
+        view = result.view(threat_of(coalition))
+        memory = held(view)
+        for i in CLIENTS:
+            corrupted = f"client:{i}" in coalition
+            assert all((record in memory) == corrupted for record in canaries.records[i]), (coalition, i)
+            allowed = readers_of_update(name, i, coalition)
+            assert near(view, canaries.updates[0, i]) == allowed, (name, coalition, i)
+            if not allowed:
+                assert head(canaries.updates[0, i]) not in memory
+        assert near(view, mean) == readers_of_sum(name, coalition), (name, coalition)
+        for secret in canaries.secrets["drawn"]:
+            assert secret not in memory, coalition
+        for party, keys in canaries.secrets.items():
+            if party not in coalition and party != "drawn":
+                assert not any(key in memory for key in keys), (coalition, party)
+        assert not any(coin in memory for coin in canaries.coins), coalition
+
+
+def test_anonymity_sets(make_pipeline: Maker, shared_key_stub: Any) -> None:
+    """k counts the honest clients behind a readable aggregate whose shares the coalition does not know."""
+    pipeline = make_pipeline(members=9)
+    expected = {
+        ("mask", ("server",)): 3,
+        ("mask", ("wire",)): 3,
+        ("mask", ("server", "client:0")): 2,
+        ("mask", ("client:0",)): 2,
+        ("mask", ("client:0", "client:1")): 1,
+        ("none", ("server",)): 1,
+        ("none", ("client:0",)): 2,
+        ("link", ("wire",)): 0,
+        ("shared key", ("server",)): 0,
+        ("shared key", ("server", "client:2")): 1,
+    }
+    for (name, coalition), k in expected.items():
+        result = run_batch(pipeline, stacks(shared_key_stub)[name], [RunSpec(seed=2)])[0]
+        threat = threat_of(coalition)
+        items = result.view(threat).readable("update", "aggregate", "step")
+        honest = [item.k for item in items if item.about - set(threat.clients)]
+        assert min(honest, default=0) == k, (name, coalition)
+
+
+@pytest.mark.parametrize("kind", ["records", "updates", "secrets", "coins", "view of a batch"])
+def test_a_deliberate_leak_is_found(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The control: hide each kind of canary somewhere in a view, and the walk must see it."""
+    pipeline = make_pipeline(layers=2, members=9, batch_size=2)
+    result, canaries = run_with_canaries(pipeline, Stack(name="mask", client=(Masked(),)), monkeypatch)
+    view = result.view(threat_of(("wire",)))
+    update = canaries.updates[0, 1]
+    leak: Any = {
+        "records": result.client_records(1).features[0],
+        "updates": {"deep": [update]},
+        "secrets": [canaries.secrets["drawn"][0]],
+        "coins": (canaries.coins[0],),
+        "view of a batch": torch.stack([torch.zeros_like(update), update])[0],
+    }[kind]
+    leaky = dataclasses.replace(view, granted=dataclasses.replace(view.granted, defenses=leak))
+    needle = {
+        "records": canaries.records[1][0],
+        "updates": head(update),
+        "secrets": canaries.secrets["drawn"][0],
+        "coins": canaries.coins[0],
+        "view of a batch": head(update),
+    }[kind]
+    assert needle not in held(view)
+    assert needle in held(leaky)
+
+
+def test_a_leak_through_the_seams_is_found(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other control: name the keys wrongly, as a careless layer would, and the oracle disagrees."""
+    pipeline = make_pipeline(members=9)
+    none: frozenset[str] = frozenset()
+    monkeypatch.setattr(Masked, "keys", lambda *_: none)
+    result = run_batch(
+        pipeline, Stack(name="mask", client=(Masked(),)), [RunSpec(seed=11)], grant_honest_updates=True
+    )[0]
+    update = result.transcript.granted[0].honest_updates[0, 1]
+    assert near(result.view(threat_of(("server",))), update)
+    assert not readers_of_update("mask", 1, ("server",))
+
+
+def test_granted_knowledge_is_only_what_is_granted(make_pipeline: Maker) -> None:
+    result = run_batch(
+        make_pipeline(members=9), Stack(name="none"), [RunSpec(seed=1)], grant_honest_updates=True
+    )[0]
+    nothing = result.view(ThreatModel(name="x", server=True, knows=())).granted
+    assert nothing.model is None
+    assert nothing.auxiliary is None
+    assert nothing.defenses is None
+    assert not nothing.honest_updates
+    assert not nothing.data
+    strong = result.view(ThreatModel(name="x", clients=(1,), knows=("honest-updates",))).granted
+    assert set(strong.data) == {client(1)}
+    assert (0, 2) in strong.honest_updates
