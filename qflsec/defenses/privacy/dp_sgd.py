@@ -1,0 +1,127 @@
+"""DP-SGD at the clients: clip every record's gradient, sum, add Gaussian noise, at every local step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
+from qflsec.defenses.clipping import clip_to_norm
+from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows
+from qflsec.federation import GradientLayer, Pipeline, Streams
+
+__all__ = ["DpSgd", "noisy_clipped_sum"]
+
+
+def noisy_clipped_sum(
+    per_sample: torch.Tensor, mask: torch.Tensor, *, clip_norm: float, noise: torch.Tensor
+) -> torch.Tensor:
+    """The sum of clipped per-sample gradients, with noise.
+
+    A record whose gradient is not finite contributes nothing: the bound must hold for every record.
+
+    Args:
+        per_sample: Per-sample gradients.
+        mask: 1 for a record that was sampled.
+        clip_norm: The largest L2 norm of a record's contribution, C.
+        noise: Noise of standard deviation ``noise_multiplier * clip_norm``.
+
+    Shapes:
+        per_sample: ``(..., B, P)``; mask: ``(..., B)``; noise: ``(..., P)``; returns: ``(..., P)``
+    """
+    counted = (mask > 0) & torch.isfinite(per_sample).all(dim=-1)
+    clipped = clip_to_norm(per_sample, clip_norm)
+    return torch.where(counted[..., None], clipped, 0.0).sum(dim=-2) + noise
+
+
+@register("layer", "dp-sgd")
+@dataclass(frozen=True, kw_only=True)
+class DpSgd(GradientLayer):
+    """Differentially private SGD for the records of each client.
+
+    Needs full or Poisson batches: the accountants' theorems hold for no other sampling.
+
+    Attributes:
+        clip_norm: The largest L2 norm of a record's gradient, C.
+        noise_multiplier: Standard deviation of the noise on the sum, in units of C.
+        delta: The delta at which the ledger states epsilon; below one over the number of records.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    card = DefenseCard(
+        name="dp-sgd",
+        idea="Clients clip each record's gradient and add Gaussian noise to the sum, at every local step.",
+        source=Source(
+            paper="Abadi et al.: Deep learning with differential privacy, CCS 2016, arXiv:1607.00133",
+            year=2016,
+            where="Algorithm 1",
+        ),
+        claim="Example-level (epsilon, delta)-differential privacy for the records of every client that follows "
+        "it, under add-or-remove-one adjacency; the ledger states epsilon for each observer.",
+        assumption="information-theoretic",
+        hides="whether any one record was trained on, from everybody but the client itself, up to epsilon",
+        does_not="protect a client as a whole, bind a client that does not follow it, or cover preprocessing, "
+        "hyperparameter search and floating-point effects",
+        cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
+    )
+
+    clip_norm: float = 1.0
+    noise_multiplier: float = 1.0
+    delta: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clip_norm < math.inf:
+            raise ConfigError(
+                "'clip_norm' is out of range", got=self.clip_norm, expected="positive and finite"
+            )
+        if not 0 <= self.noise_multiplier < math.inf:
+            raise ConfigError(
+                "'noise_multiplier' is out of range", got=self.noise_multiplier, expected="0 or more, finite"
+            )
+        if not 0 < self.delta < 1:
+            raise ConfigError("'delta' is out of range", got=self.delta, expected="between 0 and 1")
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse fixed-size batches.
+
+        Raises:
+            IncompatibleStack: Batches have a fixed size.
+        """
+        if pipeline.federation.batches == "fixed":
+            raise IncompatibleStack(
+                "'dp-sgd' has no epsilon for batches of a fixed size",
+                got=f"sampling='fixed', batch_size={pipeline.federation.batch_size}",
+                fix="set sampling = 'poisson', or leave out batch_size to use all records in each step",
+            )
+
+    def gradient(
+        self, per_sample: torch.Tensor, mask: torch.Tensor, expected: torch.Tensor, streams: Streams
+    ) -> torch.Tensor:
+        """The noisy clipped sum over the expected number of records.
+
+        Shapes:
+            per_sample: ``(lane, client, B, P)``; mask: ``(lane, client, B)``; expected: ``(lane, client)``;
+            returns: ``(lane, client, P)``
+        """
+        lanes, clients, _, n_params = per_sample.shape
+        noise = torch.zeros(lanes, clients, n_params, dtype=per_sample.dtype, device=per_sample.device)
+        if self.noise_multiplier > 0:
+            drawn = streams.normal("dp-sgd", (clients, n_params))
+            noise = self.noise_multiplier * self.clip_norm * drawn.to(per_sample)
+        total = noisy_clipped_sum(per_sample, mask, clip_norm=self.clip_norm, noise=noise)
+        return total / expected[..., None].to(total)
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """Epsilon against this observer; a row says so where there is none."""
+        noise = ExampleNoise(
+            layer=self.card.name,
+            clip_norm=self.clip_norm,
+            noise_multiplier=self.noise_multiplier,
+            delta=self.delta,
+        )
+        return example_rows(noise, context)

@@ -1,0 +1,122 @@
+"""Fixed point in a ring: weighted updates as integers modulo a power of two.
+
+A client sends the integers ``round(w x 2^f)`` of its weighted update and ``round(w 2^f)`` of its weight,
+so that the weight is masked like everything else. The sum over the clients is exact as long as no partial
+sum leaves the ring's signed range; each client therefore refuses values above its share of that range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qflsec.base import ProtocolAbort, UpdateError
+
+__all__ = ["FixedPoint", "Words"]
+
+Words = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPoint:
+    """Integers of ``bits`` bits, ``fractional_bits`` of them behind the point.
+
+    Attributes:
+        bits: The size of the ring's elements, 32 or 64.
+        fractional_bits: The resolution is ``2^-fractional_bits``.
+    """
+
+    bits: int
+    fractional_bits: int
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Unsigned words of the ring: sums wrap as the ring does."""
+        return np.dtype(np.uint64 if self.bits == 64 else np.uint32)
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by."""
+        return float(2**self.fractional_bits)
+
+    def share(self, n: int) -> int:
+        """The largest absolute integer that each of ``n`` clients may send."""
+        return ((1 << (self.bits - 1)) - 1) // n
+
+    def largest(self, n: int) -> float:
+        """The largest absolute value of a weighted coordinate, or of a weight, of each of ``n`` clients."""
+        return self.share(n) / self.scale
+
+    def encode(self, update: torch.Tensor, weight: float, *, n: int) -> Words:
+        """The weighted update and the weight as words.
+
+        Args:
+            update: An update.
+            weight: Its weight.
+            n: The number of clients that the ring must have room for.
+
+        Shapes:
+            update: ``(P,)``; returns: ``(P + 1,)``
+
+        Raises:
+            UpdateError: A number is not finite, the weight is negative, or a value exceeds its share of the ring.
+        """
+        values = np.append(update.detach().cpu().numpy().astype(np.float64), 1.0) * weight
+        if not (np.isfinite(values).all() and weight >= 0):
+            raise UpdateError(
+                "an update or its weight cannot be masked",
+                got="NaN, infinity or a negative weight",
+                expected="finite numbers and a weight of 0 or more",
+            )
+        integers = np.rint(values * self.scale)
+        limit = float(self.share(n))
+        if int(limit) > self.share(n):  # the nearest double may lie above the integer
+            limit = math.nextafter(limit, 0.0)
+        if np.abs(integers).max() > limit:
+            raise UpdateError(
+                f"a weighted coordinate does not fit into the {self.bits}-bit ring with {n} clients",
+                got=f"{np.abs(values).max():.6g}",
+                expected=f"at most {self.largest(n):.6g} in absolute value",
+                fix="use bits=64, lower 'fractional_bits', or clip updates first",
+            )
+        signed = np.int64 if self.bits == 64 else np.int32
+        return integers.astype(signed).view(self.dtype)
+
+    def decode(self, words: Words) -> npt.NDArray[np.float64]:
+        """The values of words, read as signed integers.
+
+        Shapes:
+            words: ``(P + 1,)``; returns: ``(P + 1,)``
+        """
+        signed = np.int64 if self.bits == 64 else np.int32
+        values: npt.NDArray[np.float64] = words.view(signed).astype(np.float64) / self.scale
+        return values
+
+    def read(self, words: Words, *, most: float = math.inf) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight behind words.
+
+        Args:
+            words: A client's words, or a sum of them.
+            most: The largest weight that can be true.
+
+        Shapes:
+            words: ``(P + 1,)``; returns: ``(P,)`` in double precision
+
+        Raises:
+            ProtocolAbort: The weight is not positive, or above ``most``.
+        """
+        values = self.decode(words)
+        weight = float(values[-1])
+        if not 0 < weight <= most:
+            raise ProtocolAbort(
+                "a masked sum opened to an impossible weight",
+                got=f"{weight:g}",
+                expected=f"above 0, at most {most:g}",
+                fix="a payload was altered, or clients did not mask for the same participants",
+            )
+        return torch.from_numpy(values[:-1] / weight), weight

@@ -1,0 +1,66 @@
+"""Ledger rows of masked aggregation, for each observer."""
+
+from __future__ import annotations
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import Assumption
+
+__all__ = ["masked_rows"]
+
+_LIMITS = (
+    "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, and how many "
+    "parameters there are; X25519 falls to a later quantum computer"
+)
+
+
+def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
+    """What pairwise masks hide from one observer.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the run.
+    """
+    if not context.honest or not (context.sees_updates or context.sees_aggregates):
+        return ()
+    assumption: Assumption = "none" if context.seeded_secrets else "computational"
+    note = f"seeded keys protect nothing outside the lab; {_LIMITS}" if context.seeded_secrets else _LIMITS
+    released = "the weighted mean of each round and its weight"
+    if context.sees_updates:
+        return (
+            LedgerRow(
+                observer=context.observer,
+                layer=layer,
+                guarantee="not covered",
+                statement="reads a single honest client's update, from its keys or by subtracting what it knows "
+                "from the sum: masks hide nothing from it",
+                assumption="none",
+                released=released,
+                note=note,
+            ),
+        )
+    k = context.smallest_k
+    trusted = f"{k} or more honest clients in each round, who do not collude with this observer"
+    anonymity = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="anonymity",
+        statement=f"a round's sum mixes {k} or more honest clients whose shares this observer does not know",
+        assumption=assumption,
+        trusted=trusted,
+        released=released,
+        note=f"each further client that colludes takes one off; with {k - 1} more, the last one's update is read"
+        + ("; seeded keys protect nothing outside the lab" if context.seeded_secrets else ""),
+    )
+    if not (context.server or context.wire):
+        return (anonymity,)
+    secrecy = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="secrecy",
+        statement="hears masked vectors and reads their sum, but no single honest client's update or weight",
+        assumption=assumption,
+        trusted=f"{trusted}; the directory of signature keys",
+        released=released,
+        note=note,
+    )
+    return (secrecy, anonymity)

@@ -1,0 +1,316 @@
+"""Masked aggregation: pairwise masks that cancel in the sum, without tolerance for dropouts.
+
+Each pair of clients shares a secret. In every round each client adds, for every other participant, a
+fresh mask expanded from that secret: the lower of the two adds it, the higher subtracts it. One masked
+vector is uniform in the ring to whoever lacks one of its keys; the sum over all participants is exact.
+
+The participants of the round enter the derivation of the masks, so that a server which tells clients of
+different participants gets noise, and a client seals once in a round, so that nobody can subtract two of
+its vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import (
+    ConfigError,
+    DefenseCard,
+    IncompatibleStack,
+    ProtocolAbort,
+    Secrets,
+    Source,
+    register,
+)
+from qflsec.federation import AggregationLayer, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.protocols.links import KeyAgreement, expand_key, in_order
+from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
+from qflsec.protocols.secagg.ledger import masked_rows
+from qflsec.threat import Item, LaneFacts, Party, Payload
+
+__all__ = ["Masked", "mask_name"]
+
+_PROTOCOL = "qflsec/masked/1"
+
+
+def mask_name(one: Party, other: Party) -> str:
+    """The name of the key that two clients share, such as ``"mask:2-5"``."""
+    lower, higher = in_order(one, other)
+    return f"mask:{lower.index}-{higher.index}"
+
+
+class _Server(PartyState):
+    """The server holds no key: it adds up what it gets."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def announce(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Nothing: the clients check each other's announcements."""
+
+    def key_names(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+
+class _Client(PartyState):
+    """A client's own private key, and the secrets that it shares with the others."""
+
+    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets) -> None:
+        self.setup = setup
+        self.party = identity.party
+        self._agreement = KeyAgreement(
+            protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
+        )
+        self._secrets: dict[Party, bytes] = {}
+        self._last_round = -1
+
+    def announce(self) -> bytes:
+        """A fresh public key, signed."""
+        return self._agreement.announce()
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Agree on a secret with another client.
+
+        Raises:
+            ProtocolAbort: The announcement is not authentic, or a second one.
+        """
+        if author in self.setup.clients:
+            self._secrets[author] = self._agreement.agree(author, announcement)
+
+    def key_names(self) -> frozenset[str]:
+        """The pairs that this client belongs to."""
+        return frozenset(mask_name(self.party, peer) for peer in self.setup.clients if peer != self.party)
+
+    def mask(self, header: Header, words: FixedPoint) -> Words:
+        """The sum of this client's masks of a round.
+
+        Raises:
+            ProtocolAbort: The round was sealed already, or its participants are not acceptable.
+        """
+        peers = self._peers(header)
+        if header.round <= self._last_round:
+            raise ProtocolAbort(f"{self.party} was asked to seal round {header.round} twice")
+        self._last_round = header.round
+        total = np.zeros(self.setup.n_params + 1, dtype=words.dtype)
+        everybody = hashlib.sha256("|".join(sorted(map(str, header.participants))).encode()).digest()
+        for peer in peers:
+            lower, higher = in_order(self.party, peer)
+            use = (_PROTOCOL, self.setup.session, header.round, str(lower), str(higher), everybody, "mask")
+            stream = _keystream(expand_key(self._secrets[peer], *use), header.round, total.nbytes)
+            pair = np.frombuffer(stream, dtype=words.dtype.newbyteorder("<"))
+            total = total + pair if self.party == lower else total - pair
+        return total
+
+    def _peers(self, header: Header) -> list[Party]:
+        if header.sender != self.party or len(set(header.participants)) != len(header.participants):
+            raise ProtocolAbort(f"{self.party} was given a wrong list of participants")
+        peers = [party for party in header.participants if party != self.party]
+        if len(peers) == len(header.participants) or not peers:
+            raise ProtocolAbort(
+                f"{self.party} was asked to seal for {len(header.participants)} participants",
+                expected="itself and at least one other, or the server would read its update",
+            )
+        strangers = [str(party) for party in peers if party not in self._secrets]
+        if strangers:
+            raise ProtocolAbort(f"{self.party} shares no secret with {', '.join(strangers)}")
+        return peers
+
+
+def _keystream(key: bytes, round_index: int, n_bytes: int) -> bytes:
+    """ChaCha20 output; the key belongs to one pair and round, and the round is the nonce as well."""
+    nonce = bytes(8) + round_index.to_bytes(8, "little")
+    return Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(n_bytes))
+
+
+@register("layer", "masked")
+@dataclass(frozen=True, kw_only=True)
+class Masked(AggregationLayer):
+    """Pairwise masks in the ring of integers modulo ``2^bits``; the server reads only the weighted mean.
+
+    All participants of a round must be heard, or the round aborts.
+
+    Attributes:
+        bits: The size of the ring's elements, 32 or 64.
+        fractional_bits: The resolution of a weighted coordinate is ``2^-fractional_bits``.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    card = DefenseCard(
+        name="masked",
+        idea="Clients add pairwise masks that cancel in the sum, so the server reads only the weighted mean.",
+        source=Source(
+            paper="Bonawitz et al.: Practical secure aggregation for privacy-preserving machine learning, "
+            "CCS 2017, eprint 2017/281",
+            year=2017,
+            where="section 4, the protocol with pairwise masks alone, before dropouts are handled",
+        ),
+        claim="The server, and whoever hears everything, read the sum over the participants and no part of it, "
+        "unless all but one of them collude.",
+        assumption="computational",
+        hides="single updates and numbers of examples from the server and the network",
+        does_not="survive a dropout, hide the sum, detect altered payloads or lying clients, notice that a "
+        "server sent clients different models, or withstand a later quantum computer (X25519)",
+        cost="4 or 8 bytes for each parameter, one key agreement for each pair, one mask for each pair and round",
+    )
+    takes = frozenset({"plain"})
+    gives = "masked"
+    leaves = "sum"
+
+    bits: int = 64
+    fractional_bits: int = 20
+
+    def __post_init__(self) -> None:
+        if self.bits not in {32, 64}:
+            raise ConfigError("'bits' is out of range", got=self.bits, expected="32 or 64")
+        if not 1 <= self.fractional_bits <= self.bits - 8:
+            raise ConfigError(
+                "'fractional_bits' is out of range",
+                got=self.fractional_bits,
+                expected=f"1 to {self.bits - 8} with bits={self.bits}",
+            )
+
+    @property
+    def words(self) -> FixedPoint:
+        """How numbers become elements of the ring."""
+        return FixedPoint(bits=self.bits, fractional_bits=self.fractional_bits)
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse rounds with a single participant.
+
+        Raises:
+            IncompatibleStack: A round has fewer than two participants.
+        """
+        if pipeline.federation.n_participants < 2:
+            raise IncompatibleStack(
+                "'masked' needs two clients in a round, or the sum is one client's update",
+                got=f"{pipeline.federation.n_participants} participant",
+                fix="raise 'participation' or 'n_clients'",
+            )
+
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
+        """A party's state.
+
+        Raises:
+            ConfigError: The largest weight does not fit into the ring.
+        """
+        n = len(setup.clients)
+        if setup.max_count > self.words.largest(n):
+            raise ConfigError(
+                f"the ring of 'masked' is too small for {n} clients with up to {setup.max_count} examples",
+                got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
+                expected=f"at most {self.words.largest(n):.6g} examples",
+                fix="use bits=64 or lower 'fractional_bits'",
+            )
+        return _Client(setup, identity, secrets) if identity.party in setup.clients else _Server(setup)
+
+    def seal(
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[Payload, torch.Tensor]:
+        """A client's masked words, and what they carry.
+
+        Raises:
+            ProtocolAbort: The round was sealed already, or its participants are not acceptable.
+            UpdateError: A weighted coordinate does not fit into the ring.
+        """
+        assert isinstance(state, _Client)
+        words = self.words.encode(update, weight, n=len(state.setup.clients))
+        masked = words + state.mask(header, self.words)
+        values = torch.from_numpy(self.words.decode(words)).to(update)
+        return masked, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+
+    def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
+        """The sum of the masked words.
+
+        Raises:
+            ProtocolAbort: A participant is missing, a stranger sent something, or a payload is malformed.
+        """
+        missing = sorted(set(header.participants) - set(payloads))
+        if missing or len(payloads) != len(header.participants):
+            raise ProtocolAbort(
+                f"masked aggregation of round {header.round} is incomplete",
+                got=f"nothing from {', '.join(map(str, missing))}" if missing else "payloads of strangers",
+                expected="every participant: their masks do not cancel otherwise",
+            )
+        assert isinstance(state, _Server)
+        total = np.zeros(state.setup.n_params + 1, dtype=self.words.dtype)
+        for party, payload in payloads.items():
+            if (
+                not isinstance(payload, np.ndarray)
+                or payload.dtype != total.dtype
+                or payload.shape != total.shape
+            ):
+                raise ProtocolAbort(
+                    f"the masked update of {party} is malformed",
+                    expected=f"{total.size} words of {self.bits} bits",
+                )
+            total = total + payload
+        return total
+
+    def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight.
+
+        Raises:
+            ProtocolAbort: The weight is impossible, so a payload was altered.
+        """
+        assert isinstance(state, _Server)
+        assert isinstance(combined, np.ndarray)
+        most = float(state.setup.max_count * len(header.participants))
+        return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
+
+    def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
+        """The sender's pairs with the other participants: all of them open its vector."""
+        return frozenset(mask_name(sender, party) for party in participants if party != sender)
+
+    def derive(
+        self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
+    ) -> Sequence[Item]:
+        """The sum of a round for whoever holds the masked vectors of all its participants.
+
+        The masks are those of a complete graph, so no smaller set cancels among itself. What a coalition of
+        clients takes off the sum besides, its own updates, is the closure's business.
+        """
+        rounds: dict[int, dict[int, Item]] = {}
+        for item in items:
+            if item.kind == "update" and item.form == self.gives and isinstance(item.value, np.ndarray):
+                rounds.setdefault(item.round, {})[item.sender.index] = item
+        readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
+        found = []
+        for round_index, sealed in sorted(rounds.items()):
+            if frozenset(sealed) != facts.participants.get(round_index):
+                continue
+            last = list(sealed.values())[-1]
+            stacked = np.stack([np.asarray(item.value, dtype=self.words.dtype) for item in sealed.values()])
+            mean, weight = self.words.read(stacked.sum(axis=0, dtype=self.words.dtype))
+            found.append(
+                Item(
+                    round=round_index,
+                    kind="aggregate",
+                    form="plain",
+                    value=mean.to(readable),
+                    weight=weight,
+                    about=frozenset(sealed),
+                    sender=last.sender,
+                    receiver=last.receiver,
+                    derived=True,
+                )
+            )
+        return found
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """What the masks hide from this observer."""
+        return masked_rows(self.card.name, context)
