@@ -1,3 +1,8 @@
-"""Manipulations that lower the model's accuracy."""
+"""Poisoning: corrupted clients that spoil the model."""
 
 from __future__ import annotations
+
+from qflsec.attacks.poisoning.label_flip import LabelFlip
+from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
+
+__all__ = ["LabelFlip", "ScaledSignFlip", "SignFlip"]

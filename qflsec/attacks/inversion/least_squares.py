@@ -1,0 +1,87 @@
+"""Levenberg-Marquardt for many starts at once, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Minimum", "minimise"]
+
+Linearise = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+_LARGEST_STEP = 1.0
+_PATIENCE = 6
+_PROGRESS = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Minimum:
+    """Where the starts ended.
+
+    Attributes:
+        points: The last points.
+        objectives: The squared norms of their residuals.
+        iterations: How many steps were tried.
+
+    Shapes:
+        points: ``(R, D)``; objectives: ``(R,)``
+    """
+
+    points: Tensor
+    objectives: Tensor
+    iterations: int
+
+
+def minimise(linearise: Linearise, starts: Tensor, *, iterations: int, tolerance: float) -> Minimum:
+    """Minimise a sum of squares from many starts.
+
+    Every start has its own damping: a step that lowers its objective is taken and the damping falls,
+    otherwise the point stays and the damping rises. All stop together, as soon as one objective is below
+    ``tolerance``, or when the best has not fallen by a thousandth for some steps.
+
+    Args:
+        linearise: Residuals ``(R, M)`` and Jacobians ``(R, M, D)`` of points ``(R, D)``.
+        starts: The starts.
+        iterations: The most steps.
+        tolerance: An objective that is good enough.
+
+    Shapes:
+        starts: ``(R, D)``
+
+    Source:
+        Marquardt: An algorithm for least-squares estimation of nonlinear parameters, SIAM J. 11, 1963.
+    """
+    points = starts
+    residuals, jacobians = linearise(points)
+    objectives = residuals.square().sum(dim=-1)
+    damping = torch.full_like(objectives, 1e-2)
+    best, waited, tried = float(objectives.min()), 0, 0
+    while tried < iterations and best > tolerance and waited < _PATIENCE:
+        tried += 1
+        proposed = points + _step(residuals, jacobians, damping)
+        new_residuals, new_jacobians = linearise(proposed)
+        new_objectives = new_residuals.square().sum(dim=-1)
+        better = new_objectives < objectives
+        points = torch.where(better[:, None], proposed, points)
+        residuals = torch.where(better[:, None], new_residuals, residuals)
+        jacobians = torch.where(better[:, None, None], new_jacobians, jacobians)
+        objectives = torch.where(better, new_objectives, objectives)
+        damping = torch.where(better, damping / 5, damping * 4).clamp(1e-12, 1e8)
+        now = float(objectives.min())
+        waited = waited + 1 if now > (1 - _PROGRESS) * best else 0
+        best = now
+    return Minimum(points=points, objectives=objectives, iterations=tried)
+
+
+def _step(residuals: Tensor, jacobians: Tensor, damping: Tensor) -> Tensor:
+    normal = jacobians.transpose(1, 2) @ jacobians
+    slope = jacobians.transpose(1, 2) @ residuals[..., None]
+    scale = torch.diagonal(normal, dim1=1, dim2=2)
+    # A coordinate without influence has no scale of its own; the floor keeps the system regular.
+    floor = 1e-6 * scale.amax(dim=1, keepdim=True) + 1e-30
+    damped = normal + torch.diag_embed(damping[:, None] * (scale + floor))
+    step = torch.linalg.solve(damped, -slope)[..., 0]
+    return torch.nan_to_num(step).clamp(-_LARGEST_STEP, _LARGEST_STEP)

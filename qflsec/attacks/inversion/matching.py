@@ -1,0 +1,109 @@
+"""Gradient matching as a least-squares problem: which records would have caused this update?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from qflsec.models import Execution, Model, per_sample_losses
+
+__all__ = ["Match", "Matching"]
+
+Match = Literal["euclidean", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matching:
+    """The difference between an observed update and the update that guessed records would cause.
+
+    The client is modelled as full-batch gradient descent: ``local_steps`` steps of ``learning_rate`` from
+    ``params``. Updates are divided by minus the learning rate, so that one step gives the gradient and
+    several give the sum of the gradients along the way, through which is differentiated.
+
+    Attributes:
+        model: The model.
+        params: Where the update starts, in double precision.
+        observed: The observed update over minus the learning rate, in double precision.
+        learning_rate: Of the client.
+        local_steps: Of the client.
+        match: ``"euclidean"`` compares the vectors, ``"cosine"`` their directions only, so that a client
+            that scales its update (clipping) changes nothing.
+        execution: How the attacker simulates the model.
+
+    Shapes:
+        params: ``(P,)``; observed: ``(P,)``
+
+    Source:
+        Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, equation 1 (``euclidean``, here relative to
+        the observed norm). Geiping et al.: Inverting gradients, NeurIPS 2020, equation 4 (``cosine``: half
+        the squared distance of unit vectors is one minus their cosine) and section 5 (several local steps).
+    """
+
+    model: Model
+    params: Tensor
+    observed: Tensor
+    learning_rate: float
+    local_steps: int
+    match: Match
+    execution: Execution
+
+    def objective(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The squared norm of the residual of each guess.
+
+        Shapes:
+            features: ``(R, B, F)``; labels: ``(R, B)``; returns: ``(R,)``
+        """
+        simulated = self._simulate(features, labels, create_graph=False)
+        return self._residual(simulated).square().sum(dim=-1)
+
+    def linearise(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The residual of each guess and its derivative in the guess's features.
+
+        Guesses do not mix, so one pass serves all: the derivative of ``u . update`` in the features is linear
+        in ``u``, and its own derivatives in ``u`` are the columns of the Jacobian.
+
+        Shapes:
+            features: ``(R, B, F)``; labels: ``(R, B)``; returns: ``(R, P)`` and ``(R, P, B * F)``
+        """
+        guess = features.detach().requires_grad_()
+        simulated = self._simulate(guess, labels, create_graph=True)
+        probe = torch.zeros_like(simulated, requires_grad=True)
+        (pulled,) = torch.autograd.grad(simulated, guess, probe, create_graph=True)
+        pulled = pulled.flatten(start_dim=1)
+        size = pulled.shape[1]
+        directions = torch.eye(size, dtype=pulled.dtype)[:, None, :].expand(size, *pulled.shape)
+        (columns,) = torch.autograd.grad(pulled, probe, directions, is_grads_batched=True)
+        return self._normalise(simulated.detach(), columns.permute(1, 2, 0))
+
+    def _simulate(self, features: Tensor, labels: Tensor, *, create_graph: bool) -> Tensor:
+        start = self.params.expand(len(features), 1, -1).detach().requires_grad_()
+        now, total = start, torch.zeros_like(start)
+        for _ in range(self.local_steps):
+            logits = self.model(now, features, execution=self.execution)
+            loss = per_sample_losses(logits, labels).mean(dim=-1).sum()
+            (gradient,) = torch.autograd.grad(loss, now, create_graph=create_graph)
+            total = total + gradient
+            now = now - self.learning_rate * gradient
+        return total[:, 0, :]
+
+    def _residual(self, simulated: Tensor) -> Tensor:
+        target, size = _unit(self.observed)
+        if self.match == "euclidean":
+            return simulated / size - target
+        return _unit(simulated)[0] - target
+
+    def _normalise(self, simulated: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+        direction, size = _unit(simulated)
+        if self.match == "euclidean":
+            return self._residual(simulated), jacobian / _unit(self.observed)[1]
+        along = direction[..., None] * (direction[..., None, :] @ jacobian)
+        return self._residual(simulated), (jacobian - along) / size[..., None]
+
+
+def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors and the norms; a zero vector stays zero."""
+    size = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return vectors / size, size

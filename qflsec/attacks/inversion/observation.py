@@ -1,0 +1,59 @@
+"""What an inversion attack reads off a view: one update and the model that it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.attacks.needs import missing_items
+from qflsec.threat import Item, View
+
+__all__ = ["Observation", "missing_observation", "observe"]
+
+# In the order of preference: a mean of updates fits the model of the attack, a robust rule's step does not.
+_KINDS = ("update", "aggregate", "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One update, or a mean of updates, that contains the target's.
+
+    Attributes:
+        params: The model at the start of the round.
+        update: What the target's local training added to it, on its own or averaged with others.
+        round: The round.
+        k: The anonymity set of the update.
+
+    Shapes:
+        params: ``(P,)``; update: ``(P,)``
+    """
+
+    params: torch.Tensor
+    update: torch.Tensor
+    round: int
+    k: int
+
+
+def missing_observation(view: View, target: int) -> str | None:
+    """Why there is no observation; None where there is one."""
+    what = f"update or sum that contains client {target}"
+    reason = missing_items(view, *_KINDS, what=what, about=target)
+    if reason is None and not _usable(view, target):
+        reason = f"no model that an {what} starts from can be read"
+    return reason
+
+
+def observe(view: View, target: int) -> Observation:
+    """The readable item with the smallest anonymity set that contains the target, of these the earliest.
+
+    Early rounds come first because gradients of a model that has not been fitted are larger.
+    """
+    item = min(_usable(view, target), key=lambda item: (item.k, _KINDS.index(item.kind), item.round))
+    params = view.model_at(item.round)
+    assert params is not None  # _usable() saw to it
+    return Observation(params=params, update=item.vector, round=item.round, k=item.k)
+
+
+def _usable(view: View, target: int) -> list[Item]:
+    return [item for item in view.readable(*_KINDS, about=target) if view.model_at(item.round) is not None]

@@ -1,0 +1,52 @@
+"""Membership by loss: what a model was trained on, it fits better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.needs import missing_architecture, missing_items
+from qflsec.base import AttackCard, Source, register
+from qflsec.models import per_sample_losses
+from qflsec.threat import View
+
+__all__ = ["LossThreshold"]
+
+
+@register("attack", "loss-threshold")
+@dataclass(frozen=True, kw_only=True)
+class LossThreshold(Inference):
+    """Score a candidate by minus its loss at the last model that the view can read.
+
+    Yeom et al. call a record a member where its loss is at most a threshold; the scores leave the threshold
+    open, so that every false-positive rate can be read off them. The attack is blocked where the view holds
+    no model, or sealed ones only.
+
+    Source:
+        Yeom, Giacomelli, Fredrikson, Jha: Privacy risk in machine learning, CSF 2018, Adversary 2.
+    """
+
+    card = AttackCard(
+        name="loss-threshold",
+        idea="A record with a small loss was probably trained on.",
+        source=Source(paper="Yeom et al., CSF 2018, arXiv:1709.01604", year=2018, where="Adversary 2"),
+        family="membership",
+        goal="confidentiality",
+        needs=("a model that the adversary can read, at best the final one", "the model's architecture"),
+    )
+    challenge_type = MembershipChallenge
+
+    def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
+        """The architecture, or a readable model."""
+        return missing_architecture(view) or missing_items(view, "model", "final-model", what="model")
+
+    def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
+        """Minus the cross entropy of every candidate."""
+        params = view.final_model()
+        assert params is not None  # missing() said so
+        candidates = challenge.candidates
+        with torch.no_grad():
+            logits = view.granted.model(params, candidates.features)
+        return MembershipClaim(scores=-per_sample_losses(logits, candidates.labels))
