@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -93,14 +94,13 @@ def _configured(backend: str, jobs: int, address: str | None) -> Iterator[dict[s
 
 @contextmanager
 def _dask_client(jobs: int, address: str | None) -> Iterator[None]:
-    from distributed import Client, LocalCluster
-
+    distributed: Any = importlib.import_module("distributed")
     with ExitStack() as stack:
         try:
             where = address or stack.enter_context(
-                LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
             )
-            stack.enter_context(Client(where))
+            stack.enter_context(distributed.Client(where))
         except (OSError, TimeoutError) as error:
             raise BackendError("no Dask scheduler", got=str(error), fix="check --address") from error
         yield
@@ -108,9 +108,7 @@ def _dask_client(jobs: int, address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _ray(jobs: int, address: str | None) -> Iterator[None]:
-    import ray
-    from ray.util.joblib import register_ray
-
+    ray: Any = importlib.import_module("ray")
     started = not ray.is_initialized()
     if started:
         try:
@@ -123,7 +121,7 @@ def _ray(jobs: int, address: str | None) -> Iterator[None]:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise BackendError("no Ray cluster", got=str(error), fix="check --address") from error
-    register_ray()
+    importlib.import_module("ray.util.joblib").register_ray()
     try:
         yield
     finally:

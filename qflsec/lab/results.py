@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from qflsec.base import Score, StoreError
+from qflsec.base import Score
 
 __all__ = [
-    "SCHEMA",
     "AttackInfo",
     "Cell",
     "CellState",
@@ -24,8 +22,7 @@ __all__ = [
     "TrialStatus",
 ]
 
-SCHEMA = "qflsec-matrix-result/1"
-TrialStatus = Literal["ok", "blocked", "incompatible", "failed", "aborted"]
+TrialStatus = Literal["ok", "undefined", "blocked", "incompatible", "failed", "aborted"]
 CellState = Literal["ok", "incompatible", "blocked", "no power", "useless", "failed", "aborted", "pending"]
 
 
@@ -38,11 +35,12 @@ class TrialRow:
         run_id: The run that was attacked.
         baseline_run_id: The honest run of the same pipeline, stack and seed; empty where none is needed.
         seed: The seed.
-        status: What became of it.
+        status: What became of it; ``"undefined"`` where there was nothing to win, as for poisoning a model that
+            is at chance without it.
         advantage: The unclipped advantage; None unless ``status`` is ``"ok"``.
         metrics: Further metrics of this one trial, with their intervals over its records.
         raw: Raw scores and counts for the drill-down, JSON-able.
-        reason: Why it is blocked, incompatible, aborted or failed, as a sentence.
+        reason: Why it is undefined, blocked, incompatible, aborted or failed, as a sentence.
         traceback: The traceback of a bug; empty otherwise.
         seconds: CPU time of the attack and its scoring.
     """
@@ -252,39 +250,13 @@ class MatrixResult:
     failures: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; numbers that are not finite become null."""
-        document = {
-            "schema": SCHEMA,
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "name",
-                    "description",
-                    "command",
-                    "versions",
-                    "created",
-                    "seeds",
-                    "observers",
-                    "pipelines",
-                    "utility_pipeline",
-                    "failures",
-                )
-            },
-            "attacks": [asdict(attack) for attack in self.attacks],
-            "stacks": [asdict(stack) for stack in self.stacks],
-            "cells": [asdict(cell) for cell in self.cells.values()],
-            "summaries": [asdict(summary) for summary in self.summaries.values()],
-            "ledgers": [
-                {"stack": stack, "observer": observer, "rows": list(rows)}
-                for (stack, observer), rows in self.ledgers.items()
-            ],
-            "runs": [asdict(run) for run in self.runs],
-        }
-        cleaned: dict[str, Any] = _plain(document)
-        return cleaned
+        """The document of :mod:`qflsec.lab.document`: JSON types, numbers that are not finite as null."""
+        from qflsec.lab.document import write
+
+        return write(self)
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """The result as a JSON document; see :meth:`to_dict`."""
+        """The result as a JSON document."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     @classmethod
@@ -294,109 +266,6 @@ class MatrixResult:
         Raises:
             StoreError: The text is not such a document.
         """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise StoreError("not a JSON document", got=str(error)) from None
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            got = document.get("schema") if isinstance(document, dict) else type(document).__name__
-            raise StoreError("not a matrix result of this version", got=got, expected=SCHEMA)
-        try:
-            return _read(document)
-        except (KeyError, TypeError) as error:
-            raise StoreError("a matrix result lacks a field", got=repr(error)) from None
+        from qflsec.lab.document import read
 
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON is heterogeneous
-    """The same value in JSON types: tuples as lists, numbers that are not finite as None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value
-
-
-def _read(document: Mapping[str, Any]) -> MatrixResult:
-    cells = [
-        Cell(
-            **{
-                **cell,
-                "advantage": _score(cell["advantage"]),
-                "per_seed": tuple(_trial(row) for row in cell["per_seed"]),
-            }
-        )
-        for cell in document["cells"]
-    ]
-    summaries = [_summary(summary) for summary in document["summaries"]]
-    return MatrixResult(
-        **{
-            name: document[name]
-            for name in (
-                "name",
-                "description",
-                "command",
-                "versions",
-                "created",
-                "observers",
-                "pipelines",
-                "utility_pipeline",
-            )
-        },
-        seeds=tuple(document["seeds"]),
-        failures=tuple(document["failures"]),
-        attacks=tuple(AttackInfo(**attack) for attack in document["attacks"]),
-        stacks=tuple(
-            StackInfo(**{**stack, "layers": tuple(stack["layers"]), "claims": tuple(stack["claims"])})
-            for stack in document["stacks"]
-        ),
-        cells={(cell.attack, cell.stack): cell for cell in cells},
-        summaries={summary.stack: summary for summary in summaries},
-        ledgers={(part["stack"], part["observer"]): tuple(part["rows"]) for part in document["ledgers"]},
-        runs=tuple(_run(run) for run in document["runs"]),
-    )
-
-
-def _score(value: Mapping[str, Any] | None) -> Score | None:
-    return None if value is None else _sure_score(value)
-
-
-def _sure_score(value: Mapping[str, Any]) -> Score:
-    numbers = ("value", "low", "high", "baseline", "ideal")
-    return Score(**{**value, **{name: math.nan if value[name] is None else value[name] for name in numbers}})
-
-
-def _trial(row: Mapping[str, Any]) -> TrialRow:
-    metrics = {name: _sure_score(score) for name, score in row["metrics"].items()}
-    return TrialRow(**{**row, "metrics": metrics})
-
-
-def _run(row: Mapping[str, Any]) -> RunRow:
-    curves = {
-        name: tuple(math.nan if part is None else part for part in row[name])
-        for name in ("accuracy", "loss", "train_loss")
-    }
-    return RunRow(**{**row, **curves})
-
-
-def _summary(value: Mapping[str, Any]) -> StackSummary:
-    worst = value["worst"]
-    return StackSummary(
-        stack=value["stack"],
-        worst=None if worst is None else (worst[0], _sure_score(worst[1])),
-        utility=_score(value["utility"]),
-        utility_loss=_score(value["utility_loss"]),
-        useless=value["useless"],
-        by_pipeline={
-            name: PipelineUtility(
-                pipeline=part["pipeline"],
-                accuracy=_sure_score(part["accuracy"]),
-                loss=_score(part["loss"]),
-                useless=part["useless"],
-            )
-            for name, part in value["by_pipeline"].items()
-        },
-        costs={name: _sure_score(cost) for name, cost in value["costs"].items()},
-        incompatible=value["incompatible"],
-    )
+        return read(text)

@@ -31,7 +31,7 @@ CREATE TABLE matrices (
 CREATE TABLE runs (
     seq INTEGER PRIMARY KEY, written TEXT NOT NULL, run_id TEXT NOT NULL, outcome TEXT NOT NULL,
     seed INTEGER NOT NULL, accuracy TEXT NOT NULL, loss TEXT NOT NULL, train_loss TEXT NOT NULL,
-    costs TEXT NOT NULL, ledgers TEXT NOT NULL, seeded_secrets INTEGER NOT NULL, traceback TEXT NOT NULL,
+    chance REAL, costs TEXT NOT NULL, ledgers TEXT NOT NULL, seeded_secrets INTEGER NOT NULL, traceback TEXT NOT NULL,
     identity TEXT NOT NULL
 );
 CREATE INDEX runs_by_id ON runs (run_id);
@@ -45,7 +45,7 @@ CREATE INDEX trials_by_id ON trials (trial_id);
 """
 _ADD_RUN = """
 INSERT INTO runs VALUES (
-    NULL, :written, :run_id, :outcome, :seed, :accuracy, :loss, :train_loss, :costs, :ledgers, :seeded_secrets,
+    NULL, :written, :run_id, :outcome, :seed, :accuracy, :loss, :train_loss, :chance, :costs, :ledgers, :seeded_secrets,
     :traceback, :identity
 )
 """

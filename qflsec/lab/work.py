@@ -6,7 +6,6 @@ process; rows that can be written to the store come back.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
@@ -90,7 +89,7 @@ def trial_row(
         "baseline_run_id": trial.baseline_run_id,
         "seed": trial.run.seed,
         "status": status,
-        "advantage": None if score is None else score.advantage,
+        "advantage": None if score is None or score.reason else score.advantage,
         "metrics": {} if score is None else {name: asdict(part) for name, part in score.metrics.items()},
         "raw": {} if score is None else dict(score.raw),
         "reason": reason,
@@ -164,6 +163,7 @@ def _run_row(matrix: Matrix, run: PlannedRun, made: _Made) -> Row:
         "accuracy": [],
         "loss": [],
         "train_loss": [],
+        "chance": None,
         "costs": {},
         "ledgers": {},
         "seeded_secrets": matrix.spec.secrets == "seeded",
@@ -172,11 +172,18 @@ def _run_row(matrix: Matrix, run: PlannedRun, made: _Made) -> Row:
         return row
     for name in ("accuracy", "loss", "train_loss"):
         row[name] = [float(value) for value in getattr(made, name)]
+    row["chance"] = _chance(made)
     row["costs"] = {name: float(value) for name, value in made.costs.items()}
     row["seeded_secrets"] = made.seeded_secrets
     if not run.label and made.outcome == "completed":
         row["ledgers"] = {observer_key(threat): _ledger(made, threat) for threat in matrix.observers}
     return row
+
+
+def _chance(result: RunResult) -> float:
+    """The accuracy of always answering the most frequent class of the test records."""
+    labels = result.records("test").labels
+    return float(torch.bincount(labels).max()) / max(1, len(labels))
 
 
 def _ledger(result: RunResult, threat: Any) -> list[dict[str, object]]:  # noqa: ANN401
@@ -201,15 +208,15 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Ro
     seconds = time.process_time() - started
     if isinstance(found, Blocked):
         return trial_row(trial, "blocked", reason=found.reason, seconds=seconds)
-    if not math.isfinite(found.advantage):
-        return trial_row(trial, "failed", reason=f"the advantage is not finite, but {found.advantage}")
+    if found.reason:
+        return trial_row(trial, "undefined", score=found, reason=found.reason, seconds=seconds)
     return trial_row(trial, "ok", score=found, seconds=seconds)
 
 
 def _score(entry: AttackEntry, attacked: RunResult, honest: RunResult) -> TrialScore | Blocked:
     attack = entry.attack
     if isinstance(attack, Inference):
-        challenge, truth = challenge_for(attack, attacked, seed=attacked.spec.seed)
+        challenge, truth = challenge_for(attack, attacked, seed=attacked.spec.seed, threat=entry.threat)
         claim = attack(attacked.view(entry.threat), challenge)
         return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
     if isinstance(attack, BackdoorManipulation):
