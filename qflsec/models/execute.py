@@ -28,4 +28,6 @@ def measure(
     Raises:
         ConfigError: The execution is not available.
     """
+    if execution != Execution(dtype=execution.dtype):
+        raise ConfigError("this execution is not available", got=execution)
     return expectations(circuit, weights, features, dtype=execution.complex_dtype)
