@@ -115,19 +115,17 @@ class RunResult:
 
     def _context(self, threat: ThreatModel) -> LedgerContext:
         view = self.view(threat)
-        honest_items = [
-            item for item in view.readable("update", "aggregate", "step") if item.about - set(threat.clients)
-        ]
+        sizes = [item.k for item in view.readable("update", "aggregate", "step") if item.k > 0]
         config = self.pipeline.federation
         return LedgerContext(
             observer=threat.name,
             corrupted=frozenset(threat.clients),
             server=threat.server,
             wire=threat.wire,
-            sees_updates=any(item.k == 1 for item in honest_items),
-            sees_aggregates=any(item.k > 1 for item in honest_items),
+            sees_updates=1 in sizes,
+            sees_aggregates=any(k > 1 for k in sizes),
             sees_model=view.final_model() is not None,
-            smallest_k=min((item.k for item in honest_items), default=0),
+            smallest_k=min(sizes, default=0),
             n_clients=config.n_clients,
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,

@@ -128,6 +128,8 @@ def _check_client_order(layers: Sequence[ClientLayer]) -> None:
     form: PayloadForm = "plain"
     maker = ""
     for place, layer in enumerate(layers):
+        for earlier in layers[:place]:
+            _check_pair(earlier, layer)
         if form not in layer.takes:
             raise IncompatibleStack(
                 f"{layer.card.name!r} needs {' or '.join(sorted(layer.takes))} payloads, but {maker!r} before it "
@@ -135,8 +137,6 @@ def _check_client_order(layers: Sequence[ClientLayer]) -> None:
             )
         if layer.gives is not None:
             form, maker = layer.gives, layer.card.name
-        for earlier in layers[:place]:
-            _check_pair(earlier, layer)
 
 
 def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
@@ -145,7 +145,7 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
             raise IncompatibleStack(
                 f"a stack can hold one {word} layer, but has {earlier.card.name!r} and {layer.card.name!r}"
             )
-    if _step_of(earlier, _STEPS) > _step_of(layer, _STEPS):
+    if _step_of(layer, _STEPS) < min(_step_of(earlier, _STEPS), 2):
         raise IncompatibleStack(
             f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
             fix=f"put {layer.card.name!r} first",

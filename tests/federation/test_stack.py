@@ -20,13 +20,13 @@ REFUSED = {
     "median needs individual updates, but 'masked' leaves only their sum": (Masked(), Median()),
     "'norm-bound' needs individual updates, but 'masked' leaves only their sum": (
         Masked(),
-        NormBound(bound=1.0),
+        NormBound(max_norm=1.0),
     ),
     "'masked' needs plain payloads, but 'aes-gcm-link' before it already made them sealed": (
         AesGcmLink(),
         Masked(),
     ),
-    "'client-clip' needs plain payloads, but 'masked' before it": (Masked(), ClientClip(clip_norm=1.0)),
+    "'client-clip' acts before 'masked' in a round": (Masked(), ClientClip(clip_norm=1.0)),
     "one aggregation layer": (Masked(), Masked()),
     "one gradient layer": (
         DpSgd(clip_norm=1.0, noise_multiplier=1.0),
@@ -37,7 +37,7 @@ REFUSED = {
         DpSgd(clip_norm=1.0, noise_multiplier=1.0),
     ),
     "one rule": (Median(), FedAvg()),
-    "'norm-bound' acts before 'median'": (Median(), NormBound(bound=1.0)),
+    "'norm-bound' acts before 'median'": (Median(), NormBound(max_norm=1.0)),
 }
 
 
@@ -54,7 +54,7 @@ def test_wrong_stacks_are_refused(sentence: str) -> None:
     [
         (),
         (ClientClip(clip_norm=1.0), Masked(), AesGcmLink()),
-        (DpSgd(clip_norm=1.0, noise_multiplier=1.0), AesGcmLink(), NormBound(bound=1.0), Median()),
+        (DpSgd(clip_norm=1.0, noise_multiplier=1.0), AesGcmLink(), NormBound(max_norm=1.0), Median()),
         (Masked(), FedAvg()),
         (AesGcmLink(), Median()),
     ],
@@ -71,7 +71,7 @@ def test_leaves_and_linearity() -> None:
     assert Stack(name="a").leaves == "individual"
     assert Stack(name="a").linear
     assert Stack.from_layers("b", [Masked(), AesGcmLink()]).leaves == "sum"
-    assert not Stack.from_layers("c", [NormBound(bound=1.0)]).linear
+    assert not Stack.from_layers("c", [NormBound(max_norm=1.0)]).linear
     assert not Stack.from_layers("d", [Median()]).linear
 
 
