@@ -53,7 +53,7 @@ class DpBound:
 
 
 def epsilon_rdp(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> DpBound:
-    """Epsilon by Rényi differential privacy: fast, 7 to 16 % above the tightest bounds in our table.
+    """Epsilon by Rényi differential privacy: fast, and looser than PRV by a tenth or so, more below epsilon 1.
 
     Args:
         noise_multiplier: Noise standard deviation over clip norm; 0 gives an infinite epsilon.
@@ -212,6 +212,8 @@ def calibrate_noise(
     """
     if not 0 < target_epsilon < math.inf:
         raise ConfigError("target_epsilon must be positive and finite", got=target_epsilon)
+    if not 1e-9 <= tolerance < math.inf:
+        raise ConfigError("tolerance is out of range", got=tolerance, expected="at least 1e-9")
 
     def spent(noise: float) -> float:
         return epsilon_bound(
@@ -220,23 +222,28 @@ def calibrate_noise(
 
     if spent(0.0) <= target_epsilon:
         return 0.0
-    high = 1.0
-    while spent(high) > target_epsilon:
-        high *= 2
-        if high > 1e5:
-            raise ConfigError(
-                f"accountant {accountant!r} cannot certify so small an epsilon",
-                got=target_epsilon,
-                expected="more than the accountant's own error (0.01 for 'prv')",
-                fix="raise target_epsilon or use accountant 'tightest'",
-            )
-    low = high / 2
-    while spent(low) <= target_epsilon:
-        high, low = low, low / 2
+    low, high = _bracket(spent, target_epsilon, accountant)
     while high / low > 1 + tolerance:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if spent(middle) <= target_epsilon else (middle, high)
     return high
+
+
+def _bracket(spent: Callable[[float], float], target: float, accountant: str) -> tuple[float, float]:
+    """Two noise multipliers, one half of the other: the smaller overspends, the larger does not."""
+    high = 1.0
+    while spent(high) > target:
+        high *= 2
+        if high > 1e5:
+            raise ConfigError(
+                f"accountant {accountant!r} cannot certify so small an epsilon",
+                got=target,
+                expected="more than the accountant's own error (0.01 for 'prv')",
+                fix="raise target_epsilon or use accountant 'tightest'",
+            )
+    while spent(high / 2) <= target:
+        high /= 2
+    return high / 2, high
 
 
 def _tightest(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> DpBound:

@@ -183,6 +183,8 @@ def test_calibration_at_the_ends() -> None:
         calibrate_noise(target_epsilon=1e-3, delta=1e-5, sample_rate=0.1, steps=1, accountant="prv")
     with pytest.raises(ConfigError, match="target_epsilon"):
         calibrate_noise(target_epsilon=math.inf, delta=1e-5, sample_rate=0.1, steps=1)
+    with pytest.raises(ConfigError, match="tolerance"):
+        calibrate_noise(target_epsilon=1.0, delta=1e-5, sample_rate=0.1, steps=1, tolerance=0.0)
     tiny = calibrate_noise(target_epsilon=500.0, delta=1e-5, sample_rate=1.0, steps=1)
     assert tiny == pytest.approx(
         1 / optimize.brentq(lambda mu: gaussian_epsilon(mu, 1e-5) - 500, 20, 31), rel=0.1
