@@ -32,8 +32,8 @@ class DeepLeakage(Inference):
     for the few unknowns of such records needs some ten steps where L-BFGS needs hundreds. The labels are
     inferred: the starts are spread over the possible label multisets, and the objective decides.
 
-    The attack reads one item: the one with the smallest anonymity set that contains the target, of these
-    the earliest. Of a sum over several clients it still seeks the target's records alone; what the others
+    The attack reads one item: the one that mixes the target with the fewest other clients, of these the
+    earliest. Of a sum over several clients it still seeks the target's records alone; what the others
     added is noise to it, which its objective shows. It models full-batch gradient descent at the client.
 
     Args:

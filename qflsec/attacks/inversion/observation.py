@@ -23,7 +23,7 @@ class Observation:
         params: The model at the start of the round.
         update: What the target's local training added to it, on its own or averaged with others.
         round: The round.
-        k: The anonymity set of the update.
+        about: The clients whose updates are in it.
 
     Shapes:
         params: ``(P,)``; update: ``(P,)``
@@ -32,7 +32,7 @@ class Observation:
     params: torch.Tensor
     update: torch.Tensor
     round: int
-    k: int
+    about: frozenset[int]
 
 
 def missing_observation(view: View, target: int) -> str | None:
@@ -45,14 +45,17 @@ def missing_observation(view: View, target: int) -> str | None:
 
 
 def observe(view: View, target: int) -> Observation:
-    """The readable item with the smallest anonymity set that contains the target, of these the earliest.
+    """The readable item that mixes the target with the fewest others, of these the earliest.
 
-    Early rounds come first because gradients of a model that has not been fitted are larger.
+    A view is closed under subtraction, so a sum of which shares are known stands there without them; the
+    number of clients is then the anonymity set. (A sum whose shares are all known has the anonymity set 0,
+    and says less than the target's own update.) Early rounds come first because gradients of a model that
+    has not been fitted are larger.
     """
-    item = min(_usable(view, target), key=lambda item: (item.k, _KINDS.index(item.kind), item.round))
+    item = min(_usable(view, target), key=lambda item: (len(item.about), _KINDS.index(item.kind), item.round))
     params = view.model_at(item.round)
     assert params is not None  # _usable() saw to it
-    return Observation(params=params, update=item.vector, round=item.round, k=item.k)
+    return Observation(params=params, update=item.vector, round=item.round, about=item.about)
 
 
 def _usable(view: View, target: int) -> list[Item]:
