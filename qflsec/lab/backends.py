@@ -1,11 +1,15 @@
-"""Where batches run: processes of this machine, or a Dask or Ray cluster, through one joblib interface."""
+"""Where batches run: processes of this machine, or a Dask or Ray cluster.
+
+Loky and Dask run through one ``joblib.Parallel`` call. Ray's backend of joblib hands results over only when
+all are finished, so that a kill would lose them; there, Ray's own tasks are used.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
@@ -44,52 +48,37 @@ def check_backend(backend: str) -> None:
 
 
 def results(
-    function: Callable[..., Any], tasks: Iterable[Any], *, jobs: int, backend: str, address: str | None = None
+    function: Callable[..., Any], tasks: Sequence[Any], *, jobs: int, backend: str, address: str | None = None
 ) -> Iterator[Any]:
     """``function(task, parent=...)`` for each task, as they finish, in any order.
 
     Args:
         function: A function of a module, so that it can be sent to a worker.
         tasks: Values that can be sent to a worker.
-        jobs: The number of workers; one means this process.
+        jobs: The number of workers; with loky, one means this process.
         backend: ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster; a local one is started by default.
 
     Raises:
         BackendError: A worker died, or the cluster cannot be reached.
     """
-    import joblib
-
-    with _configured(backend, jobs, address) as options:
-        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **options)
-        try:
-            yield from parallel(joblib.delayed(function)(task, parent=os.getpid()) for task in tasks)
-        except (ConnectionError, joblib.externals.loky.process_executor.BrokenProcessPool) as error:
-            raise BackendError(
-                "a worker died",
-                got=" ".join(str(error).split())[:200],
-                fix="finished batches are stored: run the same command again, with fewer --jobs if memory is short",
-            ) from error
-
-
-@contextmanager
-def _configured(backend: str, jobs: int, address: str | None) -> Iterator[dict[str, Any]]:
-    """The arguments of ``joblib.Parallel`` while the backend is up."""
-    if backend == "loky":
-        yield {"n_jobs": jobs, "backend": "loky"} if jobs > 1 else {"n_jobs": 1}
-        return
     check_backend(backend)
+    if backend == "ray":
+        yield from _on_ray(function, tasks, jobs, address)
+        return
     import joblib
 
     with ExitStack() as stack:
         if backend == "dask":
             stack.enter_context(_dask_client(jobs, address))
             stack.enter_context(joblib.parallel_config(backend="dask"))
-            yield {}
-        else:
-            stack.enter_context(_ray(jobs, address))
-            stack.enter_context(joblib.parallel_config(backend="ray", n_jobs=jobs))
-            yield {}
+        parallel = joblib.Parallel(
+            return_as="generator_unordered", pre_dispatch="all", n_jobs=jobs if backend == "loky" else None
+        )
+        try:
+            yield from parallel(joblib.delayed(function)(task, parent=os.getpid()) for task in tasks)
+        except (ConnectionError, joblib.externals.loky.process_executor.BrokenProcessPool) as error:
+            raise _died(error) from error
 
 
 @contextmanager
@@ -101,13 +90,14 @@ def _dask_client(jobs: int, address: str | None) -> Iterator[None]:
                 distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
             )
             stack.enter_context(distributed.Client(where))
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             raise BackendError("no Dask scheduler", got=str(error), fix="check --address") from error
         yield
 
 
-@contextmanager
-def _ray(jobs: int, address: str | None) -> Iterator[None]:
+def _on_ray(
+    function: Callable[..., Any], tasks: Sequence[Any], jobs: int, address: str | None
+) -> Iterator[Any]:
     ray: Any = importlib.import_module("ray")
     started = not ray.is_initialized()
     if started:
@@ -121,9 +111,22 @@ def _ray(jobs: int, address: str | None) -> Iterator[None]:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise BackendError("no Ray cluster", got=str(error), fix="check --address") from error
-    importlib.import_module("ray.util.joblib").register_ray()
     try:
-        yield
+        remote = ray.remote(num_cpus=1)(function)
+        pending = [remote.remote(task, parent=os.getpid()) for task in tasks]
+        while pending:
+            (first, *_), pending = ray.wait(pending, num_returns=1)
+            yield ray.get(first)
+    except ray.exceptions.RayError as error:
+        raise _died(error) from error
     finally:
         if started:
             ray.shutdown()
+
+
+def _died(error: Exception) -> BackendError:
+    return BackendError(
+        "a worker died",
+        got=" ".join(str(error).split())[:200],
+        fix="finished batches are stored: run the same command again, with fewer --jobs if memory is short",
+    )

@@ -90,7 +90,9 @@ def run_matrix(
         if not plan.batches:
             return
         workers = min(jobs or default_jobs(), len(plan.batches))
-        finished = results(_named, enumerate(plan.batches), jobs=workers, backend=backend, address=address)
+        finished = results(
+            _named, tuple(enumerate(plan.batches)), jobs=workers, backend=backend, address=address
+        )
         with closing(finished):  # type: ignore[type-var]
             for index, outcome in finished:
                 store.append(runs=outcome.runs, trials=outcome.trials)

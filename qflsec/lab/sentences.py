@@ -51,6 +51,8 @@ def cell_sentence(
     rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
     aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
     found = f"{label} has advantage {figures(advantage)} against {stack}{aside}"
+    if state == "no power" and undefended is None:
+        return f"{found}; that is not clear of {advantage.baseline:g}, so the attack has no power here."
     if state == "no power":
         return f"{found}; it has no power on the undefended stack, so this says nothing of {stack}."
     if state == "useless" and utility is not None:
