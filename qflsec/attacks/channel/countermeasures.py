@@ -39,7 +39,7 @@ def equip(config: QuantumConfig, countermeasures: Iterable[str]) -> QuantumConfi
             "unknown countermeasure", got=", ".join(unknown), expected=", ".join(COUNTERMEASURES)
         )
     source, detector = config.source, config.detector
-    if "decoy-states" in names:
+    if "decoy-states" in names and source.n_intensities != 3:
         source = WeakCoherentSource(isolation_db=source.isolation_db)
     if "isolator" in names:
         source = replace(source, isolation_db=source.isolation_db + _ISOLATOR_DB)

@@ -40,7 +40,7 @@ class QuantumConfig:
             raise ConfigError(
                 "impossible number of pulses", got=self.n_pulses, expected="a whole number, 1 or more"
             )
-        if not 0 < self.stated_basis_probability < 1:
+        if not (0 < self.basis_probability < 1 and 0 < self.stated_basis_probability < 1):
             raise ConfigError("impossible basis bias", got=self.basis_probability, expected="between 0 and 1")
         if not (8 <= self.block_size <= _MAX_BLOCK and self.block_size % 8 == 0):
             raise ConfigError(

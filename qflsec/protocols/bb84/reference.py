@@ -61,13 +61,13 @@ def run_circuits(
     Raises:
         ConfigError: More than 1,000 pulses, arrays that do not fit, an unknown basis or backend.
     """
-    pulses = np.stack(np.broadcast_arrays(bits, bases, measured), axis=1)
-    if bits.ndim != 1 or len(pulses) != len(bits) or len(bits) > MOST_PULSES:
+    if bits.ndim != 1 or not bits.shape == bases.shape == measured.shape or len(bits) > MOST_PULSES:
         raise ConfigError(
             "circuits are for few pulses",
-            got=len(bits),
-            expected=f"three equally long arrays up to {MOST_PULSES}",
+            got=(bits.shape, bases.shape, measured.shape),
+            expected=f"three equally long arrays of up to {MOST_PULSES}",
         )
+    pulses = np.stack([bits, bases, measured], axis=1)
     if np.any(pulses < 0) or np.any(pulses > [1, 2, 2]):
         raise ConfigError("a pulse that is none", expected="bits 0 or 1 and bases 0 (Z), 1 or 2 (X)")
     runners: dict[str, Callable[[npt.NDArray[np.integer], int], Bits]] = {

@@ -69,8 +69,8 @@ class WeakCoherentSource:
         Lim, Curty, Walenta, Xu, Zbinden, Phys. Rev. A 89, 022307 (2014), section II.
     """
 
-    intensities: tuple[float, ...] = (0.5, 0.1, 2e-4)
-    probabilities: tuple[float, ...] = (0.7, 0.2, 0.1)
+    intensities: tuple[float, ...] = (0.5, 0.15, 2e-4)
+    probabilities: tuple[float, ...] = (0.4, 0.4, 0.2)
     isolation_db: float = 40.0
 
     def __post_init__(self) -> None:
