@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from qflsec.lab.assemble import assemble
+from qflsec.lab.compare import CellDifference, compare
+from qflsec.lab.matrix import Matrix, build_matrix
 from qflsec.lab.results import (
     AttackInfo,
     Cell,
@@ -12,14 +15,32 @@ from qflsec.lab.results import (
     StackSummary,
     TrialRow,
 )
+from qflsec.lab.runner import Progress, run_matrix
+from qflsec.lab.spec import MatrixSpec, load_spec, parse_spec, presets
+from qflsec.lab.store import Store
+from qflsec.lab.stored import read_result, run
 
 __all__ = [
     "AttackInfo",
     "Cell",
+    "CellDifference",
+    "Matrix",
     "MatrixResult",
+    "MatrixSpec",
     "PipelineUtility",
+    "Progress",
     "RunRow",
     "StackInfo",
     "StackSummary",
+    "Store",
     "TrialRow",
+    "assemble",
+    "build_matrix",
+    "compare",
+    "load_spec",
+    "parse_spec",
+    "presets",
+    "read_result",
+    "run",
+    "run_matrix",
 ]

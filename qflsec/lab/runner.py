@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ def run_matrix(
     backend: str = "loky",
     address: str | None = None,
     command: str = "",
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Run what is left of a matrix; to resume, or to extend, run it again.
 
     Failed trials are repeated; their old rows stay in the store as history. Whoever stops early keeps every

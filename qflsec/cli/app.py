@@ -1,0 +1,51 @@
+"""The application: its commands, and how errors are told."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from qflsec import __version__
+from qflsec.base.errors import QflsecError
+from qflsec.cli import bench, catalog, matrix
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="qflsec",
+    help="Attack-vs-defense lab for quantum federated learning.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(matrix.app, name="matrix")
+app.add_typer(bench.app, name="bench")
+app.command("list")(catalog.list_names)
+app.command("show")(catalog.show)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"qflsec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Attack-vs-defense lab for quantum federated learning."""
+
+
+def main() -> int:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except QflsecError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0

@@ -1,0 +1,48 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qflsec.base.errors import ConfigError
+
+__all__ = ["AsJson", "SeedOffset", "Seeds", "Spec", "StoreFile", "command_line", "parse_seeds"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+SeedOffset = Annotated[
+    int, typer.Option("--seed", help="Added to every seed, for an independent repetition.", show_default=True)
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Seeds in the place of the specification's, as in 0,1,2 or 0-9.")
+]
+Spec = Annotated[str, typer.Argument(help="A preset ('qflsec list presets') or a TOML file.")]
+StoreFile = Annotated[
+    Path | None, typer.Option("--store", help="The result store; NAME.sqlite of the matrix by default.")
+]
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    return shlex.join(["qflsec", *sys.argv[1:]])
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """Seeds such as ``0,1,2`` or ``0-9``.
+
+    Raises:
+        ConfigError: The text is not a list of seeds.
+    """
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise ConfigError("--seeds is not a list of seeds", got=repr(text), expected="0,1,2 or 0-9")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return tuple(seeds)
