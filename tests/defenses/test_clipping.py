@@ -30,7 +30,9 @@ def test_no_norm_exceeds_the_bound(seed: int, log_scale: float, bound: float, n_
     short = norms(vectors) <= bound
     assert torch.equal(clipped[short], vectors[short])
     long = norms(vectors) > bound
-    assert torch.allclose(norms(clipped)[long], torch.tensor(bound, dtype=torch.float64), rtol=1e-5, atol=1e-40)
+    assert torch.allclose(
+        norms(clipped)[long], torch.tensor(bound, dtype=torch.float64), rtol=1e-5, atol=1e-40
+    )
 
 
 def test_direction_is_kept() -> None:

@@ -147,7 +147,7 @@ def test_impossible_parameters_are_refused(values: dict[str, float]) -> None:
 
 
 def test_batches_of_a_fixed_size_are_refused(make_pipeline: Callable[..., Any]) -> None:
-    with pytest.raises(IncompatibleStack, match="fixed size.*poisson"):
+    with pytest.raises(IncompatibleStack, match=r"fixed size.*poisson"):
         DpSgd().check(make_pipeline(batch_size=4))
     DpSgd().check(make_pipeline(batch_size=4, sampling="poisson"))
     DpSgd().check(make_pipeline())

@@ -24,13 +24,17 @@ from qflsec.federation import SummedUpdates, layer_from_config
     n_params=st.integers(1, 40),
     ties=st.booleans(),
 )
-def test_it_equals_numpy_and_does_not_depend_on_the_order(seed: int, n: int, n_params: int, ties: bool) -> None:
+def test_it_equals_numpy_and_does_not_depend_on_the_order(
+    seed: int, n: int, n_params: int, ties: bool
+) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(n, n_params))
     updates = torch.from_numpy((np.round(rows) if ties else rows).astype(np.float32))
     before = updates.clone()
     median = coordinate_median(updates)
-    assert np.array_equal(median.numpy(), np.median(updates.numpy().astype(np.float64), axis=0).astype(np.float32))
+    assert np.array_equal(
+        median.numpy(), np.median(updates.numpy().astype(np.float64), axis=0).astype(np.float32)
+    )
     assert torch.equal(median, coordinate_median(updates[torch.from_numpy(rng.permutation(n))]))
     assert torch.equal(updates, before), "the caller's rows must not be sorted in place"
     assert median.dtype == updates.dtype
@@ -68,7 +72,12 @@ def test_double_precision_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "updates",
-    [torch.zeros(0, 3), torch.zeros(3), torch.tensor([[float("nan")]]), torch.tensor([[float("inf")], [0.0]])],
+    [
+        torch.zeros(0, 3),
+        torch.zeros(3),
+        torch.tensor([[float("nan")]]),
+        torch.tensor([[float("inf")], [0.0]]),
+    ],
 )
 def test_what_is_no_set_of_updates_is_refused(updates: torch.Tensor) -> None:
     with pytest.raises(UpdateError, match="median"):
