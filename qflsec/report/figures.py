@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from qflsec.base import Score
 from qflsec.lab.results import Cell, MatrixResult, TrialRow
-from qflsec.report.tradeoff import StackPoint, stack_points
+from qflsec.report.tradeoff import StackPoint
 
 __all__ = ["cell_figures", "tradeoff_figure", "training_figure"]
 
@@ -42,28 +42,29 @@ def _bars(scores: Sequence[Score]) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
 
 
-def tradeoff_figure(result: MatrixResult) -> dict[str, Any] | None:
-    """Strongest attack against accuracy, cost as the marker's size; None where nothing was scored."""
-    points = stack_points(result)
-    if not points:
-        return None
+def tradeoff_figure(points: Sequence[StackPoint], goal: str) -> dict[str, Any]:
+    """Strongest attack against accuracy, cost as the marker's size.
+
+    Args:
+        points: The stacks.
+        goal: What they protect, for the title.
+    """
     largest = max((point.cost or 0.0) for point in points) or 1.0
     figure = go.Figure()
     for position, point in enumerate(points):
+        colour = COLOURS[position % len(COLOURS)]
         figure.add_trace(
             go.Scatter(
                 x=[point.utility.value],
                 y=[point.worst.value],
-                error_x=_bars([point.utility]),
-                error_y=_bars([point.worst]),
-                mode="markers+text",
-                text=[_label(point)],
-                textposition="top center",
-                name=point.stack,
+                error_x={**_bars([point.utility]), "color": colour},
+                error_y={**_bars([point.worst]), "color": colour},
+                mode="markers",
+                name=_label(point),
                 marker={
-                    "color": COLOURS[position % len(COLOURS)],
+                    "color": colour,
                     "symbol": _MARKS[position % len(_MARKS)],
-                    "size": 12 + 22 * math.sqrt((point.cost or 0.0) / largest),
+                    "size": 10 + 16 * math.sqrt((point.cost or 0.0) / largest),
                     "line": {"width": 3 if point.non_dominated else 0, "color": "#222"},
                     "opacity": 0.85,
                 },
@@ -73,13 +74,11 @@ def tradeoff_figure(result: MatrixResult) -> dict[str, Any] | None:
                 ),
             )
         )
-    n = points[0].worst.n
-    figure.update_layout(showlegend=False)
     return _as_json(
         figure,
-        title=f"Privacy, utility and cost of each stack (95 % intervals over {n} seeds; size: bytes on the network)",
+        title=f"{goal.capitalize()}, utility and cost (95 % intervals over {points[0].worst.n} seeds; size: bytes sent)",
         x="test accuracy without an attack",
-        y="advantage of the strongest attack",
+        y=f"strongest attack on {goal} (advantage)",
         height=460,
     )
 
@@ -87,7 +86,7 @@ def tradeoff_figure(result: MatrixResult) -> dict[str, Any] | None:
 def _label(point: StackPoint) -> str:
     if point.useless:
         return f"{point.stack} (useless)"
-    return f"<b>{point.stack}</b> ★" if point.non_dominated else point.stack
+    return f"{point.stack} ★" if point.non_dominated else point.stack
 
 
 def _bytes(cost: float | None) -> str:
@@ -208,8 +207,8 @@ def _roc(trials: Sequence[TrialRow]) -> dict[str, Any]:
             x=[floor, 1], y=[floor, 1], mode="lines", line={"dash": "dot", "color": "#777"}, name="guessing"
         )
     )
-    figure.update_xaxes(type="log", range=[math.log10(floor), 0])
-    figure.update_yaxes(type="log", range=[math.log10(floor), 0.02])
+    figure.update_xaxes(type="log", range=[math.log10(floor), 0], dtick=1)
+    figure.update_yaxes(type="log", range=[math.log10(floor), 0.02], dtick=1)
     return _as_json(
         figure, title="ROC curve on logarithmic axes", x="false-positive rate", y="true-positive rate"
     )

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from qflsec.base import ConfigError, Score
 from qflsec.lab.results import Cell, MatrixResult
 from qflsec.report.figures import cell_figures, tradeoff_figure, training_figure
-from qflsec.report.tradeoff import stack_points
+from qflsec.report.tradeoff import GOALS, stack_points
 
 __all__ = ["render_report", "write_report"]
 
@@ -50,8 +50,13 @@ def render_report(result: MatrixResult) -> str:
     Args:
         result: What the matrix found.
     """
-    overview = {"tradeoff": tradeoff_figure(result), "training": training_figure(result)}
-    figures: dict[str, Any] = {name: figure for name, figure in overview.items() if figure is not None}
+    tradeoffs = {goal: stack_points(result, goals) for goal, goals in GOALS.items()}
+    figures: dict[str, Any] = {
+        f"tradeoff-{goal}": tradeoff_figure(points, goal) for goal, points in tradeoffs.items() if points
+    }
+    training = training_figure(result)
+    if training is not None:
+        figures["training"] = training
     for key, cell in result.cells.items():
         for number, figure in enumerate(cell_figures(cell)):
             figures[f"{cell_id(*key)}-{number}"] = figure
@@ -62,7 +67,7 @@ def render_report(result: MatrixResult) -> str:
             result=result,
             families=_families(result),
             states=STATES,
-            points=stack_points(result),
+            tradeoffs=tradeoffs,
             figures=figures,
             figure_data=_script_json(figures),
             css=_resource("report.css"),

@@ -1,15 +1,19 @@
-"""Privacy against utility against cost: which stacks no other stack beats in everything."""
+"""Protection against utility against cost: which stacks no other stack beats in everything."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from qflsec.base import Score
 from qflsec.lab.results import MatrixResult
 
-__all__ = ["StackPoint", "stack_points"]
+__all__ = ["GOALS", "StackPoint", "stack_points"]
 
-COST = "network_bytes"
+GOALS = {"privacy": frozenset({"confidentiality"}), "robustness": frozenset({"integrity", "availability"})}
+"""What a stack protects, and the goals of the attacks on it."""
+_COST = "network_bytes"
+_STRENGTH = frozenset({"ok", "useless"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +39,55 @@ class StackPoint:
     non_dominated: bool
 
 
-def stack_points(result: MatrixResult) -> tuple[StackPoint, ...]:
-    """The stacks that have both a scored attack and an accuracy.
+def stack_points(result: MatrixResult, goals: frozenset[str]) -> tuple[StackPoint, ...]:
+    """The stacks that have both a scored attack with one of these goals and an accuracy.
+
+    Args:
+        result: What the matrix found.
+        goals: The goals of the attacks that count.
 
     Units:
         cost: bytes
     """
-    values: dict[str, tuple[float, float, float]] = {}
+    found: dict[str, tuple[str, Score, Score, float]] = {}
     for name, summary in result.summaries.items():
-        if summary.worst is None or summary.utility is None:
+        strongest = _worst(result, name, goals)
+        if strongest is None or summary.utility is None:
             continue
-        cost = summary.costs.get(COST)
-        values[name] = (
-            summary.worst[1].value,
-            -summary.utility.value,
-            float("inf") if cost is None else cost.value,
-        )
+        spent = summary.costs.get(_COST)
+        found[name] = (*strongest, summary.utility, math.inf if spent is None else spent.value)
+    # whoever does worse than guessing can guess, so a negative advantage protects no better than 0
+    values = {
+        n: (max(worst.value, 0.0), -utility.value, cost) for n, (_, worst, utility, cost) in found.items()
+    }
     points = []
-    for name, value in values.items():
-        summary = result.summaries[name]
-        assert summary.worst is not None
-        assert summary.utility is not None
+    for name, (label, worst, utility, cost) in found.items():
         rivals = [v for n, v in values.items() if n != name and not result.summaries[n].useless]
+        useless = result.summaries[name].useless
         points.append(
             StackPoint(
                 stack=name,
-                worst_attack=summary.worst[0],
-                worst=summary.worst[1],
-                utility=summary.utility,
-                cost=None if value[2] == float("inf") else value[2],
-                useless=summary.useless,
-                non_dominated=not summary.useless and not any(_dominates(rival, value) for rival in rivals),
+                worst_attack=label,
+                worst=worst,
+                utility=utility,
+                cost=cost if math.isfinite(cost) else None,
+                useless=useless,
+                non_dominated=not useless and not any(_dominates(rival, values[name]) for rival in rivals),
             )
         )
     return tuple(points)
+
+
+def _worst(result: MatrixResult, stack: str, goals: frozenset[str]) -> tuple[str, Score] | None:
+    """The strongest scored attack; cells without power say nothing and do not count."""
+    found = [
+        (attack.label, cell.advantage)
+        for attack in result.attacks
+        if attack.goal in goals
+        for cell in (result.cells[attack.label, stack],)
+        if cell.state in _STRENGTH and cell.advantage is not None and math.isfinite(cell.advantage.value)
+    ]
+    return max(found, key=lambda pair: pair[1].value, default=None)
 
 
 def _dominates(rival: tuple[float, float, float], value: tuple[float, float, float]) -> bool:
