@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 
 from qflsec.base import OsSecrets, SeededSecrets
 from qflsec.protocols.bb84.bits import (
+    Bits,
     PositionSet,
     draw_biased,
     draw_bits,
@@ -38,7 +39,7 @@ class Tape:
 
 @settings(deadline=None, max_examples=60)
 @given(bits=arrays, data=st.data())
-def test_packed_bits_are_read_back_wherever_they_are_taken(bits, data):
+def test_packed_bits_are_read_back_wherever_they_are_taken(bits: Bits, data: st.DataObject) -> None:
     positions = np.array(
         data.draw(st.lists(st.integers(0, bits.size - 1), unique=True).map(sorted)), dtype=np.int64
     )
@@ -47,7 +48,7 @@ def test_packed_bits_are_read_back_wherever_they_are_taken(bits, data):
     assert np.array_equal(take(pack(bits), None, bits.size), bits)
 
 
-def test_sparse_and_dense_gathers_agree():
+def test_sparse_and_dense_gathers_agree() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, 10_000, dtype=np.uint8)
     for count in (3, 600, 9000):
@@ -57,7 +58,7 @@ def test_sparse_and_dense_gathers_agree():
 
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(1, 500), data=st.data())
-def test_position_sets_are_read_back_in_both_encodings(n, data):
+def test_position_sets_are_read_back_in_both_encodings(n: int, data: st.DataObject) -> None:
     chosen = sorted(data.draw(st.sets(st.integers(0, n - 1))))
     held = PositionSet.of(np.array(chosen, dtype=np.int64), n)
     assert held.array().tolist() == chosen
@@ -76,7 +77,7 @@ def test_position_sets_are_read_back_in_both_encodings(n, data):
         (1, True, bytes([0x80])),
     ],
 )
-def test_a_position_set_that_is_none_is_refused(count, bitmap, data):
+def test_a_position_set_that_is_none_is_refused(count: int, bitmap: bool, data: bytes) -> None:
     with pytest.raises(TranscriptError):
         PositionSet(n=20, count=count, bitmap=bitmap, data=data).array()
 
@@ -87,7 +88,9 @@ def test_a_position_set_that_is_none_is_refused(count, bitmap, data):
     thresholds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3).map(sorted),
     near=st.lists(st.integers(-2, 2), min_size=60, max_size=60),
 )
-def test_lazy_draws_are_those_of_whole_32_bit_integers(values, thresholds, near):
+def test_lazy_draws_are_those_of_whole_32_bit_integers(
+    values: list[int], thresholds: list[int], near: list[int]
+) -> None:
     # half of the values lie next to a threshold, where the first byte decides nothing
     values = [
         min(2**32 - 1, max(0, thresholds[i % len(thresholds)] + near[i])) if i % 2 else v
@@ -101,7 +104,7 @@ def test_lazy_draws_are_those_of_whole_32_bit_integers(values, thresholds, near)
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.9, 1e-3, 0.123456789])
-def test_biased_bits_have_their_stated_bias(probability):
+def test_biased_bits_have_their_stated_bias(probability: float) -> None:
     """False alarm 1e-6 for each probability."""
     n = 400_000
     ones = int(unpack(draw_biased(SeededSecrets(1, "bias"), n, probability), n).sum())
@@ -109,14 +112,14 @@ def test_biased_bits_have_their_stated_bias(probability):
     assert abs(stated_probability(probability) - probability) <= 2**-33
 
 
-def test_the_test_of_bias_can_fail():
+def test_the_test_of_bias_can_fail() -> None:
     n = 400_000
     ones = int(unpack(draw_biased(SeededSecrets(1, "bias"), n, 0.9), n).sum())
     assert binomtest(ones, n, 0.895).pvalue < 1e-6
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9])
-def test_drawn_bits_end_in_zeros(n):
+def test_drawn_bits_end_in_zeros(n: int) -> None:
     for _ in range(20):
         packed = draw_bits(OsSecrets(), n)
         assert packed.size == (n + 7) // 8

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-import qflsec.protocols.bb84 as bb84
 from qflsec.base import OsSecrets, ProtocolAbort, SeededSecrets
+from qflsec.protocols import bb84
 from qflsec.protocols.bb84 import (
     Alice,
     Bob,
@@ -23,8 +23,8 @@ from qflsec.protocols.bb84 import (
 )
 from qflsec.protocols.bb84.bits import PositionSet
 from qflsec.protocols.bb84.detector import FOCK
-from qflsec.protocols.bb84.signal import Nature, emit
 from qflsec.protocols.bb84.sifting import Announcement, BlockAnnouncement
+from qflsec.protocols.bb84.signal import Nature, emit
 
 CONFIG = QuantumConfig(
     n_pulses=5000,
@@ -35,12 +35,12 @@ CONFIG = QuantumConfig(
 )
 
 
-def parties(config=CONFIG, seed=0):
+def parties(config: QuantumConfig = CONFIG, seed: int = 0) -> tuple[Alice, Bob]:
     alice = Alice(config=config, secrets=SeededSecrets(seed, "alice"), nature=Nature(seed, "line"))
     return alice, Bob(config=config, secrets=SeededSecrets(seed, "bob"))
 
 
-def transmit(alice, bob, config=CONFIG, *, settle=True):
+def transmit(alice: Alice, bob: Bob, config: QuantumConfig = CONFIG, *, settle: bool = True) -> None:
     for start in range(0, config.n_pulses, config.block_size):
         train = alice.prepare(min(config.block_size, config.n_pulses - start))
         detected = bob.receive(config.channel.carry(train))
@@ -68,7 +68,7 @@ def generators_in(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["parties", "sifting", "bits", "source", "transcript", "config"])
-def test_party_code_has_no_statistical_generator(name):
+def test_party_code_has_no_statistical_generator(name: str) -> None:
     path = Path(bb84.__file__).parent / f"{name}.py"
     assert generators_in(path.read_text()) == set()
 
@@ -84,7 +84,7 @@ def test_party_code_has_no_statistical_generator(name):
         "from qflsec.base import numpy_stream",
     ],
 )
-def test_a_statistical_generator_would_be_found(bad):
+def test_a_statistical_generator_would_be_found(bad: str) -> None:
     assert generators_in(bad)
 
 
@@ -108,12 +108,12 @@ def reachable(root: object) -> set[int]:
     return seen
 
 
-def secrets_of(alice):
+def secrets_of(alice: Alice) -> list[object]:
     block = alice._blocks[0]
     return [alice._secrets, alice._blocks, block.bits, block.x, block.levels]
 
 
-def test_bob_cannot_reach_what_alice_holds_nor_alice_what_bob_holds():
+def test_bob_cannot_reach_what_alice_holds_nor_alice_what_bob_holds() -> None:
     alice, bob = parties()
     transmit(alice, bob)
     assert not reachable(bob) & {id(thing) for thing in secrets_of(alice)}
@@ -122,13 +122,13 @@ def test_bob_cannot_reach_what_alice_holds_nor_alice_what_bob_holds():
     assert {id(thing) for thing in secrets_of(alice)} <= reachable(bob)
 
 
-def test_light_on_its_way_leads_to_nobodys_secrets():
+def test_light_on_its_way_leads_to_nobodys_secrets() -> None:
     alice, _ = parties()
     train = alice.prepare(1024)
     assert not reachable(train) & {id(thing) for thing in secrets_of(alice)}
 
 
-def test_nothing_secret_is_printed():
+def test_nothing_secret_is_printed() -> None:
     alice, bob = parties()
     transmit(alice, bob)
     answer = alice.reply(bob.announce())
@@ -141,7 +141,7 @@ def test_nothing_secret_is_printed():
 # --- order of events ---
 
 
-def test_bob_says_nothing_before_the_last_pulse():
+def test_bob_says_nothing_before_the_last_pulse() -> None:
     alice, bob = parties()
     bob.receive(CONFIG.channel.carry(alice.prepare(1024)))
     with pytest.raises(ProtocolAbort, match="after the last pulse"):
@@ -150,7 +150,7 @@ def test_bob_says_nothing_before_the_last_pulse():
         _ = alice.sifted
 
 
-def test_the_announcement_holds_no_bit_of_the_key():
+def test_the_announcement_holds_no_bit_of_the_key() -> None:
     """Two Bobs who differ only in what their detectors saw announce the same."""
     config = QuantumConfig(n_pulses=64, detector=DetectorModel(efficiency=1, dark_count=0), block_size=64)
     said = []
@@ -162,7 +162,7 @@ def test_the_announcement_holds_no_bit_of_the_key():
     assert said[0] == said[1]
 
 
-def test_forgetting_undetected_pulses_changes_no_message():
+def test_forgetting_undetected_pulses_changes_no_message() -> None:
     replies = []
     for settle in (True, False):
         alice, bob = parties()
@@ -171,7 +171,7 @@ def test_forgetting_undetected_pulses_changes_no_message():
     assert replies[0] == replies[1]
 
 
-def test_alice_answers_for_fewer_pulses_than_she_kept():
+def test_alice_answers_for_fewer_pulses_than_she_kept() -> None:
     """As when an adversary announces a part of the detections: both orders of forgetting agree."""
     replies = []
     for settle in (True, False):
@@ -189,7 +189,7 @@ def test_alice_answers_for_fewer_pulses_than_she_kept():
     assert replies[0] == replies[1]
 
 
-def test_alice_does_not_answer_for_pulses_she_let_go():
+def test_alice_does_not_answer_for_pulses_she_let_go() -> None:
     alice, bob = parties()
     transmit(alice, bob)
     block = bob._blocks[0]
@@ -200,7 +200,7 @@ def test_alice_does_not_answer_for_pulses_she_let_go():
         alice.reply(bob.announce())
 
 
-def test_messages_that_cannot_be_read_are_refused_by_both():
+def test_messages_that_cannot_be_read_are_refused_by_both() -> None:
     alice, bob = parties()
     transmit(alice, bob)
     with pytest.raises(TranscriptError):
@@ -212,7 +212,7 @@ def test_messages_that_cannot_be_read_are_refused_by_both():
 # --- secrets ---
 
 
-def test_keys_of_seeded_secrets_are_branded():
+def test_keys_of_seeded_secrets_are_branded() -> None:
     half_seeded = run_quantum(CONFIG, seed=0, alice_secrets=SeededSecrets(0, "alice"))
     assert half_seeded.alice.seeded
     assert not half_seeded.bob.seeded
@@ -220,12 +220,12 @@ def test_keys_of_seeded_secrets_are_branded():
     assert half_seeded.simulated
 
 
-def test_secrets_do_not_follow_the_experiments_seed():
+def test_secrets_do_not_follow_the_experiments_seed() -> None:
     one, two = (run_quantum(CONFIG, seed=0) for _ in range(2))
     assert one.transcript.to_bytes() != two.transcript.to_bytes()
 
 
-def test_double_clicks_become_fair_bits():
+def test_double_clicks_become_fair_bits() -> None:
     """Bright light in the other basis fires both detectors; Bob's bit is a coin of his own. False alarm 1e-6."""
     n = 20_000
     config = QuantumConfig(n_pulses=n, detector=DetectorModel(efficiency=1, dark_count=0), block_size=n)
@@ -239,6 +239,6 @@ def test_double_clicks_become_fair_bits():
     assert binomtest(int(other.sum()), other.size, 0.5).pvalue > 1e-6
 
 
-def test_os_secrets_are_the_default():
+def test_os_secrets_are_the_default() -> None:
     assert isinstance(OsSecrets().draw(1), bytes)
     assert not run_quantum(QuantumConfig(n_pulses=8), seed=1).bob.seeded

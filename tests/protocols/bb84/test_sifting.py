@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from qflsec.protocols.bb84.bits import PositionSet, pack
+from qflsec.protocols.bb84.bits import Bits, PositionSet, pack
 from qflsec.protocols.bb84.sifting import Announcement, BlockAnnouncement, BlockReply, Reply, sift
 from qflsec.protocols.bb84.transcript import TranscriptError
 
 BLOCK = 64
 
 
-def made_up(n_pulses, n_intensities, rng, share=0.4):
+def made_up(
+    n_pulses: int, n_intensities: int, rng: np.random.Generator, share: float = 0.4
+) -> tuple[dict[str, Bits], list[Bits], Announcement, Reply]:
     """Plain arrays of one run, and the two announcements made of them."""
     clicked = np.flatnonzero(rng.random(n_pulses) < share)
     plain = {
@@ -38,7 +40,7 @@ def made_up(n_pulses, n_intensities, rng, share=0.4):
 
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(1, 300), k=st.integers(1, 4), seed=st.integers(0, 1000), share=st.floats(0, 1))
-def test_sifting_by_announcements_is_sifting_of_plain_arrays(n, k, seed, share):
+def test_sifting_by_announcements_is_sifting_of_plain_arrays(n: int, k: int, seed: int, share: float) -> None:
     plain, own, announcement, reply = made_up(n, k, np.random.default_rng(seed), share)
     heard = Announcement.from_bytes(announcement.to_bytes(), n_pulses=n, block_size=BLOCK)
     answer = Reply.from_bytes(reply.to_bytes(), heard, n_intensities=k)
@@ -56,7 +58,7 @@ def test_sifting_by_announcements_is_sifting_of_plain_arrays(n, k, seed, share):
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_message_cut_or_lengthened_anywhere_is_refused(k):
+def test_a_message_cut_or_lengthened_anywhere_is_refused(k: int) -> None:
     _, _, announcement, reply = made_up(150, k, np.random.default_rng(1))
     said = announcement.to_bytes()
     for bad in [said[:i] for i in range(len(said))] + [said + b"\0"]:
@@ -68,7 +70,7 @@ def test_a_message_cut_or_lengthened_anywhere_is_refused(k):
             Reply.from_bytes(bad, announcement, n_intensities=k)
 
 
-def test_an_announcement_of_another_run_is_refused():
+def test_an_announcement_of_another_run_is_refused() -> None:
     _, _, announcement, reply = made_up(150, 1, np.random.default_rng(1))
     for n, block in ((151, BLOCK), (150, 2 * BLOCK)):
         with pytest.raises(TranscriptError, match="another run"):
@@ -77,7 +79,7 @@ def test_an_announcement_of_another_run_is_refused():
         Reply.from_bytes(reply.to_bytes(), announcement, n_intensities=3)
 
 
-def test_an_intensity_that_does_not_exist_is_refused():
+def test_an_intensity_that_does_not_exist_is_refused() -> None:
     _, _, announcement, reply = made_up(150, 4, np.random.default_rng(1))
     forged = Reply(sent_key=(1, 2, 3), sent_test=(1, 2, 3), blocks=reply.blocks)
     with pytest.raises(TranscriptError, match="unknown intensity"):
@@ -86,6 +88,6 @@ def test_an_intensity_that_does_not_exist_is_refused():
 
 @settings(deadline=None, max_examples=100)
 @given(junk=st.binary(max_size=80))
-def test_junk_raises_nothing_but_the_clear_error(junk):
+def test_junk_raises_nothing_but_the_clear_error(junk: bytes) -> None:
     with pytest.raises(TranscriptError):
         Announcement.from_bytes(junk, n_pulses=1000, block_size=BLOCK)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,11 @@ from qflsec.protocols.bb84 import (
 from qflsec.protocols.bb84.channel import coherent_error_gain, coherent_gain, photon_error_gain, photon_gain
 
 
-def test_ten_kilometres_lose_two_decibels():
+def test_ten_kilometres_lose_two_decibels() -> None:
     assert FibreChannel(distance_km=10).transmittance == pytest.approx(10**-0.2)
 
 
-def test_a_better_line_lets_more_through_but_not_more_than_all():
+def test_a_better_line_lets_more_through_but_not_more_than_all() -> None:
     line = FibreChannel(distance_km=20, misalignment=0.03)
     assert line.better(1.5).transmittance == pytest.approx(1.5 * line.transmittance)
     assert line.better(100).transmittance == 1.0
@@ -27,7 +29,7 @@ def test_a_better_line_lets_more_through_but_not_more_than_all():
     assert FibreChannel(loss_db_per_km=0).better(2).transmittance == 1.0
 
 
-def test_gains_are_poisson_mixtures_of_yields():
+def test_gains_are_poisson_mixtures_of_yields() -> None:
     channel, detector = FibreChannel(distance_km=30), DetectorModel(afterpulse=0.04, efficiency=0.2)
     for of_mean, of_n in ((coherent_gain, photon_gain), (coherent_error_gain, photon_error_gain)):
         mixture = sum(
@@ -36,7 +38,7 @@ def test_gains_are_poisson_mixtures_of_yields():
         assert of_mean(0.6, channel, detector) == pytest.approx(mixture, rel=1e-12)
 
 
-def test_gain_and_error_of_lim_2014_at_50_km():
+def test_gain_and_error_of_lim_2014_at_50_km() -> None:
     """Lim et al. 2014, section IV, by hand: eta_ch = 0.1, eta_Bob = 0.1, mu = 0.5."""
     channel = FibreChannel(distance_km=50, misalignment=5e-3)
     detector = DetectorModel(efficiency=0.1, dark_count=6e-7, afterpulse=4e-2)
@@ -46,7 +48,7 @@ def test_gain_and_error_of_lim_2014_at_50_km():
     assert coherent_error_gain(0.5, channel, detector) == pytest.approx(error, rel=1e-12)
 
 
-def test_intensity_probabilities_are_stated_exactly():
+def test_intensity_probabilities_are_stated_exactly() -> None:
     source = WeakCoherentSource(intensities=(0.5, 0.1, 0.0), probabilities=(1 / 3, 1 / 3, 1 / 3))
     stated = source.stated_probabilities
     assert sum(stated) == 1.0
@@ -69,7 +71,7 @@ def test_intensity_probabilities_are_stated_exactly():
         {"isolation_db": -1.0},
     ],
 )
-def test_impossible_sources_are_refused(bad):
+def test_impossible_sources_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         WeakCoherentSource(**bad)
 
@@ -93,7 +95,7 @@ def test_impossible_sources_are_refused(bad):
         lambda: QuantumConfig(n_pulses=8, block_size=0),
     ],
 )
-def test_impossible_lines_are_refused_on_one_line(make):
+def test_impossible_lines_are_refused_on_one_line(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigError) as caught:
         make()
     assert "\n" not in str(caught.value)

@@ -19,13 +19,15 @@ messages = st.lists(
 
 @settings(deadline=None, max_examples=100)
 @given(said=messages, other=messages)
-def test_bytes_are_read_back_and_differ_where_transcripts_differ(said, other):
+def test_bytes_are_read_back_and_differ_where_transcripts_differ(
+    said: tuple[Message, ...], other: tuple[Message, ...]
+) -> None:
     a, b = Transcript(said), Transcript(other)
     assert Transcript.from_bytes(a.to_bytes()) == a
     assert (a.to_bytes() == b.to_bytes()) == (said == other)
 
 
-def test_moving_a_border_between_fields_changes_the_bytes():
+def test_moving_a_border_between_fields_changes_the_bytes() -> None:
     a = Transcript((Message(sender="alice", kind="ab", payload=b"c"),))
     b = Transcript((Message(sender="alice", kind="a", payload=b"bc"),))
     assert a.to_bytes() != b.to_bytes()
@@ -33,7 +35,7 @@ def test_moving_a_border_between_fields_changes_the_bytes():
 
 @settings(deadline=None, max_examples=60)
 @given(said=messages, data=st.data())
-def test_a_transcript_cut_short_is_refused(said, data):
+def test_a_transcript_cut_short_is_refused(said: tuple[Message, ...], data: st.DataObject) -> None:
     whole = Transcript(said).to_bytes()
     cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(TranscriptError):
@@ -41,12 +43,12 @@ def test_a_transcript_cut_short_is_refused(said, data):
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"qflsec bb84 transcript 1\n"])
-def test_other_bytes_are_refused(junk):
+def test_other_bytes_are_refused(junk: bytes) -> None:
     with pytest.raises(TranscriptError):
         Transcript.from_bytes(junk)
 
 
-def test_an_unknown_sender_is_refused():
+def test_an_unknown_sender_is_refused() -> None:
     said = Transcript((Message(sender="bob", kind="k", payload=b""),)).to_bytes()
     at = len(b"qflsec bb84 transcript 1\n") + 8
     with pytest.raises(TranscriptError, match="corrupt"):
@@ -55,7 +57,7 @@ def test_an_unknown_sender_is_refused():
         Transcript().append(Message(sender="eve", kind="k", payload=b""))  # type: ignore[arg-type]
 
 
-def test_both_parties_write_down_the_same_on_an_honest_line():
+def test_both_parties_write_down_the_same_on_an_honest_line() -> None:
     channel = PublicChannel()
     assert channel.send("alice", "hello", b"1") == b"1"
     assert channel.send("bob", "hello", b"2") == b"2"
@@ -66,7 +68,7 @@ def test_both_parties_write_down_the_same_on_an_honest_line():
         channel.alice.last("goodbye")
 
 
-def test_each_party_writes_down_what_it_said_and_heard():
+def test_each_party_writes_down_what_it_said_and_heard() -> None:
     channel = PublicChannel(lambda message: message.payload[::-1])
     assert channel.send("alice", "hello", b"12") == b"21"
     assert channel.alice.last("hello").payload == b"12"
