@@ -147,6 +147,10 @@ class KeyPool:
 
     Args:
         preshared: Secret bytes that the other party holds too; 16 for the hash key, 16 for each pad.
+
+    Attributes:
+        position: Pads taken so far.
+        refills: How often new key was added: 0 in a first round.
     """
 
     def __init__(self, preshared: bytes) -> None:
@@ -158,6 +162,7 @@ class KeyPool:
             )
         self._secret = bytearray(preshared)
         self.position = 0
+        self.refills = 0
 
     def __repr__(self) -> str:
         return f"KeyPool(position={self.position}, pads_left={self.pads_left})"
@@ -203,24 +208,27 @@ class KeyPool:
     def refill(self, fresh: bytes) -> None:
         """Add pads from a new key."""
         self._secret += fresh
+        self.refills += 1
 
 
 class Authenticator:
-    """One party's half of the authentication: makes its tags, checks the other's, and counts.
+    """One party's half of the authentication: makes its tags and checks the other's.
 
     Args:
         pool: Its own key pool.
+
+    Attributes:
+        eps: Probability bound that any tag checked so far belonged to an altered message.
     """
 
     def __init__(self, pool: KeyPool) -> None:
         self._pool = pool
         self._hash = PolynomialHash(pool.hash_key)
-        self.tags = 0
         self.eps = 0.0
 
     def tag(self, message: bytes) -> bytes:
         """A tag for one message."""
-        return self.tag_hashed(self._hash(message), len(message))
+        return self.tag_hashed(self._hash(message))
 
     def check(self, message: bytes, tag: bytes) -> None:
         """Check the other's tag.
@@ -234,10 +242,8 @@ class Authenticator:
         """The bare hash, to be tagged in both directions; it must not leave this party."""
         return self._hash(message)
 
-    def tag_hashed(self, digest: bytes, n_bytes: int) -> bytes:
-        """A tag for a message of ``n_bytes`` whose hash is known."""
-        self.tags += 1
-        self.eps += forgery_bound(n_bytes)
+    def tag_hashed(self, digest: bytes) -> bytes:
+        """A tag for a message whose hash is known."""
         return bytes(a ^ b for a, b in zip(digest, self._pool.pad(), strict=True))
 
     def check_hashed(self, digest: bytes, n_bytes: int, tag: bytes) -> None:
@@ -246,5 +252,6 @@ class Authenticator:
         Raises:
             ProtocolAbort: It does not belong to this message.
         """
-        if not hmac.compare_digest(self.tag_hashed(digest, n_bytes), tag):
+        self.eps += forgery_bound(n_bytes)
+        if not hmac.compare_digest(self.tag_hashed(digest), tag):
             raise ProtocolAbort("authentication failed")

@@ -10,7 +10,7 @@ from scipy import stats
 
 from qflsec.base import ConfigError, Secrets
 
-__all__ = ["ErrorEstimate", "estimate_errors", "random_subset", "split_test_bits"]
+__all__ = ["ErrorEstimate", "estimate_errors", "interval", "random_subset", "split_test_bits"]
 
 Bits = npt.NDArray[np.uint8]
 _WORD = 8
@@ -47,12 +47,16 @@ def estimate_errors(own: Bits, other: Bits, *, confidence: float = 0.95) -> Erro
         own: This party's test bits.
         other: What the other party announced.
         confidence: Of the two-sided interval.
+    """
+    return interval(int(np.count_nonzero(own != other)), own.size, confidence=confidence)
+
+
+def interval(errors: int, n: int, *, confidence: float = 0.95) -> ErrorEstimate:
+    """The estimate for a number of errors among ``n`` test bits.
 
     Source:
         Clopper and Pearson, Biometrika 26, 404 (1934).
     """
-    n = own.size
-    errors = int(np.count_nonzero(own != other))
     tail = (1.0 - confidence) / 2.0
     low = float(stats.beta.ppf(tail, errors, n - errors + 1)) if errors else 0.0
     high = float(stats.beta.isf(tail, errors + 1, n - errors)) if errors < n else 1.0
