@@ -14,6 +14,7 @@ from qflsec.models.classical import Classical, classical_like
 from qflsec.models.gradients import per_sample_gradients, per_sample_losses
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
+from qflsec.models.qnode import QNodeModel
 from qflsec.models.vqc import Vqc
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Model",
     "PerSampleGradientError",
     "PerSampleReport",
+    "QNodeModel",
     "QuantumLayer",
     "Vqc",
     "build_model",

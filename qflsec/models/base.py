@@ -171,7 +171,7 @@ class Model(ABC):
             generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
 
         Raises:
-            ConfigError: Shapes do not fit, or shots were asked for without a generator.
+            ConfigError: Shapes do not fit, or the execution is not available.
         """
         if params.shape[-1:] != (self.n_params,):
             raise ConfigError(
@@ -186,12 +186,6 @@ class Model(ABC):
                 expected=f"(..., {self.n_features})",
             )
         leading_shape(params, features)
-        if execution.shots is not None and generator is None:
-            raise ConfigError(
-                "sampled outcomes need a random stream",
-                got="shots without a generator",
-                fix="pass generator=qflsec.base.stream(seed, 'shots')",
-            )
         dtype = execution.real_dtype
         return self._logits(params.to(dtype), features.to(dtype), execution, generator)
 

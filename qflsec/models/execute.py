@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, expectations
 from qflsec.models.base import Execution
 
@@ -28,6 +29,12 @@ def measure(
     Raises:
         ConfigError: The execution is not available.
     """
+    if execution.shots is not None and generator is None:
+        raise ConfigError(
+            "sampled outcomes need a random stream",
+            got="shots without a generator",
+            fix="pass one, such as qflsec.base.stream(seed, 'shots')",
+        )
     if execution != Execution(dtype=execution.dtype):
         raise ConfigError("this execution is not available", got=execution)
     return expectations(circuit, weights, features, dtype=execution.complex_dtype)

@@ -1,0 +1,217 @@
+"""A user's own QNode as a model."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.registry import register
+from qflsec.circuits import Circuit, NotAffine
+from qflsec.models.base import Execution, Model, leading_shape
+from qflsec.models.encoding import angle_features
+from qflsec.models.execute import measure
+from qflsec.models.fields import Fields
+from qflsec.models.qnode_call import Probe, QNodeCall, probe
+from qflsec.models.qnode_file import load_qnode
+from qflsec.models.vqc import DEFAULT_SCALE, scores_to_logits
+
+__all__ = ["QNodeModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QNodeModel(Model):
+    """A PennyLane QNode of two arguments, weights and features.
+
+    The features' argument is called ``inputs``, ``features``, ``x`` or ``data``.
+
+    A QNode whose angles are affine in weights and features runs in the batched kernel. Any other runs in
+    PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
+    by record, and says so once in a warning with the measured cost. Logits are those of
+    :func:`~qflsec.models.vqc.scores_to_logits`. The parameters are the weights, flattened.
+
+    Args:
+        qnode: The QNode, without shots of its own.
+        weight_shape: The shape in which the QNode takes its weights.
+        n_features: Features per record.
+        scale: What measured values are multiplied by.
+        path: ``"file.py:name"`` where the QNode came from a file.
+        digest: SHA-256 of that file; of the circuit or the source where there is none.
+
+    Raises:
+        ConfigError: The QNode cannot be used.
+    """
+
+    name = "qnode"
+    qnode: Any = field(compare=False, repr=False)
+    weight_shape: tuple[int, ...]
+    n_features: int
+    scale: float = DEFAULT_SCALE
+    path: str | None = None
+    digest: str = ""
+    n_classes: int = field(init=False)
+    angle_features: bool = field(init=False)
+    circuit: Circuit | None = field(init=False, compare=False, repr=False)
+    probe: Probe | None = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the circuit, or find out how to call the QNode."""
+        if self.qnode.shots.total_shots is not None:
+            raise ConfigError(
+                "the QNode has shots of its own",
+                got=self.qnode.shots.total_shots,
+                fix="remove them and set the shots of the execution",
+            )
+        circuit, reason = self._read()
+        found = None if circuit else probe(self.call, self.n_params, self.n_features)
+        n_values = found.n_values if found else len(circuit.observables) if circuit else 0
+        derived = {
+            "circuit": circuit,
+            "probe": found,
+            "n_classes": max(2, n_values),
+            "angle_features": circuit is not None and angle_features(circuit),
+            "digest": self.digest or (circuit.digest() if circuit else _source_digest(self.qnode)),
+        }
+        for attribute, value in derived.items():
+            object.__setattr__(self, attribute, value)
+        if found:
+            _warn(self.qnode, found, reason)
+
+    @cached_property
+    def call(self) -> QNodeCall:
+        """The QNode as a function of flat weights and features."""
+        return QNodeCall.of(self.qnode, self.weight_shape)
+
+    def _read(self) -> tuple[Circuit | None, str]:
+        try:
+            return (
+                Circuit.from_qnode(self.call.one, n_weights=self.n_params, n_features=self.n_features),
+                "",
+            )
+        except NotAffine as error:
+            return None, str(error)
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """One block, ``weights``, in the QNode's own shape."""
+        return (("weights", self.weight_shape),)
+
+    @property
+    def periods(self) -> tuple[float | None, ...]:
+        """The periods of the circuit's weights; None for each if the QNode is not read."""
+        return self.circuit.weight_periods if self.circuit else (None,) * self.n_params
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Uniform in [0, 2 pi), as in PennyLane."""
+        return 2 * math.pi * torch.rand(self.n_params, generator=generator)
+
+    def to_config(self) -> dict[str, object]:
+        """The configuration; it can be built again if the QNode came from a file."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "digest": self.digest,
+            "n_params": self.n_params,
+            "weight_shape": list(self.weight_shape),
+            "n_features": self.n_features,
+            "scale": self.scale,
+        }
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """A QNode does not pickle; one that came from a file is loaded again."""
+        if self.path is None:
+            raise pickle.PicklingError("a QNode that was not loaded from a file cannot be pickled")
+        return (build_qnode, (self.to_config(),))
+
+    def _logits(
+        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+    ) -> Tensor:
+        if self.circuit is not None:
+            values = measure(self.circuit, params, features, execution, generator)
+        else:
+            values = self._through_pennylane(params, features, execution)
+        return scores_to_logits(values, self.scale)
+
+    def _through_pennylane(self, params: Tensor, features: Tensor, execution: Execution) -> Tensor:
+        if execution != Execution(dtype=execution.dtype):
+            raise ConfigError(
+                "this QNode does not fit the kernel, so it runs exactly and by autograd only",
+                got=execution,
+                fix="write it as a circuit of the supported gates",
+            )
+        assert self.probe is not None
+        lead = leading_shape(params, features)
+        rows = params.expand(*lead, -1).reshape(-1, self.n_params)
+        records = features.expand(*lead, -1).reshape(-1, self.n_features)
+        values = self.call.rows(rows, records, self.probe.mode)
+        return values.reshape(*lead, -1).to(execution.real_dtype)
+
+
+def _warn(qnode: Any, found: Probe, reason: str) -> None:  # noqa: ANN401 - a user's object
+    how = {
+        "broadcast": "batches run in PennyLane by broadcasting",
+        "vmap": "batches run in PennyLane by torch.func.vmap",
+        "loop": "records run in PennyLane one by one, which is slow",
+    }[found.mode]
+    warnings.warn(
+        f"QNode {qnode.func.__name__!r} does not run in the batched kernel ({reason}); {how}: measured "
+        f"{found.milliseconds:.3g} ms of CPU time for a record's value and gradient",
+        stacklevel=4,
+    )
+
+
+def _source_digest(qnode: Any) -> str:  # noqa: ANN401 - a user's object
+    try:
+        source = inspect.getsource(qnode.func)
+    except (OSError, TypeError) as error:
+        raise ConfigError(
+            "the QNode's source is not available, so it cannot be identified",
+            fix='load it from a file: path = "file.py:name"',
+        ) from error
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+@register("model", "qnode")
+def build_qnode(config: Mapping[str, object]) -> QNodeModel:
+    """Load the QNode that a configuration names.
+
+    Raises:
+        ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.
+    """
+    fields = Fields(config, {"path", "digest", "n_params", "weight_shape", "n_features", "scale"})
+    if "path" not in fields:
+        raise ConfigError(
+            "a model 'qnode' is built from a file", got="no path", fix='add path = "file.py:name"'
+        )
+    shape = fields.integers("weight_shape") if "weight_shape" in fields else (fields.integer("n_params"),)
+    if "n_params" in fields and math.prod(shape) != fields.integer("n_params"):
+        raise ConfigError(
+            "weight_shape does not hold n_params weights",
+            got=f"{shape} for {fields.integer('n_params')}",
+        )
+    path = fields.text("path")
+    qnode, digest = load_qnode(path)
+    if "digest" in fields and fields.text("digest") != digest:
+        raise ConfigError(
+            f"{path.rpartition(':')[0]} has changed since this configuration was written",
+            got=f"sha256 {digest}",
+            expected=f"sha256 {fields.text('digest')}",
+        )
+    return QNodeModel(
+        qnode=qnode,
+        weight_shape=shape,
+        n_features=fields.integer("n_features"),
+        scale=fields.number("scale", DEFAULT_SCALE),
+        path=path,
+        digest=digest,
+    )

@@ -1,0 +1,142 @@
+"""Calling a user's QNode for many rows: by broadcasting, by ``torch.func.vmap``, or one by one."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.randomness import stream
+
+__all__ = ["Mode", "Probe", "QNodeCall", "probe"]
+
+Mode = Literal["broadcast", "vmap", "loop"]
+FEATURE_NAMES = ("inputs", "features", "x", "data")
+_ROWS = 3
+
+
+@dataclass(frozen=True)
+class QNodeCall:
+    """A QNode as a function of flat weights and features.
+
+    Attributes:
+        qnode: The QNode, a function of weights and features in any order.
+        weights: The name of its weight argument.
+        features: The name of its feature argument.
+        shape: The shape in which it takes its weights.
+    """
+
+    qnode: Callable[..., Any]
+    weights: str
+    features: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, qnode: Any, shape: tuple[int, ...]) -> QNodeCall:  # noqa: ANN401 - a user's object
+        """Find the two arguments by their names.
+
+        Raises:
+            ConfigError: It has not two arguments, or none is named as features are.
+        """
+        names = [
+            parameter.name
+            for parameter in inspect.signature(qnode.func).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        ]
+        features = [name for name in names if name in FEATURE_NAMES]
+        if len(names) != 2 or len(features) != 1:
+            raise ConfigError(
+                "the QNode's arguments are not weights and features",
+                got=f"({', '.join(names)})",
+                expected=f"two, of which one is called {', '.join(FEATURE_NAMES[:-1])} or {FEATURE_NAMES[-1]}",
+                fix="name them (inputs, weights)",
+            )
+        weights = next(name for name in names if name not in features)
+        return cls(qnode=qnode, weights=weights, features=features[0], shape=shape)
+
+    def one(self, weights: Tensor, features: Tensor) -> Tensor:
+        """One row: ``(P,)``, ``(F,)`` -> ``(M,)``."""
+        return _stack(self._call(weights.reshape(self.shape), features), axes=0)
+
+    def rows(self, weights: Tensor, features: Tensor, mode: Mode) -> Tensor:
+        """Rows ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
+        if mode == "broadcast":
+            return _stack(self._call(weights.reshape(-1, *self.shape), features), axes=1)
+        if mode == "vmap":
+            return torch.func.vmap(self.one)(weights, features)
+        return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
+
+    def _call(self, weights: Tensor, features: Tensor) -> Any:  # noqa: ANN401 - what QNodes return
+        return self.qnode(**{self.weights: weights, self.features: features})
+
+
+def _stack(result: Any, axes: int) -> Tensor:  # noqa: ANN401 - what QNodes return
+    """Measured values along a last axis, after ``axes`` axes of rows."""
+    if isinstance(result, (tuple, list)):
+        return torch.stack(torch.broadcast_tensors(*result), dim=-1)  # type: ignore[no-untyped-call]
+    values = torch.as_tensor(result)
+    return values.unsqueeze(-1) if values.dim() == axes else values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a few calls of a QNode showed.
+
+    Attributes:
+        mode: The fastest mode that gives the values and gradients of single calls.
+        n_values: Measured values, M.
+        milliseconds: CPU time of one record, forward and backward, in this mode.
+    """
+
+    mode: Mode
+    n_values: int
+    milliseconds: float
+
+
+def probe(call: QNodeCall, n_params: int, n_features: int) -> Probe:
+    """Find the fastest mode that is right.
+
+    Raises:
+        ConfigError: The QNode fails on a single record, or cannot be differentiated.
+    """
+    generator = stream(0, "qnode-probe")
+    weights = torch.rand(_ROWS, n_params, generator=generator, dtype=torch.float64)
+    features = torch.rand(_ROWS, n_features, generator=generator, dtype=torch.float64)
+    try:
+        reference = _evaluate(call, weights, features, "loop")
+    except Exception as error:
+        raise ConfigError(
+            "the QNode fails on one record",
+            got=f"{type(error).__name__}: {error}",
+            fix=f"it must take {call.weights} of shape {call.shape} and {call.features} of shape "
+            f"({n_features},), and be differentiable by torch",
+        ) from error
+    for mode in get_args(Mode):
+        try:
+            found = _evaluate(call, weights, features, mode)
+        except Exception:  # noqa: BLE001, S112 - whatever stops this mode, the next one is tried
+            continue
+        if all(
+            a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
+            for a, b in zip(found, reference, strict=True)
+        ):
+            break
+    start = time.process_time()
+    _evaluate(call, weights, features, mode)
+    elapsed = time.process_time() - start
+    return Probe(mode=mode, n_values=reference[0].shape[-1], milliseconds=1e3 * elapsed / _ROWS)
+
+
+def _evaluate(call: QNodeCall, weights: Tensor, features: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
+    leaf = weights.clone().requires_grad_()
+    values = call.rows(leaf, features, mode)
+    slopes = torch.arange(1, values.numel() + 1, dtype=values.dtype).reshape(values.shape)
+    (gradient,) = torch.autograd.grad((values * slopes).sum(), leaf)
+    return values.detach(), gradient

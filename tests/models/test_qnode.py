@@ -1,0 +1,249 @@
+"""A user's QNode: read into the kernel, or run in PennyLane in the fastest mode that is right."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pennylane as qml
+import pytest
+import torch
+from torch import Tensor
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.randomness import stream
+from qflsec.models import Execution, QNodeModel, build_model, per_sample_gradients
+
+DEVICE = qml.device("default.qubit", wires=3)
+DOUBLE = Execution(dtype="complex128")
+
+
+def affine(inputs: Tensor, weights: Tensor) -> Any:
+    qml.AngleEmbedding(inputs, wires=range(3))
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.expval(qml.PauliZ(0))
+
+
+def broadcasting(inputs: Tensor, weights: Tensor) -> Any:
+    """The square is not affine, so the kernel cannot take it."""
+    qml.AngleEmbedding(inputs**2, wires=range(3))
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.expval(qml.PauliZ(0))
+
+
+def indexing(weights: Tensor, x: Tensor) -> Any:
+    """Indices on the first axis read the wrong axis of a batch."""
+    for wire in range(3):
+        qml.RX(x[wire] ** 2, wire)
+    for layer in range(2):
+        for wire in range(3):
+            qml.Rot(*weights[layer, wire], wires=wire)
+        qml.CNOT([0, 1])
+        qml.CNOT([1, 2])
+    return [qml.expval(qml.PauliZ(wire)) for wire in range(3)]
+
+
+def branching(weights: Tensor, features: Tensor) -> Any:
+    """A branch on a value cannot be batched at all."""
+    if float(features[0]) > 0.5:
+        qml.PauliX(1)
+    qml.AngleEmbedding(features, wires=range(3))
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.expval(qml.PauliZ(0))
+
+
+CASES = {"broadcast": broadcasting, "vmap": indexing, "loop": branching}
+
+
+def model_of(function: Callable[..., Any], **options: Any) -> QNodeModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return QNodeModel(
+            qnode=qml.QNode(function, DEVICE, **options), weight_shape=(2, 3, 3), n_features=3, scale=2.0
+        )
+
+
+def single(model: QNodeModel, params: Tensor, x: Tensor) -> Tensor:
+    """The logits of one record, straight from the QNode."""
+    function = model.qnode
+    first = next(iter(function.func.__code__.co_varnames))
+    weights = params.reshape(2, 3, 3)
+    values = function(weights, x) if first == "weights" else function(x, weights)
+    if isinstance(values, (list, tuple)):
+        return 2.0 * torch.stack(tuple(values))
+    return torch.stack([-values, values])
+
+
+@pytest.mark.parametrize("function", [affine, *CASES.values()], ids=lambda f: f.__name__)
+def test_logits_and_gradients_equal_single_calls(function: Callable[..., Any]) -> None:
+    model = model_of(function)
+    params = torch.stack([model.initial(stream(i, "initial")) for i in range(2)]).double()[:, None]
+    x = torch.rand(2, 3, 3, generator=stream(0, "x"), dtype=torch.float64)
+    logits = model(params, x, execution=DOUBLE)
+    assert logits.shape == (2, 3, model.n_classes)
+    y = torch.zeros(2, 3, dtype=torch.long)
+    gradients = per_sample_gradients(model, params, x, y, execution=DOUBLE)
+    for i in range(2):
+        for j in range(3):
+            leaf = params[i, 0].clone().requires_grad_()
+            alone = single(model, leaf, x[i, j])
+            assert torch.allclose(logits[i, j], alone, atol=1e-9)
+            (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(alone, y[i, j]), leaf)
+            assert torch.allclose(gradients[i, j], slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", CASES)
+def test_the_fastest_right_mode_is_found_and_said_once(mode: str) -> None:
+    qnode = qml.QNode(CASES[mode], DEVICE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = QNodeModel(qnode=qnode, weight_shape=(2, 3, 3), n_features=3)
+        for _ in range(2):
+            model(model.initial(stream(0, "initial")), torch.rand(4, 3, generator=stream(0, "x")))
+    ours = [str(w.message) for w in caught if "batched kernel" in str(w.message)]
+    assert len(ours) == 1
+    assert "ms of CPU time" in ours[0]
+    assert model.probe is not None
+    assert model.probe.mode == mode
+    assert model.probe.milliseconds > 0
+    assert model.circuit is None
+    assert model.periods == (None,) * 18
+
+
+def test_an_affine_qnode_runs_in_the_kernel_without_a_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = QNodeModel(qnode=qml.QNode(affine, DEVICE), weight_shape=(2, 3, 3), n_features=3)
+    assert model.circuit is not None
+    assert model.probe is None
+    assert model.angle_features
+    assert model.periods == build_model({"name": "vqc", "n_qubits": 3, "layers": 2}).periods
+
+
+def test_parameter_shift_qnodes_cannot_broadcast() -> None:
+    """PennyLane refuses broadcast parameters under parameter-shift; single calls still work."""
+    model = model_of(broadcasting, diff_method="parameter-shift")
+    assert model.probe is not None
+    assert model.probe.mode == "loop"
+
+
+def test_what_the_kernel_alone_can_do_is_refused() -> None:
+    model = model_of(branching)
+    params, x = model.initial(stream(0, "initial")), torch.rand(2, 3)
+    for execution in (Execution(gradient="parameter-shift"), Execution(executor="other")):
+        with pytest.raises(ConfigError, match="does not fit the kernel"):
+            model(params, x, execution=execution)
+    with pytest.raises(ConfigError, match="does not fit the kernel"):
+        model(params, x, execution=Execution(shots=10), generator=stream(0, "shots"))
+
+
+FILE = """
+import pennylane as qml
+
+device = qml.device("default.qubit", wires=2)
+
+@qml.qnode(device)
+def circuit(inputs, weights):
+    qml.AngleEmbedding(inputs, wires=range(2))
+    qml.BasicEntanglerLayers(weights, wires=range(2))
+    return qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))
+
+@qml.qnode(device)
+def unnamed(first, second):
+    return qml.expval(qml.PauliZ(0))
+
+@qml.qnode(device)
+def failing(inputs, weights):
+    qml.RX(weights[7], 0)
+    return qml.expval(qml.PauliZ(0))
+
+@qml.set_shots(shots=10)
+@qml.qnode(device)
+def sampled(inputs, weights):
+    return qml.expval(qml.PauliZ(0))
+
+def plain(inputs, weights):
+    return 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+def config_of(file: Path, name: str = "circuit", **others: object) -> dict[str, object]:
+    return {"name": "qnode", "path": f"{file}:{name}", "n_params": 4, "n_features": 2, **others}
+
+
+def test_from_a_file(file: Path) -> None:
+    model = build_model(config_of(file, weight_shape=[2, 2]))
+    assert isinstance(model, QNodeModel)
+    assert (model.n_params, model.n_features, model.n_classes) == (4, 2, 2)
+    assert model.to_config() == {
+        "name": "qnode",
+        "path": f"{file}:circuit",
+        "digest": hashlib.sha256(FILE.encode()).hexdigest(),
+        "n_params": 4,
+        "weight_shape": [2, 2],
+        "n_features": 2,
+        "scale": 3.0,
+    }
+    assert build_model(model.to_config()) == model
+    again = pickle.loads(pickle.dumps(model))
+    params, x = model.initial(stream(0, "initial")), torch.rand(3, 2, generator=stream(0, "x"))
+    assert torch.equal(again(params, x), model(params, x))
+
+
+def test_a_changed_file_is_noticed(file: Path) -> None:
+    config = build_model(config_of(file, weight_shape=[2, 2])).to_config()
+    file.write_text(FILE.replace("AngleEmbedding(inputs", "AngleEmbedding(2 * inputs"))
+    with pytest.raises(ConfigError, match="has changed since"):
+        build_model(config)
+    assert build_model({**config, "digest": None}).to_config()["digest"] != config["digest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": None}, "built from a file"),
+        ({"path": "nowhere.py:circuit"}, "no such file"),
+        ({"path": "{file}"}, "file.py:name"),
+        ({"path": "{file}:missing"}, "no QNode 'missing'"),
+        ({"path": "{file}:plain"}, "got function"),
+        ({"path": "{file}:unnamed"}, "not weights and features"),
+        ({"path": "{file}:failing"}, "fails on one record"),
+        ({"path": "{file}:sampled"}, "shots of its own"),
+        ({"path": "{file}:circuit"}, "fails on one record"),
+        ({"path": "{file}:circuit", "weight_shape": [3, 2]}, "does not hold n_params"),
+    ],
+    ids=str,
+)
+def test_mistakes_get_one_clear_line(file: Path, change: dict[str, object], message: str) -> None:
+    path = change.get("path")
+    change = {**change, "path": path.replace("{file}", str(file)) if isinstance(path, str) else None}
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_model({**config_of(file), **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_fails_says_how(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import pennylane\nraise ValueError('no data here')\n")
+    with pytest.raises(ConfigError, match="ValueError: no data here"):
+        build_model(config_of(path))
+
+
+def test_a_qnode_without_a_file_is_known_by_its_content() -> None:
+    first, second = model_of(broadcasting), model_of(indexing)
+    assert first.digest != second.digest
+    assert first.digest == model_of(broadcasting).digest
+    assert len(first.digest) == 64
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(first)
