@@ -14,7 +14,7 @@ import numpy as np
 from qflsec.attacks.channel.base import ChannelAttack, ChannelEve, KeyGuess
 from qflsec.attacks.channel.countermeasures import MOST_INJECTED, equip, leakage_term
 from qflsec.attacks.channel.trojan_horse import reflected_photons
-from qflsec.base import Secrets
+from qflsec.base import SeededSecrets
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.bits import Bits
 from qflsec.protocols.bb84.channel import (
@@ -65,6 +65,7 @@ class ChannelOutcome:
         key_length: Bits of key that are claimed; 0 where the run aborts.
         eve_information: What the adversary knows of each raw-key bit, before error correction.
         secret_bits: At most so many bits are secret: n_key (1 - eve_information) less error correction.
+        seeded: Whether the parties' secrets came from the seed: such a key protects nothing.
     """
 
     attack: str
@@ -75,6 +76,7 @@ class ChannelOutcome:
     key_length: int
     eve_information: float
     secret_bits: float
+    seeded: bool
 
     @property
     def detected(self) -> bool:
@@ -116,8 +118,7 @@ def channel_outcome(
     config: QuantumConfig,
     seed: int,
     rules: ChannelRules | None = None,
-    alice_secrets: Secrets | None = None,
-    bob_secrets: Secrets | None = None,
+    seeded: bool = False,
 ) -> ChannelOutcome:
     """Run one attack against one set of countermeasures.
 
@@ -127,14 +128,17 @@ def channel_outcome(
         config: The line without them.
         seed: Of the physics and of the adversary.
         rules: How Alice and Bob judge the run.
-        alice_secrets: Alice's source of secrets; the operating system by default.
-        bob_secrets: Bob's, likewise.
+        seeded: Whether the parties' secrets too come from the seed, so that the row can be repeated.
     """
     rules = rules or ChannelRules()
     names = tuple(sorted(countermeasures))
     config = equip(config, names)
     phase = run_quantum(
-        config, seed=seed, alice_secrets=alice_secrets, bob_secrets=bob_secrets, attack=attack
+        config,
+        seed=seed,
+        alice_secrets=SeededSecrets(seed, "bb84", "alice") if seeded else None,
+        bob_secrets=SeededSecrets(seed, "bb84", "bob") if seeded else None,
+        attack=attack,
     )
     eve = phase.eve if isinstance(phase.eve, ChannelEve) else None
     partner = phase.bob if eve is None else eve.partner(phase.bob)
@@ -154,6 +158,7 @@ def channel_outcome(
         key_length=length,
         eve_information=known,
         secret_bits=n * (1 - known) - leak_ec,
+        seeded=seeded,
     )
 
 
@@ -164,11 +169,12 @@ def channel_matrix(
     config: QuantumConfig,
     seed: int,
     rules: ChannelRules | None = None,
+    seeded: bool = False,
 ) -> tuple[ChannelOutcome, ...]:
     """Every attack against every set of countermeasures, attack by attack."""
     sets = [tuple(stack) for stack in stacks]
     return tuple(
-        channel_outcome(attack, names, config=config, seed=seed, rules=rules)
+        channel_outcome(attack, names, config=config, seed=seed, rules=rules, seeded=seeded)
         for attack in attacks
         for names in sets
     )
