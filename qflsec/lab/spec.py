@@ -21,7 +21,7 @@ from qflsec.lab.schema import at, nearest, read
 __all__ = ["AttackTable", "MatrixSpec", "PipelineTable", "load_spec", "parse_spec", "presets"]
 
 Table = dict[str, Any]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$", max_length=60)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
