@@ -53,7 +53,7 @@ threat = "one"
 params = { strength = 2.0 }
 """
     )
-    out = run("-m", "qflsec.cli", "matrix", "run", "matrix.toml", "--jobs", "1", "--json", cwd=tmp_path)
+    out = run("-m", "qflsec", "matrix", "run", "matrix.toml", "--jobs", "1", "--json", cwd=tmp_path)
     assert '"freeze"' in out
     assert "drop-longest" in out
 
@@ -88,7 +88,7 @@ def circuit(features, weights):
         + '[[attacks]]\nname = "loss-threshold"\npipeline = "mine"\nthreat = "s"\n'
     )
     assert len([line for line in block("own model and data").splitlines() if "=" in line]) == 3
-    out = run("-m", "qflsec.cli", "matrix", "run", "matrix.toml", "--jobs", "1", "--json", cwd=tmp_path)
+    out = run("-m", "qflsec", "matrix", "run", "matrix.toml", "--jobs", "1", "--json", cwd=tmp_path)
     assert '"loss-threshold"' in out
 
 
