@@ -205,6 +205,19 @@ def test_remembered_false_clicks_follow_in_the_next_gate_across_blocks() -> None
     assert binomtest(followed, at.size - 1, 1 - (1 - gain) * (1 - p)).pvalue > 1e-6
 
 
+def test_two_detectors_fire_falsely_each_by_itself() -> None:
+    """Both click in every other gate; what follows is 0, 1, 2 or both with 1/4 each; false alarm 1e-6."""
+    n = 40_000
+    model = DetectorModel(efficiency=1.0, dark_count=0.0, afterpulse=0.5, afterpulse_model="memory")
+    code = np.where(np.arange(n) % 2, FOCK, FOCK + MAX_PHOTONS).astype(np.uint8)
+    train = emit(Nature(8), n=n, sign=plane(0, n), x=plane(0, n), code=code)
+    clicks = measure(train, Detectors(model), x=plane(1, n))
+    gates = np.zeros(n, dtype=np.uint8)
+    gates[clicks.positions] = clicks.pattern
+    assert set(gates[::2]) == {3}
+    assert chisquare(np.bincount(gates[1::2], minlength=4)).pvalue > 1e-6
+
+
 def test_a_false_click_waits_for_the_next_block() -> None:
     model = DetectorModel(efficiency=1.0, dark_count=0.0, afterpulse=0.999999, afterpulse_model="memory")
     detectors = Detectors(model)
