@@ -111,7 +111,7 @@ class CascadeParty:
         """Take in the other's parities of the same question.
 
         Raises:
-            ProtocolAbort: They are not an answer to it, or contradict earlier ones.
+            ProtocolAbort: They are not an answer to it, or far more bits seem wrong than expected.
         """
         assert self._said is not None
         n = self._said.size

@@ -141,7 +141,7 @@ class Search:
     def __init__(self, schedule: Schedule, qber: float, n: int, seed: bytes) -> None:
         self._n, self._seed, self._reuse = n, seed, schedule.reuse
         self._sizes = schedule.block_sizes(qber, n)
-        # Honest runs flip each wrong bit once; altered parities could make the search run in circles.
+        # Honest runs flip each wrong bit once; contradictory parities would make the search run in circles.
         self._most_flips = 100 + int(4.0 * n * max(qber, 0.01))
         self._passes: list[_Pass] = []
         self._flips: list[Ints] = []
@@ -170,7 +170,7 @@ class Search:
             difference: Of the parities of the original keys, 0/1.
 
         Raises:
-            ProtocolAbort: The answers contradict each other, as only altered ones do.
+            ProtocolAbort: Far more bits seem wrong than expected, as when altered answers contradict each other.
         """
         assert self.question is not None
         question, current = self.question, self._passes[self.question.number]
@@ -254,7 +254,7 @@ class Search:
         positions = current.positions(np.concatenate(self._found))
         self._n_flips += positions.size
         if self._n_flips > self._most_flips:
-            raise ProtocolAbort("contradictory parities")
+            raise ProtocolAbort("too many corrections")
         for each in self._passes:
             each.toggle(positions)
         if self._cuts:

@@ -24,21 +24,23 @@ TABLE_II = [
 ]  # fmt: skip
 
 
-def test_one_point_of_the_formula_by_hand():
+def test_one_point_of_the_formula_by_hand() -> None:
     """Tomamichel et al. 2012, theorem 2, at n = k = 1e5, Q_tol = 2 %: exact values."""
     assert sampling_deviation(10**5, 10**5, 1e-10 / 4) == pytest.approx(0.022096330, abs=1e-9)
     leak = 1.1e5 * binary_entropy(0.02)
-    assert tomamichel_length(n=10**5, k=10**5, q_tol=0.02, leak_ec=leak, eps_sec=1e-10, eps_cor=1e-15) == 59142
+    assert (
+        tomamichel_length(n=10**5, k=10**5, q_tol=0.02, leak_ec=leak, eps_sec=1e-10, eps_cor=1e-15) == 59142
+    )
 
 
-def test_the_deviation_is_serflings():
+def test_the_deviation_is_serflings() -> None:
     """Serfling 1974: the tail exp(-2 n k^2 mu^2 / ((n + k)(k + 1))) equals eps^2 at mu(eps)."""
     n, k, eps = 3000, 700, 1e-4
     mu = sampling_deviation(n, k, eps)
     assert math.exp(-2 * n * k**2 * mu**2 / ((n + k) * (k + 1))) == pytest.approx(eps**2, rel=1e-9)
 
 
-def test_sampling_without_replacement_keeps_the_bound():
+def test_sampling_without_replacement_keeps_the_bound() -> None:
     """The exact hypergeometric tail stays below eps^2, whatever the number of errors."""
     n, k, eps = 300, 100, 0.05
     mu = sampling_deviation(n, k, eps)
@@ -62,7 +64,9 @@ def best_rate(n: int, qber: float, *, exact_robustness: bool) -> float:
             for _ in range(25):
                 eps_sec = 1e-14 * max(length, 1)
                 leak = 1.1 * n * binary_entropy(q_tol)
-                length = tomamichel_length(n=n, k=k, q_tol=q_tol, leak_ec=leak, eps_sec=eps_sec, eps_cor=1e-10)
+                length = tomamichel_length(
+                    n=n, k=k, q_tol=q_tol, leak_ec=leak, eps_sec=eps_sec, eps_cor=1e-10
+                )
             abort = stats.binom.sf(math.floor(k * q_tol), k, qber)
             if not exact_robustness:
                 abort = math.exp(-2 * k * (q_tol - qber) ** 2)
@@ -71,7 +75,9 @@ def best_rate(n: int, qber: float, *, exact_robustness: bool) -> float:
 
 
 @pytest.mark.parametrize(("n", "qber", "published"), TABLE_II)
-def test_table_ii_lies_between_two_bounds_on_the_abort_probability(n, qber, published):
+def test_table_ii_lies_between_two_bounds_on_the_abort_probability(
+    n: int, qber: float, published: float
+) -> None:
     """Tomamichel et al. 2012, table II (expected rate in %, eps_sec/l = 1e-14, f = 1.1).
 
     The paper does not state how it bounds the probability of an honest abort. With Hoeffding's bound our rate
@@ -80,7 +86,7 @@ def test_table_ii_lies_between_two_bounds_on_the_abort_probability(n, qber, publ
     assert best_rate(n, qber, exact_robustness=False) < published < best_rate(n, qber, exact_robustness=True)
 
 
-def test_long_keys_approach_the_asymptotic_rate():
+def test_long_keys_approach_the_asymptotic_rate() -> None:
     n, k, q = 10**13, 10**11, 0.03
     length = tomamichel_length(n=n, k=k, q_tol=q, leak_ec=n * binary_entropy(q), eps_sec=1e-10, eps_cor=1e-15)
     assert length / n == pytest.approx(shor_preskill_rate(q), abs=2e-4)
@@ -91,7 +97,7 @@ def qkdpy_rate(qber: float, f_ec: float) -> float:
     return 1.0 - 2.0 * binary_entropy(qber) - f_ec * binary_entropy(qber)
 
 
-def test_a_published_tools_formula_differs_negative_control():
+def test_a_published_tools_formula_differs_negative_control() -> None:
     """qkdpy 0.8.0 ends at Q = 5.7 % where the theorem gives key up to 9.8 % (f = 1.16)."""
     n, k, q = 10**10, 10**9, 0.075
     leak = 1.16 * n * binary_entropy(q)
@@ -101,7 +107,7 @@ def test_a_published_tools_formula_differs_negative_control():
     assert qkdpy_rate(0.056, 1.16) > 0 > qkdpy_rate(0.066, 1.16)
 
 
-def test_natural_logarithms_where_bits_are_meant_would_be_another_number():
+def test_natural_logarithms_where_bits_are_meant_would_be_another_number() -> None:
     good = tomamichel_length(n=10**4, k=10**4, q_tol=0.01, leak_ec=0, eps_sec=1e-10, eps_cor=1e-15)
     mu = sampling_deviation(10**4, 10**4, 1e-10 / 4)
     constant = 10**4 * (1 - binary_entropy(0.01 + mu)) - good
@@ -113,8 +119,8 @@ def test_natural_logarithms_where_bits_are_meant_would_be_another_number():
 @given(
     n=st.integers(100, 10**7), k=st.integers(100, 10**7), q=st.floats(0.0, 0.11), leak=st.integers(0, 10**6)
 )
-def test_the_length_is_monotone(n, k, q, leak):
-    def length(**changed):
+def test_the_length_is_monotone(n: int, k: int, q: float, leak: int) -> None:
+    def length(**changed: float) -> int:
         given_values = {"n": n, "k": k, "q_tol": q, "leak_ec": leak, "eps_sec": 1e-10, "eps_cor": 1e-15}
         return tomamichel_length(**{**given_values, **changed})
 
@@ -127,12 +133,12 @@ def test_the_length_is_monotone(n, k, q, leak):
     assert length(eps_cor=1e-18) <= here
 
 
-def test_both_parties_messages_or_a_named_analysis():
+def test_both_parties_messages_or_a_named_analysis() -> None:
     assert leak_bits(100, 90, "both-parties") == 190
     assert leak_bits(100, 90, "error-pattern-public") == 100
 
 
-def test_variable_length_is_no_claim_and_never_negative():
+def test_variable_length_is_no_claim_and_never_negative() -> None:
     assert "not a claim" in (variable_length_unproved.__doc__ or "")
     unproved = variable_length_unproved(n=1000, k=1000, observed=0.2, leak_ec=0, eps_sec=1e-10, eps_cor=1e-15)
     assert unproved == 0
@@ -142,7 +148,7 @@ def test_variable_length_is_no_claim_and_never_negative():
 @pytest.mark.parametrize(
     "wrong", [{"eps_sec": 0.0}, {"eps_sec": 2.0}, {"eps_cor": 0.0}, {"q_tol": 0.5}, {"q_tol": -0.1}, {"k": 0}]
 )
-def test_impossible_arguments_are_refused(wrong):
+def test_impossible_arguments_are_refused(wrong: dict[str, float]) -> None:
     arguments = {"n": 100, "k": 100, "q_tol": 0.02, "leak_ec": 0.0, "eps_sec": 1e-10, "eps_cor": 1e-15}
     with pytest.raises(ConfigError):
         tomamichel_length(**{**arguments, **wrong})
