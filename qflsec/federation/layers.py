@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import torch
@@ -89,6 +89,8 @@ class Setup:
         n_params: The number of parameters.
         rounds: The number of rounds.
         max_count: The largest number of examples that a client may have.
+        quantum: The receiving party's own end of the layer's quantum links, as the layer's
+            :meth:`SecretLayer.quantum_ends` made it; None where the layer has none.
     """
 
     session: bytes
@@ -97,6 +99,7 @@ class Setup:
     n_params: int
     rounds: int
     max_count: int
+    quantum: object | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +135,10 @@ class PartyState(ABC):
     @abstractmethod
     def key_names(self) -> frozenset[str]:
         """The names of the keys that this party holds."""
+
+    def costs(self) -> Mapping[str, float]:
+        """What this party has spent so far, by name with the unit at its end; summed over the parties."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +210,18 @@ class ShapeLayer(ClientLayer):
 
 class SecretLayer(ClientLayer):
     """A layer with secrets; each party has a state of its own."""
+
+    def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
+        """The ends of the quantum links that one run of this layer has between its parties; none by default.
+
+        The links stand for nature: what they give to two parties neither could make alone. Each party gets
+        its own end only, in :attr:`Setup.quantum`.
+
+        Args:
+            setup: What every party knows.
+            secrets: The links' own source, which no party shares.
+        """
+        return {}
 
     @abstractmethod
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:

@@ -321,6 +321,7 @@ class BatchRun:
                 "network_messages": float(self._network.messages_sent.get(lane, 0)),
                 "record_gradients": _records_used(data, config) * config.rounds * config.local_steps,
                 "cpu_seconds": cpu_seconds,
+                **self._session.costs(lane),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
         )

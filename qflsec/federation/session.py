@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from qflsec.base import OsSecrets, ProtocolAbort, Secrets, SeededSecrets
@@ -54,9 +55,7 @@ class Session:
     def _open(self, seed: int, mode: SecretsMode) -> list[dict[Party, PartyState]]:
         if not self._layers:
             return []
-        sources: dict[Party, Secrets] = {
-            party: OsSecrets() if mode == "os" else SeededSecrets(seed, str(party)) for party in self._parties
-        }
+        sources = {party: _source(mode, seed, str(party)) for party in self._parties}
         setup = Setup(
             session=sources[SERVER].draw(16),
             clients=self._clients,
@@ -66,10 +65,12 @@ class Session:
             max_count=self._max_count,
         )
         identities = Identity.of_all(self._parties, sources)
-        return [
-            {party: layer.open(setup, identities[party], sources[party]) for party in self._parties}
-            for layer in self._layers
-        ]
+        states = []
+        for place, layer in enumerate(self._layers):
+            ends = layer.quantum_ends(setup, _source(mode, seed, f"quantum links {place}"))
+            own = {party: replace(setup, quantum=ends.get(party)) for party in self._parties}
+            states.append({p: layer.open(own[p], identities[p], sources[p]) for p in self._parties})
+        return states
 
     def state(self, lane: int, layer: SecretLayer, party: Party) -> PartyState:
         """One party's state for one layer of one run."""
@@ -85,6 +86,15 @@ class Session:
             party: frozenset(name for states in self._states[0] for name in states[party].key_names())
             for party in self._parties
         }
+
+    def costs(self, lane: int) -> dict[str, float]:
+        """What the parties of one run have spent, by name with the unit at its end."""
+        total: dict[str, float] = {}
+        for states in self._states[lane]:
+            for state in states.values():
+                for name, value in state.costs().items():
+                    total[name] = total.get(name, 0.0) + value
+        return total
 
     def handshake(self, network: Network) -> None:
         """Announce over the network: clients to the server, which relays everything to everybody.
@@ -154,6 +164,10 @@ class _BoundLink:
     def open(self, lane: int, sender: Party, receiver: Party, blob: bytes, header: bytes) -> bytes:
         """The receiver's half, with the receiver's state."""
         return self._layer.unseal(self._session.state(lane, self._layer, receiver), sender, blob, header)
+
+
+def _source(mode: SecretsMode, seed: int, owner: str) -> Secrets:
+    return OsSecrets() if mode == "os" else SeededSecrets(seed, owner)
 
 
 def _announcements(

@@ -33,7 +33,11 @@ class Link(Protocol):
         """The name of the key that opens what this sender sends to this receiver."""
 
     def seal(self, lane: int, sender: Party, receiver: Party, payload: bytes, header: bytes) -> bytes:
-        """The sender's half."""
+        """The sender's half.
+
+        Raises:
+            ProtocolAbort: The sender has no key for it, or none is left.
+        """
 
     def open(self, lane: int, sender: Party, receiver: Party, blob: bytes, header: bytes) -> bytes:
         """The receiver's half.
@@ -124,7 +128,7 @@ class Network:
         """
         private = linked and any(slot.receiver != PUBLIC for slot in slots)
         if private and self._links:
-            envelope = self._seal(envelope, kind, round_index, lanes, slots, present)
+            envelope, present = self._seal(envelope, kind, round_index, lanes, slots, present)
         self._transcript.record(
             Message(
                 round=round_index,
@@ -158,22 +162,30 @@ class Network:
         lanes: Sequence[int],
         slots: Sequence[Slot],
         present: Sequence[Sequence[bool]],
-    ) -> Envelope:
+    ) -> tuple[Envelope, list[list[bool]]]:
+        """The sealed envelope, and which slots were sealed: a sender without a key sends nothing."""
+        sent = [list(row) for row in present]
         for depth, link in enumerate(self._links):
             rows: list[list[bytes]] = []
             for position, lane in enumerate(lanes):
                 row = []
                 for index, slot in enumerate(slots):
-                    if not present[position][index] or lane in self.aborts:
+                    if not sent[position][index] or lane in self.aborts:
+                        sent[position][index] = False
                         row.append(b"")
                         continue
                     payload = encode(envelope.outer.at(position, index))
                     header = _header(kind, round_index, slot, depth)
-                    row.append(link.seal(lane, slot.sender, slot.receiver, payload, header))
+                    try:
+                        row.append(link.seal(lane, slot.sender, slot.receiver, payload, header))
+                    except ProtocolAbort as abort:
+                        self.aborts[lane] = str(abort)
+                        sent[position][index] = False
+                        row.append(b"")
                 rows.append(row)
             names = [frozenset({link.key_name(slot.sender, slot.receiver)}) for slot in slots]
             envelope = envelope.wrap(MessageLayer(form=link.form, value=rows, keys=[names for _ in lanes]))
-        return envelope
+        return envelope, sent
 
     def _receive(
         self,

@@ -1,0 +1,56 @@
+"""Key management: single-use stores, quantum links, and delivery by ETSI GS QKD 014."""
+
+from __future__ import annotations
+
+from qflsec.protocols.keystore.delivery import cut, stock
+from qflsec.protocols.keystore.errors import (
+    KeysExhausted,
+    KeyStoreCorrupt,
+    KmeBadRequest,
+    KmeError,
+    KmeUnauthorized,
+    KmeUnavailable,
+    SeededKeysRefused,
+    UnknownKey,
+    WrongSae,
+)
+from qflsec.protocols.keystore.etsi014_client import Etsi014Client, Etsi014Provider
+from qflsec.protocols.keystore.etsi014_messages import KmeLimits, KmeStatus
+from qflsec.protocols.keystore.etsi014_server import Kme, KmeServer, TlsFiles
+from qflsec.protocols.keystore.ideal import IdealLinks
+from qflsec.protocols.keystore.keys import KeyLink, QkdKey, fresh_key_id, sae_name
+from qflsec.protocols.keystore.provider import KeyProvider, starved
+from qflsec.protocols.keystore.store import KeyRole, KeyStore
+from qflsec.protocols.keystore.store_links import StoreProvider, store_path
+
+__all__ = [
+    "Etsi014Client",
+    "Etsi014Provider",
+    "IdealLinks",
+    "KeyLink",
+    "KeyProvider",
+    "KeyRole",
+    "KeyStore",
+    "KeyStoreCorrupt",
+    "KeysExhausted",
+    "Kme",
+    "KmeBadRequest",
+    "KmeError",
+    "KmeLimits",
+    "KmeServer",
+    "KmeStatus",
+    "KmeUnauthorized",
+    "KmeUnavailable",
+    "QkdKey",
+    "SeededKeysRefused",
+    "StoreProvider",
+    "TlsFiles",
+    "UnknownKey",
+    "WrongSae",
+    "cut",
+    "fresh_key_id",
+    "sae_name",
+    "starved",
+    "stock",
+    "store_path",
+]

@@ -1,0 +1,318 @@
+"""A persistent store in which every key is used once.
+
+Each side of a quantum link keeps a store of its own; both hold copies of the same keys under the same
+identifiers. A key is marked as spent, its bytes are overwritten, and both are on the disk before the key
+leaves the store. A crash in between loses the key; it never serves it twice. The identifier stays behind,
+so that a replayed key is recognised.
+
+Keys lie in the file as they are: its mode is 0600, and the disk must be trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Literal, NoReturn
+from uuid import UUID
+
+from qflsec.base import ConfigError, StoreError
+from qflsec.protocols.keystore.errors import (
+    KeysExhausted,
+    KeyStoreCorrupt,
+    SeededKeysRefused,
+    UnknownKey,
+    WrongSae,
+)
+from qflsec.protocols.keystore.keys import KeyLink, QkdKey
+
+__all__ = ["KeyRole", "KeyStore"]
+
+KeyRole = Literal["master", "slave"]
+_APPLICATION_ID = 0x514B4459
+_VERSION = 1
+_BUSY_SECONDS = 30.0
+_AT_ONCE = 500
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_VERSION};
+PRAGMA journal_mode = WAL;
+CREATE TABLE keys (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    key_id TEXT NOT NULL UNIQUE,
+    master TEXT NOT NULL,
+    slave TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('master', 'slave')),
+    bits INTEGER NOT NULL CHECK (bits > 0 AND bits % 8 = 0),
+    simulated_channel INTEGER NOT NULL CHECK (simulated_channel IN (0, 1)),
+    seeded INTEGER NOT NULL CHECK (seeded IN (0, 1)),
+    material BLOB CHECK (material IS NULL OR length(material) * 8 = bits)
+);
+CREATE INDEX fresh ON keys (master, slave, role, bits, place) WHERE material IS NOT NULL;
+"""
+_COLUMNS = "place, key_id, master, slave, role, bits, simulated_channel, seeded, material"
+_Row = tuple[int, str, str, str, str, int, int, int, bytes | None]
+
+
+class KeyStore:
+    """The key store of one side, shared by any number of threads and processes.
+
+    Args:
+        path: The file; made if it does not exist.
+        allow_seeded: Whether to hold and deliver reproducible keys, which protect nothing: for tests and
+            the lab only.
+        capacity: The most undelivered keys of one link and role.
+
+    Raises:
+        StoreError: The file cannot be made or opened.
+        KeyStoreCorrupt: The file is no key store, or is damaged; it is left as it is.
+    """
+
+    def __init__(self, path: str | Path, *, allow_seeded: bool = False, capacity: int = 1_000_000) -> None:
+        if capacity < 1:
+            raise ConfigError("'capacity' of a key store is too small", got=capacity, expected="at least 1")
+        self._path = Path(path)
+        self._allow_seeded = allow_seeded
+        self.capacity = capacity
+        if not self._path.exists():
+            self._make()
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"KeyStore({str(self._path)!r})"
+
+    def add(self, keys: Sequence[QkdKey], *, link: KeyLink, role: KeyRole) -> None:
+        """Store this side's copies of new keys, all or none.
+
+        Args:
+            keys: The keys, in the order in which they are to be used.
+            link: Whose keys they are.
+            role: Which end of the link this side serves with them.
+
+        Raises:
+            StoreError: An identifier was stored before, or there is no room.
+            SeededKeysRefused: A key is seeded, and this store does not take such keys.
+        """
+        if not self._allow_seeded and any(key.seeded for key in keys):
+            self._refuse_seeded()
+        values = [
+            (str(k.key_id), link.master, link.slave, role, k.bits, k.simulated_channel, k.seeded, k.material)
+            for k in keys
+        ]
+        with self._transaction() as db:
+            if self._stock(db, link, role, None)[0] + len(keys) > self.capacity:
+                raise StoreError(
+                    f"the key store {self._path.name} has no room for {len(keys)} keys of {link}",
+                    expected=f"at most {self.capacity} undelivered keys",
+                )
+            known = {UUID(row[1]) for row in self._find(db, [key.key_id for key in keys])}
+            for key in keys:
+                if key.key_id in known:
+                    raise StoreError(
+                        f"a key was offered twice to the key store {self._path.name}", got=f"key {key.key_id}"
+                    )
+                known.add(key.key_id)
+            db.executemany(
+                "INSERT INTO keys (key_id, master, slave, role, bits, simulated_channel, seeded, material) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+
+    def take(self, link: KeyLink, *, number: int = 1, bits: int) -> tuple[QkdKey, ...]:
+        """New keys for the master of a link, spent before they are returned; all or none.
+
+        Args:
+            link: The link.
+            number: How many.
+            bits: The length of each.
+
+        Raises:
+            KeysExhausted: There are too few; none was spent.
+            SeededKeysRefused: The next key is seeded.
+        """
+        if number < 1 or bits < 8 or bits % 8:
+            raise ConfigError(
+                "impossible request for keys",
+                got=f"{number} keys of {bits} bits",
+                expected="at least one key of 8, 16, 24 ... bits",
+            )
+        with self._transaction() as db:
+            rows = self._select(
+                db,
+                "WHERE master = ? AND slave = ? AND role = 'master' AND bits = ? AND material IS NOT NULL "
+                "ORDER BY place LIMIT ?",
+                (link.master, link.slave, bits, number),
+            )
+            if len(rows) < number:
+                raise KeysExhausted(
+                    f"the key store {self._path.name} has too few keys of {bits} bits for {link}",
+                    got=f"{number} asked for",
+                    expected=f"at most {len(rows)}",
+                )
+            return self._spend(db, rows)
+
+    def take_ids(self, link: KeyLink, key_ids: Sequence[UUID]) -> tuple[QkdKey, ...]:
+        """Keys for the slave of a link by their identifiers, spent before they are returned; all or none.
+
+        Raises:
+            UnknownKey: A key was never stored here for a slave, or has been delivered; none was spent.
+            WrongSae: A key belongs to another link; none was spent.
+        """
+        if not key_ids or len(set(key_ids)) < len(key_ids):
+            raise UnknownKey("no key, or one key twice, was asked for", got=f"{len(key_ids)} identifiers")
+        with self._transaction() as db:
+            rows = {UUID(row[1]): row for row in self._find(db, key_ids)}
+            missing = [i for i in key_ids if i not in rows or rows[i][4] != "slave" or rows[i][-1] is None]
+            if missing:
+                shown = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
+                raise UnknownKey(
+                    f"{len(missing)} of {len(key_ids)} keys are unknown or were delivered before",
+                    got=f"key {shown}",
+                )
+            if any(row[2:4] != (link.master, link.slave) for row in rows.values()):
+                raise WrongSae(f"a key does not belong to {link}")
+            return self._spend(db, [rows[key_id] for key_id in key_ids])
+
+    def discard(self, key_ids: Sequence[UUID]) -> int:
+        """Spend keys without delivering them, for example those that the other side has lost.
+
+        Returns:
+            How many were still there.
+        """
+        with self._transaction() as db:
+            rows = [row for row in self._find(db, key_ids) if row[-1] is not None]
+            self._erase(db, rows)
+            return len(rows)
+
+    def count(self, link: KeyLink, *, role: KeyRole = "master", bits: int | None = None) -> int:
+        """How many undelivered keys there are, of one length or of all."""
+        with self._open() as db:
+            return self._stock(db, link, role, bits)[0]
+
+    def bits_left(self, link: KeyLink, *, role: KeyRole = "master", bits: int | None = None) -> int:
+        """How many undelivered bits there are, in keys of one length or of all.
+
+        Units:
+            bits
+        """
+        with self._open() as db:
+            return self._stock(db, link, role, bits)[1]
+
+    def _stock(
+        self, db: sqlite3.Connection, link: KeyLink, role: KeyRole, bits: int | None
+    ) -> tuple[int, int]:
+        count, total = db.execute(
+            "SELECT count(*), coalesce(sum(bits), 0) FROM keys WHERE master = ? AND slave = ? AND role = ? "
+            "AND material IS NOT NULL AND bits = coalesce(?, bits)",
+            (link.master, link.slave, role, bits),
+        ).fetchone()
+        return int(count), int(total)
+
+    def _select(self, db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[_Row]:
+        return db.execute(f"SELECT {_COLUMNS} FROM keys {where}", tuple(values)).fetchall()  # noqa: S608
+
+    def _find(self, db: sqlite3.Connection, key_ids: Sequence[UUID]) -> list[_Row]:
+        found: list[_Row] = []
+        for start in range(0, len(key_ids), _AT_ONCE):
+            some = [str(key_id) for key_id in key_ids[start : start + _AT_ONCE]]
+            found += self._select(db, f"WHERE key_id IN ({', '.join('?' * len(some))})", some)
+        return found
+
+    def _spend(self, db: sqlite3.Connection, rows: Sequence[_Row]) -> tuple[QkdKey, ...]:
+        keys = tuple(_key(row) for row in rows)
+        if not self._allow_seeded and any(key.seeded for key in keys):
+            self._refuse_seeded()
+        self._erase(db, rows)
+        return keys
+
+    def _erase(self, db: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+        db.executemany("UPDATE keys SET material = NULL WHERE place = ?", [(row[0],) for row in rows])
+
+    def _refuse_seeded(self) -> NoReturn:
+        raise SeededKeysRefused(
+            f"the key store {self._path.name} holds no seeded keys: they protect nothing outside the lab",
+            fix="open it with allow_seeded=True in a test or in the lab",
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One writer at a time; what the body did is on the disk before the caller goes on."""
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+            # the log still holds the erased bytes; whoever closes the store last would remove it too
+            with suppress(sqlite3.OperationalError):
+                db.execute("PRAGMA busy_timeout = 0")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            uri = f"{self._path.absolute().as_uri()}?mode=rw"
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute("PRAGMA secure_delete = ON")
+                yield db
+        except sqlite3.Error as error:
+            raise _clear(self._path, error) from error
+
+    def _make(self) -> None:
+        """Make the file beside its place and link it in whole, so that nobody sees half a store."""
+        try:
+            with tempfile.TemporaryDirectory(prefix=".keystore-", dir=self._path.parent) as directory:
+                draft = Path(directory) / "draft"
+                draft.touch(mode=0o600)
+                with closing(sqlite3.connect(draft, isolation_level=None)) as db:
+                    db.executescript(_SCHEMA)
+                os.link(draft, self._path)
+        except FileExistsError:
+            return
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot make the key store {self._path}", got=error) from error
+
+    def _check(self) -> None:
+        with self._open() as db:
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if application != _APPLICATION_ID:
+                raise KeyStoreCorrupt(f"{self._path} is not a key store", fix="name another file")
+            if version != _VERSION:
+                raise StoreError(
+                    f"the key store {self._path} is of another version", got=version, expected=_VERSION
+                )
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise KeyStoreCorrupt(
+                    f"the key store {self._path} is damaged", got=verdict, fix="make new keys in a new store"
+                )
+
+
+def _key(row: _Row) -> QkdKey:
+    _, key_id, _, _, _, _, simulated, seeded, material = row
+    assert material is not None
+    return QkdKey(
+        key_id=UUID(key_id), material=material, simulated_channel=bool(simulated), seeded=bool(seeded)
+    )
+
+
+def _clear(path: Path, error: sqlite3.Error) -> StoreError:
+    """An error of the database in the user's words."""
+    if not path.exists():
+        return StoreError(f"the key store {path} is gone")
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return StoreError(f"the key store {path} stayed locked for {_BUSY_SECONDS:.0f} s")
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreError(f"the key store {path} cannot be used", got=error)
+    return KeyStoreCorrupt(
+        f"the key store {path} is damaged",
+        got=error,
+        fix="make new keys in a new store; the file was left as it is",
+    )
