@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
-from math import comb
-
-import torch
-from torch import Tensor
 
 from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
-from qflsec.attacks.inversion.least_squares import minimise
 from qflsec.attacks.inversion.matching import Match, Matching
 from qflsec.attacks.inversion.observation import missing_observation, observe
+from qflsec.attacks.inversion.reconstruction import Budget, Prior, label_hypotheses, reconstruct
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.models import Execution
 from qflsec.threat import View
 
-__all__ = ["DeepLeakage", "label_hypotheses", "reconstruct"]
+__all__ = ["DeepLeakage"]
 
 
 @register("attack", "dlg")
@@ -30,17 +23,24 @@ class DeepLeakage(Inference):
 
     Many random starts are compared by their objective; the best are refined by Levenberg-Marquardt, which
     for the few unknowns of such records needs some ten steps where L-BFGS needs hundreds. The labels are
-    inferred: the starts are spread over the possible label multisets, and the objective decides.
+    inferred: the starts are spread over the possible label multisets, and the objective decides. An update
+    that no records explain is noisy; then the prior keeps what it does not determine near a guess.
 
     The attack reads one item: the one that mixes the target with the fewest other clients, of these the
     earliest. Of a sum over several clients it still seeks the target's records alone; what the others
     added is noise to it, which its objective shows. It models full-batch gradient descent at the client.
 
+    The plain attack of the paper is ``match="euclidean", prior=False``. It is the weaker one: a client that
+    clips its update misleads it, and a little noise throws it further off than a guess would be, which
+    neither clipping nor such noise deserves credit for.
+
     Args:
         restarts: The starts that are refined.
         screened: The random starts that they are chosen from.
-        iterations: The most steps of the refinement.
-        match: ``"euclidean"`` (DLG), or ``"cosine"``, which a clipped update does not mislead.
+        iterations: The most steps of a refinement.
+        match: ``"cosine"`` compares directions, ``"euclidean"`` the updates themselves.
+        prior: Whether the spread of the auxiliary records (or of the feature range, where the adversary has
+            none) is used on noisy updates.
         max_hypotheses: The most label multisets; where there are more, a random choice.
         dtype: Of the attacker's simulation.
 
@@ -49,7 +49,8 @@ class DeepLeakage(Inference):
 
     Source:
         Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, algorithm 1. iDLG (Zhao, Mopuri, Bilen,
-        2020) reads the label off the last bias; a circuit has none, so labels are enumerated.
+        2020) reads the label off the last bias; a circuit has none, so labels are enumerated. Cosine: Geiping
+        et al., NeurIPS 2020. Prior: Balunovic et al., ICLR 2022.
     """
 
     card = AttackCard(
@@ -68,7 +69,8 @@ class DeepLeakage(Inference):
     restarts: int = 24
     screened: int = 256
     iterations: int = 30
-    match: Match = "euclidean"
+    match: Match = "cosine"
+    prior: bool = True
     max_hypotheses: int = 16
     dtype: str = "complex128"
 
@@ -107,72 +109,15 @@ class DeepLeakage(Inference):
         hypotheses = label_hypotheses(
             challenge.n_records, model.n_classes, most=self.max_hypotheses, generator=generator
         )
-        features, labels, objective = reconstruct(
+        prior = Prior.of(view.granted.auxiliary, challenge.feature_range, challenge.n_features)
+        found = reconstruct(
             matching,
             hypotheses,
             feature_range=challenge.feature_range,
             generator=generator,
-            screened=self.screened,
-            restarts=self.restarts,
-            iterations=self.iterations,
+            budget=Budget(screened=self.screened, restarts=self.restarts, iterations=self.iterations),
+            prior=prior if self.prior else None,
+            # Of k equal and independent shares, one is the target's.
+            least_noise=1 - 1 / len(seen.about),
         )
-        low, high = challenge.feature_range
-        if model.angle_features:
-            features = low + torch.remainder(features - low, 2 * math.pi)
-            features = torch.where(features - high > low + 2 * math.pi - features, low, features)
-        return InversionClaim(features=features.clamp(low, high).float(), labels=labels, objective=objective)
-
-
-def label_hypotheses(n_records: int, n_classes: int, *, most: int, generator: torch.Generator) -> Tensor:
-    """The label multisets of some records: all of them, or a random choice.
-
-    Records come in no order, so only the counts of the classes matter.
-
-    Shapes:
-        returns: ``(H, n_records)``, sorted in each row
-    """
-    if comb(n_records + n_classes - 1, n_records) <= most:
-        return torch.tensor(list(combinations_with_replacement(range(n_classes), n_records)))
-    return torch.randint(n_classes, (most, n_records), generator=generator).sort(dim=1).values
-
-
-def reconstruct(
-    matching: Matching,
-    hypotheses: Tensor,
-    *,
-    feature_range: Sequence[float],
-    generator: torch.Generator,
-    screened: int,
-    restarts: int,
-    iterations: int,
-    tolerance: float = 1e-13,
-) -> tuple[Tensor, Tensor, float]:
-    """Features, labels and objective of the best of many starts.
-
-    Args:
-        matching: The problem.
-        hypotheses: Label multisets; starts are spread evenly over them.
-        feature_range: Where starts are drawn, uniformly.
-        generator: The stream of the starts.
-        screened: Starts that are compared.
-        restarts: Starts that are refined.
-        iterations: The most steps of the refinement.
-        tolerance: A squared relative residual that is good enough; single-precision updates allow no less.
-
-    Shapes:
-        hypotheses: ``(H, B)``; returns: ``(B, F)``, ``(B,)`` and a number
-    """
-    low, high = feature_range
-    labels = hypotheses.repeat(math.ceil(screened / len(hypotheses)), 1)
-    shape = (*labels.shape, matching.model.n_features)
-    starts = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
-    chosen = matching.objective(starts, labels).argsort(stable=True)[:restarts]
-    starts, labels = starts[chosen], labels[chosen]
-    found = minimise(
-        lambda points: matching.linearise(points.view(starts.shape), labels),
-        starts.flatten(start_dim=1),
-        iterations=iterations,
-        tolerance=tolerance,
-    )
-    best = int(found.objectives.argmin())
-    return found.points[best].view(starts.shape[1:]), labels[best], float(found.objectives[best])
+        return InversionClaim(features=found.features.float(), labels=found.labels, objective=found.objective)

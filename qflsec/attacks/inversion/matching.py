@@ -29,17 +29,19 @@ class Matching:
         observed: The observed update over minus the learning rate, in double precision.
         learning_rate: Of the client.
         local_steps: Of the client.
-        match: ``"euclidean"`` compares the vectors, ``"cosine"`` their directions only, so that a client
-            that scales its update (clipping) changes nothing.
+        match: ``"euclidean"`` compares the vectors, relative to the observed norm. ``"cosine"`` leaves the
+            scale of the simulated update free, so that a client that scales its update (clipping) changes
+            nothing: the squared residual is then the squared sine of the angle between the two, or 1 where
+            the angle is obtuse.
         execution: How the attacker simulates the model.
 
     Shapes:
         params: ``(P,)``; observed: ``(P,)``
 
     Source:
-        Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, equation 1 (``euclidean``, here relative to
-        the observed norm). Geiping et al.: Inverting gradients, NeurIPS 2020, equation 4 (``cosine``: half
-        the squared distance of unit vectors is one minus their cosine) and section 5 (several local steps).
+        Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, equation 1 (``euclidean``). Geiping et al.:
+        Inverting gradients, NeurIPS 2020, equation 4 (``cosine``; the sine has the same minimum, and is what
+        remains of a linear factor in least squares) and section 5 (several local steps).
     """
 
     model: Model
@@ -93,14 +95,26 @@ class Matching:
         target, size = _unit(self.observed)
         if self.match == "euclidean":
             return simulated / size - target
-        return _unit(simulated)[0] - target
+        direction, _ = _unit(simulated)
+        return _cosine(direction, target) * direction - target
 
     def _normalise(self, simulated: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
-        direction, size = _unit(simulated)
+        """The residual and its derivative, given those of the simulated update."""
+        residual = self._residual(simulated)
+        target, observed_size = _unit(self.observed)
         if self.match == "euclidean":
-            return self._residual(simulated), jacobian / _unit(self.observed)[1]
+            return residual, jacobian / observed_size
+        direction, size = _unit(simulated)
         along = direction[..., None] * (direction[..., None, :] @ jacobian)
-        return self._residual(simulated), (jacobian - along) / size[..., None]
+        turned = (jacobian - along) / size[..., None]
+        cosine = _cosine(direction, target)[..., None]
+        projected = direction[..., None] * (target @ turned)[..., None, :]
+        return residual, cosine * turned + (cosine > 0) * projected
+
+
+def _cosine(direction: Tensor, target: Tensor) -> Tensor:
+    """The cosine between unit vectors, 0 where it is negative: a client does not turn its update round."""
+    return (direction @ target)[..., None].clamp_min(0)
 
 
 def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
