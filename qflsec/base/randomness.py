@@ -10,7 +10,6 @@ from an experiment stream in the lab, and the ledger says so.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets as _os_secrets
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,8 +90,6 @@ class SeededSecrets:
 
     def draw(self, n_bytes: int) -> bytes:
         """The next ``n_bytes`` bytes of the stream."""
-        out = b""
-        while len(out) < n_bytes:
-            out += hmac.digest(self._key, self._counter.to_bytes(8, "big"), "sha256")
-            self._counter += 1
-        return out[:n_bytes]
+        label = self._key + self._counter.to_bytes(8, "big")
+        self._counter += 1
+        return hashlib.shake_256(label).digest(n_bytes)
