@@ -93,7 +93,7 @@ def test_one_missing_key_hides_and_all_keys_open(federate: Federate) -> None:
     """A vector less all but one of its masks is still 64-bit noise; less all of them it is the update."""
     federation = federate(Masked(), 4)
     update = torch.tensor([0.5, -0.25, 0.0, 2.0, 1.0])
-    payload, _ = federation.seal(1, update, 1.0)
+    payload, _ = federation.seal(1, update, 1.0, round_index=3)
     state = federation.states[client(1)]
     digest = hashlib.sha256("|".join(sorted(map(str, federation.clients))).encode()).digest()
     left = payload.copy()
@@ -102,13 +102,13 @@ def test_one_missing_key_hides_and_all_keys_open(federate: Federate) -> None:
         use = (
             "qflsec/masked/1",
             federation.setup.session,
-            0,
+            3,
             f"client:{low}",
             f"client:{high}",
             digest,
             "mask",
         )
-        stream = _keystream(expand_key(state._secrets[client(peer)], *use), 0, left.nbytes)
+        stream = _keystream(expand_key(state._secrets[client(peer)], *use), 3, left.nbytes)
         pair = np.frombuffer(stream, dtype="<u8")
         before = left
         left = left - pair if low == 1 else left + pair
@@ -180,6 +180,13 @@ def test_a_stranger_aborts(federate: Federate) -> None:
     payloads = {client(i): federation.seal(i, torch.zeros(5), 1.0, (0, 1, 2))[0] for i in (0, 1, 2)}
     payloads[client(3)] = payloads[client(0)]
     with pytest.raises(ProtocolAbort, match="strangers"):
+        federation.layer.combine(federation.states[SERVER], payloads, federation.header(SERVER, (0, 1, 2)))
+
+
+def test_a_stranger_in_place_of_a_participant_aborts(federate: Federate) -> None:
+    federation = federate(Masked(), 4)
+    payloads = {client(i): federation.seal(i, torch.zeros(5))[0] for i in (0, 1, 3)}
+    with pytest.raises(ProtocolAbort, match="nothing from client:2"):
         federation.layer.combine(federation.states[SERVER], payloads, federation.header(SERVER, (0, 1, 2)))
 
 
