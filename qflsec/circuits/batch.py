@@ -28,7 +28,7 @@ class Batch:
 
     def spread(self, values: Tensor) -> Tensor:
         """One entry for each row, from one for each distinct row of weights; a single one stays single."""
-        if self.distinct == self.rows or len(values) == 1:
+        if self.distinct == self.rows or values.size(0) == 1:
             return values
         shape = values.shape[1:]
         return (
@@ -39,7 +39,7 @@ class Batch:
 
     def gather(self, gradients: Tensor, rows: int) -> Tensor:
         """The adjoint of :meth:`spread`, to ``rows`` entries."""
-        if len(gradients) == rows:
+        if gradients.size(0) == rows:
             return gradients
         if rows == 1:
             return gradients.sum(0, keepdim=True)
@@ -51,8 +51,13 @@ class Batch:
 
     def unfold(self, values: Tensor) -> Tensor:
         """``(rows or 1, K, samples or 1)`` -> ``(..., K)``."""
-        size = values.shape[1]
-        values = values.transpose(1, 2).expand(math.prod(self.rows), math.prod(self.samples), size)
+        rows, size, samples = values.shape
+        if size > 1:
+            values = values.transpose(1, 2)
+        if rows * samples != math.prod(self.rows) * math.prod(self.samples):
+            values = values.reshape(rows, samples, size).expand(
+                math.prod(self.rows), math.prod(self.samples), size
+            )
         return values.reshape(*self.rows, *self.samples, size)
 
 

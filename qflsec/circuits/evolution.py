@@ -8,7 +8,7 @@ sees how they depend on the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,15 @@ from torch.nn.functional import pad
 from qflsec.circuits.batch import Batch
 from qflsec.circuits.permute import Gather
 from qflsec.circuits.plan import Block, Plan
-from qflsec.circuits.unitaries import BlockFamily
+from qflsec.circuits.unitaries import BlockFamily, Built
 
-__all__ = ["BlockStage", "Evolution", "TurnStage"]
+__all__ = ["BlockStage", "Evolution", "Trace", "TurnStage"]
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     """Batched matrix product in which either batch may be 1."""
-    if len(a) != len(b):
-        rows = max(len(a), len(b))
+    if a.size(0) != b.size(0):
+        rows = max(a.size(0), b.size(0))
         a, b = a.expand(rows, -1, -1), b.expand(rows, -1, -1)
     return torch.bmm(a, b)
 
@@ -40,41 +40,39 @@ class BlockStage:
         gather: What happens first.
         family: The family of its unitary.
         position: Its position there.
-        n_rows: Rows of a complex state; a state of half as many is real.
+        size: Rows of the unitary; a state of half as many on these wires is real.
     """
 
     gather: Gather
     family: int
     position: int
-    n_rows: int
+    size: int
 
-    def enter(self, psi: Tensor) -> Tensor:
-        """The state that the unitary acts on."""
-        return psi if self.gather.idle else self.gather(psi)
+    def enter(self, psi: Tensor, *, real: bool) -> Tensor:
+        """The state that the unitary acts on, as its columns."""
+        psi = psi if self.gather.idle else self.gather(psi)
+        return psi.reshape(psi.size(0), self.size // 2 if real else self.size, -1)
 
-    def apply(self, psi: Tensor, family: Tensor) -> Tensor:
+    def apply(self, columns: Tensor, unitary: Tensor, samples: int) -> Tensor:
         """The unitary on the first wires, the others riding along."""
-        unitary = self._unitary(psi, family)
-        columns = psi.reshape(len(psi), unitary.shape[-1], -1)
-        return _matmul(unitary, columns).view(-1, self.n_rows, psi.shape[-1])
+        after = _matmul(self._block(columns, unitary), columns)
+        return after.view(after.size(0), -1, samples)
 
-    def gradient(self, psi: Tensor, costate: Tensor, size: int) -> Tensor:
+    def gradient(self, columns: Tensor, costate: Tensor) -> Tensor:
         """The gradient of the unitary, from the state that entered and the costate behind."""
-        columns = size * psi.shape[1] // self.n_rows
-        left, right = costate.reshape(len(costate), size, -1), psi.reshape(len(psi), columns, -1)
-        gradient = _matmul(left, right.transpose(1, 2))
-        return gradient if columns == size else pad(gradient, (0, size - columns))
+        gradient = _matmul(costate.view(costate.size(0), self.size, -1), columns.transpose(1, 2))
+        missing = self.size - columns.size(1)
+        return pad(gradient, (0, missing)) if missing else gradient
 
-    def adjoint(self, psi: Tensor, costate: Tensor, family: Tensor) -> Tensor:
+    def adjoint(self, columns: Tensor, costate: Tensor, unitary: Tensor) -> Tensor:
         """The costate before the stage."""
-        unitary = self._unitary(psi, family).transpose(1, 2)
-        columns = costate.reshape(len(costate), unitary.shape[-1], -1)
-        before = _matmul(unitary, columns).view(-1, psi.shape[1], psi.shape[-1])
+        block = self._block(columns, unitary)
+        before = _matmul(block.transpose(1, 2), costate.view(costate.size(0), self.size, -1))
+        before = before.view(before.size(0), -1, costate.size(2))
         return before if self.gather.idle else self.gather.back(before)
 
-    def _unitary(self, psi: Tensor, family: Tensor) -> Tensor:
-        unitary = family[:, self.position]
-        return unitary if psi.shape[1] == self.n_rows else unitary[..., : unitary.shape[-1] // 2]
+    def _block(self, columns: Tensor, unitary: Tensor) -> Tensor:
+        return unitary if columns.size(1) == self.size else unitary[..., : self.size // 2]
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,9 @@ class TurnStage:
     by_feature: bool
     position: int
 
-    def apply(self, psi: Tensor, angles: Tensor) -> Tensor:
+    def apply(self, psi: Tensor, cos_sin: Tensor) -> Tensor:
         """The rotated state."""
-        cosine, sine = angles[:, self.position].split_with_sizes((1, 1), 1)
+        cosine, sine = cos_sin.split_with_sizes((1, 1), 1)
         return cosine * psi + sine * self.gather(psi)
 
     def gradient(self, psi: Tensor, costate: Tensor) -> Tensor:
@@ -101,22 +99,33 @@ class TurnStage:
         of_cosine, of_sine = (costate * psi).sum(1), (costate * self.gather(psi)).sum(1)
         return torch.stack([of_cosine, of_sine], dim=1)
 
-    def adjoint(self, costate: Tensor, angles: Tensor) -> Tensor:
+    def adjoint(self, costate: Tensor, cos_sin: Tensor) -> Tensor:
         """The costate before the stage."""
-        cosine, sine = angles[:, self.position].split_with_sizes((1, 1), 1)
+        cosine, sine = cos_sin.split_with_sizes((1, 1), 1)
         return cosine * costate + self.gather.back(sine * costate)
 
 
-@dataclass
-class _Reads:
-    """What the stages read: each family's unitaries, and cosines and sines by weight and by feature."""
+@dataclass(frozen=True)
+class Trace:
+    """What the adjoint needs of a forward pass.
 
-    families: list[Tensor]
-    by_weight: Tensor
-    by_feature: Tensor
+    Attributes:
+        built: Each family's unitaries for each distinct row of weights.
+        unitaries: The same for each row of the batch, block by block.
+        by_weight: Cosine and sine of each turn by a weight ``(rows or 1, 2, 1)``.
+        by_feature: Cosine and sine of each turn by a feature ``(rows or 1, 2, samples)``.
+        states: What entered each stage.
+    """
 
-    def turns(self, stage: TurnStage) -> Tensor:
-        return self.by_feature if stage.by_feature else self.by_weight
+    built: tuple[Built, ...]
+    unitaries: tuple[tuple[Tensor, ...], ...]
+    by_weight: tuple[Tensor, ...]
+    by_feature: tuple[Tensor, ...]
+    states: list[Tensor]
+
+    def turn(self, stage: TurnStage) -> Tensor:
+        """What a turn reads."""
+        return (self.by_feature if stage.by_feature else self.by_weight)[stage.position]
 
 
 class Evolution:
@@ -134,8 +143,8 @@ class Evolution:
         for stage in plan.stages:
             gather = Gather(stage.gather, like)
             if isinstance(stage, Block):
-                rows = 2 ** (plan.n_qubits + 1)
-                self.stages.append(BlockStage(gather, families.index(stage.family), stage.position, rows))
+                size = 2 ** (stage.family[0] + 1)
+                self.stages.append(BlockStage(gather, families.index(stage.family), stage.position, size))
             else:
                 by_feature = stage.angle.kind == "feature"
                 self.stages.append(TurnStage(gather, by_feature, counts[by_feature]))
@@ -167,77 +176,78 @@ class Evolution:
         final: Tensor = _Evolve.apply(self, batch, _Kept(), psi, by_weight, by_feature)  # type: ignore[no-untyped-call]
         return final
 
-    def _reads(self, by_weight: Tensor, by_feature: Tensor, batch: Batch) -> _Reads:
-        turns, *slots = by_weight.split_with_sizes(self._split, 1)
-        families = [
-            batch.spread(family.build(own[..., 0])) for family, own in zip(self._families, slots, strict=True)
-        ]
-        return _Reads(families, batch.spread(turns), by_feature)
-
     def forward(
         self, psi: Tensor, by_weight: Tensor, by_feature: Tensor, batch: Batch
-    ) -> tuple[tuple[_Reads, list[Tensor]], Tensor]:
-        """What the adjoint needs (what the stages read, the states that enter them), and the final state."""
-        reads = self._reads(by_weight, by_feature, batch)
-        states = []
-        for stage in self.stages:
+    ) -> tuple[Trace, Tensor]:
+        """What the adjoint needs, and the final state."""
+        turns, *slots = by_weight.split_with_sizes(self._split, 1)
+        built = tuple(f.build(own[..., 0]) for f, own in zip(self._families, slots, strict=True))
+        trace = Trace(
+            built,
+            tuple(batch.spread(family.matrices).unbind(1) for family in built),
+            batch.spread(turns).unbind(1),
+            by_feature.unbind(1),
+            [],
+        )
+        samples = psi.size(2)
+        for step, stage in enumerate(self.stages):
             if isinstance(stage, BlockStage):
-                states.append(stage.enter(psi))
-                psi = stage.apply(states[-1], reads.families[stage.family])
+                psi = stage.enter(psi, real=step == 0 and self.starts_real)
+                trace.states.append(psi)
+                psi = stage.apply(psi, trace.unitaries[stage.family][stage.position], samples)
             else:
-                states.append(psi)
-                psi = stage.apply(psi, reads.turns(stage))
-        return (reads, states), psi
+                trace.states.append(psi)
+                psi = stage.apply(psi, trace.turn(stage))
+        return trace, psi
 
     def adjoint(
         self,
-        kept: tuple[_Reads, list[Tensor]],
+        trace: Trace,
         costate: Tensor,
         by_weight: Tensor,
+        by_feature: Tensor,
         batch: Batch,
         *,
         first: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """The gradients of the first state (if ``first``), of ``by_weight`` and of ``by_feature``."""
-        reads, states = kept
         blocks: list[list[Tensor]] = [[] for _ in self._families]
         turns: dict[bool, list[Tensor]] = {False: [], True: []}
         for step in range(len(self.stages) - 1, -1, -1):
-            stage, psi = self.stages[step], states[step]
+            stage, psi = self.stages[step], trace.states[step]
             if isinstance(stage, BlockStage):
-                family = reads.families[stage.family]
-                blocks[stage.family].append(stage.gradient(psi, costate, family.shape[-1]))
+                blocks[stage.family].insert(0, stage.gradient(psi, costate))
                 if step or first:
-                    costate = stage.adjoint(psi, costate, family)
+                    costate = stage.adjoint(psi, costate, trace.unitaries[stage.family][stage.position])
             else:
-                turns[stage.by_feature].append(stage.gradient(psi, costate))
+                turns[stage.by_feature].insert(0, stage.gradient(psi, costate))
                 if step or first:
-                    costate = stage.adjoint(costate, reads.turns(stage))
-        rows, by_feature = len(by_weight), reads.by_feature
-        parts = [batch.gather(_stack(turns[False], by_weight[:, :0]), rows)] if turns[False] else []
-        parts[:] = [part.sum(-1, keepdim=True) if part.shape[-1] > 1 else part for part in parts]
-        slots = by_weight.split_with_sizes(self._split, 1)[1:]
-        for family_, own, gradients in zip(self._families, slots, blocks, strict=True):
-            if own.shape[1]:
-                whole = batch.gather(torch.stack(gradients[::-1], dim=1), rows)
-                parts.append(family_.adjoint(own[..., 0], whole)[..., None])
-        of_weight = torch.cat(parts, dim=1) if parts else torch.zeros_like(by_weight)
-        of_feature = _stack(turns[True], by_feature)
-        if len(of_feature) != len(by_feature):
-            of_feature = of_feature.sum(0, keepdim=True)
-        if len(costate) != len(states[0]):
-            costate = costate.sum(0, keepdim=True)
-        return costate if first else None, of_weight, of_feature
+                    costate = stage.adjoint(costate, trace.turn(stage))
+        of_weight = self._of_weight(trace, turns[False], blocks, by_weight, batch)
+        of_feature = torch.stack(turns[True], dim=1) if turns[True] else torch.zeros_like(by_feature)
+        return costate if first else None, of_weight, of_feature.sum_to_size(by_feature.shape)
 
-
-def _stack(gradients: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(gradients[::-1], dim=1) if gradients else torch.zeros_like(like)
+    def _of_weight(
+        self, trace: Trace, turns: list[Tensor], blocks: list[list[Tensor]], by_weight: Tensor, batch: Batch
+    ) -> Tensor:
+        """The gradient of the cosines and sines by weights."""
+        rows = by_weight.size(0)
+        parts = []
+        if turns:
+            parts.append(batch.gather(torch.stack(turns, dim=1).sum(-1, keepdim=True), rows))
+        for family, built, gradients in zip(self._families, trace.built, blocks, strict=True):
+            if family.n_angles:
+                whole = batch.gather(torch.stack(gradients, dim=1), rows)
+                parts.append(family.adjoint(built, whole)[..., None])
+        if not parts:
+            return torch.zeros_like(by_weight)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class _Kept:
-    """Carries the states from the forward pass to the backward pass."""
+    """Carries the trace from the forward pass to the backward pass."""
 
-    value: tuple[_Reads, list[Tensor]]
+    trace: Trace
 
 
 class _Evolve(torch.autograd.Function):
@@ -247,7 +257,7 @@ class _Evolve(torch.autograd.Function):
     def forward(
         evolution: Evolution, batch: Batch, kept: _Kept, psi: Tensor, by_weight: Tensor, by_feature: Tensor
     ) -> Tensor:
-        kept.value, final = evolution.forward(psi, by_weight, by_feature, batch)
+        kept.trace, final = evolution.forward(psi, by_weight, by_feature, batch)
         return final
 
     @staticmethod
@@ -258,9 +268,21 @@ class _Evolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         psi, by_weight, by_feature = ctx.saved_tensors
-        kept = ctx.kept.value
+        trace = ctx.kept.trace
         if torch.is_grad_enabled():  # the backward pass is to be differentiated
-            kept, _ = ctx.evolution.forward(psi, by_weight, by_feature, ctx.batch)
-        needed = ctx.needs_input_grad[3]
-        gradients = ctx.evolution.adjoint(kept, gradient, by_weight, ctx.batch, first=needed)
-        return None, None, None, *gradients
+            trace, _ = ctx.evolution.forward(psi, by_weight, by_feature, ctx.batch)
+        first, of_weight, of_feature = ctx.evolution.adjoint(
+            trace, gradient.contiguous(), by_weight, by_feature, ctx.batch, first=ctx.needs_input_grad[3]
+        )
+        return (
+            None,
+            None,
+            None,
+            None if first is None else first.sum_to_size(psi.shape),
+            of_weight,
+            of_feature,
+        )
+
+
+# torch inspects this signature at every call; a signature that is attached is found at once.
+_Evolve.forward.__signature__ = inspect.signature(_Evolve.forward)  # type: ignore[attr-defined]

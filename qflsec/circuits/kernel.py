@@ -11,6 +11,8 @@ its scalar tail round differently.) Global phases are dropped.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,8 +44,8 @@ def expectations(
     batch, program, psi = _run(circuit, weights, features, dtype)
     total: Tensor | None = None
     for gather, signs in program.words:
-        other = psi if gather is None else gather(psi)
-        part = torch.bmm(signs.expand(len(psi), -1, -1), psi * other)
+        squares = psi.square() if gather is None else psi * gather(psi)
+        part = torch.bmm(signs.expand(psi.size(0), -1, -1), squares)
         total = part if total is None else total + part
     assert total is not None
     return batch.unfold(total)
@@ -106,7 +108,6 @@ def _run(
 
 def _group_size(n: int, batch: Batch) -> int:
     """Wires of one block: fewer where a unitary serves one sample only, since building it costs more."""
-    return GS or (4 if n > 6 else 3)
-
-
-GS = 0
+    if math.prod(batch.samples) > 1:
+        return 4
+    return 2 if n <= 8 else 3

@@ -9,7 +9,7 @@ known state, so that the encoding is a product of the real vectors (cos, sin).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,9 @@ class Slot:
 
     def rotate(self, axis: str, angle: Angle) -> None:
         """Append a rotation by a weight's angle."""
+        shift = None if self.angles else _rotation_angle(self.form, axis)
+        if shift is not None:  # a constant rotation about the same axis becomes part of the angle
+            self.form, angle = np.eye(2, dtype=complex), replace(angle, offset=angle.offset + shift)
         self.form = np.stack([self.form, -1j * _PAULIS[axis] @ self.form], axis=len(self.angles))
         self.angles.append(angle)
 
@@ -57,6 +60,20 @@ class Slot:
     def idle(self) -> bool:
         """Whether the slot does nothing."""
         return not self.angles and np.array_equal(self.form, np.eye(2))
+
+
+def _rotation_angle(matrix: ComplexMatrix, axis: str) -> float | None:
+    """The angle of the rotation about ``axis`` that the matrix is up to a phase, if it is one."""
+    cosine, sine = np.trace(matrix) / 2, 1j * np.trace(_PAULIS[axis] @ matrix) / 2
+    if not np.allclose(matrix, cosine * np.eye(2) - 1j * sine * _PAULIS[axis], atol=1e-12):
+        return None
+    phase = cosine if abs(cosine) > abs(sine) else sine
+    cosine, sine = cosine / phase, sine / phase
+    if abs(cosine.imag) + abs(sine.imag) > 1e-12 or not np.isclose(
+        abs(phase) * np.hypot(cosine.real, sine.real), 1
+    ):
+        return None
+    return float(2 * np.arctan2(sine.real, cosine.real))
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from qflsec.circuits.circuit import Angle
 from qflsec.circuits.permute import permute
 from qflsec.circuits.plan import Family
 
-__all__ = ["AngleTable", "BlockFamily"]
+__all__ = ["AngleTable", "BlockFamily", "Built"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,6 +61,23 @@ class AngleTable:
         return source if self._index is None else source.index_select(1, self._index)
 
 
+@dataclass(frozen=True)
+class Built:
+    """A family's unitaries and the steps towards them.
+
+    Attributes:
+        pairs: Cosine and sine ``(rows, slots, 2)`` of each angle of all slots.
+        products: The first pair, the products of the first two, and so on: ``(rows, slots, 2**m)``.
+        tables: The slots' matrices ``(rows * blocks, wires, 16)``.
+        matrices: The unitaries ``(rows, blocks, 2 * 2**k, 2 * 2**k)``.
+    """
+
+    pairs: tuple[Tensor, ...]
+    products: tuple[Tensor, ...]
+    tables: Tensor
+    matrices: Tensor
+
+
 class BlockFamily:
     """Blocks of one size as real matrices that act on (real, imaginary) rows.
 
@@ -68,8 +86,7 @@ class BlockFamily:
     """
 
     def __init__(self, family: Family, like: Tensor) -> None:
-        self._wires, self._angles = family.n_wires, family.n_angles
-        self._blocks = len(family.slots) // family.n_wires
+        self._wires, self._angles, self._slots = family.n_wires, family.n_angles, len(family.slots)
         self._forms = [
             (first, last, torch.from_numpy(form).to(like)[None])
             for first, last, form in _runs(family.forms())
@@ -77,55 +94,50 @@ class BlockFamily:
         order = _matrix_order(family.n_wires)
         self._order = torch.from_numpy(order).to(like.device)
         self._inverse = torch.from_numpy(np.argsort(order)).to(like.device)
-        self._none = like.new_ones(1, len(family.slots), 1)
+        self._one = like.new_ones(1, self._slots, 1)
 
-    def build(self, cos_sin: Tensor) -> Tensor:
-        """The matrices ``(rows, blocks, 2 * 2**k, 2 * 2**k)``, from ``(rows, slots * m, 2)``."""
-        return self._join(self._slots(self._products(self._pairs(cos_sin))[-1]))
+    @property
+    def n_angles(self) -> int:
+        """Angles of each slot."""
+        return self._angles
 
-    def adjoint(self, cos_sin: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient of ``cos_sin`` from that of the matrices."""
-        pairs = self._pairs(cos_sin)
-        products = self._products(pairs)
-        rows = len(gradient)
-        tables = self._slots(products[-1]).reshape(-1, self._wires, 16)
-        joined = permute(gradient.reshape(rows * self._blocks, -1), self._inverse, self._order)
-        slots = _kron_adjoint(tables, joined).view(rows, -1, 16)
+    def build(self, cos_sin: Tensor) -> Built:
+        """The unitaries from cosines and sines ``(rows, slots * m, 2)``."""
+        pairs: tuple[Tensor, ...] = (self._one,)
+        if self._angles:
+            pairs = cos_sin.reshape(-1, self._slots, self._angles, 2).unbind(2)
+        products = [pairs[0]]
+        for pair in pairs[1:]:
+            products.append((products[-1][..., None] * pair[:, :, None]).flatten(2))
+        rows, size = pairs[0].shape[0], 2 ** (self._wires + 1)
         parts = [
-            torch.bmm(slots[:, first:last], form.transpose(1, 2).expand(rows, -1, -1))
+            torch.bmm(_part(products[-1], first, last), form.expand(rows, -1, -1))
+            for first, last, form in self._forms
+        ]
+        tables = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).view(-1, self._wires, 16)
+        matrices = permute(_kron(tables), self._order, self._inverse).view(rows, -1, size, size)
+        return Built(pairs, tuple(products), tables, matrices)
+
+    def adjoint(self, built: Built, gradient: Tensor) -> Tensor:
+        """The gradient of the cosines and sines from that of the unitaries."""
+        tables = built.tables
+        joined = permute(gradient.reshape(tables.shape[0], -1), self._inverse, self._order)
+        slots = _kron_adjoint(tables, joined).reshape(-1, self._slots, 16)
+        parts = [
+            torch.bmm(_part(slots, first, last), form.transpose(1, 2).expand(slots.shape[0], -1, -1))
             for first, last, form in self._forms
         ]
         after = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         gradients: list[Tensor] = []
-        for pair, before in zip(pairs[:0:-1], products[-2::-1], strict=True):
-            after = after.unflatten(2, (-1, 2))  # type: ignore[no-untyped-call]
-            gradients.insert(0, (after * before[..., None]).sum(2))
-            after = (after * pair[:, :, None, :]).sum(3)
-        return torch.stack([after, *gradients], dim=2).flatten(1, 2)
+        for pair, before in zip(built.pairs[:0:-1], built.products[-2::-1], strict=True):
+            after = after.view(*before.shape, 2)
+            gradients.append((after * before[..., None]).sum(2))
+            after = (after * pair[:, :, None]).sum(3)
+        return torch.stack([after, *gradients[::-1]], dim=2).flatten(1, 2)
 
-    def _pairs(self, cos_sin: Tensor) -> tuple[Tensor, ...]:
-        """The cosine and sine of each angle of all slots."""
-        if not self._angles:
-            return (self._none,)
-        return cos_sin.reshape(len(cos_sin), -1, self._angles, 2).unbind(2)
 
-    @staticmethod
-    def _products(pairs: Sequence[Tensor]) -> list[Tensor]:
-        """The products of the first pair, the first two, and so on."""
-        products = [pairs[0]]
-        for pair in pairs[1:]:
-            products.append((products[-1][..., None] * pair[:, :, None, :]).flatten(2))
-        return products
-
-    def _slots(self, products: Tensor) -> Tensor:
-        rows = len(products)
-        parts = [torch.bmm(products[:, a:b], form.expand(rows, -1, -1)) for a, b, form in self._forms]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _join(self, slots: Tensor) -> Tensor:
-        rows, size = len(slots), 2 ** (self._wires + 1)
-        joined = _kron(slots.reshape(rows * self._blocks, self._wires, 16))
-        return permute(joined, self._order, self._inverse).view(rows, self._blocks, size, size)
+def _part(slots: Tensor, first: int, last: int) -> Tensor:
+    return slots if last - first == slots.shape[1] else slots[:, first:last]
 
 
 def _runs(forms: npt.NDArray[np.float64]) -> list[tuple[int, int, npt.NDArray[np.float64]]]:
@@ -158,11 +170,12 @@ def _kron(tables: Tensor) -> Tensor:
 def _halve(tables: Tensor) -> Tensor:
     """The products of neighbours along dimension 1."""
     pairs = tables.reshape(-1, 2, tables.shape[-1])
-    return _product(pairs[:, 0], pairs[:, 1]).view(len(tables), tables.shape[1] // 2, -1)
+    return _product(pairs[:, 0], pairs[:, 1]).view(tables.shape[0], tables.shape[1] // 2, -1)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(a.reshape(len(a), -1, 2), b.reshape(len(b), 2, -1)).flatten(1)
+    count = a.shape[0]
+    return torch.bmm(a.reshape(count, -1, 2), b.reshape(count, 2, -1)).view(count, -1)
 
 
 def _kron_adjoint(tables: Tensor, gradient: Tensor) -> Tensor:
@@ -175,12 +188,13 @@ def _kron_adjoint(tables: Tensor, gradient: Tensor) -> Tensor:
         return torch.cat([_kron_adjoint(tables[:, :-1], head), last[:, None]], dim=1)
     pairs = tables.reshape(-1, 2, tables.shape[-1])
     joined = _kron_adjoint(_halve(tables), gradient) if count > 2 else gradient
-    both = _product_adjoint(pairs[:, 0], pairs[:, 1], joined.reshape(len(pairs), -1))
+    both = _product_adjoint(pairs[:, 0], pairs[:, 1], joined.reshape(pairs.shape[0], -1))
     return torch.stack(both, dim=1).view(tables.shape)
 
 
 def _product_adjoint(a: Tensor, b: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    left, right = a.reshape(len(a), -1, 2), b.reshape(len(b), 2, -1)
-    gradient = gradient.reshape(len(a), left.shape[1], right.shape[2])
-    of_a = torch.bmm(gradient, right.transpose(1, 2)).flatten(1)
-    return of_a, torch.bmm(left.transpose(1, 2), gradient).flatten(1)
+    count = a.shape[0]
+    left, right = a.reshape(count, -1, 2), b.reshape(count, 2, -1)
+    gradient = gradient.view(count, left.shape[1], -1)
+    of_a = torch.bmm(gradient, right.transpose(1, 2)).view(count, -1)
+    return of_a, torch.bmm(left.transpose(1, 2), gradient).view(count, -1)
