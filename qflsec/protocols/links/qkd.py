@@ -1,0 +1,199 @@
+"""What all links under QKD keys share: their configuration, and a party's ends of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qflsec.base import ConfigError, ProtocolAbort, Secrets
+from qflsec.federation import Identity, LinkLayer, PartyState, Setup
+from qflsec.protocols.keystore import KeyProvider
+from qflsec.protocols.links.agreement import in_order
+from qflsec.protocols.links.key_stream import Frame, ReceivingKeys, SendingKeys
+from qflsec.protocols.links.sources import KeySource, open_ends, source_names, what_it_says
+from qflsec.threat import Party
+
+__all__ = ["QkdEnd", "QkdLink", "link_name"]
+
+
+def link_name(one: Party, other: Party) -> str:
+    """``"qkd:client:3"`` between client 3 and the server, ``"qkd:client:1-client:3"`` between clients."""
+    clients = [str(party) for party in in_order(one, other) if party.role == "client"]
+    return "qkd:" + "-".join(clients)
+
+
+class QkdEnd(PartyState):
+    """One party's ends of its links: what it has sent and received, and its end of the quantum links.
+
+    Args:
+        setup: What every party knows, with this party's end of the quantum links.
+        identity: Who the party is.
+
+    Raises:
+        ConfigError: There is no end of quantum links.
+    """
+
+    def __init__(self, setup: Setup, identity: Identity) -> None:
+        if not isinstance(setup.quantum, KeyProvider):
+            raise ConfigError(
+                f"a QKD link of {identity.party} has no quantum link under it",
+                expected="a KeyProvider as 'quantum' of the set-up",
+            )
+        self.party = identity.party
+        self._session = setup.session
+        peers = [party for party in (*setup.clients, setup.server) if party != self.party]
+        self._sending = {peer: SendingKeys(setup.quantum, peer) for peer in peers}
+        self._receiving = {peer: ReceivingKeys(setup.quantum, peer) for peer in peers}
+        self._sent = dict.fromkeys(peers, 0)
+        self._received = dict.fromkeys(peers, 0)
+
+    def announce(self) -> bytes:
+        """Nothing: the quantum links have authenticated keys of their own."""
+        return b""
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Nothing."""
+
+    def key_names(self) -> frozenset[str]:
+        """The links that this party belongs to."""
+        return frozenset(link_name(self.party, peer) for peer in self._sending)
+
+    def costs(self) -> Mapping[str, float]:
+        """Key drawn for what this party sent; the receivers' copies are not counted again."""
+        return {"qkd_key_bits": float(sum(keys.drawn_bits for keys in self._sending.values()))}
+
+    @abstractmethod
+    def seal(self, receiver: Party, payload: bytes, header: bytes) -> bytes:
+        """The sender's half.
+
+        Raises:
+            ProtocolAbort: Too little key is left.
+        """
+
+    @abstractmethod
+    def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
+        """The receiver's half.
+
+        Raises:
+            ProtocolAbort: The blob is not the next message that the sender sealed under this header.
+        """
+
+    def _keys_to(self, receiver: Party) -> SendingKeys:
+        if receiver not in self._sending:
+            raise ProtocolAbort(f"{self.party} has no QKD link with {receiver}")
+        return self._sending[receiver]
+
+    def _next_number(self, receiver: Party) -> int:
+        """The number of a message for which key has been taken."""
+        number = self._sent[receiver]
+        self._sent[receiver] = number + 1
+        return number
+
+    def _open_frame(self, sender: Party, blob: bytes) -> Frame:
+        """The frame, if it claims to be the next one; the claim is checked with its tag."""
+        if sender not in self._received:
+            raise ProtocolAbort(f"{self.party} has no QKD link with {sender}")
+        frame = Frame.from_bytes(blob)
+        expected = self._received[sender]
+        if frame.number != expected:
+            fault = "repeated or delayed" if frame.number < expected else "preceded by one that is missing"
+            raise ProtocolAbort(
+                f"a message from {sender} to {self.party} is {fault}, or was altered on its way",
+                got=f"number {frame.number}",
+                expected=f"number {expected}",
+            )
+        return frame
+
+    def _accept(self, sender: Party) -> None:
+        self._received[sender] += 1
+
+    def _altered(self, sender: Party) -> ProtocolAbort:
+        return ProtocolAbort(f"a message from {sender} to {self.party} was altered on its way")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QkdLink(LinkLayer):
+    """Links under keys of quantum key distribution.
+
+    Attributes:
+        source: Where the keys come from: ``"ideal"`` or ``"stores"``.
+        directory: The directory of the parties' key stores, for the source ``"stores"``.
+        key_bits: The length of a key.
+        budget_bits: What each direction of each link gives to one run; with ``"stores"``, what a policy
+            reckons with.
+        eps_sec: Secrecy of the key that one link gets for one round.
+        eps_cor: Its correctness.
+        eps_auth: Failure of the authentication of its public discussion.
+
+    Units:
+        key_bits, budget_bits: bits
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    source: str = "ideal"
+    directory: str = ""
+    key_bits: int = 256
+    budget_bits: int = 1 << 20
+    eps_sec: float = 1e-10
+    eps_cor: float = 1e-15
+    eps_auth: float = 1e-30
+
+    def __post_init__(self) -> None:
+        if self.source not in source_names():
+            raise ConfigError("unknown source of keys", got=repr(self.source), expected=list(source_names()))
+        if self.key_bits < 64 or self.key_bits % 8:
+            raise ConfigError("'key_bits' is out of range", got=self.key_bits, expected="64, 72, 80 ...")
+        if self.budget_bits < 0:
+            raise ConfigError("'budget_bits' is negative", got=self.budget_bits)
+        for name in ("eps_sec", "eps_cor", "eps_auth"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is a probability", got=getattr(self, name), expected="in (0, 1)")
+
+    @property
+    def eps_round(self) -> float:
+        """How far the key of one link and round may be from an ideal one."""
+        return self.eps_sec + self.eps_cor + self.eps_auth
+
+    @property
+    def says_of_keys(self) -> str:
+        """What the ledger says of the keys."""
+        return what_it_says(self.source)
+
+    def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
+        """Each party's own end of the quantum links."""
+        source = KeySource(
+            name=self.source,
+            directory=self.directory,
+            key_bits=self.key_bits,
+            budget_bits=self.budget_bits,
+        )
+        return open_ends(source, setup, secrets)
+
+    @abstractmethod
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+        """A party's ends of its links."""
+
+    def key_name(self, sender: Party, receiver: Party) -> str:
+        """The name of the link's keys; both ends hold those of both directions."""
+        return link_name(sender, receiver)
+
+    def seal(self, state: PartyState, receiver: Party, payload: bytes, header: bytes) -> bytes:
+        """The sender's half.
+
+        Raises:
+            ProtocolAbort: Too little key is left.
+        """
+        assert isinstance(state, QkdEnd)
+        return state.seal(receiver, payload, header)
+
+    def unseal(self, state: PartyState, sender: Party, blob: bytes, header: bytes) -> bytes:
+        """The receiver's half.
+
+        Raises:
+            ProtocolAbort: The blob is not the next message that the sender sealed under this header.
+        """
+        assert isinstance(state, QkdEnd)
+        return state.unseal(sender, blob, header)
