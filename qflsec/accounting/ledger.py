@@ -43,6 +43,8 @@ class LedgerContext:
         fitted_on: What the preprocessing was fitted on.
         seeded_secrets: Whether keys were made from a seed and protect nothing.
         seeded_noise: Whether DP noise was drawn from a seeded stream.
+        additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
+            adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
     """
 
     observer: str
@@ -64,6 +66,7 @@ class LedgerContext:
     fitted_on: str
     seeded_secrets: bool
     seeded_noise: bool = True
+    additive: bool = False
 
     @property
     def honest(self) -> tuple[int, ...]:

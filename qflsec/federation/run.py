@@ -136,4 +136,5 @@ class RunResult:
             n_params=self.pipeline.model.n_params,
             fitted_on=self.dataset.fitted_on,
             seeded_secrets=self.seeded_secrets,
+            additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
         )

@@ -19,6 +19,7 @@ from qflsec.federation.layers import (
     LinkLayer,
     NoiseLayer,
     PayloadForm,
+    SecretLayer,
     ServerLayer,
     ShapeLayer,
 )
@@ -145,6 +146,8 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
             raise IncompatibleStack(
                 f"a stack can hold one {word} layer, but has {earlier.card.name!r} and {layer.card.name!r}"
             )
+    if isinstance(layer, SecretLayer) and earlier == layer:
+        raise IncompatibleStack(f"a stack holds {layer.card.name!r} twice with the same parameters")
     if _step_of(layer, _STEPS) < min(_step_of(earlier, _STEPS), 2):
         raise IncompatibleStack(
             f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",

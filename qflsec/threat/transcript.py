@@ -106,18 +106,21 @@ def _visible(
         depth = message.origin if slot.sender in parties else len(message.layers) - 1
         while depth > 0 and set(message.layers[depth].keys[position][index]) <= held:
             depth -= 1
-        layer = message.layers[depth]
-        value, weight = _split(layer.at(position, index), plain=depth == 0, kind=message.kind)
-        yield Item(
-            round=message.round,
-            kind=message.kind,
-            form=layer.form,
-            value=value,
-            weight=weight,
-            about=message.members[position][index],
-            sender=slot.sender,
-            receiver=slot.receiver,
-        )
+        for place, layer in enumerate(message.layers[depth:], start=depth):
+            # whoever opens a layer holds the closed form as well, and may add such forms up
+            if place > depth and layer.form == "sealed":
+                continue
+            value, weight = _split(layer.at(position, index), plain=place == 0, kind=message.kind)
+            yield Item(
+                round=message.round,
+                kind=message.kind,
+                form=layer.form,
+                value=value,
+                weight=weight,
+                about=message.members[position][index],
+                sender=slot.sender,
+                receiver=slot.receiver,
+            )
 
 
 def _split(value: Payload, *, plain: bool, kind: MessageKind) -> tuple[Payload, float | None]:

@@ -36,6 +36,7 @@ REFUSED = {
         ClientClip(clip_norm=1.0),
         DpSgd(clip_norm=1.0, noise_multiplier=1.0),
     ),
+    "twice with the same parameters": (AesGcmLink(), AesGcmLink()),
     "one rule": (Median(), FedAvg()),
     "'norm-bound' acts before 'median'": (Median(), NormBound(max_norm=1.0)),
 }

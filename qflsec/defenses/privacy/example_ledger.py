@@ -93,7 +93,7 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
 
 def _additive(context: LedgerContext) -> bool:
     """Whether every release is a fresh sum of single noisy gradients; not known means no."""
-    return context.local_steps == 1 and bool(getattr(context, "additive", False))
+    return context.local_steps == 1 and context.additive
 
 
 def _smallest_sum(context: LedgerContext) -> int:
