@@ -8,7 +8,7 @@ from typing import Literal
 from qflsec.base import ConfigError
 from qflsec.protocols.bb84.authentication import TAG_BITS
 from qflsec.protocols.bb84.cascade import CascadeConfig
-from qflsec.protocols.bb84.cascade_variants import schedule
+from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
 from qflsec.protocols.bb84.decoy_length import DecoyCounts, DecoySource, lim_length
 from qflsec.protocols.bb84.key_length import LeakAccounting, check_epsilons, tomamichel_length
 from qflsec.protocols.bb84.verification import verification_bits
@@ -54,7 +54,7 @@ class PostprocessConfig:
     eps_cor: float = 1e-15
     decoy: DecoySource | None = None
     accounting: LeakAccounting = "both-parties"
-    schedule: str = "yan"
+    schedule: str = DEFAULT_SCHEDULE
     tags: TagMode = "transcript"
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.cascade_search import Search
-from qflsec.protocols.bb84.cascade_variants import schedule
+from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
 from qflsec.protocols.bb84.key_length import LeakAccounting, leak_bits
 from qflsec.protocols.bb84.transcript import PublicChannel
 
@@ -37,7 +37,7 @@ class CascadeConfig:
         accounting: What counts as leak.
     """
 
-    schedule: str = "yan"
+    schedule: str = DEFAULT_SCHEDULE
     qber: float
     budget_bits: int | None = None
     accounting: LeakAccounting = "both-parties"

@@ -2,6 +2,10 @@
 
 Detections are counted for each intensity in both bases and errors in Z; from them follow bounds on the
 detections that came from vacuum and from single photons, and on the latter's phase errors in X.
+
+The paper computes the length from what was counted. Here the length is agreed before the run, and the run
+goes on only if the counts support at least that much: a fixed length with an acceptance test, as
+Wiesemann et al., arXiv:2405.16578, ask for in their review of such proofs.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from scipy import stats
 from qflsec.base import ConfigError
 from qflsec.protocols.bb84.agreement import PostprocessConfig, TagMode
 from qflsec.protocols.bb84.asymptotic import binary_entropy
-from qflsec.protocols.bb84.cascade_variants import schedule
+from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
 from qflsec.protocols.bb84.channel import FibreChannel, photon_error_gain, photon_gain
 from qflsec.protocols.bb84.decoy_length import DecoySource
 from qflsec.protocols.bb84.detector import DetectorModel
@@ -51,7 +51,7 @@ class Requirements:
     eps_sec: float = 1e-10
     eps_cor: float = 1e-15
     accounting: LeakAccounting = "both-parties"
-    schedule: str = "yan"
+    schedule: str = DEFAULT_SCHEDULE
     tags: TagMode = "transcript"
     abort_probability: float = 1e-3
 

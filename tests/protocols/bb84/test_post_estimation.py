@@ -53,6 +53,26 @@ def test_every_subset_is_equally_likely(size: int) -> None:
     assert stats.chisquare(list(seen.values())).pvalue > 1e-4
 
 
+class Scripted:
+    """Secrets that say what they are told to."""
+
+    seeded = True
+
+    def __init__(self, *words: int) -> None:
+        self._bytes = b"".join(word.to_bytes(8, "little") for word in words)
+
+    def draw(self, n_bytes: int) -> bytes:
+        drawn, self._bytes = self._bytes[:n_bytes], self._bytes[n_bytes:]
+        return drawn
+
+
+def test_words_that_would_favour_small_positions_are_drawn_again() -> None:
+    """2^64 - 1 is 0 modulo 3 and one of one multiple of 3 too many."""
+    chosen = random_subset(3, 1, Scripted(2**64 - 1, 2**64 - 2))
+    assert chosen.tolist() == [False, False, True]
+    assert random_subset(4, 1, Scripted(2**64 - 1)).tolist() == [False, False, False, True]
+
+
 def test_an_impossible_subset_is_refused() -> None:
     with pytest.raises(ConfigError, match="impossible subset"):
         random_subset(3, 4, SeededSecrets(1, "x"))

@@ -84,7 +84,7 @@ def test_both_parties_end_with_the_same_key_and_each_with_its_own_copy() -> None
 
 
 def test_the_account_adds_up() -> None:
-    result = go()
+    result = go(n=N, k=K)
     count = result.reconciliation
     assert result.leak_ec == count.alice_bits + count.bob_bits <= SMALL.leak_budget
     assert result.authentication_bits == 256
