@@ -167,6 +167,23 @@ def run(
         reason = abort.what
         alice.discard()
         bob.discard()
+    seeded = secrets.seeded or alice_sifted.seeded or bob_sifted.seeded
+    return _account(
+        alice, bob, line, config, reason, first_round=first_round, seeded=seeded, simulated=simulated
+    )
+
+
+def _account(
+    alice: AlicePost,
+    bob: BobPost,
+    line: PublicChannel,
+    config: PostprocessConfig,
+    reason: str | None,
+    *,
+    first_round: bool,
+    seeded: bool,
+    simulated: bool,
+) -> KeyResult:
     length = 0 if alice.key is None else int(alice.key.size)
     spent = TAG_BITS * max(alice.pads_spent, bob.pads_spent)
     return KeyResult(
@@ -183,7 +200,7 @@ def run(
         messages=len(line.alice),
         public_bytes=line.alice.n_bytes,
         eps_auth=alice.eps_auth + bob.eps_auth,
-        seeded=secrets.seeded or alice_sifted.seeded or bob_sifted.seeded,
+        seeded=seeded,
         simulated=simulated,
     )
 
