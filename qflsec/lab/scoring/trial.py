@@ -88,5 +88,5 @@ def point(
 
 
 def ratio(numerator: float, denominator: float, reason: str) -> tuple[float, str]:
-    """An advantage, or NaN with the reason where there was nothing to win."""
-    return (numerator / denominator, "") if denominator > 0 else (math.nan, reason)
+    """An advantage, or NaN with the reason where there was nothing to win, up to rounding."""
+    return (numerator / denominator, "") if denominator > 1e-12 else (math.nan, reason)
