@@ -5,8 +5,13 @@ from __future__ import annotations
 from qflsec.circuits.build import build_circuit
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable, pauli_z
 from qflsec.circuits.errors import CircuitError, NotAffine
+from qflsec.circuits.from_pennylane import from_qnode
 from qflsec.circuits.kernel import expectations, probabilities, statevector
 from qflsec.circuits.periods import weight_periods
+from qflsec.circuits.sampling import measurement_groups, sample_expectations
+from qflsec.circuits.shift import parameter_shift, shift_count
+from qflsec.circuits.to_pennylane import to_qnode
+from qflsec.circuits.to_qiskit import qiskit_observables, to_qiskit
 
 __all__ = [
     "Angle",
@@ -17,8 +22,16 @@ __all__ = [
     "Observable",
     "build_circuit",
     "expectations",
+    "from_qnode",
+    "measurement_groups",
+    "parameter_shift",
     "pauli_z",
     "probabilities",
+    "qiskit_observables",
+    "sample_expectations",
+    "shift_count",
     "statevector",
+    "to_qiskit",
+    "to_qnode",
     "weight_periods",
 ]

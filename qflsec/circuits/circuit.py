@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -159,6 +159,8 @@ class Circuit:
         observables: What is measured; at least one.
         n_weights: Length P of the weight vector.
         n_features: Length F of the feature vector.
+        weight_shape: The shape in which the QNode that the circuit was read from takes its weights; None
+            where they are flat. Executors take them flat.
     """
 
     n_qubits: int
@@ -166,6 +168,7 @@ class Circuit:
     observables: tuple[Observable, ...]
     n_weights: int
     n_features: int
+    weight_shape: tuple[int, ...] | None = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -181,8 +184,7 @@ class Circuit:
                     raise CircuitError(
                         "a Pauli word of another length", got=repr(word), expected=f"{self.n_qubits} letters"
                     )
-        key = (self.n_qubits, self.gates, self.observables, self.n_weights, self.n_features)
-        object.__setattr__(self, "_hash", hash(key))
+        object.__setattr__(self, "_hash", hash(self._fields()))
 
     def __hash__(self) -> int:
         """The hash taken once: executors look circuits up at every call."""
@@ -190,16 +192,24 @@ class Circuit:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild, since the hashes of strings differ between processes."""
-        return (
-            _rebuild,
-            (self.n_qubits, self.gates, self.observables, self.n_weights, self.n_features),
-        )
+        return (_rebuild, self._fields())
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, item.name) for item in fields(self) if item.init)
 
     def _check_sizes(self) -> None:
         for name, least in (("n_qubits", 1), ("n_weights", 0), ("n_features", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CircuitError(f"bad {name}", got=repr(value), expected=f"an integer of at least {least}")
+        if self.weight_shape is not None:
+            object.__setattr__(self, "weight_shape", tuple(self.weight_shape))
+            if math.prod(self.weight_shape) != self.n_weights:
+                raise CircuitError(
+                    "the weights' shape does not fit",
+                    got=self.weight_shape,
+                    expected=f"{self.n_weights} weights",
+                )
         if not self.observables:
             raise CircuitError("a circuit without observables", fix="give at least one Observable")
 
@@ -229,6 +239,11 @@ class Circuit:
                 )
 
     @cached_property
+    def reads_features(self) -> bool:
+        """Whether any gate depends on a feature."""
+        return any(angle.kind == "feature" for gate in self.gates for angle in gate.angles)
+
+    @cached_property
     def weight_periods(self) -> tuple[float | None, ...]:
         """The period of every expectation value in each weight; None where none is promised.
 
@@ -245,6 +260,7 @@ class Circuit:
             "n_qubits": self.n_qubits,
             "n_weights": self.n_weights,
             "n_features": self.n_features,
+            "weight_shape": None if self.weight_shape is None else list(self.weight_shape),
             "gates": [
                 {
                     "name": gate.name,
@@ -271,6 +287,7 @@ class Circuit:
                 n_qubits=config["n_qubits"],
                 n_weights=config["n_weights"],
                 n_features=config["n_features"],
+                weight_shape=None if config["weight_shape"] is None else tuple(config["weight_shape"]),
                 gates=tuple(
                     Gate(gate["name"], tuple(gate["wires"]), tuple(Angle(*a) for a in gate["angles"]))
                     for gate in config["gates"]
@@ -292,21 +309,19 @@ class Circuit:
 
     @classmethod
     def from_qnode(
-        cls, qnode: Callable[..., Any], *, n_weights: int, n_features: int, **options: Any
-    ) -> Circuit:  # noqa: ANN401
+        cls,
+        qnode: Callable[..., Any],
+        *,
+        n_weights: int,
+        n_features: int,
+        weight_shape: Sequence[int] | None = None,
+    ) -> Circuit:
         """Read a PennyLane QNode; see :func:`qflsec.circuits.from_qnode`."""
         from qflsec.circuits.from_pennylane import from_qnode
 
-        return from_qnode(qnode, n_weights=n_weights, n_features=n_features, **options)
+        return from_qnode(qnode, n_weights=n_weights, n_features=n_features, weight_shape=weight_shape)
 
 
-def _rebuild(
-    n_qubits: int,
-    gates: tuple[Gate, ...],
-    observables: tuple[Observable, ...],
-    n_weights: int,
-    n_features: int,
-) -> Circuit:
-    return Circuit(
-        n_qubits=n_qubits, gates=gates, observables=observables, n_weights=n_weights, n_features=n_features
-    )
+def _rebuild(*values: Any) -> Circuit:  # noqa: ANN401
+    names = [item.name for item in fields(Circuit) if item.init]
+    return Circuit(**dict(zip(names, values, strict=True)))

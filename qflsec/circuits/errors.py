@@ -11,5 +11,5 @@ class CircuitError(ConfigError):
     """A circuit, or an input to one, that cannot be used."""
 
 
-class NotAffine(CircuitError):  # noqa: N818 - the name of the seam
+class NotAffine(CircuitError):
     """A QNode that cannot be written as a :class:`~qflsec.circuits.Circuit`; the message says why."""

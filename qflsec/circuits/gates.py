@@ -1,19 +1,14 @@
-"""The gate set: sizes, matrices, and how often each rotation's expectation values oscillate."""
+"""The gate set: sizes, constant matrices, and how often each rotation's expectation values oscillate."""
 
 from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-__all__ = ["CONSTANT", "GATES", "GateKind", "Rows", "gate_matrix"]
+__all__ = ["CONSTANT", "GATES", "GateKind", "Rows"]
 
 _R = math.sqrt(0.5)
-_I2 = ((1, 0), (0, 1))
 _PAULI = {"X": ((0, 1), (1, 0)), "Y": ((0, -1j), (1j, 0)), "Z": ((1, 0), (0, -1))}
 
 
@@ -79,60 +74,3 @@ CONSTANT: dict[str, Rows] = {
     "CZ": _controlled(_PAULI["Z"]),
     "SWAP": ((1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 0, 0), (0, 0, 0, 1)),
 }
-
-
-def _kron(a: Rows, b: Rows) -> Rows:
-    return tuple(tuple(x * y for x in row_a for y in row_b) for row_a in a for row_b in b)
-
-
-def _rotation_forms(name: str) -> tuple[Rows, Rows, Rows]:
-    """Constant matrices (C, S, K) with gate(a) = cos(a/2) C + sin(a/2) S + K."""
-    zero2: Rows = ((0, 0), (0, 0))
-    if name in ("RX", "RY", "RZ"):
-        pauli = _PAULI[name[1]]
-        return _I2, _times(-1j, pauli), zero2
-    if name.startswith("Ising"):
-        pauli = _kron(_PAULI[name[5]], _PAULI[name[6]])
-        return _kron(_I2, _I2), _times(-1j, pauli), _times(0, pauli)
-    block = _PAULI[name[2]]
-    upper: Rows = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
-    return _lower(_I2), _lower(_times(-1j, block)), upper
-
-
-def _times(factor: complex, rows: Rows) -> Rows:
-    return tuple(tuple(factor * x for x in row) for row in rows)
-
-
-def _lower(block: Rows) -> Rows:
-    return ((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, *block[0]), (0, 0, *block[1]))
-
-
-def gate_matrix(name: str, angles: Sequence[Tensor], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix of a gate, batched over the shape of its angles.
-
-    Args:
-        name: A key of :data:`GATES`.
-        angles: Real tensors that broadcast against each other.
-        dtype: A complex dtype.
-        device: Where constant matrices are made.
-
-    Shapes:
-        angles ``(...)`` each -> ``(..., d, d)`` with d = 2 or 4.
-    """
-    if name in CONSTANT:
-        return torch.tensor(CONSTANT[name], dtype=dtype, device=device)
-    if name == "Rot":
-        phi, theta, omega = angles
-        first, second, third = (
-            gate_matrix(axis, [angle], dtype=dtype, device=device)
-            for axis, angle in (("RZ", phi), ("RY", theta), ("RZ", omega))
-        )
-        return third @ second @ first
-    angle = angles[0].to(dtype.to_real())[..., None, None]
-    if name in ("PhaseShift", "ControlledPhaseShift"):
-        size = 2 if name == "PhaseShift" else 4
-        last = torch.zeros(size, size, dtype=dtype, device=device)
-        last[-1, -1] = 1
-        return torch.eye(size, dtype=dtype, device=device) + last * (torch.exp(1j * angle) - 1)
-    cosine, sine, rest = (torch.tensor(m, dtype=dtype, device=device) for m in _rotation_forms(name))
-    return torch.cos(angle / 2) * cosine + torch.sin(angle / 2) * sine + rest

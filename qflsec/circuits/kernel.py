@@ -43,12 +43,14 @@ def expectations(
     """
     batch, program, psi = _run(circuit, weights, features, dtype)
     total: Tensor | None = None
-    for gather, signs in program.words:
-        squares = psi.square() if gather is None else psi * gather(psi)
-        part = torch.bmm(signs.expand(psi.size(0), -1, -1), squares)
+    for gather, coefficients in program.words:
+        products = psi.square() if gather is None else psi * gather(psi)
+        if products.size(2) == 1:  # a single column would round differently in a batch of one
+            products = products.expand(-1, -1, 2)
+        part = torch.bmm(coefficients.expand(psi.size(0), -1, -1), products)
         total = part if total is None else total + part
     assert total is not None
-    return batch.unfold(total)
+    return batch.unfold(total[:, : len(circuit.observables), : psi.size(2)])
 
 
 def probabilities(
@@ -64,7 +66,7 @@ def probabilities(
     """
     batch, program, psi = _run(circuit, weights, features, dtype)
     psi = program.frame(psi)
-    return batch.unfold(psi.square().unflatten(1, (2, -1)).sum(1))
+    return batch.unfold(psi.square().reshape(psi.size(0), 2, -1, psi.size(2)).sum(1))
 
 
 def statevector(
@@ -80,7 +82,7 @@ def statevector(
     """
     batch, program, psi = _run(circuit, weights, features, dtype)
     psi = program.frame(psi)
-    real, imaginary = psi.unflatten(1, (2, -1)).unbind(1)
+    real, imaginary = psi.chunk(2, dim=1)
     return batch.unfold(torch.complex(real, imaginary))
 
 
@@ -102,12 +104,16 @@ def _run(
         )
     real = dtype.to_real()
     batch, weights, features = fold(weights.to(real), features.to(real))
-    program = load_program(circuit, _group_size(circuit.n_qubits, batch), real, weights.device)
+    if 0 in batch.rows + batch.samples:
+        raise CircuitError(
+            "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"
+        )
+    program = load_program(circuit, _group_size(circuit, batch), real, weights.device)
     return batch, program, program.run(weights, features, batch)
 
 
-def _group_size(n: int, batch: Batch) -> int:
+def _group_size(circuit: Circuit, batch: Batch) -> int:
     """Wires of one block: fewer where a unitary serves one sample only, since building it costs more."""
-    if math.prod(batch.samples) > 1:
+    if math.prod(batch.samples) > 1 and circuit.reads_features:
         return 4
-    return 2 if n <= 8 else 3
+    return 2 if circuit.n_qubits <= 8 else 3

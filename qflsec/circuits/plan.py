@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -179,7 +180,7 @@ def _groups(n: int, size: int) -> list[range]:
     """Neighbouring wires in as few groups as the size allows, as even as possible."""
     count = -(-n // size)
     ends = [round(n * k / count) for k in range(count + 1)]
-    return [range(first, last) for first, last in zip(ends[:-1], ends[1:], strict=True)]
+    return [range(first, last) for first, last in pairwise(ends)]
 
 
 class _Scheduler:

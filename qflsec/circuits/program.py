@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.batch import Batch
+from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.evolution import Evolution
 from qflsec.circuits.frames import SignedPermutation, pauli_word
 from qflsec.circuits.permute import Gather
@@ -29,8 +29,8 @@ class Program:
     Attributes:
         evolution: What happens to the encoded state.
         frame: From the final order of rows to the standard one.
-        words: Gathers and coefficients ``(1, K, rows)``: observable k is the sum over all pairs of
-            coefficients times psi times gather(psi).
+        words: Gathers and coefficients ``(1, K or more, rows)``: observable k is the sum over all pairs
+            of coefficients times psi times gather(psi).
     """
 
     def __init__(self, circuit: Circuit, plan: Plan, like: Tensor) -> None:
@@ -91,14 +91,18 @@ def _product_state(wires: Sequence[Tensor]) -> Tensor:
 
 
 def _words(circuit: Circuit, plan: Plan, like: Tensor) -> list[tuple[Gather | None, Tensor]]:
-    """The observables as quadratic forms of the final rows, grouped by how their words move them."""
+    """The observables as quadratic forms of the final rows, grouped by how their words move them.
+
+    Rows of zeros fill the tables up to a multiple of 4: products of other sizes round differently in a
+    batch of one.
+    """
     undo = plan.frame.inverse()
     groups: dict[bytes, tuple[SignedPermutation, np.ndarray[Any, np.dtype[np.float64]]]] = {}
     for k, observable in enumerate(circuit.observables):
         for coefficient, word in observable.terms:
             letters = {wire: letter for wire, letter in enumerate(word) if letter != "I"}
             form = undo.after(pauli_word(letters, circuit.n_qubits).after(plan.frame))
-            empty = np.zeros((len(circuit.observables), len(form.index)))
+            empty = np.zeros((-(-len(circuit.observables) // 4) * 4, len(form.index)))
             _, table = groups.setdefault(form.index.tobytes(), (form, empty))
             table[k] += coefficient * form.sign
     return [

@@ -1,0 +1,296 @@
+"""Reads a PennyLane QNode into a circuit, if each of its angles is affine in one weight or one feature."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
+from qflsec.circuits.errors import CircuitError, NotAffine
+from qflsec.circuits.gates import GATES
+from qflsec.circuits.kernel import expectations
+from qflsec.circuits.to_pennylane import OPERATIONS
+
+__all__ = ["from_qnode"]
+
+FEATURE_NAMES = ("inputs", "features", "x", "data")
+NAMES = {theirs: ours for ours, theirs in OPERATIONS.items()} | {
+    name: name for name in GATES if name not in OPERATIONS
+}
+STATES = ("AmplitudeEmbedding", "StatePrep")
+IDLE = ("GlobalPhase", "Identity", "Barrier", "Snapshot")
+PROBES = 5
+TOLERANCE = 1e-9
+
+
+def from_qnode(
+    qnode: Callable[..., Any],
+    *,
+    n_weights: int,
+    n_features: int,
+    weight_shape: Sequence[int] | None = None,
+) -> Circuit:
+    """The circuit of a QNode ``f(features, weights)``.
+
+    The QNode's tape is built with tensors that require gradients and decomposed into the gate set; the
+    Jacobian of the tape's angles gives each angle's affine form. The form is checked at other points, and
+    the circuit's expectation values are compared with PennyLane's.
+
+    Args:
+        qnode: A QNode of two arguments. The one called inputs, features, x or data takes the features (the
+            first one where no name decides), the other one the weights. It returns expectation values of
+            Pauli observables.
+        n_weights: Number of weights.
+        n_features: Number of features.
+        weight_shape: The shape in which the QNode takes its weights; flat when None. The circuit takes them
+            flat, in row-major order, and remembers the shape.
+
+    Raises:
+        NotAffine: The QNode is no such circuit; the message says why.
+        CircuitError: The QNode fails at the sizes given.
+    """
+    shape = (n_weights,) if weight_shape is None else tuple(weight_shape)
+    if math.prod(shape) != n_weights:
+        raise CircuitError("the weights' shape does not fit", got=shape, expected=f"{n_weights} weights")
+    reader = _Reader(qnode, n_weights, n_features, shape)
+    probe = reader.probe(0)
+    tape = reader.tape(*probe)
+    angles = _affine_forms(tape, *probe)
+    wires = _wires(qnode, tape)
+    gates = _gates(tape, wires, angles, n_features)
+    observables = tuple(_observable(measurement, wires) for measurement in tape.measurements)
+    circuit = Circuit(
+        n_qubits=len(wires),
+        gates=gates,
+        observables=observables,
+        n_weights=n_weights,
+        n_features=n_features,
+        weight_shape=None if weight_shape is None else shape,
+    )
+    for number in range(1, PROBES + 1):
+        _check(circuit, reader, reader.probe(number), angles, _skeleton(tape))
+    return circuit
+
+
+class _Reader:
+    """Builds a QNode's tape at given inputs."""
+
+    def __init__(
+        self, qnode: Callable[..., Any], n_weights: int, n_features: int, shape: tuple[int, ...]
+    ) -> None:
+        function = getattr(qnode, "func", None)
+        if function is None:
+            raise NotAffine(
+                "not a QNode", got=type(qnode).__name__, fix="decorate the function with qml.qnode"
+            )
+        names = list(inspect.signature(function).parameters)
+        if len(names) != 2:
+            raise NotAffine(
+                "the QNode does not take two arguments",
+                got=f"({', '.join(names)})",
+                expected="(features, weights)",
+                fix="take all weights as one array",
+            )
+        self._qnode, self._shape = qnode, shape
+        self._sizes = n_features, n_weights
+        known = [name for name in names if name in FEATURE_NAMES]
+        self._features = known[0] if len(known) == 1 else names[0]
+        self._weights = next(name for name in names if name != self._features)
+        self._unit = False
+
+    def probe(self, number: int) -> tuple[Tensor, Tensor]:
+        """Random features and flat weights, always the same for one number; every second is a negative."""
+        generator = torch.Generator().manual_seed(number // 2)
+        sign = 1 - 2 * (number % 2)
+        features, weights = (
+            sign * torch.randn(n, dtype=torch.float64, generator=generator) for n in self._sizes
+        )
+        if self._unit:
+            features = features / features.norm()
+        return features.requires_grad_(), weights.requires_grad_()
+
+    def whole(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        """The tape as the user wrote it."""
+        import pennylane as qml
+
+        arguments = {self._features: features, self._weights: weights.reshape(self._shape)}
+        try:
+            return qml.workflow.construct_tape(self._qnode, level="user")(**arguments)
+        except ValueError as error:
+            if "must be of norm one" in str(error) or "does not equal one" in str(error):
+                self._unit = True  # an embedding that leaves the norm to its user
+                return self.whole((features / features.norm()).detach().requires_grad_(), weights)
+            raise self._failed(error) from error
+        except Exception as error:  # whatever the user's function raises
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> CircuitError:
+        return CircuitError(
+            "the QNode fails",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"{self._sizes[0]} features and weights of shape {self._shape}",
+        )
+
+    def tape(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        """The tape in our gate set."""
+        import pennylane as qml
+
+        tape = self.whole(features, weights)
+        for operation in tape.operations:
+            if type(operation).__name__ in ("MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure"):
+                raise NotAffine("the QNode measures in the middle of its circuit", got=operation)
+            if isinstance(operation, qml.operation.Channel):
+                raise NotAffine(
+                    "the QNode has a noise channel", got=operation.name, fix="give the noise to the execution"
+                )
+        if tape.batch_size is not None:
+            raise NotAffine("the QNode broadcasts over a batch", got=f"batch size {tape.batch_size}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (tape,), _ = qml.transforms.decompose(tape, gate_set={*NAMES, *STATES, *IDLE}, strict=False)
+        return tape
+
+
+def _skeleton(tape: Any) -> list[tuple[str, list[Any]]]:  # noqa: ANN401
+    return [(operation.name, operation.wires.tolist()) for operation in tape.operations]
+
+
+def _values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
+    """The parameters of each operation, as tensors."""
+    return [[torch.as_tensor(value) for value in operation.data] for operation in tape.operations]
+
+
+def _affine_forms(tape: Any, features: Tensor, weights: Tensor) -> list[tuple[Angle, ...]]:  # noqa: ANN401
+    """The affine form of each angle of each gate; empty for state preparations and idle operations."""
+    forms: list[tuple[Angle, ...]] = []
+    for operation, values in zip(tape.operations, _values(tape), strict=True):
+        if operation.name in (*STATES, *IDLE):
+            forms.append(())
+        elif operation.name not in NAMES:
+            raise NotAffine(
+                f"the gate {operation.name} is not in the kernel's set and has no decomposition into it"
+            )
+        else:
+            forms.append(tuple(_affine(value, operation.name, features, weights) for value in values))
+    return forms
+
+
+def _affine(value: Tensor, name: str, features: Tensor, weights: Tensor) -> Angle:
+    constant = float(value.detach())
+    if not value.requires_grad:
+        return Angle.constant(constant)
+    slopes = torch.autograd.grad(value, (features, weights), retain_graph=True, allow_unused=True)
+    found = [
+        (kind, int(index), float(slope[index]), float(source.detach()[index]))
+        for kind, slope, source in zip(("feature", "weight"), slopes, (features, weights), strict=True)
+        if slope is not None
+        for index in slope.nonzero()[:, 0]
+    ]
+    if not found:
+        return Angle.constant(constant)
+    if len(found) > 1:
+        listed = ", ".join(f"{kind} {index}" for kind, index, *_ in found[:3])
+        raise NotAffine(f"an angle of {name} depends on more than one input", got=listed)
+    kind, index, scale, at = found[0]
+    offset = constant - scale * at
+    make = Angle.feature if kind == "feature" else Angle.weight
+    return make(index, scale=scale, offset=0.0 if abs(offset) < 1e-12 else offset)
+
+
+def _wires(qnode: Any, tape: Any) -> dict[Any, int]:  # noqa: ANN401
+    """The wires that the tape uses, in the device's order."""
+    device = list(qnode.device.wires or tape.wires)
+    missing = [label for label in tape.wires if label not in device]
+    if missing:
+        raise NotAffine("the QNode uses wires that its device lacks", got=missing)
+    return {label: place for place, label in enumerate(label for label in device if label in tape.wires)}
+
+
+def _gates(
+    tape: Any,  # noqa: ANN401
+    wires: dict[Any, int],
+    angles: list[tuple[Angle, ...]],
+    n_features: int,
+) -> tuple[Gate, ...]:
+    gates = []
+    for position, (operation, forms) in enumerate(zip(tape.operations, angles, strict=True)):
+        if operation.name in IDLE:
+            continue
+        places = tuple(wires[label] for label in operation.wires)
+        if operation.name not in STATES:
+            gates.append(Gate(NAMES[operation.name], places, forms))
+            continue
+        if position or places != tuple(range(len(wires))) or n_features > 2 ** len(wires):
+            raise NotAffine(
+                "an amplitude embedding must come first, on all wires in order, with a feature for each amplitude",
+                got=f"position {position}, wires {places}",
+            )
+        gates.append(Gate("AmplitudeEmbedding", places, tuple(Angle.feature(k) for k in range(n_features))))
+    return tuple(gates)
+
+
+def _observable(measurement: Any, wires: dict[Any, int]) -> Observable:  # noqa: ANN401
+    import pennylane as qml
+
+    if not isinstance(measurement, qml.measurements.ExpectationMP) or measurement.obs is None:
+        raise NotAffine("the QNode does not return expectation values", got=type(measurement).__name__)
+    sentence = measurement.obs.pauli_rep
+    if sentence is None:
+        raise NotAffine("an observable is not a sum of Pauli words", got=measurement.obs)
+    terms = []
+    for word, coefficient in sentence.items():
+        if isinstance(coefficient, torch.Tensor) and coefficient.requires_grad:
+            raise NotAffine("an observable's coefficient depends on the inputs", got=measurement.obs)
+        letters = ["I"] * len(wires)
+        for label, letter in word.items():
+            letters[wires[label]] = letter
+        terms.append((float(complex(coefficient).real), "".join(letters)))
+    return Observable(tuple(terms) or ((0.0, "I" * len(wires)),))
+
+
+def _check(
+    circuit: Circuit,
+    reader: _Reader,
+    probe: tuple[Tensor, Tensor],
+    angles: list[tuple[Angle, ...]],
+    skeleton: list[tuple[str, list[Any]]],
+) -> None:
+    """Compare the gates, the angles and the expectation values with the QNode's at another point."""
+    import pennylane as qml
+
+    features, weights = probe
+    tape = reader.tape(features, weights)
+    values = _values(tape)
+    if _skeleton(tape) != skeleton:
+        raise NotAffine("the gates of the QNode depend on its inputs")
+    for operation, own, forms in zip(tape.operations, values, angles, strict=True):
+        for value, form in zip(own, forms, strict=False):
+            source = {"weight": weights.detach(), "feature": features.detach()}.get(form.kind)
+            expected = form.offset if source is None else form.scale * float(source[form.index]) + form.offset
+            if abs(float(value.detach()) - expected) > TOLERANCE:
+                raise NotAffine(
+                    f"an angle of {operation.name} is not an affine function of its input",
+                    got=f"{float(value.detach()):.6g}",
+                    expected=f"{expected:.6g} from its slope at another point",
+                )
+    with torch.no_grad():
+        whole = reader.whole(features, weights).copy(shots=None)
+        (result,) = qml.execute(
+            [whole], qml.device("default.qubit", wires=list(whole.wires)), diff_method=None
+        )
+        theirs = torch.stack(
+            [torch.as_tensor(value) for value in (result if isinstance(result, tuple) else (result,))]
+        )
+        ours = expectations(circuit, weights, features, dtype=torch.complex128)
+    if not torch.allclose(ours, theirs.double(), atol=1e-7, rtol=0):
+        raise NotAffine(
+            "the circuit read from the QNode does not give its expectation values",
+            got=[round(float(v), 6) for v in ours],
+            expected=[round(float(v), 6) for v in theirs],
+        )
