@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import ClassVar, Literal, final
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 
-__all__ = ["EXACT", "Execution", "Model", "check_classes", "leading_shape"]
+__all__ = ["EXACT", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
 
+Generators = torch.Generator | Sequence[torch.Generator]
 _DTYPES = {
     "complex64": (torch.float32, torch.complex64),
     "complex128": (torch.float64, torch.complex128),
@@ -139,7 +141,7 @@ class Model(ABC):
 
     @abstractmethod
     def _logits(
-        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+        self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         """Logits for checked arguments in the real dtype of ``execution``."""
 
@@ -155,7 +157,7 @@ class Model(ABC):
         features: Tensor,
         *,
         execution: Execution = EXACT,
-        generator: torch.Generator | None = None,
+        generator: Generators | None = None,
     ) -> Tensor:
         """Logits of the classes.
 
@@ -168,7 +170,8 @@ class Model(ABC):
             params: Flat parameters.
             features: Records.
             execution: How the circuit is executed.
-            generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
+            generator: The stream of measurement outcomes, needed where ``execution.shots`` is set; or one
+                stream for each entry of the first leading axis, so that a lane draws what it draws alone.
 
         Raises:
             ConfigError: Shapes do not fit, or the execution is not available.

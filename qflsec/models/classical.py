@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qflsec.base.registry import register
 from qflsec.models.affine import affine_layout, dense, draw_affine
-from qflsec.models.base import Execution, Model, check_classes
+from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.fields import Fields
 
 __all__ = ["Classical", "classical_like"]
@@ -67,7 +67,7 @@ class Classical(Model):
         }
 
     def _logits(
-        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+        self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         return dense(features, self.unflatten(params), "dense", len(self.hidden) + 1)
 

@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Angle, Circuit
 
-__all__ = ["angle_features", "features_as_weights"]
+__all__ = ["angle_features", "swap_roles"]
 
 
 def angle_features(circuit: Circuit) -> bool:
     """Whether every expectation value has the period 2 pi in every feature."""
-    if not circuit.n_features or any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates):
+    if not circuit.n_features or _has_amplitudes(circuit):
         return False
-    periods = features_as_weights(circuit).weight_periods[circuit.n_weights :]
-    return all(period == 2 * math.pi for period in periods)
+    return all(period == 2 * math.pi for period in swap_roles(circuit).weight_periods)
 
 
-def features_as_weights(circuit: Circuit) -> Circuit:
-    """The same circuit, taking weights and features as one vector of weights, and no features.
+@lru_cache(maxsize=256)
+def swap_roles(circuit: Circuit) -> Circuit:
+    """The same circuit with features as its weights and weights as its features.
+
+    What is known of weights (periods, the parameter-shift rule) holds of features through it.
 
     Raises:
         ConfigError: Features enter as amplitudes, which are no rotation angles.
     """
-    if any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates):
+    if _has_amplitudes(circuit):
         raise ConfigError(
             "amplitude-encoded features cannot be shifted",
             fix="use gradient='autograd', or an encoder of angles",
         )
-
-    def merged(angle: Angle) -> Angle:
-        if angle.kind != "feature":
-            return angle
-        return replace(angle, kind="weight", index=circuit.n_weights + angle.index)
-
     return Circuit(
         n_qubits=circuit.n_qubits,
-        gates=tuple(replace(gate, angles=tuple(map(merged, gate.angles))) for gate in circuit.gates),
+        gates=tuple(replace(gate, angles=tuple(map(_swapped, gate.angles))) for gate in circuit.gates),
         observables=circuit.observables,
-        n_weights=circuit.n_weights + circuit.n_features,
-        n_features=0,
+        n_weights=circuit.n_features,
+        n_features=circuit.n_weights,
     )
+
+
+def _swapped(angle: Angle) -> Angle:
+    if angle.kind == "constant":
+        return angle
+    return replace(angle, kind="feature" if angle.kind == "weight" else "weight")
+
+
+def _has_amplitudes(circuit: Circuit) -> bool:
+    return any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Circuit, expectations
-from qflsec.models.base import Execution
+from qflsec.circuits import Circuit, expectations, parameter_shift, sample_expectations
+from qflsec.models.base import Execution, Generators
+from qflsec.models.encoding import swap_roles
 
 __all__ = ["measure"]
 
@@ -17,9 +21,12 @@ def measure(
     weights: Tensor,
     features: Tensor,
     execution: Execution,
-    generator: torch.Generator | None,
+    generator: Generators | None,
 ) -> Tensor:
     """Measured values of the circuit's observables.
+
+    With shots and the gradient ``"autograd"``, the values are sampled but differentiate as the exact ones
+    do, which is a simulator's privilege; ``"parameter-shift"`` takes the gradient from sampled values too.
 
     Shapes:
         weights: ``(..., P)``.
@@ -27,14 +34,78 @@ def measure(
         returns: ``(..., K)``, real.
 
     Raises:
-        ConfigError: The execution is not available.
+        ConfigError: The execution is not available, or there are shots without a generator.
     """
+    if execution.executor != "kernel" or execution.noise is not None or execution.mitigation is not None:
+        raise ConfigError("this execution is not available", got=execution)
     if execution.shots is not None and generator is None:
         raise ConfigError(
             "sampled outcomes need a random stream",
             got="shots without a generator",
             fix="pass one, such as qflsec.base.stream(seed, 'shots')",
         )
-    if execution != Execution(dtype=execution.dtype):
-        raise ConfigError("this execution is not available", got=execution)
-    return expectations(circuit, weights, features, dtype=execution.complex_dtype)
+    if execution.gradient == "parameter-shift":
+        values: Tensor = _Shifted.apply(weights, features, circuit, execution, generator)  # type: ignore[no-untyped-call]
+        return values
+    values = _evaluate(circuit, weights, features, execution, generator)
+    if execution.shots is None or not _differentiated(weights, features):
+        return values
+    exact = expectations(circuit, weights, features, dtype=execution.complex_dtype)
+    return values + (exact - exact.detach())  # adds zero, and a gradient
+
+
+def _differentiated(weights: Tensor, features: Tensor) -> bool:
+    return torch.is_grad_enabled() and (weights.requires_grad or features.requires_grad)
+
+
+def _evaluate(
+    circuit: Circuit, weights: Tensor, features: Tensor, execution: Execution, generator: Generators | None
+) -> Tensor:
+    dtype = execution.complex_dtype
+    if execution.shots is None or generator is None:
+        return expectations(circuit, weights, features, dtype=dtype)
+    return sample_expectations(
+        circuit, weights, features, shots=execution.shots, generator=generator, dtype=dtype
+    )
+
+
+class _Shifted(torch.autograd.Function):
+    """Values whose gradient in weights and features is taken by the parameter-shift rule."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        weights: Tensor,
+        features: Tensor,
+        circuit: Circuit,
+        execution: Execution,
+        generator: Generators | None,
+    ) -> Tensor:
+        ctx.save_for_backward(weights, features)
+        ctx.circuit, ctx.execution, ctx.generator = circuit, execution, generator
+        return _evaluate(circuit, weights, features, execution, generator)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401 - torch's interface
+        weights, features = ctx.saved_tensors
+        in_weights = in_features = None
+        if ctx.needs_input_grad[0]:
+            in_weights = _pull_back(ctx, ctx.circuit, weights, features, grads[0])
+        if ctx.needs_input_grad[1]:
+            in_features = _pull_back(ctx, swap_roles(ctx.circuit), features, weights, grads[0])
+        return in_weights, in_features, None, None, None
+
+
+def _pull_back(ctx: Any, circuit: Circuit, weights: Tensor, features: Tensor, grad: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+    execution: Execution = ctx.execution
+    jacobian = parameter_shift(
+        circuit,
+        weights,
+        features,
+        shots=execution.shots,
+        generator=ctx.generator,
+        dtype=execution.complex_dtype,
+    )
+    products = (grad.unsqueeze(-1) * jacobian).sum(-2)
+    return products.sum_to_size(weights.shape).to(weights.dtype)

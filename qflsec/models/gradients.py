@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from qflsec.base.errors import ConfigError
-from qflsec.models.base import EXACT, Execution, Model, leading_shape
+from qflsec.models.base import EXACT, Execution, Generators, Model, leading_shape
 
 __all__ = ["per_sample_gradients", "per_sample_losses"]
 
@@ -43,7 +43,7 @@ def per_sample_gradients(
     labels: Tensor,
     *,
     execution: Execution = EXACT,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
     create_graph: bool = False,
 ) -> Tensor:
     """The gradient of each record's cross entropy in the parameters.
@@ -63,13 +63,19 @@ def per_sample_gradients(
         features: Records.
         labels: Classes of the records.
         execution: How the circuit is executed.
-        generator: The stream of measurement outcomes; needed where ``execution.shots`` is set.
+        generator: The stream of measurement outcomes, needed where ``execution.shots`` is set; or one
+            stream for each entry of the first leading axis.
         create_graph: Keep the graph, so that the result can be differentiated in ``features``, ``params``
             or both, as gradient inversion does.
 
     Raises:
-        ConfigError: The shapes do not fit.
+        ConfigError: The shapes do not fit, or the graph of a parameter-shift gradient was asked for.
     """
+    if create_graph and execution.gradient == "parameter-shift":
+        raise ConfigError(
+            "the parameter-shift gradient cannot be differentiated again",
+            fix="use gradient='autograd' where second derivatives are needed",
+        )
     lead = leading_shape(params, features)
     rows = params.expand(*lead, params.shape[-1])
     if not (create_graph and rows.requires_grad):

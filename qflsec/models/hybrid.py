@@ -12,7 +12,7 @@ from torch import Tensor
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit
 from qflsec.models.affine import affine_layout, dense, draw_affine
-from qflsec.models.base import Execution, Model, check_classes
+from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
 from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
@@ -96,7 +96,7 @@ class Hybrid(Model):
         }
 
     def _logits(
-        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+        self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         blocks = self.unflatten(params)
         angles = math.pi / 2 * torch.tanh(dense(features, blocks, "before", len(self.widths) - 1))

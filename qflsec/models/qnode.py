@@ -18,7 +18,7 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine
-from qflsec.models.base import Execution, Model, leading_shape
+from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
@@ -33,7 +33,8 @@ __all__ = ["QNodeModel"]
 class QNodeModel(Model):
     """A PennyLane QNode of two arguments, weights and features.
 
-    The features' argument is called ``inputs``, ``features``, ``x`` or ``data``.
+    The features' argument is called ``inputs``, ``features``, ``x`` or ``data``; the first one is taken
+    where no name decides.
 
     A QNode whose angles are affine in weights and features runs in the batched kernel. Any other runs in
     PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
@@ -94,12 +95,15 @@ class QNodeModel(Model):
 
     def _read(self) -> tuple[Circuit | None, str]:
         try:
-            return (
-                Circuit.from_qnode(self.call.one, n_weights=self.n_params, n_features=self.n_features),
-                "",
+            circuit = Circuit.from_qnode(
+                self.qnode,
+                n_weights=self.n_params,
+                n_features=self.n_features,
+                weight_shape=self.weight_shape,
             )
         except NotAffine as error:
             return None, str(error)
+        return circuit, ""
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -134,7 +138,7 @@ class QNodeModel(Model):
         return (build_qnode, (self.to_config(),))
 
     def _logits(
-        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+        self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         if self.circuit is not None:
             values = measure(self.circuit, params, features, execution, generator)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
+from qflsec.circuits.from_pennylane import FEATURE_NAMES
 
 __all__ = ["Mode", "Probe", "QNodeCall", "probe"]
 
 Mode = Literal["broadcast", "vmap", "loop"]
-FEATURE_NAMES = ("inputs", "features", "x", "data")
 _ROWS = 3
 
 
@@ -26,7 +26,7 @@ class QNodeCall:
     """A QNode as a function of flat weights and features.
 
     Attributes:
-        qnode: The QNode, a function of weights and features in any order.
+        qnode: The QNode.
         weights: The name of its weight argument.
         features: The name of its feature argument.
         shape: The shape in which it takes its weights.
@@ -39,27 +39,23 @@ class QNodeCall:
 
     @classmethod
     def of(cls, qnode: Any, shape: tuple[int, ...]) -> QNodeCall:  # noqa: ANN401 - a user's object
-        """Find the two arguments by their names.
+        """Tell the two arguments apart, as :func:`qflsec.circuits.from_qnode` does.
 
         Raises:
-            ConfigError: It has not two arguments, or none is named as features are.
+            ConfigError: It has not two arguments.
         """
-        names = [
-            parameter.name
-            for parameter in inspect.signature(qnode.func).parameters.values()
-            if parameter.default is parameter.empty
-            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        ]
-        features = [name for name in names if name in FEATURE_NAMES]
-        if len(names) != 2 or len(features) != 1:
+        names = list(inspect.signature(qnode.func).parameters)
+        if len(names) != 2:
             raise ConfigError(
-                "the QNode's arguments are not weights and features",
+                "the QNode does not take two arguments",
                 got=f"({', '.join(names)})",
-                expected=f"two, of which one is called {', '.join(FEATURE_NAMES[:-1])} or {FEATURE_NAMES[-1]}",
-                fix="name them (inputs, weights)",
+                expected="(features, weights)",
+                fix="take all weights as one array",
             )
-        weights = next(name for name in names if name not in features)
-        return cls(qnode=qnode, weights=weights, features=features[0], shape=shape)
+        named = [name for name in names if name in FEATURE_NAMES]
+        features = named[0] if len(named) == 1 else names[0]
+        weights = next(name for name in names if name != features)
+        return cls(qnode=qnode, weights=weights, features=features, shape=shape)
 
     def one(self, weights: Tensor, features: Tensor) -> Tensor:
         """One row: ``(P,)``, ``(F,)`` -> ``(M,)``."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit
-from qflsec.models.base import Execution, Model, check_classes
+from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
@@ -96,7 +96,7 @@ class Vqc(Model):
         return {"name": self.name, **circuit, "n_classes": self.n_classes, "scale": self.scale}
 
     def _logits(
-        self, params: Tensor, features: Tensor, execution: Execution, generator: torch.Generator | None
+        self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         return scores_to_logits(measure(self.circuit, params, features, execution, generator), self.scale)
 

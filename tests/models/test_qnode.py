@@ -153,7 +153,7 @@ def circuit(inputs, weights):
     return qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))
 
 @qml.qnode(device)
-def unnamed(first, second):
+def three(inputs, weights, more):
     return qml.expval(qml.PauliZ(0))
 
 @qml.qnode(device)
@@ -217,10 +217,10 @@ def test_a_changed_file_is_noticed(file: Path) -> None:
         ({"path": "{file}"}, "file.py:name"),
         ({"path": "{file}:missing"}, "no QNode 'missing'"),
         ({"path": "{file}:plain"}, "got function"),
-        ({"path": "{file}:unnamed"}, "not weights and features"),
-        ({"path": "{file}:failing"}, "fails on one record"),
+        ({"path": "{file}:three"}, "two arguments"),
+        ({"path": "{file}:failing"}, "the QNode fails"),
         ({"path": "{file}:sampled"}, "shots of its own"),
-        ({"path": "{file}:circuit"}, "fails on one record"),
+        ({"path": "{file}:circuit"}, "the QNode fails"),
         ({"path": "{file}:circuit", "weight_shape": [3, 2]}, "does not hold n_params"),
     ],
     ids=str,
