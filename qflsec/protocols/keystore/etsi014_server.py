@@ -35,7 +35,9 @@ __all__ = ["Kme", "KmeServer", "TlsFiles"]
 
 _PREFIX = ("api", "v1", "keys")
 _MOST_BYTES = 1 << 16
+_MOST_DRAINED = 1 << 22
 _PATIENCE_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +139,17 @@ class Kme:
         except WrongSae:
             raise ApiError(401, "the keys are not for this SAE") from None
 
-    def _link(self, caller: str, *, master: str, slave: str) -> KeyLink:
+    def admit(self, caller: str) -> None:
+        """Refuse an application that this entity does not serve.
+
+        Raises:
+            ApiError: It does not.
+        """
         if caller not in self.local:
             raise ApiError(401, "this KME does not serve the SAE of the certificate", {"SAE_ID": caller})
+
+    def _link(self, caller: str, *, master: str, slave: str) -> KeyLink:
+        self.admit(caller)
         other = slave if caller == master else master
         if other not in self.remote:
             raise ApiError(400, "unknown SAE_ID", {"SAE_ID": other})
@@ -165,7 +175,10 @@ class KmeServer:
         except OSError as error:
             raise BackendError(f"the KME cannot listen on {host}:{port}", got=error) from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name=f"KME {kme.name}", daemon=True
+            target=self._server.serve_forever,
+            args=(_POLL_SECONDS,),
+            name=f"KME {kme.name}",
+            daemon=True,
         )
         self.host = host
         self.port = int(self._server.server_address[1])
@@ -214,7 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._query)
 
     def do_POST(self) -> None:
-        self._answer(self._body)
+        # read first: an answer to a request that was not read to its end may never arrive
+        length = self.headers.get("Content-Length", "")
+        n_bytes = int(length) if length.isdecimal() else None
+        raw = self.rfile.read(min(n_bytes or 0, _MOST_DRAINED))
+        self._answer(lambda _: _parsed(raw, n_bytes))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - signature of the base
         """Nothing: identifiers and sizes are nobody's business."""
@@ -233,7 +250,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         self.send_header("Cache-Control", "no-store")
         if status != 200:
-            # the request may not have been read to its end
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(raw)
@@ -244,6 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(400, "no such resource")
         sae, method = parts[-2:]
         kme, caller = self.server.kme, self._caller()
+        kme.admit(caller)
         if method == "status" and self.command == "GET":
             return kme.status(caller, sae)
         if method == "enc_keys":
@@ -274,12 +291,11 @@ class _Handler(BaseHTTPRequestHandler):
                 raise ApiError(400, f"{name} shall be an integer", {name: values[-1]}) from None
         return body
 
-    def _body(self, method: str) -> Any:  # noqa: ANN401 - parsed JSON
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MOST_BYTES:
-            raise ApiError(400, f"the request shall state its length, at most {_MOST_BYTES} bytes")
-        raw = self.rfile.read(int(length))
-        try:
-            return json.loads(raw) if raw else {}
-        except ValueError:
-            raise ApiError(400, "the request is not JSON") from None
+
+def _parsed(raw: bytes, n_bytes: int | None) -> Any:  # noqa: ANN401 - parsed JSON
+    if n_bytes is None or n_bytes > _MOST_BYTES:
+        raise ApiError(400, f"the request shall state its length, at most {_MOST_BYTES} bytes")
+    try:
+        return json.loads(raw) if raw else {}
+    except ValueError:
+        raise ApiError(400, "the request is not JSON") from None

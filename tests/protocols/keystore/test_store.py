@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from qflsec.base import ConfigError, StoreError
+from qflsec.protocols.keystore import KeyLink as Link
 from qflsec.protocols.keystore import (
     KeysExhausted,
     KeyStore,
@@ -26,7 +27,6 @@ from qflsec.protocols.keystore import (
     UnknownKey,
     WrongSae,
 )
-from qflsec.protocols.keystore import KeyLink as Link
 
 Maker = Callable[..., list[QkdKey]]
 FORTH = Link(master="client-0", slave="server")
@@ -261,7 +261,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.directory = Path(tempfile.mkdtemp())
+        memory = Path("/dev/shm")
+        self.directory = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
         self.store = KeyStore(self.directory / "m.keys", capacity=12)
         self.fresh: dict[tuple[Link, str], list[QkdKey]] = {}
         self.known: dict[uuid.UUID, bytes] = {}
@@ -281,7 +282,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.counter += 1
             material = self.counter.to_bytes(bits // 8, "big")
             keys.append(
-                QkdKey(key_id=uuid.UUID(int=self.counter), material=material, simulated_channel=True, seeded=False)
+                QkdKey(
+                    key_id=uuid.UUID(int=self.counter),
+                    material=material,
+                    simulated_channel=True,
+                    seeded=False,
+                )
             )
         stock = self.fresh.setdefault((link, role), [])
         if len(stock) + n > 12:

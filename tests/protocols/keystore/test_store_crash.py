@@ -29,7 +29,7 @@ def note(log: int, keys: tuple[QkdKey, ...]) -> None:
     os.write(log, "".join(f"{key.key_id} {key.material.hex()}\n" for key in keys).encode())
 
 
-def draw(path: Path, log: int, ids: list[uuid.UUID]) -> None:
+def draw(path: Path, log: int, _: list[uuid.UUID]) -> None:
     store = KeyStore(path)
     while True:
         note(log, store.take(FORTH, number=2, bits=256))
@@ -42,7 +42,7 @@ def fetch(path: Path, log: int, ids: list[uuid.UUID]) -> None:
         note(log, store.take_ids(FORTH, [i for i in ids if i in left][:2]))
 
 
-def careless(path: Path, log: int, ids: list[uuid.UUID]) -> None:
+def careless(path: Path, log: int, _: list[uuid.UUID]) -> None:
     """The control: deliver first, spend afterwards."""
     store = KeyStore(path)
     while True:
