@@ -78,8 +78,9 @@ def show(
 def _things(kind: str) -> dict[str, Any]:
     if kind == "preset":
         from qflsec.lab import presets
+        from qflsec.lab.channel import channel_presets
 
-        return dict(presets())
+        return {**presets(), **channel_presets()}
     from qflsec.base.registry import Kind, find, names
 
     known: tuple[Kind, ...] = get_args(Kind)
@@ -92,9 +93,9 @@ def _idea(thing: Any) -> str:  # noqa: ANN401 - plugins are heterogeneous
         return str(card.idea)
     if isinstance(thing, type) or callable(thing):
         return (inspect.getdoc(thing) or "").partition("\n")[0]
-    from qflsec.lab import load_spec
+    import tomllib
 
-    return load_spec(thing).description.partition("\n")[0]
+    return str(tomllib.loads(thing.read_text(encoding="utf-8"))["description"]).partition("\n")[0]
 
 
 def _document(kind: str, name: str, thing: Any) -> dict[str, Any]:  # noqa: ANN401

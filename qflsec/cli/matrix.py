@@ -43,6 +43,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
+    from qflsec.cli.bb84 import is_channel_matrix, run_matrix_preset
+
+    if is_channel_matrix(spec, store=store, address=address, backend=backend):
+        run_matrix_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
+        return
     from qflsec.cli.progress import follow
     from qflsec.lab import Store, assemble, build_matrix, run_matrix
 

@@ -77,6 +77,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _short(score: Score) -> str:
+    from qflsec.lab.sentences import number
+
     if math.isnan(score.low):
-        return f"{score.value:.2f}"
-    return f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+        return number(score.value)
+    return f"{number(score.value)} ({number(score.low)} to {number(score.high)})"

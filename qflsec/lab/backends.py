@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -87,7 +88,9 @@ def _dask_client(jobs: int, address: str | None) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             where = address or stack.enter_context(
-                distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                distributed.LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                )
             )
             stack.enter_context(distributed.Client(where))
         except (OSError, TimeoutError, ValueError) as error:

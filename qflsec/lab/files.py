@@ -16,6 +16,7 @@ from qflsec.base import ConfigError, load_plugins
 __all__ = ["code_digests", "content_digest", "load_user_plugins", "resolve", "without_places"]
 
 _SUFFIXES = (".py", ".csv")
+_loaded: dict[str, str] = {}
 
 
 def resolve(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
@@ -82,13 +83,14 @@ def _import(name: str) -> None:
     if not name.endswith(".py"):
         importlib.import_module(name)
         return
-    path = Path(name)
-    module_name = f"qflsec_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if module_name in sys.modules:
+    # One module name for each path: a file that was changed replaces what it registered before.
+    module_name = f"qflsec_user_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    content = content_digest(name)
+    if _loaded.get(module_name) == content and module_name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, name)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+        raise ImportError(f"{name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
@@ -96,6 +98,7 @@ def _import(name: str) -> None:
     except BaseException:
         del sys.modules[module_name]
         raise
+    _loaded[module_name] = content
 
 
 def _split(text: str) -> tuple[str, str] | None:

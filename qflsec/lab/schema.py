@@ -106,7 +106,11 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> Confi
     # A misspelt key is reported twice, as unknown and as missing: the first says more.
     found = sorted(error.errors(include_url=False), key=lambda part: part["type"] != "extra_forbidden")
     first = found[0]
-    place = ".".join([path, *(str(part) for part in first["loc"] if not _is_tag(part))]).strip(".")
+    place = path
+    for part in first["loc"]:
+        if not _is_tag(part):
+            place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    place = place.removeprefix(".")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     key = str(first["loc"][-1]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from qflsec.base import Score
 from qflsec.lab.results import CellState, PipelineUtility, TrialRow
 
-__all__ = ["cell_sentence", "figures"]
+__all__ = ["cell_sentence", "figures", "number"]
 
 
 _WITHOUT_SCORE = ("pending", "failed", "incompatible", "blocked", "aborted")
@@ -18,8 +18,15 @@ _WITHOUT_SCORE = ("pending", "failed", "incompatible", "blocked", "aborted")
 def figures(score: Score) -> str:
     """A score with its interval, in words."""
     if math.isnan(score.low):
-        return f"{score.value:.2f} (one seed, which allows no interval)"
-    return f"{score.value:.2f} (95 % interval {score.low:.2f} to {score.high:.2f}, {score.n} seeds)"
+        return f"{number(score.value)} (one seed, which allows no interval)"
+    return (
+        f"{number(score.value)} (95 % interval {number(score.low)} to {number(score.high)}, {score.n} seeds)"
+    )
+
+
+def number(value: float) -> str:
+    """Two decimals, without a minus sign before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def cell_sentence(
@@ -57,8 +64,10 @@ def cell_sentence(
         return f"{found}; it has no power on the undefended stack, so this says nothing of {stack}."
     if state == "useless" and utility is not None:
         accuracy = utility.accuracy
-        return f"{found}; but the model is useless: accuracy {figures(accuracy)}, chance {accuracy.baseline:.2f}."
-    return f"{found}." if undefended is None else f"{found}; without defense it has {undefended.value:.2f}."
+        return f"{found}; but the model is useless: accuracy {figures(accuracy)}, chance {number(accuracy.baseline)}."
+    return (
+        f"{found}." if undefended is None else f"{found}; without defense it has {number(undefended.value)}."
+    )
 
 
 def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:

@@ -30,6 +30,7 @@ from qflsec.lab.scoring import TrialScore, score_backdoor, score_claim, score_po
 __all__ = ["Outcome", "execute", "trial_row"]
 
 Row = dict[str, Any]
+_WATCH = "qflsec-watch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,8 @@ def execute(batch: Batch, *, parent: int | None = None) -> Outcome:
         batch: What to do.
         parent: The process that asked; a worker leaves the handling of Ctrl-C to it.
     """
-    if parent is not None and parent != os.getpid() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent is not None and parent != os.getpid():
+        _follow(parent)
     try:
         with _one_thread():
             return _execute(matrix_from_json(batch.spec), batch)
@@ -97,6 +98,20 @@ def trial_row(
         "seconds": seconds,
         "identity": dict(trial.identity),
     }
+
+
+def _follow(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end with it: a killed parent must not leave workers behind."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() == parent and not any(thread.name == _WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _execute(matrix: Matrix, batch: Batch) -> Outcome:
