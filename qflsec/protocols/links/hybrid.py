@@ -98,9 +98,10 @@ class _HybridEnd(EpochEnd):
         return _pack(_PROTOCOL.encode(), self._session, *(part.encode() for part in what))
 
     def _new_key(self, receiver: Party, epoch: int) -> tuple[bytes, tuple[UUID, ...], bytes]:
+        keys = self._keys_to(receiver)
         if receiver not in self._encapsulation:
             raise ProtocolAbort(f"{self.party} has heard no keys of {receiver}")
-        qkd, key_ids = self._keys_to(receiver).take(AES_KEY_BYTES)
+        qkd, key_ids = keys.take(AES_KEY_BYTES)
         secret, ciphertext = self._encapsulation[receiver].encapsulate()
         opening = self._identity.sign(ciphertext, self._context(str(receiver), str(epoch)))
         said = self._said(self.party, receiver, epoch, key_ids, opening)
