@@ -71,9 +71,9 @@ def test_one_seed_allows_no_claim_about_power() -> None:
     assert not powerless(score(-0.5))  # clear of zero on the other side is not nothing
 
 
-@pytest.mark.parametrize(("statuses", "undefended", "useless", "state"), STATES)
+@pytest.mark.parametrize(("statuses", "undefended", "state"), [(s, u, state) for s, u, _, state in STATES])
 def test_every_state_has_one_plain_sentence(
-    statuses: tuple[TrialStatus, ...], undefended: Score | None, useless: bool, state: CellState
+    statuses: tuple[TrialStatus, ...], undefended: Score | None, state: CellState
 ) -> None:
     trials = rows(*statuses)
     text = cell_sentence(

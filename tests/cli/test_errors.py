@@ -1,0 +1,126 @@
+"""Each mistake of a user is one clean line on stderr and exit code 2, without a traceback."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qflsec.lab import Store
+
+CHANGES = {
+    "wrong TOML key": ("rounds = 2", "roundz = 2", ["pipelines.main.federation.roundz", "did you mean 'rounds'"]),
+    "bad TOML syntax": ('name = "tiny"', 'name = "tiny', ["tiny.toml", "not a TOML file", "line 2"]),
+    "unknown attack": ('name = "loss-threshold"', 'name = "loss-treshold"', ["attacks[0]", "did you mean 'loss-threshold'"]),
+    "unknown layer": ('"client-clip"', '"client-klip"', ["stacks.clip[0]", "did you mean 'client-clip'"]),
+    "unknown threat": ('"corrupted-clients"', '"corrupt-clients"', ["threats.clients", "did you mean 'corrupted-clients'"]),
+    "unknown data set": ('"breast-cancer"', '"breast"', ["pipelines.main.data.name", "expected one of"]),
+    "unknown model": ('name = "vqc"', 'name = "qvc"', ["pipelines.main.model", "did you mean 'vqc'"]),
+    "impossible partition": ("n_clients = 3", "n_clients = 30", ["pipelines.main.partition", "30 clients", "members"]),
+    "too many records": ("members = 12", "members = 9999", ["pipelines.main.data", "too few", "at most"]),
+    "wrong type": ("rounds = 2", 'rounds = "2"', ["pipelines.main.federation.rounds", "got '2'", "integer"]),
+    "unreadable CSV": ('"breast-cancer"', '"csv", path = "none.csv", label_column = "y"', ["none.csv"]),
+    "NaN in data": ('"breast-cancer"', '"csv", path = "nan.csv", label_column = "y"', ["nan.csv", "row 3", "'b'", "fill it in"]),
+    "no such column": ('"breast-cancer"', '"csv", path = "nan.csv", label_column = "z"', ["nan.csv", "'z'"]),
+}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("tiny")
+Call = Callable[..., Any]
+
+
+def assert_one_line(answer: Any, *words: str) -> None:
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.mark.parametrize("case", list(CHANGES))
+def test_mistakes_in_a_specification(case: str, tiny: Path, qflsec: Call) -> None:
+    old, new, words = CHANGES[case]
+    (tiny.parent / "nan.csv").write_text("a,b,y\n1,2,0\n1,NaN,1\n" + "3,4,0\n5,6,1\n" * 40)
+    text = tiny.read_text()
+    assert old in text
+    tiny.write_text(text.replace(old, new))
+    assert_one_line(qflsec("matrix", "run", str(tiny)), *words)
+    assert not (tiny.parent / "tiny.sqlite").exists()
+
+
+def test_unknown_preset(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "run", "quikstart"), "did you mean 'quickstart'")
+
+
+def test_unknown_backend(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "run", "tiny.toml", "--backend", "spark"), "loky, dask, ray")
+
+
+def test_seeds_that_are_none(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "run", "tiny.toml", "--seeds", "a,b"), "--seeds", "0,1,2")
+
+
+def test_an_output_folder_that_is_not_there_is_told_before_the_work(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "run", "tiny.toml", "--report", "no/such/report.html"), "folder")
+    assert not Path("tiny.sqlite").exists()
+
+
+def test_a_corrupt_store(qflsec: Call) -> None:
+    Path("s.sqlite").write_bytes(b"this is no database, it is a note of some length" * 40)
+    for command in (
+        ("matrix", "run", "tiny.toml", "--store", "s.sqlite"),
+        ("matrix", "status", "s.sqlite"),
+        ("matrix", "export", "s.sqlite"),
+        ("matrix", "report", "s.sqlite", "--out", "r.html"),
+        ("matrix", "diff", "s.sqlite", "s.sqlite"),
+    ):
+        assert_one_line(qflsec(*command), "s.sqlite", "not a store", "move it away")
+
+
+def test_a_store_of_another_version(qflsec: Call) -> None:
+    Store("s.sqlite").close()
+    connection = sqlite3.connect("s.sqlite")
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    assert_one_line(qflsec("matrix", "status", "s.sqlite"), "another version", "schema 7")
+
+
+def test_a_store_that_is_not_there_or_empty(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "status", "none.sqlite"), "no such store")
+    Store("s.sqlite").close()
+    assert_one_line(qflsec("matrix", "status", "s.sqlite"), "no matrix was run")
+
+
+def test_a_document_that_is_no_result(qflsec: Call) -> None:
+    Path("r.json").write_text('{"schema": "something"}')
+    assert_one_line(qflsec("matrix", "diff", "r.json", "r.json"), "matrix result", "got something")
+
+
+def test_unknown_names(qflsec: Call) -> None:
+    assert_one_line(qflsec("list", "atacks"), "did you mean 'attacks'")
+    assert_one_line(qflsec("show", "los-threshold"), "did you mean 'loss-threshold'")
+
+
+def test_an_unknown_format(qflsec: Call) -> None:
+    assert_one_line(qflsec("matrix", "export", "s.sqlite", "--format", "xml"), "json or csv")
+
+
+def test_an_unknown_option_is_no_traceback(qflsec: Call) -> None:
+    answer = qflsec("matrix", "run", "--no-such-option")
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+
+
+def test_a_bug_keeps_its_traceback(qflsec: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qflsec import lab
+
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(lab, "build_matrix", bug)
+    with pytest.raises(ZeroDivisionError):
+        qflsec("matrix", "run", "tiny.toml")

@@ -1,0 +1,192 @@
+"""``qflsec matrix``: run, resume, look, export, compare."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("tiny")
+Call = Callable[..., Any]
+
+
+def test_run_prints_sentences_and_progress(qflsec: Call) -> None:
+    answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
+    assert answer.code == 0
+    assert "[incompatible] bad cannot run here: 'median' needs individual updates" in answer.out
+    assert "\nclip: " in answer.out
+    assert "[0/12 trials" in answer.err
+    assert "[12/12 trials" in answer.err
+    assert Path("tiny.sqlite").exists()
+
+
+def test_run_as_json_is_one_document(qflsec: Call) -> None:
+    document = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json").json()
+    assert document["schema"] == "qflsec-matrix-result/1"
+    assert document["command"] == "qflsec matrix run tiny.toml --jobs 1 --json"
+    assert {cell["state"] for cell in document["cells"]} >= {"incompatible"}
+    names = {name for summary in document["summaries"] for name in summary["costs"]}
+    assert names
+    assert all(name.rpartition("_")[2] in {"bytes", "seconds", "messages", "gradients"} for name in names)
+
+
+def test_the_same_command_again_does_nothing(qflsec: Call) -> None:
+    first = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json").json()
+    second = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json")
+    assert "12 of 12 trials are in the store already" in second.err
+    assert second.json()["cells"] == first["cells"]
+
+
+def test_seed_shifts_every_seed(qflsec: Call) -> None:
+    run = ("matrix", "run", "tiny.toml", "--jobs", "1", "--json")
+    shifted = qflsec(*run, "--seed", "5").json()
+    assert shifted["seeds"] == [5, 6]
+    assert qflsec(*run, "--seeds", "5-6").json()["cells"] == shifted["cells"]
+    assert qflsec(*run, "--seeds", "3").json()["seeds"] == [3]
+
+
+def test_report_is_written(qflsec: Call) -> None:
+    answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--report", "first.html")
+    assert answer.code == 0
+    assert qflsec("matrix", "report", "tiny.sqlite", "--out", "second.html").code == 0
+    for name in ("first.html", "second.html"):
+        text = Path(name).read_text(encoding="utf-8")
+        assert "tiny" in text
+        assert "loss-threshold" in text
+
+
+def test_status(qflsec: Call) -> None:
+    qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--seeds", "0")
+    whole = qflsec("matrix", "status", "tiny.sqlite", "--json").json()
+    assert (whole["trials_done"], whole["trials_total"], whole["trials_failed"]) == (6, 6, 0)
+    partial = qflsec("matrix", "status", "tiny.sqlite", "--spec", "tiny.toml")
+    assert "6 of 12 trials are done" in partial.out
+    assert "pending, 1/2" in partial.out
+    assert "To go on: qflsec matrix run tiny.toml" in partial.out
+
+
+def test_export(qflsec: Call) -> None:
+    qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
+    rows = list(csv.DictReader(io.StringIO(qflsec("matrix", "export", "tiny.sqlite", "--format", "csv").out)))
+    assert len(rows) == 12
+    assert {row["status"] for row in rows} >= {"ok", "incompatible"}
+    scored = next(row for row in rows if row["attack"] == "loss-threshold" and row["status"] == "ok")
+    assert float(scored["advantage"]) == pytest.approx(2 * float(scored["auc"]) - 1)
+    assert qflsec("matrix", "export", "tiny.sqlite", "--out", "r.json").code == 0
+    assert json.loads(Path("r.json").read_text())["name"] == "tiny"
+
+
+def test_diff(tiny: Path, qflsec: Call) -> None:
+    qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--store", "a.sqlite")
+    qflsec("matrix", "export", "a.sqlite", "--out", "a.json")
+    same = qflsec("matrix", "diff", "a.sqlite", "a.json")
+    assert (same.code, same.out) == (0, "0 of 6 cells differ.\n")
+    tiny.write_text(tiny.read_text().replace("clip_norm = 0.5", "clip_norm = 0.01"))
+    qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--store", "b.sqlite")
+    other = qflsec("matrix", "diff", "a.sqlite", "b.sqlite", "--json")
+    assert other.code == 1
+    document = other.json()
+    assert document["cells_differing"] >= 1
+    assert {cell["stack"] for cell in document["cells"] if not cell["same"]} == {"clip"}
+    assert "clip: " in qflsec("matrix", "diff", "a.sqlite", "b.sqlite").out
+
+
+def test_failures_are_told_and_end_with_code_1(tiny: Path, qflsec: Call) -> None:
+    (tiny.parent / "mine.py").write_text(
+        """
+from __future__ import annotations
+from dataclasses import dataclass
+from qflsec.attacks import Manipulation
+from qflsec.base import AttackCard, Source, register
+
+@register("attack", "faulty")
+@dataclass(frozen=True, kw_only=True)
+class Faulty(Manipulation):
+    card = AttackCard(
+        name="faulty", idea="Fails.", family="poisoning", goal="integrity", needs=(),
+        source=Source(paper="test stand-in", year=2026, where="here"),
+    )
+
+    def run(self, hands):
+        return hands.honest * float("inf")
+"""
+    )
+    text = tiny.read_text().replace('"scaled-sign-flip"', '"faulty"')
+    tiny.write_text(f'plugins = ["mine.py"]\n{text}')
+    answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
+    assert answer.code == 1
+    assert "[failed] faulty against none failed in 2 of 2 seeds" in answer.out
+    assert "NaN or infinity" in answer.out
+    assert "give the same command again" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+    tiny: Path, qflsec: Call, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Ctrl-C reaches the whole process group, as on a terminal: the command and its two workers."""
+    stacks = "\n".join(f'c{i} = [{{ name = "client-clip", clip_norm = 0.{i} }}]' for i in range(1, 8))
+    text = tiny.read_text().replace("rounds = 2", "rounds = 100").replace("none = []", f"none = []\n{stacks}")
+    tiny.write_text(text)
+    command = ("matrix", "run", "tiny.toml", "--store", "s.sqlite", "--jobs", "2")
+    process = start(*command, cwd=tiny.parent)
+    assert process.stderr is not None
+    lines: list[str] = []
+    while not any("main x" in line for line in lines):
+        lines.append(process.stderr.readline())
+        assert lines[-1], "".join(lines)
+    os.killpg(process.pid, signal.SIGINT)
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=120)
+    assert time.monotonic() - begun < 60
+    assert process.returncode == 130
+    assert out == ""
+    assert "Give the same command again to go on." in err
+    assert "Traceback" not in err
+    status = qflsec("matrix", "status", "s.sqlite", "--json").json()
+    assert 4 < status["trials_done"] < 40
+
+
+def test_live_table_on_a_terminal() -> None:
+    """The board draws itself from a step, with counts for each cell."""
+    from rich.console import Console
+
+    from qflsec.cli.progress import _Board, duration
+    from qflsec.lab import Progress
+
+    board = _Board()
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(board)
+    board.take(
+        Progress(
+            done=3,
+            total=6,
+            batches_done=1,
+            batches_total=2,
+            elapsed_seconds=5.0,
+            eta_seconds=65.0,
+            cells={("dlg", "none"): (3, 3), ("dlg", "median"): (0, 3)},
+            message="main x none: 3 ok",
+        )
+    )
+    console.print(board)
+    text = console.export_text()
+    assert "3 of 6 trials" in text
+    assert "done 3" in text
+    assert "0/3" in text
+    assert "main x none: 3 ok" in text
+    assert (duration(65), duration(3), duration(7260), duration(None)) == (
+        "1 min 05 s",
+        "3 s",
+        "2 h 01 min",
+        "unknown",
+    )
