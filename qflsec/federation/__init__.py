@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.federation.adversary import Adversary, Hands, ServerHands
 from qflsec.federation.aggregation import FedAvg, weighted_mean
+from qflsec.federation.control import Control
 from qflsec.federation.identity import Identity
 from qflsec.federation.layers import (
     AggregationLayer,
@@ -34,6 +35,7 @@ __all__ = [
     "AggregatorLayer",
     "BoundLayer",
     "ClientLayer",
+    "Control",
     "FedAvg",
     "FederationConfig",
     "GradientLayer",

@@ -31,6 +31,7 @@ from qflsec.federation.identity import Identity
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 if TYPE_CHECKING:
+    from qflsec.federation.control import Control
     from qflsec.federation.pipeline import Pipeline
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
@@ -281,6 +282,36 @@ class AggregationLayer(SecretLayer):
     @abstractmethod
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The names of the keys that together open what this client sealed."""
+
+    def keys_needed(self, sender: Party, participants: tuple[Party, ...]) -> int | None:
+        """How many of :meth:`keys` are enough, where any so many are; None where all are needed."""
+        return None
+
+    def prepare(self, control: Control) -> frozenset[Party]:
+        """Talk before the updates of a round are sealed, where a protocol has such phases.
+
+        Returns:
+            The clients that are to seal; all participants by default.
+
+        Raises:
+            ProtocolAbort: The parties could not agree.
+        """
+        return frozenset(control.participants)
+
+    def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
+        """Talk after the updates arrived and before they are combined.
+
+        Args:
+            control: The parties, and their way to talk.
+            payloads: What arrived, by sender.
+
+        Returns:
+            The payloads that count; all by default.
+
+        Raises:
+            ProtocolAbort: The parties could not agree.
+        """
+        return payloads
 
     def derive(
         self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]

@@ -150,7 +150,7 @@ class BatchRun:
         for layer in self._stack.shapes:
             updates = layer.shape(updates, streams)
         self._grant(round_index, updates, present)
-        self._uploads.start(round_index, present)
+        self._uploads.start(round_index, present, received)
         early = self._turns.early(present)
         if bool(early.any()):
             self._uploads.send(updates, self._counts, early)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from qflsec.base import ProtocolAbort, UpdateError
+from qflsec.federation.control import Control
 from qflsec.federation.layers import AggregationLayer, Header
 from qflsec.federation.session import Session
 from qflsec.federation.stack import Stack
@@ -61,17 +62,48 @@ class Uploads:
         self._round = 0
         self._arrived: list[tuple[Delivery, torch.Tensor]] = []
         self._participants: torch.Tensor = torch.zeros(0, 0, dtype=torch.bool)
+        self._models: torch.Tensor = torch.zeros(0, 0, 0)
+        self._sealing: torch.Tensor = self._participants
 
-    def start(self, round_index: int, participants: torch.Tensor) -> None:
-        """Begin a round.
+    def start(self, round_index: int, participants: torch.Tensor, models: torch.Tensor) -> None:
+        """Begin a round, with what the aggregation layer has to say before updates are sealed.
 
         Args:
             round_index: The round.
-            participants: ``(lane, client)``: who takes part.
+            participants: Who takes part.
+            models: What each client received.
+
+        Shapes:
+            participants: ``(lane, client)``; models: ``(lane, client, P)``
         """
         self._round = round_index
-        self._participants = participants
+        self._participants, self._models = participants, models
         self._arrived = []
+        self._sealing = participants.clone()
+        if self._layer is None:
+            return
+        for lane in range(participants.shape[0]):
+            if lane in self._network.aborts:
+                continue
+            try:
+                sealing = self._layer.prepare(self._control(self._layer, lane))
+            except ProtocolAbort as abort:
+                self._network.aborts[lane] = str(abort)
+                continue
+            for index in range(participants.shape[1]):
+                self._sealing[lane, index] &= client(index) in sealing
+
+    def _control(self, layer: AggregationLayer, lane: int) -> Control:
+        parties = self._parties(lane)
+        return Control(
+            layer=layer,
+            session=self._session,
+            network=self._network,
+            lane=lane,
+            round_index=self._round,
+            participants=parties,
+            models={party: self._models[lane, party.index] for party in parties},
+        )
 
     def send(self, updates: torch.Tensor, counts: torch.Tensor, now: torch.Tensor) -> None:
         """Seal and send the updates of the clients whose turn it is.
@@ -79,6 +111,7 @@ class Uploads:
         Shapes:
             updates: ``(lane, client, P)``; counts: ``(lane, client)``; now: ``(lane, client)``
         """
+        now = now & self._sealing
         n_lanes, n = now.shape
         lanes = list(range(n_lanes))
         plain = torch.cat([updates, counts[..., None].to(updates.dtype)], dim=-1)
@@ -102,6 +135,7 @@ class Uploads:
         inner: list[list[Payload]] = []
         outer: list[list[Payload]] = []
         keys: list[list[frozenset[str]]] = []
+        enough: list[list[int | None]] = []
         for lane in range(now.shape[0]):
             rows: list[tuple[Payload, Payload, frozenset[str]]] = []
             parties = self._parties(lane)
@@ -122,11 +156,12 @@ class Uploads:
             inner.append([row[0] for row in rows])
             outer.append([row[1] for row in rows])
             keys.append([row[2] for row in rows])
+            enough.append([layer.keys_needed(client(index), parties) for index in range(now.shape[1])])
         none = [[_NO_KEYS] * now.shape[1] for _ in range(now.shape[0])]
         return Envelope(
             layers=(
                 MessageLayer(form="plain", value=inner, keys=none),
-                MessageLayer(form=str(layer.gives), value=outer, keys=keys),
+                MessageLayer(form=str(layer.gives), value=outer, keys=keys, enough=enough),
             )
         )
 
@@ -161,7 +196,9 @@ class Uploads:
             stacked = torch.stack(vectors)
             return Opened(ids=ids, updates=stacked[:, :-1], counts=stacked[:, -1])
         header = Header(round=self._round, sender=SERVER, participants=self._parties(lane))
-        payloads = {client(index): payload for index, payload in received.items()}
+        payloads: Mapping[Party, Payload] = {client(index): payload for index, payload in received.items()}
+        payloads = self._layer.conclude(self._control(self._layer, lane), payloads)
+        ids = tuple(party.index for party in payloads)
         combined = self._layer.combine(self._session.state(lane, self._layer, SERVER), payloads, header)
         reader = client(ids[0]) if self._hidden else SERVER
         mean, weight = self._layer.reveal(self._session.state(lane, self._layer, reader), combined, header)

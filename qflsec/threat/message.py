@@ -53,11 +53,19 @@ class MessageLayer:
         form: What this is to whoever cannot take it off: ``plain``, ``masked``, ``ciphertext``, ``sealed``.
         value: Indexable as ``value[lane][slot]``; a tensor, an array or bytes at each place.
         keys: ``keys[lane][slot]`` names the keys that together take this layer off; empty innermost.
+        enough: ``enough[lane][slot]``: how many of them are enough, any of them; None where all are needed.
     """
 
     form: str
     value: torch.Tensor | Sequence[Sequence[Payload]]
     keys: Sequence[Sequence[Keys]]
+    enough: Sequence[Sequence[int | None]] | None = None
+
+    def opens(self, lane: int, slot: int, held: Keys) -> bool:
+        """Whether whoever holds these keys can take this layer off one slot of one lane."""
+        keys = self.keys[lane][slot]
+        enough = None if self.enough is None else self.enough[lane][slot]
+        return len(keys & held) >= (len(keys) if enough is None else min(enough, len(keys)))
 
     def at(self, lane: int, slot: int) -> Payload:
         """The value of one slot of one lane (a position, not a run's index)."""

@@ -104,7 +104,7 @@ def _visible(
         if not (sees and message.present[position][index]):
             continue
         depth = message.origin if slot.sender in parties else len(message.layers) - 1
-        while depth > 0 and set(message.layers[depth].keys[position][index]) <= held:
+        while depth > 0 and message.layers[depth].opens(position, index, held):
             depth -= 1
         for place, layer in enumerate(message.layers[depth:], start=depth):
             # whoever opens a layer holds the closed form as well, and may add such forms up

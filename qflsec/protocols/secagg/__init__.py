@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from qflsec.protocols.secagg.client import Client
+from qflsec.protocols.secagg.exchange import KeyExchange, key_exchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
+from qflsec.protocols.secagg.layer import SecAgg, share_name
 from qflsec.protocols.secagg.masked import Masked, mask_name
+from qflsec.protocols.secagg.masks import model_digest
+from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Signer
+from qflsec.protocols.secagg.terms import Policy, Terms, default_threshold
 
-__all__ = ["FixedPoint", "Masked", "mask_name"]
+__all__ = [
+    "SIGNATURE_BYTES",
+    "Client",
+    "FixedPoint",
+    "KeyExchange",
+    "Masked",
+    "MlDsaIdentity",
+    "Policy",
+    "SecAgg",
+    "Server",
+    "Signer",
+    "Terms",
+    "default_threshold",
+    "key_exchange",
+    "mask_name",
+    "model_digest",
+    "share_name",
+]

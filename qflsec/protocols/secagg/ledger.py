@@ -5,7 +5,7 @@ from __future__ import annotations
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 
-__all__ = ["masked_rows"]
+__all__ = ["masked_rows", "secagg_rows"]
 
 _LIMITS = (
     "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, and how many "
@@ -64,3 +64,87 @@ def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
         note=note,
     )
     return (secrecy, anonymity)
+
+
+_SEEN = (
+    "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, who drops out and at "
+    "which stage, sizes, times, public keys, and hashes of the model"
+)
+_LATER = {
+    "x25519": "X25519 falls to a later quantum computer, which then opens what was recorded",
+    "ml-kem-768": "holds against a later quantum computer while ML-KEM-768 does",
+    "hybrid": "holds while X25519 or ML-KEM-768 does",
+}
+
+
+def secagg_rows(
+    layer: str, context: LedgerContext, *, threshold: int, agreement: str
+) -> tuple[LedgerRow, ...]:
+    """What secure aggregation with shared keys hides from one observer.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the run.
+        threshold: How many shares open a client's secret.
+        agreement: The key agreement.
+    """
+    if not context.honest or not (context.sees_updates or context.sees_aggregates):
+        return ()
+    listens = context.server or context.wire
+    released = "the weighted mean of each round over the clients that remain, and its weight"
+    note = f"{_SEEN}; {_LATER[agreement]}"
+    if context.seeded_secrets:
+        note = f"seeded keys protect nothing outside the lab; {note}"
+    if context.sees_updates:
+        why = "by subtracting what it knows from the sum"
+        if listens and len(context.corrupted) >= threshold:
+            why = f"since {threshold} clients hold enough shares to open everybody's secrets"
+        return (
+            LedgerRow(
+                observer=context.observer,
+                layer=layer,
+                guarantee="not covered",
+                statement=f"reads a single honest client's update, {why}",
+                assumption="none",
+                released=released,
+                note=note,
+            ),
+        )
+    assumption: Assumption = "none" if context.seeded_secrets else "computational"
+    k = context.smallest_k
+    anonymity = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="anonymity",
+        statement=f"a round's sum mixes {k} or more honest clients whose shares this observer does not know",
+        assumption=assumption,
+        trusted=f"{k} or more honest clients in each round, who do not collude with this observer",
+        released=released,
+        note=f"each further client that colludes takes one off; {threshold} colluding clients open everything",
+    )
+    if not listens:
+        return (anonymity,)
+    trusted = f"fewer than {threshold} clients collude with this observer; the directory of signature keys"
+    secrecy = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="secrecy",
+        statement="hears masked vectors and opened shares and reads one sum of each round, but no single honest "
+        "client's update or weight, whoever drops out",
+        assumption=assumption,
+        trusted=trusted,
+        released=released,
+        note=note,
+    )
+    integrity = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="integrity",
+        statement="cannot give clients different models, keys or lists of survivors without a client naming another "
+        "and stopping before a share is opened",
+        assumption=assumption,
+        trusted=trusted,
+        released=released,
+        note="binds the server and the network; a client may still submit any vector",
+    )
+    return (secrecy, anonymity, integrity)

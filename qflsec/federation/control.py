@@ -1,0 +1,92 @@
+"""Control messages: what an aggregation layer with several phases says besides the updates themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from qflsec.base import ProtocolAbort
+from qflsec.threat import SERVER, Envelope, MessageLayer, Network, Party, Slot
+
+if TYPE_CHECKING:
+    from qflsec.federation.layers import AggregationLayer, PartyState
+    from qflsec.federation.session import Session
+
+__all__ = ["Control"]
+
+_NO_KEYS: frozenset[str] = frozenset()
+
+
+class Control:
+    """One round of one run: the parties' states, and a way for them to talk over the network.
+
+    Args:
+        layer: The layer.
+        session: The parties' states.
+        network: The network.
+        lane: The run.
+        round_index: The round.
+        participants: The clients that take part.
+        models: The model that each of them received.
+    """
+
+    def __init__(
+        self,
+        *,
+        layer: AggregationLayer,
+        session: Session,
+        network: Network,
+        lane: int,
+        round_index: int,
+        participants: tuple[Party, ...],
+        models: Mapping[Party, torch.Tensor],
+    ) -> None:
+        self.round, self.participants, self.models = round_index, participants, models
+        self._layer, self._session, self._network, self._lane = layer, session, network, lane
+
+    def state(self, party: Party) -> PartyState:
+        """What one party holds for this layer; what one state says may reach another by a message only."""
+        return self._session.state(self._lane, self._layer, party)
+
+    def to_server(self, messages: Mapping[Party, bytes]) -> dict[Party, bytes]:
+        """Carry messages of clients to the server.
+
+        Returns:
+            What arrived, by sender: whoever is missing dropped out.
+
+        Raises:
+            ProtocolAbort: A link's check failed.
+        """
+        return self._carry({party: Slot(party, SERVER) for party in messages}, messages)
+
+    def to_clients(self, messages: Mapping[Party, bytes]) -> dict[Party, bytes]:
+        """Carry messages of the server to clients.
+
+        Returns:
+            What arrived, by receiver.
+
+        Raises:
+            ProtocolAbort: A link's check failed.
+        """
+        return self._carry({party: Slot(SERVER, party) for party in messages}, messages)
+
+    def _carry(self, slots: Mapping[Party, Slot], messages: Mapping[Party, bytes]) -> dict[Party, bytes]:
+        if not messages:
+            return {}
+        n = len(messages)
+        layer = MessageLayer(form="plain", value=[list(messages.values())], keys=[[_NO_KEYS] * n])
+        delivery = self._network.send(
+            Envelope(layers=(layer,)),
+            kind="control",
+            round_index=self.round,
+            lanes=[self._lane],
+            slots=list(slots.values()),
+            present=[[True] * n],
+            members=[[frozenset()] * n],
+        )
+        if self._lane in self._network.aborts:
+            raise ProtocolAbort(self._network.aborts[self._lane])
+        arrived = {party: delivery.at(0, place) for place, party in enumerate(slots)}
+        return {party: blob for party, blob in arrived.items() if isinstance(blob, bytes)}

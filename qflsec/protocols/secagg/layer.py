@@ -1,0 +1,379 @@
+"""Secure aggregation in the training loop: the five stages as control messages around the upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import (
+    ConfigError,
+    DefenseCard,
+    IncompatibleStack,
+    ProtocolAbort,
+    Secrets,
+    Source,
+    register,
+)
+from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.protocols.secagg.client import Client
+from qflsec.protocols.secagg.exchange import Agreement, key_exchange
+from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
+from qflsec.protocols.secagg.ledger import secagg_rows
+from qflsec.protocols.secagg.masks import model_digest
+from qflsec.protocols.secagg.observer import observed_sums
+from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Scheme, Signer
+from qflsec.protocols.secagg.terms import Policy, default_threshold
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
+
+__all__ = ["SecAgg", "share_name"]
+
+_ANNOUNCED = b"qflsec/secagg/1|ml-dsa-65"
+
+
+def share_name(party: Party) -> str:
+    """The name of what one client holds of everybody's secrets, such as ``"shares:2"``."""
+    return f"shares:{party.index}"
+
+
+class _State(PartyState):
+    """A party's keys for signatures, and what it has agreed with the others."""
+
+    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, scheme: Scheme) -> None:
+        self.setup, self.party = setup, identity.party
+        self._identity = identity
+        self._announcement = b""
+        self._directory: dict[Party, bytes] = {}
+        self.signer: Signer = identity
+        if scheme == "ml-dsa-65":
+            key = MlDsaIdentity.new_key(secrets)
+            public = key.public_key().public_bytes_raw()
+            self._directory[self.party] = public
+            self._announcement = identity.sign(public, _ANNOUNCED + setup.session)
+            self.signer = MlDsaIdentity(party=self.party, directory=self._directory, _key=key)
+
+    def announce(self) -> bytes:
+        """An ML-DSA public key, signed by the party's identity; nothing under Ed25519."""
+        return self._announcement
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in another party's ML-DSA public key.
+
+        Raises:
+            ProtocolAbort: It is not authentic, or a second one.
+        """
+        if author in self._directory:
+            raise ProtocolAbort(f"{author} announced two keys in one session")
+        public = self._identity.verify(author, announcement, _ANNOUNCED + self.setup.session)
+        self._directory[author] = public
+
+    def key_names(self) -> frozenset[str]:
+        """A client's shares of everybody's secrets."""
+        return frozenset() if self.party == SERVER else frozenset({share_name(self.party)})
+
+
+class _ClientState(_State):
+    """A client, and the message that tells it for whom to mask."""
+
+    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, layer: SecAgg) -> None:
+        super().__init__(setup, identity, secrets, layer.scheme)
+        self.protocol = Client(
+            session=setup.session,
+            signer=self.signer,
+            signature_bytes=SIGNATURE_BYTES[layer.scheme],
+            secrets=secrets,
+            policy=layer.policy,
+            exchange=key_exchange(layer.agreement),
+            server=setup.server,
+        )
+        self.delivery: bytes | None = None
+
+
+class _ServerState(_State):
+    """The server, and the sum of the round."""
+
+    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, layer: SecAgg) -> None:
+        super().__init__(setup, identity, secrets, layer.scheme)
+        self.protocol = Server(
+            session=setup.session,
+            signer=self.signer,
+            signature_bytes=SIGNATURE_BYTES[layer.scheme],
+            exchange=key_exchange(layer.agreement),
+        )
+        self.total: Words | None = None
+
+
+@register("layer", "secagg")
+@dataclass(frozen=True, kw_only=True)
+class SecAgg(AggregationLayer):
+    """Double masking with shared keys: the server reads the sum of the clients that remain, and nothing else.
+
+    Attributes:
+        bits: The size of the ring's elements, 32 or 64.
+        fractional_bits: The resolution of a weighted coordinate is ``2^-fractional_bits``.
+        threshold: How many clients must remain, and how many shares open a secret; None takes more than two
+            thirds of the participants.
+        min_clients: The smallest round that a client takes part in.
+        colluders: How many clients may collude with an active server.
+        agreement: ``"x25519"``, ``"ml-kem-768"`` or ``"hybrid"``.
+        signature: ``"ed25519"`` or ``"ml-dsa-65"``.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    card = DefenseCard(
+        name="secagg",
+        idea="Pairwise masks that cancel and a mask of one's own, with keys shared among the clients so that "
+        "dropouts do no harm: the server reads only the sum of those who remain.",
+        source=Source(
+            paper="Bonawitz et al.: Practical secure aggregation for privacy-preserving machine learning, "
+            "CCS 2017, eprint 2017/281",
+            year=2017,
+            where="figure 4, with the rounds for active adversaries",
+        ),
+        claim="A server, even one that deviates, and fewer than the threshold of clients with it learn one sum "
+        "over at least the threshold of clients and no part of it; clients that were told different things "
+        "of the model or the round stop and name each other.",
+        assumption="computational",
+        hides="single updates and numbers of examples from the server and the network",
+        does_not="hide the sum, who takes part, who drops out and when, sizes, or hashes of the model; bound what "
+        "a lying client submits; or keep a run alive when too few clients remain",
+        cost="4 or 8 bytes for each parameter, five messages of each client, and for each other client keys, "
+        "shares and a mask in every round",
+    )
+    takes = frozenset({"plain"})
+    gives = "masked"
+    leaves = "sum"
+
+    bits: int = 32
+    fractional_bits: int = 16
+    threshold: int | None = None
+    min_clients: int = 3
+    colluders: int = 0
+    agreement: Agreement = "x25519"
+    signature: Scheme = "ed25519"
+
+    def __post_init__(self) -> None:
+        if self.bits not in {32, 64}:
+            raise ConfigError("'bits' is out of range", got=self.bits, expected="32 or 64")
+        if not 1 <= self.fractional_bits <= self.bits - 8:
+            raise ConfigError(
+                "'fractional_bits' is out of range",
+                got=self.fractional_bits,
+                expected=f"1 to {self.bits - 8} with bits={self.bits}",
+            )
+        if self.threshold is not None and self.threshold < 2:
+            raise ConfigError("'threshold' is too small", got=self.threshold, expected="at least 2")
+        if self.min_clients < 3:
+            raise ConfigError(
+                "'min_clients' is too small",
+                got=self.min_clients,
+                expected="at least 3: of a sum of two, each reads the other's update",
+            )
+        if self.signature not in SIGNATURE_BYTES:
+            raise ConfigError("unknown 'signature'", got=repr(self.signature), expected=list(SIGNATURE_BYTES))
+        key_exchange(self.agreement)
+        self.policy  # noqa: B018 - refuses floors that mean nothing
+
+    @property
+    def scheme(self) -> Scheme:
+        """The signature scheme."""
+        return self.signature
+
+    @property
+    def words(self) -> FixedPoint:
+        """How numbers become elements of the ring."""
+        return FixedPoint(bits=self.bits, fractional_bits=self.fractional_bits)
+
+    @property
+    def policy(self) -> Policy:
+        """What every client insists on."""
+        return Policy(
+            min_clients=self.min_clients, min_threshold=self.threshold or 2, colluders=self.colluders
+        )
+
+    def threshold_for(self, n: int) -> int:
+        """The threshold of a round with ``n`` participants."""
+        if self.threshold is not None:
+            return self.threshold
+        return max(default_threshold(n), (n + self.colluders) // 2 + 1)
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse rounds that every client would refuse.
+
+        Raises:
+            IncompatibleStack: There are too few participants, or no threshold fits them.
+        """
+        n = pipeline.federation.n_participants
+        if n < self.min_clients:
+            raise IncompatibleStack(
+                f"'secagg' needs {self.min_clients} clients in a round",
+                got=f"{n} participants",
+                fix="raise 'participation' or 'n_clients'",
+            )
+        t = self.threshold_for(n)
+        if t > n or 2 * t <= n + self.colluders:
+            raise IncompatibleStack(
+                f"'secagg' cannot keep its promise with a threshold of {t} and {n} participants",
+                expected=f"{(n + self.colluders) // 2 + 1} to {n} with {self.colluders} colluders",
+                fix="change 'threshold', 'colluders' or the number of participants",
+            )
+
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
+        """A party's state.
+
+        Raises:
+            ConfigError: The largest weight does not fit into the ring.
+        """
+        n = len(setup.clients)
+        if setup.max_count > self.words.largest(n):
+            raise ConfigError(
+                f"the ring of 'secagg' is too small for {n} clients with up to {setup.max_count} examples",
+                got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
+                expected=f"at most {self.words.largest(n):.6g} examples",
+                fix="use bits=64 or lower 'fractional_bits'",
+            )
+        kind = _ClientState if identity.party in setup.clients else _ServerState
+        return kind(setup, identity, secrets, self)
+
+    def prepare(self, control: Control) -> frozenset[Party]:
+        """Stages 0 and 1: keys and shares.
+
+        Raises:
+            ProtocolAbort: A client refuses, or too few are left.
+        """
+        server = _server(control)
+        size = server.setup.n_params + 1
+        indices = tuple(party.index for party in control.participants)
+        server.total = None
+        starts = server.protocol.start(
+            control.round,
+            participants=indices,
+            threshold=self.threshold_for(len(indices)),
+            size=size,
+            bits=self.bits,
+        )
+        arrived = control.to_clients(_parties(starts))
+        keys = {
+            party: _client(control, party).advertise(
+                start,
+                round_index=control.round,
+                model=model_digest(control.models[party]),
+                size=size,
+                bits=self.bits,
+            )
+            for party, start in arrived.items()
+        }
+        rosters = server.protocol.collect_keys(_indices(control.to_server(keys)))
+        arrived = control.to_clients(_parties(rosters))
+        parcels = {party: _client(control, party).share(roster) for party, roster in arrived.items()}
+        deliveries = server.protocol.collect_parcels(_indices(control.to_server(parcels)))
+        arrived = control.to_clients(_parties(deliveries))
+        for party in control.participants:
+            state = control.state(party)
+            assert isinstance(state, _ClientState)
+            state.delivery = arrived.get(party)
+        return frozenset(arrived)
+
+    def seal(
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[Payload, torch.Tensor]:
+        """Stage 2: a client's masked words, signed, and what they carry.
+
+        Raises:
+            ProtocolAbort: The client was not told for whom to mask, or sealed already.
+            UpdateError: A weighted coordinate does not fit into the ring.
+        """
+        assert isinstance(state, _ClientState)
+        if state.delivery is None:
+            raise ProtocolAbort(f"{state.party} was asked to seal out of order")
+        words = self.words.encode(update, weight, n=len(state.setup.clients))
+        delivery, state.delivery = state.delivery, None
+        payload = state.protocol.mask(delivery, words)
+        values = torch.from_numpy(self.words.decode(words)).to(update)
+        return payload, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+
+    def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
+        """Stages 3 and 4: everybody signs what it was told, then opens shares.
+
+        Raises:
+            ProtocolAbort: A client refuses, or too few are left.
+        """
+        server = _server(control)
+        vectors = {party.index: blob for party, blob in payloads.items() if isinstance(blob, bytes)}
+        arrived = control.to_clients(_parties(server.protocol.collect_vectors(vectors)))
+        stated = {party: _client(control, party).agree(told) for party, told in arrived.items()}
+        shown = server.protocol.collect_statements(_indices(control.to_server(stated)))
+        arrived = control.to_clients(_parties(shown))
+        opened = {party: _client(control, party).reveal(told) for party, told in arrived.items()}
+        server.total = server.protocol.open(_indices(control.to_server(opened)))
+        return {party: blob for party, blob in payloads.items() if party.index in server.protocol.survivors}
+
+    def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
+        """The sum of the survivors' words.
+
+        Raises:
+            ProtocolAbort: The round was not concluded.
+        """
+        assert isinstance(state, _ServerState)
+        if state.total is None:
+            raise ProtocolAbort(f"secure aggregation of round {header.round} was not concluded")
+        return state.total
+
+    def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight.
+
+        Raises:
+            ProtocolAbort: The weight is impossible: a client lied.
+        """
+        assert isinstance(combined, np.ndarray)
+        assert isinstance(state, _ServerState)
+        most = float(state.setup.max_count * len(header.participants))
+        return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
+
+    def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
+        """The other participants' shares of the sender's secrets."""
+        return frozenset(share_name(party) for party in participants if party != sender)
+
+    def keys_needed(self, sender: Party, participants: tuple[Party, ...]) -> int | None:
+        """A threshold of shares opens a vector; so do all other clients, from their pairs with the sender."""
+        return min(self.threshold_for(len(participants)), len(participants) - 1)
+
+    def derive(
+        self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
+    ) -> Sequence[Item]:
+        """The sum of a round for whoever hears everything that is said to the server."""
+        size = SIGNATURE_BYTES[self.scheme]
+        return observed_sums(
+            items, facts, words=self.words, exchange=key_exchange(self.agreement), signature_bytes=size
+        )
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """What it hides from this observer."""
+        n = max(1, round(context.participation * context.n_clients))
+        return secagg_rows(self.card.name, context, threshold=self.threshold_for(n), agreement=self.agreement)
+
+
+def _server(control: Control) -> _ServerState:
+    state = control.state(SERVER)
+    assert isinstance(state, _ServerState)
+    return state
+
+
+def _client(control: Control, party: Party) -> Client:
+    state = control.state(party)
+    assert isinstance(state, _ClientState)
+    return state.protocol
+
+
+def _parties(messages: Mapping[int, bytes]) -> dict[Party, bytes]:
+    return {Party("client", index): message for index, message in messages.items()}
+
+
+def _indices(messages: Mapping[Party, bytes]) -> dict[int, bytes]:
+    return {party.index: message for party, message in messages.items()}

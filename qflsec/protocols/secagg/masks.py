@@ -1,0 +1,65 @@
+"""Masks: expanded from keys by ChaCha20, added by clients and taken off by the server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from qflsec.protocols.links import expand_key
+from qflsec.protocols.secagg.fixed_point import Words
+
+__all__ = ["PairPlace", "add_masks", "expand", "model_digest", "pair_key", "self_key"]
+
+_PROTOCOL = "qflsec/secagg/1"
+Sign = int
+PairPlace = tuple[bytes, int, bytes, bytes]
+"""What masks of a round are bound to: session, round, hash of the model, hash of the sharing clients."""
+
+
+def model_digest(model: torch.Tensor, *, about: bytes = b"") -> bytes:
+    """A hash of the model that a client received.
+
+    Args:
+        model: The common parameters.
+        about: What describes this client's part of them, where clients get slices.
+    """
+    flat = np.ascontiguousarray(model.detach().cpu().numpy())
+    head = f"{flat.dtype.str}|{flat.shape}|{len(about)}|".encode() + about
+    return hashlib.sha256(head + flat.tobytes()).digest()
+
+
+def pair_key(secret: bytes, one: int, other: int, place: PairPlace) -> bytes:
+    """The key of the mask that two clients share in one round."""
+    session, round_index, model, sharers = place
+    return expand_key(
+        secret, _PROTOCOL, session, round_index, min(one, other), max(one, other), model, sharers, "pair"
+    )
+
+
+def self_key(secret: bytes, owner: int, place: PairPlace) -> bytes:
+    """The key of a client's own mask in one round."""
+    session, round_index, model, sharers = place
+    return expand_key(secret, _PROTOCOL, session, round_index, owner, model, sharers, "self")
+
+
+def expand(key: bytes, size: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> Words:
+    """A mask: the ChaCha20 keystream under a key that serves this mask only."""
+    stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(size * dtype.itemsize))
+    return np.frombuffer(stream, dtype=dtype.newbyteorder("<"))
+
+
+def add_masks(words: Words, masks: Iterable[tuple[Sign, Words]]) -> Words:
+    """Words with masks added (+1) or subtracted (-1), in their ring."""
+    total = words.copy()
+    for sign, mask in masks:
+        if sign > 0:
+            total += mask
+        else:
+            total -= mask
+    return total

@@ -1,0 +1,248 @@
+"""The server of secure aggregation: it relays, counts and adds, and learns the sum of the survivors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from qflsec.base import ProtocolAbort
+from qflsec.protocols.secagg.exchange import KeyExchange
+from qflsec.protocols.secagg.fixed_point import Words
+from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, body_of, pack_entries, pack_indices
+from qflsec.protocols.secagg.records import Advertisement, Sharing, Statement, unpack_reveal
+from qflsec.protocols.secagg.signatures import Signer
+from qflsec.protocols.secagg.terms import Terms, session_digest
+from qflsec.protocols.secagg.unmask import Evidence, ciphertext_of, open_sum
+from qflsec.threat import Party, client
+
+__all__ = ["Server"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(kw_only=True)
+class _Round:
+    index: int
+    terms: Terms
+    stage: Kind = Kind.ADVERTISE
+    raw: dict[int, bytes] = field(default_factory=dict)
+    advertised: dict[int, Advertisement] = field(default_factory=dict)
+    roster: bytes = b""
+    shared: dict[int, Sharing] = field(default_factory=dict)
+    masked: dict[int, Words] = field(default_factory=dict)
+    stated: tuple[int, ...] = ()
+
+
+class Server:
+    """The server, over all rounds of a session.
+
+    A message that is not what its sender should have sent counts as not sent: the sender drops out, and
+    :attr:`rejected` says why.
+
+    Args:
+        session: The public name of the session.
+        signer: The server's signature key, and the clients' public keys.
+        signature_bytes: The size of a signature.
+        exchange: The key exchange.
+    """
+
+    def __init__(
+        self, *, session: bytes, signer: Signer, signature_bytes: int, exchange: KeyExchange
+    ) -> None:
+        self.party = signer.party
+        self.rejected: dict[int, str] = {}
+        self._session, self._exchange = session_digest(session), exchange
+        self._signature_bytes = signature_bytes
+        self._mail = Mail(session=session, signer=signer, signature_bytes=signature_bytes)
+        self._round: _Round | None = None
+
+    @property
+    def survivors(self) -> tuple[int, ...]:
+        """The clients whose vectors are in the sum."""
+        return () if self._round is None else tuple(self._round.masked)
+
+    def start(
+        self, round_index: int, *, participants: tuple[int, ...], threshold: int, size: int, bits: int
+    ) -> dict[int, bytes]:
+        """Propose a round to its participants.
+
+        Args:
+            round_index: The round.
+            participants: The indices of the clients.
+            threshold: How many of them must remain, and how many shares open a secret.
+            size: The number of words of a vector.
+            bits: The size of a word.
+        """
+        self.rejected = {}
+        terms = Terms(
+            session=self._session,
+            participants=tuple(sorted(participants)),
+            threshold=threshold,
+            size=size,
+            bits=bits,
+        )
+        self._round = _Round(index=round_index, terms=terms)
+        body = terms.to_bytes()
+        return {i: self._mail.pack(Kind.START, round_index, client(i), body) for i in terms.participants}
+
+    def collect_keys(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Stage 0: take in public keys, and send all of them to everybody.
+
+        Raises:
+            ProtocolAbort: Too few clients are left.
+        """
+        state = self._at(Kind.ADVERTISE, Kind.PARCELS)
+
+        def read(_: int, body: bytes) -> Advertisement:
+            return Advertisement.from_bytes(body, self._exchange)
+
+        state.advertised = self._accept(Kind.ADVERTISE, messages, state.terms.participants, EVERYBODY, read)
+        body = pack_entries({i: messages[i] for i in state.advertised})
+        state.roster = hashlib.sha256(b"qflsec/secagg/roster" + body).digest()
+        return self._to(state.advertised, Kind.ROSTER, lambda _: body)
+
+    def collect_parcels(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Stage 1: take in encrypted shares, and hand each client its own.
+
+        Raises:
+            ProtocolAbort: Too few clients are left.
+        """
+        state = self._at(Kind.PARCELS, Kind.MASKED)
+
+        def read(index: int, body: bytes) -> Sharing:
+            sharing = Sharing.from_bytes(body)
+            if set(sharing.parcels) != set(state.advertised) - {index}:
+                raise ProtocolAbort(f"the parcels of client:{index} are not for the clients of the round")
+            return sharing
+
+        state.shared = self._accept(Kind.PARCELS, messages, state.advertised, self.party, read)
+        parcels = {i: sharing.parcels for i, sharing in state.shared.items()}
+        return self._to(
+            state.shared,
+            Kind.DELIVERY,
+            lambda receiver: pack_entries({i: parcels[i][receiver] for i in parcels if i != receiver}),
+        )
+
+    def collect_vectors(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Stage 2: take in masked vectors, and tell the survivors who survived.
+
+        Raises:
+            ProtocolAbort: Too few clients are left.
+        """
+        state = self._at(Kind.MASKED, Kind.STATEMENT)
+        dtype = np.dtype(f"<u{state.terms.bits // 8}")
+
+        def read(index: int, body: bytes) -> Words:
+            if len(body) != state.terms.size * dtype.itemsize:
+                raise ProtocolAbort(f"the masked vector of client:{index} has the wrong size")
+            return np.frombuffer(body, dtype=dtype)
+
+        state.masked = self._accept(Kind.MASKED, messages, state.shared, self.party, read)
+        dropped = sorted(set(state.shared) - set(state.masked))
+        body = pack_indices(sorted(state.masked)) + pack_indices(dropped)
+        return self._to(state.masked, Kind.SURVIVORS, lambda _: body)
+
+    def collect_statements(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Stage 3: take in statements, and show them to all who made one.
+
+        Raises:
+            ProtocolAbort: Too few clients are left.
+        """
+        state = self._at(Kind.STATEMENT, Kind.REVEAL)
+
+        def read(_: int, body: bytes) -> Statement:
+            return Statement.from_bytes(body)
+
+        stated = self._accept(Kind.STATEMENT, messages, state.masked, EVERYBODY, read)
+        state.stated = tuple(stated)
+        body = pack_entries({i: messages[i] for i in stated})
+        return self._to(stated, Kind.STATEMENTS, lambda _: body)
+
+    def open(self, messages: Mapping[int, bytes]) -> Words:
+        """Stage 4: take in opened shares, and take off the masks that are left.
+
+        Shapes:
+            returns: ``(size,)``
+
+        Raises:
+            ProtocolAbort: Too few clients are left, or shares do not fit together.
+        """
+        state = self._at(Kind.REVEAL, Kind.START)
+        expected = {index: index in state.masked for index in state.shared}
+
+        def read(index: int, body: bytes) -> dict[int, tuple[bool, bytes]]:
+            shares = unpack_reveal(body)
+            if {of: survived for of, (survived, _) in shares.items()} != expected:
+                raise ProtocolAbort(f"client:{index} opened other shares than it was asked for")
+            return shares
+
+        opened = self._accept(Kind.REVEAL, messages, state.stated, self.party, read)
+        return open_sum(
+            Evidence(
+                session=self._session,
+                round=state.index,
+                threshold=state.terms.threshold,
+                exchange=self._exchange,
+                roster=state.roster,
+                advertised=state.advertised,
+                shared=state.shared,
+                ciphertexts={
+                    (sender, receiver): ciphertext_of(body_of(parcel, self._signature_bytes), self._exchange)
+                    for sender, sharing in state.shared.items()
+                    for receiver, parcel in sharing.parcels.items()
+                    if receiver not in state.masked and sender < receiver
+                },
+                masked=state.masked,
+                opened=opened,
+            )
+        )
+
+    def _at(self, expected: Kind, following: Kind) -> _Round:
+        state = self._round
+        if state is None or state.stage != expected:
+            raise ProtocolAbort(f"{self.party} is not waiting for {expected.name} messages")
+        state.stage = following
+        return state
+
+    def _accept(
+        self,
+        kind: Kind,
+        messages: Mapping[int, bytes],
+        allowed: Mapping[int, object] | tuple[int, ...],
+        receiver: Party,
+        read: Callable[[int, bytes], _T],
+    ) -> dict[int, _T]:
+        """The records of the clients whose messages are right, by index."""
+        assert self._round is not None
+        found: dict[int, _T] = {}
+        for index in sorted(messages):
+            if index not in allowed:
+                self.rejected[index] = f"client:{index} takes no part in this stage"
+                continue
+            try:
+                body = self._mail.open(
+                    kind, self._round.index, client(index), messages[index], receiver=receiver
+                )
+                found[index] = read(index, body)
+            except ProtocolAbort as abort:
+                self.rejected[index] = str(abort)
+        if len(found) < self._round.terms.threshold:
+            why = "; ".join(self.rejected.values())
+            raise ProtocolAbort(
+                f"too few clients are left after the {kind.name} stage of round {self._round.index}",
+                got=f"{len(found)}{f' ({why})' if why else ''}",
+                expected=f"at least {self._round.terms.threshold}",
+            )
+        return found
+
+    def _to(
+        self, receivers: Mapping[int, object], kind: Kind, body: Callable[[int], bytes]
+    ) -> dict[int, bytes]:
+        assert self._round is not None
+        return {
+            index: self._mail.pack(kind, self._round.index, client(index), body(index)) for index in receivers
+        }

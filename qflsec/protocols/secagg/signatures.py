@@ -1,0 +1,94 @@
+"""Signatures of protocol messages: Ed25519 through the party's identity, or ML-DSA-65."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+
+from qflsec.base import ProtocolAbort, Secrets
+from qflsec.threat import Party
+
+__all__ = ["SIGNATURE_BYTES", "MlDsaIdentity", "Scheme", "Signer"]
+
+Scheme = Literal["ed25519", "ml-dsa-65"]
+SIGNATURE_BYTES: Mapping[Scheme, int] = {"ed25519": 64, "ml-dsa-65": 3309}
+
+
+class Signer(Protocol):
+    """One party's signature key, and the directory of everybody's public keys."""
+
+    @property
+    def party(self) -> Party:
+        """Who signs."""
+
+    @property
+    def directory(self) -> Mapping[Party, bytes]:
+        """Everybody's public keys."""
+
+    def sign(self, body: bytes, context: bytes) -> bytes:
+        """``body`` followed by a signature over it, its author and ``context``."""
+
+    def verify(self, author: Party, signed: bytes, context: bytes) -> bytes:
+        """The body of a signed message.
+
+        Raises:
+            ProtocolAbort: The signature is not the author's over this body and context.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlDsaIdentity:
+    """A party's ML-DSA-65 key: signatures that no known quantum attack forges.
+
+    Source:
+        NIST FIPS 204 (2024), section 5.
+
+    Attributes:
+        party: Who signs.
+        directory: Everybody's public keys.
+    """
+
+    party: Party
+    directory: Mapping[Party, bytes]
+    _key: MLDSA65PrivateKey = field(repr=False)
+
+    @staticmethod
+    def new_key(secrets: Secrets) -> MLDSA65PrivateKey:
+        """A fresh private key."""
+        return MLDSA65PrivateKey.from_seed_bytes(secrets.draw(32))
+
+    @classmethod
+    def of_all(
+        cls, parties: tuple[Party, ...], secrets: Mapping[Party, Secrets]
+    ) -> dict[Party, MlDsaIdentity]:
+        """One identity for each party, with a common directory."""
+        keys = {party: cls.new_key(secrets[party]) for party in parties}
+        directory = {party: key.public_key().public_bytes_raw() for party, key in keys.items()}
+        return {party: cls(party=party, directory=directory, _key=key) for party, key in keys.items()}
+
+    def sign(self, body: bytes, context: bytes) -> bytes:
+        """``body`` followed by a signature over it, its author and ``context``."""
+        return body + self._key.sign(_bound(self.party, body, context))
+
+    def verify(self, author: Party, signed: bytes, context: bytes) -> bytes:
+        """The body of a signed message.
+
+        Raises:
+            ProtocolAbort: The signature is not the author's over this body and context.
+        """
+        size = SIGNATURE_BYTES["ml-dsa-65"]
+        body, signature = signed[:-size], signed[-size:]
+        try:
+            public = MLDSA65PublicKey.from_public_bytes(self.directory[author])
+            public.verify(signature, _bound(author, body, context))
+        except (InvalidSignature, ValueError):
+            raise ProtocolAbort(f"a message of {author} has a wrong signature") from None
+        return body
+
+
+def _bound(author: Party, body: bytes, context: bytes) -> bytes:
+    return b"qflsec/ml-dsa\x00" + str(author).encode() + b"\x00" + context + b"\x00" + body
