@@ -78,5 +78,10 @@ def fold(weights: Tensor, features: Tensor) -> tuple[Batch, Tensor, Tensor]:
     if math.prod(f_axes[:cut]) == 1:
         features = features.reshape(1, math.prod(batch.samples), features.shape[-1])
     else:
-        features = features.expand(*axes, -1).reshape(math.prod(batch.rows), -1, features.shape[-1])
-    return batch, weights.reshape(-1, weights.shape[-1], 1), features.transpose(1, 2).contiguous()
+        flat = math.prod(batch.rows), math.prod(batch.samples), features.shape[-1]
+        features = features.expand(*axes, -1).reshape(flat)
+    return (
+        batch,
+        weights.reshape(math.prod(batch.distinct), weights.shape[-1], 1),
+        features.transpose(1, 2).contiguous(),
+    )

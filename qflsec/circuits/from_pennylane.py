@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,6 +60,7 @@ def from_qnode(
     if math.prod(shape) != n_weights:
         raise CircuitError("the weights' shape does not fit", got=shape, expected=f"{n_weights} weights")
     reader = _Reader(qnode, n_weights, n_features, shape)
+    reader.settle()
     probe = reader.probe(0)
     tape = reader.tape(*probe)
     angles = _affine_forms(tape, *probe)
@@ -122,20 +124,21 @@ class _Reader:
         arguments = {self._features: features, self._weights: weights.reshape(self._shape)}
         try:
             return qml.workflow.construct_tape(self._qnode, level="user")(**arguments)
-        except ValueError as error:
-            if "must be of norm one" in str(error) or "does not equal one" in str(error):
-                self._unit = True  # an embedding that leaves the norm to its user
-                return self.whole((features / features.norm()).detach().requires_grad_(), weights)
-            raise self._failed(error) from error
         except Exception as error:  # whatever the user's function raises
-            raise self._failed(error) from error
+            raise CircuitError(
+                "the QNode fails",
+                got=f"{type(error).__name__}: {error}",
+                expected=f"{self._sizes[0]} features and weights of shape {self._shape}",
+            ) from error
 
-    def _failed(self, error: Exception) -> CircuitError:
-        return CircuitError(
-            "the QNode fails",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"{self._sizes[0]} features and weights of shape {self._shape}",
-        )
+    def settle(self) -> None:
+        """Take features of norm 1 from now on if the QNode embeds amplitudes and leaves their norm to its user."""
+        try:
+            self.whole(*self.probe(0))
+        except CircuitError as error:
+            if not isinstance(error.__cause__, ValueError) or "norm" not in str(error):
+                raise
+            self._unit = True
 
     def tape(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
         """The tape in our gate set."""
@@ -163,7 +166,13 @@ def _skeleton(tape: Any) -> list[tuple[str, list[Any]]]:  # noqa: ANN401
 
 def _values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
     """The parameters of each operation, as tensors."""
-    return [[torch.as_tensor(value) for value in operation.data] for operation in tape.operations]
+    return [
+        [
+            value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+            for value in operation.data
+        ]
+        for operation in tape.operations
+    ]
 
 
 def _affine_forms(tape: Any, features: Tensor, weights: Tensor) -> list[tuple[Angle, ...]]:  # noqa: ANN401

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
 
 __all__ = ["to_qnode"]
@@ -56,7 +58,7 @@ def _value(angle: Angle, features: Any, weights: Any) -> Any:  # noqa: ANN401
 
     if angle.kind == "constant":  # in the interface of the others: Rot does not mix NumPy and torch
         like = weights if qml.math.get_interface(weights) != "numpy" else features
-        return qml.math.convert_like(angle.offset, like)
+        return qml.math.convert_like(np.asarray(angle.offset), like)  # in double precision
     source = weights if angle.kind == "weight" else features
     return source[..., angle.index] * angle.scale + angle.offset
 

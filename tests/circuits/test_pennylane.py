@@ -1,0 +1,210 @@
+# ruff: noqa: ARG001, ARG005 - QNodes have two arguments, whether or not they use both
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pennylane as qml
+import pytest
+import torch
+
+from qflsec.circuits import (
+    Angle,
+    Circuit,
+    CircuitError,
+    NotAffine,
+    Observable,
+    build_circuit,
+    expectations,
+    from_qnode,
+    pauli_z,
+    to_qnode,
+)
+from qflsec.circuits.build import Ansatz, Encoder
+
+
+@pytest.mark.parametrize("ansatz", ["strongly-entangling", "basic-entangler", "ry-cz"])
+@pytest.mark.parametrize("encoder", ["angle", "amplitude", "reuploading"])
+def test_round_trip_is_exact(encoder: Encoder, ansatz: Ansatz) -> None:
+    observables = (pauli_z(1, 3), Observable(((0.5, "XYI"), (2.0, "IIZ"))))
+    circuit = build_circuit(n_qubits=3, encoder=encoder, ansatz=ansatz, layers=2, observables=observables)
+    again = from_qnode(to_qnode(circuit), n_weights=circuit.n_weights, n_features=circuit.n_features)
+    assert again == circuit
+    assert again.digest() == circuit.digest()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_round_trip_of_random_circuits(random_circuit: Callable[..., Circuit], seed: int) -> None:
+    circuit = random_circuit(seed, 4, 25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = from_qnode(to_qnode(circuit), n_weights=5, n_features=3)
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(5, dtype=torch.float64, generator=generator)
+    features = torch.randn(7, 3, dtype=torch.float64, generator=generator)
+    values = [expectations(c, weights, features, dtype=torch.complex128) for c in (circuit, again)]
+    torch.testing.assert_close(*values, atol=1e-12, rtol=0)
+    assert again.weight_periods == circuit.weight_periods
+
+
+def test_a_users_qnode_with_shaped_weights_and_other_wires() -> None:
+    @qml.qnode(qml.device("default.qubit", wires=["a", "b", "c", "spare"]))
+    def node(weights: Any, inputs: Any) -> Any:
+        qml.AngleEmbedding(0.5 * inputs + 0.1, wires=["a", "b", "c"], rotation="Y")
+        qml.StronglyEntanglingLayers(weights, wires=["a", "b", "c"])
+        qml.adjoint(qml.S)("b")
+        qml.Toffoli(wires=["a", "b", "c"])
+        qml.ctrl(qml.RX, control="c")(weights[0, 0, 0], wires="a")
+        return [qml.expval(qml.Z("a") @ qml.X("c")), qml.expval(2 * qml.Y("b") - qml.Z("a"))]
+
+    circuit = Circuit.from_qnode(node, n_weights=18, n_features=3, weight_shape=(2, 3, 3))
+    assert circuit.weight_shape == (2, 3, 3)
+    assert circuit.n_qubits == 3
+    assert circuit.weight_periods[0] == pytest.approx(4 * torch.pi)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(18, dtype=torch.float64, generator=generator)
+    features = torch.randn(3, dtype=torch.float64, generator=generator)
+    theirs = torch.stack(node(weights.reshape(2, 3, 3), features))
+    ours = expectations(circuit, weights, features, dtype=torch.complex128)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    back = torch.stack(to_qnode(circuit)(features, weights.reshape(2, 3, 3)))
+    torch.testing.assert_close(back, theirs, atol=1e-12, rtol=0)
+
+
+def test_devices_with_shots_and_adjoint_are_read_exactly() -> None:
+    circuit = build_circuit(n_qubits=2, layers=1)
+    for node in (
+        to_qnode(circuit, shots=10),
+        to_qnode(circuit, qml.device("lightning.qubit", wires=2), diff_method="adjoint"),
+    ):
+        assert from_qnode(node, n_weights=6, n_features=2) == circuit
+
+
+def product(x: Any, w: Any) -> None:
+    qml.RX(x[0] * w[0], 0)
+
+
+def square(x: Any, w: Any) -> None:
+    qml.RX(w[0] ** 2, 0)
+
+
+def absolute(x: Any, w: Any) -> None:
+    qml.RX(abs(w[0]), 0)
+
+
+def mixture(x: Any, w: Any) -> None:
+    qml.RY(w[0] + w[1], 0)
+
+
+def measured(x: Any, w: Any) -> None:
+    qml.RX(w[0], 0)
+    qml.cond(qml.measure(0), qml.X)(1)
+
+
+def noisy(x: Any, w: Any) -> None:
+    qml.DepolarizingChannel(0.1, 0)
+
+
+def branching(x: Any, w: Any) -> None:
+    (qml.RX if x[0] > 0 else qml.RY)(w[0], 0)
+
+
+def unitary(x: Any, w: Any) -> None:
+    qml.QubitUnitary(torch.matrix_exp(1j * w[0].sin() * torch.tensor([[0.0, 1.0], [1.0, 0.0]])), wires=0)
+
+
+def late_amplitudes(x: Any, w: Any) -> None:
+    qml.X(0)
+    qml.AmplitudeEmbedding(x, wires=[0, 1], normalize=True, pad_with=0.0)
+
+
+def squared_amplitudes(x: Any, w: Any) -> None:
+    qml.AmplitudeEmbedding(x**2, wires=[0, 1], normalize=True)
+    qml.RY(w[0], 1)
+
+
+def batched(x: Any, w: Any) -> None:
+    qml.RX(x, 0)
+
+
+def z0() -> Any:
+    return qml.expval(qml.Z(0))
+
+
+@pytest.mark.parametrize(
+    ("body", "measure", "words"),
+    [
+        (product, z0, "depends on more than one input"),
+        (mixture, z0, "depends on more than one input"),
+        (square, z0, "not an affine function"),
+        (absolute, z0, "not an affine function"),
+        (unitary, z0, "not an affine function"),
+        (measured, z0, "measures in the middle"),
+        (noisy, z0, "noise channel"),
+        (branching, z0, "gates of the QNode depend on its inputs"),
+        (late_amplitudes, z0, "amplitude embedding must come first"),
+        (squared_amplitudes, lambda: qml.expval(qml.Z(0) @ qml.X(1)), "does not give its expectation values"),
+        (batched, z0, "broadcasts over a batch"),
+        (lambda x, w: qml.RX(w[0], 0), lambda: qml.probs(wires=0), "does not return expectation values"),
+        (lambda x, w: qml.RX(w[0], 0), lambda: qml.var(qml.Z(0)), "does not return expectation values"),
+        (
+            lambda x, w: qml.RX(w[0], 0),
+            lambda: qml.expval(qml.Projector([0], wires=0)),
+            "not a sum of Pauli words",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(body: Any, measure: Any, words: str) -> None:
+    @qml.qnode(qml.device("default.mixed" if body is noisy else "default.qubit", wires=2))
+    def node(x: Any, w: Any) -> Any:
+        body(x, w)
+        return measure()
+
+    with pytest.raises(NotAffine, match=words) as caught:
+        from_qnode(node, n_weights=2, n_features=4)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_sizes_are_the_users_mistake() -> None:
+    node = to_qnode(build_circuit(n_qubits=2, layers=1))
+    with pytest.raises(CircuitError, match="the QNode fails") as caught:
+        from_qnode(node, n_weights=3, n_features=2)
+    assert not isinstance(caught.value, NotAffine)
+    with pytest.raises(CircuitError, match="shape does not fit"):
+        from_qnode(node, n_weights=6, n_features=2, weight_shape=(4,))
+    with pytest.raises(NotAffine, match="not a QNode"):
+        from_qnode(len, n_weights=6, n_features=2)
+
+    @qml.qnode(qml.device("default.qubit", wires=1))
+    def three(x: Any, w: Any, v: Any) -> Any:
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(NotAffine, match="does not take two arguments"):
+        from_qnode(three, n_weights=1, n_features=1)
+
+
+def test_amplitudes_that_are_not_normalised_by_the_embedding() -> None:
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def node(features: Any, weights: Any) -> Any:
+        qml.AmplitudeEmbedding(features, wires=[0, 1])
+        qml.RY(weights[0], 0)
+        qml.RX(features[1], 0)
+        return qml.expval(qml.Z(0))
+
+    circuit = from_qnode(node, n_weights=1, n_features=4)
+    assert [gate.name for gate in circuit.gates] == ["AmplitudeEmbedding", "RY", "RX"]
+    assert circuit.gates[2].angles == (Angle.feature(1),)
+
+
+def test_qnode_broadcasts_and_draws_shots() -> None:
+    """200,000 shots within 5 standard errors of each of 3 values: false alarms below 2e-6."""
+    circuit = build_circuit(n_qubits=2, layers=1)
+    generator = torch.Generator().manual_seed(0)
+    weights, features = torch.randn(6, generator=generator), torch.randn(3, 2, generator=generator)
+    exact = expectations(circuit, weights, features)[:, 0]
+    torch.testing.assert_close(to_qnode(circuit)(features, weights).float(), exact, atol=1e-6, rtol=0)
+    device = qml.device("default.qubit", wires=2, seed=1)
+    drawn = to_qnode(circuit, device, shots=200_000)(features, weights)
+    assert float((drawn - exact).abs().max()) < 5 / 200_000**0.5
+    assert not torch.equal(drawn.float(), exact)
