@@ -376,3 +376,29 @@ def test_rows_stand_beside_those_of_differential_privacy(make_pipeline: Maker) -
 def test_layers_come_from_configurations() -> None:
     for link in LINKS:
         assert layer_from_config(link.to_config()) == link
+
+
+def test_no_view_holds_a_key(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every secret of 32 bytes or more that anybody drew is in no message, whoever looks."""
+    from qflsec.base import OsSecrets
+
+    drawn: list[bytes] = []
+    draw = OsSecrets.draw
+
+    def noted(source: OsSecrets, n_bytes: int) -> bytes:
+        drawn.append(draw(source, n_bytes))
+        return drawn[-1]
+
+    monkeypatch.setattr(OsSecrets, "draw", noted)
+    for layer in LINKS[:3]:
+        drawn.clear()
+        result = one(make_pipeline(), layer)
+        secrets = [value for value in drawn if len(value) >= 32]
+        assert len(secrets) >= 10
+        for threat in (WIRE, honest_but_curious_server(), corrupted_clients(n=2, active=False)):
+            items = result.view(threat).items
+            memory = b"\0".join(
+                item.value if isinstance(item.value, bytes) else np.asarray(item.value).tobytes()
+                for item in items
+            )
+            assert not any(secret in memory for secret in secrets)
