@@ -67,7 +67,9 @@ def run(
     accounting: Annotated[
         str, typer.Option(help="Leak of error correction: both-parties or error-pattern-public.")
     ] = "both-parties",
-    schedule: Annotated[str, typer.Option(help="Schedule of Cascade.")] = "yan",
+    schedule: Annotated[
+        str | None, typer.Option(help="Schedule of Cascade; the project's choice by default.")
+    ] = None,
     tags: Annotated[str, typer.Option(help="Authentication: transcript or per-message.")] = "transcript",
     seed: Annotated[int, typer.Option(help="Of the physics and of the adversary; secrets are fresh.")] = 0,
     seeded_secrets: Annotated[
@@ -260,7 +262,7 @@ def _lines(
 
 
 def _requirements(
-    *, accounting: str, tags: str, eps_sec: float, eps_cor: float, schedule: str
+    *, accounting: str, tags: str, eps_sec: float, eps_cor: float, schedule: str | None
 ) -> Requirements:
     from qflsec.protocols.bb84.agreement import TagMode
     from qflsec.protocols.bb84.cascade_variants import schedule as find_schedule
@@ -273,13 +275,14 @@ def _requirements(
     ):
         if value not in known:
             raise ConfigError(f"unknown value of {name}", got=repr(value), expected=" or ".join(known))
-    find_schedule(schedule)
+    chosen = Requirements().schedule if schedule is None else schedule
+    find_schedule(chosen)
     check_epsilons(eps_sec, eps_cor)
     return Requirements(
         eps_sec=eps_sec,
         eps_cor=eps_cor,
         accounting=cast("LeakAccounting", accounting),
-        schedule=schedule,
+        schedule=chosen,
         tags=cast("TagMode", tags),
     )
 
