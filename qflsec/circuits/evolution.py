@@ -185,7 +185,7 @@ class Evolution:
         trace = Trace(
             built,
             tuple(batch.spread(family.matrices).unbind(1) for family in built),
-            batch.spread(turns).unbind(1),
+            batch.spread(turns).unbind(1) if self._split[0] else (),
             by_feature.unbind(1),
             [],
         )
@@ -204,28 +204,30 @@ class Evolution:
         self,
         trace: Trace,
         costate: Tensor,
-        by_weight: Tensor,
-        by_feature: Tensor,
+        inputs: tuple[Tensor, Tensor, Tensor],
+        wanted: tuple[bool, bool, bool],
         batch: Batch,
-        *,
-        first: bool,
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The gradients of the first state (if ``first``), of ``by_weight`` and of ``by_feature``."""
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients of those inputs (first state, ``by_weight``, ``by_feature``) that are wanted."""
+        start, by_weight, by_feature = inputs
         blocks: list[list[Tensor]] = [[] for _ in self._families]
         turns: dict[bool, list[Tensor]] = {False: [], True: []}
         for step in range(len(self.stages) - 1, -1, -1):
             stage, psi = self.stages[step], trace.states[step]
             if isinstance(stage, BlockStage):
-                blocks[stage.family].insert(0, stage.gradient(psi, costate))
-                if step or first:
+                if wanted[1]:
+                    blocks[stage.family].insert(0, stage.gradient(psi, costate))
+                if step or wanted[0]:
                     costate = stage.adjoint(psi, costate, trace.unitaries[stage.family][stage.position])
             else:
                 turns[stage.by_feature].insert(0, stage.gradient(psi, costate))
-                if step or first:
+                if step or wanted[0]:
                     costate = stage.adjoint(costate, trace.turn(stage))
-        of_weight = self._of_weight(trace, turns[False], blocks, by_weight, batch)
-        of_feature = torch.stack(turns[True], dim=1) if turns[True] else torch.zeros_like(by_feature)
-        return costate if first else None, of_weight, of_feature.sum_to_size(by_feature.shape)
+        return (
+            costate.sum_to_size(start.shape) if wanted[0] else None,
+            self._of_weight(trace, turns[False], blocks, by_weight, batch) if wanted[1] else None,
+            torch.stack(turns[True], dim=1).sum_to_size(by_feature.shape) if wanted[2] else None,
+        )
 
     def _of_weight(
         self, trace: Trace, turns: list[Tensor], blocks: list[list[Tensor]], by_weight: Tensor, batch: Batch
@@ -267,21 +269,13 @@ class _Evolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        psi, by_weight, by_feature = ctx.saved_tensors
         trace = ctx.kept.trace
         if torch.is_grad_enabled():  # the backward pass is to be differentiated
-            trace, _ = ctx.evolution.forward(psi, by_weight, by_feature, ctx.batch)
-        first, of_weight, of_feature = ctx.evolution.adjoint(
-            trace, gradient.contiguous(), by_weight, by_feature, ctx.batch, first=ctx.needs_input_grad[3]
+            trace, _ = ctx.evolution.forward(*ctx.saved_tensors, ctx.batch)
+        gradients = ctx.evolution.adjoint(
+            trace, gradient.contiguous(), ctx.saved_tensors, ctx.needs_input_grad[3:], ctx.batch
         )
-        return (
-            None,
-            None,
-            None,
-            None if first is None else first.sum_to_size(psi.shape),
-            of_weight,
-            of_feature,
-        )
+        return None, None, None, *gradients
 
 
 # torch inspects this signature at every call; a signature that is attached is found at once.

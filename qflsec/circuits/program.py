@@ -83,11 +83,12 @@ class Program:
 
 def _product_state(wires: Sequence[Tensor]) -> Tensor:
     """The product of the wires' vectors ``(rows, 2, samples)``."""
-    if len(wires) == 1:
-        return wires[0]
-    half = len(wires) // 2
-    left, right = _product_state(wires[:half]), _product_state(wires[half:])
-    return (left[:, :, None] * right[:, None]).flatten(1, 2)
+    states = list(wires)
+    while len(states) > 1:
+        pairs = zip(states[::2], states[1::2], strict=False)
+        joined = [(left[:, :, None] * right[:, None]).flatten(1, 2) for left, right in pairs]
+        states = joined + states[2 * len(joined) :]
+    return states[0]
 
 
 def _words(circuit: Circuit, plan: Plan, like: Tensor) -> list[tuple[Gather | None, Tensor]]:
