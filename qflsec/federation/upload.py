@@ -89,7 +89,7 @@ class Uploads:
                 sealing = self._layer.prepare(self._control(self._layer, lane))
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = str(abort)
-                continue
+                sealing = frozenset()
             for index in range(participants.shape[1]):
                 self._sealing[lane, index] &= client(index) in sealing
 

@@ -11,7 +11,16 @@ import torch
 
 from qflsec.base import OsSecrets, Secrets, SeededSecrets
 from qflsec.federation import Header, Identity, PartyState, Setup
-from qflsec.protocols.secagg import Masked
+from qflsec.protocols.secagg import (
+    SIGNATURE_BYTES,
+    Client,
+    Masked,
+    MlDsaIdentity,
+    Policy,
+    Server,
+    default_threshold,
+    key_exchange,
+)
 from qflsec.threat import SERVER, Party, Payload, client
 
 
@@ -87,6 +96,137 @@ class Federation:
         combined = self.layer.combine(self.states[SERVER], payloads, header)
         mean, weight = self.layer.reveal(self.states[SERVER], combined, header)
         return mean, weight, payloads, {i: read for i, (_, read) in sealed.items()}
+
+
+STAGES = ("advertise", "share", "mask", "agree", "reveal")
+Tamper = Callable[[str, int, bytes], bytes | None]
+
+
+class Aggregation:
+    """Clients and a server of ``secagg``, driven by bytes."""
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        size: int = 6,
+        bits: int = 32,
+        agreement: str = "x25519",
+        signature: Any = "ed25519",
+        policy: Policy | None = None,
+        client_class: type[Client] = Client,
+        session: bytes = b"s" * 16,
+    ) -> None:
+        parties = (*(client(i) for i in range(n)), SERVER)
+        sources: dict[Party, Secrets] = {p: OsSecrets() for p in parties}
+        kind: Any = Identity if signature == "ed25519" else MlDsaIdentity
+        self.identities = kind.of_all(parties, sources)
+        common = {"session": session, "signature_bytes": SIGNATURE_BYTES[signature]}
+        exchange = key_exchange(agreement)
+        self.n, self.size, self.bits = n, size, bits
+        self.clients = {
+            i: client_class(
+                signer=self.identities[client(i)],
+                secrets=sources[client(i)],
+                policy=policy or Policy(),
+                exchange=exchange,
+                **common,
+            )
+            for i in range(n)
+        }
+        self.server = Server(signer=self.identities[SERVER], exchange=exchange, **common)
+        self.heard: dict[tuple[str, int], bytes] = {}
+        """What each client was last sent, and sent, by stage: ``("to share", 2)`` and ``("share", 2)``."""
+
+    def vectors(self, seed: int = 0) -> dict[int, np.ndarray[Any, Any]]:
+        draws = np.random.Generator(np.random.PCG64(seed))
+        dtype = np.uint32 if self.bits == 32 else np.uint64
+        return {
+            i: draws.integers(0, 2**self.bits, self.size, dtype=dtype, endpoint=False) for i in range(self.n)
+        }
+
+    def client_turn(
+        self,
+        stage: str,
+        i: int,
+        message: bytes,
+        *,
+        round_index: int,
+        vectors: Mapping[int, np.ndarray[Any, Any]],
+        models: Mapping[int, bytes],
+    ) -> bytes:
+        party = self.clients[i]
+        if stage == "advertise":
+            model = models.get(i, b"m" * 32)
+            return party.advertise(
+                message, round_index=round_index, model=model, size=self.size, bits=self.bits
+            )
+        if stage == "mask":
+            return party.mask(message, vectors[i])
+        turn: Callable[[bytes], bytes] = getattr(party, stage)
+        return turn(message)
+
+    def run(
+        self,
+        *,
+        round_index: int = 0,
+        vectors: Mapping[int, np.ndarray[Any, Any]] | None = None,
+        drops: Mapping[int, str] | None = None,
+        models: Mapping[int, bytes] | None = None,
+        participants: Sequence[int] | None = None,
+        threshold: int | None = None,
+        tamper: Tamper | None = None,
+        until: str | None = None,
+    ) -> Any:
+        """One round; a client in ``drops`` is gone from the named stage on.
+
+        ``tamper(name, index, message)`` may alter or drop any message; ``until`` stops before a stage's clients act.
+        """
+        vectors = self.vectors() if vectors is None else vectors
+        who = tuple(range(self.n)) if participants is None else tuple(participants)
+        gone: set[int] = set()
+        messages = self.server.start(
+            round_index,
+            participants=who,
+            threshold=threshold or default_threshold(len(who)),
+            size=self.size,
+            bits=self.bits,
+        )
+        for stage in STAGES:
+            gone |= {i for i, when in (drops or {}).items() if when == stage}
+            messages = self._carried(f"to {stage}", messages, tamper)
+            if stage == until:
+                return messages
+            sent = {
+                i: self.client_turn(
+                    stage, i, m, round_index=round_index, vectors=vectors, models=models or {}
+                )
+                for i, m in messages.items()
+                if i not in gone
+            }
+            sent = self._carried(stage, sent, tamper)
+            after = {
+                "advertise": self.server.collect_keys,
+                "share": self.server.collect_parcels,
+                "mask": self.server.collect_vectors,
+                "agree": self.server.collect_statements,
+                "reveal": self.server.open,
+            }[stage]
+            messages = after(sent)  # type: ignore[assignment]
+        return messages
+
+    def _carried(self, name: str, messages: Mapping[int, bytes], tamper: Tamper | None) -> dict[int, bytes]:
+        found = {}
+        for i, message in messages.items():
+            carried = message if tamper is None else tamper(name, i, message)
+            if carried is not None:
+                self.heard[name, i] = found[i] = carried
+        return found
+
+
+@pytest.fixture
+def aggregation() -> Callable[..., Aggregation]:
+    return Aggregation
 
 
 @pytest.fixture
