@@ -1,0 +1,115 @@
+"""One run of the protocol between a client and a server, and what the server saw of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from qflsec.protocols.blind.angles import AngleGrid, Angles
+from qflsec.protocols.blind.client import BlindClient
+from qflsec.protocols.blind.graph import Graph
+from qflsec.protocols.blind.qubits import Bits
+from qflsec.protocols.blind.server import QuantumServer
+
+__all__ = ["BATCH", "Costs", "ServerFactory", "Transcript", "play"]
+
+ServerFactory = Callable[[Graph, AngleGrid], QuantumServer]
+
+BATCH = 1024
+"""Rounds that are simulated at once; more fall out of the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a delegation cost.
+
+    Attributes:
+        rounds: Computation and test rounds.
+        tests: Test rounds among them.
+        qubits: Qubits sent.
+        entangling: CZ gates of the server.
+        angle_bits: Classical bits from client to server.
+        reply_bits: Classical bits from server to client.
+        live_qubits: Qubits that the server holds at most.
+    """
+
+    rounds: int = 0
+    tests: int = 0
+    qubits: int = 0
+    entangling: int = 0
+    angle_bits: int = 0
+    reply_bits: int = 0
+    live_qubits: int = 0
+
+    @classmethod
+    def of(cls, graph: Graph, grid: AngleGrid, *, rounds: int, tests: int) -> Costs:
+        """The costs of rounds on one graph."""
+        return cls(
+            rounds=rounds,
+            tests=tests,
+            qubits=rounds * graph.n_nodes,
+            entangling=rounds * len(graph.edges),
+            angle_bits=rounds * graph.n_nodes * grid.bits,
+            reply_bits=rounds * graph.n_nodes,
+            live_qubits=graph.live_qubits,
+        )
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(
+            rounds=self.rounds + other.rounds,
+            tests=self.tests + other.tests,
+            qubits=self.qubits + other.qubits,
+            entangling=self.entangling + other.entangling,
+            angle_bits=self.angle_bits + other.angle_bits,
+            reply_bits=self.reply_bits + other.reply_bits,
+            live_qubits=max(self.live_qubits, other.live_qubits),
+        )
+
+
+@dataclass
+class Transcript:
+    """The server's classical view, batch by batch; the qubits it had as handles, which it spent.
+
+    Attributes:
+        graphs: The graph of each batch.
+        deltas: For each batch, the told angles by node.
+        replies: For each batch, the reported outcomes by node.
+    """
+
+    graphs: list[Graph] = field(default_factory=list)
+    deltas: list[dict[int, Angles]] = field(default_factory=list)
+    replies: list[dict[int, Bits]] = field(default_factory=list)
+
+
+def play(
+    client: BlindClient,
+    server: QuantumServer,
+    graph: Graph,
+    *,
+    batch: int = BATCH,
+    transcript: Transcript | None = None,
+) -> None:
+    """Run all of the client's rounds: qubits go out as they are needed, then an angle, then a bit comes back.
+
+    Args:
+        client: The client.
+        server: The server.
+        graph: The public graph.
+        batch: Rounds at once.
+        transcript: Where the server's classical view is kept, if wanted.
+    """
+    for rounds in client.batches(batch):
+        server.start(rounds)
+        deltas: dict[int, Angles] = {}
+        replies: dict[int, Bits] = {}
+        for new, node in graph.arrivals():
+            for arriving in new:
+                server.receive(arriving, client.send(arriving))
+            deltas[node] = client.delta(node)
+            replies[node] = server.answer(node, deltas[node])
+            client.hear(node, replies[node])
+        client.finish()
+        if transcript is not None:
+            transcript.graphs.append(graph)
+            transcript.deltas.append(deltas)
+            transcript.replies.append(replies)
