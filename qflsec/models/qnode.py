@@ -102,7 +102,7 @@ class QNodeModel(Model):
                 weight_shape=self.weight_shape,
             )
         except NotAffine as error:
-            return None, str(error)
+            return None, error.what
         return circuit, ""
 
     @property

@@ -95,6 +95,15 @@ def test_logits_have_one_entry_for_each_class(model: Model) -> None:
     assert (double - logits).abs().max() > 0
 
 
+def test_logits_stay_on_the_device_of_the_arguments(model: Model) -> None:
+    """The meta device refuses to mix with any other, as a GPU does."""
+    params = torch.zeros(2, 1, model.n_params, device="meta")
+    features = torch.zeros(2, 3, model.n_features, device="meta")
+    logits = model(params, features)
+    assert logits.device.type == "meta"
+    assert logits.shape == (2, 3, model.n_classes)
+
+
 @pytest.mark.parametrize(
     ("params_shape", "features_shape"), [((-1,), (4,)), ((3, -1), (2, 4)), ((2, 1, -1), (3, 5, 4))]
 )

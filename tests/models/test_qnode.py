@@ -47,6 +47,13 @@ def indexing(weights: Tensor, x: Tensor) -> Any:
     return [qml.expval(qml.PauliZ(wire)) for wire in range(3)]
 
 
+def summing(inputs: Tensor, weights: Tensor) -> Any:
+    """A sum over all axes adds up the records of a batch: no error, but wrong values."""
+    qml.RY(inputs.sum(), 0)
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.expval(qml.PauliZ(0))
+
+
 def branching(weights: Tensor, features: Tensor) -> Any:
     """A branch on a value cannot be batched at all."""
     if float(features[0]) > 0.5:
@@ -78,7 +85,7 @@ def single(model: QNodeModel, params: Tensor, x: Tensor) -> Tensor:
     return torch.stack([-values, values])
 
 
-@pytest.mark.parametrize("function", [affine, *CASES.values()], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [affine, summing, *CASES.values()], ids=lambda f: f.__name__)
 def test_logits_and_gradients_equal_single_calls(function: Callable[..., Any]) -> None:
     model = model_of(function)
     params = torch.stack([model.initial(stream(i, "initial")) for i in range(2)]).double()[:, None]
@@ -122,6 +129,12 @@ def test_an_affine_qnode_runs_in_the_kernel_without_a_word() -> None:
     assert model.probe is None
     assert model.angle_features
     assert model.periods == build_model({"name": "vqc", "n_qubits": 3, "layers": 2}).periods
+
+
+def test_a_mode_that_is_wrong_without_an_error_is_not_taken() -> None:
+    model = model_of(summing)
+    assert model.probe is not None
+    assert model.probe.mode == "vmap"
 
 
 def test_parameter_shift_qnodes_cannot_broadcast() -> None:

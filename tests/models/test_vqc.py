@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
-from qflsec.circuits import build_circuit, pauli_z
+from qflsec.circuits import Angle, Circuit, Gate, build_circuit, pauli_z
 from qflsec.models import Execution, Hybrid, Vqc, build_model
 
 DOUBLE = Execution(dtype="complex128")
@@ -123,6 +123,26 @@ def test_angle_features(config: dict[str, object], angles: bool) -> None:
     x = torch.rand(3, model.n_features, generator=stream(0, "x"))
     turned = model(params, x + 2 * math.pi)
     assert torch.allclose(turned, model(params, x), atol=1e-5) is angles
+
+
+@pytest.mark.parametrize(
+    ("gate", "angles"),
+    [
+        (Gate("RX", (0,), (Angle.feature(0),)), True),
+        (Gate("RX", (0,), (Angle.feature(0, scale=0.5),)), False),
+        (Gate("CRX", (0, 1), (Angle.feature(0),)), False),
+    ],
+    ids=["rotation", "scaled", "controlled"],
+)
+def test_angle_features_have_the_period_two_pi(gate: Gate, angles: bool) -> None:
+    circuit = Circuit(
+        n_qubits=2,
+        gates=(Gate("H", (0,)), gate, Gate("H", (0,)), Gate("RX", (1,), (Angle.weight(0),))),
+        observables=(pauli_z(0, 2),),
+        n_weights=1,
+        n_features=1,
+    )
+    assert Vqc(circuit=circuit).angle_features is angles
 
 
 @pytest.mark.parametrize("name", ["vqc", "hybrid"])
