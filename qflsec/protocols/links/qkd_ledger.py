@@ -65,11 +65,9 @@ def hybrid_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
 def choice_rows(layer: str, said: str, rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:
     """The rows of the link that a policy chose, under the policy's name and with its reason."""
     return tuple(
-        replace(
-            row,
-            layer=layer,
-            note=f"the policy chose {said}; {row.note}" if row.guarantee != "not covered" else row.note,
-        )
+        replace(row, layer=layer)
+        if row.guarantee == "not covered"
+        else replace(row, layer=layer, statement=f"{row.statement}; the policy chose {said}")
         for row in rows
     )
 

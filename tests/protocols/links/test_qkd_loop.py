@@ -340,8 +340,8 @@ def test_only_a_one_time_pad_is_information_theoretic(context: LedgerContext) ->
         "qkd-link-1024": "computational",
     }
     assert "although the keys are not" in secrecy(QkdAesLink(), context).mechanism
-    assert "the policy chose one-time pad" in secrecy(LINKS[3], context).note
-    assert "the policy chose AES-256-GCM: a one-time pad would take" in secrecy(LINKS[4], context).note
+    assert "the policy chose one-time pad" in secrecy(LINKS[3], context).statement
+    assert "the policy chose AES-256-GCM: a one-time pad would take" in secrecy(LINKS[4], context).statement
 
 
 def test_the_ledger_of_a_run_states_what_the_run_used(make_pipeline: Maker) -> None:
