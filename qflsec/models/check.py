@@ -94,7 +94,7 @@ def check_per_sample_gradients(
 ) -> PerSampleReport:
     """Compare the per-sample gradients of Opacus with a plain loop over the records.
 
-    The module itself is left as it was: every mode works on a copy.
+    Every mode works on a copy of the module.
 
     Shapes:
         x: ``(B, ...)``.
@@ -106,13 +106,12 @@ def check_per_sample_gradients(
         y: Their targets.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
         modes: The modes of Opacus to check.
-        clip_norm: The clip norm; half of the smallest gradient norm if None, so that clipping binds for
-            every record.
+        clip_norm: The clip norm; half of the smallest gradient norm if None, which binds for every record.
         tolerance: Largest difference that counts as rounding, relative to the largest gradient norm.
         strict: Raise instead of reporting.
 
     Raises:
-        ConfigError: The module or the loss cannot be checked.
+        ConfigError: Module or loss cannot be checked.
         PerSampleGradientError: A mode is wrong and ``strict`` is set.
     """
     if any(hasattr(part, "autograd_grad_sample_hooks") for part in module.modules()):
@@ -124,8 +123,7 @@ def check_per_sample_gradients(
         raise ConfigError(
             "the loss must be a torch criterion", got=criterion, expected="an attribute reduction='mean'"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         expected = _Expected.of(module, criterion, x, y, clip_norm)
         report = PerSampleReport(
             modes=tuple(_check_mode(mode, module, criterion, x, y, expected, tolerance) for mode in modes)
@@ -233,8 +231,28 @@ def _check_mode(
             clip_norm=clip_norm,
             problems=(problem,),
         )
+    return ModeReport(
+        mode=mode,
+        batch_error=batch_error,
+        record_error=record_error,
+        released_norm=released,
+        clip_norm=clip_norm,
+        problems=_problems(mode, batch_error, record_error, released, silent, expected, tolerance),
+    )
+
+
+def _problems(
+    mode: Mode,
+    batch_error: float,
+    record_error: float,
+    released: float,
+    silent: tuple[str, ...],
+    expected: _Expected,
+    tolerance: float,
+) -> tuple[str, ...]:
+    """What is wrong, as sentences."""
     problems = []
-    slack = tolerance * max(expected.scale, 1e-12)
+    slack = tolerance * expected.scale
     if silent:
         problems.append(
             f"the per-sample gradients of {', '.join(silent)} are all zero but the true ones are not"
@@ -244,19 +262,12 @@ def _check_mode(
     if record_error > slack:
         what = "the norms" if mode == "ghost" else "they"
         problems.append(f"{what} differ from a loop over the records by {record_error:.2g}")
-    if released > clip_norm * (1 + tolerance):
+    if released > expected.clip_norm * (1 + tolerance):
         problems.append(
-            f"the clip norm {clip_norm:.4g} is exceeded: one record releases {released:.4g}, "
+            f"the clip norm {expected.clip_norm:.4g} is exceeded: one record releases {released:.4g}, "
             "so the reported epsilon is not justified"
         )
-    return ModeReport(
-        mode=mode,
-        batch_error=batch_error,
-        record_error=record_error,
-        released_norm=released,
-        clip_norm=clip_norm,
-        problems=tuple(problems),
-    )
+    return tuple(problems)
 
 
 class _Wrapped:
