@@ -40,7 +40,8 @@ class LedgerContext:
         sampling: How batches are drawn: ``"full"``, ``"fixed"`` or ``"poisson"``.
         participation: The fraction of clients in a round.
         n_params: The number of parameters.
-        fitted_on: What the preprocessing was fitted on.
+        fitted_on: What the preprocessing was fitted on, in words.
+        fitted_on_training: Whether that was the training records themselves.
         seeded_secrets: Whether keys were made from a seed and protect nothing.
         seeded_noise: Whether DP noise was drawn from a seeded stream.
         additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
@@ -67,6 +68,7 @@ class LedgerContext:
     seeded_secrets: bool
     seeded_noise: bool = True
     additive: bool = False
+    fitted_on_training: bool = False
 
     @property
     def honest(self) -> tuple[int, ...]:
@@ -127,8 +129,9 @@ class LedgerRow:
 def not_covered(context: LedgerContext) -> tuple[LedgerRow, ...]:
     """What no proof of the stack covers, a row each."""
     found = []
-    if context.sees_model and "training" in context.fitted_on:
-        found.append(f"the preprocessing was {context.fitted_on}: no epsilon covers what it leaks")
+    if context.sees_model and context.fitted_on_training:
+        records = context.fitted_on.partition(":")[0]
+        found.append(f"the preprocessing was fitted on {records}: no epsilon covers what it leaks")
     if context.sees_model or context.sees_updates:
         found.append(
             "the choice of features, model and hyperparameters was made outside this run and is not accounted for"

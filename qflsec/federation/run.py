@@ -135,6 +135,7 @@ class RunResult:
             participation=config.participation,
             n_params=self.pipeline.model.n_params,
             fitted_on=self.dataset.fitted_on,
+            fitted_on_training=self.pipeline.data.preprocessing == "training",
             seeded_secrets=self.seeded_secrets,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
         )

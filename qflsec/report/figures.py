@@ -257,7 +257,7 @@ def _records(trial: TrialRow) -> dict[str, Any]:
         figure,
         title=f"Records and their reconstructions (seed {trial.seed})",
         x="",
-        y="feature (modulo 2 pi where it is an angle)",
+        y="feature (rad, mod 2 pi)",
     )
 
 

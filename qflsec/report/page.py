@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,10 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number for people; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    if 0 < abs(value) < 10**-digits / 2 and digits > 2:
+        return f"{value:.1e}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def interval(score: Score | None, digits: int = 2) -> str:
@@ -154,6 +157,17 @@ def shade(cell: Cell) -> int:
     if cell.advantage is None or not math.isfinite(cell.advantage.value):
         return 0
     return max(0, min(10, round(10 * cell.advantage.value)))
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ledger rows that differ in nothing but the pipeline as one row that names all of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        rest = {key: value for key, value in row.items() if key not in {"pipeline", "seeds"}}
+        kept = found.setdefault(json.dumps(rest, sort_keys=True), {**rest, "pipelines": []})
+        if row["pipeline"] not in kept["pipelines"]:
+            kept["pipelines"].append(row["pipeline"])
+    return list(found.values())
 
 
 def epsilon(row: Mapping[str, Any]) -> str:
@@ -191,7 +205,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, shade=shade, epsilon=epsilon)
+    environment.filters.update(
+        number=number, interval=interval, shade=shade, epsilon=epsilon, grouped=grouped
+    )
     environment.globals.update(cell_id=cell_id, quantity=quantity, pretty=_pretty)
     return environment
 

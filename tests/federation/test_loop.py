@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -310,6 +310,18 @@ def test_a_corrupted_network_may_drop_and_alter(make_pipeline: Maker) -> None:
     update = honest.view(honest_but_curious_server()).readable("update", about=0)[0].vector
     expected = update * counts[0] / (counts[0] + counts[2])
     assert torch.allclose(attacked.params - attacked.initial, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("preprocessing", ["training", "auxiliary"])
+def test_the_ledger_names_preprocessing_fitted_on_training_records(
+    make_pipeline: Maker, preprocessing: str
+) -> None:
+    plain = make_pipeline(rounds=1)
+    data = replace(plain.data, preprocessing=preprocessing)
+    pipeline = Pipeline(data=data, model=plain.model, federation=plain.federation)
+    rows = run_batch(pipeline, NONE, [RunSpec(seed=0)])[0].ledger(honest_but_curious_server())
+    named = [row.statement for row in rows if "preprocessing" in row.statement]
+    assert bool(named) == (preprocessing == "training")
 
 
 def test_impossible_requests_are_refused(make_pipeline: Maker) -> None:

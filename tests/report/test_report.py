@@ -225,6 +225,8 @@ def test_an_empty_matrix_still_makes_a_page(result: MatrixResult) -> None:
 
 def test_numbers_for_people() -> None:
     assert number(-0.126) == "−0.13"
+    assert number(-0.001) == "0.00"
+    assert number(3e-15, 3) == "3.0e−15"
     assert number(float("nan")) == "–"
     assert number(None) == "–"
     single = Score(name="x", value=1.0, low=float("nan"), high=float("nan"), n=1, baseline=0.0, ideal=1.0)
