@@ -84,6 +84,7 @@ class Uploads:
             return
         for lane in range(participants.shape[0]):
             if lane in self._network.aborts:
+                self._sealing[lane] = False
                 continue
             try:
                 sealing = self._layer.prepare(self._control(self._layer, lane))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from qflsec.protocols.secagg.client import Client
 from qflsec.protocols.secagg.exchange import KeyExchange, key_exchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
+from qflsec.protocols.secagg.he_bfv import HeBfv
+from qflsec.protocols.secagg.he_ckks import HeCkks
 from qflsec.protocols.secagg.layer import SecAgg, share_name
 from qflsec.protocols.secagg.masked import Masked, mask_name
 from qflsec.protocols.secagg.masks import model_digest
@@ -16,6 +18,8 @@ __all__ = [
     "SIGNATURE_BYTES",
     "Client",
     "FixedPoint",
+    "HeBfv",
+    "HeCkks",
     "KeyExchange",
     "Masked",
     "MlDsaIdentity",

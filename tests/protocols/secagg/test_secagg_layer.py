@@ -127,7 +127,8 @@ def test_a_server_that_splits_the_model_is_named(make_pipeline: Maker) -> None:
     threat = ThreatModel(name="bad server", server=True, active=True)
     result = one(make_pipeline(n_clients=4), SecAgg(), adversary=Splitter(), threat=threat)
     assert "client:0 and client:2 were told different things" in result.outcome
-    assert not [m for m in result.transcript.messages if m.kind == "update"], "nothing was sealed"
+    assert not any(m.present[0] == [True] * 4 for m in result.transcript.messages if m.kind == "update")
+    assert not [i for i in result.view(threat).items if i.kind == "update"], "nothing was sealed"
 
 
 def test_what_each_coalition_reads(make_pipeline: Maker) -> None:

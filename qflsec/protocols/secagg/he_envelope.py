@@ -1,0 +1,69 @@
+"""Signed envelopes around ciphertexts: a ciphertext alone can be altered, swapped or replayed unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from qflsec.base import ProtocolAbort
+from qflsec.federation import Identity
+from qflsec.threat import Party
+
+__all__ = ["KEY_ID_BYTES", "open_envelope", "seal_envelope"]
+
+KEY_ID_BYTES = 16
+_HEAD = struct.Struct(f"<{KEY_ID_BYTES}sIH")
+_SIGNATURE_BYTES = 64
+
+
+def seal_envelope(
+    identity: Identity, *, context: bytes, key_id: bytes, round_index: int, chunks: Sequence[bytes]
+) -> bytes:
+    """Blobs under one signature, bound to the key, the round and the sender.
+
+    Args:
+        identity: Who signs.
+        context: What it is: protocol, session, and what else both ends know.
+        key_id: The name of the key that the ciphertexts belong to.
+        round_index: The round.
+        chunks: Blobs.
+    """
+    sizes = struct.pack(f"<{len(chunks)}I", *(len(chunk) for chunk in chunks))
+    body = _HEAD.pack(key_id, round_index, len(chunks)) + sizes + b"".join(chunks)
+    digest = hashlib.sha256(body).digest()
+    return body + identity.sign(digest, context)[len(digest) :]
+
+
+def open_envelope(
+    identity: Identity, author: Party, blob: bytes, *, context: bytes, key_id: bytes, round_index: int
+) -> list[bytes]:
+    """The blobs in an envelope.
+
+    Raises:
+        ProtocolAbort: It is not what this author sealed for this key, round and context.
+    """
+    body, signature = blob[:-_SIGNATURE_BYTES], blob[-_SIGNATURE_BYTES:]
+    if len(body) < _HEAD.size or author not in identity.directory:
+        raise ProtocolAbort(f"an envelope of {author} is too short, or of a stranger")
+    its_key, its_round, count = _HEAD.unpack_from(body)
+    if its_round != round_index:
+        raise ProtocolAbort(
+            f"an envelope of {author} is of another round", got=its_round, expected=round_index
+        )
+    if its_key != key_id:
+        raise ProtocolAbort(f"an envelope of {author} is under another key")
+    try:
+        identity.verify(author, hashlib.sha256(body).digest() + signature, context)
+    except ProtocolAbort:
+        raise ProtocolAbort(f"an envelope of {author} has a wrong signature") from None
+    start = _HEAD.size + 4 * count
+    if len(body) < start:
+        raise ProtocolAbort(f"an envelope of {author} is malformed")
+    chunks = []
+    for size in struct.unpack_from(f"<{count}I", body, _HEAD.size):
+        chunks.append(body[start : start + size])
+        start += size
+    if start != len(body):
+        raise ProtocolAbort(f"an envelope of {author} is malformed")
+    return chunks

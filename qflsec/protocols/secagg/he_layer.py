@@ -1,0 +1,225 @@
+"""Homomorphic aggregation in the loop: clients share a key, the server adds ciphertexts and learns nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
+from qflsec.protocols.secagg.exchange import Agreement, key_exchange
+from qflsec.protocols.secagg.he_envelope import open_envelope, seal_envelope
+from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security
+from qflsec.protocols.secagg.he_state import KEY_NAME, Handle, HeClient, HeServer
+from qflsec.protocols.secagg.ledger import he_rows
+from qflsec.threat import SERVER, Party, Payload
+
+__all__ = ["HeLayer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeLayer(AggregationLayer):
+    """What the two homomorphic layers have in common.
+
+    Attributes:
+        security: The row of the security table: ``"classical-128"`` or ``"quantum-128"``.
+        agreement: How the secret key travels to the clients: ``"x25519"``, ``"ml-kem-768"`` or ``"hybrid"``.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    takes = frozenset({"plain"})
+    gives = "ciphertext"
+    leaves = "nothing"
+    protocol: ClassVar[str]
+
+    security: Security = "quantum-128"
+    agreement: Agreement = "hybrid"
+
+    def __post_init__(self) -> None:
+        if self.security not in LARGEST_MODULUS:
+            self.new_context(2)
+        key_exchange(self.agreement)
+
+    @abstractmethod
+    def new_context(self, n_clients: int) -> Handle:
+        """A fresh context with its secret key.
+
+        Raises:
+            ConfigError: No parameters fit.
+        """
+
+    @abstractmethod
+    def check_room(self, n_clients: int, max_count: int) -> None:
+        """Refuse sessions whose sums could not be held.
+
+        Raises:
+            ConfigError: The largest weight does not fit, or no parameters do.
+        """
+
+    @abstractmethod
+    def encrypt(
+        self,
+        context: Handle,
+        update: torch.Tensor,
+        weight: float,
+        n_clients: int,
+    ) -> tuple[list[bytes], torch.Tensor]:
+        """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.
+
+        Shapes:
+            update: ``(P,)``; returns: ciphertexts, and ``(P + 1,)``
+
+        Raises:
+            UpdateError: A value does not fit.
+        """
+
+    @abstractmethod
+    def load(self, context: Handle, blob: bytes) -> Handle:
+        """A ciphertext from bytes."""
+
+    @abstractmethod
+    def decrypt(
+        self,
+        context: Handle,
+        blobs: Sequence[bytes],
+        size: int,
+        most: float,
+    ) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight behind a sum.
+
+        Raises:
+            ProtocolAbort: The weight is impossible.
+        """
+
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
+        """A party's state.
+
+        Raises:
+            ConfigError: The session's sums do not fit.
+        """
+        self.check_room(len(setup.clients), setup.max_count)
+        if identity.party in setup.clients:
+            return HeClient(setup, identity, secrets, self.protocol, key_exchange(self.agreement))
+        return HeServer(setup, identity, self.protocol)
+
+    def prepare(self, control: Control) -> frozenset[Party]:
+        """Before the first round, give the clients their key and the server its parameters.
+
+        Raises:
+            ProtocolAbort: Some party did not get its part.
+        """
+        server = control.state(SERVER)
+        assert isinstance(server, HeServer)
+        if not server.key_id:
+            first = control.state(server.leader)
+            assert isinstance(first, HeClient)
+            made = first.make(self.new_context(len(server.setup.clients)))
+            arrived = control.to_server({server.leader: made})
+            if server.leader not in arrived:
+                raise ProtocolAbort(f"the server did not hear of the key that {server.leader} made")
+            for party, message in control.to_clients(server.take(arrived[server.leader])).items():
+                state = control.state(party)
+                assert isinstance(state, HeClient)
+                state.take(message)
+        for party in server.setup.clients:
+            state = control.state(party)
+            assert isinstance(state, HeClient)
+            state.require_key()
+        return frozenset(control.participants)
+
+    def seal(
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[Payload, torch.Tensor]:
+        """A client's ciphertexts in a signed envelope, and what they carry.
+
+        Raises:
+            ProtocolAbort: The client has no key, or sealed this round already.
+            UpdateError: A value does not fit.
+        """
+        assert isinstance(state, HeClient)
+        state.require_key()
+        if header.round <= state.sealed_round:
+            raise ProtocolAbort(f"{state.party} was asked to seal round {header.round} twice")
+        chunks, read = self.encrypt(state.context, update, weight, len(state.setup.clients))
+        state.sealed_round = header.round
+        envelope = seal_envelope(
+            state.identity,
+            context=state.bound("update"),
+            key_id=state.key_id,
+            round_index=header.round,
+            chunks=chunks,
+        )
+        return envelope, read
+
+    def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
+        """The sum of the ciphertexts, in an envelope of the server.
+
+        Raises:
+            ProtocolAbort: An envelope is not authentic, or ciphertexts do not fit together.
+        """
+        assert isinstance(state, HeServer)
+        state.require_key()
+        strangers = sorted(set(payloads) - set(header.participants))
+        if strangers:
+            raise ProtocolAbort(f"{strangers[0]} takes no part in round {header.round}")
+        total: list[Handle] = []
+        for party, payload in payloads.items():
+            if not isinstance(payload, bytes):
+                raise ProtocolAbort(f"the update of {party} is no envelope")
+            chunks = open_envelope(
+                state.identity,
+                party,
+                payload,
+                context=state.bound("update"),
+                key_id=state.key_id,
+                round_index=header.round,
+            )
+            try:
+                vectors = [self.load(state.context, chunk) for chunk in chunks]
+                total = [a + b for a, b in zip(total, vectors, strict=True)] if total else vectors
+            except (RuntimeError, ValueError) as error:
+                raise ProtocolAbort(f"the ciphertexts of {party} do not fit", got=error) from None
+        return seal_envelope(
+            state.identity,
+            context=state.bound("aggregate"),
+            key_id=state.key_id,
+            round_index=header.round,
+            chunks=[vector.serialize() for vector in total],
+        )
+
+    def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight, by a client.
+
+        Raises:
+            ProtocolAbort: The party has no key, or the envelope is not the server's.
+        """
+        if not isinstance(state, HeClient):
+            raise ProtocolAbort("the server has no key to open an aggregate with")
+        state.require_key()
+        if not isinstance(combined, bytes):
+            raise ProtocolAbort("an aggregate is no envelope")
+        chunks = open_envelope(
+            state.identity,
+            SERVER,
+            combined,
+            context=state.bound("aggregate"),
+            key_id=state.key_id,
+            round_index=header.round,
+        )
+        most = float(state.setup.max_count * len(header.participants))
+        return self.decrypt(state.context, chunks, state.setup.n_params + 1, most)
+
+    def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
+        """The one key that all clients share."""
+        return frozenset({KEY_NAME})
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """What it hides from this observer."""
+        return he_rows(self.card.name, context, security=self.security, agreement=self.agreement)
