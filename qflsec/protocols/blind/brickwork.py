@@ -164,9 +164,11 @@ class _TurnWriter:
                 self._turn(axis, wire, eighths=2)
         else:
             self._change(wire, {"CY": "Y", "CZ": "Z"}.get(name, "X"), 1)
-            self._turn("Z", wires[0], eighths=2)
-            self._turn("X", wire, eighths=2)
+            self._turn(
+                "X", wire, eighths=2
+            )  # joins what stands before the brick, and the Z what stands in it
             self._push(_Turn("ZX", wires, NodeAngle((), -2)))
+            self._turn("Z", wires[0], eighths=2)
             self._change(wire, {"CY": "Y", "CZ": "Z"}.get(name, "X"), -1)
 
     def _rotation(self, letters: list[tuple[int, str]], angle: NodeAngle) -> None:

@@ -124,8 +124,5 @@ def _rows(circuit: Circuit, weights: npt.ArrayLike, features: npt.ArrayLike) -> 
         shape = np.broadcast_shapes(w.shape[:-1], f.shape[:-1])
     except ValueError:
         raise BlindError("weights and features do not broadcast", got=f"{w.shape} and {f.shape}") from None
-    return _Batch(
-        shape,
-        np.broadcast_to(w, (*shape, w.shape[-1])).reshape(-1, w.shape[-1]),
-        np.broadcast_to(f, (*shape, f.shape[-1])).reshape(-1, f.shape[-1]),
-    )
+    w, f = (np.broadcast_to(a, (*shape, a.shape[-1])).reshape(math.prod(shape), a.shape[-1]) for a in (w, f))
+    return _Batch(shape, w, f)

@@ -44,17 +44,19 @@ class RoundsResult:
     Attributes:
         counts: The rounds.
         failures: Failed tests.
-        bound: The bias bound of an accepted run with tests.
     """
 
     counts: RoundCounts
     failures: int
-    bound: BiasBound | None
 
     @property
     def accepted(self) -> bool:
         """Whether the client accepts."""
         return self.failures <= self.counts.threshold
+
+    def bound(self, *, error: float) -> BiasBound:
+        """The bias that a server which passes exceeds with at most the given probability."""
+        return bias_bound(self.counts, error=error)
 
 
 WordValues = Callable[[int, Delegation, Angles], Floats]
@@ -73,7 +75,6 @@ class Shots:
         secrets: Where pads and orders come from; the operating system when None.
         server: The server's class.
         depolarising: The probability with which a sent qubit is replaced by a random one.
-        error: The probability with which a server may pass and exceed the bias bound.
         transcript: Where the server's classical view is kept, if wanted.
         costs: What it has cost so far.
         results: The tests' results, by pattern.
@@ -86,7 +87,6 @@ class Shots:
     secrets: Secrets | None = None
     server: ServerFactory = QuantumServer
     depolarising: float = 0.0
-    error: float = 1e-3
     batch: int = BATCH
     transcript: Transcript | None = None
     costs: Costs = field(default_factory=Costs)
@@ -119,7 +119,7 @@ class Shots:
         )
         play(client, self.server(graph, grid), graph, batch=self.batch, transcript=self.transcript)
         self.costs += Costs.of(graph, grid, rounds=counts.rounds, tests=self.tests)
-        result = RoundsResult(counts=counts, failures=client.failures(), bound=self._bound(counts))
+        result = RoundsResult(counts=counts, failures=client.failures())
         self.results.append(result)
         if not result.accepted:
             raise ProtocolAbort(
@@ -132,9 +132,6 @@ class Shots:
             [1 - 2 * (bits[:, :, list(word)].sum(axis=2) % 2).mean(axis=1) for word in delegation.words],
             axis=1,
         )
-
-    def _bound(self, counts: RoundCounts) -> BiasBound | None:
-        return bias_bound(counts, error=self.error) if self.tests else None
 
 
 @dataclass(kw_only=True)
