@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from qflsec.cli.bench_bb84 import bench_bb84
+from qflsec.cli.bench_engine import bench_engine
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measurements of speed.")
 app.command("bb84")(bench_bb84)
+app.command("engine")(bench_engine)

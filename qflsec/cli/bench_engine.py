@@ -1,0 +1,39 @@
+"""``qflsec bench engine``: the batched kernel against PennyLane, as ratios in one process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from qflsec.cli.options import AsJson, command_line
+from qflsec.cli.render import print_json
+
+__all__ = ["bench_engine"]
+
+
+def bench_engine(
+    qubits: Annotated[str, typer.Option(help="Numbers of qubits, with commas.")] = "4,6,8,10",
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each engine; the best counts.")] = 12,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out the slow baselines.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a training step in processor time of one process, as ratios to PennyLane's."""
+    from qflsec.base import ConfigError
+    from qflsec.circuits.bench import bench, render
+
+    try:
+        sizes = [int(part) for part in qubits.split(",")]
+    except ValueError:
+        raise ConfigError(
+            "'--qubits' is not a list of numbers", got=qubits, expected="such as 4,6,8"
+        ) from None
+    if min(sizes) < 2 or max(sizes) > 16:
+        raise ConfigError("'--qubits' is out of range", got=qubits, expected="2 to 16")
+    rows = bench(qubits=sizes, repeats=repeats, slow_baselines=not fast)
+    if as_json:
+        found = [{**asdict(row), "ratios": dict(row.ratios), "met": row.met} for row in rows]
+        print_json({"schema": "qflsec-bench-engine/1", "command": command_line(), "rows": found})
+        return
+    typer.echo(render(rows))

@@ -1,0 +1,25 @@
+"""``qflsec bench engine``: ratios, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from qflsec.base import ConfigError
+from qflsec.cli.app import app
+
+
+def test_ratios_are_printed_and_the_kernel_is_faster() -> None:
+    run = CliRunner().invoke(app, ["bench", "engine", "--qubits", "4", "--repeats", "2", "--fast", "--json"])
+    assert run.exit_code == 0, run.output
+    document = json.loads(run.stdout)
+    assert [row["name"] for row in document["rows"]] == ["one model", "64 models", "per-sample gradients"]
+    assert all(row["ratios"]["PennyLane broadcasting"] < 0.5 for row in document["rows"])
+
+
+@pytest.mark.parametrize("qubits", ["four", "1", "40"])
+def test_impossible_sizes_are_refused(qubits: str) -> None:
+    run = CliRunner().invoke(app, ["bench", "engine", "--qubits", qubits])
+    assert isinstance(run.exception, ConfigError)
