@@ -21,6 +21,7 @@ from qflsec.protocols.blind.soundness import (
     accepted_harm,
     completeness,
     harmless_rounds,
+    plan_rounds,
     plan_tests,
     soundness_error,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "harmless_rounds",
     "node_angles",
     "plan_order",
+    "plan_rounds",
     "plan_tests",
     "play",
     "shift_rows",

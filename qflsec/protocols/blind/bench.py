@@ -41,7 +41,7 @@ def bench_blind(*, shots: int = 20_000, seed: int = 0) -> dict[str, float]:
 
     Units:
         Seconds of processor time for each round; ratios without unit. The ratio to PennyLane is the time of
-        ``shots`` blind shots over that of one PennyLane execution with as many shots.
+        ``shots`` blind shots over that of one PennyLane execution with as many shots, and of one over one.
         ``seconds_per_amplitude`` divides the round's time by nodes x 2^(n + 1).
     """
     found: dict[str, float] = {}
@@ -58,6 +58,7 @@ def bench_blind(*, shots: int = 20_000, seed: int = 0) -> dict[str, float]:
                 circuit, shots=shots // 2, tests=shots // 2, seed=seed
             )
             found[f"ratio_to_pennylane_{key}"] = seconds * shots / _pennylane_seconds(circuit, shots)
+            found[f"ratio_of_one_shot_to_pennylane_{key}"] = seconds / _pennylane_seconds(circuit, 1)
     circuit = bench_circuit(2, 2)
     for batch in (16, 128, 1024, 8192):
         found[f"seconds_per_shot_batch_{batch}"] = shot_seconds(

@@ -42,7 +42,7 @@ def blind_expectations(
         circuit: The circuit; its architecture is public unless it is embedded in a brickwork.
         weights: Weights; leading axes broadcast with those of the features.
         features: Features.
-        executor: The protocol, or the simulator's shortcut; an executor is used for one call.
+        executor: The protocol, or the simulator's shortcut.
         config: The public choices.
 
     Shapes:

@@ -14,8 +14,8 @@ __all__ = ["BiasBound", "bias_bound"]
 STATUS = (
     "engineering bound, not composable: the hypergeometric tail is exact for a server that corrupts any fixed "
     "number of rounds, each caught by a test with probability 1 / colours or more; that every strategy comes "
-    "down to this is proved in the literature for majorities (PRX Quantum 2, 040302) and claimed for averages "
-    "(arXiv:2510.08548), and is not proved here"
+    "down to this is a published theorem for majorities (PRX Quantum 2, 040302) and announced for averages "
+    "(arXiv:2510.08548); neither proof was checked here"
 )
 
 

@@ -67,9 +67,11 @@ WordValues = Callable[[int, Delegation, Angles], Floats]
 class Shots:
     """The protocol: every row of angles runs ``shots`` times among ``tests`` tests, in secret order.
 
+    It may serve several calls; costs and results add up over them.
+
     Attributes:
         shots: Computation rounds of each row and pattern.
-        tests: Test rounds of each pattern.
+        tests: Test rounds of each pattern and call.
         threshold: The largest number of failed tests of a pattern that is accepted.
         seed: The seed of nature: outcomes and noise.
         secrets: Where pads and orders come from; the operating system when None.
@@ -91,6 +93,11 @@ class Shots:
     transcript: Transcript | None = None
     costs: Costs = field(default_factory=Costs)
     results: list[RoundsResult] = field(default_factory=list)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the pads can be reproduced, and so hide nothing."""
+        return self.secrets is not None and self.secrets.seeded
 
     def words(self, number: int, delegation: Delegation, angles: Angles, grid: AngleGrid) -> Floats:
         """The average of each word's outcomes.

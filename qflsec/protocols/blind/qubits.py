@@ -232,7 +232,10 @@ def expected_distribution(qubits: list[Qubits], radians: list[Floats]) -> Floats
         axis = channel._axis(one)  # noqa: SLF001
         moved: Complex = np.moveaxis(state, axis, 0)
         turned = moved[1] * np.exp(-1j * angle)
-        both: Complex = np.array([moved[0] + turned, moved[0] - turned]) * _ROOT_HALF
+        both = np.empty((2, *turned.shape), dtype=np.complex128)
+        np.add(moved[0], turned, out=both[0])
+        np.subtract(moved[0], turned, out=both[1])
+        both *= _ROOT_HALF
         state = np.moveaxis(both, 0, axis)
     axes = [channel._axis(one) for one in qubits]  # noqa: SLF001
     for one in qubits:

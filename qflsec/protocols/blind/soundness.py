@@ -29,6 +29,7 @@ __all__ = [
     "accepted_harm",
     "completeness",
     "harmless_rounds",
+    "plan_rounds",
     "plan_tests",
     "soundness_error",
 ]
@@ -216,6 +217,47 @@ def plan_tests(
         middle = (low + high) // 2
         low, high = (low, middle) if good(middle) else (middle, high)
     return plan(high)
+
+
+def plan_rounds(
+    *,
+    colours: int,
+    target: float,
+    corrupted_fraction: float = 0.5,
+    failure_rate: float = 0.0,
+    reject_honest: float = 0.01,
+    most_shots: int = 4096,
+) -> RoundCounts:
+    """Shots, tests and threshold for a target soundness, with few rounds in all.
+
+    Numbers of shots from 1 to ``most_shots`` in steps of a factor of about 1.4 are planned by
+    :func:`plan_tests`, and the one with the fewest rounds is taken.
+
+    Raises:
+        BlindError: As :func:`plan_tests`, or no number of shots has a plan.
+    """
+    found: list[RoundCounts] = []
+    refused: BlindError | None = None
+    for shots in sorted({round(2 ** (k / 2)) for k in range(2 * most_shots.bit_length() - 1)}):
+        if shots > most_shots or (found and shots >= min(plan.rounds for plan in found)):
+            break
+        try:
+            found.append(
+                plan_tests(
+                    shots=shots,
+                    colours=colours,
+                    corrupted_fraction=corrupted_fraction,
+                    target=target,
+                    failure_rate=failure_rate,
+                    reject_honest=reject_honest,
+                )
+            )
+        except BlindError as error:
+            refused = error
+    if not found:
+        assert refused is not None
+        raise refused
+    return min(found, key=lambda plan: plan.rounds)
 
 
 def harmless_rounds(shots: int, corrupted_fraction: float) -> int:

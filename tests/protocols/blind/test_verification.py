@@ -28,6 +28,7 @@ from qflsec.protocols.blind import (
     completeness,
     harmless_rounds,
     plan_order,
+    plan_rounds,
     plan_tests,
     soundness_error,
 )
@@ -253,6 +254,41 @@ def test_the_planner_meets_its_target_in_simulation(target: float, rate: float) 
 def test_the_planner_refuses_what_no_test_can_tell() -> None:
     with pytest.raises(BlindError, match="noise hides an attack"):
         plan_tests(shots=100, colours=2, corrupted_fraction=0.5, target=1e-3, failure_rate=0.25)
+
+
+def test_planned_rounds_are_fewer_than_for_other_shots() -> None:
+    plan = plan_rounds(colours=2, target=1e-3, failure_rate=0.02)
+    assert soundness_error(plan, harmless=harmless_rounds(plan.shots, 0.5)) <= 1e-3
+    for shots in (plan.shots // 2, plan.shots * 3):
+        other = plan_tests(shots=shots, colours=2, corrupted_fraction=0.5, target=1e-3, failure_rate=0.02)
+        assert other.rounds >= plan.rounds
+    with pytest.raises(BlindError, match="noise hides an attack"):
+        plan_rounds(colours=2, target=1e-3, failure_rate=0.3)
+
+
+def test_an_honest_noisy_server_is_accepted_at_its_planned_rate() -> None:
+    """Depolarising noise of 1 % on a plan for its failure rate; 50 runs, at least 95 % expected to be accepted."""
+    rate = failures(QuantumServer, depolarising=0.01) / 20_000 * 1.1
+    plan = plan_tests(
+        shots=50, colours=GRAPH.n_colours, corrupted_fraction=0.5, target=1e-3, failure_rate=rate
+    )
+    accepted = 0
+    for seed in range(50):
+        executor = Shots(
+            shots=plan.shots,
+            tests=plan.tests,
+            threshold=plan.threshold,
+            seed=seed,
+            secrets=SeededSecrets(seed),
+            depolarising=0.01,
+        )
+        try:
+            blind_expectations(CIRCUIT, WEIGHTS, FEATURES, executor=executor)
+            accepted += 1
+        except ProtocolAbort:
+            pass
+    assert accepted >= 45
+    assert executor.seeded
 
 
 def test_the_bias_bound_holds_against_a_server_that_uses_it() -> None:
