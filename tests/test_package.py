@@ -56,7 +56,7 @@ def test_the_links_at_the_root_point_into_the_package() -> None:
 def test_party_and_key_code_imports_no_statistical_generator() -> None:
     """Secrets come from the operating system: no ``random`` and no ``numpy.random`` where keys are made."""
     banned = {"random", "numpy.random"}
-    for path in sorted((ROOT / "qflsec/protocols").rglob("*.py")) + [ROOT / "qflsec/federation/identity.py"]:
+    for path in [*sorted((ROOT / "qflsec/protocols").rglob("*.py")), ROOT / "qflsec/federation/identity.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 assert not banned & {alias.name for alias in node.names}, path
