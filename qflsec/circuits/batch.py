@@ -41,8 +41,6 @@ class Batch:
         """The adjoint of :meth:`spread`, to ``rows`` entries."""
         if gradients.size(0) == rows:
             return gradients
-        if rows == 1:
-            return gradients.sum(0, keepdim=True)
         axes = [
             axis for axis, (own, all_) in enumerate(zip(self.distinct, self.rows, strict=True)) if own != all_
         ]

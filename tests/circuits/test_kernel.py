@@ -211,19 +211,19 @@ LANES = [
 ]
 
 
-@pytest.mark.parametrize("clients", [1, 3])
+@pytest.mark.parametrize(("clients", "samples"), [(1, 1), (1, 10), (3, 10)])
 @pytest.mark.parametrize(("n", "encoder"), LANES)
-def test_a_lane_does_not_see_the_others(n: int, encoder: Encoder, clients: int) -> None:
+def test_a_lane_does_not_see_the_others(n: int, encoder: Encoder, clients: int, samples: int) -> None:
     """Bit for bit: values and both gradients of each lane alone and in batches of 1, 2, 3, 7 and 16."""
     circuit = build_circuit(n_qubits=n, encoder=encoder, layers=3)
     generator = torch.Generator().manual_seed(n)
     all_weights = torch.randn(16, clients, 1, circuit.n_weights, generator=generator)
-    all_features = torch.randn(16, clients, 10, circuit.n_features, generator=generator)
+    all_features = torch.randn(16, clients, samples, circuit.n_features, generator=generator)
 
     def run(first: int, count: int, per_sample: bool) -> tuple[Tensor, ...]:
         weights = all_weights[first : first + count].clone()
         if per_sample:
-            weights = weights.expand(-1, -1, 10, -1).clone()
+            weights = weights.expand(-1, -1, samples, -1).clone()
         features = all_features[first : first + count].clone().requires_grad_()
         values = expectations(circuit, weights.requires_grad_(), features)[..., 0]
         return (
@@ -274,6 +274,21 @@ def test_wire_0_is_the_most_significant_bit() -> None:
     )
     table = probabilities(circuit, torch.zeros(0), torch.zeros(0))
     assert table.tolist() == [0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_an_encoding_behind_a_constant_gate_that_was_already_applied() -> None:
+    """RY(x) X|0>, where the CNOT elsewhere makes the kernel apply the X before it meets the RY."""
+    gates = (
+        Gate("X", (1,)),
+        Gate("RX", (0,), (Angle.weight(0),)),
+        Gate("CNOT", (0, 2)),
+        Gate("RY", (1,), (Angle.feature(0),)),
+    )
+    circuit = Circuit(
+        n_qubits=3, gates=gates, observables=(Observable(((1.0, "IXI"),)),), n_weights=1, n_features=1
+    )
+    features = torch.tensor([[0.4], [1.3]])
+    torch.testing.assert_close(expectations(circuit, torch.zeros(1), features), -features.sin())
 
 
 def test_zero_amplitudes_stay_finite() -> None:
