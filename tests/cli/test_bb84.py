@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,14 @@ def test_the_benchmark_prints_ratios(qflsec: Call, monkeypatch: pytest.MonkeyPat
     text = qflsec(*command).out
     for words in ("ratio to qiskit", "12,346", "f_EC", "Toeplitz 100,000 bits", "rounds"):
         assert words in text, words
+
+
+def test_every_field_is_documented_and_every_documented_field_is_there(qflsec: Call) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bb84.md").read_text(encoding="utf-8")
+    section = page.split("## The JSON document")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row[1])}
+    judged = set(re.findall(r"`([a-z0-9_]+)`", rows[-1][2]))
+    document = qflsec("bb84", *FAST, "--json").json()
+    assert documented == set(document)
+    assert judged == set(document["judgement"])

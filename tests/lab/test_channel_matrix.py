@@ -58,13 +58,13 @@ def run(path: Path | str, jobs: int = 1) -> ChannelMatrixResult:
 
 def test_every_pair_and_seed_is_run_and_told(tmp_path: Path) -> None:
     result = run(write(tmp_path))
-    assert result.rows == ("none", "half", "man-in-the-middle")
+    assert result.rows == ("honest", "half", "man-in-the-middle")
     assert list(result.cells) == [(row, column) for row in result.rows for column in ("none", "monitored")]
     assert all(len(cell.outcomes) == 2 for cell in result.cells.values())
     states = {key: (cell.state, cell.detected) for key, cell in result.cells.items()}
     assert states == {
-        ("none", "none"): ("key holds", 0),
-        ("none", "monitored"): ("key holds", 0),
+        ("honest", "none"): ("key holds", 0),
+        ("honest", "monitored"): ("key holds", 0),
         ("half", "none"): ("no key", 2),
         ("half", "monitored"): ("no key", 2),
         ("man-in-the-middle", "none"): ("false key", 0),
@@ -152,7 +152,7 @@ def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         ('name = "intercept-resend"', 'name = "intercept"', "attacks[0]: unknown attack"),
         ('name = "intercept-resend"', 'name = "sign-flip"', "not an attack on the quantum channel"),
         ("fraction = 0.5", "fraction = 5.0", "impossible fraction"),
-        ('label = "half"', 'label = "none"', "a label is used twice"),
+        ('label = "half"', 'label = "honest"', "a label is used twice"),
         ('name = "small"', 'name = "small', "not a TOML file"),
     ],
 )
@@ -196,6 +196,6 @@ def test_the_preset_shows_each_attack_and_its_cure() -> None:
         if row.startswith("intercept"):
             assert found.state == "no key"
             assert found.detected == 3
-        if row == "none":
+        if row == "honest":
             assert found.state == "key holds"
             assert found.detected == 0

@@ -26,7 +26,7 @@ Table = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _SOURCES = {"single-photon": SinglePhotonSource, "weak-coherent": WeakCoherentSource}
-HONEST = "none"
+HONEST = "honest"
 """The label of the honest line, which is the first row of every matrix."""
 
 

@@ -8,6 +8,8 @@ from qflsec.protocols.bb84.detector import DetectorModel
 from qflsec.protocols.bb84.eavesdropper import Eavesdropper
 from qflsec.protocols.bb84.parties import Alice, Bob
 from qflsec.protocols.bb84.quantum import QuantumPhase, run_quantum
+from qflsec.protocols.bb84.run import BB84Result, run_bb84
+from qflsec.protocols.bb84.run_config import BB84Config
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted, SiftedCounts
 from qflsec.protocols.bb84.source import SinglePhotonSource, WeakCoherentSource
 from qflsec.protocols.bb84.transcript import Message, PublicChannel, Transcript, TranscriptError
@@ -15,6 +17,8 @@ from qflsec.protocols.bb84.transcript import Message, PublicChannel, Transcript,
 __all__ = [
     "Alice",
     "AliceSifted",
+    "BB84Config",
+    "BB84Result",
     "Bob",
     "BobSifted",
     "DetectorModel",
@@ -29,5 +33,6 @@ __all__ = [
     "Transcript",
     "TranscriptError",
     "WeakCoherentSource",
+    "run_bb84",
     "run_quantum",
 ]
