@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +18,7 @@ from qflsec.protocols.blind.server import QuantumServer
 from qflsec.protocols.blind.session import BATCH, Costs, ServerFactory, Transcript, play
 from qflsec.protocols.blind.soundness import RoundCounts
 
-__all__ = ["BlindConfig", "Exact", "RoundsResult", "Shots", "WordValues", "constant_terms", "observables"]
+__all__ = ["BlindConfig", "Exact", "RoundsResult", "Shots", "constant_terms", "observables"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +56,6 @@ class RoundsResult:
     def bound(self, *, error: float) -> BiasBound:
         """The bias that a server which passes exceeds with at most the given probability."""
         return bias_bound(self.counts, error=error)
-
-
-WordValues = Callable[[int, Delegation, Angles], Floats]
-"""From a pattern's number, the pattern and its angles ``(rows, nodes)``, each word's value ``(rows, words)``."""
 
 
 @dataclass(kw_only=True)

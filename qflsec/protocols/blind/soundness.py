@@ -183,17 +183,7 @@ def plan_tests(
         BlindError: A target out of range, or noise that no number of tests can tell from an attack: the rate
             must be below corrupted_fraction / colours.
     """
-    for name, value in (("target", target), ("reject_honest", reject_honest)):
-        if not 0 < value < 1:
-            raise BlindError(f"bad {name}", got=value, expected="between 0 and 1")
-    if not 0 < corrupted_fraction <= 0.5:
-        raise BlindError("bad corrupted_fraction", got=corrupted_fraction, expected="above 0, at most 1/2")
-    if not 0 <= failure_rate < corrupted_fraction / colours:
-        raise BlindError(
-            "this noise hides an attack",
-            got=failure_rate,
-            expected=f"a failure rate below corrupted_fraction / colours = {corrupted_fraction / colours:.3g}",
-        )
+    _check_target(colours, corrupted_fraction, target, failure_rate, reject_honest)
     harmless = harmless_rounds(shots, corrupted_fraction)
 
     def plan(tests: int) -> RoundCounts:
@@ -217,6 +207,22 @@ def plan_tests(
         middle = (low + high) // 2
         low, high = (low, middle) if good(middle) else (middle, high)
     return plan(high)
+
+
+def _check_target(
+    colours: int, corrupted_fraction: float, target: float, failure_rate: float, reject_honest: float
+) -> None:
+    for name, value in (("target", target), ("reject_honest", reject_honest)):
+        if not 0 < value < 1:
+            raise BlindError(f"bad {name}", got=value, expected="between 0 and 1")
+    if not 0 < corrupted_fraction <= 0.5:
+        raise BlindError("bad corrupted_fraction", got=corrupted_fraction, expected="above 0, at most 1/2")
+    if not 0 <= failure_rate < corrupted_fraction / colours:
+        raise BlindError(
+            "this noise hides an attack",
+            got=failure_rate,
+            expected=f"a failure rate below corrupted_fraction / colours = {corrupted_fraction / colours:.3g}",
+        )
 
 
 def plan_rounds(
