@@ -11,6 +11,7 @@ from qflsec.protocols.blind.errors import BlindError, QubitError
 from qflsec.protocols.blind.estimate import BiasBound, bias_bound
 from qflsec.protocols.blind.execute import BlindConfig, Exact, RoundsResult, Shots
 from qflsec.protocols.blind.graph import Graph
+from qflsec.protocols.blind.ledger import blind_rows, composed_soundness
 from qflsec.protocols.blind.pattern import NodeAngle, Pattern, Readout
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits
 from qflsec.protocols.blind.server import QuantumServer
@@ -54,11 +55,13 @@ __all__ = [
     "bias_bound",
     "blind_expectations",
     "blind_gradients",
+    "blind_rows",
     "brickwork_nodes",
     "brickwork_pattern",
     "compile_pattern",
     "compile_patterns",
     "completeness",
+    "composed_soundness",
     "harmless_rounds",
     "node_angles",
     "plan_order",

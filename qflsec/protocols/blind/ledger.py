@@ -1,0 +1,75 @@
+"""What blind computation promises against the quantum server, as rows of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qflsec.accounting import LedgerRow
+from qflsec.protocols.blind.compiler import Embedding
+from qflsec.protocols.blind.estimate import STATUS
+from qflsec.protocols.blind.execute import RoundsResult
+from qflsec.protocols.blind.soundness import harmless_rounds, soundness_error
+
+__all__ = ["blind_rows", "composed_soundness"]
+
+_LIMITS = "nothing against poisoning, backdoors, or those who receive the model"
+
+
+def composed_soundness(results: Sequence[RoundsResult], *, corrupted_fraction: float) -> float:
+    """The probability that any of several accepted delegations is corrupted in more than a fraction of a row.
+
+    The sum of the single probabilities (union bound), at most 1.
+
+    Args:
+        results: The delegations, of which each had tests of its own.
+        corrupted_fraction: The fraction of a row's shots that may be corrupted.
+    """
+    total = sum(
+        soundness_error(one.counts, harmless=harmless_rounds(one.counts.shots, corrupted_fraction))
+        for one in results
+    )
+    return min(1.0, total)
+
+
+def blind_rows(
+    results: Sequence[RoundsResult], *, embedding: Embedding, corrupted_fraction: float, seeded: bool
+) -> tuple[LedgerRow, ...]:
+    """The rows against the quantum server.
+
+    Args:
+        results: The delegations of a run; none for the exact executor, which earns no soundness.
+        embedding: What the graph shows.
+        corrupted_fraction: The fraction of a row's shots that may be corrupted.
+        seeded: Whether the pads came from a seed.
+    """
+    graph = "the graph and its order" if embedding == "ansatz" else "the numbers of wires and stages"
+    lab = "seeded pads protect nothing outside the lab; " if seeded else ""
+    secrecy = LedgerRow(
+        observer="quantum-server",
+        layer="blind",
+        guarantee="not covered" if seeded else "secrecy",
+        statement=f"learns nothing of data, parameters or results, whatever it does; it sees {graph}",
+        assumption="none" if seeded else "information-theoretic",
+        trusted="the client's qubit source: one qubit for each node, in the state that it was told",
+        released=f"{graph}, and how many rounds there were",
+        note=f"{lab}the quantum channel is simulated; {_LIMITS}",
+    )
+    if not any(one.counts.tests for one in results):
+        return (secrecy,)
+    error = composed_soundness(results, corrupted_fraction=corrupted_fraction)
+    rounds = sum(one.counts.rounds for one in results)
+    tests = sum(one.counts.tests for one in results)
+    integrity = LedgerRow(
+        observer="quantum-server",
+        layer="blind",
+        guarantee="integrity",
+        statement=f"corrupts more than {corrupted_fraction:.3g} of the shots of some estimate and is accepted "
+        f"with probability {error:.2g} or less, over all {len(results)} delegations",
+        assumption="none" if seeded else "information-theoretic",
+        trusted=secrecy.trusted,
+        released=f"{tests} tests among {rounds} rounds",
+        bound="approximation",
+        steps=len(results),
+        note=lab + STATUS,
+    )
+    return (secrecy, integrity)
