@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.protocols.links import expand_key
-from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange
+from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange, KeyPair
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks import PairPlace, add_masks, expand, pair_key, self_key
 from qflsec.protocols.secagg.messages import (
@@ -52,13 +52,16 @@ class _Round:
     index: int
     terms: Terms
     own: Advertisement
+    own_message: bytes
     mask_root: bytes = field(repr=False)
-    channel_root: bytes = field(repr=False)
+    mask_pair: KeyPair = field(repr=False)
+    channel_pair: KeyPair = field(repr=False)
     self_secret: bytes = field(default=b"", repr=False)
     stage: Kind = Kind.ROSTER
     roster: bytes = b""
     peers: dict[int, Advertisement] = field(default_factory=dict)
     pair_secrets: dict[int, bytes] = field(default_factory=dict, repr=False)
+    channels: dict[int, bytes] = field(default_factory=dict, repr=False)
     shares: dict[int, bytes] = field(default_factory=dict, repr=False)
     sharers: tuple[int, ...] = ()
     survivors: tuple[int, ...] = ()
@@ -118,17 +121,23 @@ class Client:
             raise ProtocolAbort(f"{self.party} was given terms of another session")
         self._policy.check(terms, me=self._me, size=size, bits=bits)
         self._last_round = round_index
-        mask_root, channel_root = self._secrets.draw(ROOT_BYTES), self._secrets.draw(ROOT_BYTES)
+        mask_root = self._secrets.draw(ROOT_BYTES)
+        mask_pair = self._exchange.pair(mask_root)
+        channel_pair = self._exchange.pair(self._secrets.draw(ROOT_BYTES))
         own = Advertisement(
-            model=model,
-            terms=terms.digest(),
-            mask=self._exchange.public(mask_root),
-            channel=self._exchange.public(channel_root),
+            model=model, terms=terms.digest(), mask=mask_pair.public, channel=channel_pair.public
         )
+        message = self._mail.pack(Kind.ADVERTISE, round_index, EVERYBODY, own.to_bytes())
         self._round = _Round(
-            index=round_index, terms=terms, own=own, mask_root=mask_root, channel_root=channel_root
+            index=round_index,
+            terms=terms,
+            own=own,
+            own_message=message,
+            mask_root=mask_root,
+            mask_pair=mask_pair,
+            channel_pair=channel_pair,
         )
-        return self._mail.pack(Kind.ADVERTISE, round_index, EVERYBODY, own.to_bytes())
+        return message
 
     def share(self, roster: bytes) -> bytes:
         """Stage 1: check everybody's keys and models, and share what the server may need later.
@@ -216,7 +225,10 @@ class Client:
                 sharers=indices_digest(state.sharers),
                 survivors=indices_digest(alive),
             )
-            return self._mail.pack(Kind.STATEMENT, state.index, EVERYBODY, state.statement.to_bytes())
+            state.own_message = self._mail.pack(
+                Kind.STATEMENT, state.index, EVERYBODY, state.statement.to_bytes()
+            )
+            return state.own_message
 
     def reveal(self, statements: bytes) -> bytes:
         """Stage 4: open one share of each client, once enough others were told the same.
@@ -234,6 +246,8 @@ class Client:
                 )
             self._enough(state, len(heard), "statements")
             assert state.statement is not None
+            if heard.pop(self._me, state.own_message) != state.own_message:
+                raise ProtocolAbort(f"the statement of {self.party} was replaced")
             for author, message in heard.items():
                 signed = self._mail.open(
                     Kind.STATEMENT, state.index, client(author), message, receiver=EVERYBODY
@@ -281,12 +295,14 @@ class Client:
             raise ProtocolAbort(f"{self.party} got keys of clients that are not in the round")
         self._enough(state, len(entries), "keys")
         state.roster = hashlib.sha256(b"qflsec/secagg/roster" + body).digest()
+        if entries.pop(self._me) != state.own_message:
+            raise ProtocolAbort(f"the key of {self.party} was replaced")
         for index, message in entries.items():
             signed = self._mail.open(Kind.ADVERTISE, state.index, client(index), message, receiver=EVERYBODY)
             state.peers[index] = Advertisement.from_bytes(signed, self._exchange)
-        publics = [key for entry in state.peers.values() for key in (entry.mask, entry.channel)]
-        if len(set(publics)) != len(publics) or state.peers.pop(self._me) != state.own:
-            raise ProtocolAbort(f"{self.party} got a repeated key, or its own key was replaced")
+        publics = [key for entry in (state.own, *state.peers.values()) for key in (entry.mask, entry.channel)]
+        if len(set(publics)) != len(publics):
+            raise ProtocolAbort(f"{self.party} got a repeated key")
         for index, entry in state.peers.items():
             self._compare("model", index, state.own.model, entry.model)
             self._compare("terms", index, state.own.terms, entry.terms)
@@ -299,23 +315,27 @@ class Client:
 
     def _parcel(self, state: _Round, peer: int, shares: bytes) -> bytes:
         entry = state.peers[peer]
-        secret, outer = self._exchange.encapsulate(state.channel_root, entry.channel)
-        key = self._box_key(state, secret, self._me, peer)
-        box = seal_box(key, shares, self._box_about(state, self._me, peer))
-        inner = b""
+        state.channels[peer], outer = state.channel_pair.encapsulate(entry.channel)
+        key = self._box_key(state, state.channels[peer], self._me, peer)
+        body = outer + seal_box(key, shares, self._box_about(state, self._me, peer))
         if peer > self._me:
-            state.pair_secrets[peer], inner = self._exchange.encapsulate(state.mask_root, entry.mask)
-        return self._mail.pack(Kind.PARCEL, state.index, client(peer), outer + box + inner)
+            state.pair_secrets[peer], inner = state.mask_pair.encapsulate(entry.mask)
+            body += inner
+        if not self._exchange.ciphertext_bytes:
+            return body
+        return self._mail.pack(Kind.PARCEL, state.index, client(peer), body)
 
     def _open_parcel(self, state: _Round, peer: int, parcel: bytes) -> None:
-        body = self._mail.open(Kind.PARCEL, state.index, client(peer), parcel)
-        entry = state.peers[peer]
-        outer, box, inner = fields(body, self._exchange.ciphertext_bytes, BOX_BYTES)
-        secret = self._exchange.decapsulate(state.channel_root, entry.channel, outer)
+        entry, size = state.peers[peer], self._exchange.ciphertext_bytes
+        body = self._mail.open(Kind.PARCEL, state.index, client(peer), parcel) if size else parcel
+        outer, box, inner = fields(body, size, BOX_BYTES)
+        if len(inner) != (size if peer < self._me else 0):
+            raise ProtocolAbort(f"the parcel of client:{peer} is malformed")
+        secret = state.channel_pair.decapsulate(entry.channel, outer) if size else state.channels[peer]
         key = self._box_key(state, secret, peer, self._me)
         state.shares[peer] = open_box(key, box, self._box_about(state, peer, self._me))
         if peer < self._me:
-            state.pair_secrets[peer] = self._exchange.decapsulate(state.mask_root, entry.mask, inner)
+            state.pair_secrets[peer] = state.mask_pair.decapsulate(entry.mask, inner)
 
     def _masks(self, state: _Round, words: Words) -> Iterator[tuple[int, Words]]:
         place: PairPlace = (self._session, state.index, state.own.model, indices_digest(state.sharers))

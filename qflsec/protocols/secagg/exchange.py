@@ -23,6 +23,7 @@ __all__ = [
     "Agreement",
     "HybridExchange",
     "KeyExchange",
+    "KeyPair",
     "MlKemExchange",
     "X25519Exchange",
     "key_exchange",
@@ -33,25 +34,13 @@ ROOT_BYTES = 32
 _ML_KEM_PUBLIC, _ML_KEM_CIPHERTEXT = 1184, 1088
 
 
-class KeyExchange(ABC):
-    """A key encapsulation whose private key follows from a root.
+class KeyPair(ABC):
+    """A private key, made from a root, with its public key."""
 
-    Attributes:
-        name: Its name in configurations.
-        public_bytes: The size of a public key.
-        ciphertext_bytes: The size of a ciphertext; 0 where the root and the other's public key are enough.
-    """
-
-    name: ClassVar[Agreement]
-    public_bytes: ClassVar[int]
-    ciphertext_bytes: ClassVar[int]
+    public: bytes
 
     @abstractmethod
-    def public(self, root: bytes) -> bytes:
-        """The public key that belongs to a root."""
-
-    @abstractmethod
-    def encapsulate(self, root: bytes, peer: bytes) -> tuple[bytes, bytes]:
+    def encapsulate(self, peer: bytes) -> tuple[bytes, bytes]:
         """A 256-bit secret for the holder of a public key, and its ciphertext.
 
         Raises:
@@ -59,12 +48,51 @@ class KeyExchange(ABC):
         """
 
     @abstractmethod
-    def decapsulate(self, root: bytes, peer: bytes, ciphertext: bytes) -> bytes:
-        """The secret that the holder of ``peer`` encapsulated for this root.
+    def decapsulate(self, peer: bytes, ciphertext: bytes) -> bytes:
+        """The secret that the holder of ``peer`` encapsulated for this key.
 
         Raises:
             ProtocolAbort: The ciphertext or the public key cannot be used.
         """
+
+
+class KeyExchange(ABC):
+    """A key encapsulation whose private key follows from a root.
+
+    Attributes:
+        name: Its name in configurations.
+        public_bytes: The size of a public key.
+        ciphertext_bytes: The size of a ciphertext; 0 where both compute the secret from their own private key and
+            the other's public key. Such a secret is known to these two alone, so that what is sealed under it
+            needs no signature; a ciphertext could come from anybody.
+    """
+
+    name: ClassVar[Agreement]
+    public_bytes: ClassVar[int]
+    ciphertext_bytes: ClassVar[int]
+
+    @abstractmethod
+    def pair(self, root: bytes) -> KeyPair:
+        """The key pair that belongs to a root."""
+
+
+class _X25519Pair(KeyPair):
+    def __init__(self, root: bytes) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(root)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def encapsulate(self, peer: bytes) -> tuple[bytes, bytes]:
+        """The common secret, and nothing to send."""
+        return self.decapsulate(peer, b""), b""
+
+    def decapsulate(self, peer: bytes, ciphertext: bytes) -> bytes:
+        """The common secret."""
+        try:
+            shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+        except ValueError as error:
+            raise ProtocolAbort("a public key cannot be used", got=error) from None
+        salt = hashlib.sha256(b"".join(sorted((self.public, peer)))).digest()
+        return HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"qflsec/exchange/x25519").derive(shared)
 
 
 class X25519Exchange(KeyExchange):
@@ -78,28 +106,30 @@ class X25519Exchange(KeyExchange):
     public_bytes = 32
     ciphertext_bytes = 0
 
-    def public(self, root: bytes) -> bytes:
-        """The public key that belongs to a root."""
-        return X25519PrivateKey.from_private_bytes(root).public_key().public_bytes_raw()
+    def pair(self, root: bytes) -> KeyPair:
+        """The key pair that belongs to a root."""
+        return _X25519Pair(root)
 
-    def encapsulate(self, root: bytes, peer: bytes) -> tuple[bytes, bytes]:
-        """The common secret, and nothing to send."""
-        return self.decapsulate(root, peer, b""), b""
 
-    def decapsulate(self, root: bytes, peer: bytes, ciphertext: bytes) -> bytes:
-        """The common secret.
+class _MlKemPair(KeyPair):
+    def __init__(self, root: bytes) -> None:
+        long = HKDFExpand(algorithm=SHA256(), length=64, info=b"qflsec/exchange/ml-kem-768").derive(root)
+        self._private = MLKEM768PrivateKey.from_seed_bytes(long)
+        self.public = self._private.public_key().public_bytes_raw()
 
-        Raises:
-            ProtocolAbort: The public key cannot be used.
-        """
-        private = X25519PrivateKey.from_private_bytes(root)
+    def encapsulate(self, peer: bytes) -> tuple[bytes, bytes]:
+        """A fresh secret and its ciphertext."""
         try:
-            shared = private.exchange(X25519PublicKey.from_public_bytes(peer))
+            return MLKEM768PublicKey.from_public_bytes(peer).encapsulate()
         except ValueError as error:
             raise ProtocolAbort("a public key cannot be used", got=error) from None
-        both = sorted((private.public_key().public_bytes_raw(), peer))
-        salt = hashlib.sha256(b"".join(both)).digest()
-        return HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"qflsec/exchange/x25519").derive(shared)
+
+    def decapsulate(self, peer: bytes, ciphertext: bytes) -> bytes:
+        """The secret in a ciphertext; an altered one gives an unrelated secret."""
+        try:
+            return self._private.decapsulate(ciphertext)
+        except ValueError as error:
+            raise ProtocolAbort("a ciphertext cannot be used", got=error) from None
 
 
 class MlKemExchange(KeyExchange):
@@ -113,36 +143,34 @@ class MlKemExchange(KeyExchange):
     public_bytes = _ML_KEM_PUBLIC
     ciphertext_bytes = _ML_KEM_CIPHERTEXT
 
-    def public(self, root: bytes) -> bytes:
-        """The public key that belongs to a root."""
-        return self._private(root).public_key().public_bytes_raw()
+    def pair(self, root: bytes) -> KeyPair:
+        """The key pair that belongs to a root."""
+        return _MlKemPair(root)
 
-    def encapsulate(self, root: bytes, peer: bytes) -> tuple[bytes, bytes]:
-        """A fresh secret and its ciphertext.
 
-        Raises:
-            ProtocolAbort: The public key cannot be used.
-        """
-        try:
-            return MLKEM768PublicKey.from_public_bytes(peer).encapsulate()
-        except ValueError as error:
-            raise ProtocolAbort("a public key cannot be used", got=error) from None
+class _HybridPair(KeyPair):
+    def __init__(self, root: bytes) -> None:
+        first = HKDFExpand(algorithm=SHA256(), length=32, info=b"qflsec/exchange/hybrid/x25519").derive(root)
+        self._one, self._two = _X25519Pair(first), _MlKemPair(root)
+        self.public = self._one.public + self._two.public
 
-    def decapsulate(self, root: bytes, peer: bytes, ciphertext: bytes) -> bytes:
-        """The secret in a ciphertext; an altered one gives an unrelated secret.
+    def encapsulate(self, peer: bytes) -> tuple[bytes, bytes]:
+        """A fresh secret and its ciphertext."""
+        classical, _ = self._one.encapsulate(peer[:32])
+        lattice, ciphertext = self._two.encapsulate(peer[32:])
+        return _combine(classical, lattice, ciphertext, peer), ciphertext
 
-        Raises:
-            ProtocolAbort: The ciphertext has the wrong length.
-        """
-        try:
-            return self._private(root).decapsulate(ciphertext)
-        except ValueError as error:
-            raise ProtocolAbort("a ciphertext cannot be used", got=error) from None
+    def decapsulate(self, peer: bytes, ciphertext: bytes) -> bytes:
+        """The secret in a ciphertext."""
+        classical = self._one.decapsulate(peer[:32], b"")
+        lattice = self._two.decapsulate(peer[32:], ciphertext)
+        return _combine(classical, lattice, ciphertext, self.public)
 
-    @staticmethod
-    def _private(root: bytes) -> MLKEM768PrivateKey:
-        long = HKDFExpand(algorithm=SHA256(), length=64, info=b"qflsec/exchange/ml-kem-768").derive(root)
-        return MLKEM768PrivateKey.from_seed_bytes(long)
+
+def _combine(classical: bytes, lattice: bytes, ciphertext: bytes, receiver: bytes) -> bytes:
+    said = hashlib.sha256(ciphertext + receiver).digest()
+    kdf = HKDF(algorithm=SHA256(), length=32, salt=said, info=b"qflsec/exchange/hybrid")
+    return kdf.derive(lattice + classical)
 
 
 class HybridExchange(KeyExchange):
@@ -156,42 +184,9 @@ class HybridExchange(KeyExchange):
     public_bytes = 32 + _ML_KEM_PUBLIC
     ciphertext_bytes = _ML_KEM_CIPHERTEXT
 
-    def __init__(self) -> None:
-        self._one, self._two = X25519Exchange(), MlKemExchange()
-
-    def public(self, root: bytes) -> bytes:
-        """Both public keys."""
-        return self._one.public(self._first(root)) + self._two.public(root)
-
-    def encapsulate(self, root: bytes, peer: bytes) -> tuple[bytes, bytes]:
-        """A fresh secret and its ciphertext.
-
-        Raises:
-            ProtocolAbort: A public key cannot be used.
-        """
-        classical, _ = self._one.encapsulate(self._first(root), peer[:32])
-        lattice, ciphertext = self._two.encapsulate(root, peer[32:])
-        return self._combine(classical, lattice, ciphertext, peer), ciphertext
-
-    def decapsulate(self, root: bytes, peer: bytes, ciphertext: bytes) -> bytes:
-        """The secret in a ciphertext.
-
-        Raises:
-            ProtocolAbort: The ciphertext or a public key cannot be used.
-        """
-        classical = self._one.decapsulate(self._first(root), peer[:32], b"")
-        lattice = self._two.decapsulate(root, peer[32:], ciphertext)
-        return self._combine(classical, lattice, ciphertext, self.public(root))
-
-    @staticmethod
-    def _first(root: bytes) -> bytes:
-        return HKDFExpand(algorithm=SHA256(), length=32, info=b"qflsec/exchange/hybrid/x25519").derive(root)
-
-    @staticmethod
-    def _combine(classical: bytes, lattice: bytes, ciphertext: bytes, receiver: bytes) -> bytes:
-        said = hashlib.sha256(ciphertext + receiver).digest()
-        info = b"qflsec/exchange/hybrid"
-        return HKDF(algorithm=SHA256(), length=32, salt=said, info=info).derive(lattice + classical)
+    def pair(self, root: bytes) -> KeyPair:
+        """The key pair that belongs to a root."""
+        return _HybridPair(root)
 
 
 def key_exchange(name: str) -> KeyExchange:

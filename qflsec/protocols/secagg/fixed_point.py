@@ -66,26 +66,30 @@ class FixedPoint:
         Raises:
             UpdateError: A number is not finite, the weight is negative, or a value exceeds its share of the ring.
         """
-        values = np.append(update.detach().cpu().numpy().astype(np.float64), 1.0) * weight
-        if not (np.isfinite(values).all() and weight >= 0):
+        values = np.empty(update.numel() + 1)
+        np.multiply(update.detach().cpu().numpy(), weight, out=values[:-1], dtype=np.float64)
+        values[-1] = weight
+        largest = max(float(values.max()), -float(values.min()))  # NaN where any value is
+        if not (math.isfinite(largest) and weight >= 0):
             raise UpdateError(
                 "an update or its weight cannot be masked",
                 got="NaN, infinity or a negative weight",
                 expected="finite numbers and a weight of 0 or more",
             )
-        integers = np.rint(values * self.scale)
         limit = float(self.share(n))
         if int(limit) > self.share(n):  # the nearest double may lie above the integer
             limit = math.nextafter(limit, 0.0)
-        if np.abs(integers).max() > limit:
+        if float(np.rint(largest * self.scale)) > limit:
             raise UpdateError(
                 f"a weighted coordinate does not fit into the {self.bits}-bit ring with {n} clients",
-                got=f"{np.abs(values).max():.6g}",
+                got=f"{largest:.6g}",
                 expected=f"at most {self.largest(n):.6g} in absolute value",
                 fix="use bits=64, lower 'fractional_bits', or clip updates first",
             )
+        values *= self.scale
+        np.rint(values, out=values)
         signed = np.int64 if self.bits == 64 else np.int32
-        return integers.astype(signed).view(self.dtype)
+        return values.astype(signed).view(self.dtype)
 
     def decode(self, words: Words) -> npt.NDArray[np.float64]:
         """The values of words, read as signed integers.

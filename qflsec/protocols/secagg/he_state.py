@@ -131,13 +131,13 @@ class HeClient(_State):
     ) -> None:
         super().__init__(setup, identity, protocol)
         self._exchange = exchange
-        self._root = secrets.draw(ROOT_BYTES)
+        self._pair = exchange.pair(secrets.draw(ROOT_BYTES))
         self._publics: dict[Party, bytes] = {}
         self.sealed_round = -1
 
     def announce(self) -> bytes:
         """A fresh public key, signed."""
-        return self.identity.sign(self._exchange.public(self._root), self.bound("public"))
+        return self.identity.sign(self._pair.public, self.bound("public"))
 
     def learn(self, author: Party, announcement: bytes) -> None:
         """Keep another client's public key.
@@ -161,7 +161,7 @@ class HeClient(_State):
         self.context, self.key_id = context, key_id_of(shared)
         blobs = [public_part(context)]
         for peer in (party for party in self.setup.clients if party != self.party):
-            secret, ciphertext = self._exchange.encapsulate(self._root, self._publics[peer])
+            secret, ciphertext = self._pair.encapsulate(self._publics[peer])
             key = expand_key(secret, self._protocol, self.setup.session, str(peer), "secret key")
             box = seal_box(key, shared, self.key_id)
             blobs.append(
@@ -195,7 +195,7 @@ class HeClient(_State):
             self.identity, self.leader, message, context=context, key_id=key_id, round_index=_SETUP_ROUND
         )
         ciphertext, box = fields(blob, self._exchange.ciphertext_bytes)
-        secret = self._exchange.decapsulate(self._root, self._publics[self.leader], ciphertext)
+        secret = self._pair.decapsulate(self._publics[self.leader], ciphertext)
         key = expand_key(secret, self._protocol, self.setup.session, str(self.party), "secret key")
         shared = open_box(key, box, key_id)
         self.context = load_context(shared)

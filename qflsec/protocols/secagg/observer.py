@@ -125,7 +125,7 @@ def _evidence(
         },
         shared=shared,
         ciphertexts={
-            (sender, receiver): ciphertext_of(body_of(parcel, signature_bytes), exchange)
+            (sender, receiver): ciphertext_of(parcel, exchange, signature_bytes)
             for sender, sharing in shared.items()
             for receiver, parcel in sharing.parcels.items()
             if sender < receiver

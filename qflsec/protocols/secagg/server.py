@@ -12,7 +12,7 @@ import numpy as np
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, body_of, pack_entries, pack_indices
+from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, pack_entries, pack_indices
 from qflsec.protocols.secagg.records import Advertisement, Sharing, Statement, unpack_reveal
 from qflsec.protocols.secagg.signatures import Signer
 from qflsec.protocols.secagg.terms import Terms, session_digest
@@ -191,7 +191,7 @@ class Server:
                 advertised=state.advertised,
                 shared=state.shared,
                 ciphertexts={
-                    (sender, receiver): ciphertext_of(body_of(parcel, self._signature_bytes), self._exchange)
+                    (sender, receiver): ciphertext_of(parcel, self._exchange, self._signature_bytes)
                     for sender, sharing in state.shared.items()
                     for receiver, parcel in sharing.parcels.items()
                     if receiver not in state.masked and sender < receiver

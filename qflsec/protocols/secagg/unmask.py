@@ -9,6 +9,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks import PairPlace, add_masks, expand, pair_key, self_key
+from qflsec.protocols.secagg.messages import body_of
 from qflsec.protocols.secagg.records import (
     BOX_BYTES,
     Advertisement,
@@ -57,9 +58,11 @@ class Evidence:
         return {i: (self.session, self.round, self.advertised[i].model, sharers) for i in self.masked}
 
 
-def ciphertext_of(body: bytes, exchange: KeyExchange) -> bytes:
-    """The ciphertext of a pair secret in the body of a parcel."""
-    return body[exchange.ciphertext_bytes + BOX_BYTES :]
+def ciphertext_of(parcel: bytes, exchange: KeyExchange, signature_bytes: int) -> bytes:
+    """The ciphertext of a pair secret in a parcel; parcels without ciphertexts are not signed."""
+    if not exchange.ciphertext_bytes:
+        return b""
+    return body_of(parcel, signature_bytes)[exchange.ciphertext_bytes + BOX_BYTES :]
 
 
 def open_sum(evidence: Evidence) -> Words:
@@ -101,7 +104,8 @@ def _left_over(evidence: Evidence, secrets: Mapping[int, bytes], total: Words) -
 def _pair_secrets(evidence: Evidence, dropped: int, root: bytes) -> dict[int, bytes]:
     """What a dropped client shares with each survivor, from its root."""
     exchange = evidence.exchange
-    if exchange.public(root) != evidence.advertised[dropped].mask:
+    pair = exchange.pair(root)
+    if pair.public != evidence.advertised[dropped].mask:
         raise ProtocolAbort(f"the shares of client:{dropped} do not open to its key")
     chosen: dict[int, bytes] = {}
     if exchange.ciphertext_bytes:
@@ -114,5 +118,5 @@ def _pair_secrets(evidence: Evidence, dropped: int, root: bytes) -> dict[int, by
             found[index] = chosen[index]
         else:
             ciphertext = evidence.ciphertexts.get((index, dropped), b"")
-            found[index] = exchange.decapsulate(root, evidence.advertised[index].mask, ciphertext)
+            found[index] = pair.decapsulate(evidence.advertised[index].mask, ciphertext)
     return found

@@ -438,7 +438,7 @@ def test_a_late_vector_stays_hidden(aggregation: Make) -> None:
     for i in (0, 1, 3):
         theirs = Advertisement.from_bytes(body_of(run.heard["advertise", i], 64), exchange)
         mask = expand(
-            pair_key(exchange.decapsulate(root, theirs.mask, b""), 2, i, place), 20_000, words.dtype
+            pair_key(exchange.pair(root).decapsulate(theirs.mask, b""), 2, i, place), 20_000, words.dtype
         )
         words = words - mask if i > 2 else words + mask
     assert stats.chisquare(np.bincount(words.view(np.uint8), minlength=256)).pvalue > 1e-6
