@@ -157,6 +157,8 @@ def bench_post(*, runs: int = 20, n: int = 100_000, largest: int = 10**7) -> dic
     return {
         "cascade": [asdict(each) for each in cascade],
         "toeplitz": [asdict(each) for each in toeplitz],
-        "toeplitz_over_direct_product_of_4000_bits": 1e6 * toeplitz[-1].mbit_per_s / _direct_rate(_DIRECT_BITS),
+        "toeplitz_over_direct_product_of_4000_bits": 1e6
+        * toeplitz[-1].mbit_per_s
+        / _direct_rate(_DIRECT_BITS),
         "transcript_hash_mbyte_per_s": time_hash(),
     }
