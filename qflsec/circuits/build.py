@@ -51,23 +51,8 @@ def build_circuit(
     Raises:
         CircuitError: An unknown encoder, ansatz or rotation, or a size that does not fit.
     """
-    for what, value, known in (
-        ("encoder", encoder, get_args(Encoder)),
-        ("ansatz", ansatz, get_args(Ansatz)),
-        ("rotation", rotation, get_args(Rotation)),
-    ):
-        if value not in known:
-            raise CircuitError(f"unknown {what}", got=repr(value), expected=f"one of {', '.join(known)}")
-    if layers < 1:
-        raise CircuitError("too few layers", got=layers, expected="at least 1")
-    room = 2**n_qubits if encoder == "amplitude" else n_qubits
-    count = room if n_features is None else n_features
-    if not 1 <= count <= room:
-        raise CircuitError(
-            f"{count} features do not fit {n_qubits} qubits",
-            expected=f"1 to {room} for the {encoder} encoder",
-            fix="reduce the features or add qubits",
-        )
+    _check_names(encoder, ansatz, rotation)
+    count = _count_features(n_qubits, encoder, layers, n_features)
     gates: list[Gate] = []
     if encoder == "amplitude":
         amplitudes = tuple(Angle.feature(i) for i in range(count))
@@ -83,6 +68,30 @@ def build_circuit(
         n_weights=layers * n_qubits * (3 if ansatz == "strongly-entangling" else 1),
         n_features=count,
     )
+
+
+def _check_names(encoder: str, ansatz: str, rotation: str) -> None:
+    for what, value, known in (
+        ("encoder", encoder, get_args(Encoder)),
+        ("ansatz", ansatz, get_args(Ansatz)),
+        ("rotation", rotation, get_args(Rotation)),
+    ):
+        if value not in known:
+            raise CircuitError(f"unknown {what}", got=repr(value), expected=f"one of {', '.join(known)}")
+
+
+def _count_features(n_qubits: int, encoder: str, layers: int, n_features: int | None) -> int:
+    if layers < 1:
+        raise CircuitError("too few layers", got=layers, expected="at least 1")
+    room = 2**n_qubits if encoder == "amplitude" else n_qubits
+    count = room if n_features is None else n_features
+    if not 1 <= count <= room:
+        raise CircuitError(
+            f"{count} features do not fit {n_qubits} qubits",
+            expected=f"1 to {room} for the {encoder} encoder",
+            fix="reduce the features or add qubits",
+        )
+    return count
 
 
 def _angle_encoding(n_features: int, rotation: Rotation) -> list[Gate]:

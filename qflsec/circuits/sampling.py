@@ -118,20 +118,20 @@ def sample_expectations(
         for group in measurement_groups(circuit):
             table = probabilities(group.circuit, weights, features, dtype=dtype).double()
             frequencies = _frequencies(_outcomes(table, group, circuit.n_qubits), shots, generator)
-            total = total + frequencies @ _values(group, frequencies)
+            total = total + (frequencies[..., None] * _values(group, frequencies)).sum(-2)
         return total.to(dtype.to_real())
 
 
 def _outcomes(table: Tensor, group: MeasurementGroup, n: int) -> Tensor:
     """The distribution of what is read: a single word's parity, or the bits of the group's wires."""
-    batch = table.shape[:-1]
-    others = [len(batch) + wire for wire in range(n) if wire not in group.wires]
-    table = table.reshape(*batch, *[2] * n)
-    table = (table.sum(others) if others else table).reshape(*batch, -1)
+    batch, read = table.shape[:-1], len(group.wires)
+    order = [*group.wires, *(wire for wire in range(n) if wire not in group.wires)]
+    axes = [*range(len(batch)), *(len(batch) + wire for wire in order)]
+    table = table.reshape(*batch, *[2] * n).permute(axes).reshape(*batch, 2**read, -1).sum(-1)
     if len(group.words) > 1:
         return table
     odd = table.new_tensor([bits.bit_count() % 2 for bits in range(table.shape[-1])])
-    return torch.stack([table @ (1 - odd), table @ odd], dim=-1)
+    return torch.stack([(table * (1 - odd)).sum(-1), (table * odd).sum(-1)], dim=-1)
 
 
 def _values(group: MeasurementGroup, like: Tensor) -> Tensor:

@@ -110,20 +110,34 @@ def parameter_shift(
     lanes = int(generator is not None and not isinstance(generator, torch.Generator))  # they stay in front
     rank = max(weights.ndim, features.ndim, 1 + lanes)
     weights, features = (t.reshape(*(1,) * (rank - t.ndim), *t.shape).detach() for t in (weights, features))
+    return _jacobian(unrolled, weights, features, (shots, generator), dtype, axis=lanes)
+
+
+def _jacobian(
+    unrolled: _Unrolled,
+    weights: Tensor,
+    features: Tensor,
+    drawing: tuple[int | None, Generators | None],
+    dtype: torch.dtype,
+    *,
+    axis: int,
+) -> Tensor:
+    """The rule's sum, with the shifted circuits along a new batch axis."""
     angles = _angles(unrolled, weights.to(dtype.to_real()))
+    n_weights = weights.shape[-1]
     total: Tensor | None = None
     for first in range(0, len(unrolled.terms), TERMS_PER_CALL):
         terms = unrolled.terms[first : first + TERMS_PER_CALL]
-        shifted = _shifted(angles.unsqueeze(lanes), terms, lanes)
-        values = _evaluate(unrolled.circuit, shifted, features.unsqueeze(lanes), shots, generator, dtype)
-        to_weights = values.new_zeros(len(terms), circuit.n_weights)
-        for row, (use, _, factor) in enumerate(terms):
-            to_weights[row, unrolled.uses[use][0]] = factor
-        part = torch.tensordot(values.movedim(lanes, -1), to_weights, dims=1)
-        total = part if total is None else total + part
+        shifted = _shifted(angles.unsqueeze(axis), terms, axis)
+        values = _evaluate(unrolled.circuit, shifted, features.unsqueeze(axis), drawing, dtype)
+        index = torch.tensor([unrolled.uses[use][0] for use, _, _ in terms], device=values.device)
+        parts = values.movedim(axis, -1) * values.new_tensor([factor for _, _, factor in terms])
+        if total is None:
+            total = parts.new_zeros(*parts.shape[:-1], n_weights)
+        total = total.index_add(-1, index, parts)  # a matrix product would round by the number of rows
     if total is None:
         batch = torch.broadcast_shapes(weights.shape[:-1], features.shape[:-1])  # type: ignore[no-untyped-call]
-        return angles.new_zeros(*batch, len(circuit.observables), circuit.n_weights)
+        return angles.new_zeros(*batch, len(unrolled.circuit.observables), n_weights)
     return total
 
 
@@ -145,10 +159,10 @@ def _evaluate(
     circuit: Circuit,
     weights: Tensor,
     features: Tensor,
-    shots: int | None,
-    generator: Generators | None,
+    drawing: tuple[int | None, Generators | None],
     dtype: torch.dtype,
 ) -> Tensor:
+    shots, generator = drawing
     if shots is None or generator is None:
         with torch.no_grad():
             return expectations(circuit, weights, features, dtype=dtype)

@@ -118,6 +118,24 @@ def test_shots_are_unbiased_and_lanes_draw_alone() -> None:
     assert torch.equal(both[1:], alone)
 
 
+def test_a_lane_does_not_see_the_others() -> None:
+    """Bit for bit, exact and with shots, in batches of 1, 2, 3 and 7 lanes."""
+    circuit = build_circuit(n_qubits=3, layers=2)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(7, 2, 1, circuit.n_weights, generator=generator)
+    features = torch.randn(7, 2, 5, 3, generator=generator)
+
+    def run(lanes: slice, shots: int | None) -> torch.Tensor:
+        streams = [stream(seed, "shots") for seed in range(7)[lanes]] if shots else None
+        return parameter_shift(circuit, weights[lanes], features[lanes], shots=shots, generator=streams)
+
+    for shots in (None, 20):
+        for count in (1, 2, 3, 7):
+            whole = run(slice(0, count), shots)
+            for lane in range(count):
+                assert torch.equal(whole[lane], run(slice(lane, lane + 1), shots)[0])
+
+
 def test_mistakes_are_refused() -> None:
     circuit = build_circuit(n_qubits=2)
     with pytest.raises(CircuitError, match="shots without a generator"):
