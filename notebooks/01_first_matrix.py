@@ -114,7 +114,7 @@ for observer in (honest_but_curious_server(), wire_eavesdropper()):
 # %%
 store_path = Path(tempfile.mkdtemp()) / "first.sqlite"
 matrix = build_matrix(load_spec("quickstart").with_seeds(seeds=(0,)))
-for progress in run_matrix(matrix, store_path, jobs=2):
+for progress in run_matrix(matrix, store_path, jobs=1):
     pass
 with Store(store_path) as store:
     result = assemble(matrix, store)
