@@ -44,9 +44,9 @@ def build_circuit(
             features than wires leave the last wires alone.
 
     Source:
-        Schuld, Bocharov, Svore and Wiebe, Circuit-centric quantum classifiers, PRA 101, 032308, 2020,
-        section IV (strongly entangling layers); Pérez-Salinas et al., Data re-uploading for a universal
-        quantum classifier, Quantum 4, 226, 2020, section 2.
+        Schuld, Bocharov, Svore and Wiebe, Circuit-centric quantum classifiers, PRA 101, 032308, 2020
+        (strongly entangling layers); Pérez-Salinas et al., Data re-uploading for a universal
+        quantum classifier, Quantum 4, 226, 2020.
 
     Raises:
         CircuitError: An unknown encoder, ansatz or rotation, or a size that does not fit.

@@ -26,7 +26,7 @@ def weight_periods(circuit: Circuit) -> tuple[float | None, ...]:
 
     Source:
         Wierichs, Izaac, Wang and Lin, General parameter-shift rules for quantum gradients, Quantum 6, 677,
-        2022, section 2 (frequencies as differences of eigenvalues).
+        2022 (expectation values as finite Fourier series).
 
     Units:
         Radians.

@@ -96,10 +96,9 @@ def parameter_shift(
         weights ``(..., P)``, features ``(..., F)`` -> ``(..., K, P)``, real, without a gradient.
 
     Source:
-        Mitarai et al., Quantum circuit learning, PRA 98, 032309, 2018, eq. (3); Schuld et al., Evaluating
-        analytic gradients on quantum hardware, PRA 99, 032331, 2019, eq. (9); Anselmetti et al., Local,
-        expressive, quantum-number-preserving VQE ansätze for fermionic systems, NJP 23, 113010, 2021,
-        eq. (8) (four terms).
+        Schuld, Bergholm, Gogolin, Izaac and Killoran, Evaluating analytic gradients on quantum hardware, PRA
+        99, 032331, 2019 (two terms); Anselmetti et al., Local, expressive, quantum-number-preserving VQE
+        ansätze for fermionic systems, NJP 23, 113010, 2021, appendix F (four terms).
 
     Raises:
         CircuitError: A wrong shape, or shots without a generator.

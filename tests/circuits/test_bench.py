@@ -70,4 +70,4 @@ def test_table_of_ratios() -> None:
 
 @pytest.mark.slow
 def test_whole_benchmark_meets_its_targets() -> None:
-    assert all(row.met for row in bench()), "run python -m qflsec bench"
+    assert all(row.met for row in bench()), "run qflsec bench"
