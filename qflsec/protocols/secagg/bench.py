@@ -175,9 +175,8 @@ def _one_phase(name: str, layer: AggregationLayer, n_clients: int, n_params: int
     return meter.cost(name, n_params, n_clients, up, down * n_clients)
 
 
-def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCost:
-    """All five stages: keys are fresh in every round."""
-    meter, sizes = _Meter(), {"up": 0, "down": 0}
+def _parties(layer: SecAgg, n_clients: int) -> tuple[dict[int, Client], Server]:
+    """Clients and a server of one session."""
     parties = (*(client(index) for index in range(n_clients)), SERVER)
     secrets: dict[Party, Secrets] = {party: OsSecrets() for party in parties}
     kind = Identity if layer.scheme == "ed25519" else MlDsaIdentity
@@ -198,6 +197,13 @@ def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCos
     server = Server(
         session=session, signer=signers[SERVER], signature_bytes=signature_bytes, exchange=exchange
     )
+    return clients, server
+
+
+def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCost:
+    """All five stages: keys are fresh in every round."""
+    clients, server = _parties(layer, n_clients)
+    meter, sizes = _Meter(), {"up": 0, "down": 0}
     updates, model = _updates(n_clients, n_params), torch.zeros(n_params)
 
     def turn(

@@ -96,19 +96,9 @@ def secagg_rows(
     if context.seeded_secrets:
         note = f"seeded keys protect nothing outside the lab; {note}"
     if context.sees_updates:
-        why = "by subtracting what it knows from the sum"
-        if listens and len(context.corrupted) >= threshold:
-            why = f"since {threshold} clients hold enough shares to open everybody's secrets"
+        opens = listens and len(context.corrupted) >= threshold
         return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement=f"reads a single honest client's update, {why}",
-                assumption="none",
-                released=released,
-                note=note,
-            ),
+            _opened(layer, context, threshold=threshold if opens else None, released=released, note=note),
         )
     assumption: Assumption = "none" if context.seeded_secrets else "computational"
     k = context.smallest_k
@@ -148,6 +138,24 @@ def secagg_rows(
         note="binds the server and the network; a client may still submit any vector",
     )
     return (secrecy, anonymity, integrity)
+
+
+def _opened(
+    layer: str, context: LedgerContext, *, threshold: int | None, released: str, note: str
+) -> LedgerRow:
+    """The row of an observer from whom nothing is hidden, and why."""
+    why = "by subtracting what it knows from the sum"
+    if threshold is not None:
+        why = f"since {threshold} clients hold enough shares to open everybody's secrets"
+    return LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="not covered",
+        statement=f"reads a single honest client's update, {why}",
+        assumption="none",
+        released=released,
+        note=note,
+    )
 
 
 def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str) -> tuple[LedgerRow, ...]:
