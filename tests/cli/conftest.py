@@ -47,7 +47,11 @@ name = "scaled-sign-flip"
 pipeline = "main"
 threat = "clients"
 """
-PROGRAM = "import sys; from qflsec.cli import main; sys.exit(main())"
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would the command.
+PROGRAM = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from qflsec.cli import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
