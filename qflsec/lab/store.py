@@ -195,11 +195,11 @@ class Store:
         problem = self._connection.execute("PRAGMA quick_check").fetchone()[0]
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
-        self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _create(self) -> None:
-        # One transaction: a kill in between leaves an empty database, which is made again.
+        # The mode is kept in the file. Then one transaction: a kill in between leaves a database without tables.
+        self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.executescript(
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"

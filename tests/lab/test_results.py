@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import Score, StoreError
-from qflsec.lab import MatrixResult, MatrixSpec, TrialRow, compare, read_result, run
+from qflsec.lab import MatrixResult, MatrixSpec, TrialRow, compare, parse_spec, read_result, run
 from qflsec.lab.results import Cell, CellState, TrialStatus
 from qflsec.lab.sentences import cell_sentence, number
 from qflsec.lab.states import cell_state, powerless, strongest
@@ -131,8 +131,6 @@ def test_an_attack_without_power_counts_only_where_it_has_some() -> None:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MatrixResult]:
-    from qflsec.lab import parse_spec
-
     text = (Path(__file__).parent / "conftest.py").read_text().split('"""')[3]
     path = tmp_path_factory.mktemp("store") / "s.sqlite"
     return path, run(parse_spec(text, base=Path()), path, jobs=1, command="qflsec matrix run tiny")
@@ -168,16 +166,16 @@ def test_a_result_is_read_from_a_store_or_a_document(
     assert read_result(tmp_path / "r.json").cells.keys() == result.cells.keys()
 
 
-def test_utility_is_paired_with_the_undefended_stack(stored: tuple[Path, MatrixResult]) -> None:
-    result = stored[1]
-    accuracy = {
-        (row.stack, row.seed): row.accuracy[-1]
-        for row in result.runs
-        if not row.attack and row.stack in {"none", "clip"}
-    }
+def test_utility_is_paired_with_the_undefended_stack(tiny_text: str, tmp_path: Path) -> None:
+    text = tiny_text.replace("clip_norm = 0.5", "clip_norm = 1e-6").replace("rounds = 2", "rounds = 12")
+    result = run(parse_spec(text, base=Path()), tmp_path / "s.sqlite", jobs=1)
+    accuracy = {(row.stack, row.seed): row.accuracy[-1] for row in result.runs if not row.attack}
+    losses = [accuracy["none", seed] - accuracy["clip", seed] for seed in (0, 1)]
+    assert sum(losses) != 0.0
     loss = result.summaries["clip"].utility_loss
     assert loss is not None
-    assert loss.value == pytest.approx(sum(accuracy["none", s] - accuracy["clip", s] for s in (0, 1)) / 2)
+    assert loss.value == pytest.approx(sum(losses) / 2)
+    assert loss.n == 2
     utility = result.summaries["none"].utility
     assert utility is not None
     assert utility.baseline == 0.5  # balanced test records
