@@ -377,3 +377,18 @@ def test_the_oracle_sees_a_wrong_gate() -> None:
     theirs = to_qnode(circuit)(features, weights)
     ours = expectations(other, weights, features, dtype=torch.complex128)[0]
     assert abs(float(ours - theirs)) > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_fixed_random_circuits_of_every_size(
+    pennylane_values: Oracle, random_circuit: Callable[..., Circuit], n: int
+) -> None:
+    """Values to 1e-6 in complex64 and 1e-12 in complex128, 30 gates of the whole set, ten circuits."""
+    for seed in range(10):
+        circuit = random_circuit(seed, n, 30)
+        weights, features = (part.float().double() for part in inputs(circuit, seed=seed))
+        exact = pennylane_values(circuit, weights, features)
+        double = expectations(circuit, weights, features, dtype=torch.complex128)
+        torch.testing.assert_close(double, exact, atol=1e-12, rtol=0)
+        single = expectations(circuit, weights.float(), features.float()).double()
+        torch.testing.assert_close(single, exact, atol=1e-6, rtol=0)
