@@ -13,8 +13,12 @@ import torch
 from qflsec.attacks import Manipulation
 from qflsec.base import AttackCard, ConfigError, Source, UpdateError
 from qflsec.data import PartitionSpec
+from qflsec.defenses.privacy import ClientClip, DpSgd
+from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import Adversary, Hands, Pipeline, RunResult, RunSpec, ServerHands, Stack, run_batch
 from qflsec.models import Execution
+from qflsec.protocols.links import AesGcmLink
+from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     Tapped,
     corrupted_clients,
@@ -77,16 +81,28 @@ def same(a: RunResult, b: RunResult) -> bool:
     return torch.equal(a.params, b.params) and a.accuracy == b.accuracy and a.train_loss == b.train_loss
 
 
+CASES: dict[str, tuple[dict[str, object], Stack]] = {
+    "plain": ({}, NONE),
+    "mini-batches": ({"batch_size": 4, "local_steps": 2, "optimizer": "adam"}, NONE),
+    "defended": (
+        {"batch_size": 4, "sampling": "poisson"},
+        Stack.from_layers(
+            "defended", [DpSgd(clip_norm=1.0, noise_multiplier=1.0), AesGcmLink(), NormBound(), Median()]
+        ),
+    ),
+    "masked": ({"local_steps": 2}, Stack(name="masked", client=(ClientClip(clip_norm=0.5), Masked()))),
+}
+
+
 @pytest.mark.parametrize("n_qubits", [4, 6, 8])
-@pytest.mark.parametrize("batch", [{}, {"batch_size": 4, "local_steps": 2, "optimizer": "adam"}])
-def test_batched_equals_single_bit_for_bit(
-    make_pipeline: Maker, n_qubits: int, batch: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_batched_equals_single_bit_for_bit(make_pipeline: Maker, n_qubits: int, case: str) -> None:
+    settings, stack = CASES[case]
     pipeline = make_pipeline(
         n_qubits=n_qubits,
         members=36,
         partition=PartitionSpec(kind="dirichlet", alpha=0.5, min_records=1),
-        **batch,
+        **settings,
     )
     threat = corrupted_clients(n=1, knows=("architecture", "auxiliary", "defenses"))
     rushing = corrupted_clients(n=1, rushing=True, knows=("architecture", "defenses"))
@@ -96,11 +112,12 @@ def test_batched_equals_single_bit_for_bit(
         RunSpec(seed=1, adversary=Adaptive(factor=3.0), threat=threat),
         RunSpec(seed=1, adversary=Adaptive(), threat=rushing),
     ]
-    single = [run_batch(pipeline, NONE, [spec])[0] for spec in specs]
+    single = [run_batch(pipeline, stack, [spec])[0] for spec in specs]
     assert len({tuple(len(c) for c in run.clients) for run in single}) > 1, "client sizes must differ"
     for lanes in (2, 3, 7, 16):
-        together = run_batch(pipeline, NONE, specs, max_lanes=lanes)
+        together = run_batch(pipeline, stack, specs, max_lanes=lanes)
         assert [same(a, b) for a, b in zip(single, together, strict=True)] == [True] * len(specs)
+    assert all(run.outcome == "completed" for run in single)
     assert not same(single[1], single[4]), "the attack must change the run"
     assert not same(single[4], single[6]), "its parameter must matter"
 
