@@ -45,7 +45,7 @@ def _summary_lines(result: MatrixResult) -> list[str]:
         if summary.incompatible:
             lines.append(f"{summary.stack}: {summary.incompatible}")
             continue
-        worst = "no attack was scored"
+        worst = "no attack with power was scored"
         if summary.worst is not None:
             worst = f"strongest attack {summary.worst[0]} {_short(summary.worst[1])}"
         accuracy = "unknown" if summary.utility is None else _short(summary.utility)

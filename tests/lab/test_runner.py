@@ -201,3 +201,28 @@ def test_backends_that_are_unknown_or_missing(monkeypatch: pytest.MonkeyPatch) -
 def test_a_cluster_that_is_not_there(tiny: MatrixSpec, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="--address"):
         run(tiny, tmp_path / "s.sqlite", jobs=2, backend="dask", address="not-an-address://x")
+
+
+def test_a_users_own_model_and_table(tiny_text: str, tmp_path: Path) -> None:
+    """A QNode and a CSV file beside the specification, the QNode's content in the id in the place of its path."""
+    (tmp_path / "mine.py").write_text(
+        "import pennylane as qml\n\n\n"
+        "@qml.qnode(qml.device('default.qubit', wires=2))\n"
+        "def circuit(weights, inputs):\n"
+        "    qml.AngleEmbedding(inputs, wires=range(2))\n"
+        "    qml.StronglyEntanglingLayers(weights, wires=range(2))\n"
+        "    return qml.expval(qml.PauliZ(0))\n"
+    )
+    rows = "\n".join(f"{i},{i * i % 41},{i % 2}" for i in range(80))
+    (tmp_path / "table.csv").write_text(f"a,b,y\n{rows}\n")
+    text = tiny_text.replace('"breast-cancer"', '"csv", path = "table.csv", label_column = "y"')
+    old = 'model = { name = "vqc", n_qubits = 2, layers = 1 }'
+    assert old in text
+    text = text.replace(old, 'model = { name = "qnode", path = "mine.py:circuit", weight_shape = [1, 2, 3] }')
+    result = run(parse_spec(text, base=tmp_path), tmp_path / "s.sqlite", jobs=1)
+    assert not result.failures
+    assert statuses(result, "loss-threshold") == ["ok", "ok"]
+    with Store(tmp_path / "s.sqlite") as store:
+        identities = str([row["identity"] for row in store.runs().values()])
+    assert str(tmp_path) not in identities
+    assert ":circuit" in identities
