@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DistilledEnd", "block_for"]
 
-_PULSES = (2_000_000, 4_000_000, 8_000_000, 16_000_000, 32_000_000, 64_000_000, 128_000_000)
+# Post-processing holds its block in memory: about half a gigabyte at the largest of these.
+_PULSES = (2_000_000, 4_000_000, 8_000_000, 16_000_000)
 
 
 class DistilledEnd(KeyProvider):
@@ -85,19 +86,23 @@ class DistilledEnd(KeyProvider):
 
 
 @lru_cache(maxsize=16)
-def block_for(budget_bits: int) -> tuple[BB84Config, Plan]:
+def block_for(budget_bits: int, *, eps_sec: float, eps_cor: float) -> tuple[BB84Config, Plan]:
     """The smallest block of pulses whose agreed key covers both directions of a link.
 
     Args:
         budget_bits: What each direction is to give.
+        eps_sec: The secrecy that the key must have.
+        eps_cor: Its correctness.
 
     Raises:
         ConfigError: No block of a supported size gives so much.
     """
+    from qflsec.protocols.bb84.optimise import Requirements
     from qflsec.protocols.bb84.run_config import BB84Config, agree
 
+    asked = Requirements(eps_sec=eps_sec, eps_cor=eps_cor)
     for pulses in _PULSES:
-        config = BB84Config(source="single-photon", pulses=pulses)
+        config = BB84Config(source="single-photon", pulses=pulses, requirements=asked)
         try:
             plan = agree(config)
         except ConfigError:
@@ -118,11 +123,17 @@ def block_for(budget_bits: int) -> tuple[BB84Config, Plan]:
 def _bb84(source: KeySource, setup: Setup, secrets: Secrets) -> Mapping[Party, KeyProvider]:
     from qflsec.protocols.bb84.run import run_bb84
 
-    config, plan = block_for(source.budget_bits)
+    config, plan = block_for(source.budget_bits, eps_sec=source.eps_sec, eps_cor=source.eps_cor)
     ends = {party: DistilledEnd(party) for party in (*setup.clients, setup.server)}
     for client in setup.clients:
         physics = int.from_bytes(secrets.draw(7), "big")
         result = run_bb84(config, seed=physics, plan=plan, alice_secrets=secrets, bob_secrets=secrets)
+        if result.key.eps_auth > source.eps_auth:
+            raise ConfigError(
+                "the key source 'bb84' cannot authenticate as well as the link states",
+                got=f"eps_auth={source.eps_auth:.1e}",
+                expected=f"at least {result.key.eps_auth:.1e} for this block",
+            )
         block = fresh_key_id(secrets)
         for party, peer, bits in (
             (client, setup.server, result.alice_key),

@@ -169,6 +169,9 @@ class QkdLink(LinkLayer):
             directory=self.directory,
             key_bits=self.key_bits,
             budget_bits=self.budget_bits,
+            eps_sec=self.eps_sec,
+            eps_cor=self.eps_cor,
+            eps_auth=self.eps_auth,
         )
         return open_ends(source, setup, secrets)
 

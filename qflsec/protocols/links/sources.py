@@ -22,12 +22,18 @@ class KeySource:
         directory: Where key stores lie, for the source ``"stores"``.
         key_bits: The length of a key.
         budget_bits: What each direction of each link gives to one run.
+        eps_sec: The secrecy that the ledger states for a link's key; a source that distils must keep it.
+        eps_cor: Its correctness, likewise.
+        eps_auth: The failure of authentication, likewise.
     """
 
     name: str
     directory: str
     key_bits: int
     budget_bits: int
+    eps_sec: float
+    eps_cor: float
+    eps_auth: float
 
 
 Opener = Callable[[KeySource, Setup, Secrets], Mapping[Party, KeyProvider]]

@@ -31,7 +31,7 @@ def test_a_run_over_bb84_keys_equals_one_in_the_clear(make_pipeline: Callable[..
 
 def test_a_starved_link_stops_the_run_and_says_so(make_pipeline: Callable[..., Pipeline]) -> None:
     pipeline = make_pipeline(n_clients=2, members=8, rounds=40)
-    _, plan = block_for(1000)
+    _, plan = block_for(1000, eps_sec=1e-10, eps_cor=1e-15)
     assert plan.config.length >= 2000
     link = OneTimePadLink(source="bb84", budget_bits=1000)
     messages = plan.config.length // (2 * (13 * 4 * 8))
@@ -51,7 +51,15 @@ def test_ends_hold_only_their_own_keys_and_give_each_once() -> None:
     setup = Setup(
         session=b"s", clients=(client(0), client(1)), server=SERVER, n_params=4, rounds=1, max_count=4
     )
-    source = KeySource(name="bb84", directory="", key_bits=256, budget_bits=2000)
+    source = KeySource(
+        name="bb84",
+        directory="",
+        key_bits=256,
+        budget_bits=2000,
+        eps_sec=1e-10,
+        eps_cor=1e-15,
+        eps_auth=1e-30,
+    )
     ends = _bb84(source, setup, SeededSecrets(1, "test"))
     sent = ends[client(0)].draw(SERVER, 512)
     received = ends[SERVER].fetch(client(0), [key.key_id for key in sent])
@@ -68,4 +76,14 @@ def test_ends_hold_only_their_own_keys_and_give_each_once() -> None:
 
 def test_more_key_than_any_block_gives_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot distil so much key"):
-        block_for(10**9)
+        block_for(10**9, eps_sec=1e-10, eps_cor=1e-15)
+
+
+def test_keys_keep_the_epsilons_that_the_ledger_states(make_pipeline: Callable[..., Pipeline]) -> None:
+    loose = block_for(1000, eps_sec=1e-6, eps_cor=1e-9)[1]
+    strict = block_for(1000, eps_sec=1e-14, eps_cor=1e-18)[1]
+    assert (strict.config.eps_sec, strict.config.eps_cor) == (1e-14, 1e-18)
+    assert strict.config.length < loose.config.length
+    link = OneTimePadLink(source="bb84", budget_bits=1000, eps_auth=1e-37)
+    with pytest.raises(ConfigError, match="cannot authenticate as well"):
+        run_batch(make_pipeline(n_clients=2, members=8), Stack(name="s", client=(link,)), [RunSpec(seed=4)])
