@@ -14,13 +14,13 @@ from qflsec.protocols.blind.compiler import compile_patterns
 from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.execute import BlindConfig, Exact, Shots, constant_terms, observables
 
-__all__ = ["blind_expectations", "blind_gradients", "shift_rows"]
+__all__ = ["RowBatch", "blind_expectations", "blind_gradients", "broadcast_rows", "shift_rows"]
 
 DEFAULT = BlindConfig()
 
 
 @dataclass(frozen=True)
-class _Batch:
+class RowBatch:
     """Rows of weights and features, and the axes that they came in."""
 
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ def blind_expectations(
         BlindError: Shapes that do not fit, or a circuit that cannot be delegated.
         ProtocolAbort: The server failed the tests.
     """
-    batch = _rows(circuit, weights, features)
+    batch = broadcast_rows(circuit, weights, features)
     total = np.tile(constant_terms(circuit), (len(batch.weights), 1))
     patterns = compile_patterns(circuit, embedding=config.embedding, stages=config.stages)
     for number, delegation in enumerate(patterns):
@@ -82,7 +82,7 @@ def blind_gradients(
     Source:
         Schuld et al., Evaluating analytic gradients on quantum hardware, PRA 99, 032331, 2019, eq. (9).
     """
-    batch = _rows(circuit, weights, features)
+    batch = broadcast_rows(circuit, weights, features)
     rows = len(batch.weights)
     total = np.zeros((rows, len(circuit.observables), circuit.n_weights))
     patterns = compile_patterns(circuit, embedding=config.embedding, stages=config.stages)
@@ -115,7 +115,12 @@ def _shifted(radians: Floats, nodes: npt.NDArray[np.intp]) -> Floats:
     return shifted
 
 
-def _rows(circuit: Circuit, weights: npt.ArrayLike, features: npt.ArrayLike) -> _Batch:
+def broadcast_rows(circuit: Circuit, weights: npt.ArrayLike, features: npt.ArrayLike) -> RowBatch:
+    """Weights and features broadcast against each other and flattened to rows.
+
+    Raises:
+        BlindError: Shapes that do not fit the circuit or each other.
+    """
     w, f = np.asarray(weights, dtype=np.float64), np.asarray(features, dtype=np.float64)
     for what, array, size in (("weights", w, circuit.n_weights), ("features", f, circuit.n_features)):
         if array.ndim == 0 or array.shape[-1] != size:
@@ -125,4 +130,4 @@ def _rows(circuit: Circuit, weights: npt.ArrayLike, features: npt.ArrayLike) -> 
     except ValueError:
         raise BlindError("weights and features do not broadcast", got=f"{w.shape} and {f.shape}") from None
     w, f = (np.broadcast_to(a, (*shape, a.shape[-1])).reshape(math.prod(shape), a.shape[-1]) for a in (w, f))
-    return _Batch(shape, w, f)
+    return RowBatch(shape, w, f)
