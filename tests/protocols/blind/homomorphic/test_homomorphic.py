@@ -277,6 +277,7 @@ def test_expectations_equal_pennylane(mode: Any) -> None:
     assert executor.costs.rounds == groups * 3 * 4000
     assert executor.costs.qubits_to_client == executor.costs.gadgets > 0
     assert (executor.costs.bytes_to_server > 0) == (mode == "deferred")
+    assert (executor.costs.bytes_to_client > 0) == (mode == "deferred")
 
 
 def server_bits(secrets: Any) -> np.ndarray:
