@@ -18,7 +18,12 @@ class KeyProvider(ABC):
 
     Keys are directed: what one end draws only the other end can fetch, so that no key serves both
     directions. Every key leaves each end once.
+
+    Attributes:
+        relays: Who holds the keys besides the two ends: trusted nodes on the way; nobody by default.
     """
+
+    relays: frozenset[Party] = frozenset()
 
     @abstractmethod
     def draw(self, peer: Party, n_bits: int) -> tuple[QkdKey, ...]:

@@ -6,11 +6,11 @@ X25519 gives no protection against an adversary who records today and has a larg
 from __future__ import annotations
 
 import hashlib
-import struct
+import hmac
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from qflsec.base import ProtocolAbort, Secrets
@@ -30,13 +30,16 @@ def in_order(one: Party, other: Party) -> tuple[Party, Party]:
 def expand_key(secret: bytes, *fields: bytes | str | int) -> bytes:
     """A 256-bit key for one use.
 
-    Each field enters with its length, so that no two uses share a key.
+    Each field enters with its length, so that no two uses share a key. This is HKDF-Expand for one block.
+
+    Source:
+        Krawczyk and Eronen: RFC 5869 (2010), section 2.3.
 
     Args:
         secret: A secret key.
         fields: What the key is for: protocol, session, round, lower party, higher party, purpose.
     """
-    return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=_pack(*fields)).derive(secret)
+    return hmac.digest(secret, _pack(*fields) + b"\x01", "sha256")
 
 
 class KeyAgreement:
@@ -84,8 +87,8 @@ class KeyAgreement:
 
 
 def _pack(*fields: bytes | str | int) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     for field in fields:
         raw = field if isinstance(field, bytes) else str(field).encode()
-        parts.append(struct.pack("<I", len(raw)) + raw)
+        parts += (len(raw).to_bytes(4, "little"), raw)
     return b"".join(parts)

@@ -7,7 +7,7 @@ one end cannot open the other never sealed. A pair whose run aborts has no key, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qflsec.protocols.bb84.optimise import Plan
     from qflsec.protocols.bb84.run_config import BB84Config
 
-__all__ = ["DistilledEnd", "block_for"]
+__all__ = ["DistilledEnd", "block_for", "distilled_ends"]
 
 # Post-processing holds its block in memory: about half a gigabyte at the largest of these.
 _PULSES = (2_000_000, 4_000_000, 8_000_000, 16_000_000)
@@ -121,11 +121,27 @@ def block_for(budget_bits: int, *, eps_sec: float, eps_cor: float) -> tuple[BB84
     says="every link distilled its keys by BB84 with single photons over a simulated quantum channel",
 )
 def _bb84(source: KeySource, setup: Setup, secrets: Secrets) -> Mapping[Party, KeyProvider]:
+    return distilled_ends(source, [(client, setup.server) for client in setup.clients], secrets)
+
+
+def distilled_ends(
+    source: KeySource, pairs: Iterable[tuple[Party, Party]], secrets: Secrets
+) -> Mapping[Party, KeyProvider]:
+    """Each party's end of links that run BB84 with each other, one run for each pair.
+
+    Args:
+        source: What the links have to give; its secrecy, correctness and authentication must be kept.
+        pairs: The two ends of each link; the first plays Alice.
+        secrets: The links' own source.
+
+    Raises:
+        ConfigError: No block gives so much, or authentication is weaker than stated.
+    """
     from qflsec.protocols.bb84.run import run_bb84
 
     config, plan = block_for(source.budget_bits, eps_sec=source.eps_sec, eps_cor=source.eps_cor)
-    ends = {party: DistilledEnd(party) for party in (*setup.clients, setup.server)}
-    for client in setup.clients:
+    ends: dict[Party, DistilledEnd] = {}
+    for alice, bob in pairs:
         physics = int.from_bytes(secrets.draw(7), "big")
         result = run_bb84(config, seed=physics, plan=plan, alice_secrets=secrets, bob_secrets=secrets)
         if result.key.eps_auth > source.eps_auth:
@@ -135,13 +151,11 @@ def _bb84(source: KeySource, setup: Setup, secrets: Secrets) -> Mapping[Party, K
                 expected=f"at least {result.key.eps_auth:.1e} for this block",
             )
         block = fresh_key_id(secrets)
-        for party, peer, bits in (
-            (client, setup.server, result.alice_key),
-            (setup.server, client, result.bob_key),
-        ):
+        for party, peer, bits in ((alice, bob, result.alice_key), (bob, alice, result.bob_key)):
+            end = ends.setdefault(party, DistilledEnd(party))
             if bits is not None:
                 keys = cut(
                     bits, block=block, key_bits=source.key_bits, simulated_channel=True, seeded=secrets.seeded
                 )
-                ends[party].add(peer, keys, first=party == client)
+                end.add(peer, keys, first=party == alice)
     return ends

@@ -14,12 +14,12 @@ import torch
 from qflsec.base import OsSecrets, Secrets
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.secagg.client import Client
-from qflsec.protocols.secagg.exchange import key_exchange
 from qflsec.protocols.secagg.he_bfv import HeBfv
 from qflsec.protocols.secagg.he_ckks import HeCkks
 from qflsec.protocols.secagg.layer import SecAgg
 from qflsec.protocols.secagg.masked import Masked
 from qflsec.protocols.secagg.masks import expand, model_digest
+from qflsec.protocols.secagg.pairing import scheme
 from qflsec.protocols.secagg.server import Server
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Signer
 from qflsec.threat import SERVER, Network, Party, Payload, Transcript, client
@@ -179,9 +179,9 @@ def _parties(layer: SecAgg, n_clients: int) -> tuple[dict[int, Client], Server]:
     """Clients and a server of one session."""
     parties = (*(client(index) for index in range(n_clients)), SERVER)
     secrets: dict[Party, Secrets] = {party: OsSecrets() for party in parties}
-    kind = Identity if layer.scheme == "ed25519" else MlDsaIdentity
+    kind = Identity if layer.signature == "ed25519" else MlDsaIdentity
     signers: Mapping[Party, Signer] = kind.of_all(parties, secrets)
-    exchange, signature_bytes = key_exchange(layer.agreement), SIGNATURE_BYTES[layer.scheme]
+    agreement, signature_bytes = scheme(layer.agreement), SIGNATURE_BYTES[layer.signature]
     session = secrets[SERVER].draw(16)
     clients = {
         index: Client(
@@ -190,12 +190,12 @@ def _parties(layer: SecAgg, n_clients: int) -> tuple[dict[int, Client], Server]:
             signature_bytes=signature_bytes,
             secrets=secrets[client(index)],
             policy=layer.policy,
-            exchange=exchange,
+            scheme=agreement,
         )
         for index in range(n_clients)
     }
     server = Server(
-        session=session, signer=signers[SERVER], signature_bytes=signature_bytes, exchange=exchange
+        session=session, signer=signers[SERVER], signature_bytes=signature_bytes, scheme=agreement
     )
     return clients, server
 

@@ -7,15 +7,16 @@ so that what a dropout opens in one round opens nothing in another.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.protocols.keystore import KeyProvider
 from qflsec.protocols.links import expand_key
-from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange, KeyPair
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.masks import PairPlace, add_masks, expand, pair_key, self_key
+from qflsec.protocols.secagg.masks import PairPlace, add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -24,18 +25,22 @@ from qflsec.protocols.secagg.messages import (
     unpack_entries,
     unpack_indices,
 )
+from qflsec.protocols.secagg.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme
 from qflsec.protocols.secagg.records import (
-    BOX_BYTES,
+    STATEMENT_BYTES,
     Advertisement,
+    Said,
     Sharing,
     Statement,
+    box_bytes,
     commitment,
     indices_digest,
     open_box,
     pack_reveal,
     seal_box,
+    tag,
 )
-from qflsec.protocols.secagg.shamir import SHARE_BYTES, share_secret
+from qflsec.protocols.secagg.shamir import SECRET_BYTES, SHARE_BYTES, share_secret
 from qflsec.protocols.secagg.signatures import Signer
 from qflsec.protocols.secagg.terms import Policy, Terms, session_digest
 from qflsec.threat import SERVER, Party, client
@@ -53,16 +58,15 @@ class _Round:
     terms: Terms
     own: Advertisement
     own_message: bytes
-    mask_root: bytes = field(repr=False)
-    mask_pair: KeyPair = field(repr=False)
-    channel_pair: KeyPair = field(repr=False)
+    pairing: Pairing = field(repr=False)
     self_secret: bytes = field(default=b"", repr=False)
     stage: Kind = Kind.ROSTER
     roster: bytes = b""
     peers: dict[int, Advertisement] = field(default_factory=dict)
-    pair_secrets: dict[int, bytes] = field(default_factory=dict, repr=False)
-    channels: dict[int, bytes] = field(default_factory=dict, repr=False)
-    shares: dict[int, bytes] = field(default_factory=dict, repr=False)
+    seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
+    to_peers: dict[int, bytes] = field(default_factory=dict, repr=False)
+    from_peers: dict[int, bytes] = field(default_factory=dict, repr=False)
+    shares: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
     sharers: tuple[int, ...] = ()
     survivors: tuple[int, ...] = ()
     statement: Statement | None = None
@@ -77,8 +81,12 @@ class Client:
         signature_bytes: The size of a signature.
         secrets: The client's own source of secrets.
         policy: What the client insists on.
-        exchange: The key exchange.
+        scheme: The key agreement.
+        links: The client's end of its quantum links with the other clients, for the agreement ``bb84``.
         server: Who coordinates.
+
+    Attributes:
+        qkd_key_bits: What it has drawn from the quantum links.
     """
 
     def __init__(
@@ -89,13 +97,15 @@ class Client:
         signature_bytes: int,
         secrets: Secrets,
         policy: Policy,
-        exchange: KeyExchange,
+        scheme: Scheme,
+        links: KeyProvider | None = None,
         server: Party = SERVER,
     ) -> None:
         self.party = signer.party
         self._me = self.party.index
         self._session = session_digest(session)
-        self._secrets, self._policy, self._exchange = secrets, policy, exchange
+        self._secrets, self._policy, self._scheme, self._links = secrets, policy, scheme, links
+        self.qkd_key_bits = 0
         self._mail = Mail(session=session, signer=signer, signature_bytes=signature_bytes)
         self._server = server
         self._last_round = -1
@@ -121,21 +131,15 @@ class Client:
             raise ProtocolAbort(f"{self.party} was given terms of another session")
         self._policy.check(terms, me=self._me, size=size, bits=bits)
         self._last_round = round_index
-        mask_root = self._secrets.draw(ROOT_BYTES)
-        mask_pair = self._exchange.pair(mask_root)
-        channel_pair = self._exchange.pair(self._secrets.draw(ROOT_BYTES))
-        own = Advertisement(
-            model=model, terms=terms.digest(), mask=mask_pair.public, channel=channel_pair.public
-        )
+        pairing = self._scheme.start(self._secrets, self._links)
+        own = Advertisement(model=model, terms=terms.digest(), mask=pairing.mask, channel=pairing.channel)
         message = self._mail.pack(Kind.ADVERTISE, round_index, EVERYBODY, own.to_bytes())
         self._round = _Round(
             index=round_index,
             terms=terms,
             own=own,
             own_message=message,
-            mask_root=mask_root,
-            mask_pair=mask_pair,
-            channel_pair=channel_pair,
+            pairing=pairing,
         )
         return message
 
@@ -146,24 +150,23 @@ class Client:
             ProtocolAbort: A key or signature is wrong, there are too few clients, or models differ.
         """
         with self._step(Kind.ROSTER, Kind.DELIVERY) as state:
-            body = self._mail.open(Kind.ROSTER, state.index, self._server, roster)
-            self._read_roster(state, body)
-            state.self_secret = self._secrets.draw(ROOT_BYTES)
+            self._read_roster(state, self._mail.relayed(Kind.ROSTER, state.index, roster))
+            tokens = {peer: self._key_to(state, peer) for peer in sorted(state.peers)}
+            state.self_secret = self._secrets.draw(SECRET_BYTES)
+            secrets = self._shared_secrets(state)
             points = [index + 1 for index in (*state.peers, self._me)]
-            both = [
+            shared = [
                 share_secret(secret, threshold=state.terms.threshold, points=points, secrets=self._secrets)
-                for secret in (state.self_secret, state.mask_root)
+                for secret in secrets.values()
             ]
-            state.shares[self._me] = both[0][self._me + 1] + both[1][self._me + 1]
+            for label, shares in zip(secrets, shared, strict=True):
+                state.shares[self._me, label] = shares[self._me + 1]
             parcels = {
-                peer: self._parcel(state, peer, both[0][peer + 1] + both[1][peer + 1])
-                for peer in sorted(state.peers)
+                peer: self._parcel(state, peer, token, b"".join(shares[peer + 1] for shares in shared))
+                for peer, token in tokens.items()
             }
-            wrapped = b""
-            if self._exchange.ciphertext_bytes:
-                chosen = b"".join(state.pair_secrets[peer] for peer in sorted(state.pair_secrets))
-                wrapped = seal_box(Sharing.wrap_key(state.mask_root), chosen, state.roster)
-            sharing = Sharing(committed=commitment(state.self_secret), wrapped=wrapped, parcels=parcels)
+            committed = tuple(commitment(label, secret) for label, secret in secrets.items())
+            sharing = Sharing(committed=committed, parcels=parcels)
             return self._mail.pack(Kind.PARCELS, state.index, self._server, sharing.to_bytes())
 
     def mask(self, delivery: bytes, words: Words) -> bytes:
@@ -182,8 +185,7 @@ class Client:
         with self._step(Kind.DELIVERY, Kind.SURVIVORS) as state:
             assert words.shape == (state.terms.size,)
             assert words.dtype.itemsize * 8 == state.terms.bits
-            body = self._mail.open(Kind.DELIVERY, state.index, self._server, delivery)
-            parcels = unpack_entries(body)
+            parcels = unpack_entries(self._mail.relayed(Kind.DELIVERY, state.index, delivery))
             strangers = set(parcels) - set(state.peers)
             if strangers:
                 raise ProtocolAbort(
@@ -193,9 +195,9 @@ class Client:
             self._enough(state, len(state.sharers), "parcels")
             for peer, parcel in parcels.items():
                 self._open_parcel(state, peer, parcel)
-            masked = add_masks(words, self._masks(state, words))
-            state.pair_secrets.clear()
-            raw = masked.astype(masked.dtype.newbyteorder("<"), copy=False).tobytes()
+            masked = add_expanded(words, self._masks(state))
+            state.seeds.clear()
+            raw = masked.astype(masked.dtype.newbyteorder("<"), copy=False).data.cast("B")
             return self._mail.pack(Kind.MASKED, state.index, self._server, raw)
 
     def agree(self, survivors: bytes) -> bytes:
@@ -225,10 +227,10 @@ class Client:
                 sharers=indices_digest(state.sharers),
                 survivors=indices_digest(alive),
             )
-            state.own_message = self._mail.pack(
-                Kind.STATEMENT, state.index, EVERYBODY, state.statement.to_bytes()
-            )
-            return state.own_message
+            stated = state.statement.to_bytes()
+            tags = {peer: tag(key, stated) for peer, key in state.to_peers.items()}
+            said = Said(statement=state.statement, tags=tags)
+            return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
 
     def reveal(self, statements: bytes) -> bytes:
         """Stage 4: open one share of each client, once enough others were told the same.
@@ -237,30 +239,29 @@ class Client:
             ProtocolAbort: Statements differ, are not authentic, or are too few.
         """
         with self._step(Kind.STATEMENTS, Kind.REVEAL) as state:
-            body = self._mail.open(Kind.STATEMENTS, state.index, self._server, statements)
-            heard = unpack_entries(body)
-            strangers = set(heard) - set(state.survivors)
+            heard = unpack_entries(self._mail.relayed(Kind.STATEMENTS, state.index, statements))
+            strangers = set(heard) - set(state.survivors) | set(heard) & {self._me}
             if strangers:
                 raise ProtocolAbort(
-                    f"{self.party} got statements of clients that did not survive", got=strangers
+                    f"{self.party} got statements of clients that did not survive, or its own", got=strangers
                 )
-            self._enough(state, len(heard), "statements")
-            assert state.statement is not None
-            if heard.pop(self._me, state.own_message) != state.own_message:
-                raise ProtocolAbort(f"the statement of {self.party} was replaced")
+            self._enough(state, len(heard) + 1, "statements")
             for author, message in heard.items():
-                signed = self._mail.open(
-                    Kind.STATEMENT, state.index, client(author), message, receiver=EVERYBODY
-                )
-                theirs = Statement.from_bytes(signed)
-                for what in ("model", "terms", "roster", "sharers", "survivors"):
-                    self._compare(what, author, getattr(state.statement, what), getattr(theirs, what))
+                self._check_statement(state, author, message)
             opened = {
-                index: (True, both[:SHARE_BYTES]) if index in state.survivors else (False, both[SHARE_BYTES:])
-                for index, both in state.shares.items()
+                which: state.shares[which] for which in self._scheme.wanted(state.sharers, state.survivors)
             }
             self._round = None
             return self._mail.pack(Kind.REVEAL, state.index, self._server, pack_reveal(opened))
+
+    def _check_statement(self, state: _Round, author: int, message: bytes) -> None:
+        stated, proof = message[:STATEMENT_BYTES], message[STATEMENT_BYTES:]
+        if not hmac.compare_digest(proof, tag(state.from_peers[author], stated)):
+            raise ProtocolAbort(f"the statement of client:{author} has a wrong tag")
+        theirs = Statement.from_bytes(stated)
+        assert state.statement is not None
+        for what in ("model", "terms", "roster", "sharers", "survivors"):
+            self._compare(what, author, getattr(state.statement, what), getattr(theirs, what))
 
     @contextmanager
     def _step(self, expected: Kind, following: Kind) -> Iterator[_Round]:
@@ -299,48 +300,64 @@ class Client:
             raise ProtocolAbort(f"the key of {self.party} was replaced")
         for index, message in entries.items():
             signed = self._mail.open(Kind.ADVERTISE, state.index, client(index), message, receiver=EVERYBODY)
-            state.peers[index] = Advertisement.from_bytes(signed, self._exchange)
-        publics = [key for entry in (state.own, *state.peers.values()) for key in (entry.mask, entry.channel)]
+            state.peers[index] = Advertisement.from_bytes(signed, self._scheme)
+        entries_read = (state.own, *state.peers.values())
+        publics = [key for entry in entries_read for key in (entry.mask, entry.channel) if key]
         if len(set(publics)) != len(publics):
             raise ProtocolAbort(f"{self.party} got a repeated key")
         for index, entry in state.peers.items():
             self._compare("model", index, state.own.model, entry.model)
             self._compare("terms", index, state.own.terms, entry.terms)
 
+    def _shared_secrets(self, state: _Round) -> dict[int, bytes]:
+        """What is shared among the clients, by label."""
+        labels = self._scheme.labels(self._me, (*state.peers, self._me))
+        known = {self._me: state.self_secret, PRIVATE_KEY: state.pairing.root, **state.seeds}
+        return {label: known[label] for label in labels}
+
+    def _key_to(self, state: _Round, peer: int) -> bytes:
+        """Find the secret of what goes to a peer; what tells the peer is returned."""
+        secret, token = state.pairing.send(client(peer), state.peers[peer].channel)
+        self.qkd_key_bits += QKD_KEY_BITS if self._scheme.exchange is None else 0
+        state.to_peers[peer] = self._derive(state, secret, self._me, peer, "channel")
+        if peer > self._me and not self._scheme.shares_private_key:
+            state.seeds[peer] = self._derive(state, secret, self._me, peer, "seed")
+        return token
+
+    def _derive(self, state: _Round, secret: bytes, sender: int, receiver: int, purpose: str) -> bytes:
+        return expand_key(secret, _PROTOCOL, self._session, state.index, sender, receiver, purpose)
+
     def _box_about(self, state: _Round, sender: int, receiver: int) -> bytes:
         return f"{state.index}|{sender}|{receiver}|".encode() + state.roster
 
-    def _box_key(self, state: _Round, secret: bytes, sender: int, receiver: int) -> bytes:
-        return expand_key(secret, _PROTOCOL, self._session, state.index, sender, receiver, "shares")
-
-    def _parcel(self, state: _Round, peer: int, shares: bytes) -> bytes:
-        entry = state.peers[peer]
-        state.channels[peer], outer = state.channel_pair.encapsulate(entry.channel)
-        key = self._box_key(state, state.channels[peer], self._me, peer)
-        body = outer + seal_box(key, shares, self._box_about(state, self._me, peer))
-        if peer > self._me:
-            state.pair_secrets[peer], inner = state.mask_pair.encapsulate(entry.mask)
-            body += inner
-        if not self._exchange.ciphertext_bytes:
+    def _parcel(self, state: _Round, peer: int, token: bytes, shares: bytes) -> bytes:
+        body = token + seal_box(state.to_peers[peer], shares, self._box_about(state, self._me, peer))
+        if not self._scheme.signs_parcels:
             return body
         return self._mail.pack(Kind.PARCEL, state.index, client(peer), body)
 
     def _open_parcel(self, state: _Round, peer: int, parcel: bytes) -> None:
-        entry, size = state.peers[peer], self._exchange.ciphertext_bytes
-        body = self._mail.open(Kind.PARCEL, state.index, client(peer), parcel) if size else parcel
-        outer, box, inner = fields(body, size, BOX_BYTES)
-        if len(inner) != (size if peer < self._me else 0):
-            raise ProtocolAbort(f"the parcel of client:{peer} is malformed")
-        secret = state.channel_pair.decapsulate(entry.channel, outer) if size else state.channels[peer]
-        key = self._box_key(state, secret, peer, self._me)
-        state.shares[peer] = open_box(key, box, self._box_about(state, peer, self._me))
-        if peer < self._me:
-            state.pair_secrets[peer] = state.mask_pair.decapsulate(entry.mask, inner)
+        entry, author = state.peers[peer], client(peer)
+        signed = self._scheme.signs_parcels
+        body = self._mail.open(Kind.PARCEL, state.index, author, parcel) if signed else parcel
+        labels = self._scheme.labels(peer, (*state.peers, self._me))
+        token, box, rest = fields(body, self._scheme.token_bytes, box_bytes(len(labels)))
+        if rest:
+            raise ProtocolAbort(f"the parcel of {author} is malformed")
+        secret = state.pairing.receive(author, entry.channel, token)
+        state.from_peers[peer] = self._derive(state, secret, peer, self._me, "channel")
+        shares = open_box(state.from_peers[peer], box, self._box_about(state, peer, self._me))
+        for place, label in enumerate(labels):
+            state.shares[peer, label] = shares[place * SHARE_BYTES : (place + 1) * SHARE_BYTES]
+        if self._scheme.shares_private_key:
+            state.seeds[peer] = state.pairing.pair_seed(entry.mask)
+        elif peer < self._me:
+            state.seeds[peer] = self._derive(state, secret, peer, self._me, "seed")
 
-    def _masks(self, state: _Round, words: Words) -> Iterator[tuple[int, Words]]:
+    def _masks(self, state: _Round) -> Iterator[tuple[int, bytes]]:
+        """The keys of this client's masks, with their signs."""
         place: PairPlace = (self._session, state.index, state.own.model, indices_digest(state.sharers))
-        yield 1, expand(self_key(state.self_secret, self._me, place), words.size, words.dtype)
+        yield 1, self_key(state.self_secret, self._me, place)
         for peer in state.sharers:
             if peer != self._me:
-                key = pair_key(state.pair_secrets[peer], self._me, peer, place)
-                yield (1 if self._me < peer else -1), expand(key, words.size, words.dtype)
+                yield (1 if self._me < peer else -1), pair_key(state.seeds[peer], self._me, peer, place)

@@ -19,6 +19,7 @@ from qflsec.base import ProtocolAbort, UpdateError
 
 __all__ = ["FixedPoint", "Words"]
 
+_BLOCK = 1 << 14
 Words = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -66,30 +67,45 @@ class FixedPoint:
         Raises:
             UpdateError: A number is not finite, the weight is negative, or a value exceeds its share of the ring.
         """
-        values = np.empty(update.numel() + 1)
-        np.multiply(update.detach().cpu().numpy(), weight, out=values[:-1], dtype=np.float64)
-        values[-1] = weight
+        if not (math.isfinite(weight) and weight >= 0):
+            raise self._refusal(weight, n)
+        source = update.detach().cpu().numpy()
+        signed = np.empty(source.size + 1, dtype=np.int64 if self.bits == 64 else np.int32)
+        # a power of two scales without rounding, so that this is the weighted value and its scaling in one pass
+        factor = weight * self.scale
+        block = np.empty(min(_BLOCK, source.size))
+        for start in range(0, source.size, _BLOCK):
+            part = source[start : start + _BLOCK]
+            values = np.multiply(part, factor, out=block[: part.size], dtype=np.float64)
+            np.rint(values, out=values)
+            self._check(values, n)
+            signed[start : start + part.size] = values
+        self._check(np.rint(np.array([factor])), n)
+        signed[-1] = round(factor)
+        return signed.view(self.dtype)
+
+    def _check(self, values: npt.NDArray[np.float64], n: int) -> None:
+        """Refuse whole numbers that exceed a client's share of the ring."""
+        limit = float(self.share(n))
+        if int(limit) > self.share(n):  # the nearest double may lie above the integer
+            limit = math.nextafter(limit, 0.0)
         largest = max(float(values.max()), -float(values.min()))  # NaN where any value is
-        if not (math.isfinite(largest) and weight >= 0):
-            raise UpdateError(
+        if not largest <= limit:
+            raise self._refusal(largest / self.scale, n)
+
+    def _refusal(self, value: float, n: int) -> UpdateError:
+        if not math.isfinite(value) or value < 0:
+            return UpdateError(
                 "an update or its weight cannot be masked",
                 got="NaN, infinity or a negative weight",
                 expected="finite numbers and a weight of 0 or more",
             )
-        limit = float(self.share(n))
-        if int(limit) > self.share(n):  # the nearest double may lie above the integer
-            limit = math.nextafter(limit, 0.0)
-        if float(np.rint(largest * self.scale)) > limit:
-            raise UpdateError(
-                f"a weighted coordinate does not fit into the {self.bits}-bit ring with {n} clients",
-                got=f"{largest:.6g}",
-                expected=f"at most {self.largest(n):.6g} in absolute value",
-                fix="use bits=64, lower 'fractional_bits', or clip updates first",
-            )
-        values *= self.scale
-        np.rint(values, out=values)
-        signed = np.int64 if self.bits == 64 else np.int32
-        return values.astype(signed).view(self.dtype)
+        return UpdateError(
+            f"a weighted coordinate does not fit into the {self.bits}-bit ring with {n} clients",
+            got=f"{value:.6g}",
+            expected=f"at most {self.largest(n):.6g} in absolute value",
+            fix="use bits=64, lower 'fractional_bits', or clip updates first",
+        )
 
     def decode(self, words: Words) -> npt.NDArray[np.float64]:
         """The values of words, read as signed integers.

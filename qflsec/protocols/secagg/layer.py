@@ -20,91 +20,18 @@ from qflsec.base import (
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.secagg.client import Client
-from qflsec.protocols.secagg.exchange import Agreement, key_exchange
-from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
-from qflsec.protocols.secagg.ledger import secagg_rows
+from qflsec.protocols.secagg.fixed_point import FixedPoint
+from qflsec.protocols.secagg.ledger import PairKeyEpsilons, secagg_rows
 from qflsec.protocols.secagg.masks import model_digest
 from qflsec.protocols.secagg.observer import observed_sums
-from qflsec.protocols.secagg.server import Server
-from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Scheme, Signer
+from qflsec.protocols.secagg.pair_links import PairLinks, pair_ends
+from qflsec.protocols.secagg.pairing import PairAgreement, scheme
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
+from qflsec.protocols.secagg.states import ClientState, ServerState, share_name
 from qflsec.protocols.secagg.terms import Policy, default_threshold
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
 
 __all__ = ["SecAgg", "share_name"]
-
-_ANNOUNCED = b"qflsec/secagg/1|ml-dsa-65"
-
-
-def share_name(party: Party) -> str:
-    """The name of what one client holds of everybody's secrets, such as ``"shares:2"``."""
-    return f"shares:{party.index}"
-
-
-class _State(PartyState):
-    """A party's keys for signatures, and what it has agreed with the others."""
-
-    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, scheme: Scheme) -> None:
-        self.setup, self.party = setup, identity.party
-        self._identity = identity
-        self._announcement = b""
-        self._directory: dict[Party, bytes] = {}
-        self.signer: Signer = identity
-        if scheme == "ml-dsa-65":
-            key = MlDsaIdentity.new_key(secrets)
-            public = key.public_key().public_bytes_raw()
-            self._directory[self.party] = public
-            self._announcement = identity.sign(public, _ANNOUNCED + setup.session)
-            self.signer = MlDsaIdentity(party=self.party, directory=self._directory, _key=key)
-
-    def announce(self) -> bytes:
-        """An ML-DSA public key, signed by the party's identity; nothing under Ed25519."""
-        return self._announcement
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Take in another party's ML-DSA public key.
-
-        Raises:
-            ProtocolAbort: It is not authentic, or a second one.
-        """
-        if author in self._directory:
-            raise ProtocolAbort(f"{author} announced two keys in one session")
-        public = self._identity.verify(author, announcement, _ANNOUNCED + self.setup.session)
-        self._directory[author] = public
-
-    def key_names(self) -> frozenset[str]:
-        """A client's shares of everybody's secrets."""
-        return frozenset() if self.party == SERVER else frozenset({share_name(self.party)})
-
-
-class _ClientState(_State):
-    """A client, and the message that tells it for whom to mask."""
-
-    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, layer: SecAgg) -> None:
-        super().__init__(setup, identity, secrets, layer.scheme)
-        self.protocol = Client(
-            session=setup.session,
-            signer=self.signer,
-            signature_bytes=SIGNATURE_BYTES[layer.scheme],
-            secrets=secrets,
-            policy=layer.policy,
-            exchange=key_exchange(layer.agreement),
-            server=setup.server,
-        )
-        self.delivery: bytes | None = None
-
-
-class _ServerState(_State):
-    """The server, and the sum of the round."""
-
-    def __init__(self, setup: Setup, identity: Identity, secrets: Secrets, layer: SecAgg) -> None:
-        super().__init__(setup, identity, secrets, layer.scheme)
-        self.protocol = Server(
-            session=setup.session,
-            signer=self.signer,
-            signature_bytes=SIGNATURE_BYTES[layer.scheme],
-            exchange=key_exchange(layer.agreement),
-        )
-        self.total: Words | None = None
 
 
 @register("layer", "secagg")
@@ -119,8 +46,15 @@ class SecAgg(AggregationLayer):
             thirds of the participants.
         min_clients: The smallest round that a client takes part in.
         colluders: How many clients may collude with an active server.
-        agreement: ``"x25519"``, ``"ml-kem-768"`` or ``"hybrid"``.
+        agreement: ``"x25519"``, ``"ml-kem-768"``, ``"hybrid"``, or ``"bb84"``: keys of quantum links between
+            the clients, which the server has no part in.
         signature: ``"ed25519"`` or ``"ml-dsa-65"``.
+        key_source: For ``"bb84"``, where the links' keys come from: ``"ideal"`` links, key ``"stores"`` that were
+            filled beforehand, or ``"bb84"`` runs between every two clients before the first round.
+        key_directory: For ``"stores"``, the directory of the clients' key stores.
+        eps_sec: For ``"bb84"``, the secrecy of the key that a link gives for one round.
+        eps_cor: Its correctness, likewise.
+        eps_auth: The failure of the authentication of its public discussion, likewise.
 
     Raises:
         ConfigError: A value is out of range.
@@ -155,8 +89,13 @@ class SecAgg(AggregationLayer):
     threshold: int | None = None
     min_clients: int = 3
     colluders: int = 0
-    agreement: Agreement = "x25519"
-    signature: Scheme = "ed25519"
+    agreement: PairAgreement = "x25519"
+    signature: SignatureScheme = "ed25519"
+    key_source: str = "ideal"
+    key_directory: str = ""
+    eps_sec: float = 1e-10
+    eps_cor: float = 1e-15
+    eps_auth: float = 1e-30
 
     def __post_init__(self) -> None:
         if self.bits not in {32, 64}:
@@ -177,13 +116,26 @@ class SecAgg(AggregationLayer):
             )
         if self.signature not in SIGNATURE_BYTES:
             raise ConfigError("unknown 'signature'", got=repr(self.signature), expected=list(SIGNATURE_BYTES))
-        key_exchange(self.agreement)
+        scheme(self.agreement)
+        self.links  # noqa: B018 - refuses sources and epsilons that mean nothing
+        if self.agreement != "bb84" and (self.key_source != "ideal" or self.key_directory):
+            raise ConfigError(
+                "a source of quantum keys has no use here",
+                got=f"key_source={self.key_source!r} with agreement={self.agreement!r}",
+                fix="set agreement = \"bb84\", or leave 'key_source' and 'key_directory' out",
+            )
         self.policy  # noqa: B018 - refuses floors that mean nothing
 
     @property
-    def scheme(self) -> Scheme:
-        """The signature scheme."""
-        return self.signature
+    def links(self) -> PairLinks:
+        """The quantum links between the clients, for the agreement ``bb84``."""
+        return PairLinks(
+            source=self.key_source,
+            directory=self.key_directory,
+            eps_sec=self.eps_sec,
+            eps_cor=self.eps_cor,
+            eps_auth=self.eps_auth,
+        )
 
     @property
     def words(self) -> FixedPoint:
@@ -224,6 +176,10 @@ class SecAgg(AggregationLayer):
                 fix="change 'threshold', 'colluders' or the number of participants",
             )
 
+    def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
+        """Each client's end of its links with the other clients; the server has none."""
+        return pair_ends(self.links, setup, secrets) if self.agreement == "bb84" else {}
+
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """A party's state.
 
@@ -238,8 +194,10 @@ class SecAgg(AggregationLayer):
                 expected=f"at most {self.words.largest(n):.6g} examples",
                 fix="use bits=64 or lower 'fractional_bits'",
             )
-        kind = _ClientState if identity.party in setup.clients else _ServerState
-        return kind(setup, identity, secrets, self)
+        agreed = scheme(self.agreement)
+        if identity.party in setup.clients:
+            return ClientState(setup, identity, secrets, self.signature, policy=self.policy, scheme=agreed)
+        return ServerState(setup, identity, secrets, self.signature, scheme=agreed)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Stages 0 and 1: keys and shares.
@@ -276,7 +234,7 @@ class SecAgg(AggregationLayer):
         arrived = control.to_clients(_parties(deliveries))
         for party in control.participants:
             state = control.state(party)
-            assert isinstance(state, _ClientState)
+            assert isinstance(state, ClientState)
             state.delivery = arrived.get(party)
         return frozenset(arrived)
 
@@ -289,7 +247,7 @@ class SecAgg(AggregationLayer):
             ProtocolAbort: The client was not told for whom to mask, or sealed already.
             UpdateError: A weighted coordinate does not fit into the ring.
         """
-        assert isinstance(state, _ClientState)
+        assert isinstance(state, ClientState)
         if state.delivery is None:
             raise ProtocolAbort(f"{state.party} was asked to seal out of order")
         words = self.words.encode(update, weight, n=len(state.setup.clients))
@@ -320,7 +278,7 @@ class SecAgg(AggregationLayer):
         Raises:
             ProtocolAbort: The round was not concluded.
         """
-        assert isinstance(state, _ServerState)
+        assert isinstance(state, ServerState)
         if state.total is None:
             raise ProtocolAbort(f"secure aggregation of round {header.round} was not concluded")
         return state.total
@@ -332,7 +290,7 @@ class SecAgg(AggregationLayer):
             ProtocolAbort: The weight is impossible: a client lied.
         """
         assert isinstance(combined, np.ndarray)
-        assert isinstance(state, _ServerState)
+        assert isinstance(state, ServerState)
         most = float(state.setup.max_count * len(header.participants))
         return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
 
@@ -348,26 +306,41 @@ class SecAgg(AggregationLayer):
         self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
     ) -> Sequence[Item]:
         """The sum of a round for whoever hears everything that is said to the server."""
-        size = SIGNATURE_BYTES[self.scheme]
+        size = SIGNATURE_BYTES[self.signature]
         return observed_sums(
-            items, facts, words=self.words, exchange=key_exchange(self.agreement), signature_bytes=size
+            items, facts, words=self.words, scheme=scheme(self.agreement), signature_bytes=size
         )
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
         n = max(1, round(context.participation * context.n_clients))
-        return secagg_rows(self.card.name, context, threshold=self.threshold_for(n), agreement=self.agreement)
+        links = self.links
+        quantum = PairKeyEpsilons(
+            n_links=n * (n - 1) // 2,
+            rounds=context.rounds,
+            eps_sec=links.eps_sec,
+            eps_cor=links.eps_cor,
+            eps_auth=links.eps_auth,
+            says=links.says,
+        )
+        return secagg_rows(
+            self.card.name,
+            context,
+            threshold=self.threshold_for(n),
+            agreement=self.agreement,
+            quantum=quantum if self.agreement == "bb84" else None,
+        )
 
 
-def _server(control: Control) -> _ServerState:
+def _server(control: Control) -> ServerState:
     state = control.state(SERVER)
-    assert isinstance(state, _ServerState)
+    assert isinstance(state, ServerState)
     return state
 
 
 def _client(control: Control, party: Party) -> Client:
     state = control.state(party)
-    assert isinstance(state, _ClientState)
+    assert isinstance(state, ClientState)
     return state.protocol
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 
@@ -74,11 +76,53 @@ _LATER = {
     "x25519": "X25519 falls to a later quantum computer, which then opens what was recorded",
     "ml-kem-768": "holds against a later quantum computer while ML-KEM-768 does",
     "hybrid": "holds while X25519 or ML-KEM-768 does",
+    "bb84": "a recorded round stays hidden from a later quantum computer while ChaCha20 does; the identifiers of "
+    "keys are seen; signatures must hold during the round only",
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairKeyEpsilons:
+    """How far the keys of the quantum links between clients are from ideal ones.
+
+    Attributes:
+        n_links: The number of links in a round: pairs of participants.
+        rounds: The number of rounds.
+        eps_sec: Secrecy of one link's key for one round.
+        eps_cor: Its correctness.
+        eps_auth: Failure of the authentication of its public discussion.
+        says: Where the keys come from.
+    """
+
+    n_links: int
+    rounds: int
+    eps_sec: float
+    eps_cor: float
+    eps_auth: float
+    says: str
+
+    @property
+    def total(self) -> float:
+        """All links and rounds together, by the union bound."""
+        return self.n_links * self.rounds * (self.eps_sec + self.eps_cor + self.eps_auth)
+
+    @property
+    def mechanism(self) -> str:
+        """The bound as a ledger row states it."""
+        return (
+            f"masks of ChaCha20 under keys of quantum links, within {self.total:.1e} of ideal ones: eps_sec "
+            f"{self.eps_sec:.1e} + eps_cor {self.eps_cor:.1e} + eps_auth {self.eps_auth:.1e} for each of "
+            f"{self.n_links} links and {self.rounds} rounds, by the union bound; not an epsilon of differential privacy"
+        )
+
+
 def secagg_rows(
-    layer: str, context: LedgerContext, *, threshold: int, agreement: str
+    layer: str,
+    context: LedgerContext,
+    *,
+    threshold: int,
+    agreement: str,
+    quantum: PairKeyEpsilons | None = None,
 ) -> tuple[LedgerRow, ...]:
     """What secure aggregation with shared keys hides from one observer.
 
@@ -87,12 +131,13 @@ def secagg_rows(
         context: The observer and the run.
         threshold: How many shares open a client's secret.
         agreement: The key agreement.
+        quantum: Of the quantum links that the pairs' keys come from, if they do.
     """
     if not context.honest or not (context.sees_updates or context.sees_aggregates):
         return ()
     listens = context.server or context.wire
     released = "the weighted mean of each round over the clients that remain, and its weight"
-    note = f"{_SEEN}; {_LATER[agreement]}"
+    note = f"{_SEEN}; {_LATER[agreement]}" + (f"; {quantum.says}" if quantum else "")
     if context.seeded_secrets:
         note = f"seeded keys protect nothing outside the lab; {note}"
     if context.sees_updates:
@@ -124,6 +169,7 @@ def secagg_rows(
         assumption=assumption,
         trusted=trusted,
         released=released,
+        mechanism=quantum.mechanism if quantum else "",
         note=note,
     )
     integrity = LedgerRow(

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from qflsec.protocols.links import expand_key
 from qflsec.protocols.secagg.fixed_point import Words
 
-__all__ = ["PairPlace", "add_masks", "expand", "model_digest", "pair_key", "self_key"]
+__all__ = ["PairPlace", "add_expanded", "add_masks", "expand", "model_digest", "pair_key", "self_key"]
 
 _PROTOCOL = "qflsec/secagg/1"
 Sign = int
@@ -30,8 +30,9 @@ def model_digest(model: torch.Tensor, *, about: bytes = b"") -> bytes:
         about: What describes this client's part of them, where clients get slices.
     """
     flat = np.ascontiguousarray(model.detach().cpu().numpy())
-    head = f"{flat.dtype.str}|{flat.shape}|{len(about)}|".encode() + about
-    return hashlib.sha256(head + flat.tobytes()).digest()
+    hashed = hashlib.sha256(f"{flat.dtype.str}|{flat.shape}|{len(about)}|".encode() + about)
+    hashed.update(flat.reshape(-1).view(np.uint8).data)
+    return hashed.digest()
 
 
 def pair_key(secret: bytes, one: int, other: int, place: PairPlace) -> bytes:
@@ -54,8 +55,13 @@ def expand(key: bytes, size: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> W
     return np.frombuffer(stream, dtype=dtype.newbyteorder("<"))
 
 
+def add_expanded(words: Words, keys: Iterable[tuple[Sign, bytes]]) -> Words:
+    """Words with the masks of these keys added or subtracted."""
+    return add_masks(words, ((sign, expand(key, words.size, words.dtype)) for sign, key in keys))
+
+
 def add_masks(words: Words, masks: Iterable[tuple[Sign, Words]]) -> Words:
-    """Words with masks added (+1) or subtracted (-1), in their ring."""
+    """Words with masks added (+1) or subtracted (-1), in their ring; each mask is used as it comes."""
     total = words.copy()
     for sign, mask in masks:
         if sign > 0:

@@ -1,7 +1,9 @@
 """Messages of secure aggregation as bytes: a kind, a round, a body, and the sender's signature.
 
 A signature binds the session, the round, the kind, the sender and the receiver, so that a message is good
-for one place of one protocol run.
+for one place of one protocol run. What the server only hands on (rosters, parcels, statements) carries the
+signatures or tags of its authors, and the server's own adds nothing: these messages have a kind, a round and a
+body.
 """
 
 from __future__ import annotations
@@ -61,14 +63,16 @@ class Mail:
     """
 
     def __init__(self, *, session: bytes, signer: Signer, signature_bytes: int) -> None:
-        self._session, self._signer, self._size = session, signer, signature_bytes
+        self._session, self._signer, self._size = _packed(_PROTOCOL, session), signer, signature_bytes
 
-    def pack(self, kind: Kind, round_index: int, receiver: Party, body: bytes) -> bytes:
+    def pack(self, kind: Kind, round_index: int, receiver: Party, body: bytes | memoryview) -> bytes:
         """A signed message."""
-        message = _HEAD.pack(kind, round_index) + body
-        digest = hashlib.sha256(message).digest()
+        head = _HEAD.pack(kind, round_index)
+        hashed = hashlib.sha256(head)
+        hashed.update(body)
+        digest = hashed.digest()
         signed = self._signer.sign(digest, self._context(kind, round_index, receiver))
-        return message + signed[len(digest) :]
+        return b"".join((head, body, signed[len(digest) :]))
 
     def open(
         self, kind: Kind, round_index: int, author: Party, message: bytes, *, receiver: Party | None = None
@@ -88,14 +92,8 @@ class Mail:
         me = self._signer.party
         if len(message) < _HEAD.size + self._size or author not in self._signer.directory:
             raise ProtocolAbort(f"{me} got a message of {author} that is too short, or of a stranger")
-        found, its_round = _HEAD.unpack_from(message)
-        if found != kind:
-            raise ProtocolAbort(f"{me} got a message of {author} out of order", got=found, expected=kind.name)
-        if its_round != round_index:
-            raise ProtocolAbort(
-                f"{me} got a message of {author} of another round", got=its_round, expected=round_index
-            )
-        digest = hashlib.sha256(message[: -self._size]).digest()
+        self._expect(kind, round_index, f"a message of {author}", message)
+        digest = hashlib.sha256(memoryview(message)[: -self._size]).digest()
         try:
             context = self._context(kind, round_index, me if receiver is None else receiver)
             self._signer.verify(author, digest + message[-self._size :], context)
@@ -103,15 +101,36 @@ class Mail:
             raise ProtocolAbort(f"the {kind.name} message of {author} has a wrong signature") from None
         return message[_HEAD.size : -self._size]
 
+    def relay(self, kind: Kind, round_index: int, body: bytes) -> bytes:
+        """A message whose parts their authors have authenticated."""
+        return _HEAD.pack(kind, round_index) + body
+
+    def relayed(self, kind: Kind, round_index: int, message: bytes) -> bytes:
+        """The body of a message whose parts their authors have authenticated.
+
+        Raises:
+            ProtocolAbort: It is another message.
+        """
+        me = self._signer.party
+        if len(message) < _HEAD.size:
+            raise ProtocolAbort(f"{me} got a {kind.name} message that is too short")
+        self._expect(kind, round_index, f"a {kind.name} message", message)
+        return message[_HEAD.size :]
+
+    def _expect(self, kind: Kind, round_index: int, what: str, message: bytes) -> None:
+        me = self._signer.party
+        found, its_round = _HEAD.unpack_from(message)
+        if found != kind:
+            raise ProtocolAbort(f"{me} got {what} out of order", got=found, expected=kind.name)
+        if its_round != round_index:
+            raise ProtocolAbort(f"{me} got {what} of another round", got=its_round, expected=round_index)
+
     def _context(self, kind: Kind, round_index: int, receiver: Party) -> bytes:
-        parts = (
-            _PROTOCOL,
-            self._session,
-            kind.name.encode(),
-            str(round_index).encode(),
-            str(receiver).encode(),
-        )
-        return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+        return self._session + _packed(kind.name.encode(), str(round_index).encode(), str(receiver).encode())
+
+
+def _packed(*parts: bytes) -> bytes:
+    return b"".join([byte for part in parts for byte in (len(part).to_bytes(4, "little"), part)])
 
 
 def kind_of(message: bytes) -> int:
@@ -119,9 +138,9 @@ def kind_of(message: bytes) -> int:
     return message[0] if message else 0
 
 
-def body_of(message: bytes, signature_bytes: int) -> bytes:
+def body_of(message: bytes, signature_bytes: int = 0) -> bytes:
     """The body of a message whose signature is not checked here: it was before, or the reader only listens."""
-    return message[_HEAD.size : -signature_bytes]
+    return message[_HEAD.size : len(message) - signature_bytes]
 
 
 def fields(body: bytes, *sizes: int) -> tuple[bytes, ...]:
@@ -154,16 +173,22 @@ def unpack_entries(body: bytes) -> dict[int, bytes]:
     Raises:
         ProtocolAbort: The bytes are not such a list, or an index stands twice.
     """
-    count_bytes, rest = fields(body, 2)
+    count_bytes, _ = fields(body, 2)
     entries: dict[int, bytes] = {}
+    place = 2
     for _ in range(int.from_bytes(count_bytes, "little")):
-        head, rest = fields(rest, _ENTRY.size)
-        index, size = _ENTRY.unpack(head)
+        if place + _ENTRY.size > len(body):
+            raise ProtocolAbort("a message is malformed", got="an entry that is cut short")
+        index, size = _ENTRY.unpack_from(body, place)
+        place += _ENTRY.size
         if index in entries:
             raise ProtocolAbort(f"a message names client:{index} twice")
-        entries[index], rest = fields(rest, size)
-    if rest:
-        raise ProtocolAbort("a message is malformed", got=f"{len(rest)} bytes too many")
+        if place + size > len(body):
+            raise ProtocolAbort("a message is malformed", got="an entry that is cut short")
+        entries[index] = body[place : place + size]
+        place += size
+    if place != len(body):
+        raise ProtocolAbort("a message is malformed", got=f"{len(body) - place} bytes too many")
     return entries
 
 

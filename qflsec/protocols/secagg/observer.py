@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from qflsec.base import ProtocolAbort
-from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of, unpack_entries, unpack_indices
+from qflsec.protocols.secagg.pairing import Scheme
 from qflsec.protocols.secagg.records import Advertisement, Sharing, unpack_reveal
 from qflsec.protocols.secagg.terms import Terms
-from qflsec.protocols.secagg.unmask import Evidence, ciphertext_of, open_sum
+from qflsec.protocols.secagg.unmask import Evidence, open_sum
 from qflsec.threat import Item, LaneFacts
 
 __all__ = ["observed_sums"]
@@ -25,7 +24,7 @@ def observed_sums(
     facts: LaneFacts,
     *,
     words: FixedPoint,
-    exchange: KeyExchange,
+    scheme: Scheme,
     signature_bytes: int,
 ) -> list[Item]:
     """The aggregates that follow from readable control messages and masked vectors.
@@ -34,7 +33,7 @@ def observed_sums(
         items: What a coalition sees.
         facts: What is known of the run.
         words: How integers are read.
-        exchange: The key exchange.
+        scheme: The key agreement.
         signature_bytes: The size of a signature.
     """
     found = []
@@ -50,7 +49,7 @@ def observed_sums(
         if frozenset(vectors) != members or not opened:
             continue
         try:
-            evidence = _evidence(round_index, heard, vectors, words, exchange, signature_bytes)
+            evidence = _evidence(round_index, heard, vectors, words, scheme, signature_bytes)
             mean, weight = words.read(open_sum(evidence))
         except ProtocolAbort:
             continue
@@ -92,7 +91,7 @@ def _evidence(
     heard: dict[tuple[int, int], bytes],
     vectors: dict[int, Item],
     words: FixedPoint,
-    exchange: KeyExchange,
+    scheme: Scheme,
     signature_bytes: int,
 ) -> Evidence:
     def all_of(kind: Kind) -> dict[int, bytes]:
@@ -102,7 +101,8 @@ def _evidence(
     told = [all_of(kind) for kind in (Kind.START, Kind.ROSTER, Kind.SURVIVORS)]
     if not all(told):
         raise ProtocolAbort("what the server told the clients was not heard")
-    start, roster, survivors = (body_of(next(iter(m.values())), signature_bytes) for m in told)
+    start, roster, survivors = (next(iter(messages.values())) for messages in told)
+    start, survivors = (body_of(message, signature_bytes) for message in (start, survivors))
     terms = Terms.from_bytes(start)
     alive, rest = unpack_indices(survivors)
     sharers = {*alive, *unpack_indices(rest)[0]}
@@ -117,19 +117,12 @@ def _evidence(
         session=terms.session,
         round=round_index,
         threshold=terms.threshold,
-        exchange=exchange,
-        roster=hashlib.sha256(b"qflsec/secagg/roster" + roster).digest(),
+        scheme=scheme,
         advertised={
-            i: Advertisement.from_bytes(body_of(m, signature_bytes), exchange)
-            for i, m in unpack_entries(roster).items()
+            i: Advertisement.from_bytes(body_of(m, signature_bytes), scheme)
+            for i, m in unpack_entries(body_of(roster)).items()
         },
         shared=shared,
-        ciphertexts={
-            (sender, receiver): ciphertext_of(parcel, exchange, signature_bytes)
-            for sender, sharing in shared.items()
-            for receiver, parcel in sharing.parcels.items()
-            if sender < receiver
-        },
         masked={
             i: np.frombuffer(body_of(blob, signature_bytes), dtype=dtype)
             for i, blob in raw.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,32 +12,46 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from qflsec.base import ProtocolAbort
-from qflsec.protocols.links import expand_key
-from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.messages import fields, pack_entries, pack_indices, unpack_entries
+from qflsec.protocols.secagg.pairing import Scheme
 from qflsec.protocols.secagg.shamir import SHARE_BYTES
 
 __all__ = [
-    "BOX_BYTES",
+    "STATEMENT_BYTES",
     "Advertisement",
+    "Said",
+    "Shares",
     "Sharing",
     "Statement",
+    "box_bytes",
     "commitment",
     "indices_digest",
     "open_box",
     "pack_reveal",
     "seal_box",
+    "tag",
     "unpack_reveal",
 ]
 
-BOX_BYTES = 2 * SHARE_BYTES + 16
 _NONCE = bytes(12)  # every key seals one message
-_REVEALED = struct.Struct("<HB")
+_REVEALED = struct.Struct("<HH")
+_DIGEST_BYTES = 32
+STATEMENT_BYTES = 5 * _DIGEST_BYTES
 
 
-def commitment(secret: bytes) -> bytes:
-    """Binds a client to its 256-bit self mask secret without saying anything of it."""
-    return hashlib.sha256(b"qflsec/secagg/self" + secret).digest()
+def commitment(label: int, secret: bytes) -> bytes:
+    """Binds a client to one of its 256-bit secrets without saying anything of it."""
+    return hashlib.sha256(b"qflsec/secagg/secret" + struct.pack("<H", label) + secret).digest()
+
+
+def tag(key: bytes, statement: bytes) -> bytes:
+    """Proves a statement to the one other client that holds the key."""
+    return hmac.digest(key, b"qflsec/secagg/statement" + statement, "sha256")
+
+
+def box_bytes(n_shares: int) -> int:
+    """The size of a box with so many shares."""
+    return n_shares * SHARE_BYTES + 16
 
 
 def indices_digest(indices: Iterable[int]) -> bytes:
@@ -45,8 +60,8 @@ def indices_digest(indices: Iterable[int]) -> bytes:
 
 
 def seal_box(key: bytes, plain: bytes, about: bytes) -> bytes:
-    """Authenticated encryption under a key that serves this message only."""
-    return ChaCha20Poly1305(key).encrypt(_NONCE, plain, about)
+    """Authenticated encryption; of ``key``, which belongs to one direction and round, one message only."""
+    return ChaCha20Poly1305(_box_key(key)).encrypt(_NONCE, plain, about)
 
 
 def open_box(key: bytes, box: bytes, about: bytes) -> bytes:
@@ -56,9 +71,13 @@ def open_box(key: bytes, box: bytes, about: bytes) -> bytes:
         ProtocolAbort: It is not what was sealed.
     """
     try:
-        return ChaCha20Poly1305(key).decrypt(_NONCE, box, about)
+        return ChaCha20Poly1305(_box_key(key)).decrypt(_NONCE, box, about)
     except (InvalidTag, ValueError):
         raise ProtocolAbort("an encrypted share is not authentic") from None
+
+
+def _box_key(key: bytes) -> bytes:
+    return hmac.digest(key, b"qflsec/secagg/box", "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +87,8 @@ class Advertisement:
     Attributes:
         model: The hash of the model that it received.
         terms: The hash of the terms that it received.
-        mask: Its public key for masks; the private one is shared, and opened if the client drops out.
-        channel: Its public key for encrypted shares; the private one is never shared.
+        mask: Its public key for masks, where the private one is shared, and opened if the client drops out.
+        channel: Its public key for encrypted shares and chosen seeds; the private one is never shared.
     """
 
     model: bytes
@@ -82,14 +101,13 @@ class Advertisement:
         return self.model + self.terms + self.mask + self.channel
 
     @classmethod
-    def from_bytes(cls, body: bytes, exchange: KeyExchange) -> Advertisement:
+    def from_bytes(cls, body: bytes, scheme: Scheme) -> Advertisement:
         """What :meth:`to_bytes` wrote.
 
         Raises:
             ProtocolAbort: The body has the wrong size.
         """
-        size = exchange.public_bytes
-        model, terms, mask, channel, rest = fields(body, 32, 32, size, size)
+        model, terms, mask, channel, rest = fields(body, 32, 32, scheme.mask_bytes, scheme.channel_bytes)
         if rest:
             raise ProtocolAbort("an advertisement is malformed")
         return cls(model=model, terms=terms, mask=mask, channel=channel)
@@ -100,20 +118,16 @@ class Sharing:
     """A client's second message.
 
     Attributes:
-        committed: The commitment to its self mask secret.
-        wrapped: The pair secrets that it chose, sealed under its mask root; empty where the root is enough.
-        parcels: For each other client, a signed parcel with its shares.
+        committed: The commitments to its secrets, in the order of :meth:`Scheme.labels`.
+        parcels: For each other client, a parcel with its shares.
     """
 
-    committed: bytes
-    wrapped: bytes
+    committed: tuple[bytes, ...]
     parcels: Mapping[int, bytes]
 
     def to_bytes(self) -> bytes:
         """The body of a message."""
-        return (
-            self.committed + struct.pack("<I", len(self.wrapped)) + self.wrapped + pack_entries(self.parcels)
-        )
+        return struct.pack("<H", len(self.committed)) + b"".join(self.committed) + pack_entries(self.parcels)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Sharing:
@@ -122,14 +136,9 @@ class Sharing:
         Raises:
             ProtocolAbort: The body is malformed.
         """
-        committed, size, rest = fields(body, 32, 4)
-        wrapped, rest = fields(rest, int.from_bytes(size, "little"))
-        return cls(committed=committed, wrapped=wrapped, parcels=unpack_entries(rest))
-
-    @staticmethod
-    def wrap_key(root: bytes) -> bytes:
-        """The key of :attr:`wrapped`."""
-        return expand_key(root, "qflsec/secagg/1", "wrap")
+        head, rest = fields(body, 2)
+        *committed, rest = fields(rest, *[_DIGEST_BYTES] * int.from_bytes(head, "little"))
+        return cls(committed=tuple(committed), parcels=unpack_entries(rest))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,24 +176,53 @@ class Statement:
         return cls(model=model, terms=terms, roster=roster, sharers=sharers, survivors=survivors)
 
 
-def pack_reveal(shares: Mapping[int, tuple[bool, bytes]]) -> bytes:
-    """Opened shares: for each client, whether it survived and the share of the secret that follows from it."""
-    return b"".join(
-        _REVEALED.pack(index, survived) + share for index, (survived, share) in sorted(shares.items())
-    )
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A statement as a client sends it: to all the same, with a tag for each other client.
+
+    Attributes:
+        statement: The statement.
+        tags: By receiver.
+    """
+
+    statement: Statement
+    tags: Mapping[int, bytes]
+
+    def to_bytes(self) -> bytes:
+        """The body of a message."""
+        return self.statement.to_bytes() + pack_entries(self.tags)
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Said:
+        """What :meth:`to_bytes` wrote.
+
+        Raises:
+            ProtocolAbort: The body is malformed.
+        """
+        statement, rest = fields(body, STATEMENT_BYTES)
+        return cls(statement=Statement.from_bytes(statement), tags=unpack_entries(rest))
 
 
-def unpack_reveal(body: bytes) -> dict[int, tuple[bool, bytes]]:
+Shares = Mapping[tuple[int, int], bytes]
+"""Shares by the owner and the label of the secret."""
+
+
+def pack_reveal(shares: Shares) -> bytes:
+    """Opened shares, each of one secret of one client."""
+    return b"".join(_REVEALED.pack(*which) + share for which, share in sorted(shares.items()))
+
+
+def unpack_reveal(body: bytes) -> dict[tuple[int, int], bytes]:
     """What :func:`pack_reveal` wrote.
 
     Raises:
-        ProtocolAbort: The bytes are malformed, or a client stands twice.
+        ProtocolAbort: The bytes are malformed, or a secret stands twice.
     """
-    shares: dict[int, tuple[bool, bytes]] = {}
+    shares: dict[tuple[int, int], bytes] = {}
     while body:
         head, share, body = fields(body, _REVEALED.size, SHARE_BYTES)
-        index, survived = _REVEALED.unpack(head)
-        if index in shares or survived not in {0, 1}:
-            raise ProtocolAbort(f"shares of client:{index} are opened twice, or of an unknown kind")
-        shares[index] = (bool(survived), share)
+        owner, label = _REVEALED.unpack(head)
+        if (owner, label) in shares:
+            raise ProtocolAbort(f"a share of a secret of client:{owner} is opened twice")
+        shares[owner, label] = share
     return shares

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from qflsec.base import ProtocolAbort
-from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, pack_entries, pack_indices
-from qflsec.protocols.secagg.records import Advertisement, Sharing, Statement, unpack_reveal
+from qflsec.protocols.secagg.pairing import Scheme
+from qflsec.protocols.secagg.records import Advertisement, Said, Shares, Sharing, unpack_reveal
 from qflsec.protocols.secagg.signatures import Signer
 from qflsec.protocols.secagg.terms import Terms, session_digest
-from qflsec.protocols.secagg.unmask import Evidence, ciphertext_of, open_sum
+from qflsec.protocols.secagg.unmask import Evidence, open_sum
 from qflsec.threat import Party, client
 
 __all__ = ["Server"]
@@ -31,7 +30,6 @@ class _Round:
     stage: Kind = Kind.ADVERTISE
     raw: dict[int, bytes] = field(default_factory=dict)
     advertised: dict[int, Advertisement] = field(default_factory=dict)
-    roster: bytes = b""
     shared: dict[int, Sharing] = field(default_factory=dict)
     masked: dict[int, Words] = field(default_factory=dict)
     stated: tuple[int, ...] = ()
@@ -47,16 +45,13 @@ class Server:
         session: The public name of the session.
         signer: The server's signature key, and the clients' public keys.
         signature_bytes: The size of a signature.
-        exchange: The key exchange.
+        scheme: The key agreement.
     """
 
-    def __init__(
-        self, *, session: bytes, signer: Signer, signature_bytes: int, exchange: KeyExchange
-    ) -> None:
+    def __init__(self, *, session: bytes, signer: Signer, signature_bytes: int, scheme: Scheme) -> None:
         self.party = signer.party
         self.rejected: dict[int, str] = {}
-        self._session, self._exchange = session_digest(session), exchange
-        self._signature_bytes = signature_bytes
+        self._session, self._scheme = session_digest(session), scheme
         self._mail = Mail(session=session, signer=signer, signature_bytes=signature_bytes)
         self._round: _Round | None = None
 
@@ -98,12 +93,11 @@ class Server:
         state = self._at(Kind.ADVERTISE, Kind.PARCELS)
 
         def read(_: int, body: bytes) -> Advertisement:
-            return Advertisement.from_bytes(body, self._exchange)
+            return Advertisement.from_bytes(body, self._scheme)
 
         state.advertised = self._accept(Kind.ADVERTISE, messages, state.terms.participants, EVERYBODY, read)
         body = pack_entries({i: messages[i] for i in state.advertised})
-        state.roster = hashlib.sha256(b"qflsec/secagg/roster" + body).digest()
-        return self._to(state.advertised, Kind.ROSTER, lambda _: body)
+        return dict.fromkeys(state.advertised, self._mail.relay(Kind.ROSTER, state.index, body))
 
     def collect_parcels(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 1: take in encrypted shares, and hand each client its own.
@@ -115,17 +109,22 @@ class Server:
 
         def read(index: int, body: bytes) -> Sharing:
             sharing = Sharing.from_bytes(body)
+            if len(sharing.committed) != len(self._scheme.labels(index, state.advertised)):
+                raise ProtocolAbort(f"client:{index} is bound to another number of secrets than it shares")
             if set(sharing.parcels) != set(state.advertised) - {index}:
                 raise ProtocolAbort(f"the parcels of client:{index} are not for the clients of the round")
             return sharing
 
         state.shared = self._accept(Kind.PARCELS, messages, state.advertised, self.party, read)
         parcels = {i: sharing.parcels for i, sharing in state.shared.items()}
-        return self._to(
-            state.shared,
-            Kind.DELIVERY,
-            lambda receiver: pack_entries({i: parcels[i][receiver] for i in parcels if i != receiver}),
-        )
+        return {
+            receiver: self._mail.relay(
+                Kind.DELIVERY,
+                state.index,
+                pack_entries({i: parcels[i][receiver] for i in parcels if i != receiver}),
+            )
+            for receiver in parcels
+        }
 
     def collect_vectors(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 2: take in masked vectors, and tell the survivors who survived.
@@ -154,13 +153,23 @@ class Server:
         """
         state = self._at(Kind.STATEMENT, Kind.REVEAL)
 
-        def read(_: int, body: bytes) -> Statement:
-            return Statement.from_bytes(body)
+        def read(index: int, body: bytes) -> Said:
+            said = Said.from_bytes(body)
+            if set(said.tags) != set(state.advertised) - {index}:
+                raise ProtocolAbort(f"the statement of client:{index} is not for the clients of the round")
+            return said
 
-        stated = self._accept(Kind.STATEMENT, messages, state.masked, EVERYBODY, read)
+        stated = self._accept(Kind.STATEMENT, messages, state.masked, self.party, read)
         state.stated = tuple(stated)
-        body = pack_entries({i: messages[i] for i in stated})
-        return self._to(stated, Kind.STATEMENTS, lambda _: body)
+        contents = {i: said.statement.to_bytes() for i, said in stated.items()}
+        return {
+            receiver: self._mail.relay(
+                Kind.STATEMENTS,
+                state.index,
+                pack_entries({i: contents[i] + stated[i].tags[receiver] for i in stated if i != receiver}),
+            )
+            for receiver in stated
+        }
 
     def open(self, messages: Mapping[int, bytes]) -> Words:
         """Stage 4: take in opened shares, and take off the masks that are left.
@@ -172,11 +181,11 @@ class Server:
             ProtocolAbort: Too few clients are left, or shares do not fit together.
         """
         state = self._at(Kind.REVEAL, Kind.START)
-        expected = {index: index in state.masked for index in state.shared}
+        expected = set(self._scheme.wanted(state.shared, state.masked))
 
-        def read(index: int, body: bytes) -> dict[int, tuple[bool, bytes]]:
+        def read(index: int, body: bytes) -> Shares:
             shares = unpack_reveal(body)
-            if {of: survived for of, (survived, _) in shares.items()} != expected:
+            if set(shares) != expected:
                 raise ProtocolAbort(f"client:{index} opened other shares than it was asked for")
             return shares
 
@@ -186,16 +195,9 @@ class Server:
                 session=self._session,
                 round=state.index,
                 threshold=state.terms.threshold,
-                exchange=self._exchange,
-                roster=state.roster,
+                scheme=self._scheme,
                 advertised=state.advertised,
                 shared=state.shared,
-                ciphertexts={
-                    (sender, receiver): ciphertext_of(parcel, self._exchange, self._signature_bytes)
-                    for sender, sharing in state.shared.items()
-                    for receiver, parcel in sharing.parcels.items()
-                    if receiver not in state.masked and sender < receiver
-                },
                 masked=state.masked,
                 opened=opened,
             )

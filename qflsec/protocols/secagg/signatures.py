@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.threat import Party
 
-__all__ = ["SIGNATURE_BYTES", "MlDsaIdentity", "Scheme", "Signer"]
+__all__ = ["SIGNATURE_BYTES", "MlDsaIdentity", "SignatureScheme", "Signer"]
 
-Scheme = Literal["ed25519", "ml-dsa-65"]
-SIGNATURE_BYTES: Mapping[Scheme, int] = {"ed25519": 64, "ml-dsa-65": 3309}
+SignatureScheme = Literal["ed25519", "ml-dsa-65"]
+SIGNATURE_BYTES: Mapping[SignatureScheme, int] = {"ed25519": 64, "ml-dsa-65": 3309}
 
 
 class Signer(Protocol):

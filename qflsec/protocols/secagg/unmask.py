@@ -6,18 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from qflsec.base import ProtocolAbort
-from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.masks import PairPlace, add_masks, expand, pair_key, self_key
-from qflsec.protocols.secagg.messages import body_of
-from qflsec.protocols.secagg.records import (
-    BOX_BYTES,
-    Advertisement,
-    Sharing,
-    commitment,
-    indices_digest,
-    open_box,
-)
+from qflsec.protocols.secagg.masks import PairPlace, add_expanded, add_masks, pair_key, self_key
+from qflsec.protocols.secagg.pairing import PRIVATE_KEY, Scheme
+from qflsec.protocols.secagg.records import Advertisement, Shares, Sharing, commitment, indices_digest
 from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
 
 __all__ = ["Evidence", "open_sum"]
@@ -31,38 +23,27 @@ class Evidence:
         session: The public name of the session.
         round: The round.
         threshold: How many shares open a secret.
-        exchange: The key exchange.
-        roster: The hash of all advertisements.
+        scheme: The key agreement.
         advertised: The advertisements of the clients in the roster.
         shared: The second messages of the sharing clients.
-        ciphertexts: For (sender, receiver), the ciphertext of a pair secret; empty under X25519.
         masked: The masked vectors of the survivors.
-        opened: By the client that opened it and the client that it is of: whether that one survived, and the share.
+        opened: By the client that opened them, shares by the owner and the label of the secret.
     """
 
     session: bytes
     round: int
     threshold: int
-    exchange: KeyExchange
-    roster: bytes
+    scheme: Scheme
     advertised: Mapping[int, Advertisement]
     shared: Mapping[int, Sharing]
-    ciphertexts: Mapping[tuple[int, int], bytes]
     masked: Mapping[int, Words]
-    opened: Mapping[int, Mapping[int, tuple[bool, bytes]]]
+    opened: Mapping[int, Shares]
 
     @property
     def places(self) -> dict[int, PairPlace]:
         """What the masks of each survivor are bound to."""
         sharers = indices_digest(self.shared)
         return {i: (self.session, self.round, self.advertised[i].model, sharers) for i in self.masked}
-
-
-def ciphertext_of(parcel: bytes, exchange: KeyExchange, signature_bytes: int) -> bytes:
-    """The ciphertext of a pair secret in a parcel; parcels without ciphertexts are not signed."""
-    if not exchange.ciphertext_bytes:
-        return b""
-    return body_of(parcel, signature_bytes)[exchange.ciphertext_bytes + BOX_BYTES :]
 
 
 def open_sum(evidence: Evidence) -> Words:
@@ -80,43 +61,38 @@ def open_sum(evidence: Evidence) -> Words:
         )
     weights = weights_at_zero(helper + 1 for helper in helpers)
     secrets = {
-        index: combine_shares({h + 1: evidence.opened[h][index][1] for h in helpers}, weights)
-        for index in evidence.shared
+        which: combine_shares({h + 1: evidence.opened[h][which] for h in helpers}, weights)
+        for which in evidence.scheme.wanted(evidence.shared, evidence.masked)
     }
+    _check(evidence, secrets)
     vectors = list(evidence.masked.values())
     total = add_masks(vectors[0], ((1, vector) for vector in vectors[1:]))
-    return add_masks(total, _left_over(evidence, secrets, total))
+    return add_expanded(total, _left_over(evidence, secrets))
 
 
-def _left_over(evidence: Evidence, secrets: Mapping[int, bytes], total: Words) -> Iterator[tuple[int, Words]]:
-    """The masks that do not cancel: the survivors' own, and their pairs with the dropped clients."""
+def _check(evidence: Evidence, secrets: Mapping[tuple[int, int], bytes]) -> None:
+    """What was opened is what its owner was bound to."""
+    for (owner, label), secret in secrets.items():
+        labels = evidence.scheme.labels(owner, evidence.advertised)
+        if commitment(label, secret) != evidence.shared[owner].committed[labels.index(label)]:
+            raise ProtocolAbort(f"the shares of client:{owner} do not open to what it was bound to")
+
+
+def _left_over(evidence: Evidence, secrets: Mapping[tuple[int, int], bytes]) -> Iterator[tuple[int, bytes]]:
+    """The keys of the masks that do not cancel: the survivors' own, and their pairs with the dropped clients."""
     for index, place in evidence.places.items():
-        if commitment(secrets[index]) != evidence.shared[index].committed:
-            raise ProtocolAbort(f"the shares of client:{index} do not open to what it was bound to")
-        yield -1, expand(self_key(secrets[index], index, place), total.size, total.dtype)
+        yield -1, self_key(secrets[index, index], index, place)
     for dropped in sorted(set(evidence.shared) - set(evidence.masked)):
-        pairs = _pair_secrets(evidence, dropped, secrets[dropped])
+        seeds = _seeds(evidence, dropped, secrets)
         for index, place in evidence.places.items():
-            key = pair_key(pairs[index], index, dropped, place)
-            yield (-1 if index < dropped else 1), expand(key, total.size, total.dtype)
+            yield (-1 if index < dropped else 1), pair_key(seeds[index], index, dropped, place)
 
 
-def _pair_secrets(evidence: Evidence, dropped: int, root: bytes) -> dict[int, bytes]:
-    """What a dropped client shares with each survivor, from its root."""
-    exchange = evidence.exchange
-    pair = exchange.pair(root)
-    if pair.public != evidence.advertised[dropped].mask:
+def _seeds(evidence: Evidence, dropped: int, secrets: Mapping[tuple[int, int], bytes]) -> dict[int, bytes]:
+    """What a dropped client shares with each survivor."""
+    if not evidence.scheme.shares_private_key:
+        return {index: secrets[min(index, dropped), max(index, dropped)] for index in evidence.masked}
+    pairing = evidence.scheme.rebuilt(secrets[dropped, PRIVATE_KEY])
+    if pairing.mask != evidence.advertised[dropped].mask:
         raise ProtocolAbort(f"the shares of client:{dropped} do not open to its key")
-    chosen: dict[int, bytes] = {}
-    if exchange.ciphertext_bytes:
-        raw = open_box(Sharing.wrap_key(root), evidence.shared[dropped].wrapped, evidence.roster)
-        higher = [index for index in sorted(evidence.advertised) if index > dropped]
-        chosen = {index: raw[32 * place : 32 * place + 32] for place, index in enumerate(higher)}
-    found = {}
-    for index in evidence.masked:
-        if index > dropped and exchange.ciphertext_bytes:
-            found[index] = chosen[index]
-        else:
-            ciphertext = evidence.ciphertexts.get((index, dropped), b"")
-            found[index] = pair.decapsulate(evidence.advertised[index].mask, ciphertext)
-    return found
+    return {index: pairing.pair_seed(evidence.advertised[index].mask) for index in evidence.masked}

@@ -11,6 +11,7 @@ import torch
 
 from qflsec.base import OsSecrets, Secrets, SeededSecrets
 from qflsec.federation import Header, Identity, PartyState, Setup
+from qflsec.protocols.keystore import IdealLinks
 from qflsec.protocols.secagg import (
     SIGNATURE_BYTES,
     Client,
@@ -19,7 +20,7 @@ from qflsec.protocols.secagg import (
     Policy,
     Server,
     default_threshold,
-    key_exchange,
+    scheme,
 )
 from qflsec.threat import SERVER, Party, Payload, client
 
@@ -98,6 +99,28 @@ class Federation:
         return mean, weight, payloads, {i: read for i, (_, read) in sealed.items()}
 
 
+class Quantum(IdealLinks):
+    """Ideal quantum links between clients, as a test sets them up and looks into them."""
+
+    def __init__(self, clients: Sequence[Party], *, key_bits: int) -> None:
+        super().__init__(clients, OsSecrets(), key_bits=256, budget_bits=key_bits)
+
+    def waiting(self) -> int:
+        """Keys that were drawn and not fetched."""
+        return sum(len(box) for box in self._boxes.values())
+
+    def snapshot(self) -> Any:
+        """What the links hold now."""
+        return dict(self._stock), {pair: dict(box) for pair, box in self._boxes.items()}
+
+    def restore(self, kept: Any) -> None:
+        """Put the links back to what they held."""
+        stock, boxes = kept
+        self._stock.update(stock)
+        for pair, box in boxes.items():
+            self._boxes[pair] = dict(box)
+
+
 STAGES = ("advertise", "share", "mask", "agree", "reveal")
 Tamper = Callable[[str, int, bytes], bytes | None]
 
@@ -116,25 +139,30 @@ class Aggregation:
         policy: Policy | None = None,
         client_class: type[Client] = Client,
         session: bytes = b"s" * 16,
+        links: Any = None,
+        key_bits: int = 1 << 20,
     ) -> None:
         parties = (*(client(i) for i in range(n)), SERVER)
         sources: dict[Party, Secrets] = {p: OsSecrets() for p in parties}
         kind: Any = Identity if signature == "ed25519" else MlDsaIdentity
         self.identities = kind.of_all(parties, sources)
         common = {"session": session, "signature_bytes": SIGNATURE_BYTES[signature]}
-        exchange = key_exchange(agreement)
+        agreed = scheme(agreement)
+        ends = Quantum(parties[:-1], key_bits=key_bits) if links is None and agreement == "bb84" else links
         self.n, self.size, self.bits = n, size, bits
         self.clients = {
             i: client_class(
                 signer=self.identities[client(i)],
                 secrets=sources[client(i)],
                 policy=policy or Policy(),
-                exchange=exchange,
+                scheme=agreed,
+                links=None if ends is None else ends.end(client(i)),
                 **common,
             )
             for i in range(n)
         }
-        self.server = Server(signer=self.identities[SERVER], exchange=exchange, **common)
+        self.quantum = ends
+        self.server = Server(signer=self.identities[SERVER], scheme=agreed, **common)
         self.heard: dict[tuple[str, int], bytes] = {}
         """What each client was last sent, and sent, by stage: ``("to share", 2)`` and ``("share", 2)``."""
 

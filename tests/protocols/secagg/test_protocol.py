@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qflsec.base import ConfigError, ProtocolAbort
-from qflsec.protocols.secagg import Client, Policy, Terms, default_threshold
+from qflsec.protocols.secagg import Client, Policy, Terms, default_threshold, scheme
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -23,12 +24,13 @@ from qflsec.protocols.secagg.messages import (
     pack_indices,
     unpack_entries,
 )
+from qflsec.protocols.secagg.pairing import PRIVATE_KEY
 from qflsec.protocols.secagg.records import unpack_reveal
 from qflsec.threat import SERVER, client
 
 Make = Callable[..., Any]
 STAGES = ("advertise", "share", "mask", "agree", "reveal")
-AGREEMENTS = ("x25519", "ml-kem-768", "hybrid")
+AGREEMENTS = ("x25519", "ml-kem-768", "hybrid", "bb84")
 
 
 def total(vectors: Mapping[int, np.ndarray[Any, Any]], who: Any) -> list[int]:
@@ -39,6 +41,11 @@ def total(vectors: Mapping[int, np.ndarray[Any, Any]], who: Any) -> list[int]:
 
 def server_mail(run: Any) -> Mail:
     return Mail(session=b"s" * 16, signer=run.identities[SERVER], signature_bytes=64)
+
+
+def relays(run: Any, kind: Kind, body: bytes, round_index: int = 0) -> bytes:
+    """A message that the server hands on as it likes."""
+    return server_mail(run).relay(kind, round_index, body)
 
 
 def says(run: Any, kind: Kind, receiver: int, body: bytes, round_index: int = 0) -> bytes:
@@ -118,15 +125,45 @@ def test_a_masked_vector_is_uniform(aggregation: Make) -> None:
     assert stats.chisquare(np.bincount(partial, minlength=256)).pvalue > 1e-6
 
 
-def test_either_secret_of_a_client_is_opened_and_never_both(aggregation: Make) -> None:
-    run = aggregation(5)
+@pytest.mark.parametrize("agreement", AGREEMENTS)
+def test_either_secret_of_a_client_is_opened_and_never_both(aggregation: Make, agreement: str) -> None:
+    """Own masks of survivors; of the dropped client what its masks with survivors take, and nothing more."""
+    run = aggregation(5, agreement=agreement)
     run.run(drops={3: "mask"})
+    seeds = {(0, 3), (1, 3), (2, 3), (3, 4)}
     for i in (0, 1, 2, 4):
         opened = unpack_reveal(body_of(run.heard["reveal", i], 64))
-        assert {of: survived for of, (survived, _) in opened.items()} == {j: j != 3 for j in range(5)}
+        dropped = {(3, PRIVATE_KEY)} if agreement == "x25519" else seeds
+        assert set(opened) == {(j, j) for j in (0, 1, 2, 4)} | dropped
 
 
-def test_what_a_dropout_opens_serves_one_round(aggregation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("agreement", AGREEMENTS)
+def test_what_is_asked_for_never_opens_a_vector(agreement: str) -> None:
+    """For every set of survivors: of no client both its own mask and all masks with a survivor or its own key."""
+    agreed = scheme(agreement)
+    for n in range(3, 7):
+        for size in range(n + 1):
+            for alive in itertools.combinations(range(n), size):
+                wanted = agreed.wanted(range(n), alive)
+                assert len(set(wanted)) == len(wanted)
+                for i in range(n):
+                    own = (i, i) in wanted
+                    key = (i, PRIVATE_KEY) in wanted
+                    assert own == (i in alive)
+                    assert not (own and key)
+                    if agreement == "x25519":
+                        assert key == (i not in alive)
+                        continue
+                    pairs = {j for j in range(n) if j != i and (min(i, j), max(i, j)) in wanted}
+                    assert pairs == {j for j in range(n) if (j in alive) != (i in alive)}
+                    if own and size > 1:
+                        assert len(pairs) < n - 1, "a mask with another survivor stays on"
+
+
+@pytest.mark.parametrize("agreement", AGREEMENTS)
+def test_what_a_dropout_opens_serves_one_round(
+    aggregation: Make, monkeypatch: pytest.MonkeyPatch, agreement: str
+) -> None:
     """All keys of a round are fresh: nothing that was drawn, agreed or expanded in one is used in the next."""
     from qflsec.protocols.secagg import client as module
 
@@ -138,7 +175,7 @@ def test_what_a_dropout_opens_serves_one_round(aggregation: Make, monkeypatch: p
 
     original = module.pair_key
     monkeypatch.setattr(module, "pair_key", noted)
-    run = aggregation(4)
+    run = aggregation(4, agreement=agreement)
     rounds = []
     for round_index in range(2):
         used.clear()
@@ -234,13 +271,26 @@ def test_a_second_request_within_a_round_is_refused(aggregation: Make) -> None:
     assert run.clients[0].reveal(run.heard["to reveal", 0]), "the round itself goes on"
 
 
-@pytest.mark.parametrize("authors", [[0, 1], [0]])
+@pytest.mark.parametrize("authors", [[1], []])
 def test_too_few_statements_open_nothing(aggregation: Make, authors: list[int]) -> None:
     run = aggregation(4)
-    run.run(until="reveal")
-    shown = pack_entries({i: run.heard["agree", i] for i in authors})
+    shown = unpack_entries(body_of(run.run(until="reveal")[0]))
+    kept = pack_entries({i: shown[i] for i in authors})
     with pytest.raises(ProtocolAbort, match="too few statements"):
-        run.clients[0].reveal(says(run, Kind.STATEMENTS, 0, shown))
+        run.clients[0].reveal(relays(run, Kind.STATEMENTS, kept))
+
+
+def test_a_statement_for_another_client_proves_nothing(aggregation: Make) -> None:
+    """Tags are of pairs and of directions: neither another's tag nor one's own sent back is taken."""
+    run = aggregation(4)
+    messages = run.run(until="reveal")
+    to_zero, to_one = (unpack_entries(body_of(messages[i])) for i in (0, 1))
+    for forged in (to_one[2], to_one[0]):
+        with pytest.raises(ProtocolAbort, match="statement of client:2 has a wrong tag"):
+            copy.deepcopy(run.clients[0]).reveal(
+                relays(run, Kind.STATEMENTS, pack_entries({**to_zero, 2: forged}))
+            )
+    assert run.clients[0].reveal(messages[0])
 
 
 @pytest.mark.parametrize(
@@ -328,7 +378,7 @@ def test_messages_under_another_name_or_session_are_refused(aggregation: Make, s
         if (name, i) != (stage, 1):
             return message
         kind = Kind(message[0])
-        receiver = EVERYBODY if stage in {"advertise", "agree"} else SERVER
+        receiver = EVERYBODY if stage == "advertise" else SERVER
         return foreign.pack(kind, 1, receiver, body_of(message, 64))
 
     run.run(round_index=1, threshold=2, tamper=moved)
@@ -340,34 +390,34 @@ def test_a_swapped_key_is_noticed(aggregation: Make) -> None:
     for forger in (SERVER, client(2)):
         run = aggregation(3)
         messages = run.run(until="share")
-        entries = unpack_entries(body_of(messages[0], 64))
+        entries = unpack_entries(body_of(messages[0]))
         body = body_of(entries[1], 64)
         forged = body[:64] + b"\x09" + bytes(31) + body[96:]
         mail = Mail(session=b"s" * 16, signer=run.identities[forger], signature_bytes=64)
         entries[1] = mail.pack(Kind.ADVERTISE, 0, EVERYBODY, forged)
         with pytest.raises(ProtocolAbort, match="wrong signature"):
-            run.clients[0].share(says(run, Kind.ROSTER, 0, pack_entries(entries)))
+            run.clients[0].share(relays(run, Kind.ROSTER, pack_entries(entries)))
 
 
 def test_a_reflected_key_is_noticed(aggregation: Make) -> None:
     """Two clients with one public key would share masks with everybody alike: a lying client copies another's."""
     run = aggregation(3)
     messages = run.run(until="share")
-    entries = unpack_entries(body_of(messages[0], 64))
+    entries = unpack_entries(body_of(messages[0]))
     mail = Mail(session=b"s" * 16, signer=run.identities[client(2)], signature_bytes=64)
     entries[2] = mail.pack(Kind.ADVERTISE, 0, EVERYBODY, body_of(entries[1], 64))
     with pytest.raises(ProtocolAbort, match="repeated key"):
-        run.clients[0].share(says(run, Kind.ROSTER, 0, pack_entries(entries)))
+        run.clients[0].share(relays(run, Kind.ROSTER, pack_entries(entries)))
 
 
 def test_a_client_in_a_list_twice_is_noticed(aggregation: Make) -> None:
     run = aggregation(3)
     messages = run.run(until="share")
-    body = body_of(messages[0], 64)
+    body = body_of(messages[0])
     entries = unpack_entries(body)
     again = (4).to_bytes(2, "little") + body[2:] + pack_entries({1: entries[1]})[2:]
     with pytest.raises(ProtocolAbort, match="names client:1 twice"):
-        run.clients[0].share(says(run, Kind.ROSTER, 0, again))
+        run.clients[0].share(relays(run, Kind.ROSTER, again))
 
 
 @pytest.mark.parametrize("stage", ["share", "mask", "reveal"])
@@ -384,14 +434,14 @@ def test_lists_with_strangers_are_refused(aggregation: Make, stage: str) -> None
         drops={3: {"share": "none", "mask": "share", "reveal": "mask"}[stage]},
     )
     kind = Kind(messages[0][0])
-    entries = unpack_entries(body_of(messages[0], 64))
+    entries = unpack_entries(body_of(messages[0]))
     extra = {"share": 4, "mask": 4, "reveal": 3}[stage]
     entries[extra] = next(iter(entries.values()))
     with pytest.raises(ProtocolAbort, match=r"not in the round|advertised no key|did not survive"):
         run.client_turn(
             stage,
             0,
-            says(run, kind, 0, pack_entries(entries)),
+            relays(run, kind, pack_entries(entries)),
             round_index=0,
             vectors=run.vectors(),
             models={},
@@ -430,15 +480,13 @@ def test_a_late_vector_stays_hidden(aggregation: Make) -> None:
     from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
     from qflsec.protocols.secagg.unmask import Advertisement
 
-    opened = {i: unpack_reveal(body_of(run.heard["reveal", i], 64))[2][1] for i in (0, 1, 3)}
+    opened = {i: unpack_reveal(body_of(run.heard["reveal", i], 64))[2, PRIVATE_KEY] for i in (0, 1, 3)}
     root = combine_shares({i + 1: s for i, s in opened.items()}, weights_at_zero([1, 2, 4]))
-    exchange = run.server._exchange
+    agreed = scheme("x25519")
     words = np.frombuffer(body_of(late[0], 64), dtype="<u4").copy()
     place = (run.server._session, 0, b"m" * 32, indices_digest(range(4)))
     for i in (0, 1, 3):
-        theirs = Advertisement.from_bytes(body_of(run.heard["advertise", i], 64), exchange)
-        mask = expand(
-            pair_key(exchange.pair(root).decapsulate(theirs.mask, b""), 2, i, place), 20_000, words.dtype
-        )
+        theirs = Advertisement.from_bytes(body_of(run.heard["advertise", i], 64), agreed)
+        mask = expand(pair_key(agreed.rebuilt(root).pair_seed(theirs.mask), 2, i, place), 20_000, words.dtype)
         words = words - mask if i > 2 else words + mask
     assert stats.chisquare(np.bincount(words.view(np.uint8), minlength=256)).pvalue > 1e-6

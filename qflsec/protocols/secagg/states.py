@@ -1,0 +1,124 @@
+"""What each party holds of secure aggregation over a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation import Identity, PartyState, Setup
+from qflsec.protocols.keystore import KeyProvider
+from qflsec.protocols.secagg.client import Client
+from qflsec.protocols.secagg.fixed_point import Words
+from qflsec.protocols.secagg.pairing import Scheme
+from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, SignatureScheme, Signer
+from qflsec.protocols.secagg.terms import Policy
+from qflsec.threat import SERVER, Party
+
+__all__ = ["ClientState", "ServerState", "share_name"]
+
+_ANNOUNCED = b"qflsec/secagg/1|ml-dsa-65"
+
+
+def share_name(party: Party) -> str:
+    """The name of what one client holds of everybody's secrets, such as ``"shares:2"``."""
+    return f"shares:{party.index}"
+
+
+class _State(PartyState):
+    """A party's keys for signatures, and what it has agreed with the others."""
+
+    def __init__(
+        self, setup: Setup, identity: Identity, secrets: Secrets, signature: SignatureScheme
+    ) -> None:
+        self.setup, self.party = setup, identity.party
+        self._identity = identity
+        self._announcement = b""
+        self._directory: dict[Party, bytes] = {}
+        self.signer: Signer = identity
+        if signature == "ml-dsa-65":
+            key = MlDsaIdentity.new_key(secrets)
+            public = key.public_key().public_bytes_raw()
+            self._directory[self.party] = public
+            self._announcement = identity.sign(public, _ANNOUNCED + setup.session)
+            self.signer = MlDsaIdentity(party=self.party, directory=self._directory, _key=key)
+
+    def announce(self) -> bytes:
+        """An ML-DSA public key, signed by the party's identity; nothing under Ed25519."""
+        return self._announcement
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in another party's ML-DSA public key.
+
+        Raises:
+            ProtocolAbort: It is not authentic, or a second one.
+        """
+        if author in self._directory:
+            raise ProtocolAbort(f"{author} announced two keys in one session")
+        public = self._identity.verify(author, announcement, _ANNOUNCED + self.setup.session)
+        self._directory[author] = public
+
+    def key_names(self) -> frozenset[str]:
+        """A client's shares of everybody's secrets."""
+        return frozenset() if self.party == SERVER else frozenset({share_name(self.party)})
+
+
+class ClientState(_State):
+    """A client, and the message that tells it for whom to mask.
+
+    Raises:
+        ConfigError: Quantum links are needed and missing, or a third party holds their keys.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        identity: Identity,
+        secrets: Secrets,
+        signature: SignatureScheme,
+        *,
+        policy: Policy,
+        scheme: Scheme,
+    ) -> None:
+        super().__init__(setup, identity, secrets, signature)
+        links = setup.quantum if isinstance(setup.quantum, KeyProvider) else None
+        if scheme.exchange is None:
+            scheme.start(secrets, links)  # refuses links that cannot serve, before the first round
+        self.protocol = Client(
+            session=setup.session,
+            signer=self.signer,
+            signature_bytes=SIGNATURE_BYTES[signature],
+            secrets=secrets,
+            policy=policy,
+            scheme=scheme,
+            links=links,
+            server=setup.server,
+        )
+        self.delivery: bytes | None = None
+
+    def costs(self) -> Mapping[str, float]:
+        """Key drawn from quantum links, where there are any."""
+        bits = self.protocol.qkd_key_bits
+        return {"qkd_key_bits": float(bits)} if bits else {}
+
+
+class ServerState(_State):
+    """The server, and the sum of the round."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        identity: Identity,
+        secrets: Secrets,
+        signature: SignatureScheme,
+        *,
+        scheme: Scheme,
+    ) -> None:
+        super().__init__(setup, identity, secrets, signature)
+        self.protocol = Server(
+            session=setup.session,
+            signer=self.signer,
+            signature_bytes=SIGNATURE_BYTES[signature],
+            scheme=scheme,
+        )
+        self.total: Words | None = None
