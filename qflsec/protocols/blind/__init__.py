@@ -13,6 +13,7 @@ from qflsec.protocols.blind.execute import BlindConfig, Exact, RoundsResult, Sho
 from qflsec.protocols.blind.graph import Graph
 from qflsec.protocols.blind.ledger import blind_rows, composed_soundness
 from qflsec.protocols.blind.pattern import NodeAngle, Pattern, Readout
+from qflsec.protocols.blind.pulses import Line, PulsedSource
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits
 from qflsec.protocols.blind.server import QuantumServer
 from qflsec.protocols.blind.session import Costs, Transcript, play
@@ -37,8 +38,10 @@ __all__ = [
     "Delegation",
     "Exact",
     "Graph",
+    "Line",
     "NodeAngle",
     "Pattern",
+    "PulsedSource",
     "QuantumChannel",
     "QuantumServer",
     "QubitError",

@@ -104,11 +104,15 @@ class BlindClient:
             rounds = self._span.stop - first
             nodes = self._pattern.graph.n_nodes
             self._channel.begin()
-            self._pads = draw_pads(self._secrets, self._grid, nodes, rounds)
+            self._pads = self._draw(nodes, rounds)
             self._signals = np.zeros((nodes, rounds), dtype=np.uint8)
             self._tests = self._plan.colours[self._span] >= 0
             self._any_tests = bool(self._tests.any())
             yield rounds
+
+    def _draw(self, nodes: int, rounds: int) -> Pads:
+        """The pads of a batch; a control that leaves one out overrides this."""
+        return draw_pads(self._secrets, self._grid, nodes, rounds)
 
     @property
     def _secret(self) -> Pads:

@@ -43,11 +43,16 @@ class Graph:
             found[b].append(a)
         return tuple(tuple(sorted(nodes)) for nodes in found)
 
-    def arrivals(self) -> Iterator[tuple[tuple[int, ...], int]]:
-        """For every measurement in order: the nodes that must arrive before it, and the measured node."""
+    def arrivals(self, *, upfront: bool = False) -> Iterator[tuple[tuple[int, ...], int]]:
+        """For every measurement in order: the nodes that arrive before it, and the measured node.
+
+        Args:
+            upfront: Whether all arrive before the first, and not each as late as possible.
+        """
         there: set[int] = set()
         for node in self.order:
-            new = tuple(other for other in (node, *self.neighbours[node]) if other not in there)
+            wanted = self.order if upfront else (node, *self.neighbours[node])
+            new = tuple(other for other in wanted if other not in there)
             there.update(new)
             yield new, node
 

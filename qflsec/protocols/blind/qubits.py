@@ -8,7 +8,8 @@ has just arrived is kept apart until it has to join the state, so that a J step 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -18,8 +19,18 @@ import numpy.typing as npt
 from qflsec.base import numpy_stream
 from qflsec.protocols.blind.angles import Floats
 from qflsec.protocols.blind.errors import BlindError, QubitError
+from qflsec.protocols.blind.pulses import Line, PulsedSource
 
-__all__ = ["Bits", "QuantumChannel", "Qubits", "entangle", "expected_distribution", "measure"]
+__all__ = [
+    "Bits",
+    "QuantumChannel",
+    "Qubits",
+    "entangle",
+    "expected_distribution",
+    "measure",
+    "project",
+    "spare_photons",
+]
 
 Bits = npt.NDArray[np.uint8]
 Complex = npt.NDArray[np.complex128]
@@ -53,16 +64,26 @@ class QuantumChannel:
         seed: The run's seed; outcomes and noise are nature's, and no party's secret.
         purpose: What the stream is for.
         depolarising: The probability with which a sent qubit is replaced by a random one.
+        pulses: The client's laser; a source of single photons when None.
+        line: Whether the pulses are lost at random, or split by the server.
 
     Raises:
         BlindError: A probability out of range.
     """
 
-    def __init__(self, seed: int, *purpose: str | int, depolarising: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *purpose: str | int,
+        depolarising: float = 0.0,
+        pulses: PulsedSource | None = None,
+        line: Line = "lossy",
+    ) -> None:
         if not 0 <= depolarising <= 1:
             raise BlindError("bad depolarising probability", got=depolarising, expected="0 to 1")
         self._rng = numpy_stream(seed, "blind", "physics", *purpose)
         self._depolarising = depolarising
+        self._photons = None if pulses is None else np.cumsum(pulses.photons(line))
         self._state: Complex = np.ones(1, dtype=np.complex128)
         self._axes: list[Qubits] = []
 
@@ -89,7 +110,23 @@ class QuantumChannel:
             zero, one = self._noise(zero, one)
         qubits = Qubits()
         _vault[qubits] = _Fresh(self, zero, one, uniform)
+        if self._photons is not None:
+            self._emit(_vault[qubits], zero, one)
         return qubits
+
+    def _emit(self, found: _Fresh, zero: Complex, one: Complex) -> None:
+        """Count the photons of each round's pulse, and make handles for those beyond the first."""
+        assert self._photons is not None
+        counted = np.searchsorted(self._photons, self._rng.random(zero.shape), side="right")
+        found.photons = np.clip(counted, 1, len(self._photons) - 1)
+        for more in range(1, int(found.photons.max())):
+            there = found.photons > more
+            nothing = self._rng.integers(2, size=zero.shape)  # where there is no such photon: a random state
+            spare = Qubits()
+            _vault[spare] = _Fresh(
+                self, np.where(there, zero, nothing), np.where(there, one, 1 - nothing), uniform=False
+            )
+            found.spares.append(spare)
 
     def _noise(self, zero: Complex, one: Complex) -> tuple[Complex, Complex]:
         hit = self._rng.random(zero.shape) < self._depolarising
@@ -133,6 +170,8 @@ class _Fresh:
     one: Complex | None
     uniform: bool
     partner: Qubits | None = None
+    photons: npt.NDArray[np.int64] | None = None
+    spares: list[Qubits] = field(default_factory=list)
 
 
 _vault: WeakKeyDictionary[Qubits, _Fresh] = WeakKeyDictionary()
@@ -171,6 +210,39 @@ def entangle(a: Qubits, b: Qubits, where: npt.NDArray[np.bool_] | None = None) -
 def _join_all(channel: QuantumChannel, *qubits: Qubits) -> None:
     for one in qubits:
         channel._join(one)  # noqa: SLF001
+
+
+def spare_photons(qubits: Qubits) -> tuple[npt.NDArray[np.int64] | None, list[Qubits]]:
+    """The number of photons in each round's pulse, and handles for those beyond the first, which leave it.
+
+    Counting photons tells nothing of their polarisation. The k-th spare is a photon in the rounds with more
+    than k + 1, and worthless in the others. None of a source of single photons.
+    """
+    found = _find(qubits)
+    spares, found.spares = found.spares, []
+    return found.photons, spares
+
+
+def project(qubits: Sequence[Qubits]) -> Bits:
+    """Ask in each round whether all of some qubits are |0>, and nothing else; 1 is yes.
+
+    A measurement with two outcomes: the qubits stay, in the state's projection on the answer.
+    """
+    channel = _find(qubits[0]).channel
+    _join_all(channel, *qubits)
+    state = channel._state  # noqa: SLF001
+    place: list[slice | int] = [slice(None)] * state.ndim
+    for one in qubits:
+        place[channel._axis(one)] = 0  # noqa: SLF001
+    inside = state[tuple(place)]
+    weight = (np.abs(inside) ** 2).reshape(-1, state.shape[-1]).sum(axis=0)
+    answer = channel._rng.random(len(weight)) < weight  # noqa: SLF001
+    kept = inside * answer
+    state *= ~answer
+    state[tuple(place)] = kept
+    state /= np.sqrt(np.clip(np.where(answer, weight, 1 - weight), 1e-300, None))
+    yes: Bits = answer.astype(np.uint8)
+    return yes
 
 
 def measure(qubits: Qubits, radians: Floats) -> Bits:

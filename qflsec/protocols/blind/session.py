@@ -88,6 +88,7 @@ def play(
     *,
     batch: int = BATCH,
     transcript: Transcript | None = None,
+    upfront: bool = False,
 ) -> None:
     """Run all of the client's rounds: qubits go out as they are needed, then an angle, then a bit comes back.
 
@@ -97,12 +98,14 @@ def play(
         graph: The public graph.
         batch: Rounds at once.
         transcript: Where the server's classical view is kept, if wanted.
+        upfront: Whether all qubits go out before the first angle, as in the literature: the server then
+            holds, and the simulation bears, all of them at once.
     """
     for rounds in client.batches(batch):
         server.start(rounds)
         deltas: dict[int, Angles] = {}
         replies: dict[int, Bits] = {}
-        for new, node in graph.arrivals():
+        for new, node in graph.arrivals(upfront=upfront):
             for arriving in new:
                 server.receive(arriving, client.send(arriving))
             deltas[node] = client.delta(node)
