@@ -223,26 +223,27 @@ def spare_photons(qubits: Qubits) -> tuple[npt.NDArray[np.int64] | None, list[Qu
     return found.photons, spares
 
 
-def project(qubits: Sequence[Qubits]) -> Bits:
-    """Ask in each round whether all of some qubits are |0>, and nothing else; 1 is yes.
+def project(groups: Sequence[Sequence[Qubits]]) -> Bits:
+    """Ask in each round whether all qubits of one of the groups are |0>, and nothing else; 1 is yes.
 
     A measurement with two outcomes: the qubits stay, in the state's projection on the answer.
     """
+    qubits = [one for group in groups for one in group]
     channel = _find(qubits[0]).channel
     _join_all(channel, *qubits)
     state = channel._state  # noqa: SLF001
-    place: list[slice | int] = [slice(None)] * state.ndim
-    for one in qubits:
-        place[channel._axis(one)] = 0  # noqa: SLF001
-    inside = state[tuple(place)]
-    weight = (np.abs(inside) ** 2).reshape(-1, state.shape[-1]).sum(axis=0)
-    answer = channel._rng.random(len(weight)) < weight  # noqa: SLF001
-    kept = inside * answer
-    state *= ~answer
-    state[tuple(place)] = kept
-    state /= np.sqrt(np.clip(np.where(answer, weight, 1 - weight), 1e-300, None))
-    yes: Bits = answer.astype(np.uint8)
-    return yes
+    inside = np.zeros((*state.shape[:-1], 1))
+    for group in groups:
+        place: list[slice | int] = [slice(None)] * state.ndim
+        for one in group:
+            place[channel._axis(one)] = 0  # noqa: SLF001
+        inside[tuple(place)] = 1.0
+    weight = (np.abs(state) ** 2 * inside).reshape(-1, state.shape[-1]).sum(axis=0)
+    yes = channel._rng.random(len(weight)) < weight  # noqa: SLF001
+    state *= np.where(yes, inside, 1 - inside)
+    state /= np.sqrt(np.clip(np.where(yes, weight, 1 - weight), 1e-300, None))
+    answer: Bits = yes.astype(np.uint8)
+    return answer
 
 
 def measure(qubits: Qubits, radians: Floats) -> Bits:
