@@ -105,6 +105,21 @@ class Adversary:
         """What a corrupted network lets through; None drops the message."""
         return tapped.payload
 
+    def quantum_server(self, stream_seed: int) -> object | None:
+        """The program of a corrupted quantum server, for one run; None where it follows the protocol.
+
+        Where the stack delegates circuits, every client's delegations of the run are played against servers
+        that this makes. Tests that fail abort the run.
+
+        Args:
+            stream_seed: The seed of the program's own randomness, one for each run.
+
+        Returns:
+            A ``qflsec.protocols.blind.session.ServerFactory``: called with the public graph and grid of each
+            pattern, it gives a :class:`~qflsec.protocols.blind.server.QuantumServer` or a subclass.
+        """
+        return None
+
     def identity(self) -> dict[str, object]:
         """Name and every parameter, JSON-able: what a run's id is made from."""
         raise TypeError(f"{type(self).__name__} has no identity")

@@ -117,6 +117,6 @@ class Pipeline:
             "partition": asdict(self.partition),
             "model": self.model.to_config(),
             "federation": asdict(self.federation),
-            "execution": asdict(self.execution),
-            "client_executions": {str(i): asdict(e) for i, e in sorted(self.client_executions.items())},
+            "execution": self.execution.to_config(),
+            "client_executions": {str(i): e.to_config() for i, e in sorted(self.client_executions.items())},
         }

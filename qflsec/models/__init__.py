@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qflsec.models.base import EXACT, Execution, Model
+from qflsec.models.base import EXACT, Evaluator, Execution, Model
 from qflsec.models.build import build_model
 from qflsec.models.check import (
     ModeReport,
@@ -20,6 +20,7 @@ from qflsec.models.vqc import Vqc
 __all__ = [
     "EXACT",
     "Classical",
+    "Evaluator",
     "Execution",
     "Hybrid",
     "ModeReport",

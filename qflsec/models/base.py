@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, Protocol, final
 
 import torch
 from torch import Tensor
 
 from qflsec.base.errors import ConfigError
+from qflsec.circuits import Circuit
 
-__all__ = ["EXACT", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
+__all__ = ["EXACT", "Evaluator", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
 
 Generators = torch.Generator | Sequence[torch.Generator]
 _DTYPES = {
@@ -50,6 +51,26 @@ def check_classes(n_classes: int) -> None:
         raise ConfigError("too few classes", got=n_classes, expected="at least 2")
 
 
+class Evaluator(Protocol):
+    """Somebody who evaluates a party's circuits on its behalf, such as a quantum server."""
+
+    def evaluate(
+        self, circuit: Circuit, weights: Tensor, features: Tensor, *, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The observables, and their Jacobians in weights and features where they are wanted.
+
+        Shapes:
+            weights: ``(..., P)``; features: ``(..., F)``; leading axes broadcast.
+            returns: ``(..., K)``, ``(..., K, P)`` and ``(..., K, F)``.
+
+        Args:
+            circuit: The circuit.
+            weights: Its weights.
+            features: Its features.
+            wanted: Whether the Jacobian in the weights, and in the features, is wanted.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a model's circuit is executed; a value, so that parties may differ in it.
@@ -62,6 +83,8 @@ class Execution:
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
+        evaluator: Who evaluates the circuit in the party's place, values and parameter-shift gradients; it is
+            bound to a run as that goes, and no part of a configuration.
 
     Raises:
         ConfigError: A value is out of range.
@@ -73,6 +96,7 @@ class Execution:
     executor: str = "kernel"
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
+    evaluator: Evaluator | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.shots is not None and (isinstance(self.shots, bool) or self.shots < 1):
@@ -83,6 +107,12 @@ class Execution:
             raise ConfigError(
                 "unknown gradient method", got=repr(self.gradient), expected="'autograd' or 'parameter-shift'"
             )
+
+    def to_config(self) -> dict[str, object]:
+        """Every parameter, JSON-able: what an id is made from."""
+        config = asdict(replace(self, evaluator=None))
+        del config["evaluator"]
+        return config
 
     @property
     def real_dtype(self) -> torch.dtype:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, expectations, parameter_shift, sample_expectations
-from qflsec.models.base import Execution, Generators
+from qflsec.models.base import Evaluator, Execution, Generators
 from qflsec.models.encoding import swap_roles
 
 __all__ = ["measure"]
@@ -25,6 +25,8 @@ def measure(
 ) -> Tensor:
     """Measured values of the circuit's observables.
 
+    An evaluator computes values and gradients in the party's place, with its own shots.
+
     With shots and the gradient ``"autograd"``, the values are sampled but differentiate as the exact ones
     do, which is a simulator's privilege; ``"parameter-shift"`` takes the gradient from sampled values too.
 
@@ -38,6 +40,9 @@ def measure(
     """
     if execution.executor != "kernel" or execution.noise is not None or execution.mitigation is not None:
         raise ConfigError("this execution is not available", got=execution)
+    if execution.evaluator is not None:
+        delegated: Tensor = _Delegated.apply(weights, features, circuit, execution.evaluator)  # type: ignore[no-untyped-call]
+        return delegated
     if execution.shots is not None and generator is None:
         raise ConfigError(
             "sampled outcomes need a random stream",
@@ -95,6 +100,37 @@ class _Shifted(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             in_features = _pull_back(ctx, swap_roles(ctx.circuit), features, weights, grads[0])
         return in_weights, in_features, None, None, None
+
+
+class _Delegated(torch.autograd.Function):
+    """Values that somebody else computes, with all that their gradient takes, in one request."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        weights: Tensor,
+        features: Tensor,
+        circuit: Circuit,
+        evaluator: Evaluator,
+    ) -> Tensor:
+        wanted = (bool(ctx.needs_input_grad[0]), bool(ctx.needs_input_grad[1]))
+        values, in_weights, in_features = evaluator.evaluate(
+            circuit, weights.detach(), features.detach(), wanted=wanted
+        )
+        ctx.save_for_backward(in_weights, in_features)
+        ctx.shapes = weights.shape, features.shape
+        return values.to(weights.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401 - torch's interface
+        found = [
+            None
+            if jacobian is None
+            else (grads[0].unsqueeze(-1) * jacobian.to(grads[0].dtype)).sum(-2).sum_to_size(shape)
+            for jacobian, shape in zip(ctx.saved_tensors, ctx.shapes, strict=True)
+        ]
+        return found[0], found[1], None, None
 
 
 def _pull_back(ctx: Any, circuit: Circuit, weights: Tensor, features: Tensor, grad: Tensor) -> Tensor:  # noqa: ANN401 - torch's context

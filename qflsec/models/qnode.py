@@ -147,7 +147,7 @@ class QNodeModel(Model):
         return scores_to_logits(values, self.scale)
 
     def _through_pennylane(self, params: Tensor, features: Tensor, execution: Execution) -> Tensor:
-        if execution != Execution(dtype=execution.dtype):
+        if execution != Execution(dtype=execution.dtype) or execution.evaluator is not None:
             raise ConfigError(
                 "this QNode does not fit the kernel, so it runs exactly and by autograd only",
                 got=execution,

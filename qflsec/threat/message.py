@@ -19,7 +19,17 @@ from qflsec.threat.party import Party
 
 __all__ = ["Envelope", "Keys", "Message", "MessageKind", "MessageLayer", "Payload", "Slot", "payload_bytes"]
 
-MessageKind = Literal["announcement", "model", "update", "control", "final-model"]
+MessageKind = Literal[
+    "announcement",
+    "model",
+    "update",
+    "control",
+    "final-model",
+    "graph",  # client to quantum server: what is public of a delegation
+    "qubits",  # client to quantum server: how many qubits a batch of rounds sends
+    "delta",  # client to quantum server: a node's told angles
+    "reply",  # quantum server to client: a node's outcomes
+]
 Payload = torch.Tensor | npt.NDArray[np.generic] | bytes
 Keys = frozenset[str]
 

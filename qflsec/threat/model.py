@@ -15,7 +15,9 @@ __all__ = [
     "ThreatModel",
     "coalition",
     "corrupted_clients",
+    "honest_but_curious_quantum_server",
     "honest_but_curious_server",
+    "malicious_quantum_server",
     "malicious_server",
     "nobody",
     "public_final_model",
@@ -151,6 +153,20 @@ def malicious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxilia
     return ThreatModel(name="malicious-server", server=True, active=True, knows=knows)
 
 
+@register("threat", "honest-but-curious-quantum-server")
+def honest_but_curious_quantum_server(
+    *, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
+) -> ThreatModel:
+    """The quantum server executes what clients delegate to it, and looks at what it receives."""
+    return ThreatModel(name="honest-but-curious-quantum-server", quantum_server=True, knows=knows)
+
+
+@register("threat", "malicious-quantum-server")
+def malicious_quantum_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
+    """The quantum server may do anything with the qubits and angles that clients send it."""
+    return ThreatModel(name="malicious-quantum-server", quantum_server=True, active=True, knows=knows)
+
+
 @register("threat", "corrupted-clients")
 def corrupted_clients(
     *,
@@ -185,12 +201,14 @@ def coalition(
     server: bool = False,
     n: int = 0,
     wire: bool = False,
+    quantum_server: bool = False,
     active: bool = False,
     rushing: bool = False,
     knows: tuple[Knowledge, ...] = ("architecture", "auxiliary"),
 ) -> ThreatModel:
-    """Several corrupted parties that share all they hold: the first ``n`` clients, the server, the network."""
-    parts = [label for flag, label in ((server, "server"), (wire, "wire")) if flag]
+    """Several corrupted parties that share all they hold: the first ``n`` clients, the servers, the network."""
+    flags = ((server, "server"), (wire, "wire"), (quantum_server, "quantum-server"))
+    parts = [label for flag, label in flags if flag]
     if n:
         parts.append(f"{n}-clients")
     return ThreatModel(
@@ -198,6 +216,7 @@ def coalition(
         server=server,
         clients=tuple(range(n)),
         wire=wire,
+        quantum_server=quantum_server,
         active=active,
         rushing=rushing,
         knows=knows,
