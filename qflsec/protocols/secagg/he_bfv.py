@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
@@ -93,7 +94,7 @@ class HeBfv(HeLayer):
         modulus = self.parameters(n_clients).plain_modulus
         return PrimeFixedPoint(fractional_bits=self.fractional_bits, modulus=modulus)
 
-    def check_room(self, n_clients: int, max_count: int) -> None:
+    def check_room(self, n_clients: int, max_count: int, n_values: int = 1) -> None:
         """Refuse sessions whose sums could not be held.
 
         Raises:
@@ -108,7 +109,7 @@ class HeBfv(HeLayer):
                 fix="raise 'plain_bits' or lower 'fractional_bits'",
             )
 
-    def new_context(self, n_clients: int) -> Handle:
+    def new_context(self, n_clients: int, n_values: int = 1) -> Handle:
         """A fresh context with its secret key.
 
         Raises:
@@ -136,17 +137,23 @@ class HeBfv(HeLayer):
         Raises:
             UpdateError: A weighted coordinate exceeds its share of the plaintext modulus.
         """
+        fixed = self.words(n_clients)
+        words = fixed.encode(update, weight, n=n_clients)
+        chunks = self.encrypt_integers(context, words.view(np.int64), n_clients)
+        values = torch.from_numpy(fixed.decode(words)).to(update)
+        return chunks, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+
+    def encrypt_integers(
+        self, context: Handle, integers: npt.NDArray[np.int64], n_clients: int
+    ) -> list[bytes]:
+        """Ciphertexts of integers between plus and minus half the plaintext modulus."""
         import tenseal
 
-        fixed, degree = self.words(n_clients), self.parameters(n_clients).degree
-        words = fixed.encode(update, weight, n=n_clients)
-        integers = words.view(np.int64)
-        chunks = [
+        degree = self.parameters(n_clients).degree
+        return [
             bytes(tenseal.bfv_vector(context, integers[start : start + degree].tolist()).serialize())
             for start in range(0, len(integers), degree)
         ]
-        values = torch.from_numpy(fixed.decode(words)).to(update)
-        return chunks, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
 
     def load(self, context: Handle, blob: bytes) -> Handle:
         """A ciphertext from bytes."""

@@ -10,7 +10,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.federation import Identity
 from qflsec.threat import Party
 
-__all__ = ["KEY_ID_BYTES", "open_envelope", "seal_envelope"]
+__all__ = ["KEY_ID_BYTES", "open_envelope", "read_envelope", "seal_envelope"]
 
 KEY_ID_BYTES = 16
 _HEAD = struct.Struct(f"<{KEY_ID_BYTES}sIH")
@@ -57,13 +57,27 @@ def open_envelope(
         identity.verify(author, hashlib.sha256(body).digest() + signature, context)
     except ProtocolAbort:
         raise ProtocolAbort(f"an envelope of {author} has a wrong signature") from None
+    try:
+        return read_envelope(blob)
+    except ProtocolAbort:
+        raise ProtocolAbort(f"an envelope of {author} is malformed") from None
+
+
+def read_envelope(blob: bytes) -> list[bytes]:
+    """The blobs in an envelope, whoever sealed it: what a listener reads.
+
+    Raises:
+        ProtocolAbort: It is malformed.
+    """
+    body = blob[:-_SIGNATURE_BYTES]
+    count = _HEAD.unpack_from(body)[2] if len(body) >= _HEAD.size else 0
     start = _HEAD.size + 4 * count
     if len(body) < start:
-        raise ProtocolAbort(f"an envelope of {author} is malformed")
+        raise ProtocolAbort("an envelope is malformed")
     chunks = []
     for size in struct.unpack_from(f"<{count}I", body, _HEAD.size):
         chunks.append(body[start : start + size])
         start += size
     if start != len(body):
-        raise ProtocolAbort(f"an envelope of {author} is malformed")
+        raise ProtocolAbort("an envelope is malformed")
     return chunks

@@ -16,7 +16,7 @@ from qflsec.protocols.secagg.exchange import Agreement, key_exchange
 from qflsec.protocols.secagg.he_envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security
 from qflsec.protocols.secagg.he_state import KEY_NAME, Handle, HeClient, HeServer
-from qflsec.protocols.secagg.ledger import he_rows
+from qflsec.protocols.secagg.he_ledger import he_rows
 from qflsec.threat import SERVER, Party, Payload
 
 __all__ = ["HeLayer"]
@@ -48,15 +48,19 @@ class HeLayer(AggregationLayer):
         key_exchange(self.agreement)
 
     @abstractmethod
-    def new_context(self, n_clients: int) -> Handle:
+    def new_context(self, n_clients: int, n_values: int = 1) -> Handle:
         """A fresh context with its secret key.
+
+        Args:
+            n_clients: How many ciphertexts are added.
+            n_values: How many numbers a client sends: its parameters and its weight.
 
         Raises:
             ConfigError: No parameters fit.
         """
 
     @abstractmethod
-    def check_room(self, n_clients: int, max_count: int) -> None:
+    def check_room(self, n_clients: int, max_count: int, n_values: int = 1) -> None:
         """Refuse sessions whose sums could not be held.
 
         Raises:
@@ -104,10 +108,20 @@ class HeLayer(AggregationLayer):
         Raises:
             ConfigError: The session's sums do not fit.
         """
-        self.check_room(len(setup.clients), setup.max_count)
+        self.check_room(len(setup.clients), setup.max_count, setup.n_params + 1)
         if identity.party in setup.clients:
-            return HeClient(setup, identity, secrets, self.protocol, key_exchange(self.agreement))
+            return self.new_client(setup, identity, secrets)
         return HeServer(setup, identity, self.protocol)
+
+    def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> HeClient:
+        """A client's state."""
+        return HeClient(setup, identity, secrets, self.protocol, key_exchange(self.agreement))
+
+    def protect(
+        self, state: HeClient, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[list[bytes], torch.Tensor]:
+        """A client's ciphertexts, and what they carry."""
+        return self.encrypt(state.context, update, weight, len(state.setup.clients))
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Before the first round, give the clients their key and the server its parameters.
@@ -120,7 +134,8 @@ class HeLayer(AggregationLayer):
         if not server.key_id:
             first = control.state(server.leader)
             assert isinstance(first, HeClient)
-            made = first.make(self.new_context(len(server.setup.clients)))
+            setup = server.setup
+            made = first.make(self.new_context(len(setup.clients), setup.n_params + 1))
             arrived = control.to_server({server.leader: made})
             if server.leader not in arrived:
                 raise ProtocolAbort(f"the server did not hear of the key that {server.leader} made")
@@ -147,7 +162,7 @@ class HeLayer(AggregationLayer):
         state.require_key()
         if header.round <= state.sealed_round:
             raise ProtocolAbort(f"{state.party} was asked to seal round {header.round} twice")
-        chunks, read = self.encrypt(state.context, update, weight, len(state.setup.clients))
+        chunks, read = self.protect(state, update, weight, header)
         state.sealed_round = header.round
         envelope = seal_envelope(
             state.identity,
@@ -167,8 +182,9 @@ class HeLayer(AggregationLayer):
         assert isinstance(state, HeServer)
         state.require_key()
         strangers = sorted(set(payloads) - set(header.participants))
-        if strangers:
-            raise ProtocolAbort(f"{strangers[0]} takes no part in round {header.round}")
+        if strangers or len(set(header.participants)) != len(header.participants):
+            who = strangers[0] if strangers else "somebody who is named twice"
+            raise ProtocolAbort(f"{who} takes no part in round {header.round}")
         total: list[Handle] = []
         for party, payload in payloads.items():
             if not isinstance(payload, bytes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,7 +112,12 @@ def slot_error(degree: int, scale_bits: int, n_clients: int) -> float:
 
 
 def ckks_parameters(
-    *, security: Security, n_clients: int, precision: float, largest: float
+    *,
+    security: Security,
+    n_clients: int,
+    precision: float,
+    largest: float,
+    added_error: Callable[[CkksParameters], float] | None = None,
 ) -> CkksParameters:
     """The smallest ring in which a sum is precise enough and cannot wrap.
 
@@ -121,6 +126,7 @@ def ckks_parameters(
         n_clients: How many ciphertexts are added.
         precision: The largest error of a coordinate of the sum.
         largest: The largest absolute coordinate of each client.
+        added_error: What is added on purpose to the error of a released coordinate, for these parameters.
 
     Raises:
         ConfigError: No ring fits.
@@ -129,10 +135,12 @@ def ckks_parameters(
     for degree, sizes in _chains(security):
         scale_bits = math.floor(sizes[0] - 2 - math.log2(n_clients * largest))
         if scale_bits > 0:
+            chosen = CkksParameters(degree=degree, sizes=sizes, scale_bits=scale_bits)
             error = _MARGIN * slot_error(degree, scale_bits, n_clients)
+            error += added_error(chosen) if added_error else 0.0
             best = min(best, error)
             if error <= precision:
-                return CkksParameters(degree=degree, sizes=sizes, scale_bits=scale_bits)
+                return chosen
     raise ConfigError(
         f"no parameters of CKKS are that precise for {n_clients} clients at {security}",
         got=f"precision={precision:g}, largest={largest:g}",

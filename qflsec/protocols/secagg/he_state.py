@@ -90,7 +90,15 @@ class _State(PartyState):
 
 
 class HeServer(_State):
-    """The server: parameters to add with, and no key."""
+    """The server: parameters to add with, and no key.
+
+    Attributes:
+        released: Sums that clients released to it, by round.
+    """
+
+    def __init__(self, setup: Setup, identity: Identity, protocol: str) -> None:
+        super().__init__(setup, identity, protocol)
+        self.released: dict[int, bytes] = {}
 
     def announce(self) -> bytes:
         """Nothing."""

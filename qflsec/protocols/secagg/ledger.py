@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 
-__all__ = ["he_rows", "masked_rows", "secagg_rows"]
+__all__ = ["LATER", "masked_rows", "secagg_rows"]
 
 _LIMITS = (
     "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, and how many "
@@ -72,7 +72,7 @@ _SEEN = (
     "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, who drops out and at "
     "which stage, sizes, times, public keys, and hashes of the model"
 )
-_LATER = {
+LATER = {
     "x25519": "X25519 falls to a later quantum computer, which then opens what was recorded",
     "ml-kem-768": "holds against a later quantum computer while ML-KEM-768 does",
     "hybrid": "holds while X25519 or ML-KEM-768 does",
@@ -137,7 +137,7 @@ def secagg_rows(
         return ()
     listens = context.server or context.wire
     released = "the weighted mean of each round over the clients that remain, and its weight"
-    note = f"{_SEEN}; {_LATER[agreement]}" + (f"; {quantum.says}" if quantum else "")
+    note = f"{_SEEN}; {LATER[agreement]}" + (f"; {quantum.says}" if quantum else "")
     if context.seeded_secrets:
         note = f"seeded keys protect nothing outside the lab; {note}"
     if context.sees_updates:
@@ -201,61 +201,4 @@ def _opened(
         assumption="none",
         released=released,
         note=note,
-    )
-
-
-def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str) -> tuple[LedgerRow, ...]:
-    """What homomorphic encryption under a key that all clients share hides from one observer.
-
-    Args:
-        layer: The layer's name.
-        context: The observer and the run.
-        security: The row of the security table.
-        agreement: How the secret key travelled to the clients.
-    """
-    if not context.honest:
-        return ()
-    listens = context.server or context.wire
-    if context.corrupted and (listens or context.sees_updates):
-        statement = "holds the key that all clients share and hears ciphertexts: opens every client's update"
-        if not listens:
-            statement = "reads a single honest client's update by subtracting what it knows from the sum"
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement=statement,
-                assumption="none",
-            ),
-        )
-    if context.corrupted:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="anonymity",
-                statement=f"decrypts each round's sum, which mixes {context.smallest_k} or more honest clients",
-                assumption="none" if context.seeded_secrets else "computational",
-                trusted="the server, which must not hand on a single client's ciphertext, and the links",
-                released="the weighted mean of each round and its weight",
-                note="whoever hears another client's ciphertext besides opens it",
-            ),
-        )
-    if not listens:
-        return ()
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
-    return (
-        LedgerRow(
-            observer=context.observer,
-            layer=layer,
-            guarantee="secrecy",
-            statement="reads no update, no sum and no model but the first and the published last one",
-            assumption="none" if context.seeded_secrets else "computational",
-            trusted="every client: one that colludes with this observer opens all updates",
-            released="ciphertexts; the first model, and the final model where it is published",
-            mechanism=f"ring learning with errors, {security} row of the homomorphic encryption standard; the key "
-            f"travelled under {agreement}",
-            note=f"{seeded}not hidden: who takes part, who drops out, sizes and times; {_LATER[agreement]}",
-        ),
     )
