@@ -1,0 +1,1 @@
+"""Blind computation in the lab: attacks by the quantum server in scored sessions."""
