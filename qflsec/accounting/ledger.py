@@ -7,8 +7,8 @@ updates and whoever sees sums. Rows of different kinds stand side by side; nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from qflsec.base import Assumption
@@ -44,6 +44,8 @@ class LedgerContext:
         fitted_on_training: Whether that was the training records themselves.
         seeded_secrets: Whether keys were made from a seed and protect nothing.
         seeded_noise: Whether DP noise was drawn from a seeded stream.
+        quantum_server: Whether the quantum server is corrupted.
+        delegations: For each client, what its delegations to a quantum server came to.
         additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
             adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
     """
@@ -67,6 +69,8 @@ class LedgerContext:
     fitted_on: str
     seeded_secrets: bool
     seeded_noise: bool = True
+    quantum_server: bool = False
+    delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
     additive: bool = False
     fitted_on_training: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.federation.adversary import Adversary, Hands, ServerHands
 from qflsec.federation.aggregation import FedAvg, weighted_mean
 from qflsec.federation.control import Control
+from qflsec.federation.delegation import Conversation, DelegationLayer
 from qflsec.federation.identity import Identity
 from qflsec.federation.layers import (
     AggregationLayer,
@@ -36,6 +37,8 @@ __all__ = [
     "BoundLayer",
     "ClientLayer",
     "Control",
+    "Conversation",
+    "DelegationLayer",
     "FedAvg",
     "FederationConfig",
     "GradientLayer",

@@ -6,6 +6,7 @@ each party from that party's own source of secrets. The base classes stand for t
 ========================  =========================================================  ====================
 class                     acts on                                                    binds a liar?
 ========================  =========================================================  ====================
+``DelegationLayer``       the execution of circuits, at every local step             no
 :class:`GradientLayer`    per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
 :class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       yes
@@ -14,6 +15,8 @@ class                     acts on                                               
 :class:`AggregatorLayer`  the updates or their sum: the server's rule                yes
 :class:`NoiseLayer`       the server's step                                          yes
 ========================  =========================================================  ====================
+
+:class:`~qflsec.federation.delegation.DelegationLayer` has a module of its own.
 """
 
 from __future__ import annotations

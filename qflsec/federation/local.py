@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from qflsec.federation.delegation import Delegations
 from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.streams import RoundStreams
@@ -106,10 +107,12 @@ class LocalTraining:
     Attributes:
         pipeline: The pipeline.
         layer: The layer on per-sample gradients, if any.
+        delegations: Whom the clients have their circuits executed by; nobody else by default.
     """
 
     pipeline: Pipeline
     layer: GradientLayer | None = None
+    delegations: Delegations | None = None
 
     def __call__(
         self,
@@ -161,6 +164,27 @@ class LocalTraining:
         lanes: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         features, labels = step.select(data)
+        raw, loss = self._raw(params, features, labels, step.mask, streams, clients, purpose, lanes)
+        if self.layer is not None:
+            return self.layer.gradient(raw, step.mask, step.expected, streams), loss
+        return raw, loss
+
+    def _raw(
+        self,
+        params: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        streams: RoundStreams,
+        clients: Sequence[int],
+        purpose: str,
+        lanes: Sequence[int],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients before the layer, and mean losses."""
+        if self.delegations is not None:
+            return self.delegations.gradients(
+                params, features, labels, mask, per_sample=self.layer is not None
+            )
         groups: dict[Execution, list[int]] = {}
         for position, index in enumerate(clients):
             groups.setdefault(self.pipeline.execution_of(index), []).append(position)
@@ -172,7 +196,7 @@ class LocalTraining:
                     params[:, chosen],
                     features[:, chosen],
                     labels[:, chosen],
-                    step.mask[:, chosen],
+                    mask[:, chosen],
                     execution,
                     streams,
                     purpose,
@@ -180,14 +204,10 @@ class LocalTraining:
                 )
             )
         if len(groups) == 1:
-            raw, loss = parts[0]
-        else:
-            order = torch.argsort(torch.tensor([p for positions in groups.values() for p in positions]))
-            raw = torch.cat([part[0] for part in parts], dim=1)[:, order]
-            loss = torch.cat([part[1] for part in parts], dim=1)[:, order]
-        if self.layer is not None:
-            return self.layer.gradient(raw, step.mask, step.expected, streams), loss
-        return raw, loss
+            return parts[0]
+        order = torch.argsort(torch.tensor([p for positions in groups.values() for p in positions]))
+        raw = torch.cat([part[0] for part in parts], dim=1)[:, order]
+        return raw, torch.cat([part[1] for part in parts], dim=1)[:, order]
 
     def _group_gradient(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from qflsec.federation.delegation import DelegationLayer, check_delegation
 from qflsec.federation.lanes import chunks, lanes_per_batch, prepare_lane
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.rounds import BatchRun
@@ -78,3 +79,4 @@ def _check(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
         if run.threat is not None and run.adversary is not None:
             run.threat.check(pipeline.federation.n_clients)
             run.adversary.corrupts(run.threat)
+    check_delegation([layer for layer in stack.client if isinstance(layer, DelegationLayer)], runs)

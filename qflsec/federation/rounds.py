@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
+from qflsec.federation.delegation import Delegations
 from qflsec.federation.lanes import LaneData
 from qflsec.federation.local import ClientData, LocalTraining, plan_batches
 from qflsec.federation.pipeline import FederationConfig, Pipeline
@@ -74,7 +75,6 @@ class BatchRun:
         self._counts = self._data.mask.sum(dim=-1)
         self._params = torch.stack([lane.initial for lane in lanes])
         self._before = self._params
-        self._training = LocalTraining(pipeline=pipeline, layer=stack.gradient)
         self._keep_honest = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
         )
@@ -97,9 +97,23 @@ class BatchRun:
         self._uploads = Uploads(stack=stack, session=self._session, network=self._network)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
+        self._delegations = self._delegate(stack)
+        self._training = LocalTraining(pipeline=pipeline, layer=stack.gradient, delegations=self._delegations)
         self._history: list[dict[str, torch.Tensor]] = []
         self._contributed: list[frozenset[int]] = [frozenset() for _ in specs]
         self._opened: list[Opened | None] = [None for _ in specs]
+
+    def _delegate(self, stack: Stack) -> Delegations | None:
+        if stack.delegation is None:
+            return None
+        return Delegations(
+            layer=stack.delegation,
+            pipeline=self._pipeline,
+            session=self._session,
+            network=self._network,
+            specs=self._specs,
+            turns=self._turns,
+        )
 
     def _make_transcript(self, record: frozenset[MessageKind] | None) -> Transcript:
         aggregation = self._stack.aggregation
@@ -146,7 +160,11 @@ class BatchRun:
         streams = RoundStreams(self._seeds, round_index)
         received, present = self._broadcast(round_index, self._participants(round_index))
         plan = plan_batches(self._data, self._config, streams)
+        if self._delegations is not None:
+            self._delegations.start(round_index, present)
         updates, losses = self._training(received, self._data, plan, streams, range(self._config.n_clients))
+        present = present.clone()
+        present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
         for layer in self._stack.shapes:
             updates = layer.shape(updates, streams)
         self._grant(round_index, updates, present)
@@ -324,6 +342,7 @@ class BatchRun:
                 **self._session.costs(lane),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
+            delegations={} if self._delegations is None else self._delegations.results(lane),
         )
 
 

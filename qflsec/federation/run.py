@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,6 +70,7 @@ class RunResult:
         lane: The run's place in that batch.
         costs: Costs by name, the unit at the end of the name.
         seeded_secrets: Whether keys were made from the seed.
+        delegations: For each client, what its delegations to a quantum server came to.
 
     Shapes:
         initial: ``(P,)``; params: ``(P,)``
@@ -91,6 +92,7 @@ class RunResult:
     lane: int
     costs: Mapping[str, float]
     seeded_secrets: bool
+    delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run."""
@@ -137,5 +139,7 @@ class RunResult:
             fitted_on=self.dataset.fitted_on,
             fitted_on_training=self.pipeline.data.preprocessing == "training",
             seeded_secrets=self.seeded_secrets,
+            quantum_server=threat.quantum_server,
+            delegations=self.delegations,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.federation.aggregation import FedAvg
+from qflsec.federation.delegation import DelegationLayer
 from qflsec.federation.layers import (
     AggregationLayer,
     AggregatorLayer,
@@ -26,7 +27,7 @@ from qflsec.federation.layers import (
 
 __all__ = ["Stack", "layer_from_config"]
 
-_STEPS = {GradientLayer: 0, ShapeLayer: 1, AggregationLayer: 2, LinkLayer: 3}
+_STEPS = {DelegationLayer: 0, GradientLayer: 0, ShapeLayer: 1, AggregationLayer: 2, LinkLayer: 3}
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "sum": 1, "nothing": 2}
 
@@ -72,6 +73,11 @@ class Stack:
     def gradient(self) -> GradientLayer | None:
         """The layer inside training, if any."""
         return next((layer for layer in self.client if isinstance(layer, GradientLayer)), None)
+
+    @property
+    def delegation(self) -> DelegationLayer | None:
+        """The layer that has circuits executed by a quantum server, if any."""
+        return next((layer for layer in self.client if isinstance(layer, DelegationLayer)), None)
 
     @property
     def shapes(self) -> tuple[ShapeLayer, ...]:
@@ -141,7 +147,8 @@ def _check_client_order(layers: Sequence[ClientLayer]) -> None:
 
 
 def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
-    for kind, word in ((GradientLayer, "gradient"), (AggregationLayer, "aggregation")):
+    kinds = ((GradientLayer, "gradient"), (AggregationLayer, "aggregation"), (DelegationLayer, "delegation"))
+    for kind, word in kinds:
         if isinstance(earlier, kind) and isinstance(layer, kind):
             raise IncompatibleStack(
                 f"a stack can hold one {word} layer, but has {earlier.card.name!r} and {layer.card.name!r}"

@@ -41,6 +41,10 @@ class Turns:
         self._transcript = transcript
         self.failures: dict[int, tuple[str, str]] = {}
 
+    def fail(self, lane: int, error: Exception) -> None:
+        """Note that the adversary of a run was faulty."""
+        self.failures[lane] = failure(error)
+
     def early(self, present: torch.Tensor) -> torch.Tensor:
         """Who sends before the adversary's turn: the honest clients of runs with a rushing adversary.
 

@@ -108,6 +108,7 @@ class Network:
         members: Sequence[Sequence[frozenset[int]]],
         origin: int = 0,
         linked: bool = True,
+        recorded: bool = True,
     ) -> Delivery:
         """Carry one step of a protocol for several runs.
 
@@ -121,6 +122,7 @@ class Network:
             members: ``members[lane][slot]``: whose contributions are inside.
             origin: The layer that the senders themselves hold.
             linked: Whether the links protect it; announcements come before there are keys.
+            recorded: Whether the transcript keeps it; otherwise it is only carried and counted.
 
         Returns:
             What the receivers hold after the links were opened. A lane whose check failed is named in
@@ -129,18 +131,19 @@ class Network:
         private = linked and any(slot.receiver != PUBLIC for slot in slots)
         if private and self._links:
             envelope, present = self._seal(envelope, kind, round_index, lanes, slots, present)
-        self._transcript.record(
-            Message(
-                round=round_index,
-                kind=kind,
-                lanes=tuple(lanes),
-                slots=tuple(slots),
-                layers=envelope.layers,
-                origin=origin,
-                present=present,
-                members=members,
+        if recorded:
+            self._transcript.record(
+                Message(
+                    round=round_index,
+                    kind=kind,
+                    lanes=tuple(lanes),
+                    slots=tuple(slots),
+                    layers=envelope.layers,
+                    origin=origin,
+                    present=present,
+                    members=members,
+                )
             )
-        )
         self._count(envelope.outer, lanes, present)
         if not (private and self._links) and not any(lane in self._taps for lane in lanes):
             return Delivery(values=envelope.outer.value)
