@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,13 @@ Chosen = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class ServerAttack(Attack):
-    """An attack by the quantum server."""
+    """An attack by the quantum server.
+
+    Attributes:
+        joint: Whether it acts on all qubits of a round together, before its first answer.
+    """
+
+    joint: ClassVar[bool] = False
 
     @final
     def factory(self, seed: int, *purpose: str | int) -> ServerFactory:

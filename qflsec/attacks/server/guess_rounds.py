@@ -45,6 +45,7 @@ class GuessRounds(ServerInference):
         goal="integrity",
         needs=("an active quantum server", "all qubits of a round before the first answer"),
     )
+    joint: ClassVar[bool] = True
     by: Literal["projector", "angles"] = "projector"
     corrupt: bool = True
 

@@ -1,1 +1,39 @@
 """Blind computation in the lab: attacks by the quantum server in scored sessions."""
+
+from __future__ import annotations
+
+from qflsec.lab.blind.clients import PADS, PadSet, ScoredClient
+from qflsec.lab.blind.matrix import (
+    SessionCell,
+    SessionMatrixResult,
+    SessionProgress,
+    assemble_session_matrix,
+    run_session_matrix,
+)
+from qflsec.lab.blind.session import Device, SessionOutcome, run_session
+from qflsec.lab.blind.spec import (
+    SessionMatrixSpec,
+    load_session_spec,
+    session_circuit,
+    session_inputs,
+    session_presets,
+)
+
+__all__ = [
+    "PADS",
+    "Device",
+    "PadSet",
+    "ScoredClient",
+    "SessionCell",
+    "SessionMatrixResult",
+    "SessionMatrixSpec",
+    "SessionOutcome",
+    "SessionProgress",
+    "assemble_session_matrix",
+    "load_session_spec",
+    "run_session",
+    "run_session_matrix",
+    "session_circuit",
+    "session_inputs",
+    "session_presets",
+]

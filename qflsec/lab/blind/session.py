@@ -33,10 +33,12 @@ from qflsec.protocols.blind import (
 from qflsec.protocols.blind.angles import Floats
 from qflsec.protocols.blind.execute import constant_terms, observables
 
-__all__ = ["DEVIATIONS", "Device", "SessionOutcome", "run_session"]
+__all__ = ["DEVIATIONS", "MOST_TOGETHER", "Device", "SessionOutcome", "run_session"]
 
 DEVIATIONS = 4.4
 """Standard deviations beyond which an estimate is off by more than shot noise: one in 100,000."""
+MOST_TOGETHER = 12
+"""Qubits of a round that are simulated together, for a server that wants all before its first answer."""
 _BOUND_ERROR = 1e-3
 
 
@@ -50,7 +52,6 @@ class Device:
         source: A laser; single photons when None.
         line: Whether the server splits the pulses.
         depolarising: The probability with which a sent qubit is replaced by a random one.
-        upfront: Whether all qubits of a round are sent before its first angle.
     """
 
     config: BlindConfig = field(default_factory=BlindConfig)
@@ -58,7 +59,6 @@ class Device:
     source: PulsedSource | None = None
     line: Line = "split"
     depolarising: float = 0.0
-    upfront: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,7 +169,8 @@ def run_session(
     )
     server = QuantumServer(graph, grid) if attack is None else attack.factory(seed, "session")(graph, grid)
     seen = Transcript()
-    play(client, server, graph, transcript=seen, upfront=device.upfront)
+    together = attack is not None and attack.joint and graph.n_nodes <= MOST_TOGETHER
+    play(client, server, graph, transcript=seen, upfront=together)
     bits = client.outcomes(1)
     words = np.stack(
         [1 - 2 * (bits[:, :, list(word)].sum(axis=2) % 2).mean(axis=1) for word in delegation.words], axis=1
@@ -187,7 +188,7 @@ def run_session(
         exact=exact.numpy(),
         noise=_noise(delegation, exact.numpy(), constant, counts.shots),
         bound=result.bound(error=_BOUND_ERROR),
-        detection=attack.detection(graph) if isinstance(attack, ServerManipulation) else None,
+        detection=_detection(attack, device, delegation),
         scores=_scores(client, delegation, reading, grid),
         exposed=reading.exposed,
         costs=Costs.of(graph, grid, rounds=counts.rounds, tests=counts.tests),
@@ -209,6 +210,13 @@ def _single(circuit: Circuit, device: Device) -> Delegation:
             fix="choose observables that commute letter by letter",
         )
     return patterns[0]
+
+
+def _detection(attack: ServerAttack | None, device: Device, delegation: Delegation) -> float | None:
+    """Theory is for the protocol's own dummies, which are random."""
+    if not isinstance(attack, ServerManipulation) or device.pads in ("none", "fixed-dummies"):
+        return None
+    return attack.detection(delegation.pattern.graph)
 
 
 def _noise(delegation: Delegation, exact: Floats, constant: Floats, shots: int) -> Floats:
