@@ -46,7 +46,7 @@ def open_envelope(
     body, signature = blob[:-_SIGNATURE_BYTES], blob[-_SIGNATURE_BYTES:]
     if len(body) < _HEAD.size or author not in identity.directory:
         raise ProtocolAbort(f"an envelope of {author} is too short, or of a stranger")
-    its_key, its_round, count = _HEAD.unpack_from(body)
+    its_key, its_round, _ = _HEAD.unpack_from(body)
     if its_round != round_index:
         raise ProtocolAbort(
             f"an envelope of {author} is of another round", got=its_round, expected=round_index

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 from qflsec.protocols.secagg.he_guard import Estimate, Flooding, Guard
 from qflsec.protocols.secagg.ledger import LATER
 
-__all__ = ["he_rows", "released_rows"]
+__all__ = ["he_masked_rows", "he_rows", "released_rows"]
 
 _SEEN = "not hidden: who takes part, who drops out, sizes and times"
 
@@ -151,3 +153,61 @@ def _unproved(layer: str, context: LedgerContext, *, guard: Guard, released: str
         released=released,
         note=f"Li and Micciancio 2021; {_SEEN}",
     )
+
+
+def he_masked_rows(
+    layer: str, context: LedgerContext, *, security: str, agreement: str
+) -> tuple[LedgerRow, ...]:
+    """What masks inside the plaintext hide from one observer, beyond what the encryption does.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the run.
+        security: The row of the security table.
+        agreement: How the secret key and the mask keys travelled to the clients.
+    """
+    if not context.honest:
+        return ()
+    listens = context.server or context.wire
+    if not context.corrupted:
+        rows = he_rows(layer, context, security=security, agreement=agreement)
+        trusted = "clients not to show this observer a decrypted sum; one that colludes opens the sum, and no update"
+        return tuple(replace(row, trusted=trusted) for row in rows)
+    if context.sees_updates:
+        return (
+            LedgerRow(
+                observer=context.observer,
+                layer=layer,
+                guarantee="not covered",
+                statement="reads a single honest client's update by subtracting what it knows from the sum",
+                assumption="none",
+            ),
+        )
+    assumption: Assumption = "none" if context.seeded_secrets else "computational"
+    k = context.smallest_k
+    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
+    anonymity = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="anonymity",
+        statement=f"decrypts each round's sum, which mixes {k} or more honest clients whose shares it does not know",
+        assumption=assumption,
+        trusted=f"{k} or more honest clients in each round, who do not collude with this observer",
+        released="the weighted mean of each round and its weight",
+        note=f"{seeded}each further client that colludes takes one off; {_SEEN}",
+    )
+    if not listens:
+        return (anonymity,)
+    secrecy = LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="secrecy",
+        statement="holds the key that all clients share and opens every ciphertext to masked integers, but reads no "
+        "single honest client's update or weight",
+        assumption=assumption,
+        trusted=f"{k} or more honest clients in each round; the directory of signature keys",
+        released="ciphertexts, masked integers, and the weighted mean of each round",
+        mechanism=f"masks of ChaCha20, uniform modulo the plaintext modulus, under keys exchanged by {agreement}",
+        note=f"{seeded}{_SEEN}; {LATER[agreement]}",
+    )
+    return (secrecy, anonymity)
