@@ -30,6 +30,7 @@ import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Secrets
+from qflsec.federation.groups import GroupMean
 from qflsec.federation.identity import Identity
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 PayloadForm = Literal["plain", "integers", "masked", "ciphertext", "sealed"]
-Leaves = Literal["individual", "sum", "nothing"]
+Leaves = Literal["individual", "groups", "sum", "nothing"]
 
 
 class Streams(ABC):
@@ -256,7 +257,13 @@ class LinkLayer(SecretLayer):
 
 
 class AggregationLayer(SecretLayer):
-    """Seals a client's weighted update so that only an aggregate can be opened."""
+    """Seals a client's weighted update so that only an aggregate can be opened.
+
+    Attributes:
+        weighted: Whether a client counts by its number of examples; every client counts the same where not.
+    """
+
+    weighted: ClassVar[bool] = True
 
     @abstractmethod
     def seal(
@@ -281,6 +288,14 @@ class AggregationLayer(SecretLayer):
     @abstractmethod
     def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
         """The weighted mean and its weight, by the server (leaves ``sum``) or by a client (``nothing``)."""
+
+    def reveal_groups(self, state: PartyState, combined: Payload, header: Header) -> tuple[GroupMean, ...]:
+        """The weighted mean of each group, by the server, where the layer leaves ``groups``."""
+        raise NotImplementedError(self.card.name)
+
+    def peers(self, state: PartyState, header: Header) -> tuple[Party, ...]:
+        """The participants with whom a client seals, itself included; all by default."""
+        return header.participants
 
     @abstractmethod
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
@@ -328,11 +343,20 @@ class ServerLayer(Layer):
 
     Attributes:
         accepts: What it can work on: ``individual`` updates, or their ``sum``.
+        over_groups: Whether a rule for individual updates may take the means of groups in their place. A rule
+            that follows a client over the rounds cannot: its groups change.
         linear: Whether the aggregate stays the weighted mean of what the clients sent.
     """
 
     accepts: ClassVar[frozenset[Leaves]] = frozenset({"individual"})
+    over_groups: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+
+    def works_on(self, leaves: Leaves) -> bool:
+        """Whether it can work on what the clients' layers leave."""
+        if leaves == "groups":
+            return self.over_groups and "individual" in self.accepts
+        return leaves in self.accepts
 
 
 class BoundLayer(ServerLayer):

@@ -125,7 +125,7 @@ class BatchRun:
         for lane, data in enumerate(self._lanes):
             dataset = data.dataset
             transcript.facts[lane] = LaneFacts(
-                counts=tuple(self._counts[lane].tolist()),
+                counts=self._weights(lane),
                 linear=self._stack.linear,
                 server_learning_rate=self._config.server_learning_rate,
             )
@@ -140,6 +140,13 @@ class BatchRun:
                 },
             )
         return transcript
+
+    def _weights(self, lane: int) -> tuple[float, ...]:
+        """What each client counts in the mean."""
+        aggregation = self._stack.aggregation
+        counts = self._counts[lane]
+        unweighted = aggregation is not None and not aggregation.weighted
+        return tuple((torch.ones_like(counts) if unweighted else counts).tolist())
 
     @property
     def _hides_model(self) -> bool:

@@ -75,6 +75,18 @@ class Server:
                 f=self._pipeline.federation.declared_corrupted,
                 generator=generator,
             )
+        if opened.groups:
+            return RoundUpdates(
+                round=round_index,
+                updates=torch.stack([group.mean.to(params) for group in opened.groups]),
+                counts=torch.tensor([group.weight for group in opened.groups]).to(params),
+                ids=tuple(range(len(opened.groups))),
+                broadcast=params,
+                periods=self._pipeline.model.periods,
+                f=self._pipeline.federation.declared_corrupted,
+                generator=generator,
+                groups=tuple(group.members for group in opened.groups),
+            )
         assert opened.mean is not None
         return SummedUpdates(
             round=round_index,

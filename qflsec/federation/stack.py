@@ -29,7 +29,12 @@ __all__ = ["Stack", "layer_from_config"]
 
 _STEPS = {DelegationLayer: 0, GradientLayer: 0, ShapeLayer: 1, AggregationLayer: 2, LinkLayer: 3}
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
-_STRENGTH: dict[Leaves, int] = {"individual": 0, "sum": 1, "nothing": 2}
+_STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
+_LEFT: dict[Leaves, str] = {
+    "groups": "only sums over groups that change from round to round",
+    "sum": "only their sum",
+    "nothing": "nothing that the server can read",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +169,9 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
 
 def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> None:
     for place, layer in enumerate(layers):
-        if leaves not in layer.accepts:
-            left = "only their sum" if leaves == "sum" else "nothing that the server can read"
+        if not layer.works_on(leaves):
             need = "individual updates" if "sum" not in layer.accepts else "individual updates or their sum"
-            raise IncompatibleStack(f"{layer.card.name!r} needs {need}, but {hider!r} leaves {left}")
+            raise IncompatibleStack(f"{layer.card.name!r} needs {need}, but {hider!r} leaves {_LEFT[leaves]}")
         for earlier in layers[:place]:
             first, second = _step_of(earlier, _SERVER_STEPS), _step_of(layer, _SERVER_STEPS)
             if first == second == 1:

@@ -29,6 +29,8 @@ class RoundUpdates:
         sent: Which parameters each client sent; None for all.
         server_data: Records that the server holds; None for none.
         generator: The rule's stream for this round.
+        groups: Where each row is the mean of a group: its members. ``ids`` then numbers the groups, and ``f``
+            corrupted clients spoil at most as many of them. None where each row is a client.
 
     Shapes:
         updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; sent: ``(n, P)``
@@ -45,6 +47,7 @@ class RoundUpdates:
     reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
     sent: torch.Tensor | None = None
     server_data: Records | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.updates.shape != (len(self.ids), self.broadcast.shape[0]):
@@ -82,6 +85,7 @@ class RoundUpdates:
             ids=tuple(self.ids[i] for i in chosen.tolist()),
             reports={name: value[chosen] for name, value in self.reports.items()},
             sent=None if self.sent is None else self.sent[chosen],
+            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen.tolist()),
         )
 
 

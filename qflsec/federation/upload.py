@@ -9,6 +9,7 @@ import torch
 
 from qflsec.base import ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
+from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import AggregationLayer, Header
 from qflsec.federation.session import Session
 from qflsec.federation.stack import Stack
@@ -29,6 +30,7 @@ class Opened:
         counts: The number of examples that each client states.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
         weight: The weight behind the mean.
+        groups: The mean of each group, where the stack leaves sums over groups.
         combined: The sealed aggregate, where the server cannot open it.
         header: What the aggregate is bound to.
 
@@ -41,6 +43,7 @@ class Opened:
     counts: torch.Tensor | None = None
     mean: torch.Tensor | None = None
     weight: float = 0.0
+    groups: tuple[GroupMean, ...] = ()
     combined: Payload | None = None
     header: Header | None = None
 
@@ -138,10 +141,10 @@ class Uploads:
         keys: list[list[frozenset[str]]] = []
         enough: list[list[int | None]] = []
         for lane in range(now.shape[0]):
-            rows: list[tuple[Payload, Payload, frozenset[str]]] = []
+            rows: list[tuple[Payload, Payload, frozenset[str], int | None]] = []
             parties = self._parties(lane)
             for index in range(now.shape[1]):
-                rows.append((b"", b"", _NO_KEYS))
+                rows.append((b"", b"", _NO_KEYS, None))
                 if not now[lane, index] or lane in self._network.aborts:
                     continue
                 sender = client(index)
@@ -153,11 +156,12 @@ class Uploads:
                 except (ProtocolAbort, UpdateError) as abort:
                     self._network.aborts[lane] = str(abort)
                     continue
-                rows[-1] = (read, payload, layer.keys(sender, parties))
+                peers = layer.peers(state, header)
+                rows[-1] = (read, payload, layer.keys(sender, peers), layer.keys_needed(sender, peers))
             inner.append([row[0] for row in rows])
             outer.append([row[1] for row in rows])
             keys.append([row[2] for row in rows])
-            enough.append([layer.keys_needed(client(index), parties) for index in range(now.shape[1])])
+            enough.append([row[3] for row in rows])
         none = [[_NO_KEYS] * now.shape[1] for _ in range(now.shape[0])]
         return Envelope(
             layers=(
@@ -201,6 +205,13 @@ class Uploads:
         payloads = self._layer.conclude(self._control(self._layer, lane), payloads)
         ids = tuple(party.index for party in payloads)
         combined = self._layer.combine(self._session.state(lane, self._layer, SERVER), payloads, header)
+        if self._layer.leaves == "groups":
+            groups = self._layer.reveal_groups(
+                self._session.state(lane, self._layer, SERVER), combined, header
+            )
+            return Opened(
+                ids=tuple(i for group in groups for i in group.members), groups=groups, header=header
+            )
         reader = client(ids[0]) if self._hidden else SERVER
         mean, weight = self._layer.reveal(self._session.state(lane, self._layer, reader), combined, header)
         return Opened(
