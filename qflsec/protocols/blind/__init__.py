@@ -6,7 +6,13 @@ from qflsec.protocols.blind.angles import AngleGrid, angle_jacobian, node_angles
 from qflsec.protocols.blind.brickwork import brickwork_nodes, brickwork_pattern
 from qflsec.protocols.blind.client import BlindClient, RoundPlan, plan_order
 from qflsec.protocols.blind.compiler import Delegation, compile_pattern, compile_patterns
-from qflsec.protocols.blind.delegate import blind_expectations, blind_gradients, shift_rows
+from qflsec.protocols.blind.delegate import (
+    Evaluated,
+    blind_evaluate,
+    blind_expectations,
+    blind_gradients,
+    shift_rows,
+)
 from qflsec.protocols.blind.errors import BlindError, QubitError
 from qflsec.protocols.blind.estimate import BiasBound, bias_bound
 from qflsec.protocols.blind.execute import BlindConfig, Exact, RoundsResult, Shots
@@ -36,6 +42,7 @@ __all__ = [
     "BlindError",
     "Costs",
     "Delegation",
+    "Evaluated",
     "Exact",
     "Graph",
     "Line",
@@ -56,6 +63,7 @@ __all__ = [
     "accepted_harm",
     "angle_jacobian",
     "bias_bound",
+    "blind_evaluate",
     "blind_expectations",
     "blind_gradients",
     "blind_rows",

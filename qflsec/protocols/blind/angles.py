@@ -113,11 +113,13 @@ def node_angles(pattern: Pattern, weights: Floats, features: Floats) -> Floats:
     return values
 
 
-def angle_jacobian(pattern: Pattern, n_weights: int) -> Floats:
-    """The derivative of every node's angle in every weight: ``(nodes, P)``."""
-    jacobian = np.zeros((pattern.graph.n_nodes, n_weights))
+def angle_jacobian(
+    pattern: Pattern, n_parameters: int, kind: Literal["weight", "feature"] = "weight"
+) -> Floats:
+    """The derivative of every node's angle in every weight, or feature: ``(nodes, P)``."""
+    jacobian = np.zeros((pattern.graph.n_nodes, n_parameters))
     for node, angle in enumerate(pattern.angles):
         for term in angle.terms:
-            if term.kind == "weight":
+            if term.kind == kind:
                 jacobian[node, term.index] += term.scale
     return jacobian

@@ -14,7 +14,15 @@ from qflsec.protocols.blind.compiler import compile_patterns
 from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.execute import BlindConfig, Exact, Shots, constant_terms, observables
 
-__all__ = ["RowBatch", "blind_expectations", "blind_gradients", "broadcast_rows", "shift_rows"]
+__all__ = [
+    "Evaluated",
+    "RowBatch",
+    "blind_evaluate",
+    "blind_expectations",
+    "blind_gradients",
+    "broadcast_rows",
+    "shift_rows",
+]
 
 DEFAULT = BlindConfig()
 
@@ -98,6 +106,69 @@ def blind_gradients(
         plus, minus = np.moveaxis(values.reshape(rows, 2, len(nodes), -1), 1, 0)
         total += np.einsum("rnk,np->rkp", (plus - minus) / 2, jacobian[nodes])
     return total.reshape(*batch.shape, *total.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Observables and their Jacobians from one delegation for each pattern.
+
+    Shapes:
+        values: ``(..., K)``; in_weights: ``(..., K, P)``; in_features: ``(..., K, F)``
+    """
+
+    values: Floats
+    in_weights: Floats
+    in_features: Floats
+
+
+def blind_evaluate(
+    circuit: Circuit,
+    weights: npt.ArrayLike,
+    features: npt.ArrayLike,
+    *,
+    executor: Shots | Exact,
+    config: BlindConfig = DEFAULT,
+    in_weights: bool = True,
+    in_features: bool = False,
+) -> Evaluated:
+    """The observables and their Jacobians, as :func:`blind_expectations` and :func:`blind_gradients` have them.
+
+    The unshifted row of each record and its shifted ones are rounds of one secretly ordered batch, under
+    common tests. A Jacobian that is not wanted is zero, and takes no rows.
+
+    Shapes:
+        weights ``(..., P)``, features ``(..., F)``.
+
+    Raises:
+        BlindError: Shapes that do not fit, or a circuit that cannot be delegated.
+        ProtocolAbort: The server failed the tests.
+    """
+    batch = broadcast_rows(circuit, weights, features)
+    rows, n_observables = len(batch.weights), len(circuit.observables)
+    values = np.tile(constant_terms(circuit), (rows, 1))
+    by_weight = np.zeros((rows, n_observables, circuit.n_weights))
+    by_feature = np.zeros((rows, n_observables, circuit.n_features))
+    patterns = compile_patterns(circuit, embedding=config.embedding, stages=config.stages)
+    for number, delegation in enumerate(patterns):
+        pattern = delegation.pattern
+        weighted = angle_jacobian(pattern, circuit.n_weights) * in_weights
+        featured = angle_jacobian(pattern, circuit.n_features, "feature") * in_features
+        nodes = np.flatnonzero(np.abs(weighted).sum(axis=1) + np.abs(featured).sum(axis=1))
+        radians = node_angles(pattern, batch.weights, batch.features)
+        shifted = _shifted(radians, nodes).reshape(rows, 2 * len(nodes), -1)
+        asked = np.concatenate([radians[:, None], shifted], axis=1)
+        angles = config.grid.to_grid(asked.reshape(-1, radians.shape[1]))
+        found = observables(executor.words(number, delegation, angles, config.grid), delegation)
+        found = found.reshape(rows, 1 + 2 * len(nodes), n_observables)
+        slopes = (found[:, 1 : 1 + len(nodes)] - found[:, 1 + len(nodes) :]) / 2
+        values += found[:, 0]
+        by_weight += np.einsum("rnk,np->rkp", slopes, weighted[nodes])
+        by_feature += np.einsum("rnk,nf->rkf", slopes, featured[nodes])
+    return Evaluated(
+        values=values.reshape(*batch.shape, n_observables),
+        in_weights=by_weight.reshape(*batch.shape, *by_weight.shape[1:]),
+        in_features=by_feature.reshape(*batch.shape, *by_feature.shape[1:]),
+    )
 
 
 def shift_rows(circuit: Circuit, config: BlindConfig = DEFAULT) -> int:

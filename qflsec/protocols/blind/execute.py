@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +16,14 @@ from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.estimate import BiasBound, bias_bound
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits, expected_distribution
 from qflsec.protocols.blind.server import QuantumServer
-from qflsec.protocols.blind.session import BATCH, Costs, ServerFactory, Transcript, play
+from qflsec.protocols.blind.session import BATCH, Carrier, Costs, ServerFactory, Transcript, play
 from qflsec.protocols.blind.soundness import RoundCounts
 
-__all__ = ["BlindConfig", "Exact", "RoundsResult", "Shots", "constant_terms", "observables"]
+__all__ = ["BlindConfig", "ClientFactory", "Exact", "RoundsResult", "Shots", "constant_terms", "observables"]
+
+
+ClientFactory = Callable[..., BlindClient]
+"""What makes the client of a delegation, with the arguments of :class:`BlindClient`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,12 @@ class Shots:
         server: The server's class.
         depolarising: The probability with which a sent qubit is replaced by a random one.
         transcript: Where the server's classical view is kept, if wanted.
+        purpose: What sets nature's stream apart from others with this seed.
+        client: The client's class.
+        order: How the rounds are ordered, with the arguments of :func:`plan_order`.
+        planned: How many tests, and how many failed ones are accepted, for each number of colours and rows;
+            ``tests`` and ``threshold`` for all when None.
+        carrier: What carries the classical messages; nothing by default.
         costs: What it has cost so far.
         results: The tests' results, by pattern.
     """
@@ -86,6 +97,11 @@ class Shots:
     depolarising: float = 0.0
     batch: int = BATCH
     transcript: Transcript | None = None
+    purpose: tuple[str | int, ...] = ()
+    client: ClientFactory = BlindClient
+    order: Callable[..., RoundPlan] = plan_order
+    planned: Callable[[int, int], RoundCounts] | None = None
+    carrier: Carrier | None = None
     costs: Costs = field(default_factory=Costs)
     results: list[RoundsResult] = field(default_factory=list)
 
@@ -94,6 +110,13 @@ class Shots:
         """Whether the pads can be reproduced, and so hide nothing."""
         return self.secrets is not None and self.secrets.seeded
 
+    def _counts(self, colours: int, rows: int) -> RoundCounts:
+        if self.planned is not None:
+            return self.planned(colours, rows)
+        return RoundCounts(
+            shots=self.shots, tests=self.tests, threshold=self.threshold, colours=colours, rows=rows
+        )
+
     def words(self, number: int, delegation: Delegation, angles: Angles, grid: AngleGrid) -> Floats:
         """The average of each word's outcomes.
 
@@ -101,33 +124,36 @@ class Shots:
             ProtocolAbort: Too many tests failed; the outcomes are thrown away.
         """
         graph = delegation.pattern.graph
-        counts = RoundCounts(
-            shots=self.shots,
-            tests=self.tests,
-            threshold=self.threshold,
-            colours=max(graph.n_colours, 1),
-            rows=len(angles),
-        )
+        counts = self._counts(max(graph.n_colours, 1), len(angles))
         secrets = OsSecrets() if self.secrets is None else self.secrets
-        client = BlindClient(
+        client = self.client(
             pattern=delegation.pattern,
             angles=angles,
-            plan=plan_order(
-                secrets, rows=len(angles), shots=self.shots, tests=self.tests, colours=counts.colours
+            plan=self.order(
+                secrets, rows=len(angles), shots=counts.shots, tests=counts.tests, colours=counts.colours
             ),
             grid=grid,
             secrets=secrets,
-            channel=QuantumChannel(self.seed, len(self.results), depolarising=self.depolarising),
+            channel=QuantumChannel(
+                self.seed, *self.purpose, len(self.results), depolarising=self.depolarising
+            ),
         )
-        play(client, self.server(graph, grid), graph, batch=self.batch, transcript=self.transcript)
-        self.costs += Costs.of(graph, grid, rounds=counts.rounds, tests=self.tests)
+        play(
+            client,
+            self.server(graph, grid),
+            graph,
+            batch=self.batch,
+            transcript=self.transcript,
+            carrier=self.carrier,
+        )
+        self.costs += Costs.of(graph, grid, rounds=counts.rounds, tests=counts.tests)
         result = RoundsResult(counts=counts, failures=client.failures())
         self.results.append(result)
         if not result.accepted:
             raise ProtocolAbort(
                 "the quantum server failed the tests",
-                got=f"{result.failures} of {self.tests}",
-                expected=f"at most {self.threshold}",
+                got=f"{result.failures} of {counts.tests}",
+                expected=f"at most {counts.threshold}",
             )
         bits = client.outcomes(len(angles))
         return np.stack(
@@ -147,12 +173,20 @@ class Exact:
         seed: The seed of nature.
         secrets: Where the pads come from; the operating system when None.
         server: The server's class, which must be :class:`QuantumServer` itself.
+        purpose: What sets nature's stream apart from others with this seed.
+        client: The client's class.
+        carrier: What carries the classical messages; nothing by default.
+        costs: What it has cost so far: one round for each row.
     """
 
     seed: int
     secrets: Secrets | None = None
     server: ServerFactory = QuantumServer
     batch: int = BATCH
+    purpose: tuple[str | int, ...] = ()
+    client: ClientFactory = BlindClient
+    carrier: Carrier | None = None
+    costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
         """Refuse a server that deviates."""
@@ -167,8 +201,8 @@ class Exact:
         """The expectation value of each word."""
         graph = delegation.pattern.graph
         rows = np.arange(len(angles))
-        channel = QuantumChannel(self.seed, "exact", number)
-        client = BlindClient(
+        channel = QuantumChannel(self.seed, *self.purpose, "exact", number, self.costs.rounds)
+        client = self.client(
             pattern=delegation.pattern,
             angles=angles,
             plan=RoundPlan(rows=rows, colours=np.full(len(rows), -1)),
@@ -177,26 +211,41 @@ class Exact:
             channel=channel,
         )
         server = QuantumServer(graph, grid)
-        values = [_exact_batch(client, server, delegation, rounds) for rounds in client.batches(self.batch)]
+        if self.carrier is not None:
+            self.carrier.graph(graph, grid)
+        values = [
+            _exact_batch(client, server, delegation, rounds, self.carrier)
+            for rounds in client.batches(self.batch)
+        ]
+        self.costs += Costs.of(graph, grid, rounds=len(rows), tests=0)
         return np.concatenate(values)
 
 
-def _exact_batch(client: BlindClient, server: QuantumServer, delegation: Delegation, rounds: int) -> Floats:
+def _exact_batch(
+    client: BlindClient,
+    server: QuantumServer,
+    delegation: Delegation,
+    rounds: int,
+    carrier: Carrier | None,
+) -> Floats:
     graph = delegation.pattern.graph
     ends = {node for node, after in enumerate(delegation.pattern.successor) if after is None}
     server.start(rounds)
+    if carrier is not None:
+        carrier.batch(graph, rounds)
     held: dict[int, Qubits] = {}
     told: dict[int, Floats] = {}
     for new, node in graph.arrivals():
         for arriving in new:
             held[arriving] = client.send(arriving)
             server.receive(arriving, held[arriving])
-        delta = client.delta(node)
+        delta = client.delta(node) if carrier is None else carrier.delta(client.delta(node))
         if node in ends:
             server.link(node)
             told[node] = server.grid.to_radians(delta)
         else:
-            client.hear(node, server.answer(node, delta))
+            reply = server.answer(node, delta)
+            client.hear(node, reply if carrier is None else carrier.reply(reply))
     nodes = list(told)
     table = (
         expected_distribution([held[node] for node in nodes], [told[node] for node in nodes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from qflsec.protocols.blind.angles import AngleGrid, Angles
 from qflsec.protocols.blind.client import BlindClient
@@ -11,7 +12,7 @@ from qflsec.protocols.blind.graph import Graph
 from qflsec.protocols.blind.qubits import Bits
 from qflsec.protocols.blind.server import QuantumServer
 
-__all__ = ["BATCH", "Costs", "ServerFactory", "Transcript", "play"]
+__all__ = ["BATCH", "Carrier", "Costs", "ServerFactory", "Transcript", "play"]
 
 ServerFactory = Callable[[Graph, AngleGrid], QuantumServer]
 
@@ -66,6 +67,22 @@ class Costs:
         )
 
 
+class Carrier(Protocol):
+    """What carries the classical messages of delegations, and sees them."""
+
+    def graph(self, graph: Graph, grid: AngleGrid) -> None:
+        """The client tells the public graph of a delegation."""
+
+    def batch(self, graph: Graph, rounds: int) -> None:
+        """The client announces the qubits of a batch of rounds."""
+
+    def delta(self, delta: Angles) -> Angles:
+        """The client tells a node's angles, in the graph's order; what the server hears."""
+
+    def reply(self, bits: Bits) -> Bits:
+        """The server tells a node's outcomes; what the client hears."""
+
+
 @dataclass
 class Transcript:
     """The server's classical view, batch by batch; the qubits it had as handles, which it spent.
@@ -89,6 +106,7 @@ def play(
     batch: int = BATCH,
     transcript: Transcript | None = None,
     upfront: bool = False,
+    carrier: Carrier | None = None,
 ) -> None:
     """Run all of the client's rounds: qubits go out as they are needed, then an angle, then a bit comes back.
 
@@ -100,17 +118,23 @@ def play(
         transcript: Where the server's classical view is kept, if wanted.
         upfront: Whether all qubits go out before the first angle, as in the literature: the server then
             holds, and the simulation bears, all of them at once.
+        carrier: What carries the classical messages; nothing by default.
     """
+    if carrier is not None:
+        carrier.graph(graph, server.grid)
     for rounds in client.batches(batch):
         server.start(rounds)
+        if carrier is not None:
+            carrier.batch(graph, rounds)
         deltas: dict[int, Angles] = {}
         replies: dict[int, Bits] = {}
         for new, node in graph.arrivals(upfront=upfront):
             for arriving in new:
                 server.receive(arriving, client.send(arriving))
-            deltas[node] = client.delta(node)
+            told = client.delta(node)
+            deltas[node] = told if carrier is None else carrier.delta(told)
             replies[node] = server.answer(node, deltas[node])
-            client.hear(node, replies[node])
+            client.hear(node, replies[node] if carrier is None else carrier.reply(replies[node]))
         client.finish()
         if transcript is not None:
             transcript.graphs.append(graph)
