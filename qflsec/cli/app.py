@@ -10,6 +10,7 @@ import typer
 from qflsec import __version__
 from qflsec.base.errors import QflsecError
 from qflsec.cli import bb84, bench, catalog, matrix
+from qflsec.cli.secagg import secagg
 
 __all__ = ["app", "main"]
 
@@ -25,6 +26,7 @@ app.add_typer(bb84.app, name="bb84")
 app.add_typer(bench.app, name="bench")
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
+app.command("secagg")(secagg)
 
 
 def _version(value: bool) -> None:

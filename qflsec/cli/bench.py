@@ -6,9 +6,11 @@ import typer
 
 from qflsec.cli.bench_bb84 import bench_bb84
 from qflsec.cli.bench_engine import bench_engine
+from qflsec.cli.bench_secagg import bench_secagg
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measurements of speed.")
 app.command("bb84")(bench_bb84)
 app.command("engine")(bench_engine)
+app.command("secagg")(bench_secagg)

@@ -25,7 +25,7 @@ from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, S
 from qflsec.threat import SERVER, Network, Party, Payload, Transcript, client
 from qflsec.threat.message import payload_bytes
 
-__all__ = ["PROTOCOLS", "RoundCost", "bench_secagg", "expansion_ms", "round_cost"]
+__all__ = ["PROTOCOLS", "RoundCost", "bench_secagg", "expansion_ms", "round_cost", "targets"]
 
 PROTOCOLS: Mapping[str, AggregationLayer | None] = {
     "plain": None,
@@ -326,3 +326,32 @@ def bench_secagg(
                 }
             )
     return rows
+
+
+def targets(rows: list[dict[str, float | str]]) -> list[dict[str, float | str | bool]]:
+    """What the protocols are to reach at 100,000 parameters, and whether these rows do.
+
+    Args:
+        rows: As :func:`bench_secagg` makes them; without rows of that size there is nothing to reach.
+    """
+    large = {str(row["protocol"]): row for row in rows if row["parameters"] == 100_000}
+    if not large:
+        return []
+    agg, bfv, ckks = (large[name] for name in ("secagg", "he-bfv", "he-ckks"))
+    asked = (
+        ("secagg: bytes that a client sends, to float32", float(agg["up_bytes"]) / 400_004, 1.1),
+        (
+            "secagg: time of a client, to the expansion of its masks",
+            float(agg["client_time_to_expansion"]),
+            5.0,
+        ),
+        (
+            "he-bfv: time to encrypt, to he-ckks",
+            float(bfv["client_seal_ms"]) / float(ckks["client_seal_ms"]),
+            0.75,
+        ),
+        ("he-bfv: bytes, to he-ckks", float(bfv["up_bytes"]) / float(ckks["up_bytes"]), 0.6),
+    )
+    return [
+        {"what": what, "value": value, "at_most": most, "met": value <= most} for what, value, most in asked
+    ]
