@@ -9,7 +9,7 @@ import typer
 
 from qflsec import __version__
 from qflsec.base.errors import QflsecError
-from qflsec.cli import bb84, bench, catalog, matrix
+from qflsec.cli import bb84, bench, blind, catalog, matrix
 from qflsec.cli.secagg import secagg
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(matrix.app, name="matrix")
 app.add_typer(bb84.app, name="bb84")
+app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import AsJson, SeedOffset, Seeds, command_line, parse_seeds
+from qflsec.cli.options import AsJson, SeedOffset, Seeds, command_line, parse_seeds, refuse_options
 from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run BB84 once and print the whole chain of numbers; an abort is a result, with its reason."""
     if context.invoked_subcommand is not None:
-        _refuse_options(context)
+        refuse_options(context)
         return
     from qflsec.lab.channel import attack_from_text, judge, prepare
     from qflsec.protocols.bb84 import DetectorModel
@@ -211,22 +211,6 @@ class _Percent:
         passed = self._clock() - self._start
         left = duration(passed * (self._total - done) / done)
         typer.echo(f"[{done:,} of {self._total:,} {self._what}, {duration(passed)}, left {left}]", err=True)
-
-
-def _refuse_options(context: typer.Context) -> None:
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name is not None
-        and (where := context.get_parameter_source(parameter.name)) is not None
-        and where.name == "COMMANDLINE"
-    ]
-    if given:
-        raise ConfigError(
-            f"options before {context.invoked_subcommand!r} are those of a single run",
-            got=" ".join(given),
-            fix=f"write them after {context.invoked_subcommand!r}, or leave them out",
-        )
 
 
 def _whole(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from qflsec.cli.bench_bb84 import bench_bb84
+from qflsec.cli.bench_blind import bench_blind
 from qflsec.cli.bench_engine import bench_engine
 from qflsec.cli.bench_secagg import bench_secagg
 
@@ -12,5 +13,6 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measurements of speed.")
 app.command("bb84")(bench_bb84)
+app.command("blind")(bench_blind)
 app.command("engine")(bench_engine)
 app.command("secagg")(bench_secagg)

@@ -11,7 +11,16 @@ import typer
 
 from qflsec.base.errors import ConfigError
 
-__all__ = ["AsJson", "SeedOffset", "Seeds", "Spec", "StoreFile", "command_line", "parse_seeds"]
+__all__ = [
+    "AsJson",
+    "SeedOffset",
+    "Seeds",
+    "Spec",
+    "StoreFile",
+    "command_line",
+    "parse_seeds",
+    "refuse_options",
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 SeedOffset = Annotated[
@@ -46,3 +55,24 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
             raise ConfigError("--seeds is not a list of seeds", got=repr(text), expected="0,1,2 or 0-9")
         seeds.extend(range(int(first), int(last or first) + 1))
     return tuple(seeds)
+
+
+def refuse_options(context: typer.Context) -> None:
+    """Refuse options of a command that were given in front of one of its subcommands.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and (where := context.get_parameter_source(parameter.name)) is not None
+        and where.name == "COMMANDLINE"
+    ]
+    if given:
+        raise ConfigError(
+            f"options before {context.invoked_subcommand!r} are those of a single run",
+            got=" ".join(given),
+            fix=f"write them after {context.invoked_subcommand!r}, or leave them out",
+        )

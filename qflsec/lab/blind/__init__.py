@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qflsec.lab.blind.clients import PADS, PadSet, ScoredClient
+from qflsec.lab.blind.document import SessionReport, server_attack_from_text
 from qflsec.lab.blind.matrix import (
     SessionCell,
     SessionMatrixResult,
@@ -29,10 +30,12 @@ __all__ = [
     "SessionMatrixSpec",
     "SessionOutcome",
     "SessionProgress",
+    "SessionReport",
     "assemble_session_matrix",
     "load_session_spec",
     "run_session",
     "run_session_matrix",
+    "server_attack_from_text",
     "session_circuit",
     "session_inputs",
     "session_presets",
