@@ -39,6 +39,9 @@ class LedgerContext:
         batch_size: The (expected) batch size; None for full batches.
         sampling: How batches are drawn: ``"full"``, ``"fixed"`` or ``"poisson"``.
         participation: The fraction of clients in a round.
+        client_sampling: How the clients of a round are drawn: ``"all"``, ``"fixed"`` or ``"poisson"``.
+        reads_clients: Whether the observer reads what honest clients sent, singly or summed, before the server's
+            rule worked on it.
         n_params: The number of parameters.
         fitted_on: What the preprocessing was fitted on, in words.
         fitted_on_training: Whether that was the training records themselves.
@@ -73,6 +76,8 @@ class LedgerContext:
     delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
     additive: bool = False
     fitted_on_training: bool = False
+    client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
+    reads_clients: bool = True
 
     @property
     def honest(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.federation.adversary import Adversary, Hands, ServerHands
 from qflsec.federation.aggregation import FedAvg, weighted_mean
+from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
 from qflsec.federation.control import Control
 from qflsec.federation.delegation import Conversation, DelegationLayer
 from qflsec.federation.identity import Identity
@@ -35,6 +36,7 @@ __all__ = [
     "AggregationLayer",
     "AggregatorLayer",
     "BoundLayer",
+    "CalibratedLayer",
     "ClientLayer",
     "Control",
     "Conversation",
@@ -61,6 +63,7 @@ __all__ = [
     "Stack",
     "Streams",
     "SummedUpdates",
+    "calibrate_stack",
     "layer_from_config",
     "run_batch",
     "weighted_mean",

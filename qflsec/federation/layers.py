@@ -32,6 +32,7 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Secrets
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.identity import Identity
+from qflsec.federation.streams import Streams
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 if TYPE_CHECKING:
@@ -61,26 +62,6 @@ __all__ = [
 
 PayloadForm = Literal["plain", "integers", "masked", "ciphertext", "sealed"]
 Leaves = Literal["individual", "groups", "sum", "nothing"]
-
-
-class Streams(ABC):
-    """Experiment randomness for the runs of a batch: one stream per (run, purpose, round)."""
-
-    @abstractmethod
-    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """Standard normal draws.
-
-        Shapes:
-            returns: ``(lanes, *shape)``
-        """
-
-    @abstractmethod
-    def uniform(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        """Uniform draws in [0, 1).
-
-        Shapes:
-            returns: ``(lanes, *shape)``
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,13 +343,26 @@ class ServerLayer(Layer):
 class BoundLayer(ServerLayer):
     """Bounds or filters the updates before the rule."""
 
+    @property
+    def separate(self) -> bool:
+        """Whether what happens to an update depends on that update alone; not stated means no."""
+        return False
+
     @abstractmethod
     def bound(self, batch: RoundUpdates) -> RoundUpdates:
         """The updates that the rule gets to see."""
 
 
 class AggregatorLayer(ServerLayer):
-    """The server's rule."""
+    """The server's rule.
+
+    Attributes:
+        needs_separate: Whether its guarantee needs every update to be treated apart from the others before it.
+        acts_on_nobody: Whether it makes a step of a round in which no client was sampled.
+    """
+
+    needs_separate: ClassVar[bool] = False
+    acts_on_nobody: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, n_params: int) -> object:

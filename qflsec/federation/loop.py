@@ -7,10 +7,12 @@ over runs and clients; whatever has secrets, and the server's rule, works run by
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from qflsec.base import IncompatibleStack
+from qflsec.federation.calibration import calibrate_stack
 from qflsec.federation.delegation import DelegationLayer, check_delegation
-from qflsec.federation.lanes import chunks, lanes_per_batch, prepare_lane
+from qflsec.federation.lanes import LaneData, chunks, lanes_per_batch, prepare_lane
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.rounds import BatchRun
 from qflsec.federation.run import RunResult, RunSpec
@@ -55,11 +57,11 @@ def run_batch(
     lanes = {seed: prepare_lane(pipeline, seed) for seed in dict.fromkeys(run.seed for run in runs)}
     limit = max_lanes or lanes_per_batch(pipeline.model)
     results: dict[int, RunResult] = {}
-    for positions in chunks([lanes[run.seed].padded for run in runs], limit):
+    for calibrated, positions in _batches(pipeline, stack, [lanes[run.seed] for run in runs], limit):
         started = time.process_time()
         batch = BatchRun(
             pipeline=pipeline,
-            stack=stack,
+            stack=calibrated,
             specs=[runs[position] for position in positions],
             lanes=[lanes[runs[position].seed] for position in positions],
             secrets=secrets,
@@ -72,9 +74,28 @@ def run_batch(
     return [results[position] for position in range(len(runs))]
 
 
+def _batches(
+    pipeline: Pipeline, stack: Stack, lanes: Sequence[LaneData], limit: int
+) -> Iterator[tuple[Stack, list[int]]]:
+    """Which runs share a batch: those of one calibrated stack and equal padding."""
+    groups: dict[Stack, list[int]] = {}
+    for position, lane in enumerate(lanes):
+        counts = [len(rows) for rows in lane.clients]
+        groups.setdefault(calibrate_stack(stack, pipeline, counts), []).append(position)
+    for calibrated, members in groups.items():
+        for part in chunks([lanes[position].padded for position in members], limit):
+            yield calibrated, [members[index] for index in part]
+
+
 def _check(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
     for layer in stack.layers:
         layer.check(pipeline)
+    if stack.aggregation is not None and pipeline.federation.who == "poisson":
+        raise IncompatibleStack(
+            f"{stack.aggregation.card.name!r} needs a known number of clients in every round, but Poisson sampling "
+            "may leave one alone or none",
+            fix="set client_sampling = 'fixed', or leave out the layer",
+        )
     for run in runs:
         if run.threat is not None and run.adversary is not None:
             run.threat.check(pipeline.federation.n_clients)

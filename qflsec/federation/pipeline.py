@@ -28,6 +28,8 @@ class FederationConfig:
         learning_rate: Of the client's optimiser.
         server_learning_rate: The factor on the aggregated update.
         participation: The fraction of clients that take part in a round, at least one.
+        client_sampling: ``"fixed"`` draws exactly that fraction; ``"poisson"`` draws each client independently
+            with that probability, so that a round may have any number of clients, even none.
         declared_corrupted: How many corrupted clients the server reckons with, f.
 
     Raises:
@@ -43,6 +45,7 @@ class FederationConfig:
     learning_rate: float = 0.1
     server_learning_rate: float = 1.0
     participation: float = 1.0
+    client_sampling: Literal["fixed", "poisson"] = "fixed"
     declared_corrupted: int = 2
 
     def __post_init__(self) -> None:
@@ -61,18 +64,27 @@ class FederationConfig:
             raise ConfigError("'participation' is a fraction", got=self.participation, expected="in (0, 1]")
         if self.optimizer not in {"sgd", "adam"}:
             raise ConfigError("unknown 'optimizer'", got=repr(self.optimizer), expected="'sgd' or 'adam'")
-        if self.sampling not in {"fixed", "poisson"}:
-            raise ConfigError("unknown 'sampling'", got=repr(self.sampling), expected="'fixed' or 'poisson'")
+        for name in ("sampling", "client_sampling"):
+            value = getattr(self, name)
+            if value not in {"fixed", "poisson"}:
+                raise ConfigError(f"unknown {name!r}", got=repr(value), expected="'fixed' or 'poisson'")
 
     @property
     def n_participants(self) -> int:
-        """How many clients take part in a round."""
+        """How many clients take part in a round; with Poisson sampling, how many do on average."""
         return max(1, round(self.participation * self.n_clients))
 
     @property
     def batches(self) -> Literal["full", "fixed", "poisson"]:
         """How batches are drawn."""
         return "full" if self.batch_size is None else self.sampling
+
+    @property
+    def who(self) -> Literal["all", "fixed", "poisson"]:
+        """How the clients of a round are drawn."""
+        if self.client_sampling == "poisson":
+            return "all" if self.participation == 1 else "poisson"
+        return "all" if self.n_participants == self.n_clients else "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)

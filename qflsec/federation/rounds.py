@@ -165,7 +165,8 @@ class BatchRun:
 
     def _round(self, round_index: int) -> None:
         streams = RoundStreams(self._seeds, round_index)
-        received, present = self._broadcast(round_index, self._participants(round_index))
+        chosen = self._participants(round_index)
+        received, present = self._broadcast(round_index, chosen)
         plan = plan_batches(self._data, self._config, streams)
         if self._delegations is not None:
             self._delegations.start(round_index, present)
@@ -181,15 +182,18 @@ class BatchRun:
             self._uploads.send(updates, self._counts, early)
         sent = self._turns.updates(round_index, received, updates, self._data, plan, streams)
         self._uploads.send(sent, self._counts, present & ~early)
-        self._aggregate(round_index)
+        self._aggregate(round_index, chosen.any(dim=1))
         self._evaluate(losses, self._turns.honest(present))
 
     def _participants(self, round_index: int) -> torch.Tensor:
         n, chosen = self._config.n_clients, self._config.n_participants
         present = torch.zeros(len(self._specs), n, dtype=torch.bool)
         for lane, seed in enumerate(self._seeds):
-            order = torch.randperm(n, generator=stream(seed, "participation", round_index))
-            present[lane, order[:chosen]] = True
+            generator = stream(seed, "participation", round_index)
+            if self._config.client_sampling == "poisson":
+                present[lane] = torch.rand(n, generator=generator) < self._config.participation
+            else:
+                present[lane, torch.randperm(n, generator=generator)[:chosen]] = True
         return present
 
     def _broadcast(self, round_index: int, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -256,13 +260,17 @@ class BatchRun:
                 kept[round_index, index] = updates[lane, index].clone()
             self._transcript.grant_honest_updates(lane, kept)
 
-    def _aggregate(self, round_index: int) -> None:
+    def _aggregate(self, round_index: int, anybody: torch.Tensor) -> None:
+        """Open what arrived and move the models; in a round of nobody there is nothing to open."""
+        nobody = Opened(
+            ids=(), updates=self._params.new_zeros(0, self._params.shape[-1]), counts=torch.zeros(0)
+        )
         params = self._params.clone()
         for lane in range(len(self._specs)):
             if lane in self._dead:
                 continue
             try:
-                opened = self._uploads.open(lane)
+                opened = self._uploads.open(lane) if anybody[lane] else nobody
                 step = self._server.step(lane, round_index, opened, self._params[lane])
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = str(abort)

@@ -135,6 +135,8 @@ class RunResult:
             batch_size=config.batch_size,
             sampling=config.batches,
             participation=config.participation,
+            client_sampling=config.who,
+            reads_clients="honest-updates" in threat.knows or _before_rule(view),
             n_params=self.pipeline.model.n_params,
             fitted_on=self.dataset.fitted_on,
             fitted_on_training=self.pipeline.data.preprocessing == "training",
@@ -143,3 +145,8 @@ class RunResult:
             delegations=self.delegations,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
         )
+
+
+def _before_rule(view: View) -> bool:
+    """Whether a view holds updates, or sums of them, that the server's rule has not worked on yet."""
+    return any(item.k > 0 for item in view.readable("update", "aggregate"))

@@ -46,10 +46,12 @@ class Server:
             params: ``(P,)``; returns: ``(P,)``
         """
         batch = self._batch(lane, round_index, opened, params)
-        if isinstance(batch, RoundUpdates):
+        if isinstance(batch, RoundUpdates) and opened.ids:
             for layer in self._stack.bounds:
                 batch = layer.bound(batch)
-        step, self._states[lane] = self._stack.rule.aggregate(batch, self._states[lane])
+        step = torch.zeros_like(params)
+        if opened.ids or self._stack.rule.acts_on_nobody:
+            step, self._states[lane] = self._stack.rule.aggregate(batch, self._states[lane])
         for noise in self._stack.noises:
             step = noise.perturb(step, batch)
         if not bool(torch.isfinite(step).all()):

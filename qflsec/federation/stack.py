@@ -183,6 +183,18 @@ def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> 
                     f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
                     fix=f"put {layer.card.name!r} first",
                 )
+            _check_separate(earlier, layer)
+
+
+def _check_separate(earlier: ServerLayer, layer: ServerLayer) -> None:
+    if not isinstance(layer, AggregatorLayer) or not isinstance(earlier, BoundLayer):
+        return
+    if layer.needs_separate and not earlier.separate:
+        raise IncompatibleStack(
+            f"{layer.card.name!r} has no epsilon behind {earlier.card.name!r}, which treats an update by what the "
+            "others are: one client would move the sum by more than the clip norm",
+            fix=f"leave out {earlier.card.name!r}, or give it a bound that does not depend on the updates",
+        )
 
 
 def layer_from_config(config: Mapping[str, Any]) -> Layer:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 
 from qflsec.base import stream
-from qflsec.federation.layers import Streams
 
-__all__ = ["RoundStreams"]
+__all__ = ["RoundStreams", "Streams"]
+
+
+class Streams(ABC):
+    """Experiment randomness for the runs of a batch: one stream per (run, purpose, round)."""
+
+    @abstractmethod
+    def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal draws.
+
+        Shapes:
+            returns: ``(lanes, *shape)``
+        """
+
+    @abstractmethod
+    def uniform(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
+        """Uniform draws in [0, 1).
+
+        Shapes:
+            returns: ``(lanes, *shape)``
+        """
 
 
 class RoundStreams(Streams):

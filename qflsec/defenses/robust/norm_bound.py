@@ -72,6 +72,11 @@ class NormBound(BoundLayer):
                 fix="set 'max_norm' for a fixed bound, or 'factor' for a multiple of the median norm",
             )
 
+    @property
+    def separate(self) -> bool:
+        """A fixed bound looks at each update alone; a multiple of the median norm looks at all."""
+        return self.max_norm is not None
+
     def limit(self, updates: torch.Tensor) -> float:
         """The bound of a round.
 
