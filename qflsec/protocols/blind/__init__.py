@@ -6,6 +6,7 @@ from qflsec.protocols.blind.angles import AngleGrid, angle_jacobian, node_angles
 from qflsec.protocols.blind.brickwork import brickwork_nodes, brickwork_pattern
 from qflsec.protocols.blind.client import BlindClient, RoundPlan, plan_order
 from qflsec.protocols.blind.compiler import Delegation, compile_pattern, compile_patterns
+from qflsec.protocols.blind.courier import Courier, SeenDelegation, seen_delegations
 from qflsec.protocols.blind.delegate import (
     Evaluated,
     blind_evaluate,
@@ -17,7 +18,9 @@ from qflsec.protocols.blind.errors import BlindError, QubitError
 from qflsec.protocols.blind.estimate import BiasBound, bias_bound
 from qflsec.protocols.blind.execute import BlindConfig, Exact, RoundsResult, Shots
 from qflsec.protocols.blind.graph import Graph
+from qflsec.protocols.blind.layer import Blind, Delegated
 from qflsec.protocols.blind.ledger import blind_rows, composed_soundness
+from qflsec.protocols.blind.opened import OpenClient
 from qflsec.protocols.blind.pattern import NodeAngle, Pattern, Readout
 from qflsec.protocols.blind.pulses import Line, PulsedSource
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits
@@ -37,16 +40,20 @@ from qflsec.protocols.blind.soundness import (
 __all__ = [
     "AngleGrid",
     "BiasBound",
+    "Blind",
     "BlindClient",
     "BlindConfig",
     "BlindError",
     "Costs",
+    "Courier",
+    "Delegated",
     "Delegation",
     "Evaluated",
     "Exact",
     "Graph",
     "Line",
     "NodeAngle",
+    "OpenClient",
     "Pattern",
     "PulsedSource",
     "QuantumChannel",
@@ -57,6 +64,7 @@ __all__ = [
     "RoundCounts",
     "RoundPlan",
     "RoundsResult",
+    "SeenDelegation",
     "Shots",
     "Transcript",
     "acceptance",
@@ -79,6 +87,7 @@ __all__ = [
     "plan_rounds",
     "plan_tests",
     "play",
+    "seen_delegations",
     "shift_rows",
     "soundness_error",
 ]

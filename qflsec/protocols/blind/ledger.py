@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from qflsec.accounting import LedgerRow
@@ -10,7 +11,7 @@ from qflsec.protocols.blind.estimate import STATUS
 from qflsec.protocols.blind.execute import RoundsResult
 from qflsec.protocols.blind.soundness import harmless_rounds, soundness_error
 
-__all__ = ["blind_rows", "composed_soundness"]
+__all__ = ["blind_rows", "composed_soundness", "open_rows"]
 
 _LIMITS = "nothing against poisoning, backdoors, or those who receive the model"
 
@@ -25,8 +26,8 @@ def composed_soundness(results: Sequence[RoundsResult], *, corrupted_fraction: f
         corrupted_fraction: The fraction of a row's shots that may be corrupted.
     """
     total = sum(
-        soundness_error(one.counts, harmless=harmless_rounds(one.counts.shots, corrupted_fraction))
-        for one in results
+        times * soundness_error(counts, harmless=harmless_rounds(counts.shots, corrupted_fraction))
+        for counts, times in Counter(one.counts for one in results).items()
     )
     return min(1.0, total)
 
@@ -73,3 +74,22 @@ def blind_rows(
         note=lab + STATUS,
     )
     return (secrecy, integrity)
+
+
+def open_rows(observer: str) -> tuple[LedgerRow, ...]:
+    """The rows of delegation in the clear.
+
+    Args:
+        observer: Who holds the quantum server, or listens to it.
+    """
+    return (
+        LedgerRow(
+            observer=observer,
+            layer="delegated",
+            guarantee="not covered",
+            statement="reads every angle and outcome that clients delegate, and so data, parameters and results; "
+            "nothing tests what the quantum server answers",
+            assumption="none",
+            released="graph, angles and outcomes",
+        ),
+    )
