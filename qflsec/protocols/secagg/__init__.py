@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qflsec.protocols.secagg.client import Client
+from qflsec.protocols.secagg.ddp import Ddp
 from qflsec.protocols.secagg.exchange import KeyExchange, key_exchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he_bfv import HeBfv
@@ -21,6 +22,7 @@ from qflsec.protocols.secagg.terms import Policy, Terms, default_threshold
 __all__ = [
     "SIGNATURE_BYTES",
     "Client",
+    "Ddp",
     "FixedPoint",
     "HeBfv",
     "HeCkks",

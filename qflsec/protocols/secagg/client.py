@@ -111,6 +111,11 @@ class Client:
         self._last_round = -1
         self._round: _Round | None = None
 
+    @property
+    def threshold(self) -> int:
+        """The threshold that it accepted for the present round; 0 outside of one."""
+        return 0 if self._round is None else self._round.terms.threshold
+
     def advertise(self, start: bytes, *, round_index: int, model: bytes, size: int, bits: int) -> bytes:
         """Stage 0: accept the terms of a round and make fresh public keys for it.
 

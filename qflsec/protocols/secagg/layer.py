@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.client import Client
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.ledger import PairKeyEpsilons, secagg_rows
@@ -82,7 +84,7 @@ class SecAgg(AggregationLayer):
     )
     takes = frozenset({"plain"})
     gives = "masked"
-    leaves = "sum"
+    leaves: ClassVar[Leaves] = "sum"
 
     bits: int = 32
     fractional_bits: int = 16
@@ -186,18 +188,31 @@ class SecAgg(AggregationLayer):
         Raises:
             ConfigError: The largest weight does not fit into the ring.
         """
+        self.check_ring(setup)
+        agreed = scheme(self.agreement)
+        if identity.party in setup.clients:
+            return self.new_client(setup, identity, secrets)
+        return ServerState(setup, identity, secrets, self.signature, scheme=agreed)
+
+    def check_ring(self, setup: Setup) -> None:
+        """Refuse a ring into which the largest weight does not fit.
+
+        Raises:
+            ConfigError: It does not fit.
+        """
         n = len(setup.clients)
         if setup.max_count > self.words.largest(n):
             raise ConfigError(
-                f"the ring of 'secagg' is too small for {n} clients with up to {setup.max_count} examples",
+                f"the ring of {self.card.name!r} is too small for {n} clients with up to {setup.max_count} examples",
                 got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
                 expected=f"at most {self.words.largest(n):.6g} examples",
                 fix="use bits=64 or lower 'fractional_bits'",
             )
+
+    def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> ClientState:
+        """A client's state."""
         agreed = scheme(self.agreement)
-        if identity.party in setup.clients:
-            return ClientState(setup, identity, secrets, self.signature, policy=self.policy, scheme=agreed)
-        return ServerState(setup, identity, secrets, self.signature, scheme=agreed)
+        return ClientState(setup, identity, secrets, self.signature, policy=self.policy, scheme=agreed)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Stages 0 and 1: keys and shares.
@@ -314,21 +329,32 @@ class SecAgg(AggregationLayer):
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
         n = max(1, round(context.participation * context.n_clients))
-        links = self.links
-        quantum = PairKeyEpsilons(
-            n_links=n * (n - 1) // 2,
-            rounds=context.rounds,
-            eps_sec=links.eps_sec,
-            eps_cor=links.eps_cor,
-            eps_auth=links.eps_auth,
-            says=links.says,
-        )
         return secagg_rows(
             self.card.name,
             context,
             threshold=self.threshold_for(n),
             agreement=self.agreement,
-            quantum=quantum if self.agreement == "bb84" else None,
+            quantum=self.quantum_epsilons(n, context.rounds),
+        )
+
+    def quantum_epsilons(self, n: int, rounds: int, groups: int = 1) -> PairKeyEpsilons | None:
+        """How far the keys of quantum links are from ideal ones, where there are such links.
+
+        Args:
+            n: How many clients key their pairs with each other.
+            rounds: The number of rounds.
+            groups: How many such sets of clients there are.
+        """
+        if self.agreement != "bb84":
+            return None
+        links = self.links
+        return PairKeyEpsilons(
+            n_links=groups * n * (n - 1) // 2,
+            rounds=rounds,
+            eps_sec=links.eps_sec,
+            eps_cor=links.eps_cor,
+            eps_auth=links.eps_auth,
+            says=links.says,
         )
 
 

@@ -1,0 +1,64 @@
+"""The ledger row of distributed differential privacy."""
+
+from __future__ import annotations
+
+import math
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.skellam import SkellamBound
+
+__all__ = ["ddp_row"]
+
+
+def ddp_row(
+    layer: str,
+    context: LedgerContext,
+    *,
+    bound: SkellamBound,
+    delta: float,
+    honest: int,
+    sensitivities: tuple[float, float],
+    local_variance: int,
+    scale: float,
+    clip_norm: float,
+) -> LedgerRow:
+    """The budget of a client against one observer.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the run.
+        bound: The bound.
+        delta: The delta that is claimed, which covers the sampler's distance from Skellam noise as well.
+        honest: The honest clients whose noise is counted.
+        sensitivities: L1 and L2 of the integers.
+        local_variance: The variance of one client's noise, in integers.
+        scale: Integers for each unit of an update.
+        clip_norm: Of an update.
+    """
+    l1, l2 = sensitivities
+    sigma = math.sqrt(honest * local_variance) / scale
+    seeded = "simulated guarantee: seeded noise; " if context.seeded_secrets else ""
+    seen = "who takes part, who drops out, sizes and times are seen and not covered"
+    return LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="differential privacy",
+        statement=f"distributed differential privacy of a client: epsilon {bound.epsilon:.4g} at delta {delta:g} over "
+        f"{context.rounds} rounds",
+        assumption="none" if context.seeded_secrets else "computational",
+        trusted=f"secure aggregation; {honest} honest clients that remain in each round and add their noise",
+        released="the noisy mean of each round, and the number of clients that remain",
+        bound="upper bound",
+        epsilon=bound.epsilon,
+        delta=delta,
+        unit="client",
+        adjacency="zero-out",
+        mechanism=f"Skellam noise of standard deviation {sigma:.4g} on the sum of updates clipped to {clip_norm:g}, "
+        f"counting {honest} shares of variance {local_variance} in steps of 1/{scale:g}; sensitivities after "
+        f"conditional rounding L1 {l1:.6g}, L2 {l2:.6g} steps",
+        sampling="none: no amplification is claimed for rounds that a client misses",
+        steps=context.rounds,
+        accountant=f"{bound.accountant} at order {bound.order}, {bound.version}",
+        note=f"{seeded}{seen}; zero-out: a neighbouring run has the client's updates replaced by zero, and replacing "
+        "them by others costs up to twice the sensitivity",
+    )
