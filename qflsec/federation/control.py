@@ -45,9 +45,31 @@ class Control:
     ) -> None:
         self.round, self.participants, self.models = round_index, participants, models
         self._layer, self._session, self._network, self._lane = layer, session, network, lane
+        self._own: Mapping[Party, PartyState] = {}
+
+    def among(self, participants: tuple[Party, ...], own: Mapping[Party, PartyState]) -> Control:
+        """The same round among some of its participants.
+
+        Args:
+            participants: They.
+            own: States that parties keep for these participants alone.
+        """
+        part = Control(
+            layer=self._layer,
+            session=self._session,
+            network=self._network,
+            lane=self._lane,
+            round_index=self.round,
+            participants=participants,
+            models={party: self.models[party] for party in participants},
+        )
+        part._own = own
+        return part
 
     def state(self, party: Party) -> PartyState:
         """What one party holds for this layer; what one state says may reach another by a message only."""
+        if party in self._own:
+            return self._own[party]
         return self._session.state(self._lane, self._layer, party)
 
     def to_server(self, messages: Mapping[Party, bytes]) -> dict[Party, bytes]:

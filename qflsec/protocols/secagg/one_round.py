@@ -133,6 +133,8 @@ class _Round:
         generator = stream(seed, "one-round")
         self._updates = torch.rand(n_clients, n_params, generator=generator, dtype=torch.float64) - 0.5
         self._counts = torch.randint(1, MAX_COUNT + 1, (n_clients,), generator=generator).double()
+        if isinstance(layer, AggregationLayer) and not layer.weighted:
+            self._counts = torch.ones(n_clients).double()
         self._model = torch.zeros(n_params)
         self._session = Session(
             Stack(name="one round", client=(layer,)),
@@ -277,6 +279,8 @@ class _Round:
 
     def _seal(self, layer: AggregationLayer, sealing: Sequence[Party]) -> dict[Party, Payload]:
         payloads = []
+        keys: list[frozenset[str]] = []
+        enough: list[int | None] = []
         for party in sealing:
             header = Header(round=0, sender=party, participants=self._clients)
             state = self._session.state(0, layer, party)
@@ -285,8 +289,9 @@ class _Round:
             )
             self._read[party] = read
             payloads.append(payload)
-        keys = [layer.keys(party, self._clients) for party in sealing]
-        enough = [layer.keys_needed(party, self._clients) for party in sealing]
+            peers = layer.peers(state, header)
+            keys.append(layer.keys(party, peers))
+            enough.append(layer.keys_needed(party, peers))
         envelope = Envelope(
             layers=(
                 MessageLayer(

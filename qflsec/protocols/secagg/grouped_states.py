@@ -1,0 +1,212 @@
+"""What each party holds of secure aggregation in groups, and how the groups are drawn."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation import Identity, Setup
+from qflsec.protocols.secagg.common_coins import BOUND_BYTES, CONTRIBUTION_BYTES, bound, draw_coins
+from qflsec.protocols.secagg.fixed_point import Words
+from qflsec.protocols.secagg.pairing import Scheme
+from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
+from qflsec.protocols.secagg.states import ClientState, ServerState
+from qflsec.protocols.secagg.terms import Policy, Terms, session_digest
+from qflsec.threat import Party
+
+__all__ = ["GroupMember", "GroupServer", "draw_groups"]
+
+_CONTEXT = b"qflsec/secagg/groups|"
+_ANNOUNCED_BYTES = BOUND_BYTES + 64
+
+
+def draw_groups(
+    coins: bytes, round_index: int, clients: Iterable[int], n_groups: int
+) -> tuple[tuple[int, ...], ...]:
+    """The groups of a round, whose sizes differ by at most one.
+
+    Args:
+        coins: The session's common coins.
+        round_index: The round.
+        clients: All clients of the session.
+        n_groups: How many groups there are.
+    """
+
+    def place(index: int) -> bytes:
+        return hashlib.sha256(b"qflsec/secagg/group" + coins + f"|{round_index}|{index}".encode()).digest()
+
+    order = sorted(clients, key=place)
+    return tuple(tuple(sorted(order[k::n_groups])) for k in range(n_groups))
+
+
+@dataclass(kw_only=True)
+class _Expected:
+    members: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GroupPolicy(Policy):
+    """The floors of a client, and the group that the common coins give it."""
+
+    expected: _Expected = field(compare=False)
+
+    def check(self, terms: Terms, *, me: int, size: int, bits: int) -> None:
+        """Refuse another group than the one that was drawn.
+
+        Raises:
+            ProtocolAbort: The terms are not acceptable.
+        """
+        if terms.participants != self.expected.members:
+            raise ProtocolAbort(
+                f"client:{me} was put into a group that nobody drew",
+                got=list(terms.participants),
+                expected=list(self.expected.members),
+            )
+        super().check(terms, me=me, size=size, bits=bits)
+
+
+class _Drawing:
+    """The coins of a session, as one party comes to know them."""
+
+    def __init__(self, setup: Setup, identity: Identity) -> None:
+        self.label = session_digest(setup.session) + b"groups"
+        self.coins = b""
+        self._setup, self._identity = setup, identity
+        self._hashes: dict[Party, bytes] = {}
+
+    def announce(self, contribution: bytes) -> bytes:
+        """What binds this party, signed."""
+        own = bound(self.label, self._identity.party, contribution)
+        self._hashes[self._identity.party] = own
+        return self._identity.sign(own, _CONTEXT + self._setup.session)
+
+    def learn(self, author: Party, announcement: bytes) -> bytes:
+        """Take in what binds another client; the rest of its announcement is returned.
+
+        Raises:
+            ProtocolAbort: It is not authentic, or a second one.
+        """
+        if author in self._hashes or len(announcement) < _ANNOUNCED_BYTES:
+            raise ProtocolAbort(f"{author} is bound to no contribution, or to two")
+        signed, rest = announcement[:_ANNOUNCED_BYTES], announcement[_ANNOUNCED_BYTES:]
+        self._hashes[author] = self._identity.verify(author, signed, _CONTEXT + self._setup.session)
+        return rest
+
+    def settle(self, contributions: Mapping[Party, bytes]) -> None:
+        """Take in all contributions.
+
+        Raises:
+            ProtocolAbort: A client did not open what it was bound to.
+        """
+        missing = [str(party) for party in self._setup.clients if party not in self._hashes]
+        if missing:
+            raise ProtocolAbort(f"{', '.join(missing)} is bound to no contribution")
+        self.coins = draw_coins(self.label, self._hashes, contributions)
+
+
+class GroupMember(ClientState):
+    """A client, which knows its group in every round."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        identity: Identity,
+        secrets: Secrets,
+        signature: SignatureScheme,
+        *,
+        policy: Policy,
+        scheme: Scheme,
+        n_groups: int,
+    ) -> None:
+        self._expected = _Expected()
+        strict = _GroupPolicy(
+            min_clients=policy.min_clients,
+            min_threshold=policy.min_threshold,
+            colluders=policy.colluders,
+            expected=self._expected,
+        )
+        super().__init__(setup, identity, secrets, signature, policy=strict, scheme=scheme)
+        self.drawing = _Drawing(setup, identity)
+        self.contribution = secrets.draw(CONTRIBUTION_BYTES)
+        self._n_groups = n_groups
+
+    @property
+    def group(self) -> tuple[int, ...]:
+        """The group of the round; empty before the first."""
+        return self._expected.members
+
+    def announce(self) -> bytes:
+        """What binds it to its contribution, and its own key for signatures if it has one."""
+        return self.drawing.announce(self.contribution) + super().announce()
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in another client's, or the server's.
+
+        Raises:
+            ProtocolAbort: It is not authentic.
+        """
+        rest = announcement if author == self.setup.server else self.drawing.learn(author, announcement)
+        if rest:
+            super().learn(author, rest)
+
+    def begin(self, round_index: int) -> None:
+        """Find the own group of a round."""
+        clients = (party.index for party in self.setup.clients)
+        groups = draw_groups(self.drawing.coins, round_index, clients, self._n_groups)
+        self._expected.members = next(group for group in groups if self.party.index in group)
+
+
+class GroupServer(ServerState):
+    """The server: one run of the protocol for each group."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        identity: Identity,
+        secrets: Secrets,
+        signature: SignatureScheme,
+        *,
+        scheme: Scheme,
+        n_groups: int,
+    ) -> None:
+        super().__init__(setup, identity, secrets, signature, scheme=scheme)
+        self.drawing = _Drawing(setup, identity)
+        self.lines: dict[tuple[int, ...], ServerState] = {}
+        self.lost: dict[tuple[int, ...], str] = {}
+        self.read: list[tuple[tuple[int, ...], Words]] = []
+        self._signature, self._scheme, self._n_groups = signature, scheme, n_groups
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in what a client is bound to, and its own key for signatures if it has one.
+
+        Raises:
+            ProtocolAbort: It is not authentic.
+        """
+        rest = self.drawing.learn(author, announcement)
+        if rest:
+            super().learn(author, rest)
+
+    def begin(self, round_index: int) -> None:
+        """Draw the groups of a round, and start a run of the protocol for each."""
+        clients = (party.index for party in self.setup.clients)
+        groups = draw_groups(self.drawing.coins, round_index, clients, self._n_groups)
+        self.lines, self.lost, self.read = {group: self._line() for group in groups}, {}, []
+
+    def drop(self, group: tuple[int, ...], why: str) -> None:
+        """A group stopped: the others go on without it."""
+        self.lost[group] = why
+        del self.lines[group]
+
+    def _line(self) -> ServerState:
+        line = copy.copy(self)
+        line.protocol = Server(
+            session=self.setup.session,
+            signer=self.signer,
+            signature_bytes=SIGNATURE_BYTES[self._signature],
+            scheme=self._scheme,
+        )
+        return line

@@ -1,0 +1,355 @@
+"""Sums over groups: what a robust rule does with them, who is in a group, what the server sees, who is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qflsec.attacks.poisoning import ScaledSignFlip
+from qflsec.base import ConfigError, IncompatibleStack, OsSecrets, ProtocolAbort
+from qflsec.defenses.robust import Median, NormBound
+from qflsec.federation import Adversary, AggregatorLayer, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation.aggregation import weighted_mean
+from qflsec.protocols.secagg import SecAgg
+from qflsec.protocols.secagg.common_coins import bound, draw_coins
+from qflsec.protocols.secagg.grouped import ValidatedGroups
+from qflsec.protocols.secagg.grouped_states import GroupMember, draw_groups
+from qflsec.protocols.secagg.messages import Kind
+from qflsec.protocols.secagg.terms import Terms
+from qflsec.threat import Payload, Tapped, ThreatModel, client, corrupted_clients
+
+Maker = Callable[..., Any]
+SERVER_ONLY = ThreatModel(name="server", server=True)
+
+
+def one(pipeline: Any, *layers: Any, **spec: Any) -> RunResult:
+    stack = Stack.from_layers("s", layers)
+    return run_batch(pipeline, stack, [RunSpec(seed=4, **spec)], grant_honest_updates=True)[0]
+
+
+def groups_of(result: RunResult, round_index: int = 0) -> list[frozenset[int]]:
+    view = result.view(SERVER_ONLY)
+    return [item.about for item in view.readable("aggregate", round_index=round_index) if len(item.about) < 9]
+
+
+# -- the fold -----------------------------------------------------------------------------------------
+
+
+def test_rules_for_individual_updates_work_over_groups_and_not_over_one_sum() -> None:
+    for rule in (Median(), NormBound()):
+        Stack.from_layers("groups", [ValidatedGroups(), rule])
+        with pytest.raises(IncompatibleStack, match="leaves only their sum"):
+            Stack.from_layers("sum", [SecAgg(), rule])
+
+
+def test_a_rule_that_follows_clients_is_refused_over_groups() -> None:
+    class Follows(Median):
+        over_groups = False
+
+    with pytest.raises(IncompatibleStack, match="only sums over groups that change"):
+        Stack.from_layers("groups", [ValidatedGroups(), Follows()])
+    Stack.from_layers("none", [Follows()])
+
+
+def test_without_a_rule_the_mean_is_that_of_no_protection(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=10, members=50)
+    plain, grouped = one(pipeline), one(pipeline, ValidatedGroups())
+    assert grouped.outcome == "completed"
+    assert torch.allclose(plain.params, grouped.params, atol=1e-5)
+
+
+# -- manipulation -------------------------------------------------------------------------------------
+
+
+STRONG = {"n_clients": 9, "members": 90, "rounds": 15, "learning_rate": 1.0, "layers": 2}
+
+
+def flipped(n: int) -> dict[str, Any]:
+    return {"adversary": ScaledSignFlip(scale=30.0), "threat": corrupted_clients(n=n)}
+
+
+def test_a_scaled_sign_flip_that_ruins_one_sum_is_stopped_by_the_median_over_groups(
+    make_pipeline: Maker,
+) -> None:
+    """One of nine clients spoils one of three groups; scale 30 turns the mean over nine round."""
+    pipeline = make_pipeline(**STRONG)
+    honest = one(pipeline, ValidatedGroups(), Median())
+    ruined = one(pipeline, SecAgg(), **flipped(1))
+    averaged = one(pipeline, ValidatedGroups(), **flipped(1))
+    stopped = one(pipeline, ValidatedGroups(), Median(), **flipped(1))
+    assert honest.accuracy[-1] > 0.8
+    assert ruined.accuracy[-1] < 0.5
+    assert averaged.accuracy[-1] < 0.5, "groups alone stop nothing"
+    assert stopped.accuracy[-1] > 0.8
+    assert stopped.loss[-1] < honest.loss[-1] + 0.05
+
+
+def test_corrupted_clients_in_most_groups_are_not_stopped(make_pipeline: Maker) -> None:
+    """What it cannot stop: with five of nine clients corrupted at least two of three groups are spoilt."""
+    result = one(make_pipeline(**STRONG), ValidatedGroups(), Median(), **flipped(5))
+    assert result.accuracy[-1] < 0.5
+
+
+def test_f_corrupted_clients_spoil_at_most_f_groups() -> None:
+    """Over all ways of corrupting two of nine clients, and many draws."""
+    worst = 0
+    for coins in (bytes([i]) * 32 for i in range(20)):
+        groups = draw_groups(coins, 0, range(9), 3)
+        for bad in itertools.combinations(range(9), 2):
+            worst = max(worst, sum(bool(set(bad) & set(group)) for group in groups))
+    assert worst == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder(AggregatorLayer):
+    """A median that keeps what it was given."""
+
+    card = Median.card
+
+    def start(self, n_params: int) -> object:
+        return []
+
+    def aggregate(self, batch: Any, state: Any) -> tuple[torch.Tensor, object]:
+        SEEN.append(batch)
+        return Median().aggregate(batch, None)[0], state
+
+
+SEEN: list[Any] = []
+
+
+def test_a_rule_gets_the_weighted_mean_and_the_weight_of_each_group(make_pipeline: Maker) -> None:
+    SEEN.clear()
+    result = one(make_pipeline(n_clients=10, members=50), ValidatedGroups(), Recorder())
+    for round_index, batch in enumerate(SEEN):
+        assert sorted(i for group in batch.groups for i in group) == list(range(10))
+        assert sorted(len(group) for group in batch.groups) == [3, 3, 4]
+        for row, group in enumerate(batch.groups):
+            updates = torch.stack(
+                [result.transcript.granted[0].honest_updates[round_index, i] for i in group]
+            )
+            counts = torch.tensor([float(len(result.clients[i])) for i in group])
+            assert torch.allclose(batch.updates[row], weighted_mean(updates, counts), atol=1e-5)
+            assert float(batch.counts[row]) == pytest.approx(float(counts.sum()), abs=1e-3)
+    assert SEEN[0].groups != SEEN[1].groups, "the groups of the two rounds differ"
+    kept = SEEN[0].keep(torch.tensor([False, True, True]))
+    assert kept.groups == SEEN[0].groups[1:]
+
+
+# -- views --------------------------------------------------------------------------------------------
+
+
+def test_anonymity_sets_are_the_groups(make_pipeline: Maker) -> None:
+    """Each item's k is the group's size less the corrupted clients in it; the ledger states the smallest."""
+    result = one(make_pipeline(n_clients=10), ValidatedGroups())
+    assert sorted(map(len, groups_of(result))) == [3, 3, 4]
+    for corrupted in ((), (0,), (0, 5)):
+        threat = ThreatModel(name="x", server=True, clients=corrupted)
+        view = result.view(threat)
+        sizes = {}
+        for item in view.readable("aggregate", round_index=0):
+            assert item.k == len(item.about - set(corrupted))
+            sizes[item.about] = item.k
+        assert set(groups_of(result)) <= set(sizes)
+        rows = [row for row in result.ledger(threat) if row.guarantee == "anonymity"]
+        smallest = min(
+            i.k for r in range(2) for i in view.readable("aggregate", "update", round_index=r) if i.k
+        )
+        assert f"mixes {smallest} or more" in rows[0].statement
+        assert "group" in rows[0].statement
+
+
+def test_who_reads_a_single_update(make_pipeline: Maker) -> None:
+    """A victim is read exactly by the server with all others of its group, never with as many of another group."""
+    result = one(make_pipeline(n_clients=9), ValidatedGroups())
+    for group in groups_of(result):
+        victim, *rest = sorted(group)
+        others = sorted(set(range(9)) - set(group))
+        for clients, read in (
+            (rest, True),
+            (rest[:1], False),
+            (others, False),
+            ([*others, *rest[:1]], False),
+        ):
+            view = result.view(ThreatModel(name="x", server=True, clients=tuple(sorted(clients))))
+            singles = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
+            assert bool(singles) == read, (victim, clients)
+        truth = result.transcript.granted[0].honest_updates[0, victim]
+        view = result.view(ThreatModel(name="x", server=True, clients=tuple(rest)))
+        (single, *_) = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
+        assert torch.allclose(single.vector, truth, atol=1e-4)
+
+
+def test_no_secret_is_in_any_view(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+    draw = OsSecrets.draw
+
+    def noted(source: OsSecrets, n_bytes: int) -> bytes:
+        drawn.append(draw(source, n_bytes))
+        return drawn[-1]
+
+    contributions: list[bytes] = []
+    opens = GroupMember.__init__
+
+    def kept(state: GroupMember, *args: Any, **more: Any) -> None:
+        opens(state, *args, **more)
+        contributions.append(state.contribution)
+
+    monkeypatch.setattr(OsSecrets, "draw", noted)
+    monkeypatch.setattr(GroupMember, "__init__", kept)
+    result = one(make_pipeline(n_clients=9), ValidatedGroups())
+    secrets = [value for value in drawn if len(value) >= 32 and value not in contributions]
+    assert len(secrets) > 9 * 2
+    view = result.view(ThreatModel(name="all", server=True, wire=True, clients=(0, 1)))
+    memory = b"\0".join(i.value for i in view.items if isinstance(i.value, bytes))
+    assert not any(secret in memory for secret in secrets)
+    assert all(part in memory for part in contributions), "the control: what is opened is found"
+    vectors = [i.value for i in view.items if isinstance(i.value, torch.Tensor) and 2 not in i.about]
+    exact = result.transcript.granted[0].honest_updates[0, 2].numpy().tobytes()[:16]
+    assert not any(exact in np.ascontiguousarray(v.numpy()).tobytes() for v in vectors)
+
+
+# -- who chooses the groups ---------------------------------------------------------------------------
+
+
+def test_groups_differ_in_size_by_at_most_one_and_are_drawn_evenly() -> None:
+    """Two clients meet in a group of 3 of 9 with probability 1/4; 4,000 draws, false alarm below 1e-5."""
+    met = 0
+    for trial in range(4000):
+        groups = draw_groups(trial.to_bytes(32, "big"), 7, range(9), 3)
+        met += any({0, 8} <= set(group) for group in groups)
+    assert abs(met / 4000 - 0.25) < 4.5 * (0.25 * 0.75 / 4000) ** 0.5
+    assert sorted(map(len, draw_groups(b"c" * 32, 0, range(11), 3))) == [3, 4, 4]
+
+
+def test_coins_need_everybody_and_what_everybody_was_bound_to() -> None:
+    parts = {client(i): bytes([i]) * 32 for i in range(3)}
+    hashes = {party: bound(b"l", party, part) for party, part in parts.items()}
+    coins = draw_coins(b"l", hashes, parts)
+    assert draw_coins(b"l", hashes, dict(reversed(parts.items()))) == coins
+    with pytest.raises(ProtocolAbort, match="client:1 did not open"):
+        draw_coins(b"l", hashes, {p: c for p, c in parts.items() if p != client(1)})
+    with pytest.raises(ProtocolAbort, match="client:2 opened another"):
+        draw_coins(b"l", hashes, {**parts, client(2): bytes(32)})
+    with pytest.raises(ProtocolAbort, match="client:0 opened another"):
+        draw_coins(b"another round", hashes, parts)
+    copied = {**hashes, client(1): hashes[client(0)]}
+    with pytest.raises(ProtocolAbort, match="client:1 opened another"):
+        draw_coins(b"l", copied, {**parts, client(1): parts[client(0)]})
+
+
+@dataclass(frozen=True)
+class Meddler(Adversary):
+    """A network that drops or alters control messages whose first byte is ``kind`` of one client in round 0."""
+
+    kind: int
+    victim: int
+    alter: bool = False
+
+    def identity(self) -> Any:
+        return {"kind": self.kind, "victim": self.victim, "alter": self.alter}
+
+    def corrupts(self, threat: ThreatModel) -> None:
+        pass
+
+    def tamper(self, tapped: Tapped) -> Payload | None:
+        payload = tapped.payload
+        if (
+            tapped.round != 0
+            or tapped.sender != client(self.victim)
+            or not isinstance(payload, bytes)
+            or payload[:1] != bytes([self.kind])
+        ):
+            return payload
+        return payload[:-1] + bytes([payload[-1] ^ 1]) if self.alter else None
+
+
+WIRE = ThreatModel(name="wire", wire=True, active=True)
+
+
+@pytest.mark.parametrize(("alter", "sentence"), [(False, "did not open"), (True, "opened another content")])
+def test_whoever_does_not_open_its_contribution_is_named(
+    make_pipeline: Maker, alter: bool, sentence: str
+) -> None:
+    result = one(
+        make_pipeline(n_clients=9), ValidatedGroups(), adversary=Meddler(0xC0, 4, alter), threat=WIRE
+    )
+    assert result.outcome.startswith("aborted: client:4")
+    assert sentence in result.outcome
+
+
+def test_a_group_that_nobody_drew_is_refused(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that moves two clients between groups: both groups refuse, and too few are left."""
+    from qflsec.protocols.secagg import grouped_states
+
+    begin = grouped_states.GroupServer.begin
+
+    def shuffled(self: Any, round_index: int) -> None:
+        begin(self, round_index)
+        first, second, third = self.lines
+        swapped = tuple(sorted((second[0], *first[1:]))), tuple(sorted((first[0], *second[1:])))
+        self.lines = dict(zip((*swapped, third), self.lines.values(), strict=True))
+
+    monkeypatch.setattr(grouped_states.GroupServer, "begin", shuffled)
+    result = one(make_pipeline(n_clients=9), ValidatedGroups())
+    assert result.outcome.startswith("aborted: too few groups are left; got 1")
+    assert "was put into a group that nobody drew" in result.outcome
+
+
+def test_a_group_that_loses_clients_is_lost_alone(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=12)
+    layer = ValidatedGroups(groups=4)
+    result = one(pipeline, layer, adversary=Meddler(Kind.MASKED, 5), threat=WIRE)
+    assert result.outcome == "completed"
+    participants = result.transcript.facts[0].participants
+    assert len(participants[0]) == 9
+    assert 5 not in participants[0]
+    assert participants[1] == frozenset(range(12))
+    too_few = one(
+        pipeline, ValidatedGroups(groups=4, min_groups=4), adversary=Meddler(Kind.MASKED, 5), threat=WIRE
+    )
+    assert too_few.outcome.startswith("aborted: too few groups are left; got 3")
+
+
+def test_terms_are_those_of_the_group(make_pipeline: Maker) -> None:
+    result = one(make_pipeline(n_clients=9), ValidatedGroups(signature="ml-dsa-65"))
+    view = result.view(SERVER_ONLY)
+    starts = [
+        Terms.from_bytes(i.value[5:-3309])
+        for i in view.items
+        if i.round == 0 and isinstance(i.value, bytes) and i.value[:1] == bytes([Kind.START])
+    ]
+    assert {frozenset(t.participants) for t in starts} == set(groups_of(result))
+
+
+@pytest.mark.parametrize(
+    ("layer", "federation"),
+    [
+        (ValidatedGroups(), {"n_clients": 8}),
+        (ValidatedGroups(), {"n_clients": 10, "participation": 0.9}),
+        (ValidatedGroups(threshold=4), {"n_clients": 10}),
+        (ValidatedGroups(threshold=2), {"n_clients": 12}),
+    ],
+)
+def test_pipelines_that_do_not_fit(make_pipeline: Maker, layer: ValidatedGroups, federation: Any) -> None:
+    with pytest.raises(IncompatibleStack):
+        layer.check(make_pipeline(**federation))
+
+
+@pytest.mark.parametrize("wrong", [{"groups": 1}, {"min_groups": 4}, {"min_groups": 0}, {"bits": 8}])
+def test_parameters_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ValidatedGroups(**wrong)
+
+
+def test_batched_equals_single(make_pipeline: Maker) -> None:
+    pipeline, stack = make_pipeline(n_clients=9), Stack.from_layers("s", [ValidatedGroups(), Median()])
+    both = run_batch(pipeline, stack, [RunSpec(seed=1), RunSpec(seed=2)], secrets="seeded")
+    for result, seed in zip(both, (1, 2), strict=True):
+        alone = run_batch(pipeline, stack, [RunSpec(seed=seed)], secrets="seeded")[0]
+        assert torch.equal(result.params, alone.params)
