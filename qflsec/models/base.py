@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
-from typing import ClassVar, Literal, Protocol, final
+from typing import ClassVar, Literal, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,6 +51,7 @@ def check_classes(n_classes: int) -> None:
         raise ConfigError("too few classes", got=n_classes, expected="at least 2")
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Somebody who evaluates a party's circuits on its behalf, such as a quantum server."""
 
