@@ -237,7 +237,8 @@ class Delegations:
         """
         everything = _Slice(params=params, features=features, labels=labels, mask=mask)
         shape = (*labels.shape, params.shape[-1]) if per_sample else params.shape
-        gradients, losses = params.new_zeros(shape), params.new_zeros(params.shape[:2])
+        gradients = params.new_zeros(shape)
+        losses = torch.zeros(params.shape[:2], dtype=self._pipeline.execution.real_dtype)
         for lane, place in torch.nonzero(self._present).tolist():
             if lane in self._network.aborts or lane in self._turns.failures:
                 continue

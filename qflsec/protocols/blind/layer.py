@@ -221,11 +221,11 @@ class Blind(_Delegating):
         does_not="protect against poisoning, backdoors, or whoever receives updates or the model",
         cost="a qubit for each node, shot and shift, and as many rounds again for tests",
     )
-    tests: int = 100
+    tests: int = 250
     threshold: int = 0
     target: float | None = None
     failure_rate: float = 0.0
-    corrupted_fraction: float = 0.1
+    corrupted_fraction: float = 0.2
     embedding: Embedding = "ansatz"
 
     def __post_init__(self) -> None:
