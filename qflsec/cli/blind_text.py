@@ -105,7 +105,8 @@ def _worth(document: dict[str, Any]) -> Iterator[str]:
         )
         yield _row("status", f"{sound['status']}: {sound['because']}")
     for row in document["ledger"]:
-        yield _row(f"ledger, {row['guarantee']}", f"{row['statement']} ({row['assumption']}); {row['note']}")
+        note = "as above" if sound is not None and sound["because"] in row["note"] else row["note"]
+        yield _row(f"ledger, {row['guarantee']}", f"{row['statement']} ({row['assumption']}); {note}")
 
 
 def _attacked(document: dict[str, Any]) -> Iterator[str]:

@@ -43,7 +43,9 @@ def assemble(matrix: Matrix, store: Store, *, command: str = "") -> MatrixResult
 
 
 def undefended_stack(matrix: Matrix) -> str | None:
-    """The name of the stack without layers; None where there is none."""
+    """The name of the reference stack, or of the one without layers; None where there is none."""
+    if matrix.spec.reference is not None:
+        return matrix.spec.reference
     return next((name for name, column in matrix.stacks.items() if not column.layers), None)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from qflsec.attacks import Attack, Inference, Manipulation, attack_from_config
+from qflsec.attacks import ActiveInference, Attack, Inference, Manipulation, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.base.registry import Kind
 from qflsec.data import DataSpec, PartitionSpec, load, partition
@@ -67,11 +67,11 @@ class AttackEntry:
     @property
     def manipulates(self) -> bool:
         """Whether the attack needs runs of its own."""
-        return isinstance(self.attack, Manipulation)
+        return isinstance(self.attack, Manipulation | ActiveInference)
 
     def run_spec(self, seed: int) -> RunSpec:
         """The run that is attacked: the manipulated one, or the honest one that is looked at."""
-        if isinstance(self.attack, Manipulation):
+        if isinstance(self.attack, Manipulation | ActiveInference):
             return RunSpec(seed=seed, adversary=self.attack, threat=self.threat)
         return RunSpec(seed=seed)
 
@@ -275,7 +275,7 @@ def _attack(
         attack = attack_from_config(checked)
         threat = threats[table.threat]
         threat.check(pipelines[table.pipeline].federation.n_clients)
-        if isinstance(attack, Manipulation):
+        if isinstance(attack, Manipulation | ActiveInference):
             attack.corrupts(threat)
             RunSpec(seed=0, adversary=attack, threat=threat)
         elif not isinstance(attack, Inference):
@@ -283,6 +283,8 @@ def _attack(
                 "this attack has no place in a matrix",
                 got=repr(table.name),
                 expected="an inference or a manipulation",
+                fix="attacks inside one protocol have matrices of their own: 'qflsec bb84 matrix' and "
+                "'qflsec blind matrix'",
             )
         return AttackEntry(
             label=table.label or table.name, attack=attack, pipeline=table.pipeline, threat=threat

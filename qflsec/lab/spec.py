@@ -77,6 +77,8 @@ class MatrixSpec(BaseModel):
         threats: Threat models by name: a registered ``kind`` and its arguments.
         attacks: The attacks.
         utility_pipeline: Where the summaries take accuracy and costs from; the first pipeline by default.
+        reference: The stack that the others are compared with; by default the one without layers. Where an
+            attack needs something that only a layer brings, such as a quantum server, it is the weakest one.
         secrets: ``"os"``, or ``"seeded"`` for reproducible keys that protect nothing.
         plugins: Python modules or files that register attacks, layers, models or data sets.
     """
@@ -90,6 +92,7 @@ class MatrixSpec(BaseModel):
     threats: dict[Name, Table] = {}
     attacks: tuple[AttackTable, ...] = Field(min_length=1)
     utility_pipeline: str | None = None
+    reference: str | None = None
     secrets: Literal["os", "seeded"] = "os"
     plugins: tuple[str, ...] = ()
 
@@ -179,9 +182,11 @@ def _check_references(spec: MatrixSpec) -> None:
     ]
     if spec.utility_pipeline is not None:
         wanted.append(("utility_pipeline", spec.utility_pipeline, list(spec.pipelines)))
+    if spec.reference is not None:
+        wanted.append(("reference", spec.reference, list(spec.stacks)))
     for path, name, known in wanted:
         if name not in known:
-            table = "threats" if path.endswith("threat") else "pipelines"
+            table = {"threat": "threats", "reference": "stacks"}.get(path.rpartition(".")[2], "pipelines")
             raise ConfigError(
                 f"{path}: no table [{table}.{name}]",
                 got=repr(name),

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
+from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
+from qflsec.attacks.needs import missing_architecture
 from qflsec.attacks.server.base import Reading, ServerInference, WatchingServer
 from qflsec.base import AttackCard, Source, register
-from qflsec.protocols.blind import AngleGrid, Graph, QuantumServer
+from qflsec.circuits import Circuit
+from qflsec.protocols.blind import AngleGrid, Graph, Pattern, QuantumServer, compile_patterns
+from qflsec.protocols.blind.angles import Floats
+from qflsec.protocols.blind.courier import SeenDelegation, seen_delegations
+from qflsec.threat import View
 
 __all__ = ["ReadDelta"]
+
+_SAME = 1e-6
+"""Angles that differ by less, in radians, are the same."""
 
 
 @register("attack", "read-delta")
 @dataclass(frozen=True, kw_only=True)
-class ReadDelta(ServerInference):
+class ReadDelta(ServerInference, Inference):
     """Take the told angles for the angles of the computation, and the replies for its outcomes.
 
-    That is right modulo signs and pi wherever there are no pads.
+    That is right wherever there are no pads. A record is executed many times, with many shots and shifts of
+    weights; so of all readings of a training run, the records are those that come again and again. Where
+    none does, nothing was read, and the claim is what is known without looking.
     """
 
     card: ClassVar[AttackCard] = AttackCard(
@@ -33,12 +46,85 @@ class ReadDelta(ServerInference):
         ),
         family="server",
         goal="confidentiality",
-        needs=("the quantum server",),
+        needs=("a client's delegations to the quantum server",),
     )
+    challenge_type: ClassVar[type[InversionChallenge]] = InversionChallenge
 
     def open(self, graph: Graph, grid: AngleGrid, rng: np.random.Generator) -> QuantumServer:
         """The server of one delegation."""
         return _Reader(graph, grid)
+
+    def missing(self, view: View, challenge: InversionChallenge) -> str | None:
+        """The model's circuit, or the client's delegations."""
+        reason = missing_architecture(view)
+        if reason is not None:
+            return reason
+        if not any(seen.client == challenge.target for seen in seen_delegations(view)):
+            return "no delegation of the client to a quantum server is in the view"
+        return None
+
+    def run(self, view: View, challenge: InversionChallenge) -> InversionClaim:
+        """The most frequent readings."""
+        circuit: Circuit = view.granted.model.circuit
+        low, high = challenge.feature_range
+        read = [
+            records
+            for seen in seen_delegations(view)
+            if seen.client == challenge.target
+            for records in _records(circuit, seen, (low + high) / 2)
+        ]
+        known = view.granted.auxiliary
+        prior = (
+            np.full(challenge.n_features, (low + high) / 2)
+            if known is None or not len(known.labels)
+            else known.features.double().mean(dim=0).numpy()
+        )
+        claim = np.tile(prior, (challenge.n_records, 1))
+        found = _repeated(np.concatenate(read), challenge.n_records) if read else np.empty((0, 0))
+        claim[: len(found)] = found
+        return InversionClaim(features=torch.from_numpy(claim))
+
+
+def _records(circuit: Circuit, seen: SeenDelegation, middle: float) -> Iterator[Floats]:
+    """The features in every round, as the told angles say, where the graph shows which node holds which."""
+    for embedding in ("ansatz", "brickwork"):
+        for delegation in compile_patterns(circuit, embedding=embedding):
+            nodes = _places(delegation.pattern, circuit.n_features)
+            if delegation.pattern.graph == seen.graph and seen.deltas and nodes is not None:
+                yield np.stack([_feature(delegation.pattern, seen, node, middle) for node in nodes], axis=1)
+                return
+
+
+def _places(pattern: Pattern, n_features: int) -> list[int] | None:
+    """For each feature a node that holds it alone; None if some feature has none."""
+    found: dict[int, int] = {}
+    for node, angle in enumerate(pattern.angles):
+        if len(angle.terms) == 1 and angle.terms[0].kind == "feature" and angle.terms[0].scale:
+            found.setdefault(angle.terms[0].index, node)
+    return [found[index] for index in range(n_features)] if len(found) == n_features else None
+
+
+def _feature(pattern: Pattern, seen: SeenDelegation, node: int, middle: float) -> Floats:
+    """A feature in every round: the told angle without its corrections, as the replies give them."""
+
+    def parity(nodes: tuple[int, ...]) -> Any:  # noqa: ANN401 - bits, or 0 where none is known
+        return sum(seen.replies[other].astype(np.int64) for other in nodes if other in seen.replies) % 2
+
+    phi = seen.grid.to_radians(seen.deltas[node]) - math.pi * parity(pattern.z_from[node])
+    phi = np.where(parity(pattern.x_from[node]) == 1, -phi, phi)
+    (term,) = pattern.angles[node].terms
+    value = (-phi - pattern.angles[node].eighths * math.pi / 4 - term.offset) / term.scale
+    period = 2 * math.pi / abs(term.scale)
+    inside: Floats = np.mod(value - middle + period / 2, period) + middle - period / 2
+    return inside
+
+
+def _repeated(readings: Floats, most: int) -> Floats:
+    """The readings that come more than once, the most frequent first; not that of padding, which is all 0."""
+    values, counts = np.unique(np.round(readings / _SAME) * _SAME, axis=0, return_counts=True)
+    real = (counts > 1) & (np.abs(values) > 2 * _SAME).any(axis=1)
+    order = np.argsort(-counts[real], kind="stable")
+    return values[real][order][:most]
 
 
 class _Reader(WatchingServer):
