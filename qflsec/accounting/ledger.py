@@ -100,6 +100,7 @@ class LedgerRow:
         bound: The kind of bound.
         epsilon: For differential privacy.
         delta: For differential privacy.
+        epsilon_unsampled: The epsilon against whoever knows which units were sampled; None where nothing was.
         unit: The protected unit, such as ``"example"`` or ``"client"``.
         adjacency: ``"add/remove"``, ``"replace-one"`` or a trace distance.
         mechanism: The mechanism and its sensitivity.
@@ -119,6 +120,7 @@ class LedgerRow:
     bound: BoundKind = "statement"
     epsilon: float | None = None
     delta: float | None = None
+    epsilon_unsampled: float | None = None
     unit: str = ""
     adjacency: str = ""
     mechanism: str = ""
@@ -130,8 +132,9 @@ class LedgerRow:
     def to_dict(self) -> dict[str, object]:
         """Every field, JSON-able; an infinite epsilon is the string ``"infinity"``."""
         row = asdict(self)
-        if self.epsilon is not None and math.isinf(self.epsilon):
-            row["epsilon"] = "infinity"
+        for name in ("epsilon", "epsilon_unsampled"):
+            if row[name] is not None and math.isinf(row[name]):
+                row[name] = "infinity"
         return row
 
 

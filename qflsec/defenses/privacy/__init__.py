@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 from qflsec.defenses.privacy.client_clip import ClientClip
+from qflsec.defenses.privacy.client_ledger import ClientNoise, central_rows, local_rows
+from qflsec.defenses.privacy.dp_fedavg import DpFedAvg, sum_multiplier
 from qflsec.defenses.privacy.dp_sgd import DpSgd, noisy_clipped_sum
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows, summed_multiplier
+from qflsec.defenses.privacy.heuristics import GradientNoise, GradientPruning, UpdateQuantization
+from qflsec.defenses.privacy.local_dp import LocalDp
 
-__all__ = ["ClientClip", "DpSgd", "ExampleNoise", "example_rows", "noisy_clipped_sum", "summed_multiplier"]
+__all__ = [
+    "ClientClip",
+    "ClientNoise",
+    "DpFedAvg",
+    "DpSgd",
+    "ExampleNoise",
+    "GradientNoise",
+    "GradientPruning",
+    "LocalDp",
+    "UpdateQuantization",
+    "central_rows",
+    "example_rows",
+    "local_rows",
+    "noisy_clipped_sum",
+    "sum_multiplier",
+    "summed_multiplier",
+]

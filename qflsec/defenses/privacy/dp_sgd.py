@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
+from qflsec.base import DefenseCard, IncompatibleStack, Source, register
 from qflsec.defenses.clipping import clip_to_norm
-from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows
-from qflsec.federation import GradientLayer, Pipeline, Streams
+from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
+from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rate, example_rows
+from qflsec.federation import CalibratedLayer, GradientLayer, Pipeline, Streams
 
 __all__ = ["DpSgd", "noisy_clipped_sum"]
 
@@ -39,18 +40,21 @@ def noisy_clipped_sum(
 
 @register("layer", "dp-sgd")
 @dataclass(frozen=True, kw_only=True)
-class DpSgd(GradientLayer):
+class DpSgd(GradientLayer, CalibratedLayer):
     """Differentially private SGD for the records of each client.
 
     Needs full or Poisson batches: the accountants' theorems hold for no other sampling.
 
     Attributes:
         clip_norm: The largest L2 norm of a record's gradient, C.
-        noise_multiplier: Standard deviation of the noise on the sum, in units of C.
+        noise_multiplier: Standard deviation of the noise on the sum, in units of C; 1 where no target is set.
+        target_epsilon: In place of the multiplier: the epsilon that the whole run is to have against whoever
+            sees a single client's updates; the noise follows from the rounds, the local steps and the
+            sampling rate of the client with the fewest records.
         delta: The delta at which the ledger states epsilon; below one over the number of records.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or both multiplier and target are set.
     """
 
     card = DefenseCard(
@@ -71,20 +75,36 @@ class DpSgd(GradientLayer):
     )
 
     clip_norm: float = 1.0
-    noise_multiplier: float = 1.0
+    noise_multiplier: float | None = None
+    target_epsilon: float | None = None
     delta: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip_norm < math.inf:
-            raise ConfigError(
-                "'clip_norm' is out of range", got=self.clip_norm, expected="positive and finite"
-            )
-        if not 0 <= self.noise_multiplier < math.inf:
-            raise ConfigError(
-                "'noise_multiplier' is out of range", got=self.noise_multiplier, expected="0 or more, finite"
-            )
-        if not 0 < self.delta < 1:
-            raise ConfigError("'delta' is out of range", got=self.delta, expected="between 0 and 1")
+        check_noise(
+            clip_norm=self.clip_norm,
+            noise_multiplier=self.noise_multiplier,
+            target_epsilon=self.target_epsilon,
+            delta=self.delta,
+        )
+        if self.noise_multiplier is None and self.target_epsilon is None:
+            object.__setattr__(self, "noise_multiplier", 1.0)
+
+    def calibrated(self, pipeline: Pipeline, counts: Sequence[int]) -> DpSgd:
+        """The layer with the noise that its target needs in this run; itself where no target is set.
+
+        Raises:
+            ConfigError: No noise that the accountants can tell reaches the target.
+        """
+        if self.target_epsilon is None:
+            return self
+        config = pipeline.federation
+        multiplier = multiplier_for(
+            self.target_epsilon,
+            self.delta,
+            example_rate(config.batch_size, counts),
+            config.rounds * config.local_steps,
+        )
+        return replace(self, target_epsilon=None, noise_multiplier=multiplier)
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse fixed-size batches.
@@ -110,9 +130,10 @@ class DpSgd(GradientLayer):
         """
         lanes, clients, _, n_params = per_sample.shape
         noise = torch.zeros(lanes, clients, n_params, dtype=per_sample.dtype, device=per_sample.device)
-        if self.noise_multiplier > 0:
+        multiplier = needs_noise(self.card.name, self.noise_multiplier)
+        if multiplier > 0:
             drawn = streams.normal("dp-sgd", (clients, n_params))
-            noise = self.noise_multiplier * self.clip_norm * drawn.to(per_sample)
+            noise = multiplier * self.clip_norm * drawn.to(per_sample)
         total = noisy_clipped_sum(per_sample, mask, clip_norm=self.clip_norm, noise=noise)
         return total / expected[..., None].to(total)
 
@@ -121,7 +142,7 @@ class DpSgd(GradientLayer):
         noise = ExampleNoise(
             layer=self.card.name,
             clip_norm=self.clip_norm,
-            noise_multiplier=self.noise_multiplier,
+            noise_multiplier=needs_noise(self.card.name, self.noise_multiplier),
             delta=self.delta,
         )
         return example_rows(noise, context)

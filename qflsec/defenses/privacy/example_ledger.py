@@ -18,17 +18,15 @@ updates, and for rules other than the weighted mean.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.accounting.accountants import DpBound, epsilon_prv, epsilon_rdp
-from qflsec.base import Assumption, BackendError
+from qflsec.accounting.accountants import DpBound
+from qflsec.base import Assumption
+from qflsec.defenses.privacy.bounds import SIMULATED, delta_note, gaussian_bounds, uncovered
 
-__all__ = ["ExampleNoise", "example_rows", "summed_multiplier"]
-
-_SIMULATED = "simulated guarantee: seeded noise"
+__all__ = ["ExampleNoise", "example_rate", "example_rows", "summed_multiplier"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,9 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
     if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
         return ()
     if context.sampling == "fixed":
-        return (_no_epsilon(noise, context, "batches have a fixed size, for which no accountant here holds"),)
+        return (
+            uncovered(noise.layer, context, "batches have a fixed size, for which no accountant here holds"),
+        )
     single = _rows(noise, context, factor=1.0, k=1)
     k = _smallest_sum(context)
     if context.sees_updates or k < 2 or not _additive(context):
@@ -83,8 +83,8 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
     else:
         shares = tuple(context.counts[i] / _expected(context, i) for i in context.honest)
         summed = _rows(noise, context, factor=summed_multiplier(shares, k), k=k)
-    finite = _no_epsilon(
-        noise,
+    finite = uncovered(
+        noise.layer,
         context,
         "the proof takes numbers as real: floating point and rounding before masks are not in it",
     )
@@ -109,29 +109,25 @@ def _expected(context: LedgerContext, index: int) -> float:
     return float(count if context.batch_size is None else min(context.batch_size, count))
 
 
-def _rate(context: LedgerContext) -> float:
-    """The largest sampling rate of an honest client: that of the one with the fewest records."""
-    return max(_expected(context, index) / context.counts[index] for index in context.honest)
+def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
+    """The largest sampling rate of a client's records: that of the client with the fewest.
 
+    Clients hold different records, so what is released of one client's records costs the others nothing:
+    the epsilon of all clients together is the largest of theirs and not the sum.
 
-@lru_cache(maxsize=4096)
-def _bounds(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> tuple[DpBound, ...]:
-    renyi = epsilon_rdp(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
-    if math.isinf(renyi.epsilon):
-        return (renyi,)
-    try:
-        loss = epsilon_prv(
-            noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
-        )
-    except BackendError:
-        return (renyi,)
-    return (renyi,) if math.isinf(loss.epsilon) else (renyi, loss)
+    Args:
+        batch_size: The expected batch size; None for full batches.
+        counts: The number of records of each client.
+    """
+    return 1.0 if batch_size is None else min(1.0, batch_size / min(counts))
 
 
 def _rows(noise: ExampleNoise, context: LedgerContext, *, factor: float, k: int) -> tuple[LedgerRow, ...]:
-    rate, steps = _rate(context), context.rounds * context.local_steps
+    rate = example_rate(context.batch_size, [context.counts[index] for index in context.honest])
+    steps = context.rounds * context.local_steps
     effective = noise.noise_multiplier * factor
-    bounds = _bounds(effective, rate, steps, noise.delta)
+    bounds = gaussian_bounds(effective, rate, steps, noise.delta)
+    known = {bound.accountant: bound.epsilon for bound in gaussian_bounds(effective, 1.0, steps, noise.delta)}
     return tuple(
         LedgerRow(
             observer=context.observer,
@@ -143,6 +139,7 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, factor: float, k: int)
             released=_released(context),
             bound="upper bound",
             epsilon=bound.epsilon,
+            epsilon_unsampled=known.get(bound.accountant) if rate < 1 else None,
             delta=bound.delta,
             unit="example",
             adjacency=bound.adjacency,
@@ -200,19 +197,9 @@ def _sampling(context: LedgerContext, rate: float) -> str:
 def _note(noise: ExampleNoise, context: LedgerContext, k: int) -> str:
     notes = ["numbers of records are public"]
     if context.seeded_noise:
-        notes.insert(0, _SIMULATED)
+        notes.insert(0, SIMULATED)
     if k > 1 and context.seeded_secrets and (context.server or context.wire):
         notes.append("seeded keys: the seals protect nothing")
     records = sum(context.counts[index] for index in context.honest)
-    if noise.delta * records >= 1:
-        notes.append(
-            f"delta {noise.delta:g} is not below 1/{records}, one over the number of protected records"
-        )
-    return "; ".join(notes)
-
-
-def _no_epsilon(noise: ExampleNoise, context: LedgerContext, why: str) -> LedgerRow:
-    guarantee: Literal["not covered"] = "not covered"
-    return LedgerRow(
-        observer=context.observer, layer=noise.layer, guarantee=guarantee, statement=why, assumption="none"
-    )
+    notes.append(delta_note(noise.delta, records, "records"))
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,124 @@
+"""What all Gaussian layers share: bounds on epsilon, and noise for a target epsilon."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.accountants import DpBound, calibrate_noise, epsilon_prv, epsilon_rdp
+from qflsec.base import BackendError, ConfigError
+
+__all__ = [
+    "SIMULATED",
+    "check_noise",
+    "delta_note",
+    "gaussian_bounds",
+    "multiplier_for",
+    "needs_noise",
+    "uncovered",
+]
+
+SIMULATED = "simulated guarantee: seeded noise"
+
+
+@lru_cache(maxsize=4096)
+def gaussian_bounds(
+    noise_multiplier: float, sample_rate: float, steps: int, delta: float
+) -> tuple[DpBound, ...]:
+    """The bounds that a ledger prints: by RDP, and by PRV where it gives a number.
+
+    Args:
+        noise_multiplier: Standard deviation of the noise over the sensitivity.
+        sample_rate: The Poisson rate; 1 for no sampling.
+        steps: Releases.
+        delta: The delta at which epsilon is stated.
+    """
+    renyi = epsilon_rdp(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
+    if math.isinf(renyi.epsilon):
+        return (renyi,)
+    try:
+        loss = epsilon_prv(
+            noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
+        )
+    except BackendError:
+        return (renyi,)
+    return (renyi,) if math.isinf(loss.epsilon) else (renyi, loss)
+
+
+@lru_cache(maxsize=4096)
+def multiplier_for(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """The least noise multiplier whose tightest bound does not exceed the target.
+
+    Args:
+        target_epsilon: The budget of the whole run.
+        delta: Its delta.
+        sample_rate: The Poisson rate; 1 for no sampling.
+        steps: Releases.
+
+    Raises:
+        ConfigError: No noise that the accountants can tell reaches the target.
+    """
+    return calibrate_noise(
+        target_epsilon=target_epsilon,
+        delta=delta,
+        sample_rate=sample_rate,
+        steps=steps,
+        accountant="tightest",
+    )
+
+
+def check_noise(
+    *, clip_norm: float, noise_multiplier: float | None, target_epsilon: float | None, delta: float
+) -> None:
+    """Refuse values that no Gaussian layer can use.
+
+    Raises:
+        ConfigError: A value is out of range, or both noise and target are set.
+    """
+    if not 0 < clip_norm < math.inf:
+        raise ConfigError("'clip_norm' is out of range", got=clip_norm, expected="positive and finite")
+    if noise_multiplier is not None and not 0 <= noise_multiplier < math.inf:
+        raise ConfigError(
+            "'noise_multiplier' is out of range", got=noise_multiplier, expected="0 or more, finite"
+        )
+    if target_epsilon is not None and not 0 < target_epsilon < math.inf:
+        raise ConfigError(
+            "'target_epsilon' is out of range", got=target_epsilon, expected="positive and finite"
+        )
+    if noise_multiplier is not None and target_epsilon is not None:
+        raise ConfigError(
+            "'noise_multiplier' and 'target_epsilon' exclude each other",
+            got=f"noise_multiplier={noise_multiplier}, target_epsilon={target_epsilon}",
+            fix="leave out one: a target sets the noise",
+        )
+    if not 0 < delta < 1:
+        raise ConfigError("'delta' is out of range", got=delta, expected="between 0 and 1")
+
+
+def needs_noise(layer: str, noise_multiplier: float | None) -> float:
+    """The noise multiplier of a layer that acts, or the reason why it cannot.
+
+    Raises:
+        ConfigError: The layer has a target and was not calibrated for a run.
+    """
+    if noise_multiplier is None:
+        raise ConfigError(
+            f"'{layer}' has a target epsilon and no noise yet",
+            fix="use it in a run, or call calibrated(pipeline, counts) first",
+        )
+    return noise_multiplier
+
+
+def uncovered(layer: str, context: LedgerContext, why: str) -> LedgerRow:
+    """A row for what the proof does not cover."""
+    return LedgerRow(
+        observer=context.observer, layer=layer, guarantee="not covered", statement=why, assumption="none"
+    )
+
+
+def delta_note(delta: float, units: int, what: str) -> str:
+    """A warning where delta is too large for the number of protected units; empty otherwise."""
+    if delta * units < 1:
+        return ""
+    return f"delta {delta:g} is not below 1/{units}, one over the number of protected {what}"
