@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from walking import blobs, head, held, near
 
 from qflsec.base import OsSecrets
 from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.federation.streams import RoundStreams
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
-from qflsec.threat import ThreatModel, View, client
+from qflsec.threat import ThreatModel, client
 
 Maker = Callable[..., Pipeline]
 CLIENTS = (0, 1, 2)
@@ -76,44 +76,6 @@ def readers_of_sum(stack: str, coalition: tuple[str, ...]) -> bool:
         "mask+link": server,
         "shared key": False,
     }[stack]
-
-
-def blobs(thing: Any, seen: dict[int, Any] | None = None) -> Iterator[bytes]:
-    """The bytes of everything that can be reached from an object, whole storages of tensors included."""
-    seen = {} if seen is None else seen
-    if id(thing) in seen or thing is None or isinstance(thing, (type, int, float, bool)):
-        return
-    seen[id(thing)] = thing  # kept alive, so that no other object gets its id
-    if isinstance(thing, bytes):
-        yield thing
-    elif isinstance(thing, str):
-        yield thing.encode()
-    elif isinstance(thing, torch.Tensor):
-        yield bytes(thing.untyped_storage())
-    elif isinstance(thing, np.ndarray):
-        base = thing.base if isinstance(thing.base, np.ndarray) else thing
-        yield base.tobytes()
-    elif isinstance(thing, dict):
-        for pair in thing.items():
-            yield from blobs(pair, seen)
-    elif isinstance(thing, (list, tuple, set, frozenset)):
-        for part in thing:
-            yield from blobs(part, seen)
-    else:
-        if dataclasses.is_dataclass(thing):
-            for field in dataclasses.fields(thing):
-                yield from blobs(getattr(thing, field.name, None), seen)
-        yield from blobs(getattr(thing, "__dict__", None), seen)
-        for slot in getattr(type(thing), "__slots__", ()):
-            yield from blobs(getattr(thing, slot, None), seen)
-        closure = getattr(thing, "__closure__", None) or ()
-        yield from blobs([cell.cell_contents for cell in closure], seen)
-
-
-def head(values: torch.Tensor | np.ndarray[Any, Any]) -> bytes:
-    """The first 16 bytes: enough to recognise, and found in any storage that holds the vector."""
-    array = values.detach().numpy() if isinstance(values, torch.Tensor) else values
-    return np.ascontiguousarray(array).tobytes()[:16]
 
 
 @dataclasses.dataclass
@@ -191,21 +153,6 @@ def run_with_canaries(
         updates=dict(granted.honest_updates),
         secrets=secret,
         coins=recorder.coins,
-    )
-
-
-def held(view: View) -> bytes:
-    return b"\x00".join(blobs(view))
-
-
-def near(view: View, update: torch.Tensor) -> bool:
-    """Whether some readable vector equals this update up to rounding."""
-    vectors = [item.value for item in view.items if item.form == "plain"]
-    return any(
-        isinstance(vector, torch.Tensor)
-        and vector.shape == update.shape
-        and bool(torch.linalg.norm(vector - update) < 1e-3 * torch.linalg.norm(update))
-        for vector in vectors
     )
 
 
