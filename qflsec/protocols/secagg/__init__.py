@@ -9,6 +9,7 @@ from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he_bfv import HeBfv
 from qflsec.protocols.secagg.he_ckks import HeCkks
 from qflsec.protocols.secagg.he_masked import HeMasked
+from qflsec.protocols.secagg.he_threshold import HeThreshold
 from qflsec.protocols.secagg.layer import SecAgg
 from qflsec.protocols.secagg.masked import Masked, mask_name
 from qflsec.protocols.secagg.masks import model_digest
@@ -27,6 +28,7 @@ __all__ = [
     "HeBfv",
     "HeCkks",
     "HeMasked",
+    "HeThreshold",
     "KeyExchange",
     "Masked",
     "MlDsaIdentity",

@@ -16,6 +16,7 @@ __all__ = [
     "Security",
     "bfv_parameters",
     "ckks_parameters",
+    "prime_below",
     "slot_error",
 ]
 
@@ -151,13 +152,21 @@ def ckks_parameters(
 
 def _plain_prime(bits: int, degree: int) -> int:
     """The largest prime below ``2^bits`` that is 1 modulo twice the degree, so that every slot is an integer."""
-    step = 2 * degree
-    candidate = ((1 << bits) - 2) // step * step + 1
+    return prime_below(1 << bits, 2 * degree)
+
+
+def prime_below(limit: int, step: int) -> int:
+    """The largest prime below a limit that is 1 modulo a step.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    candidate = (limit - 2) // step * step + 1
     while candidate > step:
         if _is_prime(candidate):
             return candidate
         candidate -= step
-    raise ConfigError("'plain_bits' is too small", got=bits, expected=f"more than {step.bit_length()}")
+    raise ConfigError("there is no such prime", got=f"below {limit}, 1 modulo {step}")
 
 
 def _is_prime(n: int) -> bool:

@@ -1,0 +1,336 @@
+"""Threshold aggregation: the key is shared out among all clients, and only all of them open a sum."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.base import (
+    ConfigError,
+    DefenseCard,
+    IncompatibleStack,
+    ProtocolAbort,
+    Secrets,
+    Source,
+    register,
+)
+from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.protocols.secagg.he_bfv import PrimeFixedPoint
+from qflsec.protocols.secagg.he_envelope import read_envelope
+from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security
+from qflsec.protocols.secagg.he_threshold_ledger import threshold_rows
+from qflsec.protocols.secagg.he_threshold_state import (
+    ThresholdClient,
+    ThresholdServer,
+    share_key_name,
+)
+from qflsec.protocols.secagg.openfhe_scheme import OpenFheScheme
+from qflsec.protocols.secagg.rlwe import RlweScheme
+from qflsec.protocols.secagg.threshold import ThresholdScheme
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
+
+__all__ = ["HeThreshold"]
+
+_SIZE = struct.Struct("<I")
+
+
+@register("layer", "he-threshold")
+@dataclass(frozen=True, kw_only=True)
+class HeThreshold(AggregationLayer):
+    """Exact homomorphic sums that the server reads once every client gave its part of the decryption.
+
+    Attributes:
+        scheme: ``"rlwe"``: this package's own small scheme, for teaching. ``"openfhe"``: threshold BFV by OpenFHE,
+            where it can be imported.
+        security: The row of the security table.
+        plain_bits: The size of the plaintext modulus: room for the sum of the weighted coordinates.
+        fractional_bits: The resolution of a weighted coordinate is ``2^-fractional_bits``.
+        smudging_bits: For ``"rlwe"``, by how many bits the noise of a part exceeds the error that it drowns.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    card = DefenseCard(
+        name="he-threshold",
+        idea="Each client holds a share of the key; the server adds ciphertexts, and reads a sum once all clients "
+        "gave their parts of its decryption.",
+        source=Source(
+            paper="Asharov et al.: Multiparty computation with low communication, computation and interaction via "
+            "threshold FHE, EUROCRYPT 2012, eprint 2011/613; Mouchet et al., PoPETs 2021, eprint 2020/304",
+            year=2012,
+            where="section 3 of the former, section 4 of the latter (key generation, addition, smudged decryption)",
+        ),
+        claim="A server that follows the protocol, and all clients but one that collude with it, learn the sum of "
+        "each round and nothing else of the last client's updates.",
+        assumption="computational",
+        hides="single updates and numbers of examples from the server, the network and colluding clients",
+        does_not="survive a client that stays away; hide the sum, who takes part, sizes and times; stop a server that "
+        "asks for the decryption of one client's ciphertext instead of the sum, or a client that chooses its public "
+        "key after it saw the others'; bound what a client submits. The scheme 'rlwe' is for teaching: not constant "
+        "time, not reviewed",
+        cost="rlwe: 131 kB for every 4096 parameters from each client, and 66 kB twice for each decryption; openfhe: "
+        "about twice that",
+    )
+    takes = frozenset({"plain"})
+    gives = "ciphertext"
+    leaves = "sum"
+
+    scheme: Literal["rlwe", "openfhe"] = "rlwe"
+    security: Security = "quantum-128"
+    plain_bits: int = 32
+    fractional_bits: int = 16
+    smudging_bits: int = 40
+
+    def __post_init__(self) -> None:
+        if self.scheme not in {"rlwe", "openfhe"}:
+            raise ConfigError("unknown 'scheme'", got=repr(self.scheme), expected="'rlwe' or 'openfhe'")
+        if self.security not in LARGEST_MODULUS:
+            raise ConfigError("unknown 'security'", got=repr(self.security), expected=list(LARGEST_MODULUS))
+        for name, low, high in (
+            ("plain_bits", 20, 40),
+            ("fractional_bits", 1, self.plain_bits - 8),
+            ("smudging_bits", 20, 60),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(
+                    f"{name!r} is out of range", got=getattr(self, name), expected=f"{low} to {high}"
+                )
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse rounds without some client: only all together open a sum.
+
+        Raises:
+            IncompatibleStack: Not every client takes part, or there is one only.
+        """
+        federation = pipeline.federation
+        if federation.n_participants != federation.n_clients or federation.n_clients < 2:
+            raise IncompatibleStack(
+                "'he-threshold' needs every client in every round, and two or more",
+                got=f"{federation.n_participants} participants of {federation.n_clients}",
+                fix="set participation = 1, or use 'secagg'",
+            )
+
+    def new_scheme(self, session: bytes, n_parties: int) -> ThresholdScheme:
+        """The scheme of a session.
+
+        Raises:
+            ConfigError: No parameters fit.
+            MissingExtra: OpenFHE is asked for and cannot be imported.
+        """
+        if self.scheme == "openfhe":
+            return OpenFheScheme(plain_bits=self.plain_bits, n_parties=n_parties, security=self.security)
+        return RlweScheme(
+            session=session,
+            n_parties=n_parties,
+            plain_bits=self.plain_bits,
+            smudging_bits=self.smudging_bits,
+            security=self.security,
+        )
+
+    def words(self, scheme: ThresholdScheme) -> PrimeFixedPoint:
+        """How numbers become integers."""
+        return PrimeFixedPoint(fractional_bits=self.fractional_bits, modulus=scheme.modulus)
+
+    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
+        """A party's state.
+
+        Raises:
+            ConfigError: The session's sums do not fit.
+            MissingExtra: OpenFHE is asked for and cannot be imported.
+        """
+        scheme = self.new_scheme(setup.session, len(setup.clients))
+        largest = self.words(scheme).largest(len(setup.clients))
+        if setup.max_count > largest:
+            raise ConfigError(
+                f"the plaintexts of 'he-threshold' are too small for {len(setup.clients)} clients with up to "
+                f"{setup.max_count} examples",
+                got=f"plain_bits={self.plain_bits}, fractional_bits={self.fractional_bits}",
+                expected=f"at most {largest:.6g} examples",
+                fix="raise 'plain_bits' or lower 'fractional_bits'",
+            )
+        if identity.party in setup.clients:
+            return ThresholdClient(setup, identity, scheme, secrets)
+        return ThresholdServer(setup, identity, scheme)
+
+    def prepare(self, control: Control) -> frozenset[Party]:
+        """Before the first round, make the key: each client in turn adds its own.
+
+        Raises:
+            ProtocolAbort: Some client was not heard, or a message is not authentic.
+        """
+        server = control.state(SERVER)
+        assert isinstance(server, ThresholdServer)
+        if server.public:
+            return frozenset(control.participants)
+        message = b""
+        for party in server.setup.clients:
+            asked = control.to_clients({party: message})
+            heard = control.to_server({party: _client(control, party).extend(asked.get(party, b""))})
+            if party not in heard:
+                raise ProtocolAbort(f"the public key of {party} was not heard")
+            message = heard[party]
+        server.finish(message)
+        for party, blob in control.to_clients(dict.fromkeys(server.setup.clients, message)).items():
+            _client(control, party).finish(blob)
+        return frozenset(control.participants)
+
+    def seal(
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+    ) -> tuple[Payload, torch.Tensor]:
+        """A client's ciphertexts in a signed envelope, and what they carry.
+
+        Raises:
+            ProtocolAbort: The client has no key, or sealed this round already.
+            UpdateError: A weighted coordinate exceeds its share of the plaintext modulus.
+        """
+        assert isinstance(state, ThresholdClient)
+        fixed = self.words(state.scheme)
+        words = fixed.encode(update, weight, n=len(state.setup.clients))
+        state.begin(header.round)
+        chunks = state.scheme.encrypt(state.public, words.view(np.int64), state.secrets)
+        values = torch.from_numpy(fixed.decode(words)).to(update)
+        read = torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+        return state.seal("update", header.round, chunks), read
+
+    def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
+        """Add the ciphertexts, and have every client give its part of the sum's decryption.
+
+        Raises:
+            ProtocolAbort: An envelope is not authentic, or a client was not heard.
+        """
+        server = control.state(SERVER)
+        assert isinstance(server, ThresholdServer)
+        server.require_key()
+        total: list[bytes] = []
+        for party, payload in payloads.items():
+            if not isinstance(payload, bytes) or party not in control.participants:
+                raise ProtocolAbort(f"the update of {party} is no envelope of a participant")
+            chunks = server.unseal("update", party, control.round, payload)
+            if total and len(chunks) != len(total):
+                raise ProtocolAbort(f"the ciphertexts of {party} do not fit")
+            added = [server.scheme.add(a, b) for a, b in zip(total, chunks, strict=bool(total))]
+            total = added or chunks
+        size = _SIZE.pack(server.setup.n_params + 1)
+        asked = server.seal("sum", control.round, [size, *total])
+        arrived = control.to_clients(dict.fromkeys(server.setup.clients, asked))
+        parts = {p: _client(control, p).open_part(blob, control.round) for p, blob in arrived.items()}
+        heard = control.to_server(parts)
+        missing = [str(party) for party in server.setup.clients if party not in heard]
+        if missing:
+            raise ProtocolAbort(f"a threshold sum needs every client, but {', '.join(missing)} was not heard")
+        opened = [server.unseal("partial", p, control.round, heard[p]) for p in server.setup.clients]
+        server.opened[control.round] = _fuse(server.scheme, total, opened, server.setup.n_params + 1)
+        return payloads
+
+    def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
+        """The opened sum as words.
+
+        Raises:
+            ProtocolAbort: The round was not concluded.
+        """
+        assert isinstance(state, ThresholdServer)
+        found = state.opened.pop(header.round, None)
+        if found is None:
+            raise ProtocolAbort(f"threshold aggregation of round {header.round} was not concluded")
+        return found
+
+    def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
+        """The weighted mean and the weight.
+
+        Raises:
+            ProtocolAbort: The weight is impossible.
+        """
+        assert isinstance(state, ThresholdServer)
+        assert isinstance(combined, bytes)
+        most = float(state.setup.max_count * len(header.participants))
+        return self.words(state.scheme).read(np.frombuffer(combined, dtype=np.uint64), most=most)
+
+    def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
+        """Every client's share."""
+        return frozenset(share_key_name(party) for party in participants)
+
+    def derive(
+        self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
+    ) -> Sequence[Item]:
+        """The sum of a round, for whoever hears the ciphertexts and everybody's parts."""
+        return _observed(self, items, facts)
+
+    def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
+        """What it hides from this observer."""
+        return threshold_rows(
+            self.card.name,
+            context,
+            scheme=self.scheme,
+            security=self.security,
+            smudging_bits=self.smudging_bits if self.scheme == "rlwe" else None,
+        )
+
+
+def _client(control: Control, party: Party) -> ThresholdClient:
+    state = control.state(party)
+    assert isinstance(state, ThresholdClient)
+    return state
+
+
+def _fuse(
+    scheme: ThresholdScheme, sums: Sequence[bytes], parts: Sequence[Sequence[bytes]], size: int
+) -> bytes:
+    """The integers of a sum, from every client's parts, as words."""
+    if any(len(own) != len(sums) for own in parts):
+        raise ProtocolAbort("a client gave parts of another sum")
+    integers = [scheme.fuse(blob, [own[k] for own in parts]) for k, blob in enumerate(sums)]
+    return np.concatenate(integers)[:size].view(np.uint64).tobytes()
+
+
+def _observed(layer: HeThreshold, items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+    readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
+    clients = [Party("client", index) for index in range(len(facts.counts))]
+    found = []
+    for round_index, about in sorted(facts.participants.items()):
+        sums: list[bytes] = []
+        parts: dict[Party, list[bytes]] = {}
+        heard = [i for i in items if (i.round, i.kind, i.form) == (round_index, "control", "plain")]
+        for item in heard:
+            kind, *chunks = _chunks(item.value)
+            if kind == b"sum":
+                sums = chunks
+            elif kind == b"partial":
+                parts[item.sender] = chunks
+        if not sums or set(parts) != set(clients):
+            continue
+        # whoever only listens needs no common polynomial to add parts up
+        scheme = layer.new_scheme(b"", len(clients))
+        try:
+            raw = _fuse(scheme, sums[1:], [parts[p] for p in clients], _SIZE.unpack(sums[0])[0])
+            mean, weight = layer.words(scheme).read(np.frombuffer(raw, dtype=np.uint64))
+        except ProtocolAbort:
+            continue
+        last = heard[-1]
+        found.append(
+            Item(
+                round=round_index,
+                kind="aggregate",
+                form="plain",
+                value=mean.to(readable),
+                weight=weight,
+                about=about,
+                sender=last.sender,
+                receiver=last.receiver,
+                derived=True,
+            )
+        )
+    return found
+
+
+def _chunks(value: Payload) -> list[bytes]:
+    try:
+        return read_envelope(value) if isinstance(value, bytes) else [b""]
+    except ProtocolAbort:
+        return [b""]

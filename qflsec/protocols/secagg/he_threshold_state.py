@@ -1,0 +1,166 @@
+"""What each party holds of threshold encryption: a share each, and the public key of all."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation import Identity, PartyState, Setup
+from qflsec.protocols.secagg.he_envelope import KEY_ID_BYTES, open_envelope, seal_envelope
+from qflsec.protocols.secagg.threshold import KeyShare, ThresholdScheme
+from qflsec.threat import SERVER, Party
+
+__all__ = ["ThresholdClient", "ThresholdServer", "key_id_of", "share_key_name"]
+
+_PROTOCOL = b"qflsec/he-threshold/1"
+_SETUP_ROUND = 0
+_NO_KEY = bytes(KEY_ID_BYTES)
+
+
+def share_key_name(party: Party) -> str:
+    """The name of a client's share of the key, such as ``"he-share:2"``."""
+    return f"he-share:{party.index}"
+
+
+def key_id_of(public: bytes) -> bytes:
+    """The name of a key: a hash of its public half."""
+    return hashlib.sha256(b"qflsec/he-threshold/key" + public).digest()[:KEY_ID_BYTES]
+
+
+class _State(PartyState):
+    """What clients and the server have in common."""
+
+    def __init__(self, setup: Setup, identity: Identity, scheme: ThresholdScheme) -> None:
+        self.setup, self.identity, self.scheme = setup, identity, scheme
+        self.party = identity.party
+        self.public = b""
+
+    @property
+    def key_id(self) -> bytes:
+        """The name of the key of all."""
+        return key_id_of(self.public) if self.public else _NO_KEY
+
+    def announce(self) -> bytes:
+        """Nothing: the key is made one client after the other."""
+        return b""
+
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Nothing."""
+
+    def key_names(self) -> frozenset[str]:
+        """A client's share."""
+        return frozenset() if self.party == SERVER else frozenset({share_key_name(self.party)})
+
+    def seal(self, what: str, round_index: int, chunks: Sequence[bytes]) -> bytes:
+        """A signed envelope."""
+        return seal_envelope(
+            self.identity,
+            context=self._bound(what),
+            key_id=_NO_KEY if what == "public" else self.key_id,
+            round_index=round_index,
+            chunks=[what.encode(), *chunks],
+        )
+
+    def unseal(self, what: str, author: Party, round_index: int, message: bytes) -> list[bytes]:
+        """What is in a signed envelope.
+
+        Raises:
+            ProtocolAbort: It is not what this author sealed.
+        """
+        chunks = open_envelope(
+            self.identity,
+            author,
+            message,
+            context=self._bound(what),
+            key_id=_NO_KEY if what == "public" else self.key_id,
+            round_index=round_index,
+        )
+        return chunks[1:]
+
+    def _bound(self, what: str) -> bytes:
+        parts = (_PROTOCOL, self.setup.session, what.encode())
+        return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+
+    def finish(self, message: bytes) -> None:
+        """Take the public key of all from the last client's message.
+
+        Raises:
+            ProtocolAbort: It is not authentic, or the second.
+        """
+        if self.public:
+            raise ProtocolAbort(f"{self.party} was sent a second threshold key")
+        (self.public,) = self.unseal("public", self.setup.clients[-1], _SETUP_ROUND, message)
+
+    def require_key(self) -> None:
+        """Refuse to go on without a key.
+
+        Raises:
+            ProtocolAbort: There is none.
+        """
+        if not self.public:
+            raise ProtocolAbort(f"{self.party} has no threshold key")
+
+
+class ThresholdServer(_State):
+    """The server: the public key, and what it could open.
+
+    Attributes:
+        opened: The sum of a round, by round.
+    """
+
+    def __init__(self, setup: Setup, identity: Identity, scheme: ThresholdScheme) -> None:
+        super().__init__(setup, identity, scheme)
+        self.opened: dict[int, bytes] = {}
+
+
+class ThresholdClient(_State):
+    """A client, with its share of the key."""
+
+    def __init__(self, setup: Setup, identity: Identity, scheme: ThresholdScheme, secrets: Secrets) -> None:
+        super().__init__(setup, identity, scheme)
+        self.secrets = secrets
+        self._share: KeyShare = None
+        self._last_sealed = self._last_opened = -1
+
+    def extend(self, message: bytes) -> bytes:
+        """Draw a share, and add its public key to those of the clients before.
+
+        Raises:
+            ProtocolAbort: The message is not the previous client's, or a share was drawn already.
+        """
+        if self._share is not None:
+            raise ProtocolAbort(f"{self.party} was asked for a second share")
+        place = self.setup.clients.index(self.party)
+        previous = b""
+        if place:
+            (previous,) = self.unseal("public", self.setup.clients[place - 1], _SETUP_ROUND, message)
+        self._share, public = self.scheme.new_share(self.secrets, previous)
+        return self.seal("public", _SETUP_ROUND, [public])
+
+    def begin(self, round_index: int) -> None:
+        """Start to seal an update.
+
+        Raises:
+            ProtocolAbort: There is no key, or this round was sealed already.
+        """
+        self.require_key()
+        if round_index <= self._last_sealed:
+            raise ProtocolAbort(f"{self.party} was asked to seal round {round_index} twice")
+        self._last_sealed = round_index
+
+    def open_part(self, message: bytes, round_index: int) -> bytes:
+        """This client's part of the decryption of a sum, once in a round.
+
+        Raises:
+            ProtocolAbort: The sum is not the server's, or one of this round was opened already.
+        """
+        self.require_key()
+        if round_index <= self._last_opened:
+            raise ProtocolAbort(f"{self.party} was asked to open a sum of round {round_index} again")
+        _, *sums = self.unseal("sum", SERVER, round_index, message)
+        self._last_opened = round_index
+        lead = self.party == self.setup.clients[0]
+        parts = [self.scheme.partial(self._share, blob, self.secrets, lead=lead) for blob in sums]
+        return self.seal("partial", round_index, parts)
