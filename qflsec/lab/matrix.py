@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from qflsec.attacks import ActiveInference, Attack, Inference, Manipulation, attack_from_config
+from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.base.registry import Kind
 from qflsec.data import DataSpec, PartitionSpec, load, partition
-from qflsec.federation import FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
+from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.lab.files import code_digests, load_user_plugins, without_places
 from qflsec.lab.ids import digest, id_versions, run_identity
 from qflsec.lab.schema import at, check
@@ -67,11 +67,11 @@ class AttackEntry:
     @property
     def manipulates(self) -> bool:
         """Whether the attack needs runs of its own."""
-        return isinstance(self.attack, Manipulation | ActiveInference)
+        return isinstance(self.attack, Adversary)
 
     def run_spec(self, seed: int) -> RunSpec:
         """The run that is attacked: the manipulated one, or the honest one that is looked at."""
-        if isinstance(self.attack, Manipulation | ActiveInference):
+        if isinstance(self.attack, Adversary):
             return RunSpec(seed=seed, adversary=self.attack, threat=self.threat)
         return RunSpec(seed=seed)
 
@@ -275,7 +275,7 @@ def _attack(
         attack = attack_from_config(checked)
         threat = threats[table.threat]
         threat.check(pipelines[table.pipeline].federation.n_clients)
-        if isinstance(attack, Manipulation | ActiveInference):
+        if isinstance(attack, Adversary):
             attack.corrupts(threat)
             RunSpec(seed=0, adversary=attack, threat=threat)
         elif not isinstance(attack, Inference):
