@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qflsec.attacks.base import (
+    ActiveInference,
     Attack,
     BackdoorManipulation,
     Blocked,
@@ -18,6 +19,7 @@ from qflsec.attacks.base import (
 )
 
 __all__ = [
+    "ActiveInference",
     "Attack",
     "BackdoorManipulation",
     "Blocked",

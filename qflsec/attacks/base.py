@@ -14,6 +14,7 @@ from qflsec.federation import Adversary, Hands
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
+    "ActiveInference",
     "Attack",
     "BackdoorManipulation",
     "Blocked",
@@ -173,6 +174,20 @@ class Inference(Attack):
     @abstractmethod
     def run(self, view: View, challenge: Any) -> Claim:  # noqa: ANN401 - the subclass names its own kind
         """The claim."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActiveInference(Inference, Adversary):
+    """An attack on confidentiality whose corrupted parties deviate during the run that it looks at afterwards.
+
+    It runs on a run of its own. Where a protocol notices the deviation and stops, the trial is *aborted*: the run
+    is lost, and nothing was learned beyond what its view holds until then.
+    """
+
+    @final
+    def identity(self) -> dict[str, object]:
+        """Name and every parameter."""
+        return dict(self.to_config())
 
 
 def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:

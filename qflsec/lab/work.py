@@ -26,6 +26,7 @@ from qflsec.lab.challenges import challenge_for
 from qflsec.lab.matrix import AttackEntry, Matrix, matrix_from_json, observer_key
 from qflsec.lab.plan import Batch, PlannedRun, PlannedTrial
 from qflsec.lab.scoring import TrialScore, score_backdoor, score_claim, score_poisoning
+from qflsec.threat import ThreatModel
 
 __all__ = ["Outcome", "execute", "trial_row"]
 
@@ -201,7 +202,10 @@ def _chance(result: RunResult) -> float:
     return float(torch.bincount(labels).max()) / max(1, len(labels))
 
 
-def _ledger(result: RunResult, threat: Any) -> list[dict[str, object]]:  # noqa: ANN401
+def _ledger(result: RunResult, threat: ThreatModel) -> list[dict[str, object]]:
+    """The ledger of a run; empty for coalitions of clients that this run's pipeline does not have."""
+    if max(threat.clients, default=-1) >= result.pipeline.federation.n_clients:
+        return []
     return [row.to_dict() for row in result.ledger(threat)]
 
 

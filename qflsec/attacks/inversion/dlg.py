@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
 from qflsec.attacks.inversion.matching import Match, Matching
-from qflsec.attacks.inversion.observation import missing_observation, observe
+from qflsec.attacks.inversion.observation import Observation, missing_observation, observe
 from qflsec.attacks.inversion.reconstruction import Budget, Prior, label_hypotheses, reconstruct
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
@@ -92,9 +92,13 @@ class DeepLeakage(Inference):
         """The architecture, an update that contains the target, or the model that it starts from."""
         return missing_architecture(view) or missing_observation(view, challenge.target)
 
+    def observation(self, view: View, challenge: InversionChallenge) -> Observation:
+        """The update to explain: the item that mixes the target with the fewest others."""
+        return observe(view, challenge.target)
+
     def run(self, view: View, challenge: InversionChallenge) -> InversionClaim:
         """The records of the best start."""
-        seen = observe(view, challenge.target)
+        seen = self.observation(view, challenge)
         model = view.granted.model
         matching = Matching(
             model=model,

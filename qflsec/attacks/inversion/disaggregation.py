@@ -1,0 +1,115 @@
+"""Disaggregation: one client's update from the sums of many rounds in which others come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.attacks.base import InversionChallenge
+from qflsec.attacks.inversion.dlg import DeepLeakage
+from qflsec.attacks.inversion.observation import Observation, missing_observation, observe
+from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.threat import Item, View
+
+__all__ = ["Disaggregation"]
+
+_IDENTIFIED = 0.99
+
+
+@register("attack", "disaggregation")
+@dataclass(frozen=True, kw_only=True)
+class Disaggregation(DeepLeakage):
+    """Solve the sums of all rounds for one client's update, then find the records behind it.
+
+    Secure aggregation leaves a sum of each round and, as metadata, whose vectors are in it. Where a client takes
+    part in some rounds and not in others, the sums are linear equations in the clients' updates. Updates change
+    from round to round with the model, so each is modelled as a polynomial in the round; what the model does not
+    say is noise to the least squares. Two rounds that differ in one client are the smallest case.
+
+    Where participation does not identify the target (everybody takes part in every round), the attack looks at
+    the sum with the fewest clients, as ``dlg`` does.
+
+    Args:
+        degree: The degree of the polynomial: 0 takes updates as constant.
+
+    Raises:
+        ConfigError: A parameter is out of range.
+
+    Source:
+        Lam, Wei, Brooks, Reddi, Mitzenmacher: Gradient disaggregation, ICML 2021, section 3, here with a known
+        participant matrix: the server chooses who takes part.
+    """
+
+    card = AttackCard(
+        name="disaggregation",
+        idea="Sums over changing sets of clients are equations in the clients' updates.",
+        source=Source(
+            paper="Lam et al.: Gradient disaggregation: Breaking privacy in federated learning by reconstructing "
+            "the user participant matrix, ICML 2021, arXiv:2106.06089",
+            year=2021,
+            where="section 3, the participant matrix being known",
+        ),
+        family="inversion",
+        goal="confidentiality",
+        needs=(
+            "sums of several rounds with and without the target, and who is in them",
+            "the models that they start from",
+            "the model's architecture",
+        ),
+    )
+    degree: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of range."""
+        super().__post_init__()
+        if not 0 <= self.degree <= 3:
+            raise ConfigError("'degree' is out of range", got=self.degree, expected="0 to 3")
+
+    def missing(self, view: View, challenge: InversionChallenge) -> str | None:
+        """The architecture, a sum that contains the target, or the model that it starts from."""
+        return super().missing(view, challenge) or missing_observation(view, challenge.target)
+
+    def observation(self, view: View, challenge: InversionChallenge) -> Observation:
+        """The target's update in the middle of the rounds, where the sums identify it."""
+        sums = _sums(view)
+        rounds = sorted({item.round for item in sums if challenge.target in item.about})
+        middle = rounds[len(rounds) // 2] if rounds else 0
+        solved = _solve(sums, challenge.target, middle=middle, degree=self.degree)
+        params = view.model_at(middle)
+        if solved is None or params is None:
+            return observe(view, challenge.target)
+        return Observation(params=params, update=solved, round=middle, about=frozenset({challenge.target}))
+
+
+def _sums(view: View) -> list[Item]:
+    """One readable mean for each round: that of the fewest unknown clients."""
+    best: dict[int, Item] = {}
+    for item in view.readable("aggregate", "update"):
+        if item.k == 0 or item.weight is None:
+            continue
+        known = best.get(item.round)
+        if known is None or len(item.about) < len(known.about):
+            best[item.round] = item
+    return [best[round_index] for round_index in sorted(best)]
+
+
+def _solve(sums: Sequence[Item], target: int, *, middle: int, degree: int) -> torch.Tensor | None:
+    """The weighted update of the target in one round, up to its number of examples; None where it is not determined."""
+    everybody = sorted({index for item in sums for index in item.about})
+    if target not in everybody:
+        return None
+    spread = max(1.0, float(max(abs(item.round - middle) for item in sums)))
+    members = torch.tensor(
+        [[float(i in item.about) for i in everybody] for item in sums], dtype=torch.float64
+    )
+    times = torch.tensor([(item.round - middle) / spread for item in sums], dtype=torch.float64)
+    design = torch.cat([members * times[:, None] ** power for power in range(degree + 1)], dim=1)
+    totals = torch.stack([item.vector.double() * float(item.weight or 0.0) for item in sums])
+    inverse = torch.linalg.pinv(design, rtol=1e-9)
+    place = everybody.index(target)
+    if float((inverse @ design)[place, place]) < _IDENTIFIED:
+        return None
+    solved: torch.Tensor = inverse @ totals
+    return solved[place]

@@ -1,0 +1,86 @@
+"""Membership from sums: a record that was trained on pulls the sum of the updates its own way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.needs import missing_architecture, missing_items
+from qflsec.base import AttackCard, Source, register
+from qflsec.models import per_sample_gradients
+from qflsec.threat import View
+
+__all__ = ["SumAlignment"]
+
+_KINDS = ("update", "aggregate", "step")
+
+
+@register("attack", "sum-alignment")
+@dataclass(frozen=True, kw_only=True)
+class SumAlignment(Inference):
+    """Score a candidate by how well its gradient agrees with what the clients sent, over all rounds.
+
+    In each round the attack adds up what it can read of the round, an update, a sum of some or the step of the
+    model, and takes the cosine with the candidate's own descent direction at the model of that round. The
+    gradient of a member is a part of the sum; that of another record is not. Masks that leave the sum leave this.
+
+    Source:
+        Li, Li, Ribeiro: Effective passive membership inference attacks in federated learning against
+        overparameterized models, ICLR 2023: the attack by cosines, there on one client's update, here on sums.
+    """
+
+    card = AttackCard(
+        name="sum-alignment",
+        idea="The gradient of a record that was trained on is a part of the sum of the updates.",
+        source=Source(
+            paper="Li, Li, Ribeiro: Effective passive membership inference attacks in federated learning against "
+            "overparameterized models, ICLR 2023",
+            year=2023,
+            where="the attack by cosines, applied to sums",
+        ),
+        family="membership",
+        goal="confidentiality",
+        needs=(
+            "updates, sums or steps of some rounds",
+            "the models that they start from",
+            "the model's architecture",
+        ),
+    )
+    challenge_type = MembershipChallenge
+
+    def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
+        """The architecture, an update or sum, or the model that it starts from."""
+        reason = missing_architecture(view) or missing_items(view, *_KINDS, what="update, sum or step")
+        if reason is None and not _directions(view):
+            return "no model that an update or a sum starts from can be read"
+        return reason
+
+    def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
+        """The mean cosine of every candidate."""
+        candidates, model = challenge.candidates, view.granted.model
+        scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
+        directions = _directions(view)
+        for params, moved in directions:
+            gradients = per_sample_gradients(model, params, candidates.features, candidates.labels)
+            scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
+        return MembershipClaim(scores=scores / len(directions))
+
+
+def _directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each round that can be read, the model at its start and where the clients went from there."""
+    found = []
+    for round_index in sorted({item.round for item in view.readable(*_KINDS)}):
+        params = view.model_at(round_index)
+        items = view.readable(*_KINDS, round_index=round_index)
+        whole = max(items, key=lambda item: (len(item.about), not item.derived))
+        singles = [item for item in items if item.kind == "update" and not item.derived]
+        if params is None:
+            continue
+        moved = whole.vector
+        if len(singles) > len(whole.about):
+            moved = torch.stack([item.vector for item in singles]).mean(dim=0)
+        if float(moved.norm()) > 0:
+            found.append((params, moved))
+    return found
