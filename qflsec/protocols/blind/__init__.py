@@ -23,6 +23,7 @@ from qflsec.protocols.blind.ledger import blind_rows, composed_soundness
 from qflsec.protocols.blind.opened import OpenClient
 from qflsec.protocols.blind.pattern import NodeAngle, Pattern, Readout
 from qflsec.protocols.blind.pulses import Line, PulsedSource
+from qflsec.protocols.blind.qline import LineClient, LineOwner, Qline, QlineClients
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits
 from qflsec.protocols.blind.server import QuantumServer
 from qflsec.protocols.blind.session import Costs, Transcript, play
@@ -52,10 +53,14 @@ __all__ = [
     "Exact",
     "Graph",
     "Line",
+    "LineClient",
+    "LineOwner",
     "NodeAngle",
     "OpenClient",
     "Pattern",
     "PulsedSource",
+    "Qline",
+    "QlineClients",
     "QuantumChannel",
     "QuantumServer",
     "QubitError",

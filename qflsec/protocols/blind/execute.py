@@ -16,14 +16,14 @@ from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.estimate import BiasBound, bias_bound
 from qflsec.protocols.blind.qubits import QuantumChannel, Qubits, expected_distribution
 from qflsec.protocols.blind.server import QuantumServer
-from qflsec.protocols.blind.session import BATCH, Carrier, Costs, ServerFactory, Transcript, play
+from qflsec.protocols.blind.session import BATCH, Carrier, ClientSide, Costs, ServerFactory, Transcript, play
 from qflsec.protocols.blind.soundness import RoundCounts
 
 __all__ = ["BlindConfig", "ClientFactory", "Exact", "RoundsResult", "Shots", "constant_terms", "observables"]
 
 
-ClientFactory = Callable[..., BlindClient]
-"""What makes the client of a delegation, with the arguments of :class:`BlindClient`."""
+ClientFactory = Callable[..., ClientSide]
+"""What makes the client of a delegation, or several on a line, with the arguments of :class:`BlindClient`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ class Exact:
 
 
 def _exact_batch(
-    client: BlindClient,
+    client: ClientSide,
     server: QuantumServer,
     delegation: Delegation,
     rounds: int,

@@ -11,7 +11,7 @@ from qflsec.base import Secrets
 from qflsec.protocols.blind.angles import AngleGrid, Angles
 from qflsec.protocols.blind.qubits import Bits
 
-__all__ = ["Pads", "draw_pads", "permutation", "uniform_below"]
+__all__ = ["Pads", "draw_angles", "draw_pads", "permutation", "uniform_below"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,20 @@ class Pads:
     dummy: Bits
 
 
-def draw_pads(secrets: Secrets, grid: AngleGrid, nodes: int, rounds: int) -> Pads:
-    """Uniform pads: an angle and two bits for each node and round."""
+def draw_angles(secrets: Secrets, grid: AngleGrid, nodes: int, rounds: int) -> Angles:
+    """Uniform angles ``(nodes, rounds)``."""
     size = 4 if grid.bits <= 32 else 8
     raw = np.frombuffer(secrets.draw(nodes * rounds * size), dtype=f"<u{size}").astype(np.uint64)
+    return (raw & grid.mask).reshape(nodes, rounds)
+
+
+def draw_pads(secrets: Secrets, grid: AngleGrid, nodes: int, rounds: int) -> Pads:
+    """Uniform pads: an angle and two bits for each node and round."""
+    theta = draw_angles(secrets, grid, nodes, rounds)
     coins = np.frombuffer(secrets.draw(nodes * rounds), dtype=np.uint8)
     shape = (nodes, rounds)
     return Pads(
-        theta=(raw & grid.mask).reshape(shape),
+        theta=theta,
         r=(coins & np.uint8(1)).reshape(shape),
         dummy=(coins >> np.uint8(1) & np.uint8(1)).reshape(shape),
     )

@@ -29,6 +29,7 @@ __all__ = [
     "expected_distribution",
     "measure",
     "project",
+    "rotate",
     "spare_photons",
 ]
 
@@ -182,6 +183,20 @@ def _find(qubits: Qubits) -> _Fresh:
         return _vault[qubits]
     except KeyError:
         raise QubitError("this qubit has been measured", fix="measure a qubit only once") from None
+
+
+def rotate(qubits: Qubits, radians: Floats) -> None:
+    """RZ by an angle in each round, up to a phase: what a client does with a qubit that passes it on a line."""
+    found = _find(qubits)
+    turn = np.exp(1j * radians)
+    for one in (found, *(_find(spare) for spare in found.spares)):
+        if one.one is not None:
+            one.one = one.one * turn
+    if found.one is None:
+        channel = found.channel
+        place: list[slice | int] = [slice(None)] * channel._state.ndim  # noqa: SLF001 - one module's physics
+        place[channel._axis(qubits)] = 1  # noqa: SLF001
+        channel._state[tuple(place)] *= turn  # noqa: SLF001
 
 
 def entangle(a: Qubits, b: Qubits, where: npt.NDArray[np.bool_] | None = None) -> None:

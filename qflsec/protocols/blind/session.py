@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qflsec.protocols.blind.angles import AngleGrid, Angles
-from qflsec.protocols.blind.client import BlindClient
+from qflsec.protocols.blind.angles import AngleGrid, Angles, Floats
 from qflsec.protocols.blind.graph import Graph
-from qflsec.protocols.blind.qubits import Bits
+from qflsec.protocols.blind.qubits import Bits, Qubits
 from qflsec.protocols.blind.server import QuantumServer
 
-__all__ = ["BATCH", "Carrier", "Costs", "ServerFactory", "Transcript", "play"]
+__all__ = ["BATCH", "Carrier", "ClientSide", "Costs", "ServerFactory", "Transcript", "play"]
 
 ServerFactory = Callable[[Graph, AngleGrid], QuantumServer]
 
@@ -67,6 +66,34 @@ class Costs:
         )
 
 
+class ClientSide(Protocol):
+    """The client, or several on a line, as a session deals with them; see :class:`~qflsec.protocols.blind.client.BlindClient`."""
+
+    def batches(self, size: int) -> Iterator[int]:
+        """Begin one batch of rounds after the other."""
+
+    def send(self, node: int) -> Qubits:
+        """A node's qubits at the server's door."""
+
+    def delta(self, node: int) -> Angles:
+        """A node's padded angles."""
+
+    def hear(self, node: int, reply: Bits) -> None:
+        """Take a node's outcomes."""
+
+    def finish(self) -> None:
+        """End the batch."""
+
+    def outcomes(self, rows: int) -> Bits:
+        """The bits of the computation rounds."""
+
+    def failures(self) -> int:
+        """How many tests failed."""
+
+    def decoded_signs(self, positions: tuple[int, ...]) -> Floats:
+        """What turns the parity of a word's raw outcomes into that of its bits."""
+
+
 class Carrier(Protocol):
     """What carries the classical messages of delegations, and sees them."""
 
@@ -99,7 +126,7 @@ class Transcript:
 
 
 def play(
-    client: BlindClient,
+    client: ClientSide,
     server: QuantumServer,
     graph: Graph,
     *,
