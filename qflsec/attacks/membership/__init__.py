@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from qflsec.attacks.membership.loss_threshold import LossThreshold
+from qflsec.attacks.membership.sum_alignment import SumAlignment
 
-__all__ = ["LossThreshold"]
+__all__ = ["LossThreshold", "SumAlignment"]
