@@ -108,7 +108,8 @@ class ProductSource:
             counted = usable.sum(axis=(1, 2))
             means = (usable * (1.0 - 2.0 * bits.reshape(bad.shape))).sum(axis=(1, 2)) / np.maximum(counted, 1)
             rows.append(np.arcsin(-signs[index] * means) * phases.n * phases.max_abs / phases.span)
-        return np.clip(np.stack(rows), -phases.max_abs, phases.max_abs)
+        read: Floats = np.clip(np.stack(rows), -phases.max_abs, phases.max_abs)
+        return read
 
 
 def _turns(n: int) -> Floats:
