@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from qflsec.accounting.account import ObserverAccount, observer_account, unbounded
 from qflsec.accounting.ledger import Guarantee, LedgerContext, LedgerRow, not_covered, render_ledger
+from qflsec.accounting.statement import dp_statement
 
-__all__ = ["Guarantee", "LedgerContext", "LedgerRow", "not_covered", "render_ledger"]
+__all__ = [
+    "Guarantee",
+    "LedgerContext",
+    "LedgerRow",
+    "ObserverAccount",
+    "dp_statement",
+    "not_covered",
+    "observer_account",
+    "render_ledger",
+    "unbounded",
+]

@@ -24,7 +24,6 @@ from qflsec.base import BackendError, ConfigError, MissingExtra
 
 __all__ = [
     "DpBound",
-    "calibrate_noise",
     "epsilon_bound",
     "epsilon_gdp",
     "epsilon_pld",
@@ -234,67 +233,6 @@ def epsilon_bound(
     return known[accountant](
         noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
     )
-
-
-def calibrate_noise(
-    *,
-    target_epsilon: float,
-    delta: float,
-    sample_rate: float,
-    steps: int,
-    accountant: str = "rdp",
-    tolerance: float = 1e-3,
-) -> float:
-    """The least noise multiplier whose epsilon bound does not exceed the target, to a relative tolerance.
-
-    Args:
-        target_epsilon: The budget.
-        delta: Its delta.
-        sample_rate: Probability that a unit takes part in a step.
-        steps: Noisy releases.
-        accountant: As for :func:`epsilon_bound`.
-        tolerance: How far above the least multiplier the result may lie, relatively.
-
-    Returns:
-        A noise multiplier; its own bound is at most ``target_epsilon``. It is 0 if nothing is released.
-
-    Raises:
-        ConfigError: An argument is out of range, or no noise that the accountant can tell reaches the target.
-    """
-    if not 0 < target_epsilon < math.inf:
-        raise ConfigError("target_epsilon must be positive and finite", got=target_epsilon)
-    if not 1e-9 <= tolerance < math.inf:
-        raise ConfigError("tolerance is out of range", got=tolerance, expected="at least 1e-9")
-
-    def spent(noise: float) -> float:
-        return epsilon_bound(
-            accountant, noise_multiplier=noise, sample_rate=sample_rate, steps=steps, delta=delta
-        ).epsilon
-
-    if spent(0.0) <= target_epsilon:
-        return 0.0
-    low, high = _bracket(spent, target_epsilon, accountant)
-    while high / low > 1 + tolerance:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if spent(middle) <= target_epsilon else (middle, high)
-    return high
-
-
-def _bracket(spent: Callable[[float], float], target: float, accountant: str) -> tuple[float, float]:
-    """Two noise multipliers, one half of the other: the smaller overspends, the larger does not."""
-    high = 1.0
-    while spent(high) > target:
-        high *= 2
-        if high > 1e5:
-            raise ConfigError(
-                f"accountant {accountant!r} cannot certify so small an epsilon",
-                got=target,
-                expected="more than the accountant's own error (0.01 for 'prv')",
-                fix="raise target_epsilon or use accountant 'tightest'",
-            )
-    while spent(high / 2) <= target:
-        high /= 2
-    return high / 2, high
 
 
 def _tightest(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> DpBound:

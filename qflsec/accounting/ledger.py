@@ -15,7 +15,7 @@ from qflsec.base import Assumption
 
 __all__ = ["Guarantee", "LedgerContext", "LedgerRow", "not_covered", "render_ledger"]
 
-Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered"]
+Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered", "seen"]
 BoundKind = Literal["upper bound", "approximation", "audited lower bound", "statement"]
 
 
@@ -92,7 +92,7 @@ class LedgerRow:
     Attributes:
         observer: Against whom.
         layer: Which layer gives it.
-        guarantee: Its kind; kinds are never summed.
+        guarantee: Its kind; kinds are never summed. ``"seen"`` guarantees nothing: it says what the observer holds.
         statement: The guarantee in one sentence.
         assumption: What it rests on.
         trusted: Who is trusted, in words.

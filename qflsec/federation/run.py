@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from qflsec.accounting import LedgerContext, LedgerRow, not_covered
+from qflsec.accounting import (
+    LedgerContext,
+    LedgerRow,
+    ObserverAccount,
+    not_covered,
+    observer_account,
+    unbounded,
+)
 from qflsec.base import ConfigError
 from qflsec.data import Dataset
 from qflsec.federation.adversary import Adversary
+from qflsec.federation.exposure import exposure_rows
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.stack import Stack
 from qflsec.threat import Records, ThreatModel, Transcript, View
@@ -110,10 +118,15 @@ class RunResult:
         return Records(features=self.dataset.features[rows], labels=self.dataset.labels[rows])
 
     def ledger(self, threat: ThreatModel) -> tuple[LedgerRow, ...]:
-        """Every guarantee of this run against one observer, and what none covers."""
+        """What one observer sees of this run, every guarantee against it, and what none covers."""
         context = self._context(threat)
         rows = [row for layer in self.stack.layers for row in layer.ledger(context)]
-        return (*rows, *not_covered(context))
+        seen = exposure_rows(self.view(threat))
+        return (*seen, *rows, *not_covered(context), *unbounded(context, rows))
+
+    def account(self, threat: ThreatModel) -> ObserverAccount:
+        """What one observer learns of this run, by which proof and under which assumption."""
+        return observer_account(threat.name, self.ledger(threat))
 
     def _context(self, threat: ThreatModel) -> LedgerContext:
         view = self.view(threat)

@@ -10,12 +10,13 @@ from scipy import optimize, stats
 
 from qflsec.accounting.accountants import (
     DpBound,
-    calibrate_noise,
     epsilon_bound,
+    epsilon_gdp,
     epsilon_pld,
     epsilon_prv,
     epsilon_rdp,
 )
+from qflsec.accounting.calibrate import calibrate_noise
 from qflsec.base import BackendError, ConfigError, MissingExtra
 
 # noise multiplier, sample rate, steps, delta; then epsilon by Opacus 1.6.0's RDP and PRV accountants, by its
@@ -53,6 +54,7 @@ def test_table(
     arguments = _arguments(row)
     assert round(epsilon_rdp(**arguments).epsilon, 4) == rdp
     assert round(epsilon_prv(**arguments).epsilon, 4) == prv
+    assert round(epsilon_gdp(**arguments).epsilon, 4) == gdp
     assert gdp < pld < prv < rdp < replace
 
 
@@ -125,6 +127,39 @@ def test_strong_noise_is_worth_more_than_opacus_default_orders_see() -> None:
 def test_tightest_names_the_accountant_whose_bound_it_is() -> None:
     best = epsilon_bound("tightest", **_arguments(TABLE[0][0]))
     assert best == epsilon_prv(**_arguments(TABLE[0][0]))
+
+
+@pytest.mark.parametrize("entry", TABLE)
+def test_the_estimate_of_prv_is_no_bound(entry: tuple[Any, ...]) -> None:
+    """The accountant's middle agrees with PLD and Microsoft's PRV to the printed digits; its upper end is used."""
+    row, _, prv, _, pld, _ = entry
+    bound = epsilon_prv(**_arguments(row))
+    assert bound.estimate is not None
+    assert round(bound.estimate, 4) == pld
+    assert pld < round(bound.epsilon, 4) == prv
+    assert epsilon_rdp(**_arguments(row)).estimate is None
+
+
+def test_gaussian_dp_is_an_approximation_and_says_so() -> None:
+    found = epsilon_gdp(**_arguments(TABLE[0][0]))
+    assert found.kind == "approximation"
+    assert "approximation by GDP" in str(found)
+    assert found.epsilon < TABLE[0][4], "below the true epsilon, so no guarantee"
+    for accountant in ("rdp", "prv", "tightest"):
+        assert epsilon_bound(accountant, **_arguments(TABLE[0][0])).kind == "upper bound"
+
+
+def test_replace_one_is_never_printed_under_the_name_of_add_remove() -> None:
+    pytest.importorskip("dp_accounting")
+    row, *_, pld, replace_one = TABLE[0]
+    names = {"add/remove": pld, "replace-one": replace_one}
+    for name, other in (("add/remove", "replace-one"), ("replace-one", "add/remove")):
+        text = str(epsilon_pld(**_arguments(row), adjacency=name))
+        assert f"epsilon {names[name]:.4f}" in text
+        assert name in text
+        assert other not in text
+    for accountant in (epsilon_rdp, epsilon_prv):
+        assert "add/remove adjacency" in str(accountant(**_arguments(row)))
 
 
 def test_failure_of_opacus_is_told_and_falls_back() -> None:

@@ -6,7 +6,8 @@ import math
 from functools import lru_cache
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.accounting.accountants import DpBound, calibrate_noise, epsilon_prv, epsilon_rdp
+from qflsec.accounting.accountants import DpBound, epsilon_prv, epsilon_rdp
+from qflsec.accounting.calibrate import calibrate_noise
 from qflsec.base import BackendError, ConfigError
 
 __all__ = [
@@ -65,6 +66,7 @@ def multiplier_for(target_epsilon: float, delta: float, sample_rate: float, step
         sample_rate=sample_rate,
         steps=steps,
         accountant="tightest",
+        tolerance=4e-3,
     )
 
 

@@ -1,0 +1,68 @@
+"""What a view holds, in words: the rows of the ledger that say what an observer sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qflsec.accounting import LedgerRow
+from qflsec.threat import Item, View
+
+__all__ = ["exposure_rows"]
+
+_WORDS = {
+    "update": "updates of single honest clients",
+    "aggregate": "sums of updates",
+    "step": "steps of the server's rule",
+    "model": "the model that is broadcast",
+    "final-model": "the final model",
+}
+
+
+def exposure_rows(view: View) -> tuple[LedgerRow, ...]:
+    """What this view holds of honest clients, a row for each kind of item.
+
+    Args:
+        view: The view of a coalition on a run.
+    """
+    sentences = [_sentence(kind, view.readable(kind)) for kind in _WORDS]
+    sealed = [item for item in view.items if item.form != "plain"]
+    if sealed:
+        forms = ", ".join(sorted({item.form for item in sealed}))
+        sentences.append(
+            f"{len(sealed)} messages that it cannot read ({forms}): who sends, when and how long"
+        )
+    if view.granted.data:
+        owners = ", ".join(str(party) for party in sorted(view.granted.data))
+        sentences.append(f"the records of its own clients ({owners})")
+    if view.granted.honest_updates:
+        sentences.append("honest updates, by a strong assumption of the threat model")
+    return tuple(
+        LedgerRow(
+            observer=view.threat.name, layer="view", guarantee="seen", statement=sentence, assumption="none"
+        )
+        for sentence in sentences
+        if sentence
+    )
+
+
+def _sentence(kind: str, items: Sequence[Item]) -> str:
+    """One kind of item; models hold everybody's contributions, all others say whose are in them."""
+    if kind in {"model", "final-model"}:
+        if not items:
+            return ""
+        rounds = _rounds(len({item.round for item in items}))
+        return _WORDS[kind] if kind == "final-model" else f"{_WORDS[kind]} in {rounds}"
+    held = [item for item in items if item.k > 0]
+    if not held:
+        return ""
+    rounds = _rounds(len({item.round for item in held}))
+    derived = ", computed from other items" if all(item.derived for item in held) else ""
+    single = sorted({min(item.about) for item in held if len(item.about) == 1})
+    if kind == "update" and single:
+        return f"{_WORDS[kind]} ({len(single)} of them) in {rounds}{derived}"
+    smallest = min(item.k for item in held)
+    return f"{_WORDS[kind]} with at least {smallest} honest client{'s' if smallest > 1 else ''} in them, in {rounds}{derived}"
+
+
+def _rounds(n: int) -> str:
+    return f"{n} round{'s' if n != 1 else ''}"
