@@ -7,7 +7,7 @@ the corrupted ones are fixed, since the coalition knows them. The tester stands 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def known_to(name: str, corrupted: set[int]) -> bool:
 
 
 def enumerated(
-    clients: int, nodes: int, corrupted: set[int], fixed: dict[str, Sequence[int]]
+    clients: int, nodes: int, corrupted: set[int], fixed: Mapping[str, Sequence[int]]
 ) -> dict[str, np.ndarray]:
     """``(nodes, cases)`` of each secret: every value of the honest ones that are not fixed."""
     axes = []
@@ -136,7 +136,7 @@ def view_of(
     replies: Sequence[int] = (0, 0),
     still: set[int] = frozenset(),  # type: ignore[assignment]
     masked: bool = True,
-    fixed: dict[str, Sequence[int]] | None = None,
+    fixed: Mapping[str, Sequence[int]] | None = None,
 ) -> np.ndarray:
     """The joint state of the honest clients' shares and the qubits, given all that the coalition knows."""
     nodes = pattern.graph.n_nodes

@@ -205,7 +205,7 @@ def test_shot_training_with_tests_matches_plain_training_within_shot_noise(make_
     (9 / 2 + 81 / 16) / (records x shots). A flipped outcome, untested, is far outside.
     """
     pipeline = make_pipeline(n_qubits=2, layers=2, members=18, rounds=1)
-    shots = 600
+    shots = 300
     blind = one(pipeline, stack_of(Blind(shots=shots, tests=100)), grant_honest_updates=True)
     clear = one(pipeline, CLEAR, grant_honest_updates=True)
     flipped = one(
@@ -215,18 +215,21 @@ def test_shot_training_with_tests_matches_plain_training_within_shot_noise(make_
     updates = [r.transcript.granted[0].honest_updates for r in (blind, clear, flipped)]
     for key in updates[1]:
         assert float((updates[0][key] - updates[1][key]).abs().max()) < 4.9 * sigma
-    assert max(float((updates[2][key] - updates[1][key]).abs().max()) for key in updates[1]) > 8 * sigma
+    assert max(float((updates[2][key] - updates[1][key]).abs().max()) for key in updates[1]) > 7 * sigma
     assert blind.costs["failed_tests"] == 0
 
 
 @pytest.mark.slow
 def test_a_run_in_shot_mode_learns_as_in_the_clear(make_pipeline: Maker) -> None:
-    """Fixed seeds; the loss curves of two runs stay within 0.05 of their plain ones."""
+    """Fixed seeds: test losses stay within 0.03 of the plain ones; training losses are measured with shots."""
     pipeline = make_pipeline(n_qubits=2, layers=2, members=18, rounds=8, learning_rate=0.4)
     specs = [RunSpec(seed=seed) for seed in range(2)]
     blind = run_batch(pipeline, stack_of(Blind(shots=150, tests=250)), specs, secrets="seeded")
     for mine, plain in zip(blind, run_batch(pipeline, CLEAR, specs), strict=True):
-        assert np.abs(curves(mine) - curves(plain)).max() < 0.05
+        apart = np.abs(curves(mine) - curves(plain))
+        assert apart[0].max() < 0.03
+        assert apart[1].max() < 0.12
+        assert np.ptp(curves(plain)[0]) > 0.08
 
 
 def test_a_flipping_server_is_caught_and_its_run_aborted(make_pipeline: Maker) -> None:
@@ -249,7 +252,7 @@ def test_a_flipping_server_is_caught_and_its_run_aborted(make_pipeline: Maker) -
 
 def test_untested_or_open_delegations_do_not_notice(make_pipeline: Maker) -> None:
     pipeline = make_pipeline(n_qubits=2, layers=2, members=9, rounds=2)
-    for layer in (Blind(shots=200, tests=0), Delegated(shots=200)):
+    for layer in (Blind(shots=60, tests=0), Delegated(shots=60)):
         bad = one(pipeline, stack_of(layer), attacked(Flipping))
         assert bad.outcome == "completed"
         honest = one(pipeline, stack_of(layer))
