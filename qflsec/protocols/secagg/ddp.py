@@ -38,7 +38,7 @@ from qflsec.protocols.secagg.ddp_ledger import ddp_row
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.layer import SecAgg
 from qflsec.protocols.secagg.pairing import scheme
-from qflsec.protocols.secagg.skellam_noise import draw_skellam, sampling_distance
+from qflsec.protocols.secagg.skellam_noise import LARGEST_VARIANCE, draw_skellam, sampling_distance
 from qflsec.protocols.secagg.states import ClientState
 from qflsec.threat import Payload
 
@@ -217,6 +217,13 @@ class Ddp(SecAgg):
         Raises:
             ConfigError: It could.
         """
+        if plan.local_variance > LARGEST_VARIANCE:
+            raise ConfigError(
+                "the noise of a client is too large, in steps of the grid, to be drawn",
+                got=f"a standard deviation of {math.sqrt(plan.local_variance):.3g} steps",
+                expected=f"at most {math.sqrt(LARGEST_VARIANCE):.3g}",
+                fix="lower 'fractional_bits' or 'clip_norm'",
+            )
         room = (1 << (self.bits - 1)) - 1 - n_participants * plan.l2
         tail = skellam_tail(n_participants * plan.local_variance, room)
         if 2 * n_params * plan.steps * tail > _WRAP:

@@ -145,7 +145,7 @@ def ckks_parameters(
     raise ConfigError(
         f"no parameters of CKKS are that precise for {n_clients} clients at {security}",
         got=f"precision={precision:g}, largest={largest:g}",
-        expected=f"a precision of {best:.2g} or more" if math.isfinite(best) else "smaller numbers",
+        expected=f"a precision of {1.01 * best:.3g} or more" if math.isfinite(best) else "smaller numbers",
         fix="raise 'precision', lower 'largest', or use 'he-bfv', which is exact",
     )
 

@@ -18,13 +18,15 @@ import numpy.typing as npt
 from qflsec.accounting.skellam import skellam_tail
 from qflsec.base import Secrets
 
-__all__ = ["SkellamTable", "draw_skellam", "sampling_distance"]
+__all__ = ["LARGEST_VARIANCE", "SkellamTable", "draw_skellam", "sampling_distance"]
 
 _HALF = 62
 _UNITS = 2 * _HALF
 _FIXED = 240
 _TAIL = 2.0**-134
 _LARGEST_PIECE = 10**8
+LARGEST_VARIANCE = 10**10
+"""Beyond it a draw is a sum of too many."""
 _CHUNK = 1 << 16
 
 

@@ -222,6 +222,7 @@ def test_the_library_would_accept_what_the_quantum_row_refuses() -> None:
         {"name": "he-ckks", "precision": 0.0},
         {"name": "he-ckks", "largest": 1e18},
         {"name": "he-ckks", "mode": "released"},
+        {"name": "he-ckks", "mode": "handed-over"},
         {"name": "he-ckks", "security": "none"},
         {"name": "he-bfv", "security": "classical-64"},
         {"name": "he-bfv", "plain_bits": 50},
@@ -258,8 +259,41 @@ def test_the_server_has_no_secret_key(parties: Parties) -> None:
     assert not load_context(blob).has_secret_key()
     shared = secret_part(one.context)
     assert load_context(shared).has_secret_key(), "the control"
-    window = shared[-2000:-1000]
-    assert not any(window[k : k + 32] in blob for k in range(0, 968, 32))
+    secret_field, fields = fields_of(shared), fields_of(blob)
+    assert set(secret_field) - set(fields), "the control: the secret key has a field of its own"
+    for number in set(secret_field) - set(fields):
+        key = secret_field[number]
+        assert len(key) > 1000
+        assert not any(key[k : k + 16] in blob for k in range(0, len(key) - 16, 16))
+
+
+def fields_of(message: bytes) -> dict[int, bytes]:
+    """The outer fields of a serialised context, by number; those that hold bytes."""
+    found, at = {}, 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        tag = number()
+        kind = tag & 7
+        if kind == 2:
+            size = number()
+            found[tag >> 3] = message[at : at + size]
+            at += size
+        elif kind == 0:
+            number()
+        else:
+            at += {1: 8, 5: 4}[kind]
+    return found
 
 
 def test_a_server_that_is_sent_the_secret_key_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +340,7 @@ def test_every_bit_of_an_envelope_and_a_sample_of_the_ciphertext(parties: Partie
         (aggregate, lambda altered: parties.reveal(0, altered, 500)),
     ):
         n_bits = 8 * len(blob)
-        sample = np.random.Generator(np.random.PCG64(7)).choice(n_bits - head - tail, 1000, replace=False)
+        sample = np.random.Generator(np.random.PCG64(7)).choice(n_bits - head - tail, 2000, replace=False)
         bits = [*range(head), *range(n_bits - tail, n_bits), *(int(b) + head for b in sample)]
         for bit in bits:
             altered = bytearray(blob)
@@ -332,6 +366,18 @@ def test_a_bare_ciphertext_is_malleable() -> None:
         except (RuntimeError, ValueError, IndexError):
             continue
     assert silent > 5  # 18 when measured; the rest are noticed by the decoder
+
+
+def test_nobody_is_counted_twice(parties: Parties) -> None:
+    """One envelope under two names, a list that names a client twice, and a stranger."""
+    good = {client(i): parties.seal(i, torch.ones(5), 1.0, 600)[0] for i in range(3)}
+    with pytest.raises(ProtocolAbort, match="wrong signature"):
+        parties.combine({client(0): good[client(0)], client(1): good[client(0)]}, 600)
+    twice = Header(round=600, sender=SERVER, participants=(client(0), client(0), client(1)))
+    with pytest.raises(ProtocolAbort, match="named twice"):
+        parties.layer.combine(parties.states[SERVER], {client(0): good[client(0)]}, twice)
+    with pytest.raises(ProtocolAbort, match="takes no part"):
+        parties.combine({**good, client(7): good[client(0)]}, 600)
 
 
 def test_a_second_key_is_refused(parties: Parties) -> None:

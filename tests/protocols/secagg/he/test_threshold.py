@@ -1,0 +1,323 @@
+"""Threshold sums: exact with every share, noise with one less, and the same contract for both schemes."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from qflsec.base import (
+    ConfigError,
+    IncompatibleStack,
+    MissingExtra,
+    OsSecrets,
+    ProtocolAbort,
+    SeededSecrets,
+)
+from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
+from qflsec.protocols.secagg import HeThreshold
+from qflsec.protocols.secagg.openfhe_scheme import OpenFheScheme, load_openfhe
+from qflsec.protocols.secagg.ring import negacyclic
+from qflsec.protocols.secagg.rlwe import RlweScheme, error_bound
+from qflsec.protocols.secagg.threshold import ThresholdScheme
+from qflsec.threat import SERVER, ThreatModel, client
+
+Maker = Callable[..., Any]
+PLAIN_BITS = 32
+
+
+def _openfhe_loads() -> bool:
+    if importlib.util.find_spec("openfhe") is None:
+        return False
+    try:
+        load_openfhe()
+    except MissingExtra:
+        return False
+    return True
+
+
+OPENFHE = _openfhe_loads()
+SCHEMES = [
+    "rlwe",
+    pytest.param("openfhe", marks=pytest.mark.skipif(not OPENFHE, reason="OpenFHE cannot be imported")),
+]
+
+
+def scheme_of(name: str, n: int) -> ThresholdScheme:
+    if name == "openfhe":
+        return OpenFheScheme(plain_bits=PLAIN_BITS, n_parties=n, security="quantum-128")
+    return RlweScheme(
+        session=b"s", n_parties=n, plain_bits=PLAIN_BITS, smudging_bits=40, security="quantum-128"
+    )
+
+
+def keys_of(scheme: ThresholdScheme, n: int) -> tuple[list[Any], bytes]:
+    shares, public = [], b""
+    for _ in range(n):
+        share, public = scheme.new_share(OsSecrets(), public)
+        shares.append(share)
+    return shares, public
+
+
+def total_of(scheme: ThresholdScheme, public: bytes, vectors: list[Any]) -> bytes:
+    ciphertexts = [scheme.encrypt(public, v, OsSecrets())[0] for v in vectors]
+    total = ciphertexts[0]
+    for other in ciphertexts[1:]:
+        total = scheme.add(total, other)
+    return total
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_contract(name: str, n: int) -> None:
+    """All shares give the exact sum, at the edges too; any n - 1 of them give noise; shares of others as well."""
+    scheme = scheme_of(name, n)
+    shares, public = keys_of(scheme, n)
+    edge = ((scheme.modulus - 1) // 2) // n
+    rng = np.random.Generator(np.random.PCG64(n))
+    vectors = [rng.integers(-edge, edge + 1, size=64) for _ in range(n)]
+    for vector in vectors:
+        vector[:3] = edge, -edge, 0
+    total = total_of(scheme, public, vectors)
+    parts = [scheme.partial(s, total, OsSecrets(), lead=i == 0) for i, s in enumerate(shares)]
+    exact = np.sum(vectors, axis=0)
+    assert np.array_equal(scheme.fuse(total, parts)[:64], exact)
+    for missing in range(1, n):
+        rest = [part for i, part in enumerate(parts) if i != missing]
+        try:
+            found = scheme.fuse(total, rest)[:64]
+        except ProtocolAbort:
+            continue
+        assert np.count_nonzero(found == exact) <= 1
+        assert np.abs(found - exact).mean() > scheme.modulus / 16
+    strangers, _ = keys_of(scheme, n)
+    foreign = [scheme.partial(s, total, OsSecrets(), lead=i == 0) for i, s in enumerate(strangers)]
+    assert np.count_nonzero(scheme.fuse(total, foreign)[:64] == exact) <= 1
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_contract_of_bytes(name: str) -> None:
+    """Garbage is refused, two encryptions differ, and vectors longer than a ciphertext take several."""
+    scheme = scheme_of(name, 2)
+    _, public = keys_of(scheme, 2)
+    with pytest.raises(ProtocolAbort):
+        scheme.add(b"garbage", b"garbage")
+    one, two = (scheme.encrypt(public, np.ones(4, dtype=np.int64), OsSecrets()) for _ in range(2))
+    assert one != two
+    assert len(scheme.encrypt(public, np.ones(scheme.slots + 1, dtype=np.int64), OsSecrets())) == 2
+
+
+def test_openfhe_is_optional() -> None:
+    if OPENFHE:
+        pytest.skip("OpenFHE can be imported here")
+    with pytest.raises(MissingExtra, match="cannot be imported"):
+        load_openfhe()
+    layer = HeThreshold(scheme="openfhe")
+    with pytest.raises(MissingExtra, match="rlwe"):
+        layer.new_scheme(b"s", 3)
+
+
+def test_openfhe_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter extends the first party's key, and uses the lead decryption for the first party alone."""
+    from unittest.mock import MagicMock
+
+    from qflsec.protocols.secagg import openfhe_scheme
+
+    fhe = MagicMock()
+    fhe.Serialize.return_value = b"bytes"
+    context = fhe.GenCryptoContext.return_value
+    context.GetRingDimension.return_value = 8192
+    monkeypatch.setattr(openfhe_scheme, "load_openfhe", lambda: fhe)
+    scheme = OpenFheScheme(plain_bits=32, n_parties=3, security="quantum-128")
+    fhe.CCParamsBFVRNS.return_value.SetSecurityLevel.assert_called_once_with(
+        fhe.SecurityLevel.HEStd_128_quantum
+    )
+    scheme.new_share(OsSecrets(), b"")
+    assert (context.KeyGen.call_count, context.MultipartyKeyGen.call_count) == (1, 0)
+    scheme.new_share(OsSecrets(), b"previous")
+    assert (context.KeyGen.call_count, context.MultipartyKeyGen.call_count) == (1, 1)
+    scheme.partial("share", b"c", OsSecrets(), lead=True)
+    scheme.partial("share", b"c", OsSecrets(), lead=False)
+    assert (context.MultipartyDecryptLead.call_count, context.MultipartyDecryptMain.call_count) == (1, 1)
+    context.MultipartyDecryptFusion.side_effect = RuntimeError("decryption failed")
+    with pytest.raises(ProtocolAbort, match="decryption failed"):
+        scheme.fuse(b"c", [b"p"])
+
+
+def test_parameters_of_the_own_scheme() -> None:
+    """Four primes of 25 bits, within the quantum-128 row; errors stay below the bound; what does not fit raises."""
+    scheme = RlweScheme(session=b"s", n_parties=10, plain_bits=32, smudging_bits=40, security="quantum-128")
+    assert scheme.ciphertext_modulus.bit_length() <= 101
+    assert len(set(scheme.primes)) == 4
+    assert all((p - 1) % 8192 == 0 for p in scheme.primes)
+    with pytest.raises(ConfigError, match="do not fit"):
+        RlweScheme(session=b"s", n_parties=10, plain_bits=40, smudging_bits=60, security="quantum-128")
+
+
+def test_the_error_is_below_its_bound_and_far_below_the_noise() -> None:
+    """The error of a sum of five, read with the sum of the shares: below the bound, above a hundredth of it."""
+    n = 5
+    scheme = RlweScheme(session=b"s", n_parties=n, plain_bits=32, smudging_bits=40, security="quantum-128")
+    shares, public = keys_of(scheme, n)
+    total = total_of(scheme, public, [np.zeros(4096, dtype=np.int64) for _ in range(n)])
+    c0, c1 = scheme._read(total, 2)
+    key = sum(share.values for share in shares) % scheme._column
+    raw = (c0 + c1 * key) % scheme._column
+    ring = scheme._rings[0]
+    error = ring.centred(ring.coefficients(raw[0]))
+    assert error_bound(n) / 100 < np.abs(error).max() < error_bound(n)
+    assert 2.0 ** (scheme.smudging - 40) >= error_bound(n)
+
+
+def test_parts_are_drowned() -> None:
+    """A part less the true product is uniform noise of the stated width; false alarm 1e-6."""
+    scheme = RlweScheme(session=b"s", n_parties=2, plain_bits=32, smudging_bits=20, security="quantum-128")
+    shares, public = keys_of(scheme, 2)
+    total = total_of(scheme, public, [np.ones(4, dtype=np.int64)] * 2)
+    part = scheme._read(scheme.partial(shares[1], total, SeededSecrets(1, "x"), lead=False), 1)[0]
+    noise = (part - scheme._read(total, 2)[1] * shares[1].values) % scheme._column
+    whole = np.zeros(4096, dtype=object)
+    q = scheme.ciphertext_modulus
+    for ring, residues in zip(scheme._rings, noise, strict=True):
+        rest = q // ring.prime
+        whole += ring.coefficients(residues).astype(object) * (rest * pow(rest, -1, ring.prime))
+    centred = np.array([float(x % q if x % q < q // 2 else x % q - q) for x in whole])
+    half = 2.0 ** (scheme.smudging - 1)
+    assert np.abs(centred).max() <= half
+    assert stats.kstest(centred / half, stats.uniform(-1, 2).cdf).pvalue > 1e-6
+
+
+def test_the_transform_multiplies_polynomials() -> None:
+    """Against schoolbook multiplication modulo X^n + 1, for a small and a large prime."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    for degree, prime in ((16, 97), (64, 1152921504606748673)):
+        ring = negacyclic(degree, prime)
+        a, b = (rng.integers(0, min(prime, 1 << 40), degree) for _ in range(2))
+        expected = [0] * degree
+        for i, j in itertools.product(range(degree), repeat=2):
+            sign = 1 if i + j < degree else -1
+            expected[(i + j) % degree] += sign * int(a[i]) * int(b[j])
+        product = ring.coefficients(ring.values(a) * ring.values(b) % prime)
+        assert [int(x) for x in product] == [x % prime for x in expected]
+    with pytest.raises(ConfigError, match="split"):
+        negacyclic(16, 101)
+
+
+def test_the_layer_is_exact_and_opens_once(parties_of: Maker, updates_of: Maker) -> None:
+    run = parties_of(HeThreshold(), 3)
+    updates, weights = updates_of(3), [3.0, 1.0, 7.0]
+    words = run.layer.words(run.states[SERVER].scheme)
+    for r, who in enumerate([(0, 1, 2), (0, 2), (1,)]):  # an update that is lost is no share that is lost
+        sealed = {client(i): run.seal(i, updates[i], weights[i], r)[0] for i in who}
+        run.conclude(sealed, r)
+        mean, weight = run.reveal(SERVER, run.combine(sealed, r), r)
+        clear = np.sum([words.encode(updates[i], weights[i], n=3) for i in who], axis=0, dtype=np.uint64)
+        assert torch.equal(mean, words.read(clear)[0])
+        assert weight == sum(weights[i] for i in who)
+    with pytest.raises(ProtocolAbort, match="not concluded"):
+        run.combine({}, 2)
+    with pytest.raises(ProtocolAbort, match="again"):
+        run.states[client(0)].open_part(b"", 2)
+    with pytest.raises(ProtocolAbort, match="twice"):
+        run.seal(1, updates[0], 1.0, 2)
+
+
+def test_a_client_that_stays_away_stops_the_round(parties_of: Maker, updates_of: Maker) -> None:
+    run = parties_of(HeThreshold(), 3)
+    sealed = {client(i): run.seal(i, updates_of(1)[0], 1.0)[0] for i in range(3)}
+    control = run.control(0)
+    original = control.to_server
+    control.to_server = lambda messages: {  # type: ignore[method-assign]
+        p: m for p, m in original(messages).items() if p != client(1)
+    }
+    with pytest.raises(ProtocolAbort, match=r"client:1 was not heard"):
+        run.layer.conclude(control, sealed)
+
+
+def test_envelopes_are_bound(parties_of: Maker) -> None:
+    """Replay, another's name, another session, a second key, and every bit of head and signature with a sample."""
+    run, update = parties_of(HeThreshold(), 2), torch.ones(5)
+    good = {client(i): run.seal(i, update, 1.0)[0] for i in range(2)}
+    with pytest.raises(ProtocolAbort, match="another round"):
+        run.conclude(good, 1)
+    with pytest.raises(ProtocolAbort, match="wrong signature"):
+        run.conclude({**good, client(1): good[client(0)]})
+    other = parties_of(HeThreshold(), 2, session=b"two sessions")
+    with pytest.raises(ProtocolAbort, match="another key"):
+        run.conclude({**good, client(1): other.seal(1, update, 1.0)[0]})
+    with pytest.raises(ProtocolAbort, match="second share"):
+        run.states[client(0)].extend(b"")
+    with pytest.raises(ProtocolAbort, match="second threshold key"):
+        run.states[client(0)].finish(b"")
+    blob = good[client(0)]
+    n_bits, head, tail = 8 * len(blob), 8 * 30, 8 * 64
+    sample = np.random.Generator(np.random.PCG64(7)).choice(n_bits - head - tail, 200, replace=False)
+    for bit in [*range(head), *range(n_bits - tail, n_bits), *(int(b) + head for b in sample)]:
+        altered = bytearray(blob)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ProtocolAbort):
+            run.states[SERVER].unseal("update", client(0), 0, bytes(altered))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scheme": "magic"},
+        {"security": "none"},
+        {"plain_bits": 50},
+        {"fractional_bits": 30},
+        {"smudging_bits": 5},
+    ],
+)
+def test_parameters_that_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        layer_from_config({"name": "he-threshold", **wrong})
+
+
+def test_overflow_is_refused_before_it_wraps(parties_of: Maker) -> None:
+    """One below passes, one above raises."""
+    run = parties_of(HeThreshold(), 3, n_params=1)
+    words = run.layer.words(run.states[SERVER].scheme)
+    assert 3 * words.share(3) <= (words.modulus - 1) // 2 < 3 * (words.share(3) + 1)
+    good = torch.tensor([words.share(3)], dtype=torch.float64) / words.scale
+    assert run.seal(0, good, 1.0)[0]
+    from qflsec.base import UpdateError
+
+    with pytest.raises(UpdateError, match="does not fit"):
+        run.seal(0, good + 1 / words.scale, 1.0, 1)
+    with pytest.raises(ConfigError, match="too small"):
+        parties_of(HeThreshold(plain_bits=24, fractional_bits=16), 3)
+
+
+def test_in_the_loop(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline()
+    plain = run_batch(pipeline, Stack(name="n"), [RunSpec(seed=3)])[0]
+    result = run_batch(pipeline, Stack(name="s", client=(HeThreshold(),)), [RunSpec(seed=3)])[0]
+    assert result.outcome == "completed"
+    assert torch.allclose(plain.params, result.params, atol=1e-5)
+    for threat, k in (
+        (ThreatModel(name="s", server=True), 3),
+        (ThreatModel(name="w", wire=True), 3),
+        (ThreatModel(name="b", server=True, clients=(1,)), 2),
+    ):
+        view = result.view(threat)
+        assert min(i.k for i in view.readable("aggregate")) == k
+        assert all(i.about <= set(threat.clients) for i in view.readable("update"))
+        rows = [r for r in result.ledger(threat) if r.layer == "he-threshold"]
+        assert [r.guarantee for r in rows] == ["secrecy", "anonymity"]
+        assert "teaching" in rows[0].note
+        assert "one client's ciphertext" in rows[0].trusted
+    last = ThreatModel(name="l", server=True, clients=(1, 2))
+    assert [r.guarantee for r in result.ledger(last) if r.layer == "he-threshold"] == ["not covered"]
+
+
+def test_every_client_must_take_part(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=4, participation=0.5)
+    with pytest.raises(IncompatibleStack, match="every client"):
+        run_batch(pipeline, Stack(name="s", client=(HeThreshold(),)), [RunSpec(seed=1)])
