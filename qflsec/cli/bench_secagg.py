@@ -15,7 +15,7 @@ __all__ = ["bench_secagg"]
 
 def bench_secagg(
     parameters: Annotated[str, typer.Option(help="Numbers of parameters, with commas.")] = "36,1000,100000",
-    clients: Annotated[int, typer.Option(min=3, help="The number of clients.")] = 10,
+    clients: Annotated[int, typer.Option(min=9, help="The number of clients; groups need nine.")] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of each; the cheapest counts.")] = 5,
     as_json: AsJson = False,
 ) -> None:

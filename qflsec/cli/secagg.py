@@ -24,7 +24,7 @@ _EXACT = 1e-12
 
 def secagg(
     protocol: Annotated[
-        str, typer.Option(help="plain, masked, secagg, he-bfv, he-ckks, or another aggregation layer.")
+        str, typer.Option(help="plain, masked, secagg, ddp, validated, he-bfv, he-ckks, he-masked, he-threshold or ghz.")
     ] = "secagg",
     clients: Annotated[int, typer.Option(min=2, help="The number of clients.")] = 10,
     drop: Annotated[int, typer.Option(min=0, help="How many of them drop out; the last ones.")] = 0,

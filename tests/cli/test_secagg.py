@@ -81,7 +81,7 @@ def test_mistakes_are_one_sentence(arguments: list[str], says: str) -> None:
 def test_the_benchmark() -> None:
     result = CliRunner().invoke(
         app,
-        ["bench", "secagg", "--parameters", "36", "--clients", "3", "--repeats", "1", "--json"],
+        ["bench", "secagg", "--parameters", "36", "--clients", "9", "--repeats", "1", "--json"],
         catch_exceptions=False,
     )
     found = json.loads(result.stdout)

@@ -86,6 +86,7 @@ class Protocol:
         return self.stages[stage]
 
 
+_ALIASES = {"validated": "validated-groups"}
 _described: dict[str, Protocol] = {}
 
 
@@ -125,6 +126,7 @@ def protocol(name: str) -> Protocol:
     Raises:
         ConfigError: There is none.
     """
+    name = _ALIASES.get(name, name)
     if name not in protocol_names():
         raise ConfigError("unknown protocol", got=repr(name), expected=", ".join(protocol_names()))
     return _described.get(name, Protocol(name=name))
@@ -135,4 +137,5 @@ def _aggregates(kind: object) -> bool:
 
 
 describe("masked", defaults={"bits": 32, "fractional_bits": 16})
+describe("ddp", stages=SECAGG_STAGES, namer=message_name)
 describe("secagg", stages=SECAGG_STAGES, namer=message_name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from qflsec.protocols.secagg.bench import PROTOCOLS, bench_secagg, expansion_ms, round_cost
+from qflsec.protocols.secagg.bench import PROTOCOLS, bench_secagg, expansion_ms, measured, round_cost, targets
 
 
 def test_rows_for_every_protocol() -> None:
-    rows = bench_secagg(sizes=(36,), n_clients=4, repeats=1)
-    assert [row["protocol"] for row in rows] == list(PROTOCOLS)
+    rows = bench_secagg(sizes=(36,), n_clients=9, repeats=1)
+    assert [row["protocol"] for row in rows] == list(measured(36))
+    assert set(PROTOCOLS) < set(measured(36))
+    assert "ghz" not in measured(100_000), "it takes minutes there"
     assert {row["parameters"] for row in rows} == {36}
     by_name = {str(row["protocol"]): row for row in rows}
     assert by_name["plain"]["up_bytes"] == by_name["masked"]["up_bytes"] == 4 * 37
@@ -30,6 +32,27 @@ def test_bfv_takes_less_than_ckks_at_the_quantum_row() -> None:
     bfv, ckks = (round_cost(name, n_params=20_000, n_clients=3, repeats=3) for name in ("he-bfv", "he-ckks"))
     assert bfv.up_bytes <= 0.6 * ckks.up_bytes
     assert bfv.seal_ms <= 0.75 * ckks.seal_ms
+
+
+def test_targets_are_judged_from_rows() -> None:
+    """Values just above and just below each target."""
+
+    def rows(factor: float) -> list[dict[str, float | str]]:
+        common: dict[str, float | str] = {"parameters": 100_000}
+        return [
+            {
+                **common,
+                "protocol": "secagg",
+                "up_bytes": factor * 440_004.4,
+                "client_time_to_expansion": factor * 5,
+            },
+            {**common, "protocol": "he-bfv", "up_bytes": factor * 60, "client_seal_ms": factor * 75},
+            {**common, "protocol": "he-ckks", "up_bytes": 100.0, "client_seal_ms": 100.0},
+        ]
+
+    assert [target["met"] for target in targets(rows(0.999))] == [True] * 4
+    assert [target["met"] for target in targets(rows(1.001))] == [False] * 4
+    assert targets([{"parameters": 36, "protocol": "secagg"}]) == []
 
 
 @pytest.mark.slow
