@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from qflsec.accounting import LedgerContext
 from qflsec.base import IncompatibleStack, ProtocolAbort, stream_seed
 from qflsec.federation.layers import PartyState, SecretLayer
 from qflsec.models import Evaluator, Execution, Model, per_sample_losses
@@ -76,6 +77,10 @@ class DelegationLayer(SecretLayer):
         Raises:
             IncompatibleStack: The layer cannot face it.
         """
+
+    def reads(self, context: LedgerContext) -> bool:
+        """Whether this observer reads data and parameters off what is delegated; nobody by default."""
+        return False
 
     @abstractmethod
     def evaluator(self, state: PartyState, conversation: Conversation) -> Evaluator:

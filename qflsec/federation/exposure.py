@@ -15,6 +15,8 @@ _WORDS = {
     "step": "steps of the server's rule",
     "model": "the model that is broadcast",
     "final-model": "the final model",
+    "delta": "angles that clients told a quantum server",
+    "reply": "bits that a quantum server answered",
 }
 
 

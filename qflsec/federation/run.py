@@ -121,6 +121,9 @@ class RunResult:
         """What one observer sees of this run, every guarantee against it, and what none covers."""
         context = self._context(threat)
         rows = [row for layer in self.stack.layers for row in layer.ledger(context)]
+        if self.stack.delegation is not None and self.stack.delegation.reads(context):
+            # whoever reads the circuits can compute updates, whatever is done to these afterwards
+            rows = [row for row in rows if row.guarantee in {"integrity", "not covered"}]
         seen = exposure_rows(self.view(threat))
         return (*seen, *rows, *not_covered(context), *unbounded(context, rows))
 
@@ -154,7 +157,7 @@ class RunResult:
             fitted_on=self.dataset.fitted_on,
             fitted_on_training=self.pipeline.data.preprocessing == "training",
             seeded_secrets=self.seeded_secrets,
-            quantum_server=threat.quantum_server,
+            quantum_server=threat.quantum_server and self.stack.delegation is not None,
             delegations=self.delegations,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
         )

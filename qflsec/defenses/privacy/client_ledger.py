@@ -57,10 +57,11 @@ def central_rows(noise: ClientNoise, context: LedgerContext) -> tuple[LedgerRow,
         return (
             uncovered(noise.layer, context, f"no epsilon against {who}: updates are read before the noise"),
         )
-    sampled = context.client_sampling == "poisson" and not context.wire
+    sees_senders = context.wire or context.quantum_server
+    sampled = context.client_sampling == "poisson" and not sees_senders
     rate = context.participation if sampled else 1.0
     # Who sees the roster or the senders knows of the client itself: what is hidden is what it sent.
-    adjacency = "zero-out" if context.wire or context.client_sampling == "fixed" else "add/remove"
+    adjacency = "zero-out" if sees_senders or context.client_sampling == "fixed" else "add/remove"
     sampling = "no credit for sampling"
     if context.client_sampling == "all":
         sampling = "none: all clients in every round"

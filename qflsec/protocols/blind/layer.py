@@ -358,6 +358,10 @@ class Delegated(_Delegating):
             order=open_order,
         )
 
+    def reads(self, context: LedgerContext) -> bool:
+        """Whoever holds the quantum server, or listens to it."""
+        return context.quantum_server or context.wire
+
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What is not covered, for observers that hold the quantum server, or listen to it."""
-        return open_rows(context.observer) if context.quantum_server or context.wire else ()
+        return open_rows(context.observer) if self.reads(context) else ()

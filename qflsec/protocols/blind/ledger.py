@@ -87,8 +87,8 @@ def open_rows(observer: str) -> tuple[LedgerRow, ...]:
             observer=observer,
             layer="delegated",
             guarantee="not covered",
-            statement="reads every angle and outcome that clients delegate, and so data, parameters and results; "
-            "nothing tests what the quantum server answers",
+            statement="reads every angle and outcome that clients delegate, and so data, parameters and results, "
+            "from which it can compute updates before any other layer; nothing tests what the quantum server answers",
             assumption="none",
             released="graph, angles and outcomes",
         ),

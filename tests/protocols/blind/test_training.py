@@ -26,6 +26,7 @@ from qflsec.protocols.blind import (
     seen_delegations,
     shift_rows,
 )
+from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     ThreatModel,
     coalition,
@@ -309,6 +310,23 @@ def test_the_ledger_gives_no_credit_where_none_is_due(make_pipeline: Maker) -> N
     for observer in (threat, wire_eavesdropper()):
         rows = one(pipeline, stack_of(Delegated(executor="exact"))).ledger(observer)
         assert [row.guarantee for row in rows if row.layer == "delegated"] == ["not covered"]
+
+
+def test_other_layers_guarantees_are_void_where_circuits_are_read(make_pipeline: Maker) -> None:
+    """Who reads each shifted circuit computes updates before they are clipped, noised or masked."""
+    pipeline = make_pipeline(n_qubits=2, members=9, batch_size=2, sampling="poisson")
+    everybody = coalition(quantum_server=True, server=True)
+    hiding = {"differential privacy", "secrecy", "anonymity"}
+    for stack in (
+        stack_of(DpSgd(), Delegated(executor="exact")),
+        stack_of(Delegated(executor="exact"), Masked()),
+    ):
+        result = one(pipeline, stack)
+        for observer in (everybody, wire_eavesdropper()):
+            assert hiding.isdisjoint({row.guarantee for row in result.ledger(observer)})
+        assert hiding & {row.guarantee for row in result.ledger(honest_but_curious_server())}
+    blind = one(pipeline, stack_of(DpSgd(), Blind(executor="exact"))).ledger(everybody)
+    assert {"differential privacy", "secrecy"} <= {row.guarantee for row in blind}
 
 
 def test_what_cannot_be_attacked_is_incompatible(make_pipeline: Maker) -> None:
