@@ -45,14 +45,14 @@ class ObserverAccount:
         return {
             "observer": self.observer,
             "sees": list(self.sees),
-            "bounds": [{**row.to_dict(), "sentence": dp_statement(row)} for row in self.bounds],
+            "bounds": [row.to_dict() for row in self.bounds],
             "unbounded": list(self.unbounded),
         }
 
 
 def _stated(row: LedgerRow) -> str:
     sentence = dp_statement(row)
-    note = f" ({row.note})" if row.note and row.note not in sentence else ""
+    note = f" ({row.note})" if row.note and sentence == row.statement else ""
     return f"{sentence}{note}"
 
 
@@ -63,7 +63,7 @@ def observer_account(observer: str, rows: Sequence[LedgerRow | Mapping[str, Any]
         observer: Who looks.
         rows: Rows against it, of a run or as :meth:`LedgerRow.to_dict` wrote them; those against others are left out.
     """
-    known = [row if isinstance(row, LedgerRow) else _row(row) for row in rows]
+    known = [row if isinstance(row, LedgerRow) else LedgerRow.from_dict(row) for row in rows]
     mine = [row for row in known if row.observer == observer]
     return ObserverAccount(
         observer=observer,
@@ -71,15 +71,6 @@ def observer_account(observer: str, rows: Sequence[LedgerRow | Mapping[str, Any]
         bounds=tuple(row for row in mine if row.guarantee not in {"seen", "not covered"}),
         unbounded=tuple(f"{row.layer}: {row.statement}" for row in mine if row.guarantee == "not covered"),
     )
-
-
-def _row(stored: Mapping[str, Any]) -> LedgerRow:
-    """A row as it was before it was stored."""
-    values = {name: stored[name] for name in LedgerRow.__dataclass_fields__ if name in stored}
-    for name in ("epsilon", "epsilon_unsampled"):
-        if values.get(name) == "infinity":
-            values[name] = math.inf
-    return LedgerRow(**values)
 
 
 def unbounded(context: LedgerContext, rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
+from qflsec.accounting.statement import dp_statement
 from qflsec.base import Assumption
 
 __all__ = ["Guarantee", "LedgerContext", "LedgerRow", "not_covered", "render_ledger"]
@@ -47,7 +48,7 @@ class LedgerContext:
         fitted_on_training: Whether that was the training records themselves.
         seeded_secrets: Whether keys were made from a seed and protect nothing.
         seeded_noise: Whether DP noise was drawn from a seeded stream.
-        quantum_server: Whether the quantum server is corrupted.
+        quantum_server: Whether there is a quantum server that clients delegate to, and it is corrupted.
         delegations: For each client, what its delegations to a quantum server came to.
         additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
             adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
@@ -130,12 +131,21 @@ class LedgerRow:
     note: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Every field, JSON-able; an infinite epsilon is the string ``"infinity"``."""
-        row = asdict(self)
+        """Every field and the row's ``sentence``, JSON-able; an infinite epsilon is the string ``"infinity"``."""
+        row: dict[str, object] = {**asdict(self), "sentence": dp_statement(self)}
         for name in ("epsilon", "epsilon_unsampled"):
-            if row[name] is not None and math.isinf(row[name]):
+            if row[name] == math.inf:
                 row[name] = "infinity"
         return row
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """The row that :meth:`to_dict` wrote; other keys are left out."""
+        values = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        for name in ("epsilon", "epsilon_unsampled"):
+            if values.get(name) == "infinity":
+                values[name] = math.inf
+        return cls(**values)
 
 
 def not_covered(context: LedgerContext) -> tuple[LedgerRow, ...]:
@@ -161,12 +171,13 @@ def not_covered(context: LedgerContext) -> tuple[LedgerRow, ...]:
 
 
 def render_ledger(rows: Sequence[LedgerRow]) -> str:
-    """The rows as text, one sentence each, grouped by observer."""
+    """The rows as text, grouped by observer: a paragraph for each epsilon, a sentence for every other row."""
     lines: list[str] = []
     for observer in dict.fromkeys(row.observer for row in rows):
         lines.append(f"Against {observer}:")
         for row in rows:
             if row.observer == observer:
-                note = f" ({row.note})" if row.note else ""
-                lines.append(f"  [{row.guarantee}; {row.assumption}] {row.layer}: {row.statement}{note}")
+                sentence = dp_statement(row)
+                note = f" ({row.note})" if row.note and sentence == row.statement else ""
+                lines.append(f"  [{row.guarantee}; {row.assumption}] {row.layer}: {sentence}{note}")
     return "\n".join(lines)

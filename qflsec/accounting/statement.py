@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from qflsec.accounting.ledger import LedgerRow
+if TYPE_CHECKING:
+    from qflsec.accounting.ledger import LedgerRow
 
 __all__ = ["dp_statement"]
 

@@ -96,8 +96,8 @@ class UpdateQuantization(ShapeLayer):
         largest = update.abs().amax(dim=-1, keepdim=True)
         step = torch.where(largest > 0, largest, 1.0) / levels
         drawn = streams.uniform("update-quantization", update.shape[1:]).to(update)
-        rounded = torch.floor(update / step + drawn).clamp(-levels, levels)
-        return rounded * step
+        rounded: torch.Tensor = torch.floor(update / step + drawn).clamp(-levels, levels) * step
+        return rounded
 
 
 @register("layer", "gradient-noise")

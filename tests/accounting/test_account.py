@@ -1,0 +1,202 @@
+"""The account of one observer, and the statement of a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qflsec.accounting import (
+    LedgerContext,
+    LedgerRow,
+    dp_statement,
+    observer_account,
+    render_ledger,
+    unbounded,
+)
+from qflsec.defenses.privacy import DpFedAvg, DpSgd
+from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
+from qflsec.protocols.links import AesGcmLink
+from qflsec.protocols.secagg import Masked
+from qflsec.threat import (
+    NOBODY,
+    coalition,
+    corrupted_clients,
+    honest_but_curious_server,
+    public_final_model,
+    wire_eavesdropper,
+)
+
+Maker = Callable[..., Pipeline]
+
+ROW = LedgerRow(
+    observer="server",
+    layer="dp-sgd",
+    guarantee="differential privacy",
+    statement="short",
+    assumption="information-theoretic",
+    trusted="nobody but the client itself",
+    released="single updates",
+    bound="upper bound",
+    epsilon=2.101376,
+    delta=1e-5,
+    epsilon_unsampled=340.25,
+    unit="example",
+    adjacency="add/remove",
+    mechanism="Gaussian noise, sensitivity 1",
+    sampling="Poisson, rate 0.01",
+    steps=1000,
+    accountant="RDP (opacus 1.6.0)",
+    note="simulated guarantee: seeded noise",
+)
+CONTEXT = LedgerContext(
+    observer="server",
+    corrupted=frozenset(),
+    server=True,
+    wire=False,
+    sees_updates=True,
+    sees_aggregates=False,
+    sees_model=True,
+    smallest_k=1,
+    n_clients=3,
+    counts=(4, 4, 4),
+    rounds=2,
+    local_steps=1,
+    batch_size=None,
+    sampling="full",
+    participation=1.0,
+    n_params=5,
+    fitted_on="",
+    seeded_secrets=False,
+)
+
+
+def test_a_statement_has_every_condition_of_its_figure() -> None:
+    text = dp_statement(ROW)
+    assert text.startswith(
+        "Example-level DP with add-or-remove-one adjacency at delta = 1e-05: epsilon = 2.101 (proved upper bound, "
+        "RDP (opacus 1.6.0), 1000 compositions)."
+    )
+    assert "Poisson sampling that the observer cannot see; without that assumption epsilon = 340.2." in text
+    for part in (ROW.mechanism, ROW.released, ROW.trusted, ROW.note):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "never"),
+    [
+        (
+            {"adjacency": "replace-one", "unit": "client"},
+            "Client-level DP with replace-one adj",
+            "add-or-remove",
+        ),
+        ({"adjacency": "zero-out"}, "zero-out adjacency", "add-or-remove"),
+        ({"bound": "approximation"}, "(approximation, ", "proved"),
+        ({"epsilon": math.inf}, "infinite, which guarantees nothing", "nan"),
+        ({"epsilon_unsampled": None, "sampling": "none"}, "Sampling: none.", "without that assumption"),
+        (
+            {"unit": "state", "adjacency": "trace distance 0.1"},
+            "adjacency 'trace distance 0.1'",
+            "add-or-remove",
+        ),
+    ],
+)
+def test_a_statement_never_says_more(changes: dict[str, Any], says: str, never: str) -> None:
+    text = dp_statement(replace(ROW, **changes))
+    assert says in text
+    assert never not in text
+
+
+def test_other_rows_are_stated_as_they_are() -> None:
+    other = replace(ROW, guarantee="secrecy", epsilon=None)
+    assert dp_statement(other) == "short"
+
+
+@pytest.mark.parametrize("epsilon", [2.0, math.inf, None])
+def test_rows_read_and_write_json(epsilon: float | None) -> None:
+    row = replace(ROW, epsilon=epsilon, epsilon_unsampled=epsilon)
+    stored = json.loads(json.dumps(row.to_dict(), allow_nan=False))
+    assert LedgerRow.from_dict(stored) == row
+    assert stored["sentence"] == dp_statement(row)
+
+
+def test_text_holds_the_statements_by_observer() -> None:
+    text = render_ledger([ROW, replace(ROW, observer="wire", guarantee="secrecy", note="why")])
+    assert text.count("Against ") == 2
+    assert dp_statement(ROW) in text
+    assert "short (why)" in text
+
+
+def test_what_no_epsilon_bounds_goes_by_unit() -> None:
+    client = replace(ROW, unit="client")
+    endless = replace(ROW, epsilon=math.inf)
+    secret = replace(ROW, guarantee="secrecy")
+    for rows, records, clients in (
+        ([], True, True),
+        ([ROW], False, True),
+        ([client], False, False),
+        ([endless], True, True),
+        ([secret], True, True),
+    ):
+        statements = " ".join(row.statement for row in unbounded(CONTEXT, rows))
+        assert ("of a single record" in statements) == records
+        assert ("of a client as a whole" in statements) == clients
+    blind = replace(CONTEXT, sees_updates=False, sees_model=False)
+    assert unbounded(blind, []) == ()
+
+
+# -- of runs ----------------------------------------------------------------------------------------
+
+
+def test_the_account_of_a_layered_stack_for_each_observer(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=4, rounds=2, members=40)
+    layers = [DpSgd(noise_multiplier=4.0, delta=1e-4), Masked(), AesGcmLink()]
+    result = run_batch(pipeline, Stack.from_layers("s", layers), [RunSpec(seed=0)])[0]
+
+    server = result.account(honest_but_curious_server())
+    assert any("sums of updates with at least 4 honest clients" in seen for seen in server.sees)
+    assert not any("updates of single" in seen for seen in server.sees)
+    assert {row.layer for row in server.bounds} == {"dp-sgd", "masked"}
+    assert {row.guarantee for row in server.bounds} == {"differential privacy", "secrecy", "anonymity"}
+    assert any("of a client as a whole" in text for text in server.unbounded)
+    assert not any("single record" in text for text in server.unbounded)
+
+    wire = result.account(wire_eavesdropper())
+    assert any("cannot read (sealed)" in seen for seen in wire.sees)
+    assert "the final model" in wire.sees
+    assert "aes-gcm-link" in {row.layer for row in wire.bounds}
+
+    three = result.account(coalition(server=True, n=3))
+    assert any(seen.startswith("updates of single honest clients (1 of them)") for seen in three.sees)
+    assert "the records of its own clients (client:0, client:1, client:2)" in three.sees
+
+    public = result.account(public_final_model())
+    assert public.sees == ("the final model",)
+
+    nobody = result.account(NOBODY)
+    assert (nobody.sees, nobody.bounds) == ((), ())
+    assert "nothing of this run" in str(nobody)
+
+
+def test_an_account_reads_as_text_and_as_json(make_pipeline: Maker) -> None:
+    result = run_batch(make_pipeline(), Stack.from_layers("s", [DpFedAvg()]), [RunSpec(seed=0)])[0]
+    for threat in (honest_but_curious_server(), corrupted_clients(n=2)):
+        account = result.account(threat)
+        text = str(account)
+        assert text.startswith(f"What does '{threat.name}' learn?")
+        for row in account.bounds:
+            assert dp_statement(row) in text
+        for sentence in (*account.sees, *account.unbounded):
+            assert sentence in text
+        document = json.loads(json.dumps(account.to_dict(), allow_nan=False))
+        assert set(document) == {"observer", "sees", "bounds", "unbounded"}
+        stored = [json.loads(json.dumps(row.to_dict())) for row in result.ledger(threat)]
+        assert observer_account(threat.name, stored) == account, "stored rows give the same account"
+    against_server = result.account(honest_but_curious_server())
+    assert against_server.bounds == ()
+    assert "Bounded by:\n  - nothing" in str(against_server)
+    assert any("before the noise" in sentence for sentence in against_server.unbounded)
