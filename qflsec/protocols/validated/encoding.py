@@ -1,0 +1,112 @@
+"""Integers of updates, and the words in which they and their blinding factors are summed under masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qflsec.base import ProtocolAbort, UpdateError
+from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
+from qflsec.protocols.validated.group import ORDER
+from qflsec.protocols.validated.prove import Opening
+
+__all__ = ["LIMBS", "Quantiser", "SumReader", "from_words", "to_words"]
+
+_LIMB_BITS = 43
+LIMBS = 6
+"""A blinding factor is cut into 6 limbs of 43 bits, so that up to 2^21 of them add up in 64-bit words."""
+_LIMB = (1 << _LIMB_BITS) - 1
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantiser:
+    """Updates as integers whose norm stays within a bound.
+
+    Attributes:
+        max_norm: The bound on the L2 norm of an update.
+        bound: The same for integers.
+    """
+
+    max_norm: float
+    bound: int
+
+    @property
+    def step(self) -> float:
+        """What one unit is worth."""
+        return self.max_norm / self.bound
+
+    def integers(self, update: torch.Tensor) -> tuple[int, ...]:
+        """The nearest integers, of the update scaled down where it is too long for rounding to stay in the bound.
+
+        Shapes:
+            update: ``(d,)``
+
+        Raises:
+            UpdateError: A number is not finite.
+        """
+        values = update.detach().cpu().numpy().astype(np.float64) / self.step
+        if not np.isfinite(values).all():
+            raise UpdateError(
+                "an update cannot be committed to", got="NaN or infinity", expected="finite numbers"
+            )
+        room = self.bound - math.sqrt(len(values)) / 2
+        norm = float(np.linalg.norm(values))
+        rounded = np.rint(values * min(1.0, room / norm) if norm > 0 else values)
+        return tuple(int(value) for value in rounded)
+
+
+def to_words(opening: Opening) -> Words:
+    """Values, then the limbs of every blinding factor.
+
+    Shapes:
+        returns: ``(7 d,)``
+    """
+    signed = np.array(opening.values, dtype=np.int64).view(np.uint64)
+    limbs = [(r >> (_LIMB_BITS * k)) & _LIMB for r in opening.blindings for k in range(LIMBS)]
+    return np.concatenate([signed, np.array(limbs, dtype=np.uint64)])
+
+
+def from_words(words: Words) -> tuple[Integers, Sequence[int]]:
+    """The sums of the values and of the blinding factors.
+
+    Shapes:
+        words: ``(7 d,)``
+    """
+    d = len(words) // (LIMBS + 1)
+    values: Integers = words[:d].copy().view(np.int64)
+    limbs = [int(word) for word in words[d:]]
+    blindings = [
+        sum(limb << (_LIMB_BITS * k) for k, limb in enumerate(limbs[i : i + LIMBS])) % ORDER
+        for i in range(0, len(limbs), LIMBS)
+    ]
+    return values, blindings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumReader(FixedPoint):
+    """Reads the mean in a sum of words.
+
+    Attributes:
+        n: How many clients are in it.
+        step: What one unit is worth.
+    """
+
+    n: int
+    step: float
+
+    def read(self, words: Words, *, most: float = math.inf) -> tuple[torch.Tensor, float]:
+        """The mean, and the number of clients.
+
+        Raises:
+            ProtocolAbort: There is no client in it.
+        """
+        if not 0 < self.n <= most:
+            raise ProtocolAbort("a sum over no clients")
+        values, _ = from_words(words)
+        return torch.from_numpy(values * (self.step / self.n)), float(self.n)
