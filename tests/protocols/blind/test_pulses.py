@@ -139,4 +139,4 @@ def test_qubits_up_front_give_the_same_results() -> None:
     assert most == graph.n_nodes
     assert client.failures() == 0
     assert not client.outcomes(1).any()
-    assert [new for new, _ in graph.arrivals(upfront=True)][0] == graph.order
+    assert next(new for new, _ in graph.arrivals(upfront=True)) == graph.order
