@@ -86,7 +86,6 @@ class Protocol:
         return self.stages[stage]
 
 
-_ALIASES = {"validated": "validated-groups"}
 _described: dict[str, Protocol] = {}
 
 
@@ -126,7 +125,6 @@ def protocol(name: str) -> Protocol:
     Raises:
         ConfigError: There is none.
     """
-    name = _ALIASES.get(name, name)
     if name not in protocol_names():
         raise ConfigError("unknown protocol", got=repr(name), expected=", ".join(protocol_names()))
     return _described.get(name, Protocol(name=name))

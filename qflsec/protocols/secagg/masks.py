@@ -26,8 +26,9 @@ def model_digest(model: torch.Tensor, *, about: bytes = b"") -> bytes:
     """A hash of the model that a client received.
 
     Args:
-        model: The common parameters.
-        about: What describes this client's part of them, where clients get slices.
+        model: The parameters that all clients receive: without what is personal to each of them.
+        about: Where clients get slices, the description of who gets which: one and the same for all, or the
+            clients would take each other's part for a deviation.
     """
     flat = np.ascontiguousarray(model.detach().cpu().numpy())
     hashed = hashlib.sha256(f"{flat.dtype.str}|{flat.shape}|{len(about)}|".encode() + about)

@@ -106,3 +106,14 @@ def test_no_two_uses_share_a_key(one: list[bytes | int], other: list[bytes | int
 
 def test_concatenation_does_not_confuse_fields() -> None:
     assert expand_key(b"k" * 32, "ab", "c") != expand_key(b"k" * 32, "a", "bc")
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 300])
+def test_derived_keys_are_those_of_hkdf(size: int) -> None:
+    """One block of HKDF-Expand (RFC 5869), against the library's."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+    secret, field = bytes(range(32)), b"f" * size
+    info = b"".join(len(part).to_bytes(4, "little") + part for part in (b"p", field, b"7"))
+    assert expand_key(secret, "p", field, 7) == HKDFExpand(SHA256(), 32, info).derive(secret)

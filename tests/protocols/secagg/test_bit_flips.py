@@ -35,7 +35,7 @@ def snapshot(state: Any) -> Any:
     return kept
 
 
-@pytest.mark.parametrize("agreement", ["x25519", "bb84"])
+@pytest.mark.parametrize("agreement", ["x25519", "bb84", pytest.param("ml-kem-768", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_bit_to_a_client(aggregation: Make, stage: str, agreement: str) -> None:
     """Also of what the server only hands on: adverts, parcels and statements of the others, and their wrapping."""
@@ -65,9 +65,10 @@ def test_every_bit_to_a_client(aggregation: Make, stage: str, agreement: str) ->
     )  # unaltered, it is accepted
 
 
+@pytest.mark.parametrize("agreement", ["x25519", pytest.param("bb84", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_bit_to_the_server(aggregation: Make, stage: str) -> None:
-    run = aggregation(3, size=N_PARAMS + 1)
+def test_every_bit_to_the_server(aggregation: Make, stage: str, agreement: str) -> None:
+    run = aggregation(3, size=N_PARAMS + 1, agreement=agreement)
     run.run(threshold=2)
     waiting = (
         Kind.PARCELS

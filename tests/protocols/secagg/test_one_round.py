@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.base import ConfigError
-from qflsec.federation import Stack, run_batch
+from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.federation import Stack, layer_from_config, run_batch
 from qflsec.federation.run import RunSpec
 from qflsec.protocols.secagg.catalogue import SECAGG_STAGES, protocol, protocol_names
 from qflsec.protocols.secagg.one_round import RoundReport, run_round
@@ -149,3 +149,12 @@ def test_the_plain_layer_changes_no_bit_and_says_that_it_hides_nothing(make_pipe
     assert torch.equal(layered.params, bare.params)
     (row,) = [row for row in layered.ledger(honest_but_curious_server()) if row.layer == "plain"]
     assert row.guarantee == "not covered"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in protocol_names() if name not in {"plain", "validated-groups"}]
+)
+@pytest.mark.parametrize("rule", ["median", "norm-bound"])
+def test_a_rule_that_needs_single_updates_is_refused_on_top(name: str, rule: str) -> None:
+    with pytest.raises(IncompatibleStack, match=f"'{rule}' needs individual updates"):
+        Stack.from_layers("x", [protocol(name).layer(), layer_from_config({"name": rule})])

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from qflsec.base import ConfigError, ProtocolAbort
-from qflsec.protocols.secagg import Client, Policy, Terms, default_threshold, scheme
+from qflsec.protocols.secagg import Client, Policy, Terms, default_threshold, model_digest, scheme
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -200,10 +201,28 @@ def test_different_models_are_noticed_by_name(aggregation: Make) -> None:
         run.run(models={2: b"x" * 32})
 
 
-def test_without_the_check_a_sum_under_different_models_is_uniform(aggregation: Make) -> None:
+def test_slices_hash_the_common_part_and_who_gets_which(aggregation: Make) -> None:
+    """Heads that stay with their clients do not enter; another slicing, or another common part, is named."""
+    common, heads = torch.linspace(0, 1, 8), [torch.full((2,), float(i)) for i in range(4)]
+    received = {i: torch.cat([common, heads[i]]) for i in range(4)}
+    slicing = b"client i of 4: coordinates 2 i and 2 i + 1"
+    agreed = {i: model_digest(model[:8], about=slicing) for i, model in received.items()}
+    assert len({model_digest(model) for model in received.values()}) == 4, "whole models differ"
+    run = aggregation(4)
+    vectors = run.vectors()
+    assert run.run(vectors=vectors, models=agreed).tolist() == total(vectors, range(4))
+    for place, wrong in enumerate(
+        (model_digest(common, about=b"another"), model_digest(common + 1, about=slicing))
+    ):
+        with pytest.raises(ProtocolAbort, match=r"client:0 and client:2 .* hash of the model"):
+            run.run(round_index=place + 1, models={**agreed, 2: wrong})
+
+
+@pytest.mark.parametrize("agreement", AGREEMENTS)
+def test_without_the_check_a_sum_under_different_models_is_uniform(aggregation: Make, agreement: str) -> None:
     """The second line: the model's hash is in the keys of the pairs, so their masks do not cancel; alarm 1e-6."""
     zeros = {i: np.zeros(20_000, dtype=np.uint32) for i in range(4)}
-    run = aggregation(4, size=20_000, client_class=Trusting)
+    run = aggregation(4, size=20_000, client_class=Trusting, agreement=agreement)
     found = run.run(vectors=zeros, models={2: b"x" * 32})
     assert stats.chisquare(np.bincount(found.view(np.uint8), minlength=256)).pvalue > 1e-6
     assert not run.run(round_index=1, vectors=zeros).any(), "the control: one model, and the sum is 0"

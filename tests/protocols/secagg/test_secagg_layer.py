@@ -96,10 +96,11 @@ def test_the_loop_agrees_with_no_protection(
     assert any(m.kind == "control" for m in sealed.transcript.messages)
 
 
+@pytest.mark.parametrize("agreement", ["x25519", "bb84"])
 @pytest.mark.parametrize("stage", list(KINDS))
-def test_a_client_that_drops_out_at_each_stage(make_pipeline: Maker, stage: str) -> None:
+def test_a_client_that_drops_out_at_each_stage(make_pipeline: Maker, stage: str, agreement: Any) -> None:
     pipeline = make_pipeline(n_clients=5)
-    result = one(pipeline, SecAgg(), adversary=Dropper(KINDS[stage], 3), threat=WIRE)
+    result = one(pipeline, SecAgg(agreement=agreement), adversary=Dropper(KINDS[stage], 3), threat=WIRE)
     assert result.outcome == "completed"
     there = [0, 1, 2, 3, 4] if stage in {"agree", "reveal"} else [0, 1, 2, 4]
     assert result.transcript.facts[0].participants == {0: frozenset(there), 1: frozenset(range(5))}
