@@ -57,6 +57,9 @@ class QuantumLayer(torch.nn.Module):
 
     def run(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Measured values with other weights ``(..., P)``."""
+        if inputs.numel() == 0:  # Poisson sampling may draw nobody; the graph still reaches the weights
+            nobody = inputs.sum(dim=-1, keepdim=True) + weights.sum(dim=-1, keepdim=True)
+            return nobody.expand(*nobody.shape[:-1], len(self.circuit.observables))
         return measure(self.circuit, weights, inputs, self.execution, self.shot_generator)
 
     def extra_repr(self) -> str:

@@ -31,6 +31,6 @@ def _sample_gradients(
     rows = layer.weights.detach().expand(len(inputs), -1).requires_grad_()
     with torch.enable_grad():
         between = [1] * (inputs.dim() - 2)  # axes of one record, such as time steps, share its row
-        outputs = layer.run(rows.reshape(len(inputs), *between, -1), inputs)
+        outputs = layer.run(rows.reshape(len(inputs), *between, rows.shape[-1]), inputs)
         (gradients,) = torch.autograd.grad(outputs, rows, grad_outputs=backprops)
     return {layer.weights: gradients}

@@ -140,6 +140,22 @@ def _clipped_step(module: torch.nn.Module, x: Tensor, y: Tensor, clip_norm: floa
     return [t / len(x) for t in total]
 
 
+def test_a_batch_of_nobody_has_no_outputs_and_no_gradient(circuit: Circuit) -> None:
+    """Poisson sampling draws such batches."""
+    from opacus.grad_sample import GradSampleModule
+
+    layer = QuantumLayer(circuit, generator=stream(0, "w"))
+    wrapped = GradSampleModule(copy.deepcopy(layer))
+    for module in (layer, wrapped):
+        out = module(torch.zeros(0, circuit.n_features))
+        assert out.shape == (0, len(circuit.observables))
+        out.sum().backward()
+    assert layer.weights.grad is not None
+    assert not bool(layer.weights.grad.any())
+    inner: torch.nn.Module = wrapped._module
+    assert inner.weights.grad_sample.shape == (0, circuit.n_weights)  # type: ignore[union-attr]
+
+
 def test_the_layer_does_not_import_opacus() -> None:
     code = (
         "import sys; from qflsec.circuits import build_circuit; from qflsec.models import QuantumLayer;"

@@ -9,6 +9,7 @@ from qflsec.defenses.privacy.dp_sgd import DpSgd, noisy_clipped_sum
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows, summed_multiplier
 from qflsec.defenses.privacy.heuristics import GradientNoise, GradientPruning, UpdateQuantization
 from qflsec.defenses.privacy.local_dp import LocalDp
+from qflsec.defenses.privacy.torch_training import PrivateTraining, make_private
 
 __all__ = [
     "ClientClip",
@@ -19,10 +20,12 @@ __all__ = [
     "GradientNoise",
     "GradientPruning",
     "LocalDp",
+    "PrivateTraining",
     "UpdateQuantization",
     "central_rows",
     "example_rows",
     "local_rows",
+    "make_private",
     "noisy_clipped_sum",
     "sum_multiplier",
     "summed_multiplier",

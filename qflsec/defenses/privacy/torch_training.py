@@ -1,0 +1,196 @@
+"""DP-SGD of a user's own torch training through Opacus, checked before it starts and stated afterwards."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qflsec.accounting import LedgerRow
+from qflsec.base import ConfigError
+from qflsec.defenses.privacy.bounds import check_noise, gaussian_bounds, multiplier_for
+from qflsec.models import check_per_sample_gradients
+from qflsec.models.check import PerSampleGradientError
+
+__all__ = ["PrivateTraining", "make_private"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrivateTraining:
+    """A private training: use model, optimizer and loader as in any torch loop, then ask for the rows.
+
+    Attributes:
+        model: The module, wrapped so that it has per-sample gradients.
+        optimizer: The optimizer, which clips every record's gradient and adds noise.
+        loader: The loader, which draws Poisson batches; some may be empty.
+        clip_norm: The largest L2 norm of a record's gradient, C.
+        noise_multiplier: Standard deviation of the noise on the sum, in units of C.
+        delta: The delta at which the rows state epsilon.
+        n_records: The number of records.
+        accountant: Opacus' accountant, which counts the steps.
+    """
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: torch.utils.data.DataLoader[Any]
+    clip_norm: float
+    noise_multiplier: float
+    delta: float
+    n_records: int
+    accountant: Any
+
+    @property
+    def steps(self) -> int:
+        """The steps taken so far."""
+        return sum(int(count) for _, _, count in self.accountant.history)
+
+    def rows(self, observer: str = "whoever reads the model after any step") -> tuple[LedgerRow, ...]:
+        """What the steps taken so far have spent, a row for each accountant; none before the first step.
+
+        Args:
+            observer: A name for the observer.
+
+        Raises:
+            ConfigError: Noise or sampling rate were changed on the way.
+        """
+        history = {(float(noise), float(rate)) for noise, rate, _ in self.accountant.history}
+        if not history:
+            return ()
+        if len(history) > 1 or next(iter(history))[0] != self.noise_multiplier:
+            raise ConfigError(
+                "the noise or the sampling rate was changed during the training",
+                got=sorted(history),
+                expected="one noise multiplier and one rate",
+                fix="start a new private training for another setting",
+            )
+        ((noise, rate),) = history
+        known = {b.accountant: b.epsilon for b in gaussian_bounds(noise, 1.0, self.steps, self.delta)}
+        note = "the noise comes from torch's generator, which is no cryptographic source"
+        if self.delta * self.n_records >= 1:
+            note += f"; delta {self.delta:g} is not below 1/{self.n_records}, one over the number of records"
+        return tuple(
+            LedgerRow(
+                observer=observer,
+                layer="opacus",
+                guarantee="differential privacy",
+                statement=f"epsilon {bound.epsilon:.4g} at delta {bound.delta:g} for each record",
+                assumption="information-theoretic",
+                trusted="whoever trains",
+                released="the model after every step",
+                bound="upper bound",
+                epsilon=bound.epsilon,
+                delta=bound.delta,
+                epsilon_unsampled=known.get(bound.accountant) if rate < 1 else None,
+                unit="example",
+                adjacency=bound.adjacency,
+                mechanism=f"Gaussian noise on the sum of gradients clipped to L2 norm {self.clip_norm:g} (the "
+                f"sensitivity), noise multiplier {noise:.4g}",
+                sampling=f"Poisson, rate {rate:.4g}" if rate < 1 else "none: all records in every step",
+                steps=self.steps,
+                accountant=f"{bound.accountant} ({bound.version})",
+                note=note,
+            )
+            for bound in gaussian_bounds(noise, rate, self.steps, self.delta)
+        )
+
+
+def make_private(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: torch.utils.data.DataLoader[Any],
+    *,
+    clip_norm: float = 1.0,
+    noise_multiplier: float | None = None,
+    target_epsilon: float | None = None,
+    epochs: int = 1,
+    delta: float = 1e-5,
+    loss: torch.nn.Module | None = None,
+    checked_records: int = 4,
+) -> PrivateTraining:
+    """Make a torch training private, if the per-sample gradients of its model are right.
+
+    The check compares Opacus' per-sample gradients with a plain loop on a few records, and releases nothing of
+    them. Circuits belong in :class:`qflsec.models.QuantumLayer`; PennyLane's ``TorchLayer`` is refused.
+
+    Args:
+        model: The model; its output must not depend on chance while it is checked.
+        optimizer: An optimizer of the model's parameters.
+        loader: Its records, as pairs of input and target; its batch size sets the sampling rate.
+        clip_norm: The largest L2 norm of a record's gradient.
+        noise_multiplier: Standard deviation of the noise in units of the clip norm.
+        target_epsilon: In place of it, the epsilon of ``epochs`` epochs.
+        epochs: The planned epochs, which only a target needs.
+        delta: The delta at which epsilon is stated.
+        loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
+        checked_records: The records that the check takes.
+
+    Raises:
+        ConfigError: An argument cannot be used.
+        PerSampleGradientError: Opacus would compute wrong per-sample gradients of this model.
+    """
+    check_noise(
+        clip_norm=clip_norm, noise_multiplier=noise_multiplier, target_epsilon=target_epsilon, delta=delta
+    )
+    _refuse_stock_layers(model)
+    x, y = _first_records(loader, checked_records)
+    check_per_sample_gradients(model, x, y, loss=loss, modes=["hooks"], strict=True)
+    multiplier = noise_multiplier
+    if multiplier is None:
+        multiplier = 1.0
+        if target_epsilon is not None:
+            multiplier = multiplier_for(target_epsilon, delta, 1 / len(loader), epochs * len(loader))
+    from opacus import PrivacyEngine
+
+    with warnings.catch_warnings():
+        # the rows say so
+        warnings.filterwarnings("ignore", message="Secure RNG turned off", category=UserWarning)
+        engine = PrivacyEngine(accountant="rdp")
+        wrapped, private, batches = engine.make_private(
+            module=model.train(),
+            optimizer=optimizer,
+            data_loader=loader,
+            noise_multiplier=multiplier,
+            max_grad_norm=clip_norm,
+            poisson_sampling=True,
+            grad_sample_mode="hooks",
+        )
+    return PrivateTraining(
+        model=wrapped,
+        optimizer=private,
+        loader=batches,
+        clip_norm=clip_norm,
+        noise_multiplier=multiplier,
+        delta=delta,
+        n_records=len(loader.dataset),  # type: ignore[arg-type]
+        accountant=engine.accountant,
+    )
+
+
+def _refuse_stock_layers(model: torch.nn.Module) -> None:
+    for name, part in model.named_modules():
+        if type(part).__module__.startswith("pennylane.qnn"):
+            raise PerSampleGradientError(
+                f"layer {name or 'model'!r} is PennyLane's {type(part).__name__}: it reads its weights from a private "
+                "dictionary, so that Opacus gets per-sample gradients of zero without an error, and under ghost "
+                "clipping the clip norm is exceeded: the reported epsilon would not be justified",
+                fix="put the circuit into qflsec.models.QuantumLayer (Circuit.from_qnode reads a QNode)",
+            )
+
+
+def _first_records(
+    loader: torch.utils.data.DataLoader[Any], n_records: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A few records as one batch, in the order of the data set."""
+    dataset: Any = loader.dataset
+    pairs = [dataset[index] for index in range(min(n_records, len(dataset)))]
+    try:
+        x, y = torch.utils.data.default_collate(pairs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "the records of the loader are no pairs of input and target",
+            got=type(pairs[0]).__name__ if pairs else "an empty data set",
+            fix="use a data set that gives (x, y)",
+        ) from error
+    return x, y
