@@ -13,7 +13,7 @@ import torch
 from qflsec.base import ProtocolAbort, UpdateError
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
 from qflsec.protocols.validated.group import ORDER
-from qflsec.protocols.validated.prove import Opening
+from qflsec.protocols.validated.prover import Opening
 
 __all__ = ["LIMBS", "Quantiser", "SumReader", "from_words", "to_words"]
 

@@ -29,7 +29,7 @@ from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.protocols.validated.encoding import LIMBS, Quantiser, SumReader, from_words
 from qflsec.protocols.validated.statement import Statement
 from qflsec.protocols.validated.states import Parcel, ProvingClient, ValidatingServer, checked, sealed
-from qflsec.protocols.validated.verify import opens_to
+from qflsec.protocols.validated.verifier import opens_to
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
 
 __all__ = ["Validated"]

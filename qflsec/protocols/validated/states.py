@@ -16,9 +16,9 @@ from qflsec.protocols.secagg.states import ClientState, ServerState
 from qflsec.protocols.secagg.terms import Policy
 from qflsec.protocols.validated.encoding import to_words
 from qflsec.protocols.validated.group import Point
-from qflsec.protocols.validated.prove import Proof, commit, prove
+from qflsec.protocols.validated.prover import Proof, commit, prove
 from qflsec.protocols.validated.statement import Statement
-from qflsec.protocols.validated.verify import verify
+from qflsec.protocols.validated.verifier import verify
 from qflsec.threat import Party
 
 __all__ = ["Parcel", "ProvingClient", "ValidatingServer", "checked", "sealed"]

@@ -17,7 +17,7 @@ from qflsec.protocols.validated.group import (
     times,
     total,
 )
-from qflsec.protocols.validated.prove import BitProof, Proof
+from qflsec.protocols.validated.prover import BitProof, Proof
 from qflsec.protocols.validated.statement import Statement
 
 __all__ = ["announcements", "opens_to", "verify"]
