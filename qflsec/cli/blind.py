@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qflsec.lab.blind import Device
     from qflsec.protocols.blind import RoundCounts
 
-__all__ = ["app"]
+__all__ = ["app", "is_session_matrix", "run_session_preset"]
 
 app = typer.Typer(help="Circuits on a quantum server that sees nothing; 'qflsec blind matrix' attacks them.")
 
@@ -113,6 +113,13 @@ def matrix(
     as_json: AsJson = False,
 ) -> None:
     """Cross the server's attacks with clients: what does it learn, and is a wrong result accepted?"""
+    run_session_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
+
+
+def run_session_preset(
+    spec: str, *, report: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
+) -> None:
+    """Run a matrix of sessions and show it."""
     from qflsec.cli.blind_text import matrix_lines
     from qflsec.lab.blind import assemble_session_matrix, load_session_spec, run_session_matrix
 
@@ -135,6 +142,24 @@ def matrix(
 
         write_blind_report(result, report)
         typer.echo(f"report: {report}", err=True)
+
+
+def is_session_matrix(spec: str, *, store: Path | None, address: str | None, backend: str) -> bool:
+    """Whether a matrix is one of sessions, which needs no store.
+
+    Raises:
+        ConfigError: It is, but options were given that it has no use for.
+    """
+    from qflsec.lab.blind import session_presets
+
+    if spec not in session_presets():
+        return False
+    if store is not None or address is not None or backend != "loky":
+        raise ConfigError(
+            f"{spec!r} is a matrix of single sessions, which keeps no store and runs on this machine",
+            fix=f"leave out --store, --backend and --address, or run 'qflsec blind matrix {spec}'",
+        )
+    return True
 
 
 def _choice(option: str, value: str, known: tuple[str, ...]) -> None:

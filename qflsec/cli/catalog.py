@@ -78,9 +78,10 @@ def show(
 def _things(kind: str) -> dict[str, Any]:
     if kind == "preset":
         from qflsec.lab import presets
+        from qflsec.lab.blind import session_presets
         from qflsec.lab.channel import channel_presets
 
-        return {**presets(), **channel_presets()}
+        return {**presets(), **channel_presets(), **session_presets()}
     from qflsec.base.registry import Kind, find, names
 
     known: tuple[Kind, ...] = get_args(Kind)

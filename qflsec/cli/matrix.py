@@ -44,9 +44,13 @@ def run(
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
     from qflsec.cli.bb84 import is_channel_matrix, run_matrix_preset
+    from qflsec.cli.blind import is_session_matrix, run_session_preset
 
     if is_channel_matrix(spec, store=store, address=address, backend=backend):
         run_matrix_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
+        return
+    if is_session_matrix(spec, store=store, address=address, backend=backend):
+        run_session_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
         return
     from qflsec.cli.progress import follow
     from qflsec.lab import Store, assemble, build_matrix, run_matrix

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from qflsec.base import AttackCard, Source, register
 from qflsec.circuits import Circuit
 from qflsec.protocols.blind import AngleGrid, Graph, Pattern, QuantumServer, compile_patterns
 from qflsec.protocols.blind.angles import Floats
+from qflsec.protocols.blind.compiler import Embedding
 from qflsec.protocols.blind.courier import SeenDelegation, seen_delegations
 from qflsec.threat import View
 
@@ -65,14 +66,7 @@ class ReadDelta(ServerInference, Inference):
 
     def run(self, view: View, challenge: InversionChallenge) -> InversionClaim:
         """The most frequent readings."""
-        circuit: Circuit = view.granted.model.circuit
         low, high = challenge.feature_range
-        read = [
-            records
-            for seen in seen_delegations(view)
-            if seen.client == challenge.target
-            for records in _records(circuit, seen, (low + high) / 2)
-        ]
         known = view.granted.auxiliary
         prior = (
             np.full(challenge.n_features, (low + high) / 2)
@@ -80,28 +74,45 @@ class ReadDelta(ServerInference, Inference):
             else known.features.double().mean(dim=0).numpy()
         )
         claim = np.tile(prior, (challenge.n_records, 1))
-        found = _repeated(np.concatenate(read), challenge.n_records) if read else np.empty((0, 0))
-        claim[: len(found)] = found
+        mine = [seen for seen in seen_delegations(view) if seen.client == challenge.target and seen.deltas]
+        places, read = _readings(view.granted.model.circuit, mine, (low + high) / 2)
+        if places:
+            found = _repeated(read, challenge.n_records)
+            claim[: len(found), places] = found
         return InversionClaim(features=torch.from_numpy(claim))
 
 
-def _records(circuit: Circuit, seen: SeenDelegation, middle: float) -> Iterator[Floats]:
-    """The features in every round, as the told angles say, where the graph shows which node holds which."""
-    for embedding in ("ansatz", "brickwork"):
-        for delegation in compile_patterns(circuit, embedding=embedding):
-            nodes = _places(delegation.pattern, circuit.n_features)
-            if delegation.pattern.graph == seen.graph and seen.deltas and nodes is not None:
-                yield np.stack([_feature(delegation.pattern, seen, node, middle) for node in nodes], axis=1)
-                return
+def _readings(
+    circuit: Circuit, delegations: Sequence[SeenDelegation], middle: float
+) -> tuple[list[int], Floats]:
+    """Which features some node of the pattern holds alone, and their values in every round, as the angles say.
+
+    Where observables need several patterns, the one that shows most features is read.
+    """
+    patterns = {
+        one.pattern.graph: one.pattern
+        for embedding in get_args(Embedding)
+        for one in compile_patterns(circuit, embedding=embedding)
+    }
+    found: dict[tuple[int, ...], list[Floats]] = {}
+    for seen in delegations:
+        pattern = patterns.get(seen.graph)
+        if pattern is not None and (nodes := _places(pattern)):
+            values = [_feature(pattern, seen, node, middle) for node in nodes.values()]
+            found.setdefault(tuple(nodes), []).append(np.stack(values, axis=1))
+    if not found:
+        return [], np.empty((0, 0))
+    most = max(found, key=len)
+    return list(most), np.concatenate(found[most])
 
 
-def _places(pattern: Pattern, n_features: int) -> list[int] | None:
-    """For each feature a node that holds it alone; None if some feature has none."""
+def _places(pattern: Pattern) -> dict[int, int]:
+    """For each feature that the results depend on, a node that holds it alone."""
     found: dict[int, int] = {}
     for node, angle in enumerate(pattern.angles):
         if len(angle.terms) == 1 and angle.terms[0].kind == "feature" and angle.terms[0].scale:
             found.setdefault(angle.terms[0].index, node)
-    return [found[index] for index in range(n_features)] if len(found) == n_features else None
+    return found
 
 
 def _feature(pattern: Pattern, seen: SeenDelegation, node: int, middle: float) -> Floats:

@@ -85,11 +85,11 @@ def test_detection_rates_match_theory(attack: ServerManipulation, theory: float)
 
 
 def test_detection_rates_match_theory_in_a_brickwork() -> None:
-    device = {"config": BlindConfig(embedding="brickwork")}
+    config = BlindConfig(embedding="brickwork")
     attack = WrongAngles(nodes=3, offset=0.9, fraction=0.8)
-    theory = session(attack, tests=2, **device).detection
+    theory = session(attack, tests=2, config=config).detection
     assert theory is not None
-    found = session(attack, tests=4000, **device).failures / 4000
+    found = session(attack, tests=4000, config=config).failures / 4000
     assert abs(found - theory) < SIGMA * math.sqrt(theory * (1 - theory) / 4000)
 
 

@@ -54,7 +54,7 @@ def test_leaks_by_hand() -> None:
     source = PulsedSource(mean_photons=0.2)
     several = 1 - 1.2 * math.exp(-0.2)
     for line in ("lossy", "split"):
-        assert source.leaked(line) == pytest.approx(several / -math.expm1(-0.2))  # type: ignore[arg-type]
+        assert source.leaked(line) == pytest.approx(several / -math.expm1(-0.2))
     assert PulsedSource(mean_photons=0.2, transmittance=0.05).leaked("split") == pytest.approx(1)
     lossy = PulsedSource(mean_photons=0.2, transmittance=0.05).leaked("lossy")
     assert lossy == pytest.approx(0.005, rel=0.01)
