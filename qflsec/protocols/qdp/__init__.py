@@ -1,24 +1,46 @@
-"""Quantum differential privacy: exact epsilons of noise, with pairs of states that attain them."""
+"""Quantum differential privacy: exact epsilons of noise, with pairs of states that attain them, and of whole runs."""
 
 from __future__ import annotations
 
+from qflsec.protocols.qdp.accountant import RunAccount, SingleCopy, account_run, single_copy
 from qflsec.protocols.qdp.approximate import delta_of_epsilon
 from qflsec.protocols.qdp.certificate import certified_kappa
 from qflsec.protocols.qdp.channel import Channel, from_pennylane, from_qiskit, identity, unitary
+from qflsec.protocols.qdp.copies import Copies, copies_of
+from qflsec.protocols.qdp.derived import (
+    Ceiling,
+    CertifiedRadius,
+    certified_radius,
+    membership_ceiling,
+    run_ceiling,
+)
+from qflsec.protocols.qdp.encoders import RecordDistance, angle_distance, record_distance, search_distance
 from qflsec.protocols.qdp.errors import QdpError
 from qflsec.protocols.qdp.kappa import Kappa, kappa_of_effect, kappa_of_effects, search_kappa
 from qflsec.protocols.qdp.pure import epsilon_of_kappa, kappa_of_epsilon, pure_epsilon
 from qflsec.protocols.qdp.results import Adjacency, Delta, PureEpsilon, Witness, trace_distance
+from qflsec.protocols.qdp.specification import NamedNoise, measurement_by_name, noise_by_name
 
 __all__ = [
     "Adjacency",
+    "Ceiling",
+    "CertifiedRadius",
     "Channel",
+    "Copies",
     "Delta",
     "Kappa",
+    "NamedNoise",
     "PureEpsilon",
     "QdpError",
+    "RecordDistance",
+    "RunAccount",
+    "SingleCopy",
     "Witness",
+    "account_run",
+    "angle_distance",
     "certified_kappa",
+    "certified_radius",
+    "copies_of",
     "delta_of_epsilon",
     "epsilon_of_kappa",
     "from_pennylane",
@@ -27,8 +49,15 @@ __all__ = [
     "kappa_of_effect",
     "kappa_of_effects",
     "kappa_of_epsilon",
+    "measurement_by_name",
+    "membership_ceiling",
+    "noise_by_name",
     "pure_epsilon",
+    "record_distance",
+    "run_ceiling",
+    "search_distance",
     "search_kappa",
+    "single_copy",
     "trace_distance",
     "unitary",
 ]
