@@ -140,7 +140,18 @@ class Ghz(AggregationLayer):
         return {SERVER: Bench(laboratory, lines), **{party: Line(box) for party, box in lines.items()}}
 
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
-        """A party's state."""
+        """A party's state.
+
+        Raises:
+            ConfigError: The model needs too many states.
+        """
+        copies = self.phases(len(setup.clients)).copies(setup.n_params)
+        if copies > _MOST_COPIES:
+            raise ConfigError(
+                f"'ghz' needs {copies} GHZ states in a round of {setup.n_params} parameters",
+                expected=f"at most {_MOST_COPIES} in simulation",
+                fix="lower 'shots' or take fewer parameters",
+            )
         terms = Terms(
             session=setup.session,
             clients=setup.clients,

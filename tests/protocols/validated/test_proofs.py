@@ -281,7 +281,7 @@ def test_every_word_of_a_proof_counts() -> None:
         {"round": 3},
         {"client": 0},
         {"context": b"another model"},
-        {"session": b"sessionm"},
+        {"session": b"sessiom"},
     ],
 )
 def test_a_proof_is_good_for_one_place(change: dict[str, Any]) -> None:
