@@ -13,6 +13,7 @@ from qflsec.protocols.ghz.resource import (
     product_failure_rate,
     rmse,
     rmse_one_quadrature,
+    untested_failure_bound,
     visibility,
 )
 from qflsec.protocols.ghz.round import GhzOutcome, run_ghz_round
@@ -36,5 +37,6 @@ __all__ = [
     "rotate",
     "run_ghz_round",
     "split",
+    "untested_failure_bound",
     "visibility",
 ]

@@ -24,7 +24,7 @@ from qflsec.protocols.ghz.ledger import ghz_rows
 from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
-from qflsec.protocols.ghz.resource import escape_probability
+from qflsec.protocols.ghz.resource import escape_probability, untested_failure_bound
 from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
@@ -265,8 +265,16 @@ class Ghz(AggregationLayer):
         """What it hides from this observer."""
         half = escape_probability(context.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.5)
         tenth = escape_probability(context.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.1)
+        copies = self.phases(context.n_clients).copies(context.n_params) + self.tests
+        rest = untested_failure_bound(copies=copies, tests=self.tests, allowed=self.allowed, epsilon=1e-6)
         return ghz_rows(
-            self.card.name, context, tests=self.tests, allowed=self.allowed, half=half, tenth=tenth
+            self.card.name,
+            context,
+            tests=self.tests,
+            allowed=self.allowed,
+            half=half,
+            tenth=tenth,
+            rest=rest,
         )
 
 

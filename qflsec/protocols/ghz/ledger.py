@@ -13,7 +13,7 @@ _SEEN = (
 
 
 def ghz_rows(
-    layer: str, context: LedgerContext, *, tests: int, allowed: int, half: float, tenth: float
+    layer: str, context: LedgerContext, *, tests: int, allowed: int, half: float, tenth: float, rest: float
 ) -> tuple[LedgerRow, ...]:
     """What phases on GHZ states hide from one observer.
 
@@ -24,6 +24,7 @@ def ghz_rows(
         allowed: The number of failures that is tolerated.
         half: The probability that a server passes which hands out product states in half of the copies.
         tenth: The same for a tenth.
+        rest: The largest share of the untested copies that would fail, but for 1e-6.
     """
     if not context.honest or not (context.sees_updates or context.sees_aggregates):
         return ()
@@ -54,9 +55,11 @@ def ghz_rows(
     )
     if not (context.server or context.wire):
         return (anonymity,)
-    escape = "a server that hands out product states in half (a tenth) of the copies of a round passes with "
-    escape += (
-        f"probability {half:.1e} ({tenth:.1e}): {tests} random stabiliser tests, {allowed} failures tolerated"
+    escape = (
+        "a server that hands out product states in half (a tenth) of the copies of a round passes with "
+        f"probability {half:.1e} ({tenth:.1e}): {tests} random stabiliser tests, {allowed} failures tolerated; "
+        f"whatever the server does, at most {100 * rest:.1f} % of the untested copies would fail a test, but for "
+        "1e-6 in each round"
     )
     collude = ""
     if context.server and context.corrupted:

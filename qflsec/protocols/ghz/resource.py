@@ -24,6 +24,7 @@ __all__ = [
     "product_failure_rate",
     "rmse",
     "rmse_one_quadrature",
+    "untested_failure_bound",
     "visibility",
 ]
 
@@ -68,6 +69,34 @@ def escape_probability(n: int, *, tests: int, allowed: int, fraction: float) -> 
     from scipy.stats import binom
 
     return float(binom.cdf(allowed, tests, fraction * product_failure_rate(n)))
+
+
+def untested_failure_bound(*, copies: int, tests: int, allowed: int, epsilon: float) -> float:
+    """The largest share of the untested copies that would fail a test, but for ``epsilon``, whatever the source does.
+
+    Had every copy been tested, some K of them would have failed; which ones were tested is drawn when the states are
+    there. A source with so large a K that ``allowed`` failures or fewer among the tests have a probability of at most
+    ``epsilon`` passes with no more than that. The copies may depend on each other in any way. Twice the share bounds
+    the mean infidelity of the untested copies in expectation.
+
+    Args:
+        copies: The number of copies.
+        tests: How many of them are tested.
+        allowed: How many failures are tolerated.
+        epsilon: The probability with which the statement may be wrong.
+    """
+    from scipy.stats import hypergeom
+
+    low, high = allowed, copies  # passing is likelier than epsilon at low, and not at high
+    if hypergeom.cdf(allowed, copies, copies, tests) > epsilon:
+        return 1.0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if hypergeom.cdf(allowed, copies, middle, tests) > epsilon:
+            low = middle
+        else:
+            high = middle
+    return min(1.0, low / (copies - tests)) if copies > tests else 0.0
 
 
 def rmse_one_quadrature(total: float, *, n: int, depolarising: float, shots: int) -> float:

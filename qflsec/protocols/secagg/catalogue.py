@@ -137,5 +137,5 @@ def _aggregates(kind: object) -> bool:
 describe("masked", defaults={"bits": 32, "fractional_bits": 16})
 describe("ddp", stages=SECAGG_STAGES, namer=message_name)
 describe("secagg", stages=SECAGG_STAGES, namer=message_name)
-describe("validated", stages=SECAGG_STAGES, namer=message_name)
+describe("validated", defaults={"max_norm": 4.0}, stages=SECAGG_STAGES, namer=message_name)
 describe("validated-groups", stages=SECAGG_STAGES, namer=message_name)

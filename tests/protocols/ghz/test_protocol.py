@@ -27,6 +27,7 @@ from qflsec.protocols.ghz import (
     rmse_one_quadrature,
     rotate,
     run_ghz_round,
+    untested_failure_bound,
 )
 from qflsec.protocols.ghz.parties import Terms
 from qflsec.threat import SERVER, Party, client
@@ -125,6 +126,26 @@ def test_escape_is_the_binomial_tail() -> None:
     assert binom.cdf(passed, 150, expected) > 5e-6
     assert binom.sf(passed - 1, 150, expected) > 5e-6
     assert escape_probability(5, tests=200, allowed=4, fraction=0.5) < 1e-16
+
+
+def test_what_passing_says_of_the_untested_copies() -> None:
+    """Against all sources of 12 copies by enumeration, and as it must move with tests and tolerance."""
+    from math import comb
+
+    for allowed in (0, 1):
+        for epsilon in (0.3, 0.05):
+            passing = [
+                sum(comb(k, f) * comb(12 - k, 5 - f) for f in range(allowed + 1)) / comb(12, 5)
+                for k in range(13)
+            ]
+            worst = max(k for k in range(13) if passing[k] > epsilon)
+            bound = untested_failure_bound(copies=12, tests=5, allowed=allowed, epsilon=epsilon)
+            assert bound == pytest.approx(min(1.0, worst / 7))
+    few, more = (untested_failure_bound(copies=40_000, tests=t, allowed=0, epsilon=1e-6) for t in (200, 2000))
+    assert 0.05 < few < 0.08
+    assert 0.005 < more < 0.008
+    assert untested_failure_bound(copies=40_000, tests=200, allowed=4, epsilon=1e-6) > few
+    assert untested_failure_bound(copies=40_000, tests=2, allowed=0, epsilon=1e-6) > 0.9
 
 
 def test_product_states_show_every_update_where_nothing_is_tested_and_none_where_it_is() -> None:
