@@ -45,6 +45,7 @@ from qflsec.threat import Payload
 __all__ = ["Ddp", "NoisePlan", "round_conditionally"]
 
 _WRAP = 2.0**-40
+_TRIES = 1000  # with beta at most 0.9, all fail with probability below 2^-150
 _MECHANISM_SHARE = 0.99  # of delta; the rest covers the distance of what is drawn from Skellam noise
 
 
@@ -90,16 +91,20 @@ def round_conditionally(
     Source:
         Kairouz, Liu and Steinke, arXiv:2102.06387 (2021), algorithm 1, line 4.
 
+    Raises:
+        ProtocolAbort: It does not get short enough, which means that the values were too long before.
+
     Shapes:
         values: ``(n,)``; returns: ``(n,)``
     """
     below = np.floor(values)
-    while True:
+    for _ in range(_TRIES):
         words = np.frombuffer(secrets.draw(8 * values.size), dtype="<u8") >> np.uint64(11)
         up = words.astype(np.float64) * 2.0**-53 < values - below
         rounded = (below + up).astype(np.int64)
         if sum(int(v) * int(v) for v in rounded) <= squared_bound:
             return rounded
+    raise ProtocolAbort("an update cannot be rounded within its sensitivity")
 
 
 @register("layer", "ddp")
@@ -154,7 +159,7 @@ class Ddp(SecAgg):
             ("clip_norm", 0.0, 1e6),
             ("target_epsilon", 0.0, 1e6),
             ("delta", 0.0, 1.0),
-            ("beta", 0.0, 1.0),
+            ("beta", 0.0, 0.9),
         ):
             if not low < getattr(self, name) < high:
                 raise ConfigError(

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from qflsec.accounting.skellam import skellam_epsilon, skellam_tail
-from qflsec.base import ConfigError, IncompatibleStack, SeededSecrets, UpdateError
+from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSecrets, UpdateError
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import Ddp
 from qflsec.protocols.secagg.ddp import NoisePlan, round_conditionally
@@ -99,6 +99,8 @@ def test_rounding_is_unbiased_and_drawn_again_when_too_long() -> None:
     bound = 950
     short = round_conditionally(values, SeededSecrets(1, "r"), squared_bound=bound)
     assert rounded.sum() > bound >= short.sum() or rounded.sum() <= bound
+    with pytest.raises(ProtocolAbort, match="cannot be rounded"):
+        round_conditionally(np.full(4, 10.5), SeededSecrets(1, "r"), squared_bound=300)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

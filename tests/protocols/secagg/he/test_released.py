@@ -14,6 +14,7 @@ import torch
 from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSecrets
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import HeCkks
+from qflsec.protocols.secagg.he_envelope import open_envelope
 from qflsec.protocols.secagg.he_guard import Flooding, apply_guard, noise_bound
 from qflsec.threat import SERVER, ThreatModel, client
 
@@ -193,3 +194,41 @@ def test_the_ledger_claims_nothing_of_what_is_not_proved(make_pipeline: Maker, g
     said = "secret key follows" if guard == "none" else "heuristic: it blocks the known attack"
     assert said in rows[0].statement
     assert rows[0].assumption == ("none" if guard == "none" else "heuristic")
+
+
+def test_every_bit_of_a_released_sum_counts(parties_of: Maker, updates_of: Maker) -> None:
+    """The answer of the client that decrypts, bit by bit, another round's, and another message in its place."""
+    run = parties_of(FLOODED, 3)
+    sealed = {client(i): run.seal(i, updates_of(1)[0], 1.0)[0] for i in range(3)}
+    control = run.control(0)
+    said: list[bytes] = []
+    original = control.to_server
+
+    def to_server(messages: Any) -> Any:
+        said.extend(messages.values())
+        return original(messages)
+
+    control.to_server = to_server  # type: ignore[method-assign]
+    run.layer.conclude(control, sealed)
+    server = run.states[SERVER]
+
+    def check(blob: bytes, round_index: int = 0, what: str = "released") -> None:
+        open_envelope(
+            server.identity,
+            client(0),
+            blob,
+            context=server.bound(what),
+            key_id=server.key_id,
+            round_index=round_index,
+        )
+
+    check(said[0])
+    for bit in range(8 * len(said[0])):
+        altered = bytearray(said[0])
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ProtocolAbort):
+            check(bytes(altered))
+    with pytest.raises(ProtocolAbort, match="another round"):
+        check(said[0], 1)
+    with pytest.raises(ProtocolAbort, match="wrong signature"):
+        check(sealed[client(0)])

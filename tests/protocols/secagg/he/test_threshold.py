@@ -175,6 +175,21 @@ def test_the_error_is_below_its_bound_and_far_below_the_noise() -> None:
     assert 2.0 ** (scheme.smudging - 40) >= error_bound(n)
 
 
+def test_public_keys_hold_errors() -> None:
+    """What a public key lacks of ``-a s`` is centred binomial of variance 21/2; chi-square, false alarm 1e-6."""
+    scheme = RlweScheme(session=b"s", n_parties=2, plain_bits=32, smudging_bits=40, security="quantum-128")
+    share, public = scheme.new_share(SeededSecrets(1, "x"), b"")
+    rest = (scheme._read(public, 1)[0] + scheme._common * share.values) % scheme._column
+    errors = np.stack(
+        [ring.centred(ring.coefficients(values)) for ring, values in zip(scheme._rings, rest, strict=True)]
+    )
+    assert np.all(errors == errors[0]), "one polynomial of integers, modulo every prime"
+    low, high = stats.chi2.ppf([5e-7, 1 - 5e-7], 4096)
+    assert low < float(np.sum(errors[0].astype(float) ** 2)) / 10.5 < high
+    secret = scheme._rings[0].centred(scheme._rings[0].coefficients(share.values[0]))
+    assert set(secret.tolist()) == {-1, 0, 1}
+
+
 def test_parts_are_drowned() -> None:
     """A part less the true product is uniform noise of the stated width; false alarm 1e-6."""
     scheme = RlweScheme(session=b"s", n_parties=2, plain_bits=32, smudging_bits=20, security="quantum-128")
