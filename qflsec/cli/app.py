@@ -10,6 +10,7 @@ import typer
 from qflsec import __version__
 from qflsec.base.errors import QflsecError
 from qflsec.cli import bb84, bench, blind, catalog, matrix
+from qflsec.cli.epsilon import epsilon
 from qflsec.cli.secagg import secagg
 
 __all__ = ["app", "main"]
@@ -28,6 +29,7 @@ app.add_typer(bench.app, name="bench")
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
 app.command("secagg")(secagg)
+app.command("epsilon")(epsilon)
 
 
 def _version(value: bool) -> None:

@@ -206,10 +206,9 @@ def account_run(single: SingleCopy, copies: Copies, *, delta: float = 1e-5) -> R
     lattice = None
     if n <= MOST_COPIES and delta >= _SMALLEST_DELTA:
         lattice = composed_epsilon(n, single.epsilon, single.variation, delta)
-    if single.outcome is None:
-        divergences = renyi_of_pair(single.epsilon, single.variation)
-    else:
-        divergences = renyi_of_outcome(*single.outcome)
+    divergences = renyi_of_pair(single.epsilon, single.variation)
+    if single.outcome is not None:  # both bound every order, and the smaller does too
+        divergences = np.minimum(divergences, renyi_of_outcome(*single.outcome))
     renyi = renyi_epsilon(n, divergences, delta)
     return _result(single, copies, delta, (pure, lattice, renyi, _attained(single, n, delta)))
 
