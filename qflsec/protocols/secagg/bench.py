@@ -42,13 +42,14 @@ PROTOCOLS: Mapping[str, AggregationLayer | None] = {
 _BY_ROUND: Mapping[str, str] = {
     "ddp": "ddp",
     "validated-groups": "validated-groups",
+    "validated": "validated",
     "he-masked, with its keys": "he-masked",
     "he-threshold, with its keys": "he-threshold",
     "ghz": "ghz",
 }
 """What is measured between the messages of a first round, what its session needs once included."""
-_LARGEST = {"ghz": 1_000}
-"""Protocols that are not measured above some size: the phases of so many states take minutes."""
+_LARGEST = {"ghz": 1_000, "validated": 64}
+"""Protocols that are not measured above some size: so many states, or proofs for so many bits, take minutes."""
 _MAX_COUNT = 100
 
 

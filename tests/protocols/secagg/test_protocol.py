@@ -199,6 +199,7 @@ def test_different_models_are_noticed_by_name(aggregation: Make) -> None:
     run = aggregation(4)
     with pytest.raises(ProtocolAbort, match=r"client:0 and client:2 .* hash of the model"):
         run.run(models={2: b"x" * 32})
+    assert {name for name, _ in run.heard} == {"to advertise", "advertise", "to share"}, "no share was sent"
 
 
 def test_slices_hash_the_common_part_and_who_gets_which(aggregation: Make) -> None:
@@ -303,8 +304,8 @@ def test_a_statement_for_another_client_proves_nothing(aggregation: Make) -> Non
     """Tags are of pairs and of directions: neither another's tag nor one's own sent back is taken."""
     run = aggregation(4)
     messages = run.run(until="reveal")
-    to_zero, to_one = (unpack_entries(body_of(messages[i])) for i in (0, 1))
-    for forged in (to_one[2], to_one[0]):
+    to_zero, to_one, to_two = (unpack_entries(body_of(messages[i])) for i in range(3))
+    for forged in (to_one[2], to_one[0], to_two[0]):
         with pytest.raises(ProtocolAbort, match="statement of client:2 has a wrong tag"):
             copy.deepcopy(run.clients[0]).reveal(
                 relays(run, Kind.STATEMENTS, pack_entries({**to_zero, 2: forged}))
