@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow
@@ -114,7 +115,8 @@ def released_rows(
         mechanism=f"ring learning with errors, {security} row of the homomorphic encryption standard; the key "
         f"travelled under {agreement}; discrete Gaussian flooding of standard deviation {flooding.sigma:.3g} over "
         f"an error of {flooding.bound:.3g} ({estimate} bound), Kullback-Leibler divergence of all releases at most "
-        f"{flooding.divergence:.2g}",
+        f"{flooding.divergence:.2g}, so a statistical distance of at most {math.sqrt(flooding.divergence / 2):.2g}: "
+        "bits count the square of an advantage",
         steps=flooding.releases,
         note=f"{seeded}the flooding is no differential privacy of the data, and the sum itself leaks; {_SEEN}; "
         f"{LATER[agreement]}",

@@ -178,6 +178,7 @@ def test_in_the_loop_the_server_reads_sums_and_no_update(make_pipeline: Maker) -
         rows = [r for r in result.ledger(threat) if r.layer == "he-ckks"]
         assert [r.guarantee for r in rows] == ["secrecy", "anonymity"]
         assert "heuristic bound" in rows[0].mechanism
+        assert "statistical distance of at most 3.1e-06" in rows[0].mechanism
         assert "one that colludes with this observer opens all updates" in rows[0].trusted
         assert "who takes part" in rows[0].note
     both = result.ledger(ThreatModel(name="b", server=True, clients=(1,)))
