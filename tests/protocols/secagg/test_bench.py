@@ -57,8 +57,8 @@ def test_targets_are_judged_from_rows() -> None:
 
 @pytest.mark.slow
 def test_time_of_secagg_at_100000_parameters() -> None:
-    """Measured 6 to 8 times the expansion of the masks: signatures of nine others, twice, are half of it. The
-    issue's target of 5 is not reached with 10 clients; this guards what is.
+    """Measured 5.4 times the expansion of the masks where ChaCha20 makes 4.4 GB/s: eleven checks of signatures and
+    eighteen key agreements are 2 of 4.9 ms. The target of 5 is not reached there at this size; this guards what is.
     """
     cost = round_cost("secagg", n_params=100_000, repeats=10)
-    assert cost.client_ms <= 12 * expansion_ms(n_params=100_000, repeats=10)
+    assert cost.client_ms <= 8 * expansion_ms(n_params=100_000, repeats=10)
