@@ -59,6 +59,8 @@ def test_records_are_read_off_open_delegations_and_not_off_blind_ones(result: Ma
     assert "without defense it has 1.00" in blind.sentence
     assert all(row.metrics["success_rate"].value == 1 for row in open_.per_seed)
     assert all(row.metrics["success_rate"].value == 0 for row in blind.per_seed)
+    for row in blind.per_seed:  # where nothing repeats, the attack knows that it has read nothing
+        assert len({tuple(record) for record in row.raw["reconstructions"]}) == 1
 
 
 def test_a_feature_that_the_result_does_not_depend_on_is_not_delegated_and_not_read(tmp_path: Path) -> None:
