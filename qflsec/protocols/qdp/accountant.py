@@ -104,9 +104,10 @@ class RunAccount:
         q, r = self.single.witness_chances
         if n is None or math.isinf(self.attained_epsilon):
             return 1.0 if n is None else _lost(max(binomial_delta(n, q, r, 0), binomial_delta(n, r, q, 0)))
-        if self.single.outcome is None:
-            return max(binomial_delta(n, *pair, self.attained_epsilon) for pair in ((q, r), (r, q)))
-        return max(binomial_delta(n, *pair, self.attained_epsilon) for pair in vertices(*self.single.outcome))
+        pairs = [
+            pair for first, second in _attainable(self.single) for pair in ((first, second), (second, first))
+        ]
+        return max(binomial_delta(n, *pair, self.attained_epsilon) for pair in pairs)
 
 
 def _lost(delta: float) -> float:
@@ -213,11 +214,15 @@ def account_run(single: SingleCopy, copies: Copies, *, delta: float = 1e-5) -> R
     return _result(single, copies, delta, (pure, lattice, renyi, _attained(single, n, delta)))
 
 
+def _attainable(single: SingleCopy) -> tuple[tuple[float, float], ...]:
+    """Pairs of an outcome's probabilities that adjacent states have."""
+    if single.outcome is None or single.pure.adjacency == "pure":
+        return (single.witness_chances,)
+    return vertices(*single.outcome)
+
+
 def _attained(single: SingleCopy, n: int, delta: float) -> float:
-    pairs = (single.witness_chances,) if single.outcome is None else vertices(*single.outcome)
-    if single.pure.adjacency == "pure":
-        pairs = (single.witness_chances,)
-    return max(binomial_epsilon(n, q, r, delta) for q, r in pairs)
+    return max(binomial_epsilon(n, q, r, delta) for q, r in _attainable(single))
 
 
 def _result(

@@ -228,7 +228,9 @@ def test_pure_pairs_cost_less_than_mixed_ones() -> None:
         for a in ("pure", "all")
     ]
     assert costs[0].epsilon < costs[1].epsilon
-    assert costs[0].attained_epsilon <= costs[0].epsilon
+    for cost in costs:
+        assert cost.attained_epsilon <= cost.epsilon
+        assert cost.check() == pytest.approx(1e-5, rel=1e-3)
 
 
 def test_a_search_that_proves_nothing_is_accounted_by_its_upper_bound() -> None:

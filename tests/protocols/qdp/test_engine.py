@@ -83,7 +83,7 @@ def test_the_certificate_is_above_and_close(channel: Channel, kappa: float) -> N
 @given(seed=st.integers(0, 10**6))
 def test_the_certificate_of_one_qubit_is_tight_and_above(seed: int) -> None:
     channel = from_qiskit(random_quantum_channel(2, 2, rank=3, seed=seed)).then(depolarizing(0.1))
-    found, upper = search_kappa(channel, starts=6, seed=seed).value, certified_kappa(channel)
+    found, upper = search_kappa(channel, seed=seed).value, certified_kappa(channel)
     assert found <= upper <= found * (1 + 1e-7)
 
 
