@@ -30,18 +30,7 @@ def ghz_rows(
         return ()
     released = "an estimate of the mean of each round"
     if context.sees_updates:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement="reads an estimate of a single honest client's update, by subtracting what it knows from "
-                "the sum",
-                assumption="none",
-                released=released,
-                note=_SEEN,
-            ),
-        )
+        return (_opened(layer, context, released),)
     k = context.smallest_k
     anonymity = LedgerRow(
         observer=context.observer,
@@ -77,4 +66,16 @@ def ghz_rows(
             note=f"{_SEEN}{collude}",
         ),
         anonymity,
+    )
+
+
+def _opened(layer: str, context: LedgerContext, released: str) -> LedgerRow:
+    return LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="not covered",
+        statement="reads an estimate of a single honest client's update, by subtracting what it knows from the sum",
+        assumption="none",
+        released=released,
+        note=_SEEN,
     )

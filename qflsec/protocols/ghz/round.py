@@ -103,32 +103,15 @@ def run_ghz_round(
     Units:
         span: radians
     """
-    n, n_params = updates.shape
-    everybody = tuple(client(i) for i in range(n))
-    phases = Phases(n=n, max_abs=max_abs, span=span, shots=shots)
-    secrets: dict[Party, Secrets] = {party: OsSecrets() for party in (*everybody, SERVER)}
-    identities = Identity.of_all((*everybody, SERVER), secrets)
-    terms = Terms(
-        session=secrets[SERVER].draw(16),
-        clients=everybody,
-        n_params=n_params,
-        phases=phases,
-        tests=tests,
-        allowed=allowed,
-    )
-    makers = clients or {}
-    parties = [
-        makers.get(i, _honest)(terms, identities[party], secrets[party]) for i, party in enumerate(everybody)
-    ]
+    phases = Phases(n=len(updates), max_abs=max_abs, span=span, shots=shots)
+    terms, parties, server = _open(phases, updates.shape[1], tests, allowed, clients or {})
     laboratory = Laboratory(seed, "round", depolarising=depolarising)
-    server = GhzServer(terms=terms, signer=identities[SERVER])
     sealed: dict[Party, bytes] = {}
     reason, total = "", None
     try:
         _prepare(parties, source or HonestSource(), laboratory, terms)
-        for i, party in enumerate(parties):
-            if i not in missing:
-                sealed[everybody[i]] = party.seal(0, updates[i])
+        present = [i for i in range(len(parties)) if i not in missing]
+        sealed = {terms.clients[i]: parties[i].seal(0, updates[i]) for i in present}
         total = server.total(0, sealed)
     except ProtocolAbort as abort:
         reason = str(abort)
@@ -141,8 +124,29 @@ def run_ghz_round(
         sealed=sealed,
         tested=parties[0].tested,
         ghz_states=terms.copies,
-        qubits=terms.copies * n,
+        qubits=terms.copies * len(parties),
     )
+
+
+def _open(
+    phases: Phases, n_params: int, tests: int, allowed: int, makers: Mapping[int, MakesClient]
+) -> tuple[Terms, list[GhzClient], GhzServer]:
+    """What everybody knows, and the parties with their own secrets."""
+    everybody = tuple(client(i) for i in range(phases.n))
+    secrets: dict[Party, Secrets] = {party: OsSecrets() for party in (*everybody, SERVER)}
+    identities = Identity.of_all((*everybody, SERVER), secrets)
+    terms = Terms(
+        session=secrets[SERVER].draw(16),
+        clients=everybody,
+        n_params=n_params,
+        phases=phases,
+        tests=tests,
+        allowed=allowed,
+    )
+    parties = [
+        makers.get(i, _honest)(terms, identities[party], secrets[party]) for i, party in enumerate(everybody)
+    ]
+    return terms, parties, GhzServer(terms=terms, signer=identities[SERVER])
 
 
 def _honest(terms: Terms, identity: Identity, secrets: Secrets) -> GhzClient:
