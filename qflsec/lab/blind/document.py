@@ -119,7 +119,9 @@ class SessionReport:
             note = (
                 "blindness is proved for single photons; the distillation of arXiv:1108.5571 is not done here"
             )
-            return (replace(first, guarantee="not covered", statement=statement, assumption="none", note=note),)
+            return (
+                replace(first, guarantee="not covered", statement=statement, assumption="none", note=note),
+            )
         return (first, *rest)
 
     def to_dict(self) -> dict[str, Any]:
