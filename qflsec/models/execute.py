@@ -41,6 +41,8 @@ def measure(
     if execution.executor != "kernel" or execution.noise is not None or execution.mitigation is not None:
         raise ConfigError("this execution is not available", got=execution)
     if execution.evaluator is not None:
+        if not torch.is_grad_enabled():  # then no Jacobian is asked for
+            weights, features = weights.detach(), features.detach()
         delegated: Tensor = _Delegated.apply(weights, features, circuit, execution.evaluator)  # type: ignore[no-untyped-call]
         return delegated
     if execution.shots is not None and generator is None:

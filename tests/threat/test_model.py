@@ -7,10 +7,16 @@ import pytest
 from qflsec.base import ConfigError
 from qflsec.threat import (
     NOBODY,
+    PUBLIC,
+    QUANTUM_SERVER,
+    SERVER,
     ThreatModel,
+    client,
     coalition,
     corrupted_clients,
+    honest_but_curious_quantum_server,
     honest_but_curious_server,
+    malicious_quantum_server,
     threat_from_config,
     wire_eavesdropper,
 )
@@ -56,3 +62,14 @@ def test_order_of_clients_and_knowledge_does_not_matter() -> None:
     b = ThreatModel(name="x", clients=(0, 2), knows=("auxiliary", "defenses"))
     assert a == b
     assert hash(a) == hash(b)
+
+
+def test_a_quantum_server_is_a_party_of_its_own() -> None:
+    curious, malicious = honest_but_curious_quantum_server(), malicious_quantum_server()
+    assert curious.parties == malicious.parties == frozenset({QUANTUM_SERVER, PUBLIC})
+    assert (curious.active, malicious.active) == (False, True)
+    assert str(malicious).startswith("The quantum server deviates")
+    both = coalition(server=True, quantum_server=True, n=1)
+    assert both.name == "server+quantum-server+1-clients"
+    assert both.parties == frozenset({SERVER, QUANTUM_SERVER, client(0), PUBLIC})
+    assert threat_from_config(both.to_config()) == both
