@@ -39,3 +39,10 @@ def test_untested_rounds_earn_no_soundness() -> None:
     untested = RoundsResult(counts=RoundCounts(shots=60, tests=0, threshold=0, colours=2), failures=0)
     assert len(blind_rows([untested], embedding="ansatz", corrupted_fraction=0.5, seeded=False)) == 1
     assert composed_soundness([untested], corrupted_fraction=0.5) == 1.0
+
+
+def test_too_few_tests_are_said_to_bound_nothing() -> None:
+    few = RoundsResult(counts=RoundCounts(shots=30, tests=5, threshold=0, colours=2, rows=100), failures=0)
+    row = blind_rows([few] * 30, embedding="ansatz", corrupted_fraction=0.2, seeded=False)[1]
+    assert row.guarantee == "not covered"
+    assert "bound nothing" in row.statement
