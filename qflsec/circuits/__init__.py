@@ -7,6 +7,8 @@ from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable, pauli_z
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.from_pennylane import from_qnode
 from qflsec.circuits.kernel import expectations, probabilities, statevector
+from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_expectations, noisy_probabilities
 from qflsec.circuits.periods import weight_periods
 from qflsec.circuits.sampling import measurement_groups, sample_expectations
 from qflsec.circuits.shift import parameter_shift, shift_count
@@ -18,12 +20,15 @@ __all__ = [
     "Circuit",
     "CircuitError",
     "Gate",
+    "NoiseModel",
     "NotAffine",
     "Observable",
     "build_circuit",
     "expectations",
     "from_qnode",
     "measurement_groups",
+    "noisy_expectations",
+    "noisy_probabilities",
     "parameter_shift",
     "pauli_z",
     "probabilities",

@@ -13,6 +13,8 @@ from torch import Tensor
 from qflsec.circuits.circuit import Angle, Circuit, Gate, pauli_z
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.kernel import probabilities
+from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_probabilities
 
 __all__ = ["MeasurementGroup", "measurement_groups", "sample_expectations"]
 
@@ -83,6 +85,7 @@ def sample_expectations(
     shots: int,
     generator: Generators,
     dtype: torch.dtype = torch.complex64,
+    noise: NoiseModel | None = None,
 ) -> Tensor:
     """Unbiased estimates of the observables' expectation values.
 
@@ -99,6 +102,7 @@ def sample_expectations(
         generator: Where the outcomes are drawn from: one generator, or one for each entry of the first
             batch axis, so that a lane of a batch draws what it draws alone.
         dtype: The dtype of the simulated state.
+        noise: The noise of the circuit; the turn into the basis of measurement after it has none.
 
     Shapes:
         weights ``(..., P)``, features ``(..., F)`` -> ``(..., K)``, real.
@@ -116,8 +120,14 @@ def sample_expectations(
         ]
         total = weights.new_tensor(constant, dtype=torch.float64).expand(*batch, -1)
         for group in measurement_groups(circuit):
-            table = probabilities(group.circuit, weights, features, dtype=dtype).double()
-            frequencies = _frequencies(_outcomes(table, group, circuit.n_qubits), shots, generator)
+            if noise is None:
+                table = probabilities(group.circuit, weights, features, dtype=dtype)
+            else:
+                table = noisy_probabilities(
+                    group.circuit, weights, features, noise=noise, dtype=dtype, noisy_gates=len(circuit.gates)
+                )
+            outcomes = _outcomes(table.double(), group, circuit.n_qubits)
+            frequencies = _frequencies(outcomes, shots, generator)
             total = total + (frequencies[..., None] * _values(group, frequencies)).sum(-2)
         return total.to(dtype.to_real())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +14,13 @@ from qflsec.circuits.circuit import Angle, Circuit, Gate
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
+from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.circuits.sampling import Generators, sample_expectations
 
 __all__ = ["parameter_shift", "shift_count"]
+
+Kind = Literal["weight", "feature"]
 
 TWO_TERMS = ((math.pi / 2, 0.5), (-math.pi / 2, -0.5))
 _NEAR, _FAR = (math.sqrt(2) + 1) / (4 * math.sqrt(2)), (math.sqrt(2) - 1) / (4 * math.sqrt(2))
@@ -30,11 +35,22 @@ TERMS_PER_CALL = 64
 
 
 @dataclass(frozen=True)
+class _How:
+    """How shifted circuits are evaluated."""
+
+    shots: int | None
+    generator: Generators | None
+    dtype: torch.dtype
+    noise: NoiseModel | None
+    of: Kind
+
+
+@dataclass(frozen=True)
 class _Unrolled:
-    """A circuit in which every use of a weight has a weight of its own.
+    """A circuit in which every use of a weight, or of a feature, has one of its own.
 
     Attributes:
-        circuit: The circuit; weight k is the angle of use k.
+        circuit: The circuit; weight (or feature) k is the angle of use k.
         uses: For each use, the index, scale and offset of the original angle.
         terms: Each shifted evaluation: the use, the shift, the factor (with the use's scale).
     """
@@ -45,22 +61,33 @@ class _Unrolled:
 
 
 @lru_cache(maxsize=256)
-def _unroll(circuit: Circuit) -> _Unrolled:
+def _unroll(circuit: Circuit, of: Kind = "weight") -> _Unrolled:
     gates: list[Gate] = []
     uses: list[tuple[int, float, float]] = []
     terms: list[tuple[int, float, float]] = []
     for gate in circuit.gates:
+        if of == "feature" and gate.name == "AmplitudeEmbedding":
+            raise CircuitError(
+                "amplitude-encoded features cannot be shifted",
+                fix="use gradient='autograd', or an encoder of angles",
+            )
         angles = []
         for angle in gate.angles:
-            if angle.kind != "weight":
+            if angle.kind != of:
                 angles.append(angle)
                 continue
             rule = FOUR_TERMS if GATES[gate.name].controlled else TWO_TERMS
             terms += [(len(uses), shift, factor * angle.scale) for shift, factor in rule]
-            angles.append(Angle.weight(len(uses)))
+            angles.append(Angle(of, len(uses)))
             uses.append((angle.index, angle.scale, angle.offset))
         gates.append(replace(gate, angles=tuple(angles)))
-    unrolled = replace(circuit, gates=tuple(gates), n_weights=len(uses), weight_shape=None)
+    unrolled = replace(
+        circuit,
+        gates=tuple(gates),
+        n_weights=len(uses) if of == "weight" else circuit.n_weights,
+        n_features=len(uses) if of == "feature" else circuit.n_features,
+        weight_shape=None,
+    )
     return _Unrolled(unrolled, tuple(uses), tuple(terms))
 
 
@@ -77,8 +104,10 @@ def parameter_shift(
     shots: int | None = None,
     generator: Generators | None = None,
     dtype: torch.dtype = torch.complex64,
+    noise: NoiseModel | None = None,
+    of: Kind = "weight",
 ) -> Tensor:
-    """The Jacobian of the observables in the weights, by shifting one gate's angle at a time.
+    """The Jacobian of the observables in the weights or the features, by shifting one gate's angle at a time.
 
     Two terms for gates whose expectation values have the frequency 1 (Pauli and Ising rotations, phase
     shifts, also controlled ones), four for controlled rotations (1/2 and 1). A weight's derivative is the sum
@@ -91,9 +120,12 @@ def parameter_shift(
         shots: Shots of every shifted evaluation and group of observables; None takes exact values.
         generator: Where the outcomes are drawn from; one, or one for each entry of the first batch axis.
         dtype: The dtype of the simulated state.
+        noise: The noise of the circuit. The rule stays exact: the channels do not depend on the angles.
+        of: In what the Jacobian is taken.
 
     Shapes:
-        weights ``(..., P)``, features ``(..., F)`` -> ``(..., K, P)``, real, without a gradient.
+        weights ``(..., P)``, features ``(..., F)`` -> ``(..., K, P)`` or ``(..., K, F)``, real, without a
+        gradient.
 
     Source:
         Schuld, Bergholm, Gogolin, Izaac and Killoran, Evaluating analytic gradients on quantum hardware, PRA
@@ -101,49 +133,49 @@ def parameter_shift(
         ansätze for fermionic systems, NJP 23, 113010, 2021, appendix F (four terms).
 
     Raises:
-        CircuitError: A wrong shape, or shots without a generator.
+        CircuitError: A wrong shape, shots without a generator, or the Jacobian in amplitudes.
     """
     if shots is not None and generator is None:
         raise CircuitError("shots without a generator", fix="give the generator to draw outcomes from")
-    unrolled = _unroll(circuit)
+    unrolled = _unroll(circuit, of)
     lanes = int(generator is not None and not isinstance(generator, torch.Generator))  # they stay in front
     rank = max(weights.ndim, features.ndim, 1 + lanes)
     weights, features = (t.reshape(*(1,) * (rank - t.ndim), *t.shape).detach() for t in (weights, features))
-    return _jacobian(unrolled, weights, features, (shots, generator), dtype, axis=lanes)
+    moved, fixed = (weights, features) if of == "weight" else (features, weights)
+    return _jacobian(unrolled, moved, fixed, _How(shots, generator, dtype, noise, of), axis=lanes)
 
 
 def _jacobian(
     unrolled: _Unrolled,
-    weights: Tensor,
-    features: Tensor,
-    drawing: tuple[int | None, Generators | None],
-    dtype: torch.dtype,
+    moved: Tensor,
+    fixed: Tensor,
+    how: _How,
     *,
     axis: int,
 ) -> Tensor:
     """The rule's sum, with the shifted circuits along a new batch axis."""
-    angles = _angles(unrolled, weights.to(dtype.to_real()))
-    n_weights = weights.shape[-1]
+    angles = _angles(unrolled, moved.to(how.dtype.to_real()))
+    size = moved.shape[-1]
     total: Tensor | None = None
     for first in range(0, len(unrolled.terms), TERMS_PER_CALL):
         terms = unrolled.terms[first : first + TERMS_PER_CALL]
         shifted = _shifted(angles.unsqueeze(axis), terms, axis)
-        values = _evaluate(unrolled.circuit, shifted, features.unsqueeze(axis), drawing, dtype)
+        values = _evaluate(unrolled.circuit, shifted, fixed.unsqueeze(axis), how)
         index = torch.tensor([unrolled.uses[use][0] for use, _, _ in terms], device=values.device)
         parts = values.movedim(axis, -1) * values.new_tensor([factor for _, _, factor in terms])
         if total is None:
-            total = parts.new_zeros(*parts.shape[:-1], n_weights)
+            total = parts.new_zeros(*parts.shape[:-1], size)
         total = total.index_add(-1, index, parts)  # a matrix product would round by the number of rows
     if total is None:
-        batch = torch.broadcast_shapes(weights.shape[:-1], features.shape[:-1])  # type: ignore[no-untyped-call]
-        return angles.new_zeros(*batch, len(unrolled.circuit.observables), n_weights)
+        batch = torch.broadcast_shapes(moved.shape[:-1], fixed.shape[:-1])  # type: ignore[no-untyped-call]
+        return angles.new_zeros(*batch, len(unrolled.circuit.observables), size)
     return total
 
 
-def _angles(unrolled: _Unrolled, weights: Tensor) -> Tensor:
-    index = torch.tensor([use[0] for use in unrolled.uses], dtype=torch.int64, device=weights.device)
-    scale = weights.new_tensor([use[1] for use in unrolled.uses])
-    return weights[..., index] * scale + weights.new_tensor([use[2] for use in unrolled.uses])
+def _angles(unrolled: _Unrolled, moved: Tensor) -> Tensor:
+    index = torch.tensor([use[0] for use in unrolled.uses], dtype=torch.int64, device=moved.device)
+    scale = moved.new_tensor([use[1] for use in unrolled.uses])
+    return moved[..., index] * scale + moved.new_tensor([use[2] for use in unrolled.uses])
 
 
 def _shifted(angles: Tensor, terms: tuple[tuple[int, float, float], ...], axis: int) -> Tensor:
@@ -154,15 +186,19 @@ def _shifted(angles: Tensor, terms: tuple[tuple[int, float, float], ...], axis: 
     return angles + shifts.reshape(len(terms), *between, -1)
 
 
-def _evaluate(
-    circuit: Circuit,
-    weights: Tensor,
-    features: Tensor,
-    drawing: tuple[int | None, Generators | None],
-    dtype: torch.dtype,
-) -> Tensor:
-    shots, generator = drawing
-    if shots is None or generator is None:
-        with torch.no_grad():
-            return expectations(circuit, weights, features, dtype=dtype)
-    return sample_expectations(circuit, weights, features, shots=shots, generator=generator, dtype=dtype)
+def _evaluate(circuit: Circuit, moved: Tensor, fixed: Tensor, how: _How) -> Tensor:
+    weights, features = (moved, fixed) if how.of == "weight" else (fixed, moved)
+    if how.shots is not None and how.generator is not None:
+        return sample_expectations(
+            circuit,
+            weights,
+            features,
+            shots=how.shots,
+            generator=how.generator,
+            dtype=how.dtype,
+            noise=how.noise,
+        )
+    with torch.no_grad():
+        if how.noise is not None:
+            return noisy_expectations(circuit, weights, features, noise=how.noise, dtype=how.dtype)
+        return expectations(circuit, weights, features, dtype=how.dtype)

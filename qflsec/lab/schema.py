@@ -49,7 +49,8 @@ def read(model: type[_M], value: object, path: str) -> _M:
         ConfigError: It does not fit; the message names the key path.
     """
     try:
-        return model.model_validate_json(json.dumps(value, default=str), strict=True)
+        with at(path):  # values that refuse what they are made from
+            return model.model_validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         raise _explain(error, model, path) from None
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Circuit
+from qflsec.circuits import Circuit, NoiseModel
 
 __all__ = ["EXACT", "Evaluator", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
 
@@ -78,7 +78,7 @@ class Execution:
 
     Attributes:
         shots: Measurements per observable group; None for exact expectations.
-        noise: A noise model that the executor understands; None for no noise.
+        noise: The noise of the circuit; None for no noise.
         mitigation: The name of an error mitigation method; None for none.
         executor: The name of the executor; ``"kernel"`` is the batched statevector kernel.
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
@@ -92,7 +92,7 @@ class Execution:
     """
 
     shots: int | None = None
-    noise: object | None = None
+    noise: NoiseModel | None = None
     mitigation: str | None = None
     executor: str = "kernel"
     dtype: str = "complex64"
@@ -102,6 +102,13 @@ class Execution:
     def __post_init__(self) -> None:
         if self.shots is not None and (isinstance(self.shots, bool) or self.shots < 1):
             raise ConfigError("shots out of range", got=self.shots, expected="a whole number >= 1, or None")
+        if self.noise is not None and not isinstance(self.noise, NoiseModel):
+            raise ConfigError(
+                "not a noise model",
+                got=repr(self.noise),
+                expected="a NoiseModel, or in a specification a table with its fields",
+                fix="write noise = { kind = 'global-depolarizing', p = 0.1, where = 'measurement' }",
+            )
         if self.dtype not in _DTYPES:
             raise ConfigError("unknown dtype", got=repr(self.dtype), expected=f"one of {', '.join(_DTYPES)}")
         if self.gradient not in ("autograd", "parameter-shift"):
@@ -147,6 +154,11 @@ class Model(ABC):
     n_features: int
     n_classes: int
     angle_features: bool
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether a record's features reach logits and gradients through measured values alone; not stated means no."""
+        return False
 
     @property
     @abstractmethod

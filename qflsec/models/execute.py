@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, expectations, parameter_shift, sample_expectations
+from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.models.base import Evaluator, Execution, Generators
-from qflsec.models.encoding import swap_roles
 
 __all__ = ["measure"]
 
@@ -24,6 +24,8 @@ def measure(
     generator: Generators | None,
 ) -> Tensor:
     """Measured values of the circuit's observables.
+
+    Noise acts on exact values and on sampled outcomes alike, and on their gradients.
 
     An evaluator computes values and gradients in the party's place, with its own shots.
 
@@ -38,8 +40,10 @@ def measure(
     Raises:
         ConfigError: The execution is not available, or there are shots without a generator.
     """
-    if execution.executor != "kernel" or execution.noise is not None or execution.mitigation is not None:
+    if execution.executor != "kernel" or execution.mitigation is not None:
         raise ConfigError("this execution is not available", got=execution)
+    if execution.evaluator is not None and execution.noise is not None:
+        raise ConfigError("an evaluator has noise of its own", got=execution, fix="remove 'noise'")
     if execution.evaluator is not None:
         if not torch.is_grad_enabled():  # then no Jacobian is asked for
             weights, features = weights.detach(), features.detach()
@@ -57,7 +61,7 @@ def measure(
     values = _evaluate(circuit, weights, features, execution, generator)
     if execution.shots is None or not _differentiated(weights, features):
         return values
-    exact = expectations(circuit, weights, features, dtype=execution.complex_dtype)
+    exact = _exact(circuit, weights, features, execution)
     return values + (exact - exact.detach())  # adds zero, and a gradient
 
 
@@ -68,12 +72,25 @@ def _differentiated(weights: Tensor, features: Tensor) -> bool:
 def _evaluate(
     circuit: Circuit, weights: Tensor, features: Tensor, execution: Execution, generator: Generators | None
 ) -> Tensor:
-    dtype = execution.complex_dtype
     if execution.shots is None or generator is None:
-        return expectations(circuit, weights, features, dtype=dtype)
+        return _exact(circuit, weights, features, execution)
     return sample_expectations(
-        circuit, weights, features, shots=execution.shots, generator=generator, dtype=dtype
+        circuit,
+        weights,
+        features,
+        shots=execution.shots,
+        generator=generator,
+        dtype=execution.complex_dtype,
+        noise=execution.noise,
     )
+
+
+def _exact(circuit: Circuit, weights: Tensor, features: Tensor, execution: Execution) -> Tensor:
+    """Expectation values as of infinitely many shots."""
+    dtype = execution.complex_dtype
+    if execution.noise is None:
+        return expectations(circuit, weights, features, dtype=dtype)
+    return noisy_expectations(circuit, weights, features, noise=execution.noise, dtype=dtype)
 
 
 class _Shifted(torch.autograd.Function):
@@ -95,12 +112,11 @@ class _Shifted(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401 - torch's interface
-        weights, features = ctx.saved_tensors
         in_weights = in_features = None
         if ctx.needs_input_grad[0]:
-            in_weights = _pull_back(ctx, ctx.circuit, weights, features, grads[0])
+            in_weights = _pull_back(ctx, grads[0], "weight")
         if ctx.needs_input_grad[1]:
-            in_features = _pull_back(ctx, swap_roles(ctx.circuit), features, weights, grads[0])
+            in_features = _pull_back(ctx, grads[0], "feature")
         return in_weights, in_features, None, None, None
 
 
@@ -135,15 +151,19 @@ class _Delegated(torch.autograd.Function):
         return found[0], found[1], None, None
 
 
-def _pull_back(ctx: Any, circuit: Circuit, weights: Tensor, features: Tensor, grad: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+def _pull_back(ctx: Any, grad: Tensor, of: Literal["weight", "feature"]) -> Tensor:  # noqa: ANN401 - torch's context
     execution: Execution = ctx.execution
+    weights, features = ctx.saved_tensors
     jacobian = parameter_shift(
-        circuit,
+        ctx.circuit,
         weights,
         features,
         shots=execution.shots,
         generator=ctx.generator,
         dtype=execution.complex_dtype,
+        noise=execution.noise,
+        of=of,
     )
+    own = weights if of == "weight" else features
     products = (grad.unsqueeze(-1) * jacobian).sum(-2)
-    return products.sum_to_size(weights.shape).to(weights.dtype)
+    return products.sum_to_size(own.shape).to(own.dtype)

@@ -106,6 +106,11 @@ class QNodeModel(Model):
         return circuit, ""
 
     @property
+    def only_measures(self) -> bool:
+        """True where the QNode is a circuit: logits are then a function of the measured values."""
+        return self.circuit is not None
+
+    @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """One block, ``weights``, in the QNode's own shape."""
         return (("weights", self.weight_shape),)

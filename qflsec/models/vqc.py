@@ -77,6 +77,11 @@ class Vqc(Model):
         object.__setattr__(self, "angle_features", angle_features(self.circuit))
 
     @property
+    def only_measures(self) -> bool:
+        """True: logits are a function of the measured values."""
+        return True
+
+    @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """One block, ``weights``."""
         return (("weights", (self.circuit.n_weights,)),)

@@ -226,8 +226,8 @@ def test_layers_with_shots_draw_from_their_stream() -> None:
 
 @pytest.mark.parametrize(
     "execution",
-    [Execution(executor="elsewhere"), Execution(noise="depolarizing"), Execution(mitigation="zne")],
-    ids=["executor", "noise", "mitigation"],
+    [Execution(executor="elsewhere"), Execution(mitigation="zne")],
+    ids=["executor", "mitigation"],
 )
 def test_what_is_not_available_is_refused(execution: Execution) -> None:
     params, x, _ = draw(MODELS[0], 2)
