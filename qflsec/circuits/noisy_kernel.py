@@ -1,49 +1,32 @@
 """The noisy kernel: a density operator as the real vector of its Pauli expectation values.
 
-Entry Q of the vector is Tr(Q rho), the words being counted in base 4 (I, X, Y, Z), wire 0 first. A Pauli
-rotation about P mixes Q with i P Q where they anticommute; every constant gate and channel is a sparse real
-matrix (its Pauli transfer matrix), kept as a few gathers. Only elementwise products, sums and gathers touch
-the batch, so that a row's result does not depend on the other rows, bit for bit. Axes are those of
-:mod:`qflsec.circuits.kernel`. Memory is 4**n numbers for each row.
+A circuit and its noise are compiled once (:mod:`qflsec.circuits.noisy_plan`), so that channels cost next to
+nothing. Axes are those of :mod:`qflsec.circuits.kernel`: a state has the shape ``(rows, 4**n, samples)``.
+Only real products, sums, gathers and batched matrix products touch the batch, so that a row's result does
+not depend on the other rows, bit for bit. Memory is 4**n numbers for each row and sample.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, reduce
-from itertools import product
+from itertools import groupby, product
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from qflsec.circuits.batch import Batch, fold
 from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.errors import CircuitError
-from qflsec.circuits.lowering import Constant, Monomial, Rotation, lower
 from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_plan import NoisyBlock, NoisyTurn, Slots, compile_noisy
+from qflsec.circuits.permute import permute
+from qflsec.circuits.transfer import WeightedPermutation, word_number
 
 __all__ = ["noisy_expectations", "noisy_probabilities"]
-
-_PAULIS = {
-    "I": np.eye(2, dtype=complex),
-    "X": np.array([[0, 1], [1, 0]], complex),
-    "Y": np.array([[0, -1j], [1j, 0]], complex),
-    "Z": np.array([[1, 0], [0, -1]], complex),
-}
-_PRODUCTS = {  # of the letters P and Q: the letter and the phase of P Q
-    (p, q): next(
-        (k, phase)
-        for k, phase in product(range(4), (1, 1j, -1, -1j))
-        if np.allclose(_PAULIS["IXYZ"[p]] @ _PAULIS["IXYZ"[q]], phase * _PAULIS["IXYZ"[k]])
-    )
-    for p, q in product(range(4), repeat=2)
-}
-Map = tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]], ...]
-"""A matrix as gathers: out[Q] is the sum of coefficients[Q] * in[index[Q]]."""
-Step = tuple[Angle | None, Map]
-"""A matrix; or with an angle, [what is kept, what goes with cos, what goes with sin]."""
 
 
 def noisy_expectations(
@@ -60,13 +43,12 @@ def noisy_expectations(
         weights ``(..., P)``, features ``(..., F)`` -> ``(..., K)``, real.
 
     Raises:
-        CircuitError: A wrong shape or dtype, or an amplitude embedding.
+        CircuitError: A wrong shape or dtype, an empty batch, or an amplitude embedding.
     """
-    batch, vector = _run(circuit, weights, features, noise, dtype, len(circuit.gates))
-    rows = []
-    for observable in circuit.observables:
-        parts = [c * vector[:, _number(word)] for c, word in observable.terms]
-        rows.append(reduce(torch.add, parts))
+    batch, program, vector = _run(circuit, weights, features, (noise, len(circuit.gates)), dtype)
+    rows = [
+        reduce(torch.add, [vector[:, place] * factor for place, factor in terms]) for terms in program.terms
+    ]
     return batch.unfold(torch.stack(rows, 1))
 
 
@@ -97,23 +79,23 @@ def noisy_probabilities(
         CircuitError: As in :func:`noisy_expectations`.
     """
     count = len(circuit.gates) if noisy_gates is None else noisy_gates
-    batch, vector = _run(circuit, weights, features, noise, dtype, count)
-    rows, _, samples = vector.shape
-    table = vector.reshape(rows, 1, -1, samples)
-    for _ in range(circuit.n_qubits):
-        one, _, _, z = table.chunk(4, dim=2)
-        table = torch.stack([(one + z) / 2, (one - z) / 2], dim=2).flatten(1, 2)
-    return batch.unfold(table.squeeze(2))
+    batch, program, vector = _run(circuit, weights, features, (noise, count), dtype)
+    table = program.diagonal_words(vector)
+    rows, size, samples = table.shape
+    for _ in range(circuit.n_qubits):  # the word's letter I or Z in front becomes the bit behind
+        one, z = table.reshape(rows, 2, -1, samples).unbind(1)
+        table = torch.stack([(one + z) / 2, (one - z) / 2], dim=2).reshape(rows, size, samples)
+    return batch.unfold(table)
 
 
 def _run(
     circuit: Circuit,
     weights: Tensor,
     features: Tensor,
-    noise: NoiseModel | None,
+    noise: tuple[NoiseModel | None, int],
     dtype: torch.dtype,
-    count: int,
-) -> tuple[Batch, Tensor]:
+) -> tuple[Batch, _Program, Tensor]:
+    """The final rows, in the program's last order."""
     for name, tensor, size in (
         ("weights", weights, circuit.n_weights),
         ("features", features, circuit.n_features),
@@ -128,95 +110,171 @@ def _run(
         )
     real = dtype.to_real()
     batch, weights, features = fold(weights.to(real), features.to(real))
-    start = weights.new_tensor([float(set(w) <= {0, 3}) for w in product(range(4), repeat=circuit.n_qubits)])
-    vector = start.reshape(1, -1, 1)
-    for angle, gathers in _steps(circuit, noise, count):
-        parts = [vector[:, torch.from_numpy(i)] * weights.new_tensor(c).reshape(1, -1, 1) for i, c in gathers]
-        if angle is not None:
-            source = features if angle.kind == "feature" else weights
-            theta = source[:, angle.index : angle.index + 1] * angle.scale + angle.offset
-            if angle.kind == "weight":
-                theta = batch.spread(theta)
-            parts = [parts[0], parts[1] * theta.cos(), parts[2] * theta.sin()]
-        vector = reduce(torch.add, parts)
-    return batch, vector
+    if 0 in batch.rows + batch.samples:
+        raise CircuitError(
+            "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"
+        )
+    program = _load(circuit, *noise, real, weights.device)
+    return batch, program, program.run(weights, features, batch)
 
 
-def _number(word: str) -> int:
-    return int("".join(str("IXYZ".index(letter)) for letter in word), 4)
+@lru_cache(maxsize=64)
+def _load(
+    circuit: Circuit, noise: NoiseModel | None, count: int, dtype: torch.dtype, device: torch.device
+) -> _Program:
+    # In a thread of its own for the reason given in qflsec.circuits.program.load_program.
+    with ThreadPoolExecutor(max_workers=1) as fresh:
+        like = torch.empty(0, dtype=dtype, device=device)
+        return fresh.submit(_Program, circuit, noise, count, like).result()
 
 
-@lru_cache(maxsize=256)
-def _steps(circuit: Circuit, noise: NoiseModel | None, count: int) -> tuple[Step, ...]:
-    n, steps = circuit.n_qubits, []
-    reading = [k for k, gate in enumerate(circuit.gates) if any(a.kind == "feature" for a in gate.angles)]
-    encoded = reading[-1] + 1 if reading else 0
-    for k in range(len(circuit.gates) + 1):
-        if noise and ((noise.where, k) in (("encoded", encoded), ("measurement", count))):
-            steps += _channel(noise, range(n), n)
-        if k == len(circuit.gates):
-            break
-        gate = circuit.gates[k]
-        if gate.name == "AmplitudeEmbedding":
-            raise CircuitError("the noisy kernel has no amplitude embedding", fix="encode by rotations")
-        for operation in lower(gate):
-            match operation:
-                case Rotation(letters, angle):
-                    steps.append(_rotation(dict(letters), angle, n))
-                case Constant(wire, matrix):
-                    steps.append((None, _transfer([np.array(matrix, complex)], (wire,), n)))
-                case Monomial(wires, matrix):
-                    steps.append((None, _transfer([np.array(matrix, complex)], wires, n)))
-        wide = len(gate.wires) > 1
-        if (
-            noise
-            and k < count
-            and (noise.where == "every-gate" or (noise.where == "two-qubit-gates" and wide))
-        ):
-            steps += _channel(noise, gate.wires, n)
-    return tuple(steps)
+class _Gather:
+    """A weighted permutation of the rows of a state."""
+
+    def __init__(self, permutation: WeightedPermutation, like: Tensor) -> None:
+        self._moves, self._scales = permutation.moves, permutation.scales
+        self._index = torch.from_numpy(permutation.index).to(like.device)
+        self._inverse = torch.from_numpy(np.argsort(permutation.index)).to(like.device)
+        self._weight = torch.from_numpy(permutation.weight).to(like)[:, None]
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        if self._moves:
+            vector = permute(vector, self._index, self._inverse)
+        return vector * self._weight if self._scales else vector
 
 
-def _channel(noise: NoiseModel, wires: Sequence[int], n: int) -> list[Step]:
-    if noise.kind == "global-depolarizing":
-        kept = np.full(4**n, 1 - noise.p)
-        kept[0] = 1.0
-        return [(None, ((np.arange(4**n), kept),))]
-    return [(None, _transfer(noise.kraus(), (wire,), n)) for wire in wires]
+class _Angles:
+    """The numbers 1, cos a and sin a of affine angles: ``(rows, entries, samples)`` -> ``(rows, angles, 3, samples)``.
+
+    All are sines, of pi / 2, of the angle plus pi / 2 and of the angle, so that they are one operation.
+    Angles that do not depend on the source have one row and one sample.
+    """
+
+    def __init__(self, angles: Sequence[Angle], like: Tensor) -> None:
+        scale = [0.0 if angle.kind == "constant" else angle.scale for angle in angles]
+        self._index = torch.tensor([angle.index for angle in angles], dtype=torch.int64, device=like.device)
+        self._scale = like.new_tensor([[0.0, s, s] for s in scale])[..., None]
+        right = math.pi / 2
+        self._offset = like.new_tensor([[right, a.offset + right, a.offset] for a in angles])[..., None]
+        self._constant = None if any(scale) else self._offset[None].sin()
+
+    def __call__(self, source: Tensor) -> Tensor:
+        if self._constant is not None:
+            return self._constant
+        return torch.addcmul(self._offset, source.index_select(1, self._index)[:, :, None], self._scale).sin()
 
 
-def _rotation(letters: dict[int, str], angle: Angle, n: int) -> Step:
-    """Tr(Q U rho U^+) is cos Tr(Q rho) + sin Tr(i P Q rho) where P and Q anticommute, else Tr(Q rho)."""
-    index, sign = np.arange(4**n), np.zeros(4**n)
-    for number, word in enumerate(product(range(4), repeat=n)):
-        found = [_PRODUCTS["IXYZ".index(letters.get(w, "I")), q] for w, q in enumerate(word)]
-        phase = 1j * np.prod([f[1] for f in found])
-        if abs(phase.real) > 0.5:
-            index[number] = int("".join(str(f[0]) for f in found), 4)
-            sign[number] = phase.real
-    same, anti = np.arange(4**n), np.abs(sign)
-    if angle.kind == "constant":
-        c, s = np.cos(angle.offset), np.sin(angle.offset)
-        return None, ((same, 1 - anti + anti * c), (index, sign * s))
-    return angle, ((same, 1 - anti), (same, anti), (index, sign))
+class _Family:
+    """Blocks of one size: Kronecker products of their slots' matrices."""
 
-
-def _transfer(kraus: Sequence[npt.NDArray[np.complex128]], wires: Sequence[int], n: int) -> Map:
-    words = [reduce(np.kron, [_PAULIS[c] for c in w]) for w in product("IXYZ", repeat=len(wires))]
-    images = [sum(k @ w @ k.conj().T for k in kraus) for w in words]
-    matrix = np.array([[np.trace(q @ image).real for image in images] for q in words]) / len(words[0])
-    matrix[np.abs(matrix) < 1e-15] = 0.0
-    place = [4 ** (n - 1 - wire) for wire in wires]
-    numbers = np.arange(4**n)
-    own = sum((numbers // s % 4) * 4 ** (len(wires) - 1 - j) for j, s in enumerate(place))
-    rest = numbers - sum((numbers // s % 4) * s for s in place)
-    gathers = []
-    for rank in range(max(int(np.count_nonzero(row)) for row in matrix)):
-        columns = [
-            int(np.flatnonzero(r)[rank]) if np.count_nonzero(r) > rank else k for k, r in enumerate(matrix)
+    def __init__(self, slots: Slots, like: Tensor) -> None:
+        self.n_wires, self.n_angles, self.n_slots = slots.n_wires, slots.n_angles, len(slots.forms)
+        runs = [list(run) for _, run in groupby(range(self.n_slots), key=lambda k: slots.forms[k].tobytes())]
+        self._forms = [
+            (run[0], run[-1] + 1, torch.from_numpy(slots.forms[run[0]]).to(like)[None]) for run in runs
         ]
-        values = [r[c] if np.count_nonzero(r) > rank else 0.0 for r, c in zip(matrix, columns, strict=True)]
-        column = np.array(columns)[own]
-        there = rest + sum((column // 4 ** (len(wires) - 1 - j) % 4) * s for j, s in enumerate(place))
-        gathers.append((there, np.array(values)[own]))
-    return tuple(gathers)
+        self._one = like.new_ones(1, self.n_slots, 1)
+
+    def build(self, parts: Tensor) -> Tensor:
+        """The matrices ``(rows, blocks, 4**k, 4**k)`` from (1, cos, sin) of each angle ``(rows, angles, 3)``."""
+        products = self._one
+        if self.n_angles:
+            first, *others = parts.reshape(-1, self.n_slots, self.n_angles, 3).unbind(2)
+            products = reduce(lambda a, b: (a[..., None] * b[:, :, None]).flatten(2), others, first)
+        rows = products.size(0)
+        tables = [torch.bmm(products[:, a:b], form.expand(rows, -1, -1)) for a, b, form in self._forms]
+        matrices = torch.cat(tables, dim=1) if len(tables) > 1 else tables[0]
+        wires = matrices.view(rows, -1, self.n_wires, 4, 4).unbind(2)
+        return reduce(_kron, wires)
+
+
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    joined = a[:, :, :, None, :, None] * b[:, :, None, :, None, :]
+    return joined.reshape(*a.shape[:2], a.size(2) * b.size(2), -1)
+
+
+class _Program:
+    """A plan's tensors.
+
+    Attributes:
+        terms: The row and the coefficient of each word of each observable.
+    """
+
+    def __init__(self, circuit: Circuit, noise: NoiseModel | None, count: int, like: Tensor) -> None:
+        plan = compile_noisy(circuit, noise, count)
+        turns = [stage for stage in plan.stages if isinstance(stage, NoisyTurn)]
+        self._by_feature = [stage.angle.kind == "feature" for stage in turns]
+        self._families = {key: _Family(slots, like) for key, slots in plan.families.items()}
+        weight = [stage.angle for stage in turns if stage.angle.kind != "feature"]
+        self._split = [len(weight), *(len(slots.angles) for slots in plan.families.values())]
+        weight += [angle for slots in plan.families.values() for angle in slots.angles]
+        feature = [angle or Angle.constant(0.0) for angle in plan.encoding]
+        feature += [stage.angle for stage in turns if stage.angle.kind == "feature"]
+        self._weight, self._feature = _Angles(weight, like), _Angles(feature, like)
+        starts = [np.pad(start, ((0, 0), (0, 3 - start.shape[1]))) for start in plan.starts]
+        self._starts = torch.from_numpy(np.stack(starts)).to(like)[None, ..., None]
+        self._stages = [(stage, _Gather(stage.gather, like)) for stage in plan.stages]
+        self._turns = {
+            k: (torch.from_numpy(stage.turns).to(like)[:, None], _Gather(stage.sine, like))
+            for k, stage in enumerate(plan.stages)
+            if isinstance(stage, NoisyTurn)
+        }
+        index, factor = plan.frame.index, plan.frame.weight
+        self.terms = [
+            [(int(index[k]), float(c * factor[k])) for c, k in ((c, word_number(w)) for c, w in o.terms)]
+            for o in circuit.observables
+        ]
+        words = np.array([word_number("".join(w)) for w in product("IZ", repeat=circuit.n_qubits)])
+        self._words = torch.from_numpy(index[words]).to(like.device)
+        self._factors = torch.from_numpy(factor[words]).to(like)[:, None]
+
+    def run(self, weights: Tensor, features: Tensor, batch: Batch) -> Tensor:
+        """The final rows.
+
+        Shapes:
+            weights ``(distinct rows, P, 1)``, features ``(rows or 1, F, samples)`` ->
+            ``(rows or 1, 4**n, samples or 1)``.
+        """
+        by_weight, by_feature = self._weight(weights), self._feature(features)
+        wires = self._starts.size(1)
+        turns, *slots = by_weight.split_with_sizes(self._split, 1)
+        of_weight = iter(batch.spread(turns).unbind(1)) if self._split[0] else iter(())
+        of_feature = iter(by_feature[:, wires:].unbind(1))
+        blocks = {
+            key: batch.spread(family.build(own[..., 0])).unbind(1)
+            for (key, family), own in zip(self._families.items(), slots, strict=True)
+        }
+        vector = self._start(by_feature[:, :wires])
+        for k, (stage, gather) in enumerate(self._stages):
+            vector = gather(vector)
+            if isinstance(stage, NoisyBlock):
+                vector = _apply(blocks[stage.family][stage.position], vector)
+            else:
+                turning, sine = self._turns[k]
+                _, c, s = next(of_feature if stage.angle.kind == "feature" else of_weight).split_with_sizes(
+                    (1, 1, 1), 1
+                )
+                vector = vector * (1 - turning) + (vector * turning) * c + sine(vector) * s
+        return vector
+
+    def diagonal_words(self, vector: Tensor) -> Tensor:
+        """The expectation values of the words of I and Z, in their order."""
+        return vector.index_select(1, self._words) * self._factors
+
+    def _start(self, parts: Tensor) -> Tensor:
+        """The product of the wires' vectors."""
+        constant, cosine, sine = self._starts.unbind(3)
+        wires = (constant + cosine * parts[:, :, 1:2] + sine * parts[:, :, 2:3]).unbind(1)
+        return reduce(lambda a, b: (a[:, :, None] * b[:, None]).flatten(1, 2), wires)
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A matrix on the first wires, the others riding along."""
+    samples, size = vector.size(2), matrix.size(1)
+    columns = vector.reshape(vector.size(0), size, -1)
+    single = columns.size(2) == 1
+    if single:  # a single column would round differently in a batch of one
+        columns = columns.expand(-1, -1, 2)
+    rows = max(matrix.size(0), columns.size(0))
+    after = torch.bmm(matrix.expand(rows, -1, -1), columns.expand(rows, -1, -1))
+    return (after[..., :1] if single else after).reshape(rows, -1, samples)
