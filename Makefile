@@ -52,5 +52,5 @@ $(VENV)/.base: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) -e '.[dev,data,cluster,dp-accounting]'
+	$(PIP) -e '.[dev,data,cluster,dp-accounting,aer]'
 	@touch $@

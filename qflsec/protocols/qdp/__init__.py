@@ -5,7 +5,14 @@ from __future__ import annotations
 from qflsec.protocols.qdp.accountant import RunAccount, SingleCopy, account_run, single_copy
 from qflsec.protocols.qdp.approximate import delta_of_epsilon
 from qflsec.protocols.qdp.certificate import certified_kappa
-from qflsec.protocols.qdp.channel import Channel, from_pennylane, from_qiskit, identity, unitary
+from qflsec.protocols.qdp.channel import (
+    Channel,
+    from_pennylane,
+    from_qiskit,
+    from_qiskit_model,
+    identity,
+    unitary,
+)
 from qflsec.protocols.qdp.copies import Copies, copies_of
 from qflsec.protocols.qdp.derived import (
     Ceiling,
@@ -45,6 +52,7 @@ __all__ = [
     "epsilon_of_kappa",
     "from_pennylane",
     "from_qiskit",
+    "from_qiskit_model",
     "identity",
     "kappa_of_effect",
     "kappa_of_effects",

@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qflsec.base import MissingExtra
 from qflsec.protocols.qdp.errors import QdpError
 
-__all__ = ["Channel", "Complex", "from_pennylane", "from_qiskit", "identity", "kron", "unitary"]
+__all__ = [
+    "Channel",
+    "Complex",
+    "from_pennylane",
+    "from_qiskit",
+    "from_qiskit_model",
+    "identity",
+    "kron",
+    "unitary",
+]
 
 Complex = npt.NDArray[np.complex128]
 _TOLERANCE = 1e-9
@@ -213,3 +223,39 @@ def from_qiskit(noise: Any) -> Channel:  # noqa: ANN401 - Qiskit's noise has sev
     n = int(operators[0].shape[0]).bit_length() - 1
     order = tuple(reversed(range(n)))
     return Channel(tuple(_embed(np.asarray(k, dtype=np.complex128), order, n) for k in operators))
+
+
+def from_qiskit_model(model: Any, gate: str, qubits: Sequence[int] | None = None) -> Channel:  # noqa: ANN401 - Aer's class
+    """The channel that a noise model of Qiskit Aer puts after a gate; readout errors are measurements, not channels.
+
+    Args:
+        model: A ``qiskit_aer.noise.NoiseModel``.
+        gate: The gate's name in Qiskit, such as ``"cx"``.
+        qubits: The qubits of the gate; where the model has no error for just these, its error for all qubits.
+
+    Raises:
+        QdpError: The model has no error there.
+        MissingExtra: Qiskit Aer is not installed.
+    """
+    try:
+        from qiskit_aer.noise import QuantumError
+    except ImportError:
+        raise MissingExtra(
+            "noise models of Qiskit Aer need a package that is not installed",
+            got="no qiskit-aer",
+            fix="pip install 'qflsec[aer]'",
+        ) from None
+    wanted = None if qubits is None else tuple(qubits)
+    errors = [error for error in model.to_dict()["errors"] if error["type"] == "qerror"]
+    found: dict[tuple[int, ...] | None, Any] = {}
+    for error in (one for one in errors if gate in one["operations"]):
+        for place in error.get("gate_qubits") or [None]:
+            found[None if place is None else tuple(place)] = error
+    chosen = found.get(wanted, found.get(None))
+    if chosen is None:
+        raise QdpError(
+            f"the noise model has no error after {gate!r}",
+            got=f"on {'all qubits' if wanted is None else wanted}",
+            expected=sorted({name for error in errors for name in error["operations"]}),
+        )
+    return from_qiskit(QuantumError.from_dict(chosen))

@@ -21,6 +21,7 @@ from qflsec.protocols.qdp import (
     epsilon_of_kappa,
     from_pennylane,
     from_qiskit,
+    from_qiskit_model,
     identity,
     kappa_of_epsilon,
     pure_epsilon,
@@ -341,6 +342,27 @@ def test_qiskit_counts_qubits_from_the_other_end() -> None:
     assert np.allclose(from_qiskit(SuperOp(as_qiskit)).choi, noise.choi)
     with pytest.raises(QdpError, match="no channel"):
         from_qiskit("noise")
+
+
+def test_noise_models_of_aer() -> None:
+    """Aer's depolarising parameter is the literature's; an error of certain qubits comes before the general one."""
+    noise = pytest.importorskip("qiskit_aer.noise")
+    model = noise.NoiseModel()
+    model.add_all_qubit_quantum_error(noise.depolarizing_error(P, 1), ["rx", "ry"])
+    model.add_quantum_error(noise.depolarizing_error(0.3, 1), ["rx"], [1])
+    model.add_all_qubit_quantum_error(noise.depolarizing_error(0.2, 2), ["cx"])
+    model.add_all_qubit_readout_error([[0.9, 0.1], [0.2, 0.8]])
+    assert search_kappa(from_qiskit_model(model, "rx")).value == pytest.approx(19)
+    assert search_kappa(from_qiskit_model(model, "rx", [1])).value == pytest.approx(1 + 2 * 0.7 / 0.3)
+    assert search_kappa(from_qiskit_model(model, "rx", [0])).value == pytest.approx(19)
+    two = from_qiskit_model(model, "cx", (0, 1))
+    assert np.allclose(two.choi, global_depolarizing(2, 0.2).choi)
+    relaxed = noise.thermal_relaxation_error(50.0, 40.0, 10.0, excited_state_population=0.1)
+    assert np.allclose(
+        from_qiskit(relaxed).choi, thermal_relaxation(t1=50, t2=40, duration=10, excited=0.1).choi
+    )
+    with pytest.raises(QdpError, match="no error after 'h'"):
+        from_qiskit_model(model, "h")
 
 
 def test_channels_that_are_none_are_refused() -> None:
