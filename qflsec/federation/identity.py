@@ -2,6 +2,7 @@
 
 Every party has an Ed25519 signature key, and every party knows the others' public keys beforehand (a
 public-key infrastructure is assumed). Set-up messages that carry fresh public keys are signed with it.
+libsodium signs and verifies: in about half the time of OpenSSL, and a round of secure aggregation verifies much.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.threat import Party
@@ -19,6 +19,7 @@ from qflsec.threat import Party
 __all__ = ["Identity"]
 
 _SIGNATURE_BYTES = 64
+_PUBLIC_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,18 @@ class Identity:
 
     party: Party
     directory: Mapping[Party, bytes]
-    _key: Ed25519PrivateKey = field(repr=False)
+    _key: bytes = field(repr=False)
 
     @staticmethod
     def of_all(parties: tuple[Party, ...], secrets: Mapping[Party, Secrets]) -> dict[Party, Identity]:
         """One identity for each party, with a common directory."""
-        keys = {p: Ed25519PrivateKey.from_private_bytes(secrets[p].draw(32)) for p in parties}
-        directory = {p: k.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw) for p, k in keys.items()}
-        return {p: Identity(party=p, directory=directory, _key=k) for p, k in keys.items()}
+        pairs = {party: crypto_sign_seed_keypair(secrets[party].draw(32)) for party in parties}
+        directory = {party: public for party, (public, _) in pairs.items()}
+        return {p: Identity(party=p, directory=directory, _key=key) for p, (_, key) in pairs.items()}
 
     def sign(self, body: bytes, context: bytes) -> bytes:
         """``body`` followed by a signature over it, its author and ``context``."""
-        return body + self._key.sign(_bound(self.party, body, context))
+        return body + crypto_sign(_bound(self.party, body, context), self._key)[:_SIGNATURE_BYTES]
 
     def verify(self, author: Party, signed: bytes, context: bytes) -> bytes:
         """The body of a signed message.
@@ -47,11 +48,13 @@ class Identity:
             ProtocolAbort: The signature is not the author's over this body and context.
         """
         body, signature = signed[:-_SIGNATURE_BYTES], signed[-_SIGNATURE_BYTES:]
+        public = self.directory[author]
+        # libsodium checks no lengths: it would take the rest of either from what stands behind it
+        if len(signature) != _SIGNATURE_BYTES or len(public) != _PUBLIC_BYTES:
+            raise ProtocolAbort(f"the announcement of {author} has no whole signature, or its key is none")
         try:
-            Ed25519PublicKey.from_public_bytes(self.directory[author]).verify(
-                signature, _bound(author, body, context)
-            )
-        except InvalidSignature:
+            crypto_sign_open(signature + _bound(author, body, context), public)
+        except BadSignatureError:
             raise ProtocolAbort(f"the announcement of {author} has a wrong signature") from None
         return body
 

@@ -19,7 +19,7 @@ from qflsec.base import ProtocolAbort, UpdateError
 
 __all__ = ["FixedPoint", "Words"]
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 Words = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -73,14 +73,14 @@ class FixedPoint:
         signed = np.empty(source.size + 1, dtype=np.int64 if self.bits == 64 else np.int32)
         # a power of two scales without rounding, so that this is the weighted value and its scaling in one pass
         factor = weight * self.scale
+        # rounding and scaling keep the order, so that the extremes speak for every value
+        extremes = np.array([source.max(initial=0), source.min(initial=0), 1.0], dtype=np.float64)
+        self._check(np.rint(extremes * factor), n)
         block = np.empty(min(_BLOCK, source.size))
         for start in range(0, source.size, _BLOCK):
             part = source[start : start + _BLOCK]
             values = np.multiply(part, factor, out=block[: part.size], dtype=np.float64)
-            np.rint(values, out=values)
-            self._check(values, n)
-            signed[start : start + part.size] = values
-        self._check(np.rint(np.array([factor])), n)
+            signed[start : start + part.size] = np.rint(values, out=values)
         signed[-1] = round(factor)
         return signed.view(self.dtype)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from qflsec.protocols.links import expand_key
@@ -17,6 +17,7 @@ from qflsec.protocols.secagg.fixed_point import Words
 __all__ = ["PairPlace", "add_expanded", "add_masks", "expand", "model_digest", "pair_key", "self_key"]
 
 _PROTOCOL = "qflsec/secagg/1"
+_BLOCK_BYTES = 1 << 17
 Sign = int
 PairPlace = tuple[bytes, int, bytes, bytes]
 """What masks of a round are bound to: session, round, hash of the model, hash of the sharing clients."""
@@ -52,13 +53,27 @@ def self_key(secret: bytes, owner: int, place: PairPlace) -> bytes:
 
 def expand(key: bytes, size: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> Words:
     """A mask: the ChaCha20 keystream under a key that serves this mask only."""
-    stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(size * dtype.itemsize))
-    return np.frombuffer(stream, dtype=dtype.newbyteorder("<"))
+    return np.frombuffer(_stream(key).update(bytes(size * dtype.itemsize)), dtype=dtype.newbyteorder("<"))
+
+
+def _stream(key: bytes) -> CipherContext:
+    return Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
 
 
 def add_expanded(words: Words, keys: Iterable[tuple[Sign, bytes]]) -> Words:
     """Words with the masks of these keys added or subtracted."""
-    return add_masks(words, ((sign, expand(key, words.size, words.dtype)) for sign, key in keys))
+    total = words.copy()
+    streams = [(np.add if sign > 0 else np.subtract, _stream(key)) for sign, key in keys]
+    # every mask of a block before the next block: what a mask is expanded into stays in the cache
+    step = _BLOCK_BYTES // total.itemsize
+    mask = np.empty(min(step, total.size), dtype=total.dtype.newbyteorder("<"))
+    zeros, place = memoryview(bytes(mask.nbytes)), mask.data.cast("B")
+    for start in range(0, total.size, step):
+        block = total[start : start + step]
+        for put, stream in streams:
+            stream.update_into(zeros[: block.nbytes], place)
+            put(block, mask[: block.size], out=block)
+    return total
 
 
 def add_masks(words: Words, masks: Iterable[tuple[Sign, Words]]) -> Words:
