@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import torch
 
-from qflsec.base import ConfigError, ProtocolAbort, stream
+from qflsec.base import ConfigError, ProtocolAbort
 from qflsec.federation import AggregationLayer, ClientLayer, Control, Header, Stack
 from qflsec.federation.session import Session
+from qflsec.protocols.round_data import random_updates
 from qflsec.protocols.secagg.meter import MeteredNetwork, Sent
 from qflsec.threat import (
     SERVER,
@@ -130,9 +131,7 @@ class _Round:
     ) -> None:
         self._layer, self._drop = layer, drop
         self._clients = tuple(client(index) for index in range(n_clients))
-        generator = stream(seed, "one-round")
-        self._updates = torch.rand(n_clients, n_params, generator=generator, dtype=torch.float64) - 0.5
-        self._counts = torch.randint(1, MAX_COUNT + 1, (n_clients,), generator=generator).double()
+        self._updates, self._counts = random_updates(n_clients, n_params, max_count=MAX_COUNT, seed=seed)
         if isinstance(layer, AggregationLayer) and not layer.weighted:
             self._counts = torch.ones(n_clients).double()
         self._model = torch.zeros(n_params)
