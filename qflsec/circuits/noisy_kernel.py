@@ -203,7 +203,6 @@ class _Program:
     def __init__(self, circuit: Circuit, noise: NoiseModel | None, count: int, like: Tensor) -> None:
         plan = compile_noisy(circuit, noise, count)
         turns = [stage for stage in plan.stages if isinstance(stage, NoisyTurn)]
-        self._by_feature = [stage.angle.kind == "feature" for stage in turns]
         self._families = {key: _Family(slots, like) for key, slots in plan.families.items()}
         weight = [stage.angle for stage in turns if stage.angle.kind != "feature"]
         self._split = [len(weight), *(len(slots.angles) for slots in plan.families.values())]
@@ -251,9 +250,8 @@ class _Program:
                 vector = _apply(blocks[stage.family][stage.position], vector)
             else:
                 turning, sine = self._turns[k]
-                _, c, s = next(of_feature if stage.angle.kind == "feature" else of_weight).split_with_sizes(
-                    (1, 1, 1), 1
-                )
+                parts = next(of_feature if stage.angle.kind == "feature" else of_weight)
+                _, c, s = parts.split_with_sizes((1, 1, 1), 1)
                 vector = vector * (1 - turning) + (vector * turning) * c + sine(vector) * s
         return vector
 
