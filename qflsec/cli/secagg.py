@@ -140,7 +140,9 @@ def _lines(
     stage: str,
 ) -> Iterator[str]:
     dropped = f", {len(report.dropped)} drop out at the stage '{stage}'" if report.dropped else ""
-    threshold = f", threshold {report.threshold}" if report.threshold else ""
+    groups = getattr(layer, "groups", 1)
+    among = f" in each of {groups} groups" if groups > 1 else ""
+    threshold = f", threshold {' or '.join(map(str, report.thresholds))}{among}" if report.thresholds else ""
     yield f"{layer.card.name}: {clients} clients{dropped}, {parameters:,} parameters{threshold}"
     yield from _outcome(report)
     yield "who sees what:"

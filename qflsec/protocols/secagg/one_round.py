@@ -58,7 +58,8 @@ class RoundReport:
         setup_bytes: What everybody sent in the set-up of the session.
         costs: What else was spent, such as key bits, by name with the unit at its end.
         transcript: Everything that was said.
-        threshold: How many clients must remain, where the protocol has such a number.
+        thresholds: How many clients must remain, where the protocol has such a number: one, or those of groups
+            of different sizes in order.
 
     Units:
         milliseconds of processor time; bytes
@@ -78,7 +79,12 @@ class RoundReport:
     setup_bytes: int
     costs: Mapping[str, float]
     transcript: Transcript = field(repr=False)
-    threshold: int | None = None
+    thresholds: tuple[int, ...] = ()
+
+    @property
+    def threshold(self) -> int | None:
+        """The lowest of the thresholds: with so many shares of a secret it opens somewhere."""
+        return min(self.thresholds, default=None)
 
 
 def run_round(
@@ -194,7 +200,7 @@ class _Round:
             setup_bytes=setup_bytes,
             costs=self._session.costs(0),
             transcript=self._transcript,
-            threshold=_threshold(self._layer, len(self._clients)),
+            thresholds=_thresholds(self._layer, len(self._clients)),
         )
 
     def _error(
@@ -345,6 +351,9 @@ class _Round:
         return self._send("model", envelope, slots, [frozenset(ids)] * n, round_index=1, origin=origin)
 
 
-def _threshold(layer: ClientLayer, n: int) -> int | None:
+def _thresholds(layer: ClientLayer, n: int) -> tuple[int, ...]:
     asked = getattr(layer, "threshold_for", None)
-    return None if asked is None else int(asked(n))
+    if asked is None:
+        return ()
+    groups = getattr(layer, "groups", 1)
+    return tuple(sorted({int(asked(size)) for size in (n // groups, -(-n // groups))}))

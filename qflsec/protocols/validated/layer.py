@@ -202,7 +202,7 @@ class Validated(AggregationLayer):
         )
         proof, words = state.prove(statement, values)
         masked = state.protocol.mask(delivery, words)
-        read = torch.tensor([*(value * self.quantiser.step for value in values), 1.0]).to(update)
+        read = update.new_tensor([*(value * self.quantiser.step for value in values), 1.0])
         return sealed(state.signer, statement, masked, proof), read
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:

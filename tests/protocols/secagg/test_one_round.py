@@ -44,6 +44,21 @@ def test_sums_that_are_exact(name: str) -> None:
     assert report.max_error < 1e-4
 
 
+def test_a_proved_sum_is_exact_for_what_was_proved() -> None:
+    report = one("validated", n=3, size=4)
+    assert report.encoding_error is not None
+    assert report.encoding_error < 1e-12
+    assert report.max_error is not None
+    assert report.max_error > 1e-6, "what was proved is shortened and rounded"
+
+
+@pytest.mark.parametrize(("n", "thresholds"), [(9, (3,)), (10, (3,)), (11, (3,)), (14, (3, 4))])
+def test_groups_have_thresholds_of_their_own(n: int, thresholds: tuple[int, ...]) -> None:
+    report = one("validated-groups", n=n, size=4)
+    assert (report.status, report.thresholds, report.threshold) == ("sum", thresholds, 3)
+    assert one("secagg", n=9, size=4).thresholds == (7,)
+
+
 @pytest.mark.parametrize("name", protocol_names())
 def test_every_protocol_runs_or_says_why_not(name: str) -> None:
     """Also those that register later: a round ends with a sum of all, or with a reason."""
