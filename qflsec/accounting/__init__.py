@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from qflsec.accounting.account import ObserverAccount, observer_account, unbounded
+from qflsec.accounting.circuits import CircuitUse
 from qflsec.accounting.ledger import Guarantee, LedgerContext, LedgerRow, not_covered, render_ledger
 from qflsec.accounting.statement import dp_statement
 
 __all__ = [
+    "CircuitUse",
     "Guarantee",
     "LedgerContext",
     "LedgerRow",

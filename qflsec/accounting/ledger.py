@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
+from qflsec.accounting.circuits import CircuitUse
 from qflsec.accounting.statement import dp_statement
 from qflsec.base import Assumption
 
@@ -52,6 +53,8 @@ class LedgerContext:
         delegations: For each client, what its delegations to a quantum server came to.
         additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
             adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
+        circuit_use: How honest clients evaluate circuits on their records; None where the model has no circuit,
+            or somebody else evaluates it.
     """
 
     observer: str
@@ -79,6 +82,7 @@ class LedgerContext:
     fitted_on_training: bool = False
     client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
     reads_clients: bool = True
+    circuit_use: CircuitUse | None = None
 
     @property
     def honest(self) -> tuple[int, ...]:

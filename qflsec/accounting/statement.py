@@ -15,7 +15,11 @@ _ADJACENCY = {
     "replace-one": "replace-one adjacency",
     "zero-out": "zero-out adjacency (what the unit sent is taken away, its place in the protocol stays)",
 }
-_UNIT = {"example": "Example-level", "client": "Client-level"}
+_UNIT = {
+    "example": "Example-level",
+    "client": "Client-level",
+    "features of an example": "Feature-level (an example's features, not its label)",
+}
 
 
 def dp_statement(row: LedgerRow) -> str:

@@ -30,12 +30,14 @@ class MeasurementGroup:
         wires: The wires that are read.
         words: For each word, the positions among ``wires`` whose bits' parity is its outcome.
         coefficients: For each word, its coefficient in each observable.
+        basis: For each of ``wires``, the letter that is read there.
     """
 
     circuit: Circuit
     wires: tuple[int, ...]
     words: tuple[tuple[int, ...], ...]
     coefficients: tuple[tuple[float, ...], ...]
+    basis: str
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +76,13 @@ def _group(circuit: Circuit, basis: dict[int, str], words: dict[str, list[float]
     positions = tuple(
         tuple(wires.index(w) for w, letter in enumerate(word) if letter != "I") for word in words
     )
-    return MeasurementGroup(rotated, wires, positions, tuple(tuple(row) for row in words.values()))
+    return MeasurementGroup(
+        rotated,
+        wires,
+        positions,
+        tuple(tuple(row) for row in words.values()),
+        "".join(basis[wire] for wire in wires),
+    )
 
 
 def sample_expectations(

@@ -7,6 +7,7 @@ from qflsec.federation.aggregation import FedAvg, weighted_mean
 from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
 from qflsec.federation.control import Control
 from qflsec.federation.delegation import Conversation, DelegationLayer
+from qflsec.federation.executions import ExecutionLayer, executed
 from qflsec.federation.identity import Identity
 from qflsec.federation.layers import (
     AggregationLayer,
@@ -41,6 +42,7 @@ __all__ = [
     "Control",
     "Conversation",
     "DelegationLayer",
+    "ExecutionLayer",
     "FedAvg",
     "FederationConfig",
     "GradientLayer",
@@ -64,6 +66,7 @@ __all__ = [
     "Streams",
     "SummedUpdates",
     "calibrate_stack",
+    "executed",
     "layer_from_config",
     "run_batch",
     "weighted_mean",

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
+from qflsec.federation.executions import ExecutionLayer, executed
 from qflsec.federation.layers import ClientLayer, Layer, ServerLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.stack import Stack
@@ -40,7 +41,9 @@ def calibrate_stack(stack: Stack, pipeline: Pipeline, counts: Sequence[int]) -> 
         counts: The number of training records of each client.
     """
     layers = [
-        layer.calibrated(pipeline, counts) if isinstance(layer, CalibratedLayer) else layer
+        layer.calibrated(_seen_by(layer, stack, pipeline), counts)
+        if isinstance(layer, CalibratedLayer)
+        else layer
         for layer in stack.layers
     ]
     if all(new is old for new, old in zip(layers, stack.layers, strict=True)):
@@ -50,3 +53,10 @@ def calibrate_stack(stack: Stack, pipeline: Pipeline, counts: Sequence[int]) -> 
         client=tuple(layer for layer in layers if isinstance(layer, ClientLayer)),
         server=tuple(layer for layer in layers if isinstance(layer, ServerLayer)),
     )
+
+
+def _seen_by(layer: Layer, stack: Stack, pipeline: Pipeline) -> Pipeline:
+    """The pipeline; with what the other layers make of executions, for a layer that makes something of them too."""
+    if not isinstance(layer, ExecutionLayer):
+        return pipeline
+    return executed(pipeline, [other for other in stack.executions if other is not layer])

@@ -7,6 +7,7 @@ each party from that party's own source of secrets. The base classes stand for t
 class                     acts on                                                    binds a liar?
 ========================  =========================================================  ====================
 ``DelegationLayer``       the execution of circuits, at every local step             no
+``ExecutionLayer``        a client's own execution of circuits                       no
 :class:`GradientLayer`    per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
 :class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       yes
@@ -16,7 +17,8 @@ class                     acts on                                               
 :class:`NoiseLayer`       the server's step                                          yes
 ========================  =========================================================  ====================
 
-:class:`~qflsec.federation.delegation.DelegationLayer` has a module of its own.
+:class:`~qflsec.federation.delegation.DelegationLayer` and
+:class:`~qflsec.federation.executions.ExecutionLayer` have modules of their own.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from qflsec.federation.delegation import Delegations
 from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.streams import RoundStreams
-from qflsec.models import Execution, Model, per_sample_gradients, per_sample_losses
+from qflsec.models import Execution, Model, gradients_and_losses, per_sample_losses
 
 __all__ = ["BatchStep", "ClientData", "LocalTraining", "plan_batches"]
 
@@ -248,12 +248,11 @@ class LocalTraining:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.pipeline.model
         if self.layer is not None:
-            gradients = per_sample_gradients(
+            # one evaluation for both: with shots, every other one would use up more copies of the records
+            gradients, losses = gradients_and_losses(
                 model, params[..., None, :], features, labels, execution=execution, generator=generator
             )
-            with torch.no_grad():
-                loss = _mean_loss(model, params, features, labels, mask, execution, generator)
-            return gradients, loss
+            return gradients, _masked_mean(losses, mask)
         leaf = params.detach().requires_grad_()
         loss = _mean_loss(model, leaf, features, labels, mask, execution, generator)
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
@@ -270,7 +269,10 @@ def _mean_loss(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     logits = model(params[..., None, :], features, execution=execution, generator=generator)
-    losses = per_sample_losses(logits, labels)
+    return _masked_mean(per_sample_losses(logits, labels), mask)
+
+
+def _masked_mean(losses: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (losses * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1.0)
 
 

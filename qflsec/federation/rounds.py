@@ -8,6 +8,7 @@ import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
 from qflsec.federation.delegation import Delegations
+from qflsec.federation.executions import executed
 from qflsec.federation.lanes import LaneData
 from qflsec.federation.local import ClientData, LocalTraining, plan_batches
 from qflsec.federation.pipeline import FederationConfig, Pipeline
@@ -98,7 +99,9 @@ class BatchRun:
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._delegations = self._delegate(stack)
-        self._training = LocalTraining(pipeline=pipeline, layer=stack.gradient, delegations=self._delegations)
+        self._training = LocalTraining(
+            pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
+        )
         self._history: list[dict[str, torch.Tensor]] = []
         self._contributed: list[frozenset[int]] = [frozenset() for _ in specs]
         self._opened: list[Opened | None] = [None for _ in specs]

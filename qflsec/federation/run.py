@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from qflsec.accounting import (
+    CircuitUse,
     LedgerContext,
     LedgerRow,
     ObserverAccount,
@@ -18,6 +19,7 @@ from qflsec.accounting import (
 from qflsec.base import ConfigError
 from qflsec.data import Dataset
 from qflsec.federation.adversary import Adversary
+from qflsec.federation.executions import executed
 from qflsec.federation.exposure import exposure_rows
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.stack import Stack
@@ -160,6 +162,21 @@ class RunResult:
             quantum_server=threat.quantum_server and self.stack.delegation is not None,
             delegations=self.delegations,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
+            circuit_use=self._circuit_use(threat),
+        )
+
+    def _circuit_use(self, threat: ThreatModel) -> CircuitUse | None:
+        circuit = getattr(self.pipeline.model, "circuit", None)
+        if circuit is None or self.stack.delegation is not None:
+            return None
+        honest = executed(self.pipeline, self.stack.executions)
+        clients = [i for i in range(self.pipeline.federation.n_clients) if i not in threat.clients]
+        low, high = self.pipeline.data.feature_range
+        return CircuitUse(
+            circuit=circuit,
+            only_measures=self.pipeline.model.only_measures,
+            executions=tuple(dict.fromkeys(honest.execution_of(i) for i in clients)),
+            span=high - low,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.delegation import DelegationLayer
+from qflsec.federation.executions import ExecutionLayer
 from qflsec.federation.layers import (
     AggregationLayer,
     AggregatorLayer,
@@ -27,7 +28,14 @@ from qflsec.federation.layers import (
 
 __all__ = ["Stack", "layer_from_config"]
 
-_STEPS = {DelegationLayer: 0, GradientLayer: 0, ShapeLayer: 1, AggregationLayer: 2, LinkLayer: 3}
+_STEPS = {
+    DelegationLayer: 0,
+    ExecutionLayer: 0,
+    GradientLayer: 0,
+    ShapeLayer: 1,
+    AggregationLayer: 2,
+    LinkLayer: 3,
+}
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
 _LEFT: dict[Leaves, str] = {
@@ -83,6 +91,11 @@ class Stack:
     def delegation(self) -> DelegationLayer | None:
         """The layer that has circuits executed by a quantum server, if any."""
         return next((layer for layer in self.client if isinstance(layer, DelegationLayer)), None)
+
+    @property
+    def executions(self) -> tuple[ExecutionLayer, ...]:
+        """The layers on how clients execute circuits."""
+        return tuple(layer for layer in self.client if isinstance(layer, ExecutionLayer))
 
     @property
     def shapes(self) -> tuple[ShapeLayer, ...]:
@@ -158,12 +171,29 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
             raise IncompatibleStack(
                 f"a stack can hold one {word} layer, but has {earlier.card.name!r} and {layer.card.name!r}"
             )
+    _check_executions(earlier, layer)
     if isinstance(layer, SecretLayer) and earlier == layer:
         raise IncompatibleStack(f"a stack holds {layer.card.name!r} twice with the same parameters")
     if _step_of(layer, _STEPS) < min(_step_of(earlier, _STEPS), 2):
         raise IncompatibleStack(
             f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
             fix=f"put {layer.card.name!r} first",
+        )
+
+
+def _check_executions(earlier: ClientLayer, layer: ClientLayer) -> None:
+    kinds = (ExecutionLayer, DelegationLayer)
+    if not isinstance(earlier, kinds) or not isinstance(layer, kinds):
+        return
+    if isinstance(earlier, DelegationLayer) or isinstance(layer, DelegationLayer):
+        raise IncompatibleStack(
+            f"clients that delegate their circuits do not execute any, so {earlier.card.name!r} and "
+            f"{layer.card.name!r} exclude each other"
+        )
+    if both := sorted(earlier.sets & layer.sets):
+        raise IncompatibleStack(
+            f"{earlier.card.name!r} and {layer.card.name!r} both set the {both[0]} of a circuit's execution",
+            fix="keep one of them",
         )
 
 

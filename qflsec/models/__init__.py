@@ -11,7 +11,7 @@ from qflsec.models.check import (
     check_per_sample_gradients,
 )
 from qflsec.models.classical import Classical, classical_like
-from qflsec.models.gradients import per_sample_gradients, per_sample_losses
+from qflsec.models.gradients import gradients_and_losses, per_sample_gradients, per_sample_losses
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
 from qflsec.models.qnode import QNodeModel
@@ -33,6 +33,7 @@ __all__ = [
     "build_model",
     "check_per_sample_gradients",
     "classical_like",
+    "gradients_and_losses",
     "per_sample_gradients",
     "per_sample_losses",
 ]

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from qflsec.base.errors import ConfigError
 from qflsec.models.base import EXACT, Execution, Generators, Model, leading_shape
 
-__all__ = ["per_sample_gradients", "per_sample_losses"]
+__all__ = ["gradients_and_losses", "per_sample_gradients", "per_sample_losses"]
 
 
 def per_sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -71,6 +71,45 @@ def per_sample_gradients(
     Raises:
         ConfigError: The shapes do not fit, or the graph of a parameter-shift gradient was asked for.
     """
+    return gradients_and_losses(
+        model,
+        params,
+        features,
+        labels,
+        execution=execution,
+        generator=generator,
+        create_graph=create_graph,
+    )[0]
+
+
+def gradients_and_losses(
+    model: Model,
+    params: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    execution: Execution = EXACT,
+    generator: Generators | None = None,
+    create_graph: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Each record's gradient and its cross entropy, of one evaluation of the model.
+
+    Shapes:
+        params, features and labels as in :func:`per_sample_gradients`.
+        returns: ``(..., B, P)`` and ``(..., B)``; the losses carry no graph.
+
+    Args:
+        model: The model.
+        params: Flat parameters.
+        features: Records.
+        labels: Classes of the records.
+        execution: How the circuit is executed.
+        generator: The stream of measurement outcomes.
+        create_graph: Keep the gradients' graph.
+
+    Raises:
+        ConfigError: As for :func:`per_sample_gradients`.
+    """
     if create_graph and execution.gradient == "parameter-shift":
         raise ConfigError(
             "the parameter-shift gradient cannot be differentiated again",
@@ -82,6 +121,6 @@ def per_sample_gradients(
         rows = rows.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(rows, features, execution=execution, generator=generator)
-        total = per_sample_losses(logits, labels).sum()
-        (gradients,) = torch.autograd.grad(total, rows, create_graph=create_graph)
-    return gradients
+        losses = per_sample_losses(logits, labels)
+        (gradients,) = torch.autograd.grad(losses.sum(), rows, create_graph=create_graph)
+    return gradients, losses.detach()

@@ -7,7 +7,7 @@ from qflsec.defenses.privacy.client_ledger import ClientNoise, central_rows, loc
 from qflsec.defenses.privacy.dp_fedavg import DpFedAvg, sum_multiplier
 from qflsec.defenses.privacy.dp_sgd import DpSgd, noisy_clipped_sum
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows, summed_multiplier
-from qflsec.defenses.privacy.heuristics import GradientNoise, GradientPruning, UpdateQuantization
+from qflsec.defenses.privacy.heuristics import FewShots, GradientNoise, GradientPruning, UpdateQuantization
 from qflsec.defenses.privacy.local_dp import LocalDp
 from qflsec.defenses.privacy.torch_training import PrivateTraining, make_private
 
@@ -17,6 +17,7 @@ __all__ = [
     "DpFedAvg",
     "DpSgd",
     "ExampleNoise",
+    "FewShots",
     "GradientNoise",
     "GradientPruning",
     "LocalDp",

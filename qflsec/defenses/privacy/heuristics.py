@@ -1,21 +1,22 @@
 """Heuristics: they may stop an attack, and none of them has a proof that bounds what is left.
 
-Each changes a client's update before it is sent. None earns a row in the ledger: pruning and quantisation are
+Each changes a client's update before it is sent, or how many shots made it. None earns a row in the ledger: pruning and quantisation are
 deterministic or bound nothing that one record can do, and noise on an update that nobody clipped has no
-sensitivity to be measured against. A failed attack shows that this attack failed.
+sensitivity to be measured against, and shots have no floor under the probabilities that they sample. A failed attack shows that this attack failed.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
-from qflsec.federation import ShapeLayer, Streams
+from qflsec.federation import ExecutionLayer, ShapeLayer, Streams
+from qflsec.models import Execution
 
-__all__ = ["GradientNoise", "GradientPruning", "UpdateQuantization"]
+__all__ = ["FewShots", "GradientNoise", "GradientPruning", "UpdateQuantization"]
 
 _DLG = "Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, arXiv:1906.08935"
 
@@ -132,3 +133,45 @@ class GradientNoise(ShapeLayer):
     def shape(self, update: torch.Tensor, streams: Streams) -> torch.Tensor:
         """The updates with noise."""
         return update + self.noise_std * streams.normal("gradient-noise", update.shape[1:]).to(update)
+
+
+@register("layer", "few-shots")
+@dataclass(frozen=True, kw_only=True)
+class FewShots(ExecutionLayer):
+    """Each client measures every circuit a few times only, and takes gradients from that as a device would.
+
+    Attributes:
+        shots: Measurements of every circuit and group of observables; a client that has fewer keeps them.
+
+    Raises:
+        ConfigError: ``shots`` is no whole number from 1.
+    """
+
+    card = DefenseCard(
+        name="few-shots",
+        idea="Each client measures every circuit of its gradients a few times only.",
+        source=Source(
+            paper="Li, Zhao et al.: Differential privacy preserving quantum computing via projection operator "
+            "measurements, arXiv:2312.08210 (which proposes it for privacy)",
+            year=2023,
+            where="shot noise of measurements",
+        ),
+        claim="None: an outcome that one record never shows gives it away, with however few shots.",
+        assumption="heuristic",
+        hides="nothing that is proved",
+        does_not="give any epsilon by itself; with noise that leaves a floor under every outcome's probability it "
+        "gives that noise finitely many copies to protect",
+        cost="shot noise in every gradient",
+    )
+    sets = frozenset({"shots", "gradient"})
+
+    shots: int = 16
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 1:
+            raise ConfigError("'shots' is out of range", got=self.shots, expected="a whole number from 1")
+
+    def execution(self, execution: Execution) -> Execution:
+        """With at most so many shots, and gradients by the parameter-shift rule."""
+        shots = self.shots if execution.shots is None else min(self.shots, execution.shots)
+        return replace(execution, shots=shots, gradient="parameter-shift")

@@ -24,26 +24,34 @@ from qflsec.protocols.qdp.derived import (
 from qflsec.protocols.qdp.encoders import RecordDistance, angle_distance, record_distance, search_distance
 from qflsec.protocols.qdp.errors import QdpError
 from qflsec.protocols.qdp.kappa import Kappa, kappa_of_effect, kappa_of_effects, search_kappa
+from qflsec.protocols.qdp.mechanisms import CircuitNoise, DepolarizingNoise, EncodingNoise, NoisyMeasurement
 from qflsec.protocols.qdp.pure import epsilon_of_kappa, kappa_of_epsilon, pure_epsilon
 from qflsec.protocols.qdp.results import Adjacency, Delta, PureEpsilon, Witness, trace_distance
 from qflsec.protocols.qdp.specification import NamedNoise, measurement_by_name, noise_by_name
+from qflsec.protocols.qdp.training import TrainingAccount, account_training
 
 __all__ = [
     "Adjacency",
     "Ceiling",
     "CertifiedRadius",
     "Channel",
+    "CircuitNoise",
     "Copies",
     "Delta",
+    "DepolarizingNoise",
+    "EncodingNoise",
     "Kappa",
     "NamedNoise",
+    "NoisyMeasurement",
     "PureEpsilon",
     "QdpError",
     "RecordDistance",
     "RunAccount",
     "SingleCopy",
+    "TrainingAccount",
     "Witness",
     "account_run",
+    "account_training",
     "angle_distance",
     "certified_kappa",
     "certified_radius",
