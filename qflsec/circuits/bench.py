@@ -21,7 +21,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from qflsec.circuits.build import build_circuit
 from qflsec.circuits.kernel import expectations
 
-__all__ = ["TARGETS", "BenchRow", "bench", "render"]
+__all__ = [
+    "BATCH",
+    "LAYERS",
+    "TARGETS",
+    "BenchRow",
+    "bench",
+    "bench_data",
+    "bench_step",
+    "least_costs",
+    "one_thread",
+    "render",
+]
 
 BATCH = 32
 LAYERS = 3
@@ -83,7 +94,7 @@ def bench(
         slow_baselines: Whether to measure PennyLane's loop over records and lightning.qubit too.
     """
     rows = []
-    with _one_thread():
+    with one_thread():
         for n in qubits:
             rows.append(_row("one model", n, 1, _one_model(n, slow=slow_baselines), repeats))
             if n <= 6:
@@ -112,7 +123,7 @@ def _fraction(ratio: float | None) -> str:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread, and the caller's number again afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -123,7 +134,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _row(name: str, n: int, models: int, engines: dict[str, Step], repeats: int) -> BenchRow:
-    costs = _costs(engines, repeats)
+    costs = least_costs(engines, repeats)
     own = costs.pop("kernel")
     return BenchRow(
         name=name,
@@ -135,7 +146,7 @@ def _row(name: str, n: int, models: int, engines: dict[str, Step], repeats: int)
     )
 
 
-def _costs(engines: dict[str, Step], repeats: int) -> dict[str, float]:
+def least_costs(engines: dict[str, Step], repeats: int) -> dict[str, float]:
     """The least CPU seconds of one step of each engine, measured in turn.
 
     The kernel's steps are too short for the clock, so that several make one measurement; engines that
@@ -160,7 +171,8 @@ def _time(step: Step, count: int) -> float:
     return (time.process_time() - start) / count
 
 
-def _data(n: int, *batch: int) -> tuple[Tensor, Tensor]:
+def bench_data(n: int, *batch: int) -> tuple[Tensor, Tensor]:
+    """Features ``(*batch, n)`` and labels ``(*batch)``, the same at every call."""
     generator = torch.Generator().manual_seed(n)
     features = torch.rand(*batch, n, generator=generator) * torch.pi
     return features, torch.randint(0, 2, batch, generator=generator).float()
@@ -171,7 +183,7 @@ def _weights(n: int, *batch: int) -> Tensor:
     return torch.randn(*batch, 3 * LAYERS * n, generator=generator).requires_grad_()
 
 
-def _step(values: Callable[[], Tensor], weights: Tensor, labels: Tensor) -> Step:
+def bench_step(values: Callable[[], Tensor], weights: Tensor, labels: Tensor) -> Step:
     """Loss and gradient; summed over records, so that per-sample gradients are those of single records."""
 
     def step() -> Any:  # noqa: ANN401
@@ -197,21 +209,21 @@ def _qnode(n: int, device: str, method: str) -> Callable[..., Any]:
 
 def _one_model(n: int, *, slow: bool) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
-    weights, (features, labels) = _weights(n), _data(n, BATCH)
+    weights, (features, labels) = _weights(n), bench_data(n, BATCH)
     node, lightning = _qnode(n, "default.qubit", "backprop"), _qnode(n, "lightning.qubit", "adjoint")
     steps = {
-        "kernel": _step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
-        BROADCAST: _step(lambda: node(features, weights), weights, labels),
+        "kernel": bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        BROADCAST: bench_step(lambda: node(features, weights), weights, labels),
     }
     if slow:
-        steps[LOOP] = _step(lambda: torch.stack([node(x, weights) for x in features]), weights, labels)
-        steps[LIGHTNING] = _step(lambda: lightning(features, weights), weights, labels)
+        steps[LOOP] = bench_step(lambda: torch.stack([node(x, weights) for x in features]), weights, labels)
+        steps[LIGHTNING] = bench_step(lambda: lightning(features, weights), weights, labels)
     return steps
 
 
 def _many_models(n: int) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
-    weights, (features, labels) = _weights(n, MODELS, 1), _data(n, MODELS, BATCH)
+    weights, (features, labels) = _weights(n, MODELS, 1), bench_data(n, MODELS, BATCH)
     node = _qnode(n, "default.qubit", "backprop")
 
     def broadcast() -> Tensor:
@@ -220,17 +232,17 @@ def _many_models(n: int) -> dict[str, Step]:
         return values.reshape(MODELS, BATCH)
 
     return {
-        "kernel": _step(lambda: expectations(circuit, weights, features)[..., 0], weights, labels),
-        BROADCAST: _step(broadcast, weights, labels),
+        "kernel": bench_step(lambda: expectations(circuit, weights, features)[..., 0], weights, labels),
+        BROADCAST: bench_step(broadcast, weights, labels),
     }
 
 
 def _per_sample(n: int) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
-    features, labels = _data(n, BATCH)
+    features, labels = bench_data(n, BATCH)
     weights = _weights(n).detach().expand(BATCH, -1).clone().requires_grad_()
     node = _qnode(n, "default.qubit", "backprop")
     return {
-        "kernel": _step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
-        BROADCAST: _step(lambda: node(features, weights), weights, labels),
+        "kernel": bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        BROADCAST: bench_step(lambda: node(features, weights), weights, labels),
     }

@@ -270,9 +270,5 @@ def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
     """A matrix on the first wires, the others riding along."""
     samples, size = vector.size(2), matrix.size(1)
     columns = vector.reshape(vector.size(0), size, -1)
-    single = columns.size(2) == 1
-    if single:  # a single column would round differently in a batch of one
-        columns = columns.expand(-1, -1, 2)
     rows = max(matrix.size(0), columns.size(0))
-    after = torch.bmm(matrix.expand(rows, -1, -1), columns.expand(rows, -1, -1))
-    return (after[..., :1] if single else after).reshape(rows, -1, samples)
+    return torch.bmm(matrix.expand(rows, -1, -1), columns.expand(rows, -1, -1)).view(rows, -1, samples)
