@@ -43,7 +43,7 @@ def streams() -> Callable[..., FakeStreams]:
 
 @pytest.fixture
 def context() -> Callable[..., LedgerContext]:
-    """The spike's run: 10 clients with 8 records, 15 rounds of one full step, seen by the server."""
+    """A small run: 10 clients with 8 records, 15 rounds of one full step, seen by the server."""
     base = AdditiveContext(
         observer="server",
         corrupted=frozenset(),

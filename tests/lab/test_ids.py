@@ -74,7 +74,7 @@ def test_names_are_not_part_of_an_id(tiny_text: str) -> None:
 
 
 def test_the_adaptive_adversary_is_another_one(tiny_text: str) -> None:
-    """A spike left knowledge out of the id, and adaptive and non-adaptive runs collided."""
+    """Without knowledge in the id, adaptive and non-adaptive runs would collide."""
     adaptive = tiny_text.replace("n = 1", 'n = 1\nknows = ["architecture", "defenses"]')
     assert planned(tiny_text).run.run_id != planned(adaptive).run.run_id
     assert planned(tiny_text).honest.run_id == planned(adaptive).honest.run_id
