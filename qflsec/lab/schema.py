@@ -32,7 +32,10 @@ def at(path: str) -> Iterator[None]:
         yield
     except QflsecError as error:
         raise type(error)(
-            f"{path}: {error.what}", got=error.got, expected=error.expected, fix=error.fix
+            f"{path}: {error.what}" if path else error.what,
+            got=error.got,
+            expected=error.expected,
+            fix=error.fix,
         ) from error
 
 

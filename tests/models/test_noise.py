@@ -116,6 +116,17 @@ def test_gradients_of_shots_are_those_of_the_noise_on_average() -> None:
     assert not torch.equal(drawn, expected)
 
 
+def test_sampled_values_differentiate_as_the_noisy_ones_by_autograd() -> None:
+    found = []
+    for shots in (None, 5):
+        weights = WEIGHTS.clone().requires_grad_()
+        execution = Execution(noise=GLOBAL, dtype="complex128", shots=shots)
+        found.append(
+            torch.autograd.grad(measure(CIRCUIT, weights, FEATURES, execution, stream(0, "s")).sum(), weights)
+        )
+    torch.testing.assert_close(found[0], found[1])
+
+
 @pytest.mark.parametrize("gradient", ["autograd", "parameter-shift"])
 def test_a_lane_draws_what_it_draws_alone(gradient: Any) -> None:
     execution = Execution(shots=20, noise=DEPOLARIZING, gradient=gradient)

@@ -191,6 +191,19 @@ def test_what_earns_no_row_says_why(pipeline: Pipeline, layers: tuple[Layer, ...
     assert "no epsilon bounds what single updates tell of a single record" in why_not(result, "view")
 
 
+def test_features_alone_are_not_a_record_as_a_whole() -> None:
+    result = run(make(SHIFTED), DepolarizingNoise(p=0.3))
+    assert len(dp_rows(result)) == 1
+    assert "no epsilon bounds what single updates tell of a single record" in why_not(result, "view")
+
+
+def test_other_noise_than_was_executed_earns_nothing() -> None:
+    context = run(make(SHIFTED), DepolarizingNoise(p=0.3))._context(SERVER)
+    assert {row.guarantee for row in DepolarizingNoise(p=0.3).ledger(context)} > {"differential privacy"}
+    (row,) = DepolarizingNoise(p=0.4).ledger(context)
+    assert "do not execute with this noise" in row.statement
+
+
 def test_one_client_with_exact_values_ends_the_guarantee() -> None:
     pipeline = replace(make(SHIFTED), client_executions={1: EXACT})
     assert dp_rows(run(pipeline, DepolarizingNoise(p=0.3))) == []

@@ -113,7 +113,7 @@ def test_orthogonal_records_attain_it() -> None:
 
 def test_a_run_is_accounted_over_all_its_copies() -> None:
     noise = NoiseModel(kind="global-depolarizing", p=0.1)
-    many = {"uses_per_round": 2, "rounds": 5, "span": math.pi}
+    many: dict[str, Any] = {"uses_per_round": 2, "rounds": 5, "span": math.pi}
     found = account_training(ONE, noise, shots=10, **many)
     assert found.run.copies.total == 10 * (2 * ONE.n_weights + 1) * 2 * 5
     assert found.distance.tau == 1.0
