@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from qflsec.attacks.server import ServerAttack
-from qflsec.base import ConfigError, find, numpy_stream
+from qflsec.base import ConfigError, numpy_stream
 from qflsec.circuits import Circuit, build_circuit, expectations, pauli_z
 from qflsec.lab.blind.clients import PadSet
 from qflsec.lab.blind.session import Device
-from qflsec.lab.schema import at, check, nearest, read
+from qflsec.lab.schema import at, read
+from qflsec.lab.side_spec import attacks_by_label, folder_presets, read_specification
 from qflsec.protocols.blind import AngleGrid, BlindConfig, Line, PulsedSource, RoundCounts
 from qflsec.protocols.blind.angles import Floats
 from qflsec.protocols.blind.compiler import Embedding
@@ -173,24 +172,17 @@ class SessionMatrixSpec(BaseModel):
         Raises:
             ConfigError: A table cannot be used, or two labels are equal.
         """
-        found: dict[str, ServerAttack | None] = {HONEST: None}
-        for index, table in enumerate(self.attacks):
-            with at(f"attacks[{index}]"):
-                kind = find("attack", table.name)
-                if not issubclass(kind, ServerAttack):
-                    raise ConfigError("not an attack by the quantum server", got=repr(table.name))
-                attack = kind(**check(kind, table.params, "params"))
-                label = table.label or table.name
-                if label in found:
-                    raise ConfigError("a label is used twice", got=repr(label), fix='add label = "..."')
-            found[label] = attack
-        return found
+        return attacks_by_label(
+            self.attacks,
+            ServerAttack,  # type: ignore[type-abstract]  # only asked for what it is a subclass of
+            honest=HONEST,
+            what="an attack by the quantum server",
+        )
 
 
 def session_presets() -> dict[str, Path]:
     """The session matrices that come with the package, by name."""
-    folder = Path(str(resources.files("qflsec.lab"))) / "presets" / "blind"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return folder_presets("blind")
 
 
 def load_session_spec(preset_or_file: str | Path) -> SessionMatrixSpec:
@@ -199,23 +191,8 @@ def load_session_spec(preset_or_file: str | Path) -> SessionMatrixSpec:
     Raises:
         ConfigError: There is none, or it cannot be used; the message says where and how to mend it.
     """
-    known = session_presets()
-    name = str(preset_or_file)
-    path = known.get(name, Path(name))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            "there is no such matrix of sessions",
-            got=repr(name),
-            expected=f"a TOML file, or one of {', '.join(known)}",
-            fix=nearest(name, known),
-        ) from None
-    with at(path.name):
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
+
+    def parse(document: dict[str, Any]) -> SessionMatrixSpec:
         spec = read(SessionMatrixSpec, document, "")
         if len(set(spec.seeds)) != len(spec.seeds):
             raise ConfigError("seeds: a seed is listed twice", got=list(spec.seeds))
@@ -223,4 +200,6 @@ def load_session_spec(preset_or_file: str | Path) -> SessionMatrixSpec:
         for column in spec.clients:
             spec.device(column)
             spec.counts(column)
-    return spec
+        return spec
+
+    return read_specification(preset_or_file, session_presets(), parse, what="matrix of sessions")

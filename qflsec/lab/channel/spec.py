@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qflsec.attacks.channel import ChannelAttack, ChannelRules, equip
-from qflsec.base import ConfigError, find
-from qflsec.lab.schema import at, check, nearest, read
+from qflsec.base import ConfigError
+from qflsec.lab.schema import at, check, read
+from qflsec.lab.side_spec import attacks_by_label, folder_presets, read_specification
 from qflsec.protocols.bb84 import (
     DetectorModel,
     FibreChannel,
@@ -119,24 +118,17 @@ class ChannelMatrixSpec(BaseModel):
         Raises:
             ConfigError: A table cannot be used, or two labels are equal.
         """
-        found: dict[str, ChannelAttack | None] = {HONEST: None}
-        for index, table in enumerate(self.attacks):
-            with at(f"attacks[{index}]"):
-                kind = find("attack", table.name)
-                if not issubclass(kind, ChannelAttack):
-                    raise ConfigError("not an attack on the quantum channel", got=repr(table.name))
-                attack = kind(**check(kind, table.params, "params"))
-                label = table.label or table.name
-                if label in found:
-                    raise ConfigError("a label is used twice", got=repr(label), fix='add label = "..."')
-            found[label] = attack
-        return found
+        return attacks_by_label(
+            self.attacks,
+            ChannelAttack,  # type: ignore[type-abstract]  # only asked for what it is a subclass of
+            honest=HONEST,
+            what="an attack on the quantum channel",
+        )
 
 
 def channel_presets() -> dict[str, Path]:
     """The channel matrices that come with the package, by name."""
-    folder = Path(str(resources.files("qflsec.lab"))) / "presets" / "channel"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return folder_presets("channel")
 
 
 def load_channel_spec(preset_or_file: str | Path) -> ChannelMatrixSpec:
@@ -145,23 +137,8 @@ def load_channel_spec(preset_or_file: str | Path) -> ChannelMatrixSpec:
     Raises:
         ConfigError: There is none, or it cannot be used; the message says where and how to mend it.
     """
-    known = channel_presets()
-    name = str(preset_or_file)
-    path = known.get(name, Path(name))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            "there is no such channel matrix",
-            got=repr(name),
-            expected=f"a TOML file, or one of {', '.join(known)}",
-            fix=nearest(name, known),
-        ) from None
-    with at(path.name):
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
+
+    def parse(document: dict[str, Any]) -> ChannelMatrixSpec:
         spec = read(ChannelMatrixSpec, document, "")
         if len(set(spec.seeds)) != len(spec.seeds):
             raise ConfigError("seeds: a seed is listed twice", got=list(spec.seeds))
@@ -170,4 +147,6 @@ def load_channel_spec(preset_or_file: str | Path) -> ChannelMatrixSpec:
         for column, names in spec.countermeasures.items():
             with at(f"countermeasures.{column}"):
                 equip(spec.config(), names)
-    return spec
+        return spec
+
+    return read_specification(preset_or_file, channel_presets(), parse, what="channel matrix")
