@@ -274,12 +274,14 @@ class ValidatedGroups(SecAgg):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer, among the clients of a group."""
+        smallest, largest = context.n_clients // self.groups, -(-context.n_clients // self.groups)
         rows = secagg_rows(
             self.card.name,
             context,
-            threshold=self.threshold_for(context.n_clients // self.groups),
+            threshold=self.threshold_for(smallest),
+            deviators=min(self.deviators_for(smallest), self.deviators_for(largest)),
             agreement=self.agreement,
-            quantum=self.quantum_epsilons(-(-context.n_clients // self.groups), context.rounds, self.groups),
+            quantum=self.quantum_epsilons(largest, context.rounds, self.groups),
         )
         return tuple(self._in_groups(row) for row in rows)
 

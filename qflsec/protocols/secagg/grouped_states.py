@@ -127,6 +127,7 @@ class GroupMember(ClientState):
             min_clients=policy.min_clients,
             min_threshold=policy.min_threshold,
             colluders=policy.colluders,
+            two_thirds=policy.two_thirds,
             expected=self._expected,
         )
         super().__init__(setup, identity, secrets, signature, policy=strict, scheme=scheme)

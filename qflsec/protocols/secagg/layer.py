@@ -72,9 +72,10 @@ class SecAgg(AggregationLayer):
             year=2017,
             where="figure 4, with the rounds for active adversaries",
         ),
-        claim="A server, even one that deviates, and fewer than the threshold of clients with it learn one sum "
-        "over at least the threshold of clients and no part of it; clients that were told different things "
-        "of the model or the round stop and name each other.",
+        claim="A server that follows the protocol with fewer than t clients, or one that deviates with fewer than "
+        "2t - n of them, learns one sum over at least t of a round's n clients, for the threshold t, and no part of "
+        "the honest ones' share of it; clients that were told different things of the model or the round stop and "
+        "name each other.",
         assumption="computational",
         hides="single updates and numbers of examples from the server and the network",
         does_not="hide the sum, who takes part, who drops out and when, sizes, or hashes of the model; bound what "
@@ -148,7 +149,10 @@ class SecAgg(AggregationLayer):
     def policy(self) -> Policy:
         """What every client insists on."""
         return Policy(
-            min_clients=self.min_clients, min_threshold=self.threshold or 2, colluders=self.colluders
+            min_clients=self.min_clients,
+            min_threshold=self.threshold or 2,
+            colluders=self.colluders,
+            two_thirds=self.threshold is None,
         )
 
     def threshold_for(self, n: int) -> int:
@@ -156,6 +160,13 @@ class SecAgg(AggregationLayer):
         if self.threshold is not None:
             return self.threshold
         return max(default_threshold(n), (n + self.colluders) // 2 + 1)
+
+    def deviators_for(self, n: int) -> int:
+        """How many of ``n`` clients may collude with a server that deviates.
+
+        With one more it can have two sets of statements that are each large enough, for two lists of survivors.
+        """
+        return 2 * self.threshold_for(n) - n - 1
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse rounds that every client would refuse.
@@ -333,6 +344,7 @@ class SecAgg(AggregationLayer):
             self.card.name,
             context,
             threshold=self.threshold_for(n),
+            deviators=self.deviators_for(n),
             agreement=self.agreement,
             quantum=self.quantum_epsilons(n, context.rounds),
         )

@@ -121,6 +121,7 @@ def secagg_rows(
     context: LedgerContext,
     *,
     threshold: int,
+    deviators: int,
     agreement: str,
     quantum: PairKeyEpsilons | None = None,
 ) -> tuple[LedgerRow, ...]:
@@ -130,6 +131,7 @@ def secagg_rows(
         layer: The layer's name.
         context: The observer and the run.
         threshold: How many shares open a client's secret.
+        deviators: How many clients may collude with a server that deviates.
         agreement: The key agreement.
         quantum: Of the quantum links that the pairs' keys come from, if they do.
     """
@@ -159,7 +161,11 @@ def secagg_rows(
     )
     if not listens:
         return (anonymity,)
-    trusted = f"fewer than {threshold} clients collude with this observer; the directory of signature keys"
+    split = len(context.corrupted) > deviators
+    trusted = f"fewer than {threshold} clients collude with this observer, at most {deviators} if it deviates"
+    if split:
+        trusted = f"fewer than {threshold} clients collude with this observer, and it follows the protocol"
+    trusted += "; the directory of signature keys"
     secrecy = LedgerRow(
         observer=context.observer,
         layer=layer,
@@ -172,6 +178,12 @@ def secagg_rows(
         mechanism=quantum.mechanism if quantum else "",
         note=note,
     )
+    if split:
+        return (
+            secrecy,
+            anonymity,
+            _two_views(layer, context, deviators=deviators, released=released, note=note),
+        )
     integrity = LedgerRow(
         observer=context.observer,
         layer=layer,
@@ -179,7 +191,7 @@ def secagg_rows(
         statement="cannot give clients different models, keys or lists of survivors without a client naming another "
         "and stopping before a share is opened",
         assumption=assumption,
-        trusted=trusted,
+        trusted=f"at most {deviators} clients collude with this observer; the directory of signature keys",
         released=released,
         note="binds the server and the network; a client may still submit any vector",
     )
@@ -198,6 +210,20 @@ def _opened(
         layer=layer,
         guarantee="not covered",
         statement=f"reads a single honest client's update, {why}",
+        assumption="none",
+        released=released,
+        note=note,
+    )
+
+
+def _two_views(layer: str, context: LedgerContext, *, deviators: int, released: str, note: str) -> LedgerRow:
+    """The row of an observer that could show honest clients two lists of survivors."""
+    return LedgerRow(
+        observer=context.observer,
+        layer=layer,
+        guarantee="not covered",
+        statement=f"with more than {deviators} colluding clients could, if it deviated, show honest clients two lists "
+        "of survivors, and open a single client's update",
         assumption="none",
         released=released,
         note=note,

@@ -79,6 +79,8 @@ class Policy:
         min_threshold: The smallest threshold.
         colluders: How many clients may collude with an active server: the threshold must exceed half of the
             clients and the colluders together.
+        two_thirds: Whether the threshold must be that of :func:`default_threshold` at least: a server that lowers
+            it needs fewer colluders to show clients two lists of survivors.
 
     Raises:
         ConfigError: A floor is too low to mean anything.
@@ -87,6 +89,7 @@ class Policy:
     min_clients: int = 3
     min_threshold: int = 2
     colluders: int = 0
+    two_thirds: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("min_clients", 2), ("min_threshold", 2), ("colluders", 0)):
@@ -116,8 +119,10 @@ class Policy:
                 got=n,
                 expected=f"at least {self.min_clients}",
             )
-        if t < self.min_threshold or 2 * t <= n + self.colluders or t > n:
-            low = max(self.min_threshold, (n + self.colluders) // 2 + 1)
+        low = max(self.min_threshold, (n + self.colluders) // 2 + 1)
+        if self.two_thirds:
+            low = max(low, default_threshold(n))
+        if not low <= t <= n:
             raise ProtocolAbort(
                 f"client:{me} refuses a threshold of {t} with {n} clients",
                 expected=f"{low} to {n} with {self.colluders} colluders",

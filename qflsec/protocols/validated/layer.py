@@ -295,6 +295,7 @@ class Validated(AggregationLayer):
             self.card.name,
             context,
             threshold=self.threshold_for(n),
+            deviators=self.inner.deviators_for(n),
             agreement=self.agreement,
             quantum=self.inner.quantum_epsilons(n, context.rounds),
         )

@@ -225,6 +225,13 @@ def test_a_client_counts_on_the_threshold_that_it_accepted(make_pipeline: Maker)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ddp, "noisy_words", noisy_words)
         patch.setattr(Ddp, "threshold_for", lambda _layer, n: n // 2 + 1)  # what the server proposes
-        result = run_batch(pipeline, Stack(name="s", client=(LAYER,)), [RunSpec(seed=1)])[0]
+        refused = run_batch(pipeline, Stack(name="s", client=(LAYER,)), [RunSpec(seed=1)])[0]
+        assert "refuses a threshold of 3" in refused.outcome, (
+            "more than two thirds unless a threshold is stated"
+        )
+        assert not seen
+        patch.setattr(Ddp, "threshold_for", lambda _layer, _n: 4)
+        stated = replace(LAYER, threshold=3)
+        result = run_batch(pipeline, Stack(name="s", client=(stated,)), [RunSpec(seed=1)])[0]
     assert result.outcome == "completed"
-    assert set(seen) == {3}
+    assert set(seen) == {4}, "not the 3 that the layer states"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qflsec.base import ConfigError, ProtocolAbort
-from qflsec.protocols.secagg import Client, Policy, Terms, default_threshold, model_digest, scheme
+from qflsec.protocols.secagg import Client, Policy, SecAgg, Terms, default_threshold, model_digest, scheme
+from qflsec.protocols.secagg.masks import add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -26,7 +27,9 @@ from qflsec.protocols.secagg.messages import (
     unpack_entries,
 )
 from qflsec.protocols.secagg.pairing import PRIVATE_KEY
-from qflsec.protocols.secagg.records import unpack_reveal
+from qflsec.protocols.secagg.records import indices_digest, unpack_reveal
+from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
+from qflsec.protocols.secagg.terms import session_digest
 from qflsec.threat import SERVER, client
 
 Make = Callable[..., Any]
@@ -313,6 +316,53 @@ def test_a_statement_for_another_client_proves_nothing(aggregation: Make) -> Non
     assert run.clients[0].reveal(messages[0])
 
 
+def two_views(
+    run: Any, threshold: int, told: tuple[set[int], set[int]] = ({0}, {1})
+) -> dict[tuple[int, int], Mapping[tuple[int, int], bytes]]:
+    """What clients open in two views if all who are told nothing lie with the server: 0 survived in the first alone.
+
+    The key is a client and the view's number.
+    """
+    messages = run.run(until="agree", threshold=threshold)
+    everybody = set(messages)
+    opened: dict[tuple[int, int], Mapping[tuple[int, int], bytes]] = {}
+    for view, alive in enumerate((everybody, everybody - {0})):
+        body = pack_indices(sorted(alive)) + pack_indices(sorted(everybody - alive))
+        liars = {i: copy.deepcopy(run.clients[i]) for i in everybody - told[0] - told[1]}
+        parties = {**liars, **{i: run.clients[i] for i in told[view]}}
+        said = {i: party.agree(says(run, Kind.SURVIVORS, i, body)) for i, party in parties.items()}
+        server = copy.copy(run.server)
+        server._round = copy.deepcopy(run.server._round)
+        server._round.masked = {i: server._round.masked[i] for i in alive}
+        shown = server.collect_statements(said)
+        for i, party in parties.items():
+            opened[i, view] = unpack_reveal(body_of(party.reveal(shown[i]), 64))
+    return opened
+
+
+def test_the_bound_on_colluders_of_a_server_that_deviates_is_tight(aggregation: Make) -> None:
+    """Six clients, threshold 5: with 2t - n = 4 colluders two lists of survivors open one vector, with 3 they do not."""
+    run = aggregation(6)
+    vectors = run.vectors()
+    opened = two_views(run, 5)
+    weights = weights_at_zero(i + 1 for i in (0, 2, 3, 4, 5))
+    own = combine_shares({i + 1: opened[i, 0][0, 0] for i in (0, 2, 3, 4, 5)}, weights)
+    weights = weights_at_zero(range(2, 7))
+    root = combine_shares({i + 1: opened[i, 1][0, PRIVATE_KEY] for i in range(1, 6)}, weights)
+    pairing, masked = scheme("x25519").rebuilt(root), run.server._round.masked[0]
+    place = (session_digest(b"s" * 16), 0, b"m" * 32, indices_digest(range(6)))
+    left = [(-1, self_key(own, 0, place))]
+    for i in range(1, 6):
+        seed = pairing.pair_seed(run.server._round.advertised[i].mask)
+        left.append((-1, pair_key(seed, 0, i, place)))
+    assert list(add_expanded(masked, left)) == list(vectors[0]), "the single vector is read"
+    with pytest.raises(ProtocolAbort, match="threshold of 5"):
+        two_views(aggregation(6, policy=Policy(colluders=4)), 5)
+    assert SecAgg().deviators_for(6) == 3
+    with pytest.raises(ProtocolAbort, match="too few clients are left after the STATEMENT"):
+        two_views(aggregation(6), 5, told=({0, 2}, {1}))  # three colluders: five statements, and four
+
+
 @pytest.mark.parametrize(
     ("participants", "threshold", "policy", "says_what"),
     [
@@ -321,6 +371,7 @@ def test_a_statement_for_another_client_proves_nothing(aggregation: Make) -> Non
         ((0, 1, 2, 3), 5, Policy(), "threshold of 5"),
         ((0, 1, 2, 3), 3, Policy(min_threshold=4), "threshold of 3"),
         ((0, 1, 2, 3), 3, Policy(colluders=2), "threshold of 3"),
+        ((0, 1, 2), 2, SecAgg().policy, "threshold of 2"),
         ((0, 1), 2, Policy(), "too few clients"),
         ((0, 1, 2), 3, Policy(min_clients=4), "too few clients"),
     ],
@@ -335,7 +386,7 @@ def test_terms_below_the_floors_are_refused(
 
 
 @pytest.mark.parametrize("floor", [{"min_clients": 1}, {"min_threshold": 1}, {"colluders": -1}])
-def test_floors_that_mean_nothing_are_refused(floor: dict[str, int]) -> None:
+def test_floors_that_mean_nothing_are_refused(floor: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Policy(**floor)
 
