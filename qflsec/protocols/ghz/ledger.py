@@ -51,6 +51,7 @@ def ghz_rows(
         "1e-6 in each round"
     )
     collude = ""
+    seeded = "; coins from a seed are known beforehand and test nothing" if context.seeded_secrets else ""
     if context.server and context.corrupted:
         collude = "; not proved for states that the server shares with the clients that collude with it"
     return (
@@ -59,11 +60,11 @@ def ghz_rows(
             layer=layer,
             guarantee="secrecy",
             statement="hears everybody's outcomes, whose distribution depends on the sum of the updates alone",
-            assumption="none" if collude else "information-theoretic",
+            assumption="none" if collude or seeded else "information-theoretic",
             trusted="the clients' own devices; the directory of signature keys; coins of one honest client",
             released=released,
             mechanism=escape,
-            note=f"{_SEEN}{collude}",
+            note=f"{_SEEN}{collude}{seeded}",
         ),
         anonymity,
     )

@@ -78,7 +78,8 @@ class HeCkks(HeLayer):
         "decrypted sums reach whoever holds their ciphertexts without flooding (Li and Micciancio 2021: the key "
         "follows from two of them in double precision; rounding and tiny noise are heuristics that block the known "
         "attack, and that the final model is published in single precision is no better); stop a server that "
-        "deviates and has one client's ciphertext released; hide who takes part, sizes and times; bound what a "
+        "deviates and has one client's ciphertext released, or one of its own making, whose decryption depends on the "
+        "key; hide who takes part, sizes and times; bound what a "
         "client submits",
         cost="about 59 kB for every 2048 parameters at quantum-128, in each direction; 0.2 MB of key for each client; "
         "flooding takes a larger ring or precision",

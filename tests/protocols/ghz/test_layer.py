@@ -70,12 +70,28 @@ def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
             if n == 3:
                 assert [row.guarantee for row in rows] == ["not covered"]
             elif server:
-                assert rows[0].assumption == ("information-theoretic" if n == 0 else "none")
+                assert rows[0].assumption == "none", "its secrets are seeded"
+                assert ("not proved" in rows[0].note) == (n > 0)
                 assert "stabiliser tests" in rows[0].mechanism
     exact = {truth.numpy().tobytes()[:16]}
     everything = result.view(ThreatModel(name="all", server=True, wire=True, clients=(0, 1)))
     blobs = [i.value if isinstance(i.value, bytes) else i.vector.numpy().tobytes() for i in everything.items]
     assert not any(canary in blob for canary in exact for blob in blobs)
+
+
+def test_seeded_coins_hide_nothing(make_pipeline: Maker) -> None:
+    """Whoever knows the seed knows which copies are tested."""
+    stack = Stack.from_layers("s", [Ghz(shots=20, tests=20)])
+    server = ThreatModel(name="server", server=True)
+    for secrets, assumption in (("os", "information-theoretic"), ("seeded", "none")):
+        result = run_batch(make_pipeline(n_clients=3), stack, [RunSpec(seed=1)], secrets=secrets)[0]
+        row = next(row for row in result.ledger(server) if row.layer == "ghz" and row.guarantee == "secrecy")
+        assert row.assumption == assumption
+        assert ("from a seed" in row.note) == (secrets == "seeded")
+        with_client = ThreatModel(name="server and client", server=True, clients=(0,))
+        row = next(r for r in result.ledger(with_client) if r.layer == "ghz" and r.guarantee == "secrecy")
+        assert row.assumption == "none"
+        assert "not proved" in row.note
 
 
 def test_noise_above_the_tolerance_ends_the_run(make_pipeline: Maker) -> None:
