@@ -79,7 +79,8 @@ class SecAgg(AggregationLayer):
         assumption="computational",
         hides="single updates and numbers of examples from the server and the network",
         does_not="hide the sum, who takes part, who drops out and when, sizes, or hashes of the model; bound what "
-        "a lying client submits; or keep a run alive when too few clients remain",
+        "a lying client submits; keep a server from asking as few clients into a round as 'min_clients' allows; or "
+        "keep a run alive when too few clients remain",
         cost="4 or 8 bytes for each parameter, five messages of each client, and for each other client keys, "
         "shares and a mask in every round",
     )
@@ -346,6 +347,7 @@ class SecAgg(AggregationLayer):
             threshold=self.threshold_for(n),
             deviators=self.deviators_for(n),
             agreement=self.agreement,
+            min_clients=self.min_clients,
             quantum=self.quantum_epsilons(n, context.rounds),
         )
 

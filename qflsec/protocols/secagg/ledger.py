@@ -123,6 +123,7 @@ def secagg_rows(
     threshold: int,
     deviators: int,
     agreement: str,
+    min_clients: int | None = None,
     quantum: PairKeyEpsilons | None = None,
 ) -> tuple[LedgerRow, ...]:
     """What secure aggregation with shared keys hides from one observer.
@@ -133,6 +134,7 @@ def secagg_rows(
         threshold: How many shares open a client's secret.
         deviators: How many clients may collude with a server that deviates.
         agreement: The key agreement.
+        min_clients: The smallest round that a client takes part in; None where clients know who is in a round.
         quantum: Of the quantum links that the pairs' keys come from, if they do.
     """
     if not context.honest or not (context.sees_updates or context.sees_aggregates):
@@ -166,6 +168,8 @@ def secagg_rows(
     if split:
         trusted = f"fewer than {threshold} clients collude with this observer, and it follows the protocol"
     trusted += "; the directory of signature keys"
+    if context.server and min_clients is not None:
+        note = f"{note}; a server that deviates may ask as few as {min_clients} clients into a round"
     secrecy = LedgerRow(
         observer=context.observer,
         layer=layer,

@@ -297,6 +297,7 @@ class Validated(AggregationLayer):
             threshold=self.threshold_for(n),
             deviators=self.inner.deviators_for(n),
             agreement=self.agreement,
+            min_clients=self.min_clients,
             quantum=self.inner.quantum_epsilons(n, context.rounds),
         )
         bound = f"every update in a sum has an L2 norm of at most {self.max_norm:g}, which moves the mean by at most "

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.base import ConfigError, IncompatibleStack, OsSecrets
+from qflsec.base import ConfigError, IncompatibleStack, OsSecrets, ProtocolAbort
 from qflsec.federation import (
     Adversary,
     RunResult,
@@ -22,7 +22,7 @@ from qflsec.federation import (
 )
 from qflsec.federation.aggregation import weighted_mean
 from qflsec.protocols.links import AesGcmLink
-from qflsec.protocols.secagg import SecAgg
+from qflsec.protocols.secagg import SecAgg, Terms
 from qflsec.protocols.secagg.messages import Kind
 from qflsec.threat import Payload, Tapped, ThreatModel
 
@@ -165,6 +165,22 @@ def test_a_threshold_of_colluders_opens_everything(make_pipeline: Maker) -> None
     assert "hold enough shares" in rows[0].statement
     clients_only = ThreatModel(name="x", clients=(0, 1, 2, 3))
     assert not [i for i in result.view(clients_only).readable("update", round_index=0) if i.about == {5}]
+
+
+def test_a_server_that_deviates_may_ask_few_clients(make_pipeline: Maker) -> None:
+    """Clients do not know who else should be in a round: 'min_clients' is their floor, and the ledger says so."""
+    threat = ThreatModel(name="x", server=True)
+    for floor, outcome in ((3, "completed"), (5, "refuses a round with too few clients")):
+        layer = SecAgg(min_clients=floor)
+        result = one(make_pipeline(n_clients=5), layer)
+        row = next(r for r in result.ledger(threat) if r.layer == "secagg" and r.guarantee == "secrecy")
+        assert f"as few as {floor} clients into a round" in row.note
+        few = Terms(session=bytes(32), participants=(0, 1, 2), threshold=3, size=6, bits=32)
+        if outcome == "completed":
+            layer.policy.check(few, me=0, size=6, bits=32)
+        else:
+            with pytest.raises(ProtocolAbort, match=outcome):
+                layer.policy.check(few, me=0, size=6, bits=32)
 
 
 def test_the_ledger_names_what_stays_visible(make_pipeline: Maker) -> None:
