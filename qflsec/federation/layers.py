@@ -77,6 +77,7 @@ class Setup:
         n_params: The number of parameters.
         rounds: The number of rounds.
         max_count: The largest number of examples that a client may have.
+        participants: How many clients take part in a round, as everybody knows beforehand; 0 stands for all.
         quantum: The receiving party's own end of the layer's quantum links, as the layer's
             :meth:`SecretLayer.quantum_ends` made it; None where the layer has none.
     """
@@ -87,6 +88,7 @@ class Setup:
     n_params: int
     rounds: int
     max_count: int
+    participants: int = 0
     quantum: object | None = field(default=None, repr=False)
 
 

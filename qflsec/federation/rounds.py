@@ -87,6 +87,7 @@ class BatchRun:
             rounds=self._config.rounds,
             max_count=len(lanes[0].dataset.member_idx),
             mode=secrets,
+            participants=self._config.n_participants,
         )
         self._transcript = self._make_transcript(record)
         taps = {

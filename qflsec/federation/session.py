@@ -31,6 +31,7 @@ class Session:
         n_params: The number of parameters.
         rounds: The number of rounds.
         max_count: The largest number of examples that a client may have.
+        participants: How many clients take part in a round; 0 stands for all.
         mode: Whether secrets come from the operating system or are seeded, and so protect nothing.
     """
 
@@ -44,11 +45,13 @@ class Session:
         rounds: int,
         max_count: int,
         mode: SecretsMode,
+        participants: int = 0,
     ) -> None:
         self._layers = [layer for layer in stack.client if isinstance(layer, SecretLayer)]
         self._clients = tuple(client(index) for index in range(n_clients))
         self._parties = (*self._clients, SERVER) if self._layers else ()
         self._n_params, self._rounds, self._max_count = n_params, rounds, max_count
+        self._participants = participants
         self._states: list[list[dict[Party, PartyState]]] = [self._open(seed, mode) for seed in seeds]
         self.seeded = mode == "seeded"
 
@@ -63,6 +66,7 @@ class Session:
             n_params=self._n_params,
             rounds=self._rounds,
             max_count=self._max_count,
+            participants=self._participants,
         )
         identities = Identity.of_all(self._parties, sources)
         states = []

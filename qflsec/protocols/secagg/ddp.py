@@ -77,7 +77,7 @@ class DdpClient(ClientState):
             identity,
             secrets,
             layer.signature,
-            policy=layer.policy,
+            policy=layer.policy_for(setup),
             scheme=scheme(layer.agreement),
         )
         self.secrets = secrets

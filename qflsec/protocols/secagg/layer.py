@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -79,8 +79,7 @@ class SecAgg(AggregationLayer):
         assumption="computational",
         hides="single updates and numbers of examples from the server and the network",
         does_not="hide the sum, who takes part, who drops out and when, sizes, or hashes of the model; bound what "
-        "a lying client submits; keep a server from asking as few clients into a round as 'min_clients' allows; or "
-        "keep a run alive when too few clients remain",
+        "a lying client submits; or keep a run alive when too few clients remain",
         cost="4 or 8 bytes for each parameter, five messages of each client, and for each other client keys, "
         "shares and a mask in every round",
     )
@@ -162,6 +161,18 @@ class SecAgg(AggregationLayer):
             return self.threshold
         return max(default_threshold(n), (n + self.colluders) // 2 + 1)
 
+    def expected_clients(self, setup: Setup) -> int:
+        """How many clients a round has, as every client knows; 0 where it knows which ones."""
+        return setup.participants or len(setup.clients)
+
+    def policy_for(self, setup: Setup) -> Policy:
+        """What every client of a session insists on: the threshold of a whole round, however few are asked.
+
+        Else a server could ask few clients into a round, of which few colluders would be enough.
+        """
+        floor = max(self.policy.min_threshold, self.threshold_for(self.expected_clients(setup)))
+        return replace(self.policy, min_threshold=floor)
+
     def deviators_for(self, n: int) -> int:
         """How many of ``n`` clients may collude with a server that deviates.
 
@@ -224,7 +235,9 @@ class SecAgg(AggregationLayer):
     def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> ClientState:
         """A client's state."""
         agreed = scheme(self.agreement)
-        return ClientState(setup, identity, secrets, self.signature, policy=self.policy, scheme=agreed)
+        return ClientState(
+            setup, identity, secrets, self.signature, policy=self.policy_for(setup), scheme=agreed
+        )
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Stages 0 and 1: keys and shares.
@@ -239,7 +252,7 @@ class SecAgg(AggregationLayer):
         starts = server.protocol.start(
             control.round,
             participants=indices,
-            threshold=self.threshold_for(len(indices)),
+            threshold=max(map(self.threshold_for, (len(indices), self.expected_clients(server.setup)))),
             size=size,
             bits=self.bits,
         )
@@ -347,7 +360,7 @@ class SecAgg(AggregationLayer):
             threshold=self.threshold_for(n),
             deviators=self.deviators_for(n),
             agreement=self.agreement,
-            min_clients=self.min_clients,
+            min_clients=max(self.min_clients, self.threshold_for(n)),
             quantum=self.quantum_epsilons(n, context.rounds),
         )
 

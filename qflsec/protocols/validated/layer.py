@@ -164,7 +164,7 @@ class Validated(AggregationLayer):
         agreed = scheme(self.agreement)
         if identity.party in setup.clients:
             return ProvingClient(
-                longer, identity, secrets, self.signature, policy=self.inner.policy, scheme=agreed
+                longer, identity, secrets, self.signature, policy=self.inner.policy_for(longer), scheme=agreed
             )
         return ValidatingServer(longer, identity, secrets, self.signature, scheme=agreed)
 
@@ -297,7 +297,7 @@ class Validated(AggregationLayer):
             threshold=self.threshold_for(n),
             deviators=self.inner.deviators_for(n),
             agreement=self.agreement,
-            min_clients=self.min_clients,
+            min_clients=max(self.min_clients, self.threshold_for(n)),
             quantum=self.inner.quantum_epsilons(n, context.rounds),
         )
         bound = f"every update in a sum has an L2 norm of at most {self.max_norm:g}, which moves the mean by at most "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from qflsec.federation import (
     RunResult,
     RunSpec,
     ServerHands,
+    Setup,
     Stack,
     layer_from_config,
     run_batch,
@@ -24,7 +25,7 @@ from qflsec.federation.aggregation import weighted_mean
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import SecAgg, Terms
 from qflsec.protocols.secagg.messages import Kind
-from qflsec.threat import Payload, Tapped, ThreatModel
+from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client
 
 Maker = Callable[..., Any]
 WIRE = ThreatModel(name="wire", wire=True, active=True)
@@ -167,20 +168,27 @@ def test_a_threshold_of_colluders_opens_everything(make_pipeline: Maker) -> None
     assert not [i for i in result.view(clients_only).readable("update", round_index=0) if i.about == {5}]
 
 
-def test_a_server_that_deviates_may_ask_few_clients(make_pipeline: Maker) -> None:
-    """Clients do not know who else should be in a round: 'min_clients' is their floor, and the ledger says so."""
-    threat = ThreatModel(name="x", server=True)
-    for floor, outcome in ((3, "completed"), (5, "refuses a round with too few clients")):
-        layer = SecAgg(min_clients=floor)
-        result = one(make_pipeline(n_clients=5), layer)
-        row = next(r for r in result.ledger(threat) if r.layer == "secagg" and r.guarantee == "secrecy")
-        assert f"as few as {floor} clients into a round" in row.note
-        few = Terms(session=bytes(32), participants=(0, 1, 2), threshold=3, size=6, bits=32)
-        if outcome == "completed":
-            layer.policy.check(few, me=0, size=6, bits=32)
-        else:
-            with pytest.raises(ProtocolAbort, match=outcome):
-                layer.policy.check(few, me=0, size=6, bits=32)
+def test_a_server_that_deviates_cannot_ask_few_clients(make_pipeline: Maker) -> None:
+    """Clients insist on the threshold of a whole round: three of ten, of which two collude, are refused."""
+    setup = Setup(
+        session=b"s", clients=tuple(map(client, range(10))), server=SERVER, n_params=5, rounds=1, max_count=9
+    )
+    few = Terms(session=bytes(32), participants=(0, 8, 9), threshold=3, size=6, bits=32)
+    SecAgg().policy.check(few, me=0, size=6, bits=32)
+    with pytest.raises(ProtocolAbort, match="refuses a threshold of 3"):
+        SecAgg().policy_for(setup).check(few, me=0, size=6, bits=32)
+    some = replace(few, participants=tuple(range(3, 10)), threshold=7)
+    SecAgg().policy_for(setup).check(some, me=4, size=6, bits=32)
+    half = replace(setup, participants=5)
+    SecAgg().policy_for(half).check(
+        replace(few, participants=(0, 1, 8, 9), threshold=4), me=0, size=6, bits=32
+    )
+    row = next(
+        r
+        for r in one(make_pipeline(n_clients=5), SecAgg()).ledger(ThreatModel(name="x", server=True))
+        if r.layer == "secagg" and r.guarantee == "secrecy"
+    )
+    assert "as few as 4 clients into a round" in row.note
 
 
 def test_the_ledger_names_what_stays_visible(make_pipeline: Maker) -> None:
