@@ -21,7 +21,6 @@ from qflsec.base import (
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.layers import Leaves
-from qflsec.protocols.secagg.client import Client
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.ledger import PairKeyEpsilons, secagg_rows
 from qflsec.protocols.secagg.masks import model_digest
@@ -29,9 +28,15 @@ from qflsec.protocols.secagg.observer import observed_sums
 from qflsec.protocols.secagg.pair_links import PairLinks, pair_ends
 from qflsec.protocols.secagg.pairing import PairAgreement, scheme
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
-from qflsec.protocols.secagg.states import ClientState, ServerState, share_name
+from qflsec.protocols.secagg.states import (
+    ClientState,
+    ServerState,
+    client_protocol,
+    server_state,
+    share_name,
+)
 from qflsec.protocols.secagg.terms import Policy, default_threshold
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
+from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["SecAgg", "share_name"]
 
@@ -245,7 +250,7 @@ class SecAgg(AggregationLayer):
         Raises:
             ProtocolAbort: A client refuses, or too few are left.
         """
-        server = _server(control)
+        server = server_state(control)
         size = server.setup.n_params + 1
         indices = tuple(party.index for party in control.participants)
         server.total = None
@@ -258,7 +263,7 @@ class SecAgg(AggregationLayer):
         )
         arrived = control.to_clients(_parties(starts))
         keys = {
-            party: _client(control, party).advertise(
+            party: client_protocol(control, party).advertise(
                 start,
                 round_index=control.round,
                 model=model_digest(control.models[party]),
@@ -269,7 +274,7 @@ class SecAgg(AggregationLayer):
         }
         rosters = server.protocol.collect_keys(_indices(control.to_server(keys)))
         arrived = control.to_clients(_parties(rosters))
-        parcels = {party: _client(control, party).share(roster) for party, roster in arrived.items()}
+        parcels = {party: client_protocol(control, party).share(roster) for party, roster in arrived.items()}
         deliveries = server.protocol.collect_parcels(_indices(control.to_server(parcels)))
         arrived = control.to_clients(_parties(deliveries))
         for party in control.participants:
@@ -302,13 +307,13 @@ class SecAgg(AggregationLayer):
         Raises:
             ProtocolAbort: A client refuses, or too few are left.
         """
-        server = _server(control)
+        server = server_state(control)
         vectors = {party.index: blob for party, blob in payloads.items() if isinstance(blob, bytes)}
         arrived = control.to_clients(_parties(server.protocol.collect_vectors(vectors)))
-        stated = {party: _client(control, party).agree(told) for party, told in arrived.items()}
+        stated = {party: client_protocol(control, party).agree(told) for party, told in arrived.items()}
         shown = server.protocol.collect_statements(_indices(control.to_server(stated)))
         arrived = control.to_clients(_parties(shown))
-        opened = {party: _client(control, party).reveal(told) for party, told in arrived.items()}
+        opened = {party: client_protocol(control, party).reveal(told) for party, told in arrived.items()}
         server.total = server.protocol.open(_indices(control.to_server(opened)))
         return {party: blob for party, blob in payloads.items() if party.index in server.protocol.survivors}
 
@@ -383,18 +388,6 @@ class SecAgg(AggregationLayer):
             eps_auth=links.eps_auth,
             says=links.says,
         )
-
-
-def _server(control: Control) -> ServerState:
-    state = control.state(SERVER)
-    assert isinstance(state, ServerState)
-    return state
-
-
-def _client(control: Control, party: Party) -> Client:
-    state = control.state(party)
-    assert isinstance(state, ClientState)
-    return state.protocol
 
 
 def _parties(messages: Mapping[int, bytes]) -> dict[Party, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qflsec.base import ProtocolAbort, Secrets
-from qflsec.federation import Identity, PartyState, Setup
+from qflsec.federation import Control, Identity, PartyState, Setup
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.protocols.secagg.client import Client
 from qflsec.protocols.secagg.fixed_point import Words
@@ -15,7 +15,7 @@ from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, S
 from qflsec.protocols.secagg.terms import Policy
 from qflsec.threat import SERVER, Party
 
-__all__ = ["ClientState", "ServerState", "share_name"]
+__all__ = ["ClientState", "ServerState", "client_protocol", "server_state", "share_name"]
 
 _ANNOUNCED = b"qflsec/secagg/1|ml-dsa-65"
 
@@ -122,3 +122,17 @@ class ServerState(_State):
             scheme=scheme,
         )
         self.total: Words | None = None
+
+
+def server_state(control: Control) -> ServerState:
+    """The server's state."""
+    state = control.state(SERVER)
+    assert isinstance(state, ServerState)
+    return state
+
+
+def client_protocol(control: Control, party: Party) -> Client:
+    """A client's half of the protocol."""
+    state = control.state(party)
+    assert isinstance(state, ClientState)
+    return state.protocol
