@@ -141,12 +141,13 @@ def export(
     """Write what a store holds as JSON or CSV."""
     from qflsec.base.errors import ConfigError
     from qflsec.cli.tables import trials_csv
+    from qflsec.lab import to_json
 
     if form not in {"json", "csv"}:
         raise ConfigError("unknown format", got=repr(form), expected="json or csv")
     _check_folder(out)
     result = _read(store, spec)
-    text = result.to_json() + "\n" if form == "json" else trials_csv(result)
+    text = to_json(result) + "\n" if form == "json" else trials_csv(result)
     if out is None:
         typer.echo(text, nl=False)
     else:
@@ -199,7 +200,9 @@ def _check_folder(path: Path | None) -> None:
 
 def _show(result: MatrixResult, report_path: Path | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(result.to_dict())
+        from qflsec.lab.document import to_dict
+
+        print_json(to_dict(result))
     else:
         print_result(result)
     if report_path is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.lab.assemble import assemble
 from qflsec.lab.compare import CellDifference, compare
+from qflsec.lab.document import from_json, to_json
 from qflsec.lab.matrix import Matrix, build_matrix
 from qflsec.lab.results import (
     AttackInfo,
@@ -37,10 +38,12 @@ __all__ = [
     "assemble",
     "build_matrix",
     "compare",
+    "from_json",
     "load_spec",
     "parse_spec",
     "presets",
     "read_result",
     "run",
     "run_matrix",
+    "to_json",
 ]

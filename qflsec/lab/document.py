@@ -24,7 +24,7 @@ from qflsec.lab.results import (
     TrialRow,
 )
 
-__all__ = ["SCHEMA", "plain", "read", "write"]
+__all__ = ["SCHEMA", "from_json", "plain", "to_dict", "to_json"]
 
 SCHEMA = "qflsec-matrix-result/1"
 _SIMPLE = (
@@ -39,8 +39,13 @@ _SIMPLE = (
 )
 
 
-def write(result: MatrixResult) -> dict[str, Any]:
-    """The document of a result."""
+def to_json(result: MatrixResult, *, indent: int | None = 2) -> str:
+    """The document of a result, as text."""
+    return json.dumps(to_dict(result), indent=indent, allow_nan=False)
+
+
+def to_dict(result: MatrixResult) -> dict[str, Any]:
+    """The document of a result: JSON types, numbers that are not finite as null."""
     document: dict[str, Any] = plain(
         {
             "schema": SCHEMA,
@@ -61,8 +66,8 @@ def write(result: MatrixResult) -> dict[str, Any]:
     return document
 
 
-def read(text: str) -> MatrixResult:
-    """The result of a document's text.
+def from_json(text: str) -> MatrixResult:
+    """The result that :func:`to_json` wrote.
 
     Raises:
         StoreError: The text is not such a document.

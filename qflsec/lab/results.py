@@ -1,8 +1,10 @@
-"""What a matrix found: cells, summaries of stacks and ledgers, as one value that reads and writes JSON."""
+"""What a matrix found: cells, summaries of stacks and ledgers, as one value.
+
+:mod:`qflsec.lab.document` writes it as JSON and reads it back.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -248,24 +250,3 @@ class MatrixResult:
     utility_pipeline: str
     runs: tuple[RunRow, ...] = ()
     failures: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document of :mod:`qflsec.lab.document`: JSON types, numbers that are not finite as null."""
-        from qflsec.lab.document import write
-
-        return write(self)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """The result as a JSON document."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> MatrixResult:
-        """The result that :meth:`to_json` wrote.
-
-        Raises:
-            StoreError: The text is not such a document.
-        """
-        from qflsec.lab.document import read
-
-        return read(text)

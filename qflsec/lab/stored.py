@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qflsec.base import StoreError
 from qflsec.lab.assemble import assemble
+from qflsec.lab.document import from_json
 from qflsec.lab.matrix import Matrix, build_matrix, matrix_from_json
 from qflsec.lab.results import MatrixResult
 from qflsec.lab.runner import Progress, run_matrix
@@ -78,7 +79,7 @@ def read_result(path: str | Path, spec: MatrixSpec | None = None) -> MatrixResul
         with place.open("rb") as file:
             start = file.read(64).lstrip()
         if start.startswith(b"{"):
-            return MatrixResult.from_json(place.read_text(encoding="utf-8"))
+            return from_json(place.read_text(encoding="utf-8"))
     with Store(place, create=False) as store:
         matrix, command = stored_matrix(store, spec)
         return assemble(matrix, store, command=command)
