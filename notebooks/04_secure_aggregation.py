@@ -31,7 +31,7 @@ from scipy import stats
 from qflsec.lab import Store, assemble, build_matrix, load_spec, run_matrix
 from qflsec.protocols.secagg import FixedPoint
 from qflsec.protocols.secagg.catalogue import protocol
-from qflsec.protocols.secagg.masks import add_masks, expand
+from qflsec.protocols.secagg.masks.expansion import add_masks, expand
 from qflsec.protocols.secagg.one_round import run_round
 from qflsec.protocols.secagg.who_sees_what import sights
 

@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from qflsec.attacks.base import Attack, Blocked
 from qflsec.base import AttackCard, ProtocolAbort, Score, Source, register
-from qflsec.protocols.secagg.he_envelope import read_envelope
-from qflsec.protocols.secagg.ring import Integers, Negacyclic, negacyclic
+from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.ring import Integers, Negacyclic, negacyclic
 from qflsec.threat import SERVER, View
 
 __all__ = ["KeyClaim", "LiMicciancio", "ReleasedSum", "open_with_key", "score_key"]

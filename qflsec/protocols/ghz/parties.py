@@ -24,7 +24,7 @@ from qflsec.base import ProtocolAbort, Secrets
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Bits, Floats, Mask, Qubits, measure, rotate, split
 from qflsec.protocols.ghz.state_tests import StateTests, pack, unpack
-from qflsec.protocols.secagg.common_coins import (
+from qflsec.protocols.secagg.groups.common_coins import (
     BOUND_BYTES,
     CONTRIBUTION_BYTES,
     bound,

@@ -14,15 +14,15 @@ import torch
 from qflsec.base import OsSecrets, ProtocolAbort, Secrets
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.secagg import catalogue
-from qflsec.protocols.secagg.client import Client
-from qflsec.protocols.secagg.he_bfv import HeBfv
-from qflsec.protocols.secagg.he_ckks import HeCkks
-from qflsec.protocols.secagg.layer import SecAgg
-from qflsec.protocols.secagg.masked import Masked
-from qflsec.protocols.secagg.masks import expand, model_digest
+from qflsec.protocols.secagg.he.bfv import HeBfv
+from qflsec.protocols.secagg.he.ckks import HeCkks
+from qflsec.protocols.secagg.masks.expansion import expand, model_digest
+from qflsec.protocols.secagg.masks.layer import Masked
 from qflsec.protocols.secagg.one_round import run_round
-from qflsec.protocols.secagg.pairing import scheme
-from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.rounds.client import Client
+from qflsec.protocols.secagg.rounds.layer import SecAgg
+from qflsec.protocols.secagg.rounds.pairing import scheme
+from qflsec.protocols.secagg.rounds.server import Server
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Signer
 from qflsec.threat import SERVER, Network, Party, Payload, Transcript, client
 from qflsec.threat.message import payload_bytes

@@ -23,8 +23,8 @@ from qflsec.base import (
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.secagg import SecAgg, model_digest, scheme
 from qflsec.protocols.secagg.ledger import secagg_rows
-from qflsec.protocols.secagg.observer import observed_sums
-from qflsec.protocols.secagg.pairing import PairAgreement
+from qflsec.protocols.secagg.rounds.observer import observed_sums
+from qflsec.protocols.secagg.rounds.pairing import PairAgreement
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.protocols.validated.encoding import LIMBS, Quantiser, SumReader, from_words
 from qflsec.protocols.validated.statement import Statement

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.pairing import Scheme
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
+from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SignatureScheme, Signer
-from qflsec.protocols.secagg.states import ClientState, ServerState
-from qflsec.protocols.secagg.terms import Policy
 from qflsec.protocols.validated.encoding import to_words
 from qflsec.protocols.validated.group import Point
 from qflsec.protocols.validated.prover import Proof, commit, prove

@@ -24,10 +24,10 @@ from qflsec.federation import RunSpec, Stack, run_batch
 from qflsec.federation.session import Session
 from qflsec.models import build_model
 from qflsec.protocols.secagg import HeCkks
-from qflsec.protocols.secagg.he_envelope import read_envelope
-from qflsec.protocols.secagg.he_guard import Flooding, apply_guard, noise_bound
-from qflsec.protocols.secagg.he_parameters import CkksParameters
-from qflsec.protocols.secagg.he_state import public_part
+from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.guard import Flooding, apply_guard, noise_bound
+from qflsec.protocols.secagg.he.parameters import CkksParameters
+from qflsec.protocols.secagg.he.state import public_part
 from qflsec.threat import SERVER, ThreatModel, client
 
 Maker = Callable[..., Any]

@@ -25,7 +25,7 @@ from qflsec.protocols.keystore import (
 )
 from qflsec.protocols.secagg import SecAgg, scheme
 from qflsec.protocols.secagg.messages import body_of
-from qflsec.protocols.secagg.records import Sharing
+from qflsec.protocols.secagg.rounds.records import Sharing
 from qflsec.threat import SERVER, Party, ThreatModel, client
 
 Make = Callable[..., Any]
@@ -60,7 +60,7 @@ def test_the_server_hears_names_of_keys_and_no_key(
     aggregation: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No key, nor what a mask is expanded from, is in any message until its shares are opened."""
-    from qflsec.protocols.secagg import client as module
+    from qflsec.protocols.secagg.rounds import client as module
 
     used: list[bytes] = []
     original = module.expand_key

@@ -16,7 +16,7 @@ from qflsec.accounting.skellam import skellam_epsilon, skellam_tail
 from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSecrets, UpdateError
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import Ddp
-from qflsec.protocols.secagg.ddp import NoisePlan, round_conditionally
+from qflsec.protocols.secagg.ddp.layer import NoisePlan, round_conditionally
 from qflsec.threat import ThreatModel
 
 Maker = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_the_variance_of_the_sum_is_the_claimed_one() -> None:
 
 def test_nothing_longer_than_the_sensitivity_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without noise, whatever the update: the integers stay within both sensitivities."""
-    from qflsec.protocols.secagg import ddp
+    from qflsec.protocols.secagg.ddp import layer as ddp
 
     monkeypatch.setattr(ddp, "draw_skellam", lambda _secrets, _variance, n: np.zeros(n, dtype=np.int64))
     secrets = SeededSecrets(1, "rounding")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from qflsec.protocols.secagg.masks import add_masks
+from qflsec.protocols.secagg.masks.expansion import add_masks
 
 Codes = np.ndarray[Any, np.dtype[np.int64]]
 Scheme = Literal["secagg", "no self mask", "both opened", "masks reused"]

@@ -17,11 +17,11 @@ from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import Adversary, AggregatorLayer, RunResult, RunSpec, Stack, run_batch
 from qflsec.federation.aggregation import weighted_mean
 from qflsec.protocols.secagg import SecAgg
-from qflsec.protocols.secagg.common_coins import bound, draw_coins
-from qflsec.protocols.secagg.grouped import ValidatedGroups
-from qflsec.protocols.secagg.grouped_states import GroupMember, draw_groups
+from qflsec.protocols.secagg.groups.common_coins import bound, draw_coins
+from qflsec.protocols.secagg.groups.layer import ValidatedGroups
+from qflsec.protocols.secagg.groups.states import GroupMember, draw_groups
 from qflsec.protocols.secagg.messages import Kind
-from qflsec.protocols.secagg.terms import Terms
+from qflsec.protocols.secagg.rounds.terms import Terms
 from qflsec.threat import Payload, Tapped, ThreatModel, client, corrupted_clients
 
 Maker = Callable[..., Any]
@@ -289,9 +289,9 @@ def test_whoever_does_not_open_its_contribution_is_named(
 
 def test_a_group_that_nobody_drew_is_refused(make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that moves two clients between groups: both groups refuse, and too few are left."""
-    from qflsec.protocols.secagg import grouped_states
+    from qflsec.protocols.secagg.groups import states
 
-    begin = grouped_states.GroupServer.begin
+    begin = states.GroupServer.begin
 
     def shuffled(self: Any, round_index: int) -> None:
         begin(self, round_index)
@@ -299,7 +299,7 @@ def test_a_group_that_nobody_drew_is_refused(make_pipeline: Maker, monkeypatch: 
         swapped = tuple(sorted((second[0], *first[1:]))), tuple(sorted((first[0], *second[1:])))
         self.lines = dict(zip((*swapped, third), self.lines.values(), strict=True))
 
-    monkeypatch.setattr(grouped_states.GroupServer, "begin", shuffled)
+    monkeypatch.setattr(states.GroupServer, "begin", shuffled)
     result = one(make_pipeline(n_clients=9), ValidatedGroups())
     assert result.outcome.startswith("aborted: too few groups are left; got 1")
     assert "was put into a group that nobody drew" in result.outcome

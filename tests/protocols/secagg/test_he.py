@@ -18,7 +18,7 @@ from qflsec.base import ConfigError, IncompatibleStack, OsSecrets, ProtocolAbort
 from qflsec.federation import Control, Header, Identity, RunSpec, Setup, Stack, layer_from_config, run_batch
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import HeBfv, HeCkks
-from qflsec.protocols.secagg.he_parameters import (
+from qflsec.protocols.secagg.he.parameters import (
     LARGEST_MODULUS,
     bfv_parameters,
     ckks_parameters,
@@ -253,7 +253,7 @@ def test_the_server_has_no_secret_key(parties: Parties) -> None:
         vector.decrypt()
     with pytest.raises(ProtocolAbort, match="no key"):
         parties.layer.reveal(server, b"", parties.header(SERVER))
-    from qflsec.protocols.secagg.he_state import load_context, public_part, secret_part
+    from qflsec.protocols.secagg.he.state import load_context, public_part, secret_part
 
     blob = public_part(one.context)
     assert not load_context(blob).has_secret_key()
@@ -297,9 +297,9 @@ def fields_of(message: bytes) -> dict[int, bytes]:
 
 
 def test_a_server_that_is_sent_the_secret_key_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qflsec.protocols.secagg import he_state
+    from qflsec.protocols.secagg.he import state
 
-    monkeypatch.setattr(he_state, "public_part", he_state.secret_part)
+    monkeypatch.setattr(state, "public_part", state.secret_part)
     with pytest.raises(ProtocolAbort, match="was sent the secret key"):
         Parties(HeBfv(), 2)
 
@@ -381,7 +381,7 @@ def test_nobody_is_counted_twice(parties: Parties) -> None:
 
 
 def test_a_second_key_is_refused(parties: Parties) -> None:
-    from qflsec.protocols.secagg.he_state import HeClient
+    from qflsec.protocols.secagg.he.state import HeClient
 
     state = parties.states[client(1)]
     assert isinstance(state, HeClient)

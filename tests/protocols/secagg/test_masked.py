@@ -20,7 +20,7 @@ from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, UpdateErr
 from qflsec.federation import layer_from_config
 from qflsec.protocols.links import expand_key
 from qflsec.protocols.secagg import Masked, mask_name
-from qflsec.protocols.secagg.masked import _keystream
+from qflsec.protocols.secagg.masks.layer import _keystream
 from qflsec.threat import SERVER, client
 
 Federate = Callable[..., Any]

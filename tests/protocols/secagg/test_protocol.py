@@ -16,7 +16,7 @@ from scipy import stats
 
 from qflsec.base import ConfigError, ProtocolAbort
 from qflsec.protocols.secagg import Client, Policy, SecAgg, Terms, default_threshold, model_digest, scheme
-from qflsec.protocols.secagg.masks import add_expanded, pair_key, self_key
+from qflsec.protocols.secagg.masks.expansion import add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -26,10 +26,10 @@ from qflsec.protocols.secagg.messages import (
     pack_indices,
     unpack_entries,
 )
-from qflsec.protocols.secagg.pairing import PRIVATE_KEY
-from qflsec.protocols.secagg.records import indices_digest, unpack_reveal
-from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
-from qflsec.protocols.secagg.terms import session_digest
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY
+from qflsec.protocols.secagg.rounds.records import indices_digest, unpack_reveal
+from qflsec.protocols.secagg.rounds.shamir import combine_shares, weights_at_zero
+from qflsec.protocols.secagg.rounds.terms import session_digest
 from qflsec.threat import SERVER, client
 
 Make = Callable[..., Any]
@@ -169,7 +169,7 @@ def test_what_a_dropout_opens_serves_one_round(
     aggregation: Make, monkeypatch: pytest.MonkeyPatch, agreement: str
 ) -> None:
     """All keys of a round are fresh: nothing that was drawn, agreed or expanded in one is used in the next."""
-    from qflsec.protocols.secagg import client as module
+    from qflsec.protocols.secagg.rounds import client as module
 
     used: list[bytes] = []
 
@@ -546,10 +546,10 @@ def test_a_late_vector_stays_hidden(aggregation: Make) -> None:
         return message
 
     assert not run.run(vectors=zeros, threshold=3, tamper=delay).any()
-    from qflsec.protocols.secagg.masks import expand, pair_key
-    from qflsec.protocols.secagg.records import indices_digest
-    from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
-    from qflsec.protocols.secagg.unmask import Advertisement
+    from qflsec.protocols.secagg.masks.expansion import expand, pair_key
+    from qflsec.protocols.secagg.rounds.records import indices_digest
+    from qflsec.protocols.secagg.rounds.shamir import combine_shares, weights_at_zero
+    from qflsec.protocols.secagg.rounds.unmask import Advertisement
 
     opened = {i: unpack_reveal(body_of(run.heard["reveal", i], 64))[2, PRIVATE_KEY] for i in (0, 1, 3)}
     root = combine_shares({i + 1: s for i, s in opened.items()}, weights_at_zero([1, 2, 4]))

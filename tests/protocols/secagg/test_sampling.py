@@ -12,14 +12,14 @@ import pytest
 from scipy import stats
 
 from qflsec.base import OsSecrets, SeededSecrets
-from qflsec.protocols.secagg.sampling import (
+from qflsec.protocols.secagg.ddp.skellam_noise import draw_skellam, sampling_distance, skellam_table
+from qflsec.protocols.secagg.he.sampling import (
     SecretIntegers,
     centred_binomial,
     discrete_gaussian,
     ternary,
     uniform_words,
 )
-from qflsec.protocols.secagg.skellam_noise import draw_skellam, sampling_distance, skellam_table
 
 
 def chi_square(drawn: Any, support: Any, probabilities: Any) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qflsec.base import ConfigError, OsSecrets, ProtocolAbort
-from qflsec.protocols.secagg.shamir import (
+from qflsec.protocols.secagg.rounds.shamir import (
     PRIME,
     SHARE_BYTES,
     combine_shares,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.messages import body_of
-from qflsec.protocols.secagg.records import unpack_reveal
+from qflsec.protocols.secagg.rounds.records import unpack_reveal
 
 Make = Callable[..., Any]
 STAGES = ("advertise", "share", "mask", "agree", "reveal")

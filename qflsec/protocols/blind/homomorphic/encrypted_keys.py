@@ -16,7 +16,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.homomorphic.key_forms import Rows
 from qflsec.protocols.blind.qubits import Bits
-from qflsec.protocols.secagg.he_parameters import bfv_parameters
+from qflsec.protocols.secagg.he.parameters import bfv_parameters
 
 __all__ = ["ROUNDS", "EvaluationKeys", "KeyVault"]
 

@@ -14,8 +14,8 @@ from scipy import stats
 from qflsec.base import IncompatibleStack, ProtocolAbort
 from qflsec.federation import RunSpec, Stack, run_batch
 from qflsec.protocols.secagg import HeBfv, HeMasked
-from qflsec.protocols.secagg.he_envelope import read_envelope
-from qflsec.protocols.secagg.he_masked import masks_below
+from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.masked import masks_below
 from qflsec.threat import SERVER, ThreatModel, client
 
 Maker = Callable[..., Any]

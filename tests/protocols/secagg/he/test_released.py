@@ -14,8 +14,8 @@ import torch
 from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSecrets
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import HeCkks
-from qflsec.protocols.secagg.he_envelope import open_envelope
-from qflsec.protocols.secagg.he_guard import Flooding, apply_guard, noise_bound
+from qflsec.protocols.secagg.he.envelope import open_envelope
+from qflsec.protocols.secagg.he.guard import Flooding, apply_guard, noise_bound
 from qflsec.threat import SERVER, ThreatModel, client
 
 Maker = Callable[..., Any]

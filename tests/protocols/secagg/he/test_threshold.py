@@ -22,10 +22,10 @@ from qflsec.base import (
 )
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import HeThreshold
-from qflsec.protocols.secagg.openfhe_scheme import OpenFheScheme, load_openfhe
-from qflsec.protocols.secagg.ring import negacyclic
-from qflsec.protocols.secagg.rlwe import RlweScheme, error_bound
-from qflsec.protocols.secagg.threshold import ThresholdScheme
+from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme, load_openfhe
+from qflsec.protocols.secagg.he.ring import negacyclic
+from qflsec.protocols.secagg.he.rlwe import RlweScheme, error_bound
+from qflsec.protocols.secagg.he.threshold_scheme import ThresholdScheme
 from qflsec.threat import SERVER, ThreatModel, client
 
 Maker = Callable[..., Any]
@@ -127,7 +127,7 @@ def test_openfhe_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """The adapter extends the first party's key, and uses the lead decryption for the first party alone."""
     from unittest.mock import MagicMock
 
-    from qflsec.protocols.secagg import openfhe_scheme
+    from qflsec.protocols.secagg.he import openfhe_scheme
 
     fhe = MagicMock()
     fhe.Serialize.return_value = b"bytes"

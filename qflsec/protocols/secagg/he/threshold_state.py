@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, PartyState, Setup
-from qflsec.protocols.secagg.he_envelope import KEY_ID_BYTES, open_envelope, seal_envelope
-from qflsec.protocols.secagg.threshold import KeyShare, ThresholdScheme
+from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
+from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
 from qflsec.threat import SERVER, Party
 
 __all__ = ["ThresholdClient", "ThresholdServer", "key_id_of", "share_key_name"]

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.messages import fields, pack_entries, pack_indices, unpack_entries
-from qflsec.protocols.secagg.pairing import Scheme
-from qflsec.protocols.secagg.shamir import SHARE_BYTES
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.shamir import SHARE_BYTES
 
 __all__ = [
     "STATEMENT_BYTES",

@@ -16,7 +16,7 @@ from qflsec.base import ProtocolAbort, Secrets
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.protocols.links import expand_key
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.masks import PairPlace, add_expanded, pair_key, self_key
+from qflsec.protocols.secagg.masks.expansion import PairPlace, add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import (
     EVERYBODY,
     Kind,
@@ -25,8 +25,8 @@ from qflsec.protocols.secagg.messages import (
     unpack_entries,
     unpack_indices,
 )
-from qflsec.protocols.secagg.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme
-from qflsec.protocols.secagg.records import (
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme
+from qflsec.protocols.secagg.rounds.records import (
     STATEMENT_BYTES,
     Advertisement,
     Said,
@@ -40,9 +40,9 @@ from qflsec.protocols.secagg.records import (
     seal_box,
     tag,
 )
-from qflsec.protocols.secagg.shamir import SECRET_BYTES, SHARE_BYTES, share_secret
+from qflsec.protocols.secagg.rounds.shamir import SECRET_BYTES, SHARE_BYTES, share_secret
+from qflsec.protocols.secagg.rounds.terms import Policy, Terms, session_digest
 from qflsec.protocols.secagg.signatures import Signer
-from qflsec.protocols.secagg.terms import Policy, Terms, session_digest
 from qflsec.threat import SERVER, Party, client
 
 __all__ = ["Client"]

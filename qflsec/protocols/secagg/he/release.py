@@ -11,8 +11,8 @@ import torch
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.secagg.exchange import KeyExchange
-from qflsec.protocols.secagg.he_envelope import open_envelope, read_envelope, seal_envelope
-from qflsec.protocols.secagg.he_state import HeClient, HeServer
+from qflsec.protocols.secagg.he.envelope import open_envelope, read_envelope, seal_envelope
+from qflsec.protocols.secagg.he.state import HeClient, HeServer
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
 
 __all__ = ["ReleaseClient", "ask_release", "observed_releases"]

@@ -21,18 +21,18 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
-from qflsec.protocols.secagg.he_bfv import PrimeFixedPoint
-from qflsec.protocols.secagg.he_envelope import read_envelope
-from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security
-from qflsec.protocols.secagg.he_threshold_ledger import threshold_rows
-from qflsec.protocols.secagg.he_threshold_state import (
+from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
+from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme
+from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
+from qflsec.protocols.secagg.he.rlwe import RlweScheme
+from qflsec.protocols.secagg.he.threshold_ledger import threshold_rows
+from qflsec.protocols.secagg.he.threshold_scheme import ThresholdScheme
+from qflsec.protocols.secagg.he.threshold_state import (
     ThresholdClient,
     ThresholdServer,
     share_key_name,
 )
-from qflsec.protocols.secagg.openfhe_scheme import OpenFheScheme
-from qflsec.protocols.secagg.rlwe import RlweScheme
-from qflsec.protocols.secagg.threshold import ThresholdScheme
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
 
 __all__ = ["HeThreshold"]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Control, Identity, PartyState, Setup
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.protocols.secagg.client import Client
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.pairing import Scheme
-from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.rounds.client import Client
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.server import Server
+from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, SignatureScheme, Signer
-from qflsec.protocols.secagg.terms import Policy
 from qflsec.threat import SERVER, Party
 
 __all__ = ["ClientState", "ServerState", "client_protocol", "server_state", "share_name"]

@@ -13,10 +13,10 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.secagg.exchange import Agreement, key_exchange
-from qflsec.protocols.secagg.he_envelope import open_envelope, seal_envelope
-from qflsec.protocols.secagg.he_ledger import he_rows
-from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security
-from qflsec.protocols.secagg.he_state import KEY_NAME, Handle, HeClient, HeServer
+from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
+from qflsec.protocols.secagg.he.ledger import he_rows
+from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
+from qflsec.protocols.secagg.he.state import KEY_NAME, Handle, HeClient, HeServer
 from qflsec.threat import SERVER, Party, Payload
 
 __all__ = ["HeLayer"]

@@ -24,12 +24,12 @@ from qflsec.base import (
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.exchange import key_exchange
-from qflsec.protocols.secagg.he_guard import Estimate, Flooding, Guard, apply_guard, noise_bound
-from qflsec.protocols.secagg.he_layer import HeLayer
-from qflsec.protocols.secagg.he_ledger import he_rows, released_rows
-from qflsec.protocols.secagg.he_parameters import CkksParameters, ckks_parameters
-from qflsec.protocols.secagg.he_release import ReleaseClient, ask_release, observed_releases
-from qflsec.protocols.secagg.he_state import Handle, HeClient, HeServer
+from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard, apply_guard, noise_bound
+from qflsec.protocols.secagg.he.layer import HeLayer
+from qflsec.protocols.secagg.he.ledger import he_rows, released_rows
+from qflsec.protocols.secagg.he.parameters import CkksParameters, ckks_parameters
+from qflsec.protocols.secagg.he.release import ReleaseClient, ask_release, observed_releases
+from qflsec.protocols.secagg.he.state import Handle, HeClient, HeServer
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["HeCkks"]

@@ -10,10 +10,10 @@ import torch
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of, unpack_entries, unpack_indices
-from qflsec.protocols.secagg.pairing import Scheme
-from qflsec.protocols.secagg.records import Advertisement, Sharing, unpack_reveal
-from qflsec.protocols.secagg.terms import Terms
-from qflsec.protocols.secagg.unmask import Evidence, open_sum
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.records import Advertisement, Sharing, unpack_reveal
+from qflsec.protocols.secagg.rounds.terms import Terms
+from qflsec.protocols.secagg.rounds.unmask import Evidence, open_sum
 from qflsec.threat import Item, LaneFacts
 
 __all__ = ["observed_sums"]

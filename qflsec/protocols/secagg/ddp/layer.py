@@ -34,12 +34,12 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import Header, Identity, PartyState, Pipeline, Setup
-from qflsec.protocols.secagg.ddp_ledger import ddp_row
+from qflsec.protocols.secagg.ddp.ledger import ddp_row
+from qflsec.protocols.secagg.ddp.skellam_noise import LARGEST_VARIANCE, draw_skellam, sampling_distance
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.layer import SecAgg
-from qflsec.protocols.secagg.pairing import scheme
-from qflsec.protocols.secagg.skellam_noise import LARGEST_VARIANCE, draw_skellam, sampling_distance
-from qflsec.protocols.secagg.states import ClientState
+from qflsec.protocols.secagg.rounds.layer import SecAgg
+from qflsec.protocols.secagg.rounds.pairing import scheme
+from qflsec.protocols.secagg.rounds.states import ClientState
 from qflsec.threat import Payload
 
 __all__ = ["Ddp", "NoisePlan", "round_conditionally"]

@@ -23,19 +23,19 @@ from qflsec.federation import AggregationLayer, Control, Header, Identity, Party
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.ledger import PairKeyEpsilons, secagg_rows
-from qflsec.protocols.secagg.masks import model_digest
-from qflsec.protocols.secagg.observer import observed_sums
-from qflsec.protocols.secagg.pair_links import PairLinks, pair_ends
-from qflsec.protocols.secagg.pairing import PairAgreement, scheme
-from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
-from qflsec.protocols.secagg.states import (
+from qflsec.protocols.secagg.masks.expansion import model_digest
+from qflsec.protocols.secagg.rounds.observer import observed_sums
+from qflsec.protocols.secagg.rounds.pair_links import PairLinks, pair_ends
+from qflsec.protocols.secagg.rounds.pairing import PairAgreement, scheme
+from qflsec.protocols.secagg.rounds.states import (
     ClientState,
     ServerState,
     client_protocol,
     server_state,
     share_name,
 )
-from qflsec.protocols.secagg.terms import Policy, default_threshold
+from qflsec.protocols.secagg.rounds.terms import Policy, default_threshold
+from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["SecAgg", "share_name"]

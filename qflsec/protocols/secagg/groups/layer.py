@@ -31,14 +31,14 @@ from qflsec.base import (
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import Leaves
-from qflsec.protocols.secagg.grouped_states import GroupMember, GroupServer
-from qflsec.protocols.secagg.layer import SecAgg
+from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer
 from qflsec.protocols.secagg.ledger import secagg_rows
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of, pack_entries, unpack_entries
-from qflsec.protocols.secagg.observer import observed_sums
-from qflsec.protocols.secagg.pairing import scheme
+from qflsec.protocols.secagg.rounds.layer import SecAgg
+from qflsec.protocols.secagg.rounds.observer import observed_sums
+from qflsec.protocols.secagg.rounds.pairing import scheme
+from qflsec.protocols.secagg.rounds.terms import Terms
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES
-from qflsec.protocols.secagg.terms import Terms
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
 __all__ = ["ValidatedGroups"]

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ConfigError, Secrets
-from qflsec.protocols.secagg.he_parameters import CkksParameters, slot_error
-from qflsec.protocols.secagg.sampling import SecretIntegers, discrete_gaussian
+from qflsec.protocols.secagg.he.parameters import CkksParameters, slot_error
+from qflsec.protocols.secagg.he.sampling import SecretIntegers, discrete_gaussian
 
 __all__ = ["Estimate", "Flooding", "Guard", "apply_guard", "noise_bound"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.masks import PairPlace, add_expanded, add_masks, pair_key, self_key
-from qflsec.protocols.secagg.pairing import PRIVATE_KEY, Scheme
-from qflsec.protocols.secagg.records import Advertisement, Shares, Sharing, commitment, indices_digest
-from qflsec.protocols.secagg.shamir import combine_shares, weights_at_zero
+from qflsec.protocols.secagg.masks.expansion import PairPlace, add_expanded, add_masks, pair_key, self_key
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, Scheme
+from qflsec.protocols.secagg.rounds.records import Advertisement, Shares, Sharing, commitment, indices_digest
+from qflsec.protocols.secagg.rounds.shamir import combine_shares, weights_at_zero
 
 __all__ = ["Evidence", "open_sum"]
 

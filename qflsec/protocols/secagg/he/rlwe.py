@@ -27,10 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ConfigError, ProtocolAbort, Secrets
-from qflsec.protocols.secagg.he_parameters import LARGEST_MODULUS, Security, prime_below
-from qflsec.protocols.secagg.ring import negacyclic
-from qflsec.protocols.secagg.sampling import centred_binomial, ternary, uniform_words
-from qflsec.protocols.secagg.threshold import KeyShare, ThresholdScheme
+from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security, prime_below
+from qflsec.protocols.secagg.he.ring import negacyclic
+from qflsec.protocols.secagg.he.sampling import centred_binomial, ternary, uniform_words
+from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
 
 __all__ = ["RlweScheme", "RlweShare"]
 

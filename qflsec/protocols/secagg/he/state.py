@@ -14,9 +14,9 @@ from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, PartyState, Setup
 from qflsec.protocols.links import expand_key
 from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange
-from qflsec.protocols.secagg.he_envelope import KEY_ID_BYTES, open_envelope, seal_envelope
+from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
 from qflsec.protocols.secagg.messages import fields
-from qflsec.protocols.secagg.records import open_box, seal_box
+from qflsec.protocols.secagg.rounds.records import open_box, seal_box
 from qflsec.threat import SERVER, Party
 
 __all__ = ["KEY_NAME", "Handle", "HeClient", "HeServer", "load_context", "public_part", "secret_part"]

@@ -11,11 +11,11 @@ import numpy as np
 from qflsec.base import ProtocolAbort
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, pack_entries, pack_indices
-from qflsec.protocols.secagg.pairing import Scheme
-from qflsec.protocols.secagg.records import Advertisement, Said, Shares, Sharing, unpack_reveal
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.records import Advertisement, Said, Shares, Sharing, unpack_reveal
+from qflsec.protocols.secagg.rounds.terms import Terms, session_digest
+from qflsec.protocols.secagg.rounds.unmask import Evidence, open_sum
 from qflsec.protocols.secagg.signatures import Signer
-from qflsec.protocols.secagg.terms import Terms, session_digest
-from qflsec.protocols.secagg.unmask import Evidence, open_sum
 from qflsec.threat import Party, client
 
 __all__ = ["Server"]

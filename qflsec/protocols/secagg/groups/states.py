@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, Setup
-from qflsec.protocols.secagg.common_coins import BOUND_BYTES, CONTRIBUTION_BYTES, bound, draw_coins
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.pairing import Scheme
-from qflsec.protocols.secagg.server import Server
+from qflsec.protocols.secagg.groups.common_coins import BOUND_BYTES, CONTRIBUTION_BYTES, bound, draw_coins
+from qflsec.protocols.secagg.rounds.pairing import Scheme
+from qflsec.protocols.secagg.rounds.server import Server
+from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
+from qflsec.protocols.secagg.rounds.terms import Policy, Terms, session_digest
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
-from qflsec.protocols.secagg.states import ClientState, ServerState
-from qflsec.protocols.secagg.terms import Policy, Terms, session_digest
 from qflsec.threat import Party
 
 __all__ = ["GroupMember", "GroupServer", "draw_groups"]

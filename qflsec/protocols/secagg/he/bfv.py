@@ -11,9 +11,9 @@ import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
-from qflsec.protocols.secagg.he_layer import HeLayer
-from qflsec.protocols.secagg.he_parameters import BfvParameters, bfv_parameters
-from qflsec.protocols.secagg.he_state import Handle
+from qflsec.protocols.secagg.he.layer import HeLayer
+from qflsec.protocols.secagg.he.parameters import BfvParameters, bfv_parameters
+from qflsec.protocols.secagg.he.state import Handle
 
 __all__ = ["HeBfv", "PrimeFixedPoint"]
 

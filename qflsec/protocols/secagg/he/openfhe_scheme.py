@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import MissingExtra, ProtocolAbort, Secrets
-from qflsec.protocols.secagg.he_parameters import Security, prime_below
-from qflsec.protocols.secagg.threshold import KeyShare, ThresholdScheme
+from qflsec.protocols.secagg.he.parameters import Security, prime_below
+from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
 
 __all__ = ["OpenFheScheme", "load_openfhe"]
 

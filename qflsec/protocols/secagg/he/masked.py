@@ -22,10 +22,10 @@ from qflsec.base import DefenseCard, IncompatibleStack, ProtocolAbort, Secrets, 
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.links import expand_key, in_order
 from qflsec.protocols.secagg.exchange import key_exchange
-from qflsec.protocols.secagg.he_bfv import HeBfv
-from qflsec.protocols.secagg.he_envelope import open_envelope, seal_envelope
-from qflsec.protocols.secagg.he_ledger import he_masked_rows
-from qflsec.protocols.secagg.he_state import KEY_NAME, HeClient
+from qflsec.protocols.secagg.he.bfv import HeBfv
+from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
+from qflsec.protocols.secagg.he.ledger import he_masked_rows
+from qflsec.protocols.secagg.he.state import KEY_NAME, HeClient
 from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
 from qflsec.threat import SERVER, Party, Payload, client
 

@@ -14,7 +14,7 @@ from qflsec.federation import Setup
 from qflsec.protocols.keystore import IdealLinks, KeyProvider, StoreProvider
 from qflsec.protocols.links.bb84_source import distilled_ends
 from qflsec.protocols.links.sources import KeySource
-from qflsec.protocols.secagg.pairing import QKD_KEY_BITS
+from qflsec.protocols.secagg.rounds.pairing import QKD_KEY_BITS
 from qflsec.threat import Party
 
 __all__ = ["PairLinks", "pair_ends"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
-from qflsec.protocols.secagg.he_guard import Estimate, Flooding, Guard
+from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard
 from qflsec.protocols.secagg.ledger import LATER
 
 __all__ = ["he_masked_rows", "he_rows", "released_rows"]

@@ -1,0 +1,1 @@
+"""Distributed differential privacy: discrete noise added by the clients under secure aggregation."""

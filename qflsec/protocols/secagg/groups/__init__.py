@@ -1,0 +1,1 @@
+"""Secure aggregation in random groups, so that a robust rule can act on group means."""

@@ -1,0 +1,1 @@
+"""Homomorphic encryption of updates: BFV, CKKS and threshold BFV."""

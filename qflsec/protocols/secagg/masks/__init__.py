@@ -1,0 +1,1 @@
+"""Pairwise masks from shared keys: the server adds, and the masks cancel."""

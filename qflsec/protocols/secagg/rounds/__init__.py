@@ -1,0 +1,1 @@
+"""Rounds that survive drop-outs: double masking with shared secrets, after Bonawitz et al."""
