@@ -41,7 +41,7 @@ from qflsec.attacks.channel import (
     channel_outcome,
     intercept_resend_qber,
 )
-from qflsec.lab.channel import judge
+from qflsec.lab.worlds.channel import judge
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, WeakCoherentSource
 from qflsec.protocols.bb84.run import run_bb84
 from qflsec.protocols.bb84.run_config import BB84Config, agree

@@ -12,7 +12,7 @@ from qflsec.cli.options import AsJson, SeedOffset, Seeds, command_line, parse_se
 from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
-    from qflsec.lab.channel import ChannelMatrixResult, Judgement
+    from qflsec.lab.worlds.channel import ChannelMatrixResult, Judgement
     from qflsec.protocols.bb84 import FibreChannel
     from qflsec.protocols.bb84.optimise import Requirements
     from qflsec.protocols.bb84.run import BB84Result
@@ -82,7 +82,7 @@ def run(
     if context.invoked_subcommand is not None:
         refuse_options(context)
         return
-    from qflsec.lab.channel import attack_from_text, judge, prepare
+    from qflsec.lab.worlds.channel import attack_from_text, judge, prepare
     from qflsec.protocols.bb84 import DetectorModel
     from qflsec.protocols.bb84.run import run_bb84
     from qflsec.protocols.bb84.run_config import BB84Config
@@ -147,7 +147,7 @@ def run_matrix_preset(
     spec: str, *, report: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
 ) -> None:
     """Run a channel matrix and show it."""
-    from qflsec.lab.channel import assemble_channel_matrix, load_channel_spec, run_channel_matrix
+    from qflsec.lab.worlds.channel import assemble_channel_matrix, load_channel_spec, run_channel_matrix
 
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError("the folder of the output does not exist", got=report.absolute().parent)
@@ -180,7 +180,7 @@ def is_channel_matrix(spec: str, *, store: Path | None, address: str | None, bac
     Raises:
         ConfigError: It is, but options were given that it has no use for.
     """
-    from qflsec.lab.channel import channel_presets
+    from qflsec.lab.worlds.channel import channel_presets
 
     if spec not in channel_presets():
         return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qflsec.lab.channel import ChannelMatrixResult, Judgement
+    from qflsec.lab.worlds.channel import ChannelMatrixResult, Judgement
     from qflsec.protocols.bb84.run import BB84Result
 
 __all__ = ["chain_lines", "matrix_lines"]

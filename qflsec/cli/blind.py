@@ -14,7 +14,7 @@ from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
     from qflsec.circuits import Circuit
-    from qflsec.lab.blind import Device
+    from qflsec.lab.worlds.delegation import Device
     from qflsec.protocols.blind import RoundCounts
 
 __all__ = ["app", "is_session_matrix", "run_session_preset"]
@@ -69,7 +69,7 @@ def run(
     if context.invoked_subcommand is not None:
         refuse_options(context)
         return
-    from qflsec.lab.blind import session_circuit, session_inputs
+    from qflsec.lab.worlds.delegation import session_circuit, session_inputs
 
     _choice("--executor", executor, ("shots", "exact"))
     device = _device(embedding, bits, depolarising, mean_photons, transmittance, pads)
@@ -121,7 +121,7 @@ def run_session_preset(
 ) -> None:
     """Run a matrix of sessions and show it."""
     from qflsec.cli.blind_text import matrix_lines
-    from qflsec.lab.blind import assemble_session_matrix, load_session_spec, run_session_matrix
+    from qflsec.lab.worlds.delegation import assemble_session_matrix, load_session_spec, run_session_matrix
 
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError("the folder of the output does not exist", got=report.absolute().parent)
@@ -150,7 +150,7 @@ def is_session_matrix(spec: str, *, store: Path | None, address: str | None, bac
     Raises:
         ConfigError: It is, but options were given that it has no use for.
     """
-    from qflsec.lab.blind import session_presets
+    from qflsec.lab.worlds.delegation import session_presets
 
     if spec not in session_presets():
         return False
@@ -175,7 +175,7 @@ def _device(
     transmittance: float,
     pads: str,
 ) -> Device:
-    from qflsec.lab.blind import PADS, Device, PadSet
+    from qflsec.lab.worlds.delegation import PADS, Device, PadSet
     from qflsec.protocols.blind import AngleGrid, BlindConfig, PulsedSource
     from qflsec.protocols.blind.compiler import Embedding
 
@@ -234,7 +234,7 @@ def _shots(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from qflsec.lab.blind import SessionReport, run_session, server_attack_from_text
+    from qflsec.lab.worlds.delegation import SessionReport, run_session, server_attack_from_text
 
     opponent = None if attack is None else server_attack_from_text(attack)
     start = time.process_time()

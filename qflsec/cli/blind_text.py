@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qflsec.lab.blind import SessionMatrixResult
+    from qflsec.lab.worlds.delegation import SessionMatrixResult
 
 __all__ = ["matrix_lines", "session_lines"]
 

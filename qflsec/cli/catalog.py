@@ -31,7 +31,7 @@ def list_names(
 ) -> None:
     """List what there is of one kind, with one line on each."""
     if kind not in _PLURALS:
-        from qflsec.lab.schema import nearest
+        from qflsec.lab.grid.schema import nearest
 
         raise UnknownName(
             "unknown kind",
@@ -55,7 +55,7 @@ def show(
     """Show the card and parameters of an attack, layer, data set, model, partition, threat model or preset."""
     found = [(kind, things[name]) for kind in _PLURALS.values() if name in (things := _things(kind))]
     if not found:
-        from qflsec.lab.schema import nearest
+        from qflsec.lab.grid.schema import nearest
 
         known = [known for kind in _PLURALS.values() for known in _things(kind)]
         raise UnknownName("nothing has this name", got=repr(name), fix=nearest(name, known))
@@ -78,8 +78,8 @@ def show(
 def _things(kind: str) -> dict[str, Any]:
     if kind == "preset":
         from qflsec.lab import presets
-        from qflsec.lab.blind import session_presets
-        from qflsec.lab.channel import channel_presets
+        from qflsec.lab.worlds.channel import channel_presets
+        from qflsec.lab.worlds.delegation import session_presets
 
         return {**presets(), **channel_presets(), **session_presets()}
     from qflsec.base.registry import Kind, find, names
@@ -108,7 +108,7 @@ def _document(kind: str, name: str, thing: Any) -> dict[str, Any]:  # noqa: ANN4
     if source is not None:
         stated["source"] = f"{source['paper']} ({source['year']}), {source['where']}"
     stated.pop("name", None)
-    from qflsec.lab.schema import table_of
+    from qflsec.lab.grid.schema import table_of
 
     takes_a_table = kind in {"attack", "layer", "threat"}
     fields = table_of(thing).model_fields if takes_a_table else {}

@@ -200,7 +200,7 @@ def _check_folder(path: Path | None) -> None:
 
 def _show(result: MatrixResult, report_path: Path | None, *, as_json: bool) -> None:
     if as_json:
-        from qflsec.lab.document import to_dict
+        from qflsec.lab.worlds.federation.document import to_dict
 
         print_json(to_dict(result))
     else:

@@ -77,7 +77,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _short(score: Score) -> str:
-    from qflsec.lab.sentences import number
+    from qflsec.lab.worlds.federation.sentences import number
 
     if math.isnan(score.low):
         return number(score.value)

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from qflsec.lab import CellDifference, MatrixResult
-from qflsec.lab.document import plain
-from qflsec.lab.sentences import figures
+from qflsec.lab.worlds.federation.document import plain
+from qflsec.lab.worlds.federation.sentences import figures
 
 __all__ = ["difference_line", "differences_document", "trials_csv"]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from qflsec.lab.assemble import assemble
-from qflsec.lab.compare import CellDifference, compare
-from qflsec.lab.document import from_json, to_json
-from qflsec.lab.matrix import Matrix, build_matrix
-from qflsec.lab.results import (
+from qflsec.lab.grid.runner import Progress, run_matrix
+from qflsec.lab.grid.store import Store
+from qflsec.lab.grid.stored import read_result, run
+from qflsec.lab.worlds.federation.assemble import assemble
+from qflsec.lab.worlds.federation.compare import CellDifference, compare
+from qflsec.lab.worlds.federation.document import from_json, to_json
+from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
+from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
     MatrixResult,
@@ -16,10 +19,7 @@ from qflsec.lab.results import (
     StackSummary,
     TrialRow,
 )
-from qflsec.lab.runner import Progress, run_matrix
-from qflsec.lab.spec import MatrixSpec, load_spec, parse_spec, presets
-from qflsec.lab.store import Store
-from qflsec.lab.stored import read_result, run
+from qflsec.lab.worlds.federation.spec import MatrixSpec, load_spec, parse_spec, presets
 
 __all__ = [
     "AttackInfo",

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.blind import SessionMatrixResult
+from qflsec.lab.worlds.delegation import SessionMatrixResult
 
 __all__ = ["CELL_FACES", "render_blind_report", "write_blind_report"]
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.channel import ChannelCell, ChannelMatrixResult
+from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 
 __all__ = ["CELL_FACES", "render_channel_report", "write_channel_report"]
 

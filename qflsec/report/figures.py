@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from qflsec.base import Score
-from qflsec.lab.results import Cell, MatrixResult, TrialRow
+from qflsec.lab.worlds.federation.results import Cell, MatrixResult, TrialRow
 from qflsec.report.tradeoff import StackPoint
 
 __all__ = ["cell_figures", "tradeoff_figure", "training_figure"]

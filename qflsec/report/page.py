@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.results import Cell, MatrixResult
+from qflsec.lab.worlds.federation.results import Cell, MatrixResult
 from qflsec.report.figures import cell_figures, tradeoff_figure, training_figure
 from qflsec.report.tradeoff import GOALS, stack_points
 

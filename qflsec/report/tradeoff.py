@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from qflsec.base import Score
-from qflsec.lab.results import MatrixResult
+from qflsec.lab.worlds.federation.results import MatrixResult
 
 __all__ = ["GOALS", "StackPoint", "stack_points"]
 

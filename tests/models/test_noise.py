@@ -13,8 +13,8 @@ from scipy import stats
 
 from qflsec.base import ConfigError, stream
 from qflsec.circuits import Circuit, CircuitError, NoiseModel, Observable, sample_expectations, shift_count
-from qflsec.lab.ids import canonical
-from qflsec.lab.schema import check
+from qflsec.lab.grid.ids import canonical
+from qflsec.lab.grid.schema import check
 from qflsec.models import EXACT, Execution, Vqc, build_model, per_sample_gradients
 from qflsec.models.execute import measure
 

@@ -9,7 +9,7 @@ import pytest
 
 from qflsec.attacks.channel import ChannelOutcome
 from qflsec.base import ConfigError, SeededSecrets
-from qflsec.lab.channel import ChannelCell, ChannelMatrixResult
+from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.protocols.bb84 import FibreChannel
 from qflsec.protocols.bb84.run import BB84Result, run_bb84
 from qflsec.protocols.bb84.run_config import BB84Config

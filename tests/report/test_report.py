@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.results import (
+from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
     CellState,

@@ -29,7 +29,7 @@ from qflsec.attacks.server import (
 )
 from qflsec.attacks.server.base import Reading, WatchingServer
 from qflsec.base import ConfigError, Score, UpdateError, numpy_stream
-from qflsec.lab.blind import Device, SessionOutcome, run_session, session_circuit, session_inputs
+from qflsec.lab.worlds.delegation import Device, SessionOutcome, run_session, session_circuit, session_inputs
 from qflsec.protocols.blind import (
     AngleGrid,
     BlindConfig,

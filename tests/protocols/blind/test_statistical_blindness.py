@@ -15,7 +15,7 @@ from scipy import stats
 
 from qflsec.base import SeededSecrets
 from qflsec.circuits import build_circuit, pauli_z
-from qflsec.lab.blind import ScoredClient
+from qflsec.lab.worlds.delegation import ScoredClient
 from qflsec.protocols.blind import (
     AngleGrid,
     QuantumChannel,

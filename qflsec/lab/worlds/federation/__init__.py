@@ -1,0 +1,3 @@
+"""Federated learning in the lab: attacks against stacks of layers."""
+
+from __future__ import annotations

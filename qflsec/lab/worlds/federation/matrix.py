@@ -1,0 +1,302 @@
+"""A matrix as objects: pipelines, stacks, threat models and attacks made from a specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from qflsec.attacks import Attack, Inference, attack_from_config
+from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.base.registry import Kind
+from qflsec.data import DataSpec, PartitionSpec, load, partition
+from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
+from qflsec.lab.grid.files import code_digests, load_user_plugins, without_places
+from qflsec.lab.grid.ids import digest, id_versions, run_identity
+from qflsec.lab.grid.schema import at, check
+from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
+from qflsec.models import Execution, build_model
+from qflsec.threat import (
+    ThreatModel,
+    corrupted_clients,
+    honest_but_curious_server,
+    public_final_model,
+    wire_eavesdropper,
+)
+
+__all__ = [
+    "AttackEntry",
+    "Matrix",
+    "StackEntry",
+    "build_matrix",
+    "check_data",
+    "matrix_from_json",
+    "observer_key",
+]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackEntry:
+    """A column: its layers, and the stack unless they cannot work together.
+
+    Attributes:
+        name: Its name in the matrix.
+        layers: The layers in the order of the specification.
+        stack: The stack; None where the layers are incompatible.
+        incompatible: Why; empty where they are compatible.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    stack: Stack | None
+    incompatible: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEntry:
+    """A row: an attack with its pipeline and threat model."""
+
+    label: str
+    attack: Attack
+    pipeline: str
+    threat: ThreatModel
+
+    @property
+    def manipulates(self) -> bool:
+        """Whether the attack needs runs of its own."""
+        return isinstance(self.attack, Adversary)
+
+    def run_spec(self, seed: int) -> RunSpec:
+        """The run that is attacked: the manipulated one, or the honest one that is looked at."""
+        if isinstance(self.attack, Adversary):
+            return RunSpec(seed=seed, adversary=self.attack, threat=self.threat)
+        return RunSpec(seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """A specification made into objects.
+
+    Attributes:
+        spec: The specification.
+        pipelines: Pipelines by name.
+        stacks: Columns by name.
+        threats: Threat models by name.
+        attacks: Rows.
+        observers: Against whom ledgers are kept: the threat models of the specification and, beside them,
+            the usual single observers.
+    """
+
+    spec: MatrixSpec
+    pipelines: Mapping[str, Pipeline]
+    stacks: Mapping[str, StackEntry]
+    threats: Mapping[str, ThreatModel]
+    attacks: tuple[AttackEntry, ...]
+    observers: tuple[ThreatModel, ...]
+
+    @property
+    def utility_pipeline(self) -> str:
+        """The pipeline that summaries take accuracy and costs from."""
+        return self.spec.utility_pipeline or next(iter(self.pipelines))
+
+    def entry(self, label: str) -> AttackEntry:
+        """The row with this label."""
+        return next(entry for entry in self.attacks if entry.label == label)
+
+    def incompatible(self, pipeline: str, stack: str) -> str:
+        """Why the stack cannot run on the pipeline, as a sentence; empty where it can."""
+        column = self.stacks[stack]
+        if column.stack is None:
+            return column.incompatible
+        try:
+            for layer in column.stack.layers:
+                layer.check(self.pipelines[pipeline])
+        except IncompatibleStack as error:
+            return str(error)
+        return ""
+
+    def run_identity(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> dict[str, Any]:
+        """What the run's id is the digest of; ``entry`` is the manipulation, None for an honest run."""
+        parts = self.pipelines[pipeline]
+        config = parts.to_config()
+        config["data"] = without_places(parts.data.to_config())
+        config["model"] = without_places(parts.model.to_config())
+        layers = self.stacks[stack].layers
+        things: list[object] = [*layers, parts.model, find("dataset", parts.data.name)]
+        manipulation = entry.attack if entry is not None else None
+        if manipulation is not None:
+            things.append(manipulation)
+        return run_identity(
+            pipeline=config,
+            stack=[layer.to_config() for layer in layers],
+            seed=seed,
+            secrets=self.spec.secrets,
+            versions=id_versions(),
+            code=code_digests(things),
+            manipulation=None if manipulation is None else manipulation.to_config(),
+            threat=None if entry is None else entry.threat.to_config(),
+        )
+
+
+def observer_key(threat: ThreatModel) -> str:
+    """A key for a threat model that does not depend on its name."""
+    return digest({key: value for key, value in threat.to_config().items() if key != "name"})[:16]
+
+
+@lru_cache(maxsize=2)
+def matrix_from_json(text: str) -> Matrix:
+    """The matrix of a specification that was written by ``model_dump_json``; remembered in each worker."""
+    return build_matrix(MatrixSpec.model_validate_json(text))
+
+
+def build_matrix(spec: MatrixSpec) -> Matrix:
+    """Make the objects that a specification names.
+
+    Raises:
+        QflsecError: A name is unknown or a value cannot be used; the message starts with the key path.
+    """
+    load_user_plugins(spec.plugins)
+    pipelines = {name: _pipeline(table, f"pipelines.{name}") for name, table in spec.pipelines.items()}
+    stacks = {name: _stack(name, layers) for name, layers in spec.stacks.items()}
+    threats = {name: _threat(name, table) for name, table in spec.threats.items()}
+    attacks = tuple(_attack(spec, index, pipelines, threats) for index in range(len(spec.attacks)))
+    return Matrix(
+        spec=spec,
+        pipelines=pipelines,
+        stacks=stacks,
+        threats=threats,
+        attacks=attacks,
+        observers=_observers(tuple(threats.values())),
+    )
+
+
+def check_data(matrix: Matrix) -> None:
+    """Load and partition the data of every pipeline for the first seed: what only the data can tell.
+
+    Raises:
+        DataError: Data cannot be read, split or partitioned.
+        ConfigError: Data and model differ in their classes.
+    """
+    for name, pipeline in matrix.pipelines.items():
+        seed = matrix.spec.seeds[0]
+        with at(f"pipelines.{name}.data"):
+            dataset = load(pipeline.data, seed)
+        if dataset.n_classes != pipeline.model.n_classes:
+            raise ConfigError(
+                f"pipelines.{name}: data and model differ in their number of classes",
+                got=f"{dataset.n_classes} and {pipeline.model.n_classes}",
+                fix="choose 'classes' of the data, or set 'n_classes' of the model",
+            )
+        with at(f"pipelines.{name}.partition"):
+            partition(dataset, pipeline.partition, pipeline.federation.n_clients, seed)
+
+
+def _pipeline(table: PipelineTable, path: str) -> Pipeline:
+    data = _made(DataSpec, table.data, f"{path}.data")
+    with at(f"{path}.data.name"):
+        find("dataset", data.name)
+    spread = _made(PartitionSpec, table.partition, f"{path}.partition")
+    with at(f"{path}.partition.kind"):
+        find("partition", spread.kind)
+    with at(f"{path}.model"):
+        model = build_model({"n_features": data.n_features, **table.model})
+    federation = _made(FederationConfig, table.federation, f"{path}.federation")
+    execution = _made(Execution, table.execution, f"{path}.execution")
+    clients = {
+        _client(index, path): _made(Execution, part, f"{path}.client_executions.{index}")
+        for index, part in table.client_executions.items()
+    }
+    with at(path):
+        return Pipeline(
+            data=data,
+            model=model,
+            partition=spread,
+            federation=federation,
+            execution=execution,
+            client_executions=clients,
+        )
+
+
+def _made(kind: type[_T], table: Mapping[str, Any], path: str) -> _T:
+    arguments = check(kind, table, path)
+    with at(path):
+        return kind(**arguments)
+
+
+def _client(index: str, path: str) -> int:
+    if not index.isdecimal():
+        raise ConfigError(f"{path}.client_executions: not a client", got=repr(index), expected="an index")
+    return int(index)
+
+
+def _stack(name: str, tables: tuple[dict[str, Any], ...]) -> StackEntry:
+    layers = []
+    for index, table in enumerate(tables):
+        path = f"stacks.{name}[{index}]"
+        checked = _checked("layer", table, path)
+        with at(path):
+            layers.append(layer_from_config(checked))
+    try:
+        return StackEntry(name=name, layers=tuple(layers), stack=Stack.from_layers(name, layers))
+    except IncompatibleStack as error:
+        return StackEntry(name=name, layers=tuple(layers), stack=None, incompatible=str(error))
+
+
+def _checked(kind: Kind, table: Mapping[str, Any], path: str, key: str = "name") -> dict[str, Any]:
+    """A plugin's table with its parameters checked against what the plugin takes."""
+    name = table.get(key)
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: a {kind} without a {key}", got=dict(table), fix=f'add {key} = "..."')
+    with at(path):
+        plugin = find(kind, name)
+    return {key: name, **check(plugin, {part: value for part, value in table.items() if part != key}, path)}
+
+
+def _threat(name: str, table: Mapping[str, Any]) -> ThreatModel:
+    path = f"threats.{name}"
+    arguments = _checked("threat", table, path, key="kind")
+    with at(path):
+        made = find("threat", arguments.pop("kind"))(**arguments)
+    if not isinstance(made, ThreatModel):
+        raise ConfigError(f"{path}: registered as a threat model but is none", got=type(made).__name__)
+    return replace(made, name=name)
+
+
+def _attack(
+    spec: MatrixSpec, index: int, pipelines: Mapping[str, Pipeline], threats: Mapping[str, ThreatModel]
+) -> AttackEntry:
+    table = spec.attacks[index]
+    path = f"attacks[{index}]"
+    checked = _checked("attack", {**table.params, "name": table.name}, path)
+    with at(path):
+        attack = attack_from_config(checked)
+        threat = threats[table.threat]
+        threat.check(pipelines[table.pipeline].federation.n_clients)
+        if isinstance(attack, Adversary):
+            attack.corrupts(threat)
+            RunSpec(seed=0, adversary=attack, threat=threat)
+        elif not isinstance(attack, Inference):
+            raise ConfigError(
+                "this attack has no place in a matrix",
+                got=repr(table.name),
+                expected="an inference or a manipulation",
+                fix="attacks inside one protocol have matrices of their own: 'qflsec bb84 matrix' and "
+                "'qflsec blind matrix'",
+            )
+        return AttackEntry(
+            label=table.label or table.name, attack=attack, pipeline=table.pipeline, threat=threat
+        )
+
+
+def _observers(threats: tuple[ThreatModel, ...]) -> tuple[ThreatModel, ...]:
+    usual = (
+        honest_but_curious_server(),
+        replace(corrupted_clients(n=1, active=False), name="one-client"),
+        wire_eavesdropper(),
+        public_final_model(),
+    )
+    known = {observer_key(threat) for threat in threats} | {threat.name for threat in threats}
+    return (*threats, *(threat for threat in usual if not known & {observer_key(threat), threat.name}))

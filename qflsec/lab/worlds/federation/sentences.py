@@ -1,0 +1,85 @@
+"""What a cell says, as one plain sentence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from qflsec.base import Score
+from qflsec.lab.worlds.federation.results import CellState, PipelineUtility, TrialRow
+
+__all__ = ["cell_sentence", "figures", "number"]
+
+
+_WITHOUT_SCORE = ("pending", "failed", "incompatible", "blocked", "aborted")
+
+
+def figures(score: Score) -> str:
+    """A score with its interval, in words."""
+    if math.isnan(score.low):
+        return f"{number(score.value)} (one seed, which allows no interval)"
+    return (
+        f"{number(score.value)} (95 % interval {number(score.low)} to {number(score.high)}, {score.n} seeds)"
+    )
+
+
+def number(value: float) -> str:
+    """Two decimals, without a minus sign before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def cell_sentence(
+    *,
+    label: str,
+    stack: str,
+    state: CellState,
+    rows: Sequence[TrialRow],
+    advantage: Score | None,
+    undefended: Score | None,
+    utility: PipelineUtility | None,
+    n_seeds: int,
+) -> str:
+    """One sentence for a cell.
+
+    Args:
+        label: The attack's label.
+        stack: The stack's name.
+        state: The cell's state.
+        rows: Its trials.
+        advantage: Their mean advantage.
+        undefended: The advantage on the stack without layers; None on that stack itself.
+        utility: The stack's utility on the cell's pipeline.
+        n_seeds: The number of seeds.
+    """
+    if advantage is None or state in _WITHOUT_SCORE:
+        return _without_score(label, stack, state, rows, n_seeds)
+    statuses = Counter(row.status for row in rows)
+    rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
+    aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
+    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}"
+    if state == "no power" and undefended is None:
+        return f"{found}; that is not clear of {advantage.baseline:g}, so the attack has no power here."
+    if state == "no power":
+        return f"{found}; it has no power on the undefended stack, so this says nothing of {stack}."
+    if state == "useless" and utility is not None:
+        accuracy = utility.accuracy
+        return f"{found}; but the model is useless: accuracy {figures(accuracy)}, chance {number(accuracy.baseline)}."
+    return (
+        f"{found}." if undefended is None else f"{found}; without defense it has {number(undefended.value)}."
+    )
+
+
+def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:
+    status = state if state in _WITHOUT_SCORE else "undefined"
+    reason = next((row.reason for row in rows if row.status == status and row.reason), "no reason was given")
+    failed = sum(row.status == "failed" for row in rows)
+    nothing = f"the advantage of {label} against {stack} is not defined: {reason}"
+    words = {
+        "pending": f"{label} against {stack}: {n_seeds - len(rows)} of {n_seeds} trials have not been run",
+        "failed": f"{label} against {stack} failed in {failed} of {n_seeds} seeds: {reason}",
+        "incompatible": f"{stack} cannot run here: {reason}",
+        "blocked": f"{label} is blocked under {stack}: {reason}",
+        "aborted": f"the protocol of {stack} stopped under {label}: {reason}",
+    }.get(state, nothing)
+    return words if words.endswith(".") else f"{words}."

@@ -1,0 +1,201 @@
+"""The matrix of channel attacks: specifications, cells, and what the preset shows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qflsec.attacks.channel import ChannelOutcome
+from qflsec.base import ConfigError, QflsecError
+from qflsec.lab.worlds.channel import (
+    ChannelCell,
+    ChannelMatrixResult,
+    assemble_channel_matrix,
+    channel_presets,
+    load_channel_spec,
+    run_channel_matrix,
+)
+
+SMALL = """
+name = "small"
+description = "Two attacks, two columns."
+seeds = [0, 1]
+pulses = 400_000
+[source]
+kind = "weak-coherent"
+intensities = [0.5]
+probabilities = [1.0]
+[channel]
+distance_km = 10.0
+[detector]
+efficiency = 0.5
+[countermeasures]
+none = []
+monitored = ["detector-monitor", "authentication"]
+[[attacks]]
+name = "intercept-resend"
+label = "half"
+params = { fraction = 0.5 }
+[[attacks]]
+name = "man-in-the-middle"
+"""
+
+
+def write(tmp_path: Path, text: str = SMALL) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    return path
+
+
+def run(path: Path | str, jobs: int = 1) -> ChannelMatrixResult:
+    spec = load_channel_spec(path)
+    return assemble_channel_matrix(spec, list(run_channel_matrix(spec, jobs=jobs)), command="a command")
+
+
+def test_every_pair_and_seed_is_run_and_told(tmp_path: Path) -> None:
+    result = run(write(tmp_path))
+    assert result.rows == ("honest", "half", "man-in-the-middle")
+    assert list(result.cells) == [(row, column) for row in result.rows for column in ("none", "monitored")]
+    assert all(len(cell.outcomes) == 2 for cell in result.cells.values())
+    states = {key: (cell.state, cell.detected) for key, cell in result.cells.items()}
+    assert states == {
+        ("honest", "none"): ("key holds", 0),
+        ("honest", "monitored"): ("key holds", 0),
+        ("half", "none"): ("no key", 2),
+        ("half", "monitored"): ("no key", 2),
+        ("man-in-the-middle", "none"): ("false key", 0),
+        ("man-in-the-middle", "monitored"): ("no key", 2),
+    }
+    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert document["seeded_secrets"] is True
+    assert document["specification"]["pulses"] == 400_000
+    assert [cell["state"] for cell in document["cells"]] == [state for state, _ in states.values()]
+    assert document["cells"][0]["per_seed"][1]["seed"] == 1
+
+
+@pytest.mark.slow
+def test_it_repeats_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    one, two = run(write(tmp_path)), run(write(tmp_path), jobs=2)
+    assert one.cells == two.cells
+
+
+def outcome(**changed: Any) -> ChannelOutcome:
+    values = {
+        "attack": "x",
+        "countermeasures": (),
+        "detected_by": (),
+        "n_key": 1000,
+        "qber": 0.01,
+        "key_length": 500,
+        "eve_information": 0.1,
+        "secret_bits": 800.0,
+        "seeded": True,
+    }
+    return ChannelOutcome(**{**values, **changed})
+
+
+def cell(*outcomes: ChannelOutcome, reason: str = "") -> ChannelCell:
+    return ChannelCell(
+        attack="x", column="c", seeds=tuple(range(len(outcomes))), outcomes=outcomes, reason=reason
+    )
+
+
+def test_one_false_claim_makes_a_false_cell() -> None:
+    mixed = cell(outcome(), outcome(secret_bits=10.0), outcome(key_length=0, detected_by=("test-errors",)))
+    assert mixed.state == "false key"
+    assert (mixed.false_claims, mixed.claimed, mixed.detected) == (1, 2, 1)
+    assert "not in 1 of 3" in mixed.sentence
+    assert "test-errors" in mixed.sentence
+
+
+def test_that_no_key_is_left_is_no_detection() -> None:
+    short = cell(outcome(key_length=0, detected_by=("no-key-left",)))
+    assert (short.state, short.detected) == ("no key", 0)
+
+
+def test_numbers_have_intervals_over_seeds_and_one_seed_has_none() -> None:
+    several = cell(outcome(eve_information=0.1), outcome(eve_information=0.3)).eve_information
+    assert several is not None
+    assert several.value == pytest.approx(0.2)
+    assert several.low < 0.1
+    assert several.high > 0.3
+    single = cell(outcome())
+    assert math.isnan(single.eve_information.low)
+    assert single.to_dict()["eve_information_bits_per_raw_bit"]["low"] is None
+
+
+def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        'kind = "weak-coherent"\nintensities = [0.5]\nprobabilities = [1.0]', 'kind = "single-photon"'
+    )
+    text = text.replace('name = "man-in-the-middle"', 'name = "photon-number-splitting"')
+    found = run(write(tmp_path, text)).cells["photon-number-splitting", "none"]
+    assert found.state == "not applicable"
+    assert "several photons" in found.sentence
+    assert found.to_dict()["key_length_bits"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds = [0, 1]", "seeds = [0, 0]", "listed twice"),
+        ("pulses = 400_000", "pulse = 400_000", "did you mean 'pulses'"),
+        ("pulses = 400_000", "pulses = 0", "impossible number of pulses"),
+        ('kind = "weak-coherent"', 'kind = "candle"', "unknown source"),
+        ("distance_km = 10.0", "distance_km = -1.0", "channel: impossible distance_km"),
+        ("efficiency = 0.5", "eficiency = 0.5", "did you mean 'efficiency'"),
+        ('"detector-monitor", ', '"tin-foil", ', "countermeasures.monitored: unknown countermeasure"),
+        ('name = "intercept-resend"', 'name = "intercept"', "attacks[0]: unknown attack"),
+        ('name = "intercept-resend"', 'name = "sign-flip"', "not an attack on the quantum channel"),
+        ("fraction = 0.5", "fraction = 5.0", "impossible fraction"),
+        ('label = "half"', 'label = "honest"', "a label is used twice"),
+        ('name = "small"', 'name = "small', "not a TOML file"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(old: str, new: str, words: str, tmp_path: Path) -> None:
+    assert old in SMALL
+    with pytest.raises(QflsecError) as error:
+        load_channel_spec(write(tmp_path, SMALL.replace(old, new)))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'bb84'"):
+        load_channel_spec("bb48")
+
+
+def test_the_presets_can_be_read() -> None:
+    assert list(channel_presets()) == ["bb84"]
+    spec = load_channel_spec("bb84")
+    assert len(spec.rows()) == 8
+    shifted = spec.with_seeds(seeds=(4, 5), offset=10)
+    assert shifted.seeds == (14, 15)
+
+
+CURES = {
+    "photon-number-splitting": "decoy-states",
+    "time-shift": "random-assignment",
+    "detector-blinding": "detector-monitor",
+    "trojan-horse": "isolator",
+    "man-in-the-middle": "authentication",
+}
+
+
+@pytest.mark.slow
+def test_the_preset_shows_each_attack_and_its_cure() -> None:
+    """Every attack but intercept-resend leaves a false key wherever its own countermeasure is missing."""
+    result = run("bb84", jobs=2)
+    for (row, column), found in result.cells.items():
+        cured = row not in CURES or column in (CURES[row], "all")
+        assert (found.state != "false key") == cured, (row, column, found.sentence)
+        if row.startswith("intercept"):
+            assert found.state == "no key"
+            assert found.detected == 3
+        if row == "honest":
+            assert found.state == "key holds"
+            assert found.detected == 0

@@ -1,0 +1,212 @@
+"""From rows to cells: states, sentences, summaries, JSON and comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from qflsec.base import Score, StoreError
+from qflsec.lab import (
+    MatrixResult,
+    MatrixSpec,
+    TrialRow,
+    compare,
+    from_json,
+    parse_spec,
+    read_result,
+    run,
+    to_json,
+)
+from qflsec.lab.worlds.federation.results import Cell, CellState, TrialStatus
+from qflsec.lab.worlds.federation.sentences import cell_sentence, number
+from qflsec.lab.worlds.federation.states import cell_state, powerless, strongest
+
+
+def score(value: float, half: float = 0.1, baseline: float = 0.0, n: int = 3) -> Score:
+    return Score(
+        name="advantage", value=value, low=value - half, high=value + half, n=n, baseline=baseline, ideal=1.0
+    )
+
+
+def rows(*statuses: TrialStatus) -> tuple[TrialRow, ...]:
+    return tuple(
+        TrialRow(
+            trial_id=str(seed),
+            run_id="r",
+            seed=seed,
+            status=status,
+            advantage=0.5 if status == "ok" else None,
+            reason="" if status == "ok" else f"because of {status}",
+        )
+        for seed, status in enumerate(statuses)
+    )
+
+
+STATES: list[tuple[tuple[TrialStatus, ...], Score | None, bool, CellState]] = [
+    (("ok", "ok", "ok"), score(0.5), False, "ok"),
+    (("ok", "ok", "ok"), None, False, "ok"),
+    (("ok", "ok", "ok"), score(0.5), True, "useless"),
+    (("ok", "ok", "ok"), score(0.05), False, "no power"),
+    (("ok", "ok", "ok"), score(0.05), True, "no power"),
+    (("ok", "ok", "failed"), score(0.5), False, "failed"),
+    (("ok", "ok"), score(0.5), False, "pending"),
+    ((), None, False, "pending"),
+    (("failed",), None, False, "failed"),
+    (("blocked", "blocked", "blocked"), score(0.5), False, "blocked"),
+    (("blocked", "blocked", "blocked"), score(0.05), True, "blocked"),
+    (("ok", "blocked", "ok"), score(0.5), False, "ok"),
+    (("incompatible", "incompatible", "incompatible"), None, False, "incompatible"),
+    (("aborted", "aborted", "aborted"), score(0.5), False, "aborted"),
+    (("aborted", "blocked", "aborted"), score(0.5), False, "aborted"),
+    (("undefined", "undefined", "undefined"), None, False, "no power"),
+    (("undefined", "undefined", "undefined"), score(0.5), True, "useless"),
+    (("undefined", "ok", "ok"), score(0.5), False, "ok"),
+]
+
+
+@pytest.mark.parametrize(("statuses", "undefended", "useless", "state"), STATES)
+def test_states(
+    statuses: tuple[TrialStatus, ...], undefended: Score | None, useless: bool, state: CellState
+) -> None:
+    assert cell_state(rows(*statuses), n_seeds=3, undefended=undefended, useless=useless) == state
+
+
+def test_one_seed_allows_no_claim_about_power() -> None:
+    alone = Score(name="a", value=0.0, low=math.nan, high=math.nan, n=1, baseline=0.0, ideal=1.0)
+    assert not powerless(alone)
+    assert powerless(score(0.0, half=0.0))
+    assert not powerless(score(-0.5))  # clear of zero on the other side is not nothing
+
+
+@pytest.mark.parametrize(("statuses", "undefended", "state"), [(s, u, state) for s, u, _, state in STATES])
+def test_every_state_has_one_plain_sentence(
+    statuses: tuple[TrialStatus, ...], undefended: Score | None, state: CellState
+) -> None:
+    trials = rows(*statuses)
+    text = cell_sentence(
+        label="dlg",
+        stack="masked",
+        state=state,
+        rows=trials,
+        advantage=score(0.5) if "ok" in statuses else None,
+        undefended=undefended,
+        utility=None,
+        n_seeds=3,
+    )
+    assert text.endswith(".")
+    assert not text.endswith("..")
+    assert "\n" not in text
+    assert "masked" in text
+    if state in {"blocked", "incompatible", "aborted", "failed"}:
+        assert f"because of {state}" in text
+    if state == "failed" and "ok" in statuses:
+        assert "1 of 3 seeds" in text
+    if state == "ok" and len(set(statuses)) > 1:
+        assert f"of 3 seeds 1 {next(s for s in statuses if s != 'ok')}" in text
+
+
+def test_numbers_have_no_minus_zero() -> None:
+    assert number(-0.001) == "0.00"
+    assert number(-0.006) == "-0.01"
+
+
+def cell(attack: str, state: CellState, value: float | None, half: float = 0.1) -> Cell:
+    return Cell(
+        attack=attack,
+        family="membership",
+        stack="s",
+        pipeline="p",
+        state=state,
+        advantage=None if value is None else score(value, half),
+        per_seed=(),
+        sentence="",
+        threat="t",
+    )
+
+
+def test_the_strongest_attack_leaves_out_what_was_not_scored() -> None:
+    cells = [cell("blocked", "blocked", None), cell("weak", "ok", 0.2), cell("strong", "useless", 0.6)]
+    assert strongest(cells) == ("strong", score(0.6))
+    assert strongest(cells[:1]) is None
+
+
+def test_an_attack_without_power_counts_only_where_it_has_some() -> None:
+    idle, lively = cell("idle", "no power", 0.05), cell("lively", "no power", 0.4)
+    assert strongest([idle]) is None
+    assert strongest([idle, lively]) == ("lively", score(0.4))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MatrixResult]:
+    text = (Path(__file__).parents[2] / "conftest.py").read_text().split('"""')[3]
+    path = tmp_path_factory.mktemp("store") / "s.sqlite"
+    return path, run(parse_spec(text, base=Path()), path, jobs=1, command="qflsec matrix run tiny")
+
+
+def test_json_comes_back_as_it_was(stored: tuple[Path, MatrixResult]) -> None:
+    result = stored[1]
+    again = from_json(to_json(result))
+    assert to_json(again) == to_json(result)
+    assert again.cells.keys() == result.cells.keys()
+    assert again.summaries["clip"].costs == result.summaries["clip"].costs
+    document = json.loads(to_json(result))
+    assert document["schema"] == "qflsec-matrix-result/1"
+    assert "NaN" not in to_json(result)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"schema": "other"}', '{"schema": "qflsec-matrix-result/1"}', "[1]"]
+)
+def test_other_documents_are_refused(text: str) -> None:
+    with pytest.raises(StoreError):
+        from_json(text)
+
+
+def test_a_result_is_read_from_a_store_or_a_document(
+    stored: tuple[Path, MatrixResult], tmp_path: Path
+) -> None:
+    path, result = stored
+    found = read_result(path)
+    assert (found.command, found.name) == ("qflsec matrix run tiny", "tiny")
+    assert found.cells == result.cells
+    (tmp_path / "r.json").write_text(to_json(result))
+    assert read_result(tmp_path / "r.json").cells.keys() == result.cells.keys()
+
+
+def test_utility_is_paired_with_the_undefended_stack(tiny_text: str, tmp_path: Path) -> None:
+    text = tiny_text.replace("clip_norm = 0.5", "clip_norm = 1e-6").replace("rounds = 2", "rounds = 12")
+    result = run(parse_spec(text, base=Path()), tmp_path / "s.sqlite", jobs=1)
+    accuracy = {(row.stack, row.seed): row.accuracy[-1] for row in result.runs if not row.attack}
+    losses = [accuracy["none", seed] - accuracy["clip", seed] for seed in (0, 1)]
+    assert sum(losses) != 0.0
+    loss = result.summaries["clip"].utility_loss
+    assert loss is not None
+    assert loss.value == pytest.approx(sum(losses) / 2)
+    assert loss.n == 2
+    utility = result.summaries["none"].utility
+    assert utility is not None
+    assert utility.baseline == 0.5  # balanced test records
+    assert result.summaries["bad"].utility is None
+    assert "median" in result.summaries["bad"].incompatible
+
+
+def test_comparing_a_result_with_itself_finds_nothing(stored: tuple[Path, MatrixResult]) -> None:
+    assert all(part.same for part in compare(stored[1], stored[1]))
+
+
+def test_a_comparison_finds_a_changed_cell(
+    stored: tuple[Path, MatrixResult], tiny: MatrixSpec, tmp_path: Path
+) -> None:
+    document = tiny.model_dump(mode="json", exclude_none=True)
+    document["stacks"]["clip"][0]["clip_norm"] = 0.01
+    other = run(MatrixSpec.model_validate_json(json.dumps(document)), tmp_path / "s.sqlite", jobs=1)
+    differences = {(part.attack, part.stack): part for part in compare(stored[1], other)}
+    changed = {key for key, part in differences.items() if not part.same}
+    assert changed
+    assert {stack for _, stack in changed} == {"clip"}
+    part = differences["loss-threshold", "clip"]
+    assert part.difference is not None
+    assert part.difference.n == 2
