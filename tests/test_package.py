@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,3 +74,15 @@ def test_every_module_is_short() -> None:
         if len(path.read_text().splitlines()) > 400
     }
     assert not long
+
+
+def test_no_module_imports_the_face_of_its_own_package() -> None:
+    """The one circle that the contract between siblings cannot see; the root's face imports nothing."""
+    graph = grimp.build_graph("qflsec", cache_dir=None)
+    assert not graph.find_modules_directly_imported_by("qflsec")
+    assert not {
+        (module, imported)
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module) - {"qflsec"}
+        if module.startswith(f"{imported}.")
+    }

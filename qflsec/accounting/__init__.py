@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from qflsec.accounting.account import ObserverAccount, observer_account, unbounded
 from qflsec.accounting.circuits import CircuitUse
-from qflsec.accounting.ledger import Guarantee, LedgerContext, LedgerRow, not_covered, render_ledger
-from qflsec.accounting.statement import dp_statement
+from qflsec.accounting.ledger import (
+    Guarantee,
+    LedgerContext,
+    LedgerRow,
+    dp_statement,
+    not_covered,
+    render_ledger,
+)
 
 __all__ = [
     "CircuitUse",

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qflsec.accounting.ledger import LedgerContext, LedgerRow
-from qflsec.accounting.statement import dp_statement
+from qflsec.accounting.ledger import LedgerContext, LedgerRow, dp_statement
 
 __all__ = ["ObserverAccount", "observer_account", "unbounded"]
 

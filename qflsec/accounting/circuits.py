@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qflsec.circuits import Circuit
-    from qflsec.models import Execution
+from qflsec.circuits import Circuit
+from qflsec.models import Execution
 
 __all__ = ["CircuitUse"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -243,17 +243,6 @@ class Circuit:
         """Whether any gate depends on a feature."""
         return any(angle.kind == "feature" for gate in self.gates for angle in gate.angles)
 
-    @cached_property
-    def weight_periods(self) -> tuple[float | None, ...]:
-        """The period of every expectation value in each weight; None where none is promised.
-
-        Units:
-            Radians.
-        """
-        from qflsec.circuits.periods import weight_periods
-
-        return weight_periods(self)
-
     def to_config(self) -> dict[str, Any]:
         """The circuit as JSON-able data; :meth:`from_config` is the inverse."""
         return {
@@ -306,20 +295,6 @@ class Circuit:
         """SHA-256 of the canonical JSON of :meth:`to_config`, in hexadecimal."""
         text = json.dumps(self.to_config(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
-
-    @classmethod
-    def from_qnode(
-        cls,
-        qnode: Callable[..., Any],
-        *,
-        n_weights: int,
-        n_features: int,
-        weight_shape: Sequence[int] | None = None,
-    ) -> Circuit:
-        """Read a PennyLane QNode; see :func:`qflsec.circuits.from_qnode`."""
-        from qflsec.circuits.from_pennylane import from_qnode
-
-        return from_qnode(qnode, n_weights=n_weights, n_features=n_features, weight_shape=weight_shape)
 
 
 def _rebuild(*values: Any) -> Circuit:  # noqa: ANN401

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
+from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.gates import GATES
-
-if TYPE_CHECKING:
-    from qflsec.circuits.circuit import Circuit
 
 __all__ = ["weight_periods"]
 
 
+@lru_cache(maxsize=256)
 def weight_periods(circuit: Circuit) -> tuple[float | None, ...]:
     """The period of every expectation value in each weight.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Angle, Circuit
+from qflsec.circuits import Angle, Circuit, weight_periods
 
 __all__ = ["angle_features", "swap_roles"]
 
@@ -16,7 +16,7 @@ def angle_features(circuit: Circuit) -> bool:
     """Whether every expectation value has the period 2 pi in every feature."""
     if not circuit.n_features or _has_amplitudes(circuit):
         return False
-    return all(period == 2 * math.pi for period in swap_roles(circuit).weight_periods)
+    return all(period == 2 * math.pi for period in weight_periods(swap_roles(circuit)))
 
 
 @lru_cache(maxsize=256)

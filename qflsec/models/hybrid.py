@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qflsec.base.registry import register
-from qflsec.circuits import Circuit
+from qflsec.circuits import Circuit, weight_periods
 from qflsec.models.affine import affine_layout, dense, draw_affine
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.execute import measure
@@ -71,7 +71,7 @@ class Hybrid(Model):
         """The periods of the circuit's weights; None for the classical parameters."""
         periods: list[float | None] = []
         for block, shape in self.layout:
-            periods += self.circuit.weight_periods if block == "circuit" else (None,) * math.prod(shape)
+            periods += weight_periods(self.circuit) if block == "circuit" else (None,) * math.prod(shape)
         return tuple(periods)
 
     def initial(self, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 from qflsec.circuits import Circuit
 from qflsec.models.base import EXACT, Execution
 from qflsec.models.execute import measure
-from qflsec.models.sampler import register_sampler
 
 __all__ = ["QuantumLayer"]
 
@@ -45,7 +44,7 @@ class QuantumLayer(torch.nn.Module):
     ) -> None:
         super().__init__()
         if "opacus" in sys.modules:  # it takes seconds to import, and only its users need the sampler
-            register_sampler(QuantumLayer)
+            _register_sampler(QuantumLayer)
         self.circuit = circuit
         self.execution = execution
         self.shot_generator = shot_generator
@@ -69,3 +68,26 @@ class QuantumLayer(torch.nn.Module):
             f"{circuit.n_qubits} qubits, {circuit.n_features} features, {circuit.n_weights} weights, "
             f"{len(circuit.observables)} observables"
         )
+
+
+def _register_sampler(layer: type[QuantumLayer]) -> None:
+    """Tell Opacus how to differentiate ``layer`` for every record at once.
+
+    Opacus is right about the layer without this, through ``torch.func``; expanding the weights to one row
+    for each record is faster.
+    """
+    from opacus.grad_sample import register_grad_sampler
+
+    register_grad_sampler(layer)(_sample_gradients)
+
+
+def _sample_gradients(
+    layer: QuantumLayer, activations: list[Tensor], backprops: Tensor
+) -> dict[torch.nn.Parameter, Tensor]:
+    inputs = activations[0]
+    rows = layer.weights.detach().expand(len(inputs), -1).requires_grad_()
+    with torch.enable_grad():
+        between = [1] * (inputs.dim() - 2)  # axes of one record, such as time steps, share its row
+        outputs = layer.run(rows.reshape(len(inputs), *between, rows.shape[-1]), inputs)
+        (gradients,) = torch.autograd.grad(outputs, rows, grad_outputs=backprops)
+    return {layer.weights: gradients}

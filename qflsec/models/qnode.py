@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
-from qflsec.circuits import Circuit, NotAffine
+from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
@@ -95,7 +95,7 @@ class QNodeModel(Model):
 
     def _read(self) -> tuple[Circuit | None, str]:
         try:
-            circuit = Circuit.from_qnode(
+            circuit = from_qnode(
                 self.qnode,
                 n_weights=self.n_params,
                 n_features=self.n_features,
@@ -118,7 +118,7 @@ class QNodeModel(Model):
     @property
     def periods(self) -> tuple[float | None, ...]:
         """The periods of the circuit's weights; None for each if the QNode is not read."""
-        return self.circuit.weight_periods if self.circuit else (None,) * self.n_params
+        return weight_periods(self.circuit) if self.circuit else (None,) * self.n_params
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """Uniform in [0, 2 pi), as in PennyLane."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
-from qflsec.circuits import Circuit
+from qflsec.circuits import Circuit, weight_periods
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
@@ -89,7 +89,7 @@ class Vqc(Model):
     @property
     def periods(self) -> tuple[float | None, ...]:
         """The periods of the circuit's weights."""
-        return self.circuit.weight_periods
+        return weight_periods(self.circuit)
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """Uniform in [0, 2 pi), as in PennyLane."""

@@ -175,7 +175,7 @@ def _refuse_stock_layers(model: torch.nn.Module) -> None:
                 f"layer {name or 'model'!r} is PennyLane's {type(part).__name__}: it reads its weights from a private "
                 "dictionary, so that Opacus gets per-sample gradients of zero without an error, and under ghost "
                 "clipping the clip norm is exceeded: the reported epsilon would not be justified",
-                fix="put the circuit into qflsec.models.QuantumLayer (Circuit.from_qnode reads a QNode)",
+                fix="put the circuit into qflsec.models.QuantumLayer (qflsec.circuits.from_qnode reads a QNode)",
             )
 
 
