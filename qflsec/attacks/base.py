@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, final
 
 import torch
 
 from qflsec.base import AttackCard, ConfigError, UpdateError, find, stream
-from qflsec.federation import Adversary, Hands
+from qflsec.federation import Adversary, Hands, Moved
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
@@ -126,7 +127,7 @@ Claim = MembershipClaim | InversionClaim
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack as a frozen configuration with a card."""
+    """An attack as a frozen configuration with a card; it keeps nothing on itself."""
 
     card: ClassVar[AttackCard]
 
@@ -139,6 +140,8 @@ class Attack(ABC):
 @dataclass(frozen=True, kw_only=True)
 class Inference(Attack):
     """An attack on confidentiality: a view and a challenge in, a claim out.
+
+    It looks once, at the whole of a run, so that there is nothing to keep from one look to the next.
 
     Attributes:
         challenge_type: The challenge that it answers.
@@ -163,7 +166,8 @@ class Inference(Attack):
         reason = self.missing(view, challenge)
         if reason is not None:
             return Blocked(reason=reason)
-        claim = self.run(view, challenge)
+        # A copy runs: what it might note on itself cannot reach the next run.
+        claim = deepcopy(self).run(view, challenge)
         _check_claim(self.card.name, claim, challenge)
         return claim
 
@@ -180,7 +184,8 @@ class Inference(Attack):
 class ActiveInference(Inference, Adversary):
     """An attack on confidentiality whose corrupted parties deviate during the run that it looks at afterwards.
 
-    It runs on a run of its own. Where a protocol notices the deviation and stops, the trial is *aborted*: the run
+    It runs on a run of its own. What its moves keep of the run (:meth:`Adversary.start`) is ``view.memory`` when it
+    makes its claim. Where a protocol notices the deviation and stops, the trial is *aborted*: the run
     is lost, and nothing was learned beyond what its view holds until then.
     """
 
@@ -210,12 +215,17 @@ def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Manipulation(Attack, Adversary):
-    """An attack on integrity or availability through corrupted clients: hands in, updates out."""
+    """An attack on integrity or availability through corrupted clients: hands in, updates out.
+
+    An attack that remembers something from round to round overrides :meth:`start`, which makes the state of one
+    run; :meth:`run` finds the states in ``hands.states`` and returns the next ones beside the updates.
+    """
 
     @final
-    def updates(self, hands: Hands) -> torch.Tensor:
+    def updates(self, hands: Hands) -> Moved:
         """Run and check the shape; the loop calls this."""
-        sent = self.run(hands)
+        moved = self.run(hands)
+        sent = moved[0] if isinstance(moved, tuple) else moved
         if sent.shape != hands.honest.shape:
             raise UpdateError(
                 f"the updates of attack {self.card.name!r} have the wrong shape",
@@ -223,11 +233,11 @@ class Manipulation(Attack, Adversary):
                 expected=tuple(hands.honest.shape),
                 fix="return one update for each lane and corrupted client",
             )
-        return sent
+        return moved
 
     @abstractmethod
-    def run(self, hands: Hands) -> torch.Tensor:
-        """The updates of the corrupted clients.
+    def run(self, hands: Hands) -> Moved:
+        """The updates of the corrupted clients, alone or with the next state of each lane.
 
         Shapes:
             returns: ``(lane, m, P)``

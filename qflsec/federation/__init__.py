@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qflsec.federation.adversary import Adversary, Hands, ServerHands
+from qflsec.federation.adversary import Adversary, Hands, Moved, ServerHands
 from qflsec.federation.aggregation import FedAvg, weighted_mean
 from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
 from qflsec.federation.control import Control
@@ -51,6 +51,7 @@ __all__ = [
     "Identity",
     "Layer",
     "LinkLayer",
+    "Moved",
     "NoiseLayer",
     "PartyState",
     "Pipeline",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from qflsec.models import Model
 from qflsec.threat import Payload, Tapped, ThreatModel, View
 
-__all__ = ["Adversary", "Hands", "ServerHands"]
+__all__ = ["Adversary", "Hands", "Moved", "ServerHands"]
 
 TrainFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Moved = torch.Tensor | tuple[torch.Tensor, Sequence[object]]
+"""A move: what is sent, alone or with the next state of each lane. States that are not returned stay as they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Hands:
             received model, with the pipeline's optimiser: returns updates.
         views: What the coalition sees so far, a view for each lane; made when asked for.
         generators: A stream for each lane.
+        states: What the adversary keeps of each lane: what :meth:`Adversary.start` made, or what its last move
+            returned. They are copies; what a move does not return is gone after it.
 
     Shapes:
         received: ``(lane, m, P)``; features: ``(lane, m, N, F)``; labels: ``(lane, m, N)``;
@@ -53,6 +58,7 @@ class Hands:
     train: TrainFunction
     views: Callable[[], Sequence[View]]
     generators: Sequence[torch.Generator]
+    states: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,7 @@ class ServerHands:
         n_clients: The number of clients.
         views: What the coalition sees so far, a view for each lane; made when asked for.
         generators: A stream for each lane.
+        states: What the adversary keeps of each lane, as in :class:`Hands`.
 
     Shapes:
         params: ``(lane, P)``
@@ -77,15 +84,25 @@ class ServerHands:
     n_clients: int
     views: Callable[[], Sequence[View]]
     generators: Sequence[torch.Generator]
+    states: Sequence[Any] = ()
 
 
 class Adversary:
     """How the corrupted parties of an active threat model behave; by default they follow the protocol.
 
-    A frozen, public configuration, so that runs can be identified by it.
+    A frozen, public configuration, so that runs can be identified by it. Every move is made by a fresh copy:
+    what an adversary is to remember goes through its state, of which each run has one.
     """
 
-    def updates(self, hands: Hands) -> torch.Tensor:
+    def start(self, n_params: int) -> object:
+        """The state of one run before its first move; None where there is nothing to remember.
+
+        Args:
+            n_params: The number of parameters, P.
+        """
+        return None
+
+    def updates(self, hands: Hands) -> Moved:
         """The updates of the corrupted clients.
 
         Shapes:
@@ -93,7 +110,7 @@ class Adversary:
         """
         return hands.honest
 
-    def broadcast(self, hands: ServerHands) -> torch.Tensor:
+    def broadcast(self, hands: ServerHands) -> Moved:
         """The models that a corrupted server sends, one for each receiver.
 
         Shapes:
@@ -101,8 +118,8 @@ class Adversary:
         """
         return hands.params[:, None, :].expand(-1, hands.n_clients, -1)
 
-    def tamper(self, tapped: Tapped) -> Payload | None:
-        """What a corrupted network lets through; None drops the message."""
+    def tamper(self, tapped: Tapped) -> Payload | tuple[Payload | None, object] | None:
+        """What a corrupted network lets through, alone or with its run's next state; None drops the message."""
         return tapped.payload
 
     def quantum_server(self, stream_seed: int) -> object | None:

@@ -90,15 +90,10 @@ class BatchRun:
             participants=self._config.n_participants,
         )
         self._transcript = self._make_transcript(record)
-        taps = {
-            lane: spec.adversary.tamper
-            for lane, spec in enumerate(specs)
-            if spec.adversary is not None and spec.threat is not None and spec.threat.wire
-        }
-        self._network = Network(self._transcript, links=self._session.links(), taps=taps)
+        self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
+        self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
         self._uploads = Uploads(stack=stack, session=self._session, network=self._network)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
-        self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._delegations = self._delegate(stack)
         self._training = LocalTraining(
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
@@ -184,7 +179,7 @@ class BatchRun:
         early = self._turns.early(present)
         if bool(early.any()):
             self._uploads.send(updates, self._counts, early)
-        sent = self._turns.updates(round_index, received, updates, self._data, plan, streams)
+        sent = self._turns.updates(round_index, received, updates, self._data, plan)
         self._uploads.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, chosen.any(dim=1))
         self._evaluate(losses, self._turns.honest(present))
@@ -362,6 +357,7 @@ class BatchRun:
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
             delegations={} if self._delegations is None else self._delegations.results(lane),
+            memory=self._turns.memory(lane),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -81,6 +81,7 @@ class RunResult:
         costs: Costs by name, the unit at the end of the name.
         seeded_secrets: Whether keys were made from the seed.
         delegations: For each client, what its delegations to a quantum server came to.
+        memory: What the run's adversary kept; None where it keeps nothing.
 
     Shapes:
         initial: ``(P,)``; params: ``(P,)``
@@ -103,11 +104,13 @@ class RunResult:
     costs: Mapping[str, float]
     seeded_secrets: bool
     delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
+    memory: object = field(default=None, repr=False)
 
     def view(self, threat: ThreatModel) -> View:
-        """What the coalition of ``threat`` holds of this run."""
+        """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""
         threat.check(self.pipeline.federation.n_clients)
-        return self.transcript.seen_by(threat, self.lane)
+        seen = self.transcript.seen_by(threat, self.lane)
+        return replace(seen, memory=self.memory) if threat == self.spec.threat else seen
 
     def records(self, split: str) -> Records:
         """The records of a split: ``member``, ``nonmember``, ``auxiliary`` or ``test``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -49,14 +49,23 @@ class Link(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Tapped:
-    """What a corrupted network holds of one message."""
+    """What a corrupted network holds of one message.
 
-    lane: int
+    Attributes:
+        round: The round.
+        kind: What the message carries.
+        sender: Who sent it.
+        receiver: Who is to receive it.
+        payload: What crosses the network.
+        state: What the adversary keeps of the run.
+    """
+
     round: int
     kind: MessageKind
     sender: Party
     receiver: Party
     payload: Payload
+    state: Any = None
 
 
 WireTap = Callable[[Tapped], Payload | None]
@@ -212,7 +221,6 @@ class Network:
                     if tap is not None and slot.receiver != PUBLIC:
                         payload = tap(
                             Tapped(
-                                lane=lane,
                                 round=round_index,
                                 kind=kind,
                                 sender=slot.sender,

@@ -116,12 +116,14 @@ class View:
         items: Everything seen or computed, in order of rounds.
         granted: Granted knowledge and own data.
         keys: The names of the keys that the coalition holds.
+        memory: The state that the coalition's adversary kept after its last move; None where it keeps nothing.
     """
 
     threat: ThreatModel
     items: tuple[Item, ...]
     granted: Granted
     keys: frozenset[str] = frozenset()
+    memory: Any = None
 
     def readable(
         self, *kinds: str, round_index: int | None = None, about: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -115,17 +115,15 @@ class Tamper(Adversary):
     how: str
     kind: str = "update"
     round: int = 1
-    kept: dict[str, Payload] = field(default_factory=dict, hash=False, compare=False)
 
-    def tamper(self, tapped: Tapped) -> Payload | None:
+    def tamper(self, tapped: Tapped) -> Payload | tuple[Payload | None, object] | None:
         if tapped.kind != self.kind or "client:1" not in (str(tapped.sender), str(tapped.receiver)):
             return tapped.payload
         if tapped.round != self.round:
-            self.kept.setdefault("old", tapped.payload)
-            return tapped.payload
+            return tapped.payload, tapped.payload if tapped.state is None else tapped.state
         if self.how == "drop":
             return None
-        return self.kept["old"] if self.how == "replay" else _altered(tapped.payload)
+        return tapped.state if self.how == "replay" else _altered(tapped.payload)
 
     def identity(self) -> dict[str, object]:
         return {"name": "tamper", "how": self.how, "kind": self.kind, "round": self.round}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -222,7 +222,6 @@ class Wire(Adversary):
 
     how: str
     victim: int = 3
-    kept: dict[str, Payload] = field(default_factory=dict, hash=False, compare=False)
 
     def identity(self) -> Any:
         return {"how": self.how, "victim": self.victim}
@@ -230,16 +229,16 @@ class Wire(Adversary):
     def corrupts(self, threat: ThreatModel) -> None:
         pass
 
-    def tamper(self, tapped: Tapped) -> Payload | None:
+    def start(self, n_params: int) -> dict[str, bytes]:
+        return {}
+
+    def tamper(self, tapped: Tapped) -> Payload | tuple[Payload | None, object] | None:
         if tapped.kind != "update" or not isinstance(tapped.payload, bytes):
             return tapped.payload
-        self.kept.setdefault(f"{tapped.round} {tapped.sender}", tapped.payload)
         if tapped.sender != client(self.victim) or tapped.round == 0:
-            return tapped.payload
-        parcel, old = Parcel.from_bytes(tapped.payload), self.kept[f"0 {tapped.sender}"]
-        assert isinstance(old, bytes)
-        other = self.kept[f"1 {client(0)}"]
-        assert isinstance(other, bytes)
+            return tapped.payload, {f"{tapped.round} {tapped.sender}": tapped.payload, **tapped.state}
+        parcel, old = Parcel.from_bytes(tapped.payload), tapped.state[f"0 {tapped.sender}"]
+        other = tapped.state[f"1 {client(0)}"]
         changed = {
             "replay": old,
             "old proof": Parcel(masked=parcel.masked, signed=Parcel.from_bytes(old).signed).to_bytes(),
