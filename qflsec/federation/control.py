@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from qflsec.base import ProtocolAbort
-from qflsec.threat import SERVER, Envelope, MessageLayer, Network, Party, Slot
+from qflsec.threat import SERVER, Envelope, Network, Party, Slot
 
 if TYPE_CHECKING:
     from qflsec.federation.layers import AggregationLayer, PartyState
     from qflsec.federation.session import Session
 
 __all__ = ["Control"]
-
-_NO_KEYS: frozenset[str] = frozenset()
 
 
 class Control:
@@ -98,9 +96,8 @@ class Control:
         if not messages:
             return {}
         n = len(messages)
-        layer = MessageLayer(form="plain", value=[list(messages.values())], keys=[[_NO_KEYS] * n])
         delivery = self._network.send(
-            Envelope(layers=(layer,)),
+            Envelope.plain([list(messages.values())]),
             kind="control",
             round_index=self.round,
             lanes=[self._lane],

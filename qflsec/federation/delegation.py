@@ -22,7 +22,6 @@ from qflsec.threat import (
     QUANTUM_SERVER,
     Envelope,
     MessageKind,
-    MessageLayer,
     Network,
     Party,
     Payload,
@@ -139,7 +138,7 @@ class Conversation:
         key = self._lane, self.client
         self._kept[key] = self._kept.get(key, 0) + payload_bytes(payload)
         delivery = self._network.send(
-            Envelope(layers=(MessageLayer(form="plain", value=[[payload]], keys=[[frozenset()]]),)),
+            Envelope.plain([[payload]]),
             kind=kind,
             round_index=self._round,
             lanes=[self._lane],

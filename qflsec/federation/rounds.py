@@ -28,17 +28,22 @@ from qflsec.threat import (
     Granted,
     LaneFacts,
     MessageKind,
-    MessageLayer,
     Network,
+    Origin,
     Records,
     Slot,
+    Trained,
     Transcript,
+    Version,
     client,
 )
 
 __all__ = ["BatchRun"]
 
-_NO_KEYS: frozenset[str] = frozenset()
+
+def _version(round_index: int) -> Version:
+    """The name of the model at the start of a round."""
+    return str(round_index)
 
 
 class BatchRun:
@@ -123,11 +128,9 @@ class BatchRun:
         )
         for lane, data in enumerate(self._lanes):
             dataset = data.dataset
-            transcript.facts[lane] = LaneFacts(
-                counts=self._weights(lane),
-                linear=self._stack.linear,
-                server_learning_rate=self._config.server_learning_rate,
-            )
+            facts = LaneFacts(counts=self._weights(lane))
+            facts.versions.add(_version(0), Origin(round=-1))
+            transcript.facts[lane] = facts
             transcript.granted[lane] = Granted(
                 model=self._model,
                 auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
@@ -166,6 +169,7 @@ class BatchRun:
         streams = RoundStreams(self._seeds, round_index)
         chosen = self._participants(round_index)
         received, present = self._broadcast(round_index, chosen)
+        bases = self._bases(round_index, received)
         plan = plan_batches(self._data, self._config, streams)
         if self._delegations is not None:
             self._delegations.start(round_index, present)
@@ -175,13 +179,13 @@ class BatchRun:
         for layer in self._stack.shapes:
             updates = layer.shape(updates, streams)
         self._grant(round_index, updates, present)
-        self._uploads.start(round_index, present, received)
+        self._uploads.start(round_index, present, received, bases)
         early = self._turns.early(present)
         if bool(early.any()):
             self._uploads.send(updates, self._counts, early)
         sent = self._turns.updates(round_index, received, updates, self._data, plan)
         self._uploads.send(sent, self._counts, present & ~early)
-        self._aggregate(round_index, chosen.any(dim=1))
+        self._aggregate(round_index, chosen.any(dim=1), bases)
         self._evaluate(losses, self._turns.honest(present))
 
     def _participants(self, round_index: int) -> torch.Tensor:
@@ -199,7 +203,7 @@ class BatchRun:
         """Send the model down; whoever cannot read it does not take part."""
         models = self._params[:, None, :].expand(-1, self._config.n_clients, -1).clone()
         models = self._turns.broadcast(round_index, self._params, models)
-        delivery = self._send_models(round_index, models, present)
+        delivery = self._send_models(round_index, models, present, self._bases(round_index, models))
         if isinstance(delivery.values, torch.Tensor):
             return delivery.values, present
         received, arrived = models.clone(), present.clone()
@@ -228,11 +232,34 @@ class BatchRun:
             return value
         return None
 
-    def _send_models(self, round_index: int, models: torch.Tensor, present: torch.Tensor) -> Delivery:
+    def _bases(self, round_index: int, models: torch.Tensor) -> list[list[Version]]:
+        """The version that each client has: the round's, or one of its own where somebody altered it on its way.
+
+        Shapes:
+            models: ``(lane, client, P)``
+        """
+        altered = (models != self._params[:, None, :]).any(dim=-1)
+        bases = [[_version(round_index)] * self._config.n_clients for _ in self._specs]
+        for lane, index in torch.nonzero(altered).tolist():
+            name, versions = (
+                f"{_version(round_index)} to {client(index)}",
+                self._transcript.facts[lane].versions,
+            )
+            bases[lane][index] = name
+            if name not in versions:
+                versions.add(name, Origin(round=round_index))
+        return bases
+
+    def _send_models(
+        self,
+        round_index: int,
+        models: torch.Tensor,
+        present: torch.Tensor,
+        versions: Sequence[Sequence[Version]],
+    ) -> Delivery:
         n = self._config.n_clients
         lanes = list(range(len(self._specs)))
-        plain = MessageLayer(form="plain", value=models, keys=[[_NO_KEYS] * n for _ in lanes])
-        envelope, origin = Envelope(layers=(plain,)), 0
+        envelope, origin = Envelope.plain(models), 0
         alive = present.clone()
         if self._hides_model and any(opened is not None for opened in self._opened):
             # every client must apply every aggregate, since nobody can send it the model
@@ -247,6 +274,7 @@ class BatchRun:
             slots=[Slot(SERVER, client(index)) for index in range(n)],
             present=alive.tolist(),
             members=[[self._contributed[lane]] * n for lane in lanes],
+            versions=versions,
             origin=origin,
         )
 
@@ -259,7 +287,7 @@ class BatchRun:
                 kept[round_index, index] = updates[lane, index].clone()
             self._transcript.grant_honest_updates(lane, kept)
 
-    def _aggregate(self, round_index: int, anybody: torch.Tensor) -> None:
+    def _aggregate(self, round_index: int, anybody: torch.Tensor, bases: Sequence[Sequence[Version]]) -> None:
         """Open what arrived and move the models; in a round of nobody there is nothing to open."""
         nobody = Opened(
             ids=(), updates=self._params.new_zeros(0, self._params.shape[-1]), counts=torch.zeros(0)
@@ -278,7 +306,21 @@ class BatchRun:
                 self._turns.failures[lane] = failure(error)
                 continue
             members = frozenset(opened.ids)
-            self._transcript.facts[lane].participants[round_index] = members
+            facts = self._transcript.facts[lane]
+            facts.participants[round_index] = members
+            facts.versions.add(
+                _version(round_index + 1),
+                Origin(
+                    round=round_index,
+                    bases={_version(round_index): 1.0},
+                    trained=tuple(
+                        Trained(client=i, base=bases[lane][i], weight=facts.counts[i])
+                        for i in sorted(members)
+                    ),
+                    rate=self._config.server_learning_rate,
+                    linear=self._stack.linear,
+                ),
+            )
             self._contributed[lane] |= members
             self._opened[lane] = opened
             params[lane] = self._params[lane] + self._config.server_learning_rate * step
@@ -304,17 +346,19 @@ class BatchRun:
             publisher = client(0)
             everybody = torch.ones(len(lanes), self._config.n_clients, dtype=torch.bool)
             models = self._params[:, None, :].expand(-1, self._config.n_clients, -1).clone()
-            self._send_models(self._config.rounds, models, everybody)
+            self._send_models(
+                self._config.rounds, models, everybody, self._bases(self._config.rounds, models)
+            )
         values = self._params[:, None, :].clone()
-        layer = MessageLayer(form="plain", value=values, keys=[[_NO_KEYS] for _ in lanes])
         self._network.send(
-            Envelope(layers=(layer,)),
+            Envelope.plain(values),
             kind="final-model",
             round_index=self._config.rounds,
             lanes=lanes,
             slots=[Slot(publisher, PUBLIC)],
             present=[[lane not in self._dead] for lane in lanes],
             members=[[self._contributed[lane]] for lane in lanes],
+            versions=[[_version(self._config.rounds)] for _ in lanes],
         )
 
     def results(self, *, cpu_seconds: float) -> list[RunResult]:

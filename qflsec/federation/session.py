@@ -11,7 +11,7 @@ from qflsec.base import OsSecrets, ProtocolAbort, Secrets, SeededSecrets
 from qflsec.federation.identity import Identity
 from qflsec.federation.layers import LinkLayer, PartyState, SecretLayer, Setup
 from qflsec.federation.stack import Stack
-from qflsec.threat import SERVER, Envelope, MessageLayer, Network, Party, Slot, client
+from qflsec.threat import SERVER, Envelope, Network, Party, Slot, client
 
 __all__ = ["SecretsMode", "Session"]
 
@@ -177,10 +177,8 @@ def _source(mode: SecretsMode, seed: int, owner: str) -> Secrets:
 def _announcements(
     network: Network, slots: list[Slot], values: list[list[bytes]], lanes: range
 ) -> list[list[bytes]]:
-    none: frozenset[str] = frozenset()
-    layer = MessageLayer(form="plain", value=values, keys=[[none] * len(slots) for _ in lanes])
     delivery = network.send(
-        Envelope(layers=(layer,)),
+        Envelope.plain(values),
         kind="announcement",
         round_index=-1,
         lanes=list(lanes),

@@ -13,7 +13,18 @@ from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import AggregationLayer, Header
 from qflsec.federation.session import Session
 from qflsec.federation.stack import Stack
-from qflsec.threat import SERVER, Delivery, Envelope, MessageLayer, Network, Party, Payload, Slot, client
+from qflsec.threat import (
+    SERVER,
+    Delivery,
+    Envelope,
+    MessageLayer,
+    Network,
+    Party,
+    Payload,
+    Slot,
+    Version,
+    client,
+)
 
 __all__ = ["Opened", "Uploads"]
 
@@ -67,20 +78,28 @@ class Uploads:
         self._participants: torch.Tensor = torch.zeros(0, 0, dtype=torch.bool)
         self._models: torch.Tensor = torch.zeros(0, 0, 0)
         self._sealing: torch.Tensor = self._participants
+        self._bases: Sequence[Sequence[Version | None]] = ()
 
-    def start(self, round_index: int, participants: torch.Tensor, models: torch.Tensor) -> None:
+    def start(
+        self,
+        round_index: int,
+        participants: torch.Tensor,
+        models: torch.Tensor,
+        bases: Sequence[Sequence[Version | None]],
+    ) -> None:
         """Begin a round, with what the aggregation layer has to say before updates are sealed.
 
         Args:
             round_index: The round.
             participants: Who takes part.
             models: What each client received.
+            bases: Which version that was.
 
         Shapes:
             participants: ``(lane, client)``; models: ``(lane, client, P)``
         """
         self._round = round_index
-        self._participants, self._models = participants, models
+        self._participants, self._models, self._bases = participants, models, bases
         self._arrived = []
         self._sealing = participants.clone()
         if self._layer is None:
@@ -119,11 +138,7 @@ class Uploads:
         n_lanes, n = now.shape
         lanes = list(range(n_lanes))
         plain = torch.cat([updates, counts[..., None].to(updates.dtype)], dim=-1)
-        if self._layer is None:
-            layer = MessageLayer(form="plain", value=plain, keys=[[_NO_KEYS] * n for _ in lanes])
-            envelope = Envelope(layers=(layer,))
-        else:
-            envelope = self._seal(self._layer, plain, now)
+        envelope = Envelope.plain(plain) if self._layer is None else self._seal(self._layer, plain, now)
         delivery = self._network.send(
             envelope,
             kind="update",
@@ -132,6 +147,7 @@ class Uploads:
             slots=[Slot(client(index), SERVER) for index in range(n)],
             present=now.tolist(),
             members=[[frozenset({index}) for index in range(n)] for _ in lanes],
+            versions=self._bases,
         )
         self._arrived.append((delivery, now))
 

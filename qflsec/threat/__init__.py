@@ -21,14 +21,18 @@ from qflsec.threat.model import (
 )
 from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
 from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client
+from qflsec.threat.sums import RunAnonymity, run_anonymity
 from qflsec.threat.transcript import Deriver, Transcript
-from qflsec.threat.view import Granted, Item, Records, View
+from qflsec.threat.versions import Origin, Trained, Version, Versions
+from qflsec.threat.view import MODELS, SUMS, Granted, Item, Records, View
 
 __all__ = [
+    "MODELS",
     "NOBODY",
     "PUBLIC",
     "QUANTUM_SERVER",
     "SERVER",
+    "SUMS",
     "WIRE",
     "Delivery",
     "Deriver",
@@ -43,14 +47,19 @@ __all__ = [
     "MessageKind",
     "MessageLayer",
     "Network",
+    "Origin",
     "Party",
     "Payload",
     "Records",
     "Role",
+    "RunAnonymity",
     "Slot",
     "Tapped",
     "ThreatModel",
+    "Trained",
     "Transcript",
+    "Version",
+    "Versions",
     "View",
     "WireTap",
     "client",
@@ -62,6 +71,7 @@ __all__ = [
     "malicious_server",
     "nobody",
     "public_final_model",
+    "run_anonymity",
     "threat_from_config",
     "wire_eavesdropper",
 ]

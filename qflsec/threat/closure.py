@@ -1,19 +1,25 @@
 """Closure: what a coalition can compute from what it sees.
 
-Without it an attack would be called blocked although its coalition only has to add or subtract: two
-consecutive models give the aggregate of a linear rule to everybody who reads them, and an aggregate less
-the coalition's own updates gives the honest remainder. The number of examples of each client is taken as
-known to every coalition: it is a small integer that can be enumerated, and withholding it would overstate
-a protection.
+Without it an attack would be called blocked although its coalition only has to add or subtract: two models
+whose line of descent is public give the coalition what was trained between them, and an aggregate less the
+updates that it knows gives the remainder. Who trained between two models follows from the graph of versions;
+a model or an update whose place in it is unknown is refused, never guessed. The number of examples of each
+client is taken as known to every coalition: it is a small integer that can be enumerated, and withholding it
+would overstate a protection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from qflsec.threat.party import Party
-from qflsec.threat.view import Item
+import numpy as np
+import torch
+
+from qflsec.base import QflsecError
+from qflsec.threat.sums import eliminate
+from qflsec.threat.versions import Path, Version, Versions
+from qflsec.threat.view import MODELS, SUMS, Item
 
 __all__ = ["LaneFacts", "close"]
 
@@ -24,14 +30,12 @@ class LaneFacts:
 
     Attributes:
         counts: The number of examples of each client.
+        versions: How each model came about.
         participants: For each round, the clients whose updates were aggregated.
-        linear: Whether the server's step is the weighted mean of the updates.
-        server_learning_rate: The factor between the aggregate and the step.
     """
 
     counts: tuple[float, ...]
-    linear: bool
-    server_learning_rate: float
+    versions: Versions = field(default_factory=Versions)
     participants: dict[int, frozenset[int]] = field(default_factory=dict)
 
 
@@ -42,46 +46,94 @@ def close(items: Sequence[Item], facts: LaneFacts, corrupted: frozenset[int]) ->
         items: What the coalition sees, and what its layers let it compute.
         facts: What is known of the run.
         corrupted: The corrupted clients.
+
+    Raises:
+        QflsecError: A readable model or update has no known place among the run's versions.
     """
-    found = list(items)
+    found = [_placed(item, facts) for item in items]
     found.extend(_steps(found, facts))
     found.extend(_residuals(found, facts))
+    found.extend(_remainders(found, facts))
     counted = [item.with_k(_anonymity(item, found, corrupted)) for item in found]
     return tuple(sorted(counted, key=lambda item: (item.round, item.derived)))
 
 
+def _placed(item: Item, facts: LaneFacts) -> Item:
+    """The item, with the base of its round where a layer derived it; refused where its place is unknown."""
+    if item.form != "plain":
+        return item
+    if item.kind in MODELS:
+        if item.version is None:
+            raise QflsecError(
+                "a model was sent without its version", got=f"{item.kind} of round {item.round}"
+            )
+        _ = facts.versions[item.version]
+    if item.kind in SUMS and item.base is None and item.derived:
+        return replace(item, base=facts.versions.base_of_round(item.round))
+    if item.base is not None:
+        _ = facts.versions[item.base]
+    return item
+
+
 def _steps(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    """Differences of consecutive models."""
-    models: dict[int, dict[Party, Item]] = {}
+    """What was trained between a model and the nearest readable ones before it."""
+    models: dict[Version, Item] = {}
     for item in items:
-        if item.kind in {"model", "final-model"} and item.form == "plain":
-            models.setdefault(item.round, {})[item.receiver] = item
-    known = {item.round for item in items if item.kind == "aggregate" and item.form == "plain"}
+        if item.kind in MODELS and item.form == "plain" and item.version is not None:
+            models.setdefault(item.version, item)
+    covered = _covered(items)
     steps: list[Item] = []
-    for round_index in sorted(models):
-        after = models.get(round_index + 1)
-        if after is None or round_index not in facts.participants:
+    for version, after in models.items():
+        path = facts.versions.path(version, models)
+        if path is None:
             continue
-        shared = sorted(set(models[round_index]) & set(after))
-        before_item = models[round_index][shared[0]] if shared else next(iter(models[round_index].values()))
-        after_item = after[shared[0]] if shared else next(iter(after.values()))
-        if facts.linear and round_index in known:
+        bases = {part.base for part in path.trained}
+        base = next(iter(bases)) if len(bases) == 1 else None
+        about = frozenset(part.client for part in path.trained)
+        round_index = max(origin.round for origin, _ in path.origins)
+        if path.linear and len(path.origins) == 1 and about <= covered.get((round_index, base), frozenset()):
             continue
-        about = facts.participants[round_index]
         steps.append(
             Item(
                 round=round_index,
-                kind="aggregate" if facts.linear else "step",
+                kind=_kind(path),
                 form="plain",
-                value=(after_item.vector - before_item.vector) / facts.server_learning_rate,
-                weight=sum(facts.counts[index] for index in about),
+                value=_difference(after.vector, path, models),
+                weight=sum(part.weight for part in path.trained),
                 about=about,
-                sender=after_item.sender,
-                receiver=after_item.receiver,
+                base=base,
+                sender=after.sender,
+                receiver=after.receiver,
                 derived=True,
             )
         )
     return steps
+
+
+def _covered(items: Iterable[Item]) -> dict[tuple[int, Version | None], frozenset[int]]:
+    """By round and base, the clients in sums that are read without any difference of models."""
+    covered: dict[tuple[int, Version | None], frozenset[int]] = {}
+    for item in items:
+        if item.kind == "aggregate" and item.form == "plain":
+            place = item.round, item.base
+            covered[place] = covered.get(place, frozenset()) | item.about
+    return covered
+
+
+def _kind(path: Path) -> str:
+    """A weighted mean of updates, the step of another rule, or what several steps did."""
+    if len(path.origins) > 1:
+        return "path"
+    if not path.linear:
+        return "step"
+    return "update" if len(path.trained) == 1 else "aggregate"
+
+
+def _difference(after: torch.Tensor, path: Path, models: Mapping[Version, Item]) -> torch.Tensor:
+    for version, share in path.start.items():
+        before = models[version].vector
+        after = after - (before if share == 1.0 else share * before)
+    return after / path.factor
 
 
 def _residuals(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
@@ -90,14 +142,14 @@ def _residuals(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
     for item in items:
         if item.kind != "aggregate" or item.form != "plain":
             continue
-        known = _single_updates(items, item.round, item.about)
+        known = _single_updates(items, item)
         rest = item.about - frozenset(known)
         if not known or not rest:
             continue
-        weight = item.weight if item.weight is not None else sum(facts.counts[c] for c in item.about)
+        weight = _weight(item, facts)
         total = item.vector.double() * weight
         for single in known.values():
-            share = single.weight if single.weight is not None else facts.counts[next(iter(single.about))]
+            share = _weight(single, facts)
             total = total - single.vector.double() * share
             weight -= share
         if weight <= 0:
@@ -115,24 +167,81 @@ def _residuals(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
     return residuals
 
 
-def _single_updates(items: Sequence[Item], round_index: int, among: frozenset[int]) -> dict[int, Item]:
+def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+    """What sums over different clients give by elimination: a sum less the sum of some of its clients, and so on."""
+    groups: dict[Version, list[Item]] = {}
+    for item in items:
+        if item.kind in {"update", "aggregate"} and item.form == "plain" and item.base is not None:
+            groups.setdefault(item.base, []).append(item)
+    found: list[Item] = []
+    for group in groups.values():
+        singles = {next(iter(item.about)): item for item in group if _is_single(item)}
+        # what contains a known update stands there a second time, without it
+        unknown = {item.about: item for item in group if item.about and not item.about & frozenset(singles)}
+        if len(unknown) > 1:
+            found += _eliminated(list(unknown.values()), facts)
+    return found
+
+
+def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
+    """Smaller sums than any that is held, by elimination among sums of one base."""
+    # a sum that counts otherwise than the examples say holds a client that lied: no equation of this system
+    sums = [item for item in sums if _weight(item, facts) == sum(facts.counts[c] for c in item.about)]
+    if len(sums) < 2:
+        return []
+    everybody = sorted({client for item in sums for client in item.about})
+    # the unknowns are the updates times their weights, so every coefficient is 0 or 1
+    rows = np.array([[float(client in item.about) for client in everybody] for item in sums])
+    reduced, makes = eliminate(rows)
+    totals = torch.stack([item.vector.double() * _weight(item, facts) for item in sums])
+    found = []
+    for row, combination in zip(reduced, makes, strict=True):
+        about = frozenset(everybody[place] for place in np.flatnonzero(row))
+        if not np.allclose(row[row != 0], 1.0) or not _smaller(about, [item.about for item in sums]):
+            continue
+        weight = sum(facts.counts[client] for client in about)
+        value = (torch.from_numpy(combination)[:, None] * totals).sum(dim=0) / weight
+        found.append(
+            replace(
+                sums[-1],
+                kind="update" if len(about) == 1 else "aggregate",
+                value=value.to(sums[-1].vector.dtype),
+                weight=weight,
+                about=about,
+                derived=True,
+            )
+        )
+    return found
+
+
+def _smaller(about: frozenset[int], held: Sequence[frozenset[int]]) -> bool:
+    """Whether a sum hides some client among fewer than every sum that is held does."""
+    return any(all(len(about) < len(other) for other in held if client in other) for client in about)
+
+
+def _is_single(item: Item) -> bool:
+    """Whether it is one client's update, read as such."""
+    return item.kind == "update" and item.form == "plain" and len(item.about) == 1 and not item.derived
+
+
+def _weight(item: Item, facts: LaneFacts) -> float:
+    return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.about)
+
+
+def _single_updates(items: Iterable[Item], total: Item) -> dict[int, Item]:
+    """The updates that are read as such and are in a sum: of the sum's clients, started from its base."""
     return {
         next(iter(item.about)): item
         for item in items
-        if item.kind == "update"
-        and item.form == "plain"
-        and item.round == round_index
-        and len(item.about) == 1
-        and item.about <= among
-        and not item.derived
+        if _is_single(item)
+        and item.round == total.round
+        and item.base == total.base
+        and item.about <= total.about
     }
 
 
 def _anonymity(item: Item, items: Sequence[Item], corrupted: frozenset[int]) -> int:
     honest = item.about - corrupted
-    if item.form != "plain" or item.kind in {"model", "final-model", "announcement", "control"}:
+    if item.form != "plain" or item.kind not in SUMS or len(item.about) == 1:
         return len(honest)
-    if len(item.about) == 1:
-        return len(honest)
-    known = frozenset(_single_updates(items, item.round, item.about))
-    return len(honest - known)
+    return len(honest - frozenset(_single_updates(items, item)))

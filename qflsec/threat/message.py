@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from qflsec.threat.party import Party
+from qflsec.threat.versions import Version
 
 __all__ = ["Envelope", "Keys", "Message", "MessageKind", "MessageLayer", "Payload", "Slot", "payload_bytes"]
 
@@ -23,6 +24,7 @@ MessageKind = Literal[
     "announcement",
     "model",
     "update",
+    "aggregate",  # one aggregator to the next: the weighted mean of its clients' updates
     "control",
     "final-model",
     "graph",  # client to quantum server: what is public of a delegation
@@ -93,6 +95,18 @@ class Envelope:
         """The layer that crosses the network."""
         return self.layers[-1]
 
+    @classmethod
+    def plain(cls, value: torch.Tensor | Sequence[Sequence[Payload]]) -> Envelope:
+        """An envelope of one layer that nothing protects.
+
+        Args:
+            value: ``value[lane][slot]``.
+        """
+        none: Keys = frozenset()
+        return cls(
+            layers=(MessageLayer(form="plain", value=value, keys=[[none] * len(row) for row in value]),)
+        )
+
     def wrap(self, layer: MessageLayer) -> Envelope:
         """The envelope with one more layer around it."""
         return Envelope(layers=(*self.layers, layer))
@@ -111,6 +125,8 @@ class Message:
         origin: The index of the layer that the sender itself holds; 0 where it made the plain value.
         present: ``present[lane][slot]``: whether this slot was sent in this lane.
         members: ``members[lane][slot]``: the clients whose contributions are in the innermost value.
+        versions: ``versions[lane][slot]``: of a model, which one it is; of updates, the version that they started
+            from; None for all else, and where they started from several.
     """
 
     round: int
@@ -121,3 +137,4 @@ class Message:
     origin: int
     present: Sequence[Sequence[bool]]
     members: Sequence[Sequence[frozenset[int]]]
+    versions: Sequence[Sequence[Version | None]]

@@ -13,11 +13,14 @@ from typing import Any, Protocol
 
 import torch
 
-from qflsec.base import ProtocolAbort
+from qflsec.base import ProtocolAbort, QflsecError
 from qflsec.threat.codec import decode, encode
 from qflsec.threat.message import Envelope, Message, MessageKind, MessageLayer, Payload, Slot, payload_bytes
 from qflsec.threat.party import PUBLIC, Party
 from qflsec.threat.transcript import Transcript
+from qflsec.threat.versions import Version
+
+_VERSIONED = frozenset({"model", "final-model", "update", "aggregate"})
 
 __all__ = ["Delivery", "Link", "Network", "Tapped", "WireTap"]
 
@@ -115,6 +118,7 @@ class Network:
         slots: Sequence[Slot],
         present: Sequence[Sequence[bool]],
         members: Sequence[Sequence[frozenset[int]]],
+        versions: Sequence[Sequence[Version | None]] | None = None,
         origin: int = 0,
         linked: bool = True,
         recorded: bool = True,
@@ -129,6 +133,7 @@ class Network:
             slots: The sender-receiver pairs.
             present: ``present[lane][slot]``: whether the slot is sent.
             members: ``members[lane][slot]``: whose contributions are inside.
+            versions: ``versions[lane][slot]``: which version a model is, or which one updates started from.
             origin: The layer that the senders themselves hold.
             linked: Whether the links protect it; announcements come before there are keys.
             recorded: Whether the transcript keeps it; otherwise it is only carried and counted.
@@ -136,7 +141,16 @@ class Network:
         Returns:
             What the receivers hold after the links were opened. A lane whose check failed is named in
             :attr:`aborts` and holds None from there on.
+
+        Raises:
+            QflsecError: Models or updates are sent without their versions.
         """
+        if versions is None:
+            if kind in _VERSIONED:
+                raise QflsecError(
+                    f"a message of kind {kind!r} was sent without versions", fix="pass 'versions'"
+                )
+            versions = [[None] * len(slots) for _ in lanes]
         private = linked and any(slot.receiver != PUBLIC for slot in slots)
         if private and self._links:
             envelope, present = self._seal(envelope, kind, round_index, lanes, slots, present)
@@ -151,6 +165,7 @@ class Network:
                     origin=origin,
                     present=present,
                     members=members,
+                    versions=versions,
                 )
             )
         self._count(envelope.outer, lanes, present)

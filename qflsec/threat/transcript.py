@@ -12,7 +12,7 @@ from qflsec.threat.closure import LaneFacts, close
 from qflsec.threat.message import Message, MessageKind, Payload
 from qflsec.threat.model import ThreatModel
 from qflsec.threat.party import PUBLIC, WIRE, Party
-from qflsec.threat.view import Granted, Item, View
+from qflsec.threat.view import MODELS, Granted, Item, View
 
 __all__ = ["Deriver", "Transcript"]
 
@@ -111,6 +111,7 @@ def _visible(
             if place > depth and layer.form == "sealed":
                 continue
             value, weight = _split(layer.at(position, index), plain=place == 0, kind=message.kind)
+            version, is_model = message.versions[position][index], message.kind in MODELS
             yield Item(
                 round=message.round,
                 kind=message.kind,
@@ -120,11 +121,13 @@ def _visible(
                 about=message.members[position][index],
                 sender=slot.sender,
                 receiver=slot.receiver,
+                version=version if is_model else None,
+                base=None if is_model else version,
             )
 
 
 def _split(value: Payload, *, plain: bool, kind: MessageKind) -> tuple[Payload, float | None]:
-    """A plain update carries its weight as the last coordinate."""
-    if plain and kind == "update" and isinstance(value, torch.Tensor):
+    """A plain update or aggregate carries its weight as the last coordinate."""
+    if plain and kind in {"update", "aggregate"} and isinstance(value, torch.Tensor):
         return value[:-1].clone(), float(value[-1])
     return (value.clone() if isinstance(value, torch.Tensor) else value), None

@@ -11,8 +11,14 @@ import torch
 from qflsec.threat.message import Payload
 from qflsec.threat.model import ThreatModel
 from qflsec.threat.party import Party, client
+from qflsec.threat.versions import Version
 
-__all__ = ["Granted", "Item", "Records", "View"]
+__all__ = ["MODELS", "SUMS", "Granted", "Item", "Records", "View"]
+
+MODELS = frozenset({"model", "final-model"})
+"""The kinds of items that are models."""
+SUMS = frozenset({"update", "aggregate", "step", "path"})
+"""The kinds of items that hold what clients trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +74,15 @@ class Item:
     Attributes:
         round: The round it belongs to.
         kind: ``model``, ``update``, ``aggregate`` (weighted mean of updates), ``step`` (what the server
-            added to the model under a rule that is not a mean), ``announcement``, ``control``, ``final-model``.
+            added to the model under a rule that is not a mean), ``path`` (what several steps added to a model),
+            ``announcement``, ``control``, ``final-model``.
         form: ``plain`` where the coalition can read it, else the form of the layer that stopped it.
         value: A vector of parameters, an array or bytes.
         weight: The number of examples behind an update or aggregate, where known.
         about: The clients whose contributions are in it.
+        version: Of a model: which one it is.
+        base: Of what clients trained: the version that they started from; None where there are several, or it
+            is not known.
         k: The number of honest clients in it whose shares the coalition does not know.
         sender: Who sent it; for derived items, who sent the last part.
         receiver: Who received it.
@@ -87,6 +97,8 @@ class Item:
     about: frozenset[int]
     sender: Party
     receiver: Party
+    version: Version | None = None
+    base: Version | None = None
     k: int = 0
     derived: bool = False
 
@@ -149,7 +161,17 @@ class View:
         models = self.readable("final-model", "model")
         return max(models, key=lambda item: item.round).vector if models else None
 
+    def model(self, version: Version | None) -> torch.Tensor | None:
+        """The model of this version, or None where the coalition cannot read it."""
+        if version is None:
+            return None
+        return next((item.vector for item in self.readable(*MODELS) if item.version == version), None)
+
+    def base_of(self, item: Item) -> torch.Tensor | None:
+        """The model that the clients of an item started from; None where there are several, or none can be read."""
+        return self.model(item.base)
+
     def model_at(self, round_index: int) -> torch.Tensor | None:
-        """The model at the start of a round, or None."""
-        models = self.readable("model", "final-model", round_index=round_index)
-        return models[0].vector if models else None
+        """The model of a round; None where none can be read, or there are several."""
+        models = self.readable(*MODELS, round_index=round_index)
+        return models[0].vector if len({item.version for item in models}) == 1 else None

@@ -11,7 +11,17 @@ import torch
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Hands, Pipeline, Stack, layer_from_config
 from qflsec.models import Model, build_model
-from qflsec.threat import SERVER, Granted, Item, Records, View, client, honest_but_curious_server
+from qflsec.threat import (
+    MODELS,
+    SERVER,
+    SUMS,
+    Granted,
+    Item,
+    Records,
+    View,
+    client,
+    honest_but_curious_server,
+)
 
 
 @pytest.fixture
@@ -33,6 +43,8 @@ def item() -> Callable[..., Item]:
             "k": len(about),
             "sender": SERVER,
             "receiver": client(0),
+            "version": str(round_index) if kind in MODELS else None,
+            "base": str(round_index) if kind in SUMS else None,
         }
         return Item(round=round_index, kind=kind, value=value, **{**values, **change})
 

@@ -16,10 +16,12 @@ from qflsec.threat import (
     LaneFacts,
     MessageLayer,
     Network,
+    Origin,
     Party,
     Slot,
     Tapped,
     ThreatModel,
+    Trained,
     Transcript,
     client,
 )
@@ -50,8 +52,11 @@ class XorLink:
 
 
 def facts(**changes: object) -> LaneFacts:
-    values = {"counts": (4.0, 2.0, 2.0), "linear": True, "server_learning_rate": 1.0, **changes}
-    return LaneFacts(**values)  # type: ignore[arg-type]
+    known = LaneFacts(counts=(4.0, 2.0, 2.0))
+    known.versions.add("0", Origin(round=-1))
+    parts = tuple(Trained(client=i, base="0", weight=w) for i, w in enumerate(known.counts))
+    known.versions.add("1", Origin(round=0, bases={"0": 1.0}, trained=parts, **changes))  # type: ignore[arg-type]
+    return known
 
 
 def transcript(**changes: object) -> Transcript:
@@ -72,6 +77,7 @@ def send(
         slots=[slot],
         present=[[True]],
         members=[[frozenset({0})]],
+        versions=[[str(round_index)]],
     )
     return delivery.at(0, 0)
 
@@ -126,8 +132,7 @@ def test_values_in_a_view_share_no_memory_with_the_transcript() -> None:
 
 def test_steps_need_both_models_and_residuals_every_other_update() -> None:
     record = Transcript()
-    record.facts[0] = facts(server_learning_rate=0.5)
-    record.facts[0].participants[0] = frozenset({0, 1, 2})
+    record.facts[0] = facts(rate=0.5)
     network = Network(record)
     updates = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
     weights = torch.tensor([4.0, 2.0, 2.0])
@@ -149,7 +154,7 @@ def test_steps_need_both_models_and_residuals_every_other_update() -> None:
     two = record.seen_by(ThreatModel(name="c01", clients=(0, 1)), 0).readable("update", about=2)
     assert torch.allclose(two[0].vector, updates[2], atol=1e-6)
     assert two[0].k == 1
-    record.facts[0].linear = False
+    record.facts[0] = facts(rate=0.5, linear=False)
     bent = record.seen_by(ThreatModel(name="c01", clients=(0, 1)), 0)
     assert bent.readable("step", round_index=0)
     assert not bent.readable("update", about=2)

@@ -77,7 +77,7 @@ class Disaggregation(DeepLeakage):
         rounds = sorted({item.round for item in sums if challenge.target in item.about})
         middle = rounds[len(rounds) // 2] if rounds else 0
         solved = _solve(sums, challenge.target, middle=middle, degree=self.degree)
-        params = view.model_at(middle)
+        params = next((view.base_of(item) for item in sums if item.round == middle), None)
         if solved is None or params is None:
             return observe(view, challenge.target)
         return Observation(params=params, update=solved, round=middle, about=frozenset({challenge.target}))
@@ -87,7 +87,7 @@ def _sums(view: View) -> list[Item]:
     """One readable mean for each round: that of the fewest unknown clients."""
     best: dict[int, Item] = {}
     for item in view.readable("aggregate", "update"):
-        if item.k == 0 or item.weight is None:
+        if item.k == 0 or item.weight is None or item.base is None:
             continue
         known = best.get(item.round)
         if known is None or len(item.about) < len(known.about):

@@ -20,7 +20,7 @@ class Observation:
     """One update, or a mean of updates, that contains the target's.
 
     Attributes:
-        params: The model at the start of the round.
+        params: The model that the clients started from.
         update: What the target's local training added to it, on its own or averaged with others.
         round: The round.
         about: The clients whose updates are in it.
@@ -53,10 +53,10 @@ def observe(view: View, target: int) -> Observation:
     has not been fitted are larger.
     """
     item = min(_usable(view, target), key=lambda item: (len(item.about), _KINDS.index(item.kind), item.round))
-    params = view.model_at(item.round)
+    params = view.base_of(item)
     assert params is not None  # _usable() saw to it
     return Observation(params=params, update=item.vector, round=item.round, about=item.about)
 
 
 def _usable(view: View, target: int) -> list[Item]:
-    return [item for item in view.readable(*_KINDS, about=target) if view.model_at(item.round) is not None]
+    return [item for item in view.readable(*_KINDS, about=target) if view.base_of(item) is not None]

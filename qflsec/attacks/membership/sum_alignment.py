@@ -10,7 +10,7 @@ from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_architecture, missing_items
 from qflsec.base import AttackCard, Source, register
 from qflsec.models import per_sample_gradients
-from qflsec.threat import View
+from qflsec.threat import Item, View
 
 __all__ = ["SumAlignment"]
 
@@ -22,8 +22,8 @@ _KINDS = ("update", "aggregate", "step")
 class SumAlignment(Inference):
     """Score a candidate by how well its gradient agrees with what the clients sent, over all rounds.
 
-    In each round the attack adds up what it can read of the round, an update, a sum of some or the step of the
-    model, and takes the cosine with the candidate's own descent direction at the model of that round. The
+    For each model that clients started from, the attack takes what it can read of what they made of it, an update, a
+    sum of some or the step of the model, and its cosine with the candidate's own descent direction there. The
     gradient of a member is a part of the sum; that of another record is not. Masks that leave the sum leave this.
 
     Source:
@@ -69,15 +69,18 @@ class SumAlignment(Inference):
 
 
 def _directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """For each round that can be read, the model at its start and where the clients went from there."""
+    """For each model that clients started from and that can be read, where they went from there."""
+    by_base: dict[str, list[Item]] = {}
+    for item in view.readable(*_KINDS):
+        if item.base is not None:
+            by_base.setdefault(item.base, []).append(item)
     found = []
-    for round_index in sorted({item.round for item in view.readable(*_KINDS)}):
-        params = view.model_at(round_index)
-        items = view.readable(*_KINDS, round_index=round_index)
-        whole = max(items, key=lambda item: (len(item.about), not item.derived))
-        singles = [item for item in items if item.kind == "update" and not item.derived]
+    for items in by_base.values():
+        params = view.base_of(items[0])
         if params is None:
             continue
+        whole = max(items, key=lambda item: (len(item.about), not item.derived))
+        singles = [item for item in items if item.kind == "update" and not item.derived]
         moved = whole.vector
         if len(singles) > len(whole.about):
             moved = torch.stack([item.vector for item in singles]).mean(dim=0)

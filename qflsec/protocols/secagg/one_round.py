@@ -19,14 +19,19 @@ from qflsec.protocols.round_data import random_updates
 from qflsec.protocols.secagg.meter import MeteredNetwork, Sent
 from qflsec.threat import (
     SERVER,
+    Delivery,
     Envelope,
     Granted,
     LaneFacts,
+    MessageKind,
     MessageLayer,
+    Origin,
     Party,
     Payload,
     Slot,
+    Trained,
     Transcript,
+    Version,
     client,
 )
 
@@ -37,6 +42,8 @@ MAX_COUNT = 100
 Namer = Callable[[bytes], str]
 """What a control message of a protocol is called."""
 _NO_KEYS: frozenset[str] = frozenset()
+_START: Version = "0"
+_NEXT: Version = "1"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,7 +159,8 @@ class _Round:
         )
         derivers = (layer.derive,) if isinstance(layer, AggregationLayer) else ()
         self._transcript = Transcript(keys=self._session.key_names(), derivers=derivers)
-        self._facts = LaneFacts(counts=tuple(self._counts.tolist()), linear=True, server_learning_rate=1.0)
+        self._facts = LaneFacts(counts=tuple(self._counts.tolist()))
+        self._facts.versions.add(_START, Origin(round=-1))
         self._transcript.facts[0] = self._facts
         self._transcript.granted[0] = Granted()
         self._network = MeteredNetwork(
@@ -213,7 +221,15 @@ class _Round:
         expected = sum(w * row for w, row in zip(weights, rows, strict=True)) / sum(weights)
         return float((mean.double() - expected).abs().max())
 
-    def _send(self, kind: Any, envelope: Envelope, slots: Sequence[Slot], members: Any, **more: Any) -> Any:  # noqa: ANN401
+    def _send(
+        self,
+        kind: MessageKind,
+        envelope: Envelope,
+        slots: Sequence[Slot],
+        members: Sequence[frozenset[int]],
+        version: Version,
+        **more: Any,  # noqa: ANN401
+    ) -> Delivery:
         return self._network.send(
             envelope,
             kind=kind,
@@ -221,6 +237,7 @@ class _Round:
             slots=slots,
             present=[[True] * len(slots)],
             members=[members],
+            versions=[[version] * len(slots)],
             **more,
         )
 
@@ -231,7 +248,9 @@ class _Round:
     def _broadcast(self) -> None:
         slots = [Slot(SERVER, party) for party in self._clients]
         layer = MessageLayer(form="plain", value=[[self._model] * len(slots)], keys=[[_NO_KEYS] * len(slots)])
-        self._send("model", Envelope(layers=(layer,)), slots, [frozenset()] * len(slots), round_index=0)
+        self._send(
+            "model", Envelope(layers=(layer,)), slots, [frozenset()] * len(slots), _START, round_index=0
+        )
 
     def _plain(self) -> tuple[torch.Tensor, tuple[int, ...]]:
         vectors = [
@@ -242,7 +261,7 @@ class _Round:
         slots = [Slot(party, SERVER) for party in self._clients]
         layer = MessageLayer(form="plain", value=[vectors], keys=[[_NO_KEYS] * len(slots)])
         members = [frozenset({party.index}) for party in self._clients]
-        delivery = self._send("update", Envelope(layers=(layer,)), slots, members, round_index=0)
+        delivery = self._send("update", Envelope(layers=(layer,)), slots, members, _START, round_index=0)
         arrived = {p: delivery.at(0, i) for i, p in enumerate(self._clients)}
         found = {p: v.double() for p, v in arrived.items() if isinstance(v, torch.Tensor)}
         if not found:
@@ -307,7 +326,7 @@ class _Round:
         )
         slots = [Slot(party, SERVER) for party in sealing]
         delivery = self._send(
-            "update", envelope, slots, [frozenset({p.index}) for p in sealing], round_index=0
+            "update", envelope, slots, [frozenset({p.index}) for p in sealing], _START, round_index=0
         )
         self._go_on()
         found = {party: delivery.at(0, place) for place, party in enumerate(sealing)}
@@ -336,6 +355,8 @@ class _Round:
     ) -> Any:  # noqa: ANN401
         """Send the next model, or what the clients open to get it."""
         self._facts.participants[0] = frozenset(ids)
+        trained = tuple(Trained(client=i, base=_START, weight=self._facts.counts[i]) for i in ids)
+        self._facts.versions.add(_NEXT, Origin(round=0, bases={_START: 1.0}, trained=trained))
         n = len(self._clients)
         slots = [Slot(SERVER, party) for party in self._clients]
         value = (self._model.double() + mean).float()
@@ -348,7 +369,7 @@ class _Round:
                 MessageLayer(form=str(layer.gives), value=[[combined] * n], keys=[[names] * n])
             )
             origin = 1
-        return self._send("model", envelope, slots, [frozenset(ids)] * n, round_index=1, origin=origin)
+        return self._send("model", envelope, slots, [frozenset(ids)] * n, _NEXT, round_index=1, origin=origin)
 
 
 def _thresholds(layer: ClientLayer, n: int) -> tuple[int, ...]:

@@ -129,8 +129,6 @@ def test_nothing_follows_from_some_of_the_vectors(federate: Callable[..., Any]) 
     words = {i: federation.seal(i, torch.full((5,), float(i)))[0] for i in range(4)}
     facts = LaneFacts(
         counts=(1.0,) * 4,
-        linear=True,
-        server_learning_rate=1.0,
         participants={0: frozenset(range(4))},
     )
 

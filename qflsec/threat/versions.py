@@ -1,0 +1,161 @@
+"""Versions of models: how each model of a run came about, for any topology.
+
+Whoever reads two models learns what was trained between them. Which clients that were is public: it follows
+from the graph of versions and from nothing else. A star, a tree, a ring and a gossip network differ in their
+graphs, not in the rule that :mod:`qflsec.threat.closure` reads off them.
+
+A version is an affine combination of earlier versions and a step:
+
+    model(v) = sum over b of bases[b] * model(b) + rate * step
+
+where a linear step is the weighted mean of the updates in ``trained``, and any other step is an unknown
+function of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from qflsec.base import QflsecError
+
+__all__ = ["Origin", "Path", "Trained", "Version", "Versions"]
+
+Version = str
+"""The name of a model."""
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Trained:
+    """One client's part in a step.
+
+    Attributes:
+        client: The client.
+        base: The version that its update started from.
+        weight: What it counts in the mean.
+    """
+
+    client: int
+    base: Version
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """How a version came about.
+
+    Attributes:
+        round: The round of the step.
+        bases: The coefficients of earlier versions; empty for a model that nothing public leads to.
+        trained: Whose updates are in the step.
+        rate: The factor of the step.
+        linear: Whether the step is the weighted mean of the updates.
+    """
+
+    round: int
+    bases: Mapping[Version, float] = field(default_factory=dict)
+    trained: tuple[Trained, ...] = ()
+    rate: float = 1.0
+    linear: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """What lies between a version and earlier ones.
+
+    Attributes:
+        start: The coefficients of the earlier versions.
+        origins: The steps in between, each with its coefficient; the last step first.
+    """
+
+    start: Mapping[Version, float]
+    origins: tuple[tuple[Origin, float], ...]
+
+    @property
+    def trained(self) -> frozenset[Trained]:
+        """Whose updates are in it."""
+        return frozenset(part for origin, _ in self.origins for part in origin.trained)
+
+    @property
+    def factor(self) -> float:
+        """The factor of the steps all together."""
+        return sum(origin.rate * share for origin, share in self.origins)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is a weighted sum of updates."""
+        return all(origin.linear for origin, _ in self.origins)
+
+
+@dataclass(kw_only=True)
+class Versions:
+    """The graph of a run's versions; it grows while the run goes on."""
+
+    _origins: dict[Version, Origin] = field(default_factory=dict)
+
+    def add(self, version: Version, origin: Origin) -> None:
+        """Note how a version came about.
+
+        Raises:
+            QflsecError: The version is known already, or one that it rests on is not.
+        """
+        if version in self._origins:
+            raise QflsecError("two models of a run have the same version", got=version)
+        unknown = sorted({*origin.bases, *(part.base for part in origin.trained)} - set(self._origins))
+        if unknown:
+            raise QflsecError(f"version {version!r} rests on versions that are not known", got=unknown)
+        self._origins[version] = origin
+
+    def __contains__(self, version: object) -> bool:
+        return version in self._origins
+
+    def __getitem__(self, version: Version) -> Origin:
+        """How a version came about.
+
+        Raises:
+            QflsecError: The version is not known, so nothing may be concluded from the model.
+        """
+        if version not in self._origins:
+            raise QflsecError(
+                "a message names a version of the model that the run does not know",
+                got=repr(version),
+                expected="a version that was added to the run's versions",
+                fix="add its origin before the model is sent",
+            )
+        return self._origins[version]
+
+    def base_of_round(self, round_index: int) -> Version | None:
+        """The one version that every update of a round started from; None where there are several or none."""
+        found = {
+            part.base
+            for origin in self._origins.values()
+            if origin.round == round_index
+            for part in origin.trained
+        }
+        return next(iter(found)) if len(found) == 1 else None
+
+    def path(self, version: Version, readable: Collection[Version]) -> Path | None:
+        """What lies between a version and the nearest readable ones before it.
+
+        Args:
+            version: The version.
+            readable: The versions that the observer can read.
+
+        Returns:
+            None where some line of descent ends in a model that cannot be read.
+        """
+        start: dict[Version, float] = {}
+        origins: list[tuple[Origin, float]] = []
+        pending = {version: 1.0}
+        while pending:
+            # popped in order of discovery, and merged where lines of descent meet again
+            name, share = next(iter(pending.items()))
+            del pending[name]
+            origin = self[name]
+            if not origin.bases:
+                return None
+            origins.append((origin, share))
+            for base, coefficient in origin.bases.items():
+                into = start if base in readable else pending
+                into[base] = into.get(base, 0.0) + share * coefficient
+        return Path(start=start, origins=tuple(origins))
