@@ -1,0 +1,222 @@
+"""Loading the user's code, so that what runs is what stands on disk.
+
+A process may live longer than a file: in a notebook, in the workers of a matrix, on a cluster. Whoever loads a
+file through this module gets its present content, and that of everything that it imports; whoever asks for the
+sources of code that was imported otherwise gets an error where they have changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import marshal
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.sources import Sources, content_digest, trace
+
+__all__ = ["PREFIX", "load_file", "load_module", "module_sources", "one_file_per_name"]
+
+PREFIX = "qflsec_user_"
+"""What the module names of files begin with that are loaded by their paths."""
+_HEADER = 16  # of a bytecode file: magic number, flags, time, size
+
+_loaded: dict[str, Sources] = {}  # the sources of each module when it was loaded
+
+
+class _Finder:
+    """Finds the modules that were traced, where the trace found them, and notes their content at that moment.
+
+    Imports inside functions run long after the file's folder was first on the search path, and another folder
+    may hold a file of the same name. Python knows a finder by its method :meth:`find_spec` alone.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, Path] = {}
+        self.known: dict[str, str] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The specification of a traced module; None for every other."""
+        place = self.places.get(fullname)
+        if place is None or not place.is_file():
+            return None
+        self.known[fullname] = content_digest(place)
+        package = [str(place.parent)] if place.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(
+            fullname, place, submodule_search_locations=package
+        )
+
+    def expect(self, files: Mapping[str, Path]) -> None:
+        """From now on these files are imported under these names; what is in memory is what stands there."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+        self.places.update(files)
+        for name, path in files.items():
+            if name in sys.modules:
+                self.known.setdefault(name, content_digest(path))
+
+    def stale(self, files: Mapping[str, Path]) -> set[str]:
+        """The modules in memory that came from another file or from another content."""
+        found = set()
+        for name, path in files.items():
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if file is not None:
+                digest = content_digest(path)
+                if Path(file).resolve() != path or self.known.get(name, digest) != digest:
+                    found.add(name)
+        return found
+
+
+_finder = _Finder()
+
+
+def load_file(path: str | Path) -> ModuleType:
+    """Execute a file as a module, or take the one that was made of the same content.
+
+    Its folder is first on the search path meanwhile and stays at the end of it, for imports inside functions.
+
+    Args:
+        path: The file; each path has a module of its own.
+
+    Raises:
+        ConfigError: The file or one that it imports cannot be read.
+        Exception: Whatever the file raises.
+    """
+    file = Path(path).resolve()
+    name = f"{PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    sources = trace(file)
+    before = _loaded.get(name)
+    stale = _refresh(sources.modules, again=before is not None and before.data != sources.data)
+    module = sys.modules.get(name)
+    if module is not None and not stale and before is not None and before.digest == sources.digest:
+        return module
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError("not a Python file", got=str(file), expected="a name ending in .py")
+    _drop_bytecode(file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _first_on_path(file.parent):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    after = trace(file)  # what the file put on the search path is found now
+    _finder.expect(after.modules)
+    _loaded[name] = after
+    return module
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module by its name, again where it or anything that it imports has changed.
+
+    Raises:
+        ImportError: There is no such module.
+        Exception: Whatever it raises.
+    """
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is not None:
+        sources, before = trace(Path(file), module=name), _loaded.get(name)
+        changed = before is not None and before.data != sources.data
+        _refresh({name: sources.root, **sources.modules}, again=changed)
+    module = importlib.import_module(name)
+    if module.__file__ is not None:
+        _loaded[name] = trace(Path(module.__file__), module=name)
+        _finder.expect({name: _loaded[name].root, **_loaded[name].modules})
+    return module
+
+
+def module_sources(module: ModuleType) -> Sources:
+    """The sources of a module that is in use.
+
+    Raises:
+        ConfigError: It has no file, or a file has changed since it was imported.
+    """
+    name, file = module.__name__, getattr(module, "__file__", None)
+    if file is None:
+        raise ConfigError(
+            "results of this code cannot be identified, as it stands in no file",
+            got=name,
+            fix="put it into a file and list that under 'plugins'",
+        )
+    by_path = name.startswith(PREFIX) or name == "__main__"
+    sources = trace(Path(file), module="" if by_path else name)
+    files = {name: sources.root, **sources.modules}
+    stale = _finder.stale(files)
+    if stale:
+        raise ConfigError(
+            "code has changed since it was imported",
+            got=", ".join(sorted(stale)),
+            fix="start Python again, or list the code under 'plugins', which are imported again",
+        )
+    _finder.expect(sources.modules if by_path else files)
+    return sources
+
+
+def one_file_per_name(sources: Iterable[Sources]) -> None:
+    """Refuse different files that would be imported under one name: the second import would get the first.
+
+    Raises:
+        ConfigError: There are such files.
+    """
+    found: dict[str, tuple[Path, str]] = {}
+    for one in sources:
+        for name, path in one.modules.items():
+            place = (path, content_digest(path))
+            known = found.setdefault(name, place)
+            if known[1] != place[1]:
+                raise ConfigError(
+                    f"two different files would be imported as {name!r}",
+                    got=f"{known[0]} and {path}",
+                    fix="rename one of them",
+                )
+
+
+def _refresh(files: Mapping[str, Path], *, again: bool) -> bool:
+    """Take modules out of memory where one is stale or all are to be imported again; whether that was so."""
+    stale = bool(_finder.stale(files)) or again
+    for name, path in files.items():
+        _drop_bytecode(path)
+        if stale:
+            sys.modules.pop(name, None)
+            _finder.known.pop(name, None)
+    _finder.expect(files)
+    return stale
+
+
+def _drop_bytecode(path: Path) -> None:
+    """Remove bytecode that Python would take for the file's, though it is that of another content.
+
+    Python compares times in whole seconds, and sizes: two versions within a second may agree in both.
+    """
+    if path.suffix != ".py":
+        return
+    with suppress(OSError, SyntaxError, ValueError, EOFError, TypeError):
+        cached = Path(importlib.util.cache_from_source(str(path)))
+        if not cached.is_file():
+            return
+        code: object = marshal.loads(cached.read_bytes()[_HEADER:])  # noqa: S302 - Python is about to execute it
+        now = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        if not isinstance(code, CodeType) or code != now:
+            cached.unlink()
+
+
+@contextmanager
+def _first_on_path(folder: Path) -> Iterator[None]:
+    text = str(folder)
+    if text not in sys.path:
+        sys.path.append(text)
+    sys.path.insert(0, text)
+    try:
+        yield
+    finally:
+        sys.path.remove(text)
