@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
 
-__all__ = ["HOMES", "Kind", "find", "load_plugins", "names", "register"]
+__all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
 Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat"]
 HOMES = (
@@ -54,6 +54,13 @@ def register(kind: Kind, name: str) -> Callable[[_T], _T]:
         return thing
 
     return keep
+
+
+def forget(module: str) -> None:
+    """Remove what a module registered, so that another may use the names."""
+    for entries in _entries.values():
+        for name in [name for name, thing in entries.items() if thing.__module__ == module]:
+            del entries[name]
 
 
 def load_plugins() -> None:

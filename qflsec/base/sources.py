@@ -39,7 +39,10 @@ _DYNAMIC = frozenset(
         "walk_packages",
     }
 )
-_DYNAMIC_NAMES = _DYNAMIC | {"eval", "exec"}  # as methods these two are something else, such as torch's eval()
+_DYNAMIC_NAMES = _DYNAMIC | {
+    "eval",
+    "exec",
+}  # as methods these two are something else, such as torch's eval()
 _LONGEST = 200
 
 

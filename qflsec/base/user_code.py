@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 from qflsec.base.errors import ConfigError
 from qflsec.base.sources import Sources, content_digest, trace
 
-__all__ = ["PREFIX", "load_file", "load_module", "module_sources", "one_file_per_name"]
+__all__ = ["PREFIX", "load_file", "load_module", "module_name", "module_sources", "one_file_per_name"]
 
 PREFIX = "qflsec_user_"
 """What the module names of files begin with that are loaded by their paths."""
@@ -50,9 +50,7 @@ class _Finder:
             return None
         self.known[fullname] = content_digest(place)
         package = [str(place.parent)] if place.name == "__init__.py" else None
-        return importlib.util.spec_from_file_location(
-            fullname, place, submodule_search_locations=package
-        )
+        return importlib.util.spec_from_file_location(fullname, place, submodule_search_locations=package)
 
     def expect(self, files: Mapping[str, Path]) -> None:
         """From now on these files are imported under these names; what is in memory is what stands there."""
@@ -78,6 +76,12 @@ class _Finder:
 _finder = _Finder()
 
 
+def module_name(path: str | Path) -> str:
+    """The name of the module that a file is loaded as; one for each path."""
+    file = Path(path).resolve()
+    return f"{PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+
+
 def load_file(path: str | Path) -> ModuleType:
     """Execute a file as a module, or take the one that was made of the same content.
 
@@ -90,8 +94,7 @@ def load_file(path: str | Path) -> ModuleType:
         ConfigError: The file or one that it imports cannot be read.
         Exception: Whatever the file raises.
     """
-    file = Path(path).resolve()
-    name = f"{PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    file, name = Path(path).resolve(), module_name(path)
     sources = trace(file)
     before = _loaded.get(name)
     stale = _refresh(sources.modules, again=before is not None and before.data != sources.data)

@@ -47,7 +47,7 @@ class QNodeModel(Model):
         n_features: Features per record.
         scale: What measured values are multiplied by.
         path: ``"file.py:name"`` where the QNode came from a file.
-        digest: SHA-256 of that file; of the circuit or the source where there is none.
+        digest: SHA-256 of that file and of what it imports; of the circuit or the source where there is none.
 
     Raises:
         ConfigError: The QNode cannot be used.

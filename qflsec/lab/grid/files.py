@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qflsec.base import ConfigError, load_plugins
+from qflsec.base.registry import forget
+from qflsec.base.sources import content_digest
+from qflsec.base.user_code import load_file, load_module, module_name
 
-__all__ = ["code_digests", "content_digest", "load_user_plugins", "resolve", "without_places"]
+__all__ = ["load_user_plugins", "python_files", "resolve", "without_places"]
 
 _SUFFIXES = (".py", ".csv")
-_loaded: dict[str, str] = {}
+_plugin_files: set[str] = set()
 
 
 def resolve(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
@@ -39,37 +38,24 @@ def without_places(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def content_digest(path: str | Path) -> str:
-    """Sha256 of a file.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError("a file cannot be read", got=path, fix=str(error.strerror)) from None
+def python_files(table: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The Python files that the table names."""
+    found = (_split(value) for value in table.values() if isinstance(value, str))
+    return tuple(Path(split[0]) for split in found if split is not None and split[0].endswith(".py"))
 
 
-def code_digests(things: Iterable[object]) -> dict[str, str]:
-    """Sha256 of the module of each plugin that is not part of the package, by the plugin's full name."""
-    found: dict[str, str] = {}
-    for thing in things:
-        kind = thing if inspect.isclass(thing) or inspect.isfunction(thing) else type(thing)
-        if kind.__module__.split(".")[0] != "qflsec":
-            path = inspect.getsourcefile(kind)
-            assert path is not None
-            found[f"{kind.__module__}.{kind.__qualname__}"] = content_digest(path)
-    return found
-
-
-def load_user_plugins(names: Iterable[str]) -> None:
+def load_user_plugins(names: Sequence[str]) -> None:
     """Import the modules and files that a specification lists as plugins.
 
     Raises:
         ConfigError: One cannot be imported.
     """
     load_plugins()
+    # The registry holds the plugins of one specification: another may bring a copy of the same file.
+    for module in _plugin_files - {module_name(name) for name in names if name.endswith(".py")}:
+        forget(module)
+        sys.modules.pop(module, None)
+        _plugin_files.discard(module)
     for name in names:
         try:
             _import(name)
@@ -80,25 +66,10 @@ def load_user_plugins(names: Iterable[str]) -> None:
 
 
 def _import(name: str) -> None:
-    if not name.endswith(".py"):
-        importlib.import_module(name)
-        return
-    # One module name for each path: a file that was changed replaces what it registered before.
-    module_name = f"qflsec_user_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    content = content_digest(name)
-    if _loaded.get(module_name) == content and module_name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(module_name, name)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    _loaded[module_name] = content
+    if name.endswith(".py"):
+        _plugin_files.add(load_file(name).__name__)
+    else:
+        load_module(name)
 
 
 def _split(text: str) -> tuple[str, str] | None:

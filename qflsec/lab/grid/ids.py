@@ -69,7 +69,7 @@ def run_identity(
         seed: The seed.
         secrets: Whether keys are real or seeded.
         versions: Versions of the packages that can change a number.
-        code: Digests of the modules of plugins from outside the package.
+        code: Digests of the code of plugins from outside the package, with everything that it imports.
         manipulation: The adversary's name and every parameter; None for an honest run.
         threat: Its whole threat model, knowledge too; None for an honest run.
     """
@@ -85,13 +85,16 @@ def run_identity(
     }
 
 
-def trial_identity(*, run: str, attack: Mapping[str, Any], threat: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's id is the digest of: the run's id, the attack and the whole threat model.
+def trial_identity(
+    *, run: str, attack: Mapping[str, Any], threat: Mapping[str, Any], code: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a trial's id is the digest of: the run's id, the attack with its code and the whole threat model.
 
-    >>> canonical(trial_identity(run="ab", attack={"name": "dlg"}, threat={"name": "curious", "server": True}))
-    '{"attack":{"name":"dlg"},"run":"ab","threat":{"server":true}}'
+    >>> threat = {"name": "curious", "server": True}
+    >>> canonical(trial_identity(run="ab", attack={"name": "dlg"}, threat=threat, code={}))
+    '{"attack":{"name":"dlg"},"code":{},"run":"ab","threat":{"server":true}}'
     """
-    return {"run": run, "attack": dict(attack), "threat": _nameless(threat)}
+    return {"run": run, "attack": dict(attack), "threat": _nameless(threat), "code": dict(code)}
 
 
 def _nameless(threat: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from qflsec.lab.grid.runner import Progress, run_matrix
 from qflsec.lab.grid.store import Store
 from qflsec.lab.worlds.federation.assemble import assemble
 from qflsec.lab.worlds.federation.document import from_json
-from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix, matrix_from_json
+from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.lab.worlds.federation.spec import MatrixSpec
 
@@ -61,7 +61,7 @@ def stored_matrix(store: Store, spec: MatrixSpec | None = None) -> tuple[Matrix,
         return build_matrix(spec), "" if last is None else str(last["command"])
     if last is None:
         raise StoreError("no matrix was run into this store", got=store.path, fix="run one with --store")
-    return matrix_from_json(last["spec"]), str(last["command"])
+    return build_matrix(MatrixSpec.model_validate_json(last["spec"])), str(last["command"])
 
 
 def read_result(path: str | Path, spec: MatrixSpec | None = None) -> MatrixResult:

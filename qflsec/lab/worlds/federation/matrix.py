@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.base.registry import Kind
+from qflsec.base.sources import Sources
+from qflsec.base.user_code import one_file_per_name
 from qflsec.data import DataSpec, PartitionSpec, load, partition
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
-from qflsec.lab.grid.files import code_digests, load_user_plugins, without_places
-from qflsec.lab.grid.ids import digest, id_versions, run_identity
+from qflsec.lab.grid.files import load_user_plugins, without_places
+from qflsec.lab.grid.ids import digest, id_versions, run_identity, trial_identity
 from qflsec.lab.grid.schema import at, check
+from qflsec.lab.worlds.federation.code import (
+    attack_part,
+    layer_parts,
+    pipeline_parts,
+    qnode_sources,
+    sources_of,
+)
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.models import Execution, build_model
 from qflsec.threat import (
@@ -88,6 +98,7 @@ class Matrix:
         attacks: Rows.
         observers: Against whom ledgers are kept: the threat models of the specification and, beside them,
             the usual single observers.
+        code: The sources of what does not come with the package, by what it is.
     """
 
     spec: MatrixSpec
@@ -96,6 +107,7 @@ class Matrix:
     threats: Mapping[str, ThreatModel]
     attacks: tuple[AttackEntry, ...]
     observers: tuple[ThreatModel, ...]
+    code: Mapping[str, Sources] = field(default_factory=dict)
 
     @property
     def utility_pipeline(self) -> str:
@@ -125,20 +137,37 @@ class Matrix:
         config["data"] = without_places(parts.data.to_config())
         config["model"] = without_places(parts.model.to_config())
         layers = self.stacks[stack].layers
-        things: list[object] = [*layers, parts.model, find("dataset", parts.data.name)]
         manipulation = entry.attack if entry is not None else None
+        made_by = [*pipeline_parts(parts), *layer_parts(layers)]
         if manipulation is not None:
-            things.append(manipulation)
+            made_by += attack_part(manipulation)
         return run_identity(
             pipeline=config,
             stack=[layer.to_config() for layer in layers],
             seed=seed,
             secrets=self.spec.secrets,
             versions=id_versions(),
-            code=code_digests(things),
+            code=self._digests(made_by),
             manipulation=None if manipulation is None else manipulation.to_config(),
             threat=None if entry is None else entry.threat.to_config(),
         )
+
+    def trial_identity(self, run_id: str, entry: AttackEntry) -> dict[str, Any]:
+        """What a trial's id is the digest of."""
+        return trial_identity(
+            run=run_id,
+            attack=entry.attack.to_config(),
+            threat=entry.threat.to_config(),
+            code=self._digests(attack_part(entry.attack)),
+        )
+
+    @property
+    def code_digest(self) -> str:
+        """The digest of all code that does not come with the package."""
+        return digest(self._digests(self.code))
+
+    def _digests(self, labels: Iterable[str]) -> dict[str, str]:
+        return {label: self.code[label].digest for label in labels if label in self.code}
 
 
 def observer_key(threat: ThreatModel) -> str:
@@ -146,10 +175,25 @@ def observer_key(threat: ThreatModel) -> str:
     return digest({key: value for key, value in threat.to_config().items() if key != "name"})[:16]
 
 
-@lru_cache(maxsize=2)
-def matrix_from_json(text: str) -> Matrix:
-    """The matrix of a specification that was written by ``model_dump_json``; remembered in each worker."""
-    return build_matrix(MatrixSpec.model_validate_json(text))
+@lru_cache(maxsize=1)  # loading another matrix may replace modules that this one is made of
+def matrix_from_json(text: str, code: str) -> Matrix:
+    """The matrix of a specification that was written by ``model_dump_json``; remembered in each worker.
+
+    Args:
+        text: The specification.
+        code: The ``code_digest`` of the matrix that was planned.
+
+    Raises:
+        ConfigError: The user's code is another here.
+    """
+    matrix = build_matrix(MatrixSpec.model_validate_json(text))
+    if matrix.code_digest != code:
+        raise ConfigError(
+            "the code of plugins or models differs from what the matrix was planned with",
+            got=", ".join(sorted(matrix.code)),
+            fix="give the same command again; workers on other machines need the same files",
+        )
+    return matrix
 
 
 def build_matrix(spec: MatrixSpec) -> Matrix:
@@ -163,6 +207,11 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
     stacks = {name: _stack(name, layers) for name, layers in spec.stacks.items()}
     threats = {name: _threat(name, table) for name, table in spec.threats.items()}
     attacks = tuple(_attack(spec, index, pipelines, threats) for index in range(len(spec.attacks)))
+    parts = [pipeline_parts(one) for one in pipelines.values()]
+    parts += [layer_parts(column.layers) for column in stacks.values()]
+    parts += [attack_part(entry.attack) for entry in attacks]
+    code = {**sources_of(dict(ChainMap(*parts))), **qnode_sources(pipelines)}
+    one_file_per_name(code.values())
     return Matrix(
         spec=spec,
         pipelines=pipelines,
@@ -170,6 +219,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         threats=threats,
         attacks=attacks,
         observers=_observers(tuple(threats.values())),
+        code=code,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qflsec.lab.grid.ids import digest, trial_identity
+from qflsec.lab.grid.ids import digest
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, observer_key
 
 __all__ = ["MAX_RUNS", "Batch", "Plan", "PlannedRun", "PlannedTrial", "make_plan"]
@@ -67,6 +67,7 @@ class Batch:
 
     Attributes:
         spec: The specification as JSON, from which a worker makes its own objects.
+        code: The digest of all code that does not come with the package.
         pipeline: The pipeline's name.
         stack: The stack's name.
         runs: The runs.
@@ -74,6 +75,7 @@ class Batch:
     """
 
     spec: str
+    code: str
     pipeline: str
     stack: str
     runs: tuple[PlannedRun, ...]
@@ -175,9 +177,7 @@ class _Maker:
         """The trial of an attack on a stack for one seed."""
         honest = self.run(entry.pipeline, stack, seed, None)
         run = self.run(entry.pipeline, stack, seed, entry) if entry.manipulates else honest
-        identity = trial_identity(
-            run=run.run_id, attack=entry.attack.to_config(), threat=entry.threat.to_config()
-        )
+        identity = self._matrix.trial_identity(run.run_id, entry)
         return PlannedTrial(
             trial_id=digest(identity),
             identity=identity,
@@ -190,16 +190,16 @@ class _Maker:
 
 def _batches(matrix: Matrix, trials: list[PlannedTrial], wanted: list[PlannedRun]) -> Iterator[Batch]:
     """Batches of one pipeline and stack; what belongs to one honest run stays together where it fits."""
-    spec = matrix.spec.model_dump_json()
+    origin = (matrix.spec.model_dump_json(), matrix.code_digest)
     places = dict.fromkeys([(run.pipeline, run.stack) for run in (*wanted, *(t.run for t in trials))])
     for pipeline, stack in places:
         pending: tuple[list[PlannedRun], list[PlannedTrial]] = ([], [])
         for runs, part in _groups(trials, wanted, pipeline, stack):
             if pending[0] and len(pending[0]) + len(runs) > MAX_RUNS:
-                yield _batch(spec, *pending)
+                yield _batch(origin, *pending)
                 pending = ([], [])
             pending = (pending[0] + runs, pending[1] + part)
-        yield _batch(spec, *pending)
+        yield _batch(origin, *pending)
 
 
 def _groups(
@@ -220,7 +220,13 @@ def _groups(
             first = False
 
 
-def _batch(spec: str, runs: list[PlannedRun], trials: list[PlannedTrial]) -> Batch:
+def _batch(origin: tuple[str, str], runs: list[PlannedRun], trials: list[PlannedTrial]) -> Batch:
+    spec, code = origin
     return Batch(
-        spec=spec, pipeline=runs[0].pipeline, stack=runs[0].stack, runs=tuple(runs), trials=tuple(trials)
+        spec=spec,
+        code=code,
+        pipeline=runs[0].pipeline,
+        stack=runs[0].stack,
+        runs=tuple(runs),
+        trials=tuple(trials),
     )

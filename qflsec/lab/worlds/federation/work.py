@@ -66,7 +66,7 @@ def execute(batch: Batch, *, parent: int | None = None) -> Outcome:
         _follow(parent)
     try:
         with _one_thread():
-            return _execute(matrix_from_json(batch.spec), batch)
+            return _execute(matrix_from_json(batch.spec, batch.code), batch)
     except Exception as error:  # noqa: BLE001 - whatever it is becomes rows
         reason, trace = f"the batch: {_sentence(error)}", traceback.format_exc()
         return Outcome(

@@ -1,0 +1,72 @@
+"""The user's code in a matrix: what an id covers, and what it cannot cover."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from qflsec.attacks import Attack
+from qflsec.base import find
+from qflsec.base.sources import Sources, trace
+from qflsec.base.user_code import module_sources
+from qflsec.federation import Layer, Pipeline
+from qflsec.lab.grid.files import python_files
+
+__all__ = ["attack_part", "layer_parts", "pipeline_parts", "qnode_sources", "sources_of"]
+
+Parts = dict[str, object]
+
+
+def pipeline_parts(pipeline: Pipeline) -> Parts:
+    """What a pipeline is made of that a plugin can bring, by its kind and registry name."""
+    data, kind = pipeline.data.name, pipeline.partition.kind
+    return {
+        f"model {pipeline.model.name}": pipeline.model,
+        f"dataset {data}": find("dataset", data),
+        f"partition {kind}": find("partition", kind),
+    }
+
+
+def layer_parts(layers: Iterable[Layer]) -> Parts:
+    """The layers of a stack."""
+    return {f"layer {layer.card.name}": layer for layer in layers}
+
+
+def attack_part(attack: Attack) -> Parts:
+    """An attack."""
+    return {f"attack {attack.card.name}": attack}
+
+
+def sources_of(parts: Mapping[str, object]) -> dict[str, Sources]:
+    """The sources of the parts that do not come with the package.
+
+    Raises:
+        ConfigError: The code stands in no file, or has changed since it was imported.
+    """
+    found = {}
+    for label, part in parts.items():
+        module = _maker(part).__module__
+        if module.partition(".")[0] != "qflsec":
+            found[label] = module_sources(sys.modules[module])
+    return found
+
+
+def qnode_sources(pipelines: Mapping[str, Pipeline]) -> dict[str, Sources]:
+    """The sources of files that models name; their digest is a part of the model's configuration."""
+    return {
+        f"model of pipeline {name}": trace(path)
+        for name, pipeline in pipelines.items()
+        for path in python_files(pipeline.model.to_config())
+    }
+
+
+def _maker(part: object) -> Callable[..., Any]:
+    """The class or function that a registered thing comes down to."""
+    while isinstance(part, functools.partial):
+        part = part.func
+    if inspect.isclass(part):
+        return part
+    return inspect.unwrap(part) if inspect.isfunction(part) else type(part)
