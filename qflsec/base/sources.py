@@ -85,8 +85,12 @@ def content_digest(path: str | Path) -> str:
     Raises:
         ConfigError: It cannot be read.
     """
+    return hashlib.sha256(_content(Path(path))).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError("a file cannot be read", got=path, fix=str(error.strerror)) from None
 
@@ -177,7 +181,7 @@ class _Trace:
         if path.suffix != ".py":
             return  # an extension module: its content is covered, its imports cannot be read
         try:
-            tree = ast.parse(path.read_bytes(), str(path))
+            tree = ast.parse(_content(path), str(path))
         except (SyntaxError, ValueError) as error:
             self._not_covered.append(f"{path.name} cannot be parsed: {error}")
             return
@@ -310,7 +314,7 @@ def _public_names(path: Path | None) -> Collection[str]:
     """The names of ``__all__``, which ``from package import *`` imports where they are modules."""
     if path is None or path.suffix != ".py":
         return ()
-    for node in ast.parse(path.read_bytes()).body:
+    for node in ast.parse(_content(path)).body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
         ):

@@ -31,7 +31,7 @@ def test_run_prints_sentences_and_progress(qflsec: Call) -> None:
 
 def test_run_as_json_is_one_document(qflsec: Call) -> None:
     document = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json").json()
-    assert document["schema"] == "qflsec-matrix-result/1"
+    assert document["schema"] == "qflsec-matrix-result/2"
     assert document["command"] == "qflsec matrix run tiny.toml --jobs 1 --json"
     assert {cell["state"] for cell in document["cells"]} >= {"incompatible"}
     names = {name for summary in document["summaries"] for name in summary["costs"]}

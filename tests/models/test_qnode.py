@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
+from qflsec.base.sources import trace
 from qflsec.models import Execution, QNodeModel, build_model, per_sample_gradients
 
 DEVICE = qml.device("default.qubit", wires=3)
@@ -202,7 +202,7 @@ def test_from_a_file(file: Path) -> None:
     assert model.to_config() == {
         "name": "qnode",
         "path": f"{file}:circuit",
-        "digest": hashlib.sha256(FILE.encode()).hexdigest(),
+        "digest": trace(file).digest,
         "n_params": 4,
         "weight_shape": [2, 2],
         "n_features": 2,

@@ -11,6 +11,7 @@ from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
 from qflsec.lab.grid.ids import versions
 from qflsec.lab.grid.store import Store
+from qflsec.lab.worlds.federation.code import code_info
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, observer_key
 from qflsec.lab.worlds.federation.plan import Plan, PlannedRun, make_plan
 from qflsec.lab.worlds.federation.results import (
@@ -86,6 +87,7 @@ class _Assembly:
             utility_pipeline=self._matrix.utility_pipeline,
             runs=self._run_rows(),
             failures=self._failures(cells),
+            code=tuple(code_info(label, sources) for label, sources in sorted(self._matrix.code.items())),
         )
 
     def _cells(self) -> dict[tuple[str, str], Cell]:

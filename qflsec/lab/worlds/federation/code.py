@@ -14,8 +14,9 @@ from qflsec.base.sources import Sources, trace
 from qflsec.base.user_code import module_sources
 from qflsec.federation import Layer, Pipeline
 from qflsec.lab.grid.files import python_files
+from qflsec.lab.worlds.federation.results import CodeInfo
 
-__all__ = ["attack_part", "layer_parts", "pipeline_parts", "qnode_sources", "sources_of"]
+__all__ = ["attack_part", "code_info", "layer_parts", "pipeline_parts", "qnode_sources", "sources_of"]
 
 Parts = dict[str, object]
 
@@ -61,6 +62,16 @@ def qnode_sources(pipelines: Mapping[str, Pipeline]) -> dict[str, Sources]:
         for name, pipeline in pipelines.items()
         for path in python_files(pipeline.model.to_config())
     }
+
+
+def code_info(label: str, sources: Sources) -> CodeInfo:
+    """What a report says of one part."""
+    return CodeInfo(
+        part=label,
+        files=(sources.root.name, *sources.digests, *sources.data),
+        installed=tuple(f"{name} {version}" for name, version in sources.installed.items()),
+        not_covered=sources.not_covered,
+    )
 
 
 def _maker(part: object) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from qflsec.base import Score, StoreError
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
+    CodeInfo,
     MatrixResult,
     PipelineUtility,
     RunRow,
@@ -26,7 +27,7 @@ from qflsec.lab.worlds.federation.results import (
 
 __all__ = ["SCHEMA", "from_json", "plain", "to_dict", "to_json"]
 
-SCHEMA = "qflsec-matrix-result/1"
+SCHEMA = "qflsec-matrix-result/2"
 _SIMPLE = (
     "name",
     "description",
@@ -61,6 +62,7 @@ def to_dict(result: MatrixResult) -> dict[str, Any]:
             ],
             "runs": [asdict(run) for run in result.runs],
             "failures": result.failures,
+            "code": [asdict(part) for part in result.code],
         }
     )
     return document
@@ -103,6 +105,10 @@ def _read(document: Mapping[str, Any]) -> MatrixResult:
         **{name: document[name] for name in _SIMPLE},
         seeds=tuple(document["seeds"]),
         failures=tuple(document["failures"]),
+        code=tuple(
+            CodeInfo(**{key: value if key == "part" else tuple(value) for key, value in entry.items()})
+            for entry in document["code"]
+        ),
         attacks=tuple(AttackInfo(**attack) for attack in document["attacks"]),
         stacks=tuple(
             StackInfo(**{**stack, "layers": tuple(stack["layers"]), "claims": tuple(stack["claims"])})

@@ -15,6 +15,7 @@ __all__ = [
     "AttackInfo",
     "Cell",
     "CellState",
+    "CodeInfo",
     "MatrixResult",
     "PipelineUtility",
     "RunRow",
@@ -211,6 +212,23 @@ class StackSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeInfo:
+    """Code that does not come with the package and that ids cover.
+
+    Attributes:
+        part: What it makes, such as ``"attack push"``.
+        files: Its file, the modules that this imports by their names, and files that they name.
+        installed: The installed packages that it imports, with their versions.
+        not_covered: Imports that cannot be followed: a change behind them changes no id.
+    """
+
+    part: str
+    files: tuple[str, ...]
+    installed: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class MatrixResult:
     """Everything that a report shows.
 
@@ -232,6 +250,7 @@ class MatrixResult:
         utility_pipeline: The pipeline that summaries take utility and costs from.
         runs: All runs.
         failures: Trials and runs that ended in a bug, one line each.
+        code: The user's code that ids cover.
     """
 
     name: str
@@ -250,3 +269,4 @@ class MatrixResult:
     utility_pipeline: str
     runs: tuple[RunRow, ...] = ()
     failures: tuple[str, ...] = ()
+    code: tuple[CodeInfo, ...] = ()
