@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 from qflsec.base.errors import ConfigError
 from qflsec.base.sources import Sources, content_digest, trace
 
-__all__ = ["PREFIX", "load_file", "load_module", "module_name", "module_sources", "one_file_per_name"]
+__all__ = ["PREFIX", "load_file", "load_module", "module_name", "sources_in_use"]
 
 PREFIX = "qflsec_user_"
 """What the module names of files begin with that are loaded by their paths."""
@@ -61,15 +61,22 @@ class _Finder:
             if name in sys.modules:
                 self.known.setdefault(name, content_digest(path))
 
-    def stale(self, files: Mapping[str, Path]) -> set[str]:
-        """The modules in memory that came from another file or from another content."""
+    def stale(self, files: Mapping[str, Path], *, copies: bool) -> set[str]:
+        """The modules in memory that came from another content.
+
+        Args:
+            files: What should be in memory.
+            copies: Whether the same content may have come from another file.
+        """
         found = set()
         for name, path in files.items():
             file = getattr(sys.modules.get(name), "__file__", None)
-            if file is not None:
-                digest = content_digest(path)
-                if Path(file).resolve() != path or self.known.get(name, digest) != digest:
-                    found.add(name)
+            if file is None:
+                continue
+            same_file = Path(file).resolve() == path
+            digest = self.known.get(name) or content_digest(path if same_file else file)
+            if digest != content_digest(path) or not (same_file or copies):
+                found.add(name)
         return found
 
 
@@ -138,39 +145,48 @@ def load_module(name: str) -> ModuleType:
     return module
 
 
-def module_sources(module: ModuleType) -> Sources:
-    """The sources of a module that is in use.
+def sources_in_use(modules: Mapping[str, ModuleType]) -> dict[str, Sources]:
+    """The sources of modules that are in use together, by the same keys.
 
     Raises:
-        ConfigError: It has no file, or a file has changed since it was imported.
+        ConfigError: One has no file, or a file has changed since it was imported, or two different files would
+            be imported under one name.
     """
-    name, file = module.__name__, getattr(module, "__file__", None)
+    traced = {label: _trace_module(module) for label, module in modules.items()}
+    _one_file_per_name(traced.values())
+    files: dict[str, Path] = {}
+    for label, sources in traced.items():
+        files.update(sources.modules)
+        if not _by_path(modules[label]):
+            files[modules[label].__name__] = sources.root
+    changed = _finder.stale(files, copies=True)
+    if changed:
+        raise ConfigError(
+            "code has changed since it was imported",
+            got=", ".join(sorted(changed)),
+            fix="start Python again, or list the code under 'plugins', which are imported again",
+        )
+    _finder.expect(files)
+    return traced
+
+
+def _by_path(module: ModuleType) -> bool:
+    return module.__name__.startswith(PREFIX) or module.__name__ == "__main__"
+
+
+def _trace_module(module: ModuleType) -> Sources:
+    file = getattr(module, "__file__", None)
     if file is None:
         raise ConfigError(
             "results of this code cannot be identified, as it stands in no file",
-            got=name,
+            got=module.__name__,
             fix="put it into a file and list that under 'plugins'",
         )
-    by_path = name.startswith(PREFIX) or name == "__main__"
-    sources = trace(Path(file), module="" if by_path else name)
-    files = {name: sources.root, **sources.modules}
-    stale = _finder.stale(files)
-    if stale:
-        raise ConfigError(
-            "code has changed since it was imported",
-            got=", ".join(sorted(stale)),
-            fix="start Python again, or list the code under 'plugins', which are imported again",
-        )
-    _finder.expect(sources.modules if by_path else files)
-    return sources
+    return trace(Path(file), module="" if _by_path(module) else module.__name__)
 
 
-def one_file_per_name(sources: Iterable[Sources]) -> None:
-    """Refuse different files that would be imported under one name: the second import would get the first.
-
-    Raises:
-        ConfigError: There are such files.
-    """
+def _one_file_per_name(sources: Iterable[Sources]) -> None:
+    """Refuse different files that would be imported under one name: the second import would get the first."""
     found: dict[str, tuple[Path, str]] = {}
     for one in sources:
         for name, path in one.modules.items():
@@ -186,7 +202,7 @@ def one_file_per_name(sources: Iterable[Sources]) -> None:
 
 def _refresh(files: Mapping[str, Path], *, again: bool) -> bool:
     """Take modules out of memory where one is stale or all are to be imported again; whether that was so."""
-    stale = bool(_finder.stale(files)) or again
+    stale = bool(_finder.stale(files, copies=False)) or again
     for name, path in files.items():
         _drop_bytecode(path)
         if stale:

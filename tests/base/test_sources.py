@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,9 +136,7 @@ def test_installed_packages_are_covered_by_their_versions(tmp_path: Path) -> Non
 
 
 def test_what_installed_means() -> None:
-    import numpy
-
-    assert is_installed(Path(numpy.__file__))
+    assert is_installed(Path(np.__file__))
     assert is_installed(Path(pytest.__file__))
     assert is_installed(Path(sys.modules["json"].__file__ or ""))
     assert is_installed(Path(sys.modules["qflsec"].__file__ or ""))

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from qflsec.base import ConfigError
-from qflsec.base.user_code import load_file, load_module, module_sources, one_file_per_name
+from qflsec.base.user_code import load_file, load_module, sources_in_use
 
 
 def put(path: Path, text: str) -> Path:
@@ -114,30 +114,32 @@ def test_code_that_was_imported_otherwise_and_has_changed_is_refused(
     put(tmp_path / "helper_o.py", "value = 1\n")
     put(tmp_path / "notebook_o.py", "import helper_o\n")
     module = importlib.import_module("notebook_o")
-    before = module_sources(module)
+    before = sources_in_use({"x": module})["x"]
     assert set(before.modules) == {"helper_o"}
     put(tmp_path / "helper_o.py", "value = 2\n")
     with pytest.raises(ConfigError, match=r"changed since it was imported; got helper_o; start Python again"):
-        module_sources(module)
+        sources_in_use({"x": module})["x"]
     importlib.reload(sys.modules["helper_o"])
-    assert module_sources(module).digest != before.digest
+    assert sources_in_use({"x": module})["x"].digest != before.digest
 
 
 def test_code_without_a_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="stands in no file"):
-        module_sources(ModuleType("typed_at_a_prompt"))
+        sources_in_use({"x": ModuleType("typed_at_a_prompt")})
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         put(tmp_path / folder / "root_t.py", "import twin_t\n")
         put(tmp_path / folder / "twin_t.py", "value = 1\n")
-    both = [module_sources(load_file(tmp_path / folder / "root_t.py")) for folder in ("a", "b")]
-    one_file_per_name(both)  # copies do no harm
+
+    def load() -> None:
+        sources_in_use({name: load_file(tmp_path / name / "root_t.py") for name in ("a", "b")})
+
+    load()  # copies do no harm
     put(tmp_path / "b" / "twin_t.py", "value = 2\n")
-    both[1] = module_sources(load_file(tmp_path / "b" / "root_t.py"))
     with pytest.raises(ConfigError, match="two different files would be imported as 'twin_t'"):
-        one_file_per_name(both)
+        load()
 
 
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

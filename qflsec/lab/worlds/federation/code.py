@@ -10,13 +10,13 @@ from typing import Any
 
 from qflsec.attacks import Attack
 from qflsec.base import find
-from qflsec.base.sources import Sources, trace
-from qflsec.base.user_code import module_sources
+from qflsec.base.sources import Sources
+from qflsec.base.user_code import load_file, sources_in_use
 from qflsec.federation import Layer, Pipeline
 from qflsec.lab.grid.files import python_files
 from qflsec.lab.worlds.federation.results import CodeInfo
 
-__all__ = ["attack_part", "code_info", "layer_parts", "pipeline_parts", "qnode_sources", "sources_of"]
+__all__ = ["attack_part", "code_info", "layer_parts", "pipeline_parts", "sources_of"]
 
 Parts = dict[str, object]
 
@@ -41,27 +41,20 @@ def attack_part(attack: Attack) -> Parts:
     return {f"attack {attack.card.name}": attack}
 
 
-def sources_of(parts: Mapping[str, object]) -> dict[str, Sources]:
-    """The sources of the parts that do not come with the package.
+def sources_of(parts: Mapping[str, object], pipelines: Mapping[str, Pipeline]) -> dict[str, Sources]:
+    """The sources of the parts that do not come with the package, and of the files that models name.
 
     Raises:
-        ConfigError: The code stands in no file, or has changed since it was imported.
+        ConfigError: Code stands in no file, has changed since it was imported, or cannot be told apart.
     """
-    found = {}
-    for label, part in parts.items():
-        module = _maker(part).__module__
-        if module.partition(".")[0] != "qflsec":
-            found[label] = module_sources(sys.modules[module])
-    return found
-
-
-def qnode_sources(pipelines: Mapping[str, Pipeline]) -> dict[str, Sources]:
-    """The sources of files that models name; their digest is a part of the model's configuration."""
-    return {
-        f"model of pipeline {name}": trace(path)
-        for name, pipeline in pipelines.items()
-        for path in python_files(pipeline.model.to_config())
+    modules = {label: sys.modules[_maker(part).__module__] for label, part in parts.items()}
+    own = {
+        label: module for label, module in modules.items() if module.__name__.partition(".")[0] != "qflsec"
     }
+    for name, pipeline in pipelines.items():
+        for path in python_files(pipeline.model.to_config()):
+            own[f"model of pipeline {name}"] = load_file(path)
+    return sources_in_use(own)
 
 
 def code_info(label: str, sources: Sources) -> CodeInfo:

@@ -105,10 +105,7 @@ def _read(document: Mapping[str, Any]) -> MatrixResult:
         **{name: document[name] for name in _SIMPLE},
         seeds=tuple(document["seeds"]),
         failures=tuple(document["failures"]),
-        code=tuple(
-            CodeInfo(**{key: value if key == "part" else tuple(value) for key, value in entry.items()})
-            for entry in document["code"]
-        ),
+        code=tuple(_code(part) for part in document["code"]),
         attacks=tuple(AttackInfo(**attack) for attack in document["attacks"]),
         stacks=tuple(
             StackInfo(**{**stack, "layers": tuple(stack["layers"]), "claims": tuple(stack["claims"])})
@@ -124,6 +121,11 @@ def _read(document: Mapping[str, Any]) -> MatrixResult:
 def _cell(value: Mapping[str, Any]) -> Cell:
     rows = tuple(_trial(row) for row in value["per_seed"])
     return Cell(**{**value, "advantage": _score(value["advantage"]), "per_seed": rows})
+
+
+def _code(value: Mapping[str, Any]) -> CodeInfo:
+    lists = {name: tuple(value[name]) for name in ("files", "installed", "not_covered")}
+    return CodeInfo(part=value["part"], **lists)
 
 
 def _score(value: Mapping[str, Any] | None) -> Score | None:

@@ -12,7 +12,6 @@ from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.base.registry import Kind
 from qflsec.base.sources import Sources
-from qflsec.base.user_code import one_file_per_name
 from qflsec.data import DataSpec, PartitionSpec, load, partition
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.lab.grid.files import load_user_plugins, without_places
@@ -22,7 +21,6 @@ from qflsec.lab.worlds.federation.code import (
     attack_part,
     layer_parts,
     pipeline_parts,
-    qnode_sources,
     sources_of,
 )
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
@@ -210,8 +208,6 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
-    code = {**sources_of(dict(ChainMap(*parts))), **qnode_sources(pipelines)}
-    one_file_per_name(code.values())
     return Matrix(
         spec=spec,
         pipelines=pipelines,
@@ -219,7 +215,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         threats=threats,
         attacks=attacks,
         observers=_observers(tuple(threats.values())),
-        code=code,
+        code=sources_of(dict(ChainMap(*parts)), pipelines),
     )
 
 

@@ -11,6 +11,11 @@ from qflsec.base import ConfigError
 from qflsec.lab import MatrixResult, build_matrix, load_spec, parse_spec, run
 from qflsec.lab.worlds.federation import plan, work
 
+
+def rows(modulus: int) -> str:
+    return "".join(f"{i},{(i * i) % modulus},{i % 2}\n" for i in range(80))
+
+
 PUSH = """
 from __future__ import annotations
 
@@ -35,9 +40,9 @@ class Push(Manipulation):
 FILES = {
     "push.py": PUSH,
     "helper_c.py": "from deeper_c import FACTOR\n\n\ndef strength():\n    return FACTOR\n",
-    "deeper_c.py": "FACTOR = -9.0\n",
+    "deeper_c.py": "FACTOR = -90.0\n",
     "unused_c.py": "FACTOR = 1.0\n",
-    "table.csv": "a,b,y\n" + "".join(f"{i % 7},{(i * i) % 5},{i % 2}\n" for i in range(60)),
+    "table.csv": "a,b,y\n" + rows(61),
     "data_c.py": '''
 from qflsec.base import register
 from qflsec.data.sources import csv
@@ -51,7 +56,7 @@ def shifted(spec):
     raw.features[:, 0] += SHIFT * raw.labels
     return raw
 ''',
-    "shift_c.py": "SHIFT = 9.0\n",
+    "shift_c.py": "SHIFT = 90.0\n",
     "circuit.py": """
 import pennylane as qml
 from layers_c import entangle
@@ -73,7 +78,7 @@ plugins = ["push.py", "data_c.py"]
 [pipelines.main]
 data = { name = "shifted", path = "table.csv", label_column = "y", n_features = 2, members = 20, nonmembers = 10, auxiliary = 10, test = 20 }
 model = { name = "qnode", path = "circuit.py:circuit", n_params = 2 }
-federation = { n_clients = 3, rounds = 2, learning_rate = 0.5 }
+federation = { n_clients = 3, rounds = 1, learning_rate = 0.5 }
 [stacks]
 none = []
 [threats.one]
@@ -131,7 +136,7 @@ def test_a_changed_helper_of_a_helper_recomputes(folder: Path) -> None:
     result, count = made(folder, store)
     assert advantage(result) == 0.0, "a corrupted client that sends what an honest one would"
     assert count == 1, "the honest run and its trial are those of before"
-    (folder / "deeper_c.py").write_text("FACTOR = -9.0\n")
+    (folder / "deeper_c.py").write_text("FACTOR = -90.0\n")
     result, count = made(folder, store)
     assert (advantage(result), count) == (before, 0)
 
@@ -140,8 +145,8 @@ def test_a_changed_helper_of_a_helper_recomputes(folder: Path) -> None:
     ("file", "text"),
     [
         ("shift_c.py", "SHIFT = 0.0\n"),
-        ("layers_c.py", "import pennylane as qml\n\n\ndef entangle():\n    qml.CZ(wires=[0, 1])\n"),
-        ("table.csv", FILES["table.csv"].replace("\n3,", "\n4,")),
+        ("layers_c.py", "import pennylane as qml\n\n\ndef entangle():\n    qml.RY(0.5, wires=0)\n"),
+        ("table.csv", "a,b,y\n" + rows(53)),
     ],
     ids=["data function", "circuit", "table"],
 )
@@ -195,7 +200,7 @@ def test_the_result_names_what_the_ids_cover(folder: Path) -> None:
         file.write("\n\nLATE = __import__(strength.__name__) if False else None\n")
     result, _ = made(folder, folder / "s.sqlite")
     covered = {entry.part: entry for entry in result.code}
-    assert covered["attack push"].files == ("push.py", "helper_c", "deeper_c")
+    assert covered["attack push"].files == ("push.py", "deeper_c", "helper_c")
     assert covered["dataset shifted"].files == ("data_c.py", "shift_c")
     assert covered["model of pipeline main"].files == ("circuit.py", "layers_c")
     (installed,) = covered["model of pipeline main"].installed
