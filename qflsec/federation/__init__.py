@@ -15,20 +15,19 @@ from qflsec.federation.layers import (
     BoundLayer,
     ClientLayer,
     GradientLayer,
-    Header,
     Layer,
     LinkLayer,
     NoiseLayer,
-    PartyState,
     SecretLayer,
     ServerLayer,
-    Setup,
     ShapeLayer,
     Streams,
 )
 from qflsec.federation.loop import run_batch
+from qflsec.federation.parties import Header, PartyState, Setup
 from qflsec.federation.pipeline import FederationConfig, Pipeline
-from qflsec.federation.run import RunResult, RunSpec
+from qflsec.federation.run import RunResult
+from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack, layer_from_config
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import torch
 
 from qflsec.base import ProtocolAbort
+from qflsec.federation.parties import PartyState
 from qflsec.threat import SERVER, Envelope, Network, Party, Slot
-
-if TYPE_CHECKING:
-    from qflsec.federation.layers import AggregationLayer, PartyState
-    from qflsec.federation.session import Session
 
 __all__ = ["Control"]
 
@@ -21,8 +17,7 @@ class Control:
     """One round of one run: the parties' states, and a way for them to talk over the network.
 
     Args:
-        layer: The layer.
-        session: The parties' states.
+        states: What each party holds for the layer.
         network: The network.
         lane: The run.
         round_index: The round.
@@ -33,8 +28,7 @@ class Control:
     def __init__(
         self,
         *,
-        layer: AggregationLayer,
-        session: Session,
+        states: Callable[[Party], PartyState],
         network: Network,
         lane: int,
         round_index: int,
@@ -42,8 +36,7 @@ class Control:
         models: Mapping[Party, torch.Tensor],
     ) -> None:
         self.round, self.participants, self.models = round_index, participants, models
-        self._layer, self._session, self._network, self._lane = layer, session, network, lane
-        self._own: Mapping[Party, PartyState] = {}
+        self._states, self._network, self._lane = states, network, lane
 
     def among(self, participants: tuple[Party, ...], own: Mapping[Party, PartyState]) -> Control:
         """The same round among some of its participants.
@@ -52,23 +45,18 @@ class Control:
             participants: They.
             own: States that parties keep for these participants alone.
         """
-        part = Control(
-            layer=self._layer,
-            session=self._session,
+        return Control(
+            states=lambda party: own[party] if party in own else self._states(party),
             network=self._network,
             lane=self._lane,
             round_index=self.round,
             participants=participants,
             models={party: self.models[party] for party in participants},
         )
-        part._own = own
-        return part
 
     def state(self, party: Party) -> PartyState:
         """What one party holds for this layer; what one state says may reach another by a message only."""
-        if party in self._own:
-            return self._own[party]
-        return self._session.state(self._lane, self._layer, party)
+        return self._states(party)
 
     def to_server(self, messages: Mapping[Party, bytes]) -> dict[Party, bytes]:
         """Carry messages of clients to the server.

@@ -9,14 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from qflsec.base import IncompatibleStack
 from qflsec.federation.layers import ClientLayer
+from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Execution
-
-if TYPE_CHECKING:
-    from qflsec.federation.pipeline import Pipeline
 
 __all__ = ["ExecutionLayer", "executed"]
 

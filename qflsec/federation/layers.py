@@ -25,22 +25,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, final
 
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Secrets
+from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.identity import Identity
+from qflsec.federation.parties import Header, PartyState, Setup
+from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.streams import Streams
+from qflsec.federation.updates import RoundUpdates, SummedUpdates
 from qflsec.threat import Item, LaneFacts, Party, Payload
-
-if TYPE_CHECKING:
-    from qflsec.federation.control import Control
-    from qflsec.federation.pipeline import Pipeline
-    from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
     "AggregationLayer",
@@ -48,87 +47,19 @@ __all__ = [
     "BoundLayer",
     "ClientLayer",
     "GradientLayer",
-    "Header",
     "Layer",
     "Leaves",
     "LinkLayer",
     "NoiseLayer",
-    "PartyState",
     "PayloadForm",
     "SecretLayer",
     "ServerLayer",
-    "Setup",
     "ShapeLayer",
     "Streams",
 ]
 
 PayloadForm = Literal["plain", "integers", "masked", "ciphertext", "sealed"]
 Leaves = Literal["individual", "groups", "sum", "nothing"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What every party knows when the session opens.
-
-    Attributes:
-        session: A public name of the session, bound into keys.
-        clients: The clients.
-        server: The server.
-        n_params: The number of parameters.
-        rounds: The number of rounds.
-        max_count: The largest number of examples that a client may have.
-        participants: How many clients take part in a round, as everybody knows beforehand; 0 stands for all.
-        quantum: The receiving party's own end of the layer's quantum links, as the layer's
-            :meth:`SecretLayer.quantum_ends` made it; None where the layer has none.
-    """
-
-    session: bytes
-    clients: tuple[Party, ...]
-    server: Party
-    n_params: int
-    rounds: int
-    max_count: int
-    participants: int = 0
-    quantum: object | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a sealed payload is bound to.
-
-    Attributes:
-        round: The round.
-        sender: Who sends it.
-        participants: The clients that take part in the round.
-    """
-
-    round: int
-    sender: Party
-    participants: tuple[Party, ...]
-
-
-class PartyState(ABC):
-    """What one party holds for one secret layer of one run."""
-
-    @abstractmethod
-    def announce(self) -> bytes:
-        """This party's public message of the set-up, signed; empty if it has none."""
-
-    @abstractmethod
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Take in another party's announcement.
-
-        Raises:
-            ProtocolAbort: The announcement is not authentic.
-        """
-
-    @abstractmethod
-    def key_names(self) -> frozenset[str]:
-        """The names of the keys that this party holds."""
-
-    def costs(self) -> Mapping[str, float]:
-        """What this party has spent so far, by name with the unit at its end; summed over the parties."""
-        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

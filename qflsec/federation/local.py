@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.federation.delegation import Delegations
+from qflsec.federation.delegations import Delegations
 from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.streams import RoundStreams

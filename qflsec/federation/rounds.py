@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
-from qflsec.federation.delegation import Delegations
+from qflsec.federation.delegations import Delegations
 from qflsec.federation.executions import executed
 from qflsec.federation.lanes import LaneData
 from qflsec.federation.local import ClientData, LocalTraining, plan_batches
 from qflsec.federation.pipeline import FederationConfig, Pipeline
-from qflsec.federation.run import RunResult, RunSpec
+from qflsec.federation.run import RunResult
+from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.server import Server
 from qflsec.federation.session import SecretsMode, Session
 from qflsec.federation.stack import Stack
@@ -116,7 +117,8 @@ class BatchRun:
             session=self._session,
             network=self._network,
             specs=self._specs,
-            turns=self._turns,
+            failures=self._turns.failures,
+            fail=self._turns.fail,
         )
 
     def _make_transcript(self, record: frozenset[MessageKind] | None) -> Transcript:

@@ -1,4 +1,4 @@
-"""Runs: what is asked for, and what comes back."""
+"""Runs: what comes back."""
 
 from __future__ import annotations
 
@@ -16,46 +16,15 @@ from qflsec.accounting import (
     observer_account,
     unbounded,
 )
-from qflsec.base import ConfigError
 from qflsec.data import Dataset
-from qflsec.federation.adversary import Adversary
 from qflsec.federation.executions import executed
 from qflsec.federation.exposure import exposure_rows
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.threat import Records, ThreatModel, Transcript, View
 
-__all__ = ["RunResult", "RunSpec"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSpec:
-    """One run of a pipeline under a stack.
-
-    Attributes:
-        seed: The seed of all its experiment randomness.
-        adversary: What corrupted parties do; None for an honest run.
-        threat: The threat model of the adversary; None for an honest run.
-
-    Raises:
-        ConfigError: An adversary without an active threat model, or the other way round.
-    """
-
-    seed: int
-    adversary: Adversary | None = None
-    threat: ThreatModel | None = None
-
-    def __post_init__(self) -> None:
-        if (self.adversary is None) != (self.threat is None):
-            raise ConfigError(
-                "a manipulated run needs both an adversary and its threat model",
-                got=f"adversary={self.adversary}, threat={self.threat}",
-            )
-        if self.threat is not None and not self.threat.active:
-            raise ConfigError(
-                f"threat model {self.threat.name!r} is passive, so its parties cannot manipulate a run",
-                fix="set active = true in the threat model",
-            )
+__all__ = ["RunResult"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from typing import Literal
 
 from qflsec.base import OsSecrets, ProtocolAbort, Secrets, SeededSecrets
 from qflsec.federation.identity import Identity
-from qflsec.federation.layers import LinkLayer, PartyState, SecretLayer, Setup
+from qflsec.federation.layers import LinkLayer, SecretLayer
+from qflsec.federation.parties import PartyState, Setup
 from qflsec.federation.stack import Stack
 from qflsec.threat import SERVER, Envelope, Network, Party, Slot, client
 

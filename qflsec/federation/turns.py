@@ -14,7 +14,7 @@ from qflsec.base import QflsecError, UpdateError, stream
 from qflsec.federation.adversary import Adversary, Hands, Moved, ServerHands
 from qflsec.federation.local import BatchStep, ClientData, LocalTraining
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.run import RunSpec
+from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.streams import RoundStreams
 from qflsec.threat import Payload, Tapped, Transcript, View, WireTap
 

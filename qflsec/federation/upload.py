@@ -10,7 +10,8 @@ import torch
 from qflsec.base import ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean
-from qflsec.federation.layers import AggregationLayer, Header
+from qflsec.federation.layers import AggregationLayer
+from qflsec.federation.parties import Header
 from qflsec.federation.session import Session
 from qflsec.federation.stack import Stack
 from qflsec.threat import (
@@ -119,8 +120,7 @@ class Uploads:
     def _control(self, layer: AggregationLayer, lane: int) -> Control:
         parties = self._parties(lane)
         return Control(
-            layer=layer,
-            session=self._session,
+            states=lambda party: self._session.state(lane, layer, party),
             network=self._network,
             lane=lane,
             round_index=self._round,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +132,8 @@ class _States:
                 if author != party:
                     state.learn(author, blob)
 
-    def state(self, lane: int, layer: Any, party: Party) -> PartyState:  # noqa: ANN401 - as the session's
+    def state(self, party: Party) -> PartyState:
+        """What one party holds."""
         return self._states[party]
 
 
@@ -158,8 +158,7 @@ def _one_phase(name: str, layer: AggregationLayer, n_clients: int, n_params: int
     """Masked or encrypted updates; the set-up of the session is not counted."""
     meter, states = _Meter(), _States(layer, n_clients, n_params)
     control = Control(
-        layer=layer,
-        session=states,  # type: ignore[arg-type]
+        states=states.state,
         network=Network(Transcript()),
         lane=0,
         round_index=0,

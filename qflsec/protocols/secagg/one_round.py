@@ -276,8 +276,7 @@ class _Round:
         layer, network = self._layer, self._network
         assert isinstance(layer, AggregationLayer)
         control = Control(
-            layer=layer,
-            session=self._session,
+            states=lambda party: self._session.state(0, layer, party),
             network=network,
             lane=0,
             round_index=0,

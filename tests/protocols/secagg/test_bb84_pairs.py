@@ -13,7 +13,7 @@ import torch
 
 from qflsec.base import ConfigError, OsSecrets, ProtocolAbort
 from qflsec.federation import Stack, run_batch
-from qflsec.federation.run import RunSpec
+from qflsec.federation.run_spec import RunSpec
 from qflsec.protocols.keystore import (
     KeyLink,
     KeyProvider,

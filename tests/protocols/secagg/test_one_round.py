@@ -9,7 +9,7 @@ import torch
 
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.federation import Stack, layer_from_config, run_batch
-from qflsec.federation.run import RunSpec
+from qflsec.federation.run_spec import RunSpec
 from qflsec.protocols.secagg.catalogue import SECAGG_STAGES, protocol, protocol_names
 from qflsec.protocols.secagg.one_round import RoundReport, run_round
 from qflsec.protocols.secagg.plain import Plain

@@ -31,13 +31,9 @@ class Parties:
         self.network = Network(Transcript())
         layer.prepare(self.control(0))
 
-    def state(self, lane: int, layer: Any, party: Party) -> Any:
-        return self.states[party]
-
     def control(self, round_index: int) -> Control:
         return Control(
-            layer=self.layer,
-            session=self,  # type: ignore[arg-type]
+            states=self.states.__getitem__,
             network=self.network,
             lane=0,
             round_index=round_index,

@@ -1,0 +1,76 @@
+"""Parties: what each knows when a session opens, what a payload is bound to, and what a party holds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qflsec.threat import Party
+
+__all__ = ["Header", "PartyState", "Setup"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every party knows when the session opens.
+
+    Attributes:
+        session: A public name of the session, bound into keys.
+        clients: The clients.
+        server: The server.
+        n_params: The number of parameters.
+        rounds: The number of rounds.
+        max_count: The largest number of examples that a client may have.
+        participants: How many clients take part in a round, as everybody knows beforehand; 0 stands for all.
+        quantum: The receiving party's own end of the layer's quantum links, as the layer's
+            :meth:`SecretLayer.quantum_ends` made it; None where the layer has none.
+    """
+
+    session: bytes
+    clients: tuple[Party, ...]
+    server: Party
+    n_params: int
+    rounds: int
+    max_count: int
+    participants: int = 0
+    quantum: object | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a sealed payload is bound to.
+
+    Attributes:
+        round: The round.
+        sender: Who sends it.
+        participants: The clients that take part in the round.
+    """
+
+    round: int
+    sender: Party
+    participants: tuple[Party, ...]
+
+
+class PartyState(ABC):
+    """What one party holds for one secret layer of one run."""
+
+    @abstractmethod
+    def announce(self) -> bytes:
+        """This party's public message of the set-up, signed; empty if it has none."""
+
+    @abstractmethod
+    def learn(self, author: Party, announcement: bytes) -> None:
+        """Take in another party's announcement.
+
+        Raises:
+            ProtocolAbort: The announcement is not authentic.
+        """
+
+    @abstractmethod
+    def key_names(self) -> frozenset[str]:
+        """The names of the keys that this party holds."""
+
+    def costs(self) -> Mapping[str, float]:
+        """What this party has spent so far, by name with the unit at its end; summed over the parties."""
+        return {}

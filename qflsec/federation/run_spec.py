@@ -1,0 +1,41 @@
+"""What is asked for: one run of a pipeline under a stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qflsec.base import ConfigError
+from qflsec.federation.adversary import Adversary
+from qflsec.threat import ThreatModel
+
+__all__ = ["RunSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run of a pipeline under a stack.
+
+    Attributes:
+        seed: The seed of all its experiment randomness.
+        adversary: What corrupted parties do; None for an honest run.
+        threat: The threat model of the adversary; None for an honest run.
+
+    Raises:
+        ConfigError: An adversary without an active threat model, or the other way round.
+    """
+
+    seed: int
+    adversary: Adversary | None = None
+    threat: ThreatModel | None = None
+
+    def __post_init__(self) -> None:
+        if (self.adversary is None) != (self.threat is None):
+            raise ConfigError(
+                "a manipulated run needs both an adversary and its threat model",
+                got=f"adversary={self.adversary}, threat={self.threat}",
+            )
+        if self.threat is not None and not self.threat.active:
+            raise ConfigError(
+                f"threat model {self.threat.name!r} is passive, so its parties cannot manipulate a run",
+                fix="set active = true in the threat model",
+            )
