@@ -110,7 +110,7 @@ class SharedKeyStub(AggregationLayer):
         return SharedKeyState(None if identity.party == SERVER else hashlib.sha256(setup.session).digest())
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         assert isinstance(state, SharedKeyState)
         vector = torch.cat([update * weight, torch.tensor([weight])]).double().numpy()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 import torch
 
 from qflsec.base import AttackCard, ConfigError, UpdateError, find, stream
-from qflsec.federation import Adversary, Hands, Moved
+from qflsec.federation import Adversary, Hands, Sending
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
@@ -222,22 +222,15 @@ class Manipulation(Attack, Adversary):
     """
 
     @final
-    def updates(self, hands: Hands) -> Moved:
-        """Run and check the shape; the loop calls this."""
-        moved = self.run(hands)
-        sent = moved[0] if isinstance(moved, tuple) else moved
-        if sent.shape != hands.honest.shape:
-            raise UpdateError(
-                f"the updates of attack {self.card.name!r} have the wrong shape",
-                got=tuple(sent.shape),
-                expected=tuple(hands.honest.shape),
-                fix="return one update for each lane and corrupted client",
-            )
-        return moved
+    def updates(self, hands: Hands) -> Sending:
+        """Run; the loop calls this, and checks the shape."""
+        return self.run(hands)
 
     @abstractmethod
-    def run(self, hands: Hands) -> Moved:
-        """The updates of the corrupted clients, alone or with the next state of each lane.
+    def run(self, hands: Hands) -> Sending:
+        """What the corrupted clients send, alone or with the next state of each lane.
+
+        :meth:`qflsec.federation.Adversary.updates` says what may be sent.
 
         Shapes:
             returns: ``(lane, m, P)``

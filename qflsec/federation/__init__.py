@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qflsec.federation.adversary import Adversary, Hands, Moved, ServerHands
+from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.aggregation import FedAvg, weighted_mean
 from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
 from qflsec.federation.control import Control
@@ -25,6 +25,7 @@ from qflsec.federation.layers import (
 )
 from qflsec.federation.loop import run_batch
 from qflsec.federation.parties import Header, PartyState, Setup
+from qflsec.federation.payloads import ClientPayloads
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
@@ -38,6 +39,7 @@ __all__ = [
     "BoundLayer",
     "CalibratedLayer",
     "ClientLayer",
+    "ClientPayloads",
     "Control",
     "Conversation",
     "DelegationLayer",
@@ -58,6 +60,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "SecretLayer",
+    "Sending",
     "ServerHands",
     "ServerLayer",
     "Setup",

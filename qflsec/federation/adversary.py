@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
+from qflsec.federation.payloads import ClientPayloads
 from qflsec.models import Model
 from qflsec.threat import Payload, Tapped, ThreatModel, View
 
-__all__ = ["Adversary", "Hands", "Moved", "ServerHands"]
+__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands"]
 
 TrainFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Moved = torch.Tensor | tuple[torch.Tensor, Sequence[object]]
 """A move: what is sent, alone or with the next state of each lane. States that are not returned stay as they were."""
+Sending = Moved | ClientPayloads | tuple[ClientPayloads, Sequence[object]]
+"""A move of clients: numbers for each, or payloads of any kind in lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +105,11 @@ class Adversary:
         """
         return None
 
-    def updates(self, hands: Hands) -> Moved:
-        """The updates of the corrupted clients.
+    def updates(self, hands: Hands) -> Sending:
+        """What the corrupted clients send: any numbers, NaN included.
+
+        A client that sends nothing, or no update at all, is spoken of by a list of payloads: for each lane one for
+        each corrupted client, a tensor of any shape and type, bytes, or None for nothing.
 
         Shapes:
             returns: ``(lane, m, P)``

@@ -183,9 +183,18 @@ class AggregationLayer(SecretLayer):
 
     @abstractmethod
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """A client's half.
+
+        Args:
+            state: What the client holds.
+            update: Its update.
+            weight: Its number of examples.
+            header: What the payload is bound to.
+            checked: Whether the client's own code refuses, clips or perturbs numbers before it seals them. A
+                corrupted client leaves that out: whatever its numbers are, it seals the nearest words that there
+                are, and only what others check holds it back.
 
         Shapes:
             update: ``(P,)``
@@ -246,6 +255,14 @@ class AggregationLayer(SecretLayer):
             ProtocolAbort: The parties could not agree.
         """
         return payloads
+
+    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+        """Why the server left clients out of the round, by their index, where it can say so.
+
+        Args:
+            state: What the server holds.
+        """
+        return {}
 
     def derive(
         self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]

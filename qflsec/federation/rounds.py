@@ -11,6 +11,7 @@ from qflsec.federation.delegations import Delegations
 from qflsec.federation.executions import executed
 from qflsec.federation.lanes import LaneData
 from qflsec.federation.local import ClientData, LocalTraining, plan_batches
+from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
@@ -18,7 +19,8 @@ from qflsec.federation.server import Server
 from qflsec.federation.session import SecretsMode, Session
 from qflsec.federation.stack import Stack
 from qflsec.federation.streams import RoundStreams
-from qflsec.federation.turns import Turns, failure
+from qflsec.federation.turns import Turns
+from qflsec.federation.updates import Dropped
 from qflsec.federation.upload import Opened, Uploads
 from qflsec.models import per_sample_losses
 from qflsec.threat import (
@@ -107,6 +109,7 @@ class BatchRun:
         self._history: list[dict[str, torch.Tensor]] = []
         self._contributed: list[frozenset[int]] = [frozenset() for _ in specs]
         self._opened: list[Opened | None] = [None for _ in specs]
+        self._dropped: list[list[Dropped]] = [[] for _ in specs]
 
     def _delegate(self, stack: Stack) -> Delegations | None:
         if stack.delegation is None:
@@ -158,7 +161,7 @@ class BatchRun:
 
     @property
     def _dead(self) -> set[int]:
-        return {*self._turns.failures, *self._network.aborts}
+        return {*self._turns.failures, *self._turns.losses, *self._network.aborts}
 
     def run(self) -> None:
         """All rounds, then the release of the final model."""
@@ -180,12 +183,13 @@ class BatchRun:
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
         for layer in self._stack.shapes:
             updates = layer.shape(updates, streams)
+        present = self._turns.check_honest(round_index, updates, present)
         self._grant(round_index, updates, present)
         self._uploads.start(round_index, present, received, bases)
         early = self._turns.early(present)
         if bool(early.any()):
-            self._uploads.send(updates, self._counts, early)
-        sent = self._turns.updates(round_index, received, updates, self._data, plan)
+            self._uploads.send(Sent(updates=updates), self._counts, early)
+        sent = self._turns.updates(round_index, received, updates, present, self._data, plan)
         self._uploads.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, chosen.any(dim=1), bases)
         self._evaluate(losses, self._turns.honest(present))
@@ -305,8 +309,12 @@ class BatchRun:
                 self._network.aborts[lane] = str(abort)
                 continue
             except QflsecError as error:
-                self._turns.failures[lane] = failure(error)
+                self._turns.end(lane, error)
                 continue
+            left_out = {**opened.malformed, **opened.missing}
+            self._dropped[lane] += [
+                Dropped(round=round_index, client=index, reason=left_out[index]) for index in sorted(left_out)
+            ]
             members = frozenset(opened.ids)
             facts = self._transcript.facts[lane]
             facts.participants[round_index] = members
@@ -372,12 +380,7 @@ class BatchRun:
         return [self._result(lane, cpu_seconds) for lane in range(len(self._specs))]
 
     def _result(self, lane: int, cpu_seconds: float) -> RunResult:
-        outcome, trace = "completed", ""
-        if lane in self._turns.failures:
-            message, trace = self._turns.failures[lane]
-            outcome = f"failed: {message}"
-        elif lane in self._network.aborts:
-            outcome = f"aborted: {self._network.aborts[lane]}"
+        outcome, trace = self._turns.outcome(lane, self._network.aborts.get(lane))
         data, config = self._lanes[lane], self._config
         return RunResult(
             spec=self._specs[lane],
@@ -404,6 +407,7 @@ class BatchRun:
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
             delegations={} if self._delegations is None else self._delegations.results(lane),
             memory=self._turns.memory(lane),
+            dropped=tuple(self._dropped[lane]),
         )
 
 

@@ -22,6 +22,7 @@ from qflsec.federation.exposure import exposure_rows
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
+from qflsec.federation.updates import Dropped
 from qflsec.threat import Records, ThreatModel, Transcript, View
 
 __all__ = ["RunResult"]
@@ -51,6 +52,7 @@ class RunResult:
         seeded_secrets: Whether keys were made from the seed.
         delegations: For each client, what its delegations to a quantum server came to.
         memory: What the run's adversary kept; None where it keeps nothing.
+        dropped: Clients that took part in a round and whose update did not count.
 
     Shapes:
         initial: ``(P,)``; params: ``(P,)``
@@ -74,6 +76,7 @@ class RunResult:
     seeded_secrets: bool
     delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False)
+    dropped: tuple[Dropped, ...] = ()
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""

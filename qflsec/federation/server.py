@@ -40,7 +40,7 @@ class Server:
             params: The broadcast model.
 
         Raises:
-            UpdateError: The step is not finite.
+            UpdateError: The step, or the model after it, is not finite.
 
         Shapes:
             params: ``(P,)``; returns: ``(P,)``
@@ -54,9 +54,9 @@ class Server:
             step, self._states[lane] = self._stack.rule.aggregate(batch, self._states[lane])
         for noise in self._stack.noises:
             step = noise.perturb(step, batch)
-        if not bool(torch.isfinite(step).all()):
+        if not bool(torch.isfinite(params + self._pipeline.federation.server_learning_rate * step).all()):
             raise UpdateError(
-                f"the server's step of round {round_index} is not finite",
+                f"the server's step of round {round_index} leaves a model that is not finite",
                 got="NaN or infinity",
                 fix="lower the learning rate",
             )
@@ -66,6 +66,7 @@ class Server:
         self, lane: int, round_index: int, opened: Opened, params: torch.Tensor
     ) -> RoundUpdates | SummedUpdates:
         generator = stream(self._seeds[lane], "rule", round_index)
+        f = max(0, self._pipeline.federation.declared_corrupted - len(opened.malformed))
         if opened.updates is not None and opened.counts is not None:
             return RoundUpdates(
                 round=round_index,
@@ -74,7 +75,7 @@ class Server:
                 ids=opened.ids,
                 broadcast=params,
                 periods=self._pipeline.model.periods,
-                f=self._pipeline.federation.declared_corrupted,
+                f=f,
                 generator=generator,
             )
         if opened.groups:
@@ -85,7 +86,7 @@ class Server:
                 ids=tuple(range(len(opened.groups))),
                 broadcast=params,
                 periods=self._pipeline.model.periods,
-                f=self._pipeline.federation.declared_corrupted,
+                f=f,
                 generator=generator,
                 groups=tuple(group.members for group in opened.groups),
             )

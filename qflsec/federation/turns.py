@@ -1,4 +1,14 @@
-"""The adversary's turns: where corrupted parties of a batch act, and only they."""
+"""The adversary's turns: where corrupted parties of a batch act, and only they.
+
+How a run may end, and what the ending is called:
+
+- *failed*: a mistake of the experiment. The code of an attack raised or broke its promise, or an honest client's
+  training diverged. The server of a deployment could not tell a diverged client from a liar and drops both; the
+  lab knows who is honest, and says so.
+- *aborted*: a protocol stopped, and no corrupted client had done anything.
+- *lost*: a corrupted client had deviated before the run ended. Whatever ended it (a receiver that refuses, a model
+  that overflows), a client was able to end it, which is all that an attack on availability wants.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +21,9 @@ from functools import partial
 import torch
 
 from qflsec.base import QflsecError, UpdateError, stream
-from qflsec.federation.adversary import Adversary, Hands, Moved, ServerHands
+from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.local import BatchStep, ClientData, LocalTraining
+from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.streams import RoundStreams
@@ -45,6 +56,8 @@ class Turns:
         self._specs = tuple(specs)
         self._transcript = transcript
         self.failures: dict[int, tuple[str, str]] = {}
+        self.losses: dict[int, str] = {}
+        self._acts: list[dict[int, str]] = [{} for _ in specs]
         self._states: dict[int, object] = {}
         for lane, spec in enumerate(self._specs):
             if spec.adversary is not None:
@@ -85,6 +98,51 @@ class Turns:
     def fail(self, lane: int, error: Exception) -> None:
         """Note that the adversary of a run was faulty."""
         self.failures[lane] = failure(error)
+
+    def end(self, lane: int, error: QflsecError) -> None:
+        """Note that a run cannot go on: lost where a corrupted client deviated before, failed where none did."""
+        if self._acts[lane]:
+            self.losses[lane] = str(error)
+        else:
+            self.failures[lane] = failure(error)
+
+    def outcome(self, lane: int, abort: str | None) -> tuple[str, str]:
+        """The outcome of a run, and a traceback where it failed.
+
+        Args:
+            lane: The run.
+            abort: Why a protocol stopped it; None where none did.
+        """
+        if lane in self.failures:
+            message, trace = self.failures[lane]
+            return f"failed: {message}", trace
+        reason = self.losses.get(lane, abort)
+        if reason is None:
+            return "completed", ""
+        if not self._acts[lane]:
+            return f"aborted: {reason}", ""
+        acts = ", ".join(f"client:{index} sent {what}" for index, what in sorted(self._acts[lane].items()))
+        return f"lost: {acts}; then {reason}", ""
+
+    def check_honest(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """End the runs in which an honest client's update is not finite.
+
+        Shapes:
+            updates: ``(lane, client, P)``; present: ``(lane, client)``; returns: ``(lane, client)``, who is left
+        """
+        diverged = self.honest(present) & ~torch.isfinite(updates).all(dim=-1)
+        left = present.clone()
+        for lane in torch.nonzero(diverged.any(dim=1)).flatten().tolist():
+            who = [f"client:{index}" for index in torch.nonzero(diverged[lane]).flatten().tolist()]
+            error = UpdateError(
+                f"updates of round {round_index} of honest clients are not finite",
+                got=f"NaN or infinity from {', '.join(who)}",
+                expected="finite numbers",
+                fix="their training diverged: lower the learning rate",
+            )
+            self.end(lane, error)
+            left[lane] = False
+        return left
 
     def early(self, present: torch.Tensor) -> torch.Tensor:
         """Who sends before the adversary's turn: the honest clients of runs with a rushing adversary.
@@ -134,7 +192,9 @@ class Turns:
         sent = models
         for lanes in self._groups(server=True):
             sent = sent.clone()
-            sent[lanes] = self._play(lanes, models[lanes], move)
+            sent[lanes], odd = self._play(lanes, models[lanes], move)
+            for lane, _ in odd:
+                self.fail(lane, UpdateError("a corrupted server sent a client no model", expected="numbers"))
         return sent
 
     def updates(
@@ -142,16 +202,17 @@ class Turns:
         round_index: int,
         received: torch.Tensor,
         updates: torch.Tensor,
+        present: torch.Tensor,
         data: ClientData,
         plan: Sequence[BatchStep],
-    ) -> torch.Tensor:
-        """The updates that are sent, where corrupted clients have had their turn.
+    ) -> Sent:
+        """What is sent, where corrupted clients have had their turn.
 
         Shapes:
-            received, updates: ``(lane, client, P)``; returns: ``(lane, client, P)``
+            received, updates: ``(lane, client, P)``; present: ``(lane, client)``
         """
 
-        def move(adversary: Adversary, lanes: list[int]) -> Moved:
+        def move(adversary: Adversary, lanes: list[int]) -> Sending:
             clients, place = self._place(lanes)
             own = data.at(lanes, clients)
             return adversary.updates(
@@ -172,12 +233,28 @@ class Turns:
                 )
             )
 
-        sent = updates
+        rows = updates
+        corrupted: set[tuple[int, int]] = set()
+        irregular: Irregular = {}
         for lanes in self._groups(server=False):
-            _, place = self._place(lanes)
-            sent = sent.clone()
-            sent[place] = self._play(lanes, updates[place], move)
-        return sent
+            clients, place = self._place(lanes)
+            moved, odd = self._play(lanes, updates[place], move)
+            rows = rows.clone()
+            rows[place] = moved
+            irregular |= {(lane, clients[column]): payload for (lane, column), payload in odd.items()}
+            acting = {(lane, index) for lane in lanes for index in clients if present[lane, index]}
+            corrupted |= acting
+            for lane, index in sorted(acting):
+                payload = irregular.get((lane, index), rows[lane, index])
+                self._note(lane, index, payload, updates[lane, index])
+        return Sent(updates=rows, corrupted=frozenset(corrupted), irregular=irregular)
+
+    def _note(self, lane: int, index: int, payload: SentPayload, honest: torch.Tensor) -> None:
+        """Remember the last act of a corrupted client that is not what an honest one would send."""
+        if isinstance(payload, torch.Tensor) and torch.equal(payload, honest):
+            return
+        what = "nothing" if payload is None else fault(payload, len(honest))
+        self._acts[lane][index] = what or "an update of its own making"
 
     def _place(self, lanes: list[int]) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
         """The corrupted clients of runs that share a threat model, and where they stand."""
@@ -211,7 +288,7 @@ class Turns:
     def _groups(self, *, server: bool) -> list[list[int]]:
         groups: dict[str, list[int]] = {}
         for lane, spec in enumerate(self._specs):
-            if spec.adversary is None or spec.threat is None or lane in self.failures:
+            if spec.adversary is None or spec.threat is None or lane in {*self.failures, *self.losses}:
                 continue
             if spec.threat.server if server else spec.threat.clients:
                 key = f"{spec.adversary.identity()!r}|{spec.threat.to_config()!r}"
@@ -236,28 +313,33 @@ class Turns:
         return tuple(deepcopy(self._states[lane]) for lane in lanes)
 
     def _play(
-        self, lanes: list[int], honest: torch.Tensor, move: Callable[[Adversary, list[int]], Moved]
-    ) -> torch.Tensor:
+        self, lanes: list[int], honest: torch.Tensor, move: Callable[[Adversary, list[int]], Sending]
+    ) -> tuple[torch.Tensor, Irregular]:
         """The move of runs that share an adversary; one that fails is made run by run.
 
         A faulty adversary fails the runs in which it is faulty and no others: what becomes of a run does not
         depend on the runs beside it.
+
+        Returns:
+            Rows of numbers, and what is no such row by run and column.
         """
         adversary = self._specs[lanes[0]].adversary
         assert adversary is not None
         try:
             values, states = _parts(move(deepcopy(adversary), lanes), len(lanes))
-            moved = values.to(honest.dtype).expand_as(honest)
+            rows, odd = sent_rows(values, honest)
         except Exception as error:  # noqa: BLE001 - the code of an attack may raise anything
             if len(lanes) == 1:
                 self.fail(lanes[0], error)
-                return honest
-            return torch.cat([self._play([lane], honest[[row]], move) for row, lane in enumerate(lanes)])
+                return honest, {}
+            alone = [self._play([lane], honest[[row]], move) for row, lane in enumerate(lanes)]
+            irregular = {place: payload for _, part in alone for place, payload in part.items()}
+            return torch.cat([part for part, _ in alone]), irregular
         self._states.update(zip(lanes, states, strict=False))
-        return moved
+        return rows, {(lanes[row], column): payload for (row, column), payload in odd.items()}
 
 
-def _parts(moved: Moved, n_lanes: int) -> tuple[torch.Tensor, Sequence[object]]:
+def _parts(moved: Sending, n_lanes: int) -> tuple[torch.Tensor | ClientPayloads, Sequence[object]]:
     """What is sent, and the next states; none where they stay as they were."""
     if not isinstance(moved, tuple):
         return moved, ()

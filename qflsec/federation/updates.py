@@ -10,7 +10,22 @@ import torch
 from qflsec.base import UpdateError
 from qflsec.threat import Records
 
-__all__ = ["RoundUpdates", "SummedUpdates"]
+__all__ = ["Dropped", "RoundUpdates", "SummedUpdates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A client that took part in a round and whose update does not count.
+
+    Attributes:
+        round: The round.
+        client: The client.
+        reason: What the server saw.
+    """
+
+    round: int
+    client: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +39,7 @@ class RoundUpdates:
         ids: The clients, in the order of the rows.
         broadcast: The model that was sent out.
         periods: The period of each parameter, None where it has none.
-        f: The declared number of corrupted clients.
+        f: The declared number of corrupted clients, less those that were dropped as malformed.
         reports: What clients report of themselves, such as their loss: a lever for a liar.
         sent: Which parameters each client sent; None for all.
         server_data: Records that the server holds; None for none.
@@ -64,7 +79,7 @@ class RoundUpdates:
                 f"updates of round {self.round} are not finite",
                 got=f"NaN or infinity from clients {bad}",
                 expected="finite numbers",
-                fix="lower the learning rate, or have the attack return finite updates",
+                fix="drop such rows first, as the server of a run does",
             )
 
     def with_updates(self, updates: torch.Tensor) -> RoundUpdates:

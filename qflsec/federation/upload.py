@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,6 +12,7 @@ from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import AggregationLayer
 from qflsec.federation.parties import Header
+from qflsec.federation.payloads import Sent, fault
 from qflsec.federation.session import Session
 from qflsec.federation.stack import Stack
 from qflsec.threat import (
@@ -37,7 +38,9 @@ class Opened:
     """What the server could open of one round of one run.
 
     Attributes:
-        ids: The clients whose updates arrived.
+        ids: The clients whose updates count.
+        malformed: What arrived of clients that no honest code would send, and was dropped.
+        missing: Why the other participants do not count: nothing arrived, or the protocol left them out.
         updates: Individual updates, where the stack leaves them.
         counts: The number of examples that each client states.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
@@ -51,6 +54,8 @@ class Opened:
     """
 
     ids: tuple[int, ...]
+    malformed: Mapping[int, str] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
     updates: torch.Tensor | None = None
     counts: torch.Tensor | None = None
     mean: torch.Tensor | None = None
@@ -128,17 +133,22 @@ class Uploads:
             models={party: self._models[lane, party.index] for party in parties},
         )
 
-    def send(self, updates: torch.Tensor, counts: torch.Tensor, now: torch.Tensor) -> None:
+    def send(self, sent: Sent, counts: torch.Tensor, now: torch.Tensor) -> None:
         """Seal and send the updates of the clients whose turn it is.
 
         Shapes:
-            updates: ``(lane, client, P)``; counts: ``(lane, client)``; now: ``(lane, client)``
+            counts: ``(lane, client)``; now: ``(lane, client)``
         """
         now = now & self._sealing
+        for place, payload in sent.irregular.items():
+            now[place] &= payload is not None
         n_lanes, n = now.shape
         lanes = list(range(n_lanes))
-        plain = torch.cat([updates, counts[..., None].to(updates.dtype)], dim=-1)
-        envelope = Envelope.plain(plain) if self._layer is None else self._seal(self._layer, plain, now)
+        plain = torch.cat([sent.updates, counts[..., None].to(sent.updates.dtype)], dim=-1)
+        if self._layer is None:
+            envelope = Envelope.plain(_with_irregular(plain, sent, now))
+        else:
+            envelope = self._seal(self._layer, plain, sent, now)
         delivery = self._network.send(
             envelope,
             kind="update",
@@ -151,7 +161,7 @@ class Uploads:
         )
         self._arrived.append((delivery, now))
 
-    def _seal(self, layer: AggregationLayer, plain: torch.Tensor, now: torch.Tensor) -> Envelope:
+    def _seal(self, layer: AggregationLayer, plain: torch.Tensor, sent: Sent, now: torch.Tensor) -> Envelope:
         inner: list[list[Payload]] = []
         outer: list[list[Payload]] = []
         keys: list[list[frozenset[str]]] = []
@@ -163,12 +173,18 @@ class Uploads:
                 rows.append((b"", b"", _NO_KEYS, None))
                 if not now[lane, index] or lane in self._network.aborts:
                     continue
+                odd = sent.irregular.get((lane, index))
+                if odd is not None:
+                    # there is no seal for what is no update: it goes out as it is
+                    rows[-1] = (_raw(odd), _raw(odd), _NO_KEYS, None)
+                    continue
                 sender = client(index)
                 header = Header(round=self._round, sender=sender, participants=parties)
                 vector = plain[lane, index]
+                bound = (lane, index) not in sent.corrupted
                 try:
                     state = self._session.state(lane, layer, sender)
-                    payload, read = layer.seal(state, vector[:-1], float(vector[-1]), header)
+                    payload, read = layer.seal(state, vector[:-1], float(vector[-1]), header, checked=bound)
                 except (ProtocolAbort, UpdateError) as abort:
                     self._network.aborts[lane] = str(abort)
                     continue
@@ -202,20 +218,39 @@ class Uploads:
         """What the server can open of what arrived for one run.
 
         Raises:
-            ProtocolAbort: Nothing arrived, or the payloads cannot be combined.
-            UpdateError: An update has the wrong shape.
+            ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
         """
         received = self._received(lane)
         if not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
-        ids = tuple(received)
-        if self._layer is None:
-            vectors = [value for value in received.values() if isinstance(value, torch.Tensor)]
-            if len(vectors) < len(ids) or len({tuple(vector.shape) for vector in vectors}) > 1:
-                shapes = sorted({str(tuple(vector.shape)) for vector in vectors})
-                raise UpdateError(f"updates of round {self._round} differ in shape", got=", ".join(shapes))
-            stacked = torch.stack(vectors)
-            return Opened(ids=ids, updates=stacked[:, :-1], counts=stacked[:, -1])
+        opened = self._open_plain(lane, received) if self._layer is None else self._unseal(lane, received)
+        layer = self._layer
+        why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, SERVER))
+        counted = {*opened.ids, *opened.malformed}
+        absent = [party.index for party in self._parties(lane) if party.index not in counted]
+        return replace(opened, missing={i: why.get(i, "its update did not arrive") for i in absent})
+
+    def _open_plain(self, lane: int, received: Mapping[int, Payload]) -> Opened:
+        """Single updates; what is malformed or not finite is dropped before any rule sees it.
+
+        The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it.
+        """
+        size, dtype = self._models.shape[-1] + 1, self._models.dtype
+        cast = {
+            i: value.to(dtype) if isinstance(value, torch.Tensor) and value.dtype.is_floating_point else value
+            for i, value in received.items()
+        }
+        malformed = {i: f"it sent {what}" for i, value in cast.items() if (what := fault(value, size))}
+        vectors = {
+            i: value for i, value in cast.items() if i not in malformed and isinstance(value, torch.Tensor)
+        }
+        if not vectors:
+            raise ProtocolAbort(f"no update of round {self._round} is one", got="; ".join(malformed.values()))
+        stacked = torch.stack(list(vectors.values()))
+        return Opened(ids=tuple(vectors), malformed=malformed, updates=stacked[:, :-1], counts=stacked[:, -1])
+
+    def _unseal(self, lane: int, received: Mapping[int, Payload]) -> Opened:
+        assert self._layer is not None
         header = Header(round=self._round, sender=SERVER, participants=self._parties(lane))
         payloads: Mapping[Party, Payload] = {client(index): payload for index, payload in received.items()}
         payloads = self._layer.conclude(self._control(self._layer, lane), payloads)
@@ -262,3 +297,29 @@ class Uploads:
         assert opened.header is not None
         state = self._session.state(lane, self._layer, client(index))
         return self._layer.reveal(state, payload, opened.header)[0]
+
+
+def _raw(payload: torch.Tensor | bytes) -> Payload:
+    """What crosses the network of a payload that is no update: one-dimensional numbers, or bytes."""
+    if isinstance(payload, bytes):
+        return payload
+    bare = payload.detach().cpu()
+    if bare.ndim == 1 and bare.dtype in {torch.float32, torch.float64}:
+        return bare
+    return bytes(bare.contiguous().view(torch.uint8).numpy().tobytes()) if bare.numel() else b""
+
+
+def _with_irregular(
+    plain: torch.Tensor, sent: Sent, now: torch.Tensor
+) -> torch.Tensor | Sequence[Sequence[Payload]]:
+    """The messages of clients that nothing seals."""
+    odd = {place: payload for place, payload in sent.irregular.items() if bool(now[place])}
+    if not odd:
+        return plain
+    values: list[list[Payload]] = [list(row) for row in plain]
+    for (lane, index), payload in odd.items():
+        assert payload is not None
+        raw, count = _raw(payload), plain[lane, index, -1:]
+        # numbers of whatever length travel as an update does, the number of examples behind them
+        values[lane][index] = torch.cat([raw, count.to(raw.dtype)]) if isinstance(raw, torch.Tensor) else raw
+    return values

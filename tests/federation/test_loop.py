@@ -67,11 +67,9 @@ class Broken(Manipulation):
     """Faulty in one of several ways."""
 
     card: ClassVar[AttackCard] = card("broken")
-    how: str = "nan"
+    how: str = "bug"
 
     def run(self, hands: Hands) -> torch.Tensor:
-        if self.how == "nan":
-            return hands.honest * float("nan")
         if self.how == "shape":
             return hands.honest[..., :-1]
         raise ZeroDivisionError("a bug in an attack")
@@ -273,9 +271,7 @@ def test_fixed_batches_hold_distinct_records_and_padding_only_when_short(make_pi
             assert max(used) < int(mask[0, client_index].sum())
 
 
-@pytest.mark.parametrize(
-    ("how", "words"), [("nan", "not finite"), ("shape", "wrong shape"), ("bug", "a bug")]
-)
+@pytest.mark.parametrize(("how", "words"), [("shape", "wrong shape"), ("bug", "a bug")])
 def test_a_faulty_attack_fails_its_own_run_only(make_pipeline: Maker, how: str, words: str) -> None:
     pipeline = make_pipeline()
     spec = RunSpec(seed=0, adversary=Broken(how=how), threat=corrupted_clients(n=1))

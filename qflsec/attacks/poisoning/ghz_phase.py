@@ -66,6 +66,6 @@ class _Shifting(GhzClient):
         super().__init__(terms=terms, signer=identity, secrets=secrets)
         self._phase = phase
 
-    def _angles(self, update: Floats) -> Floats:
-        angles: Floats = np.asarray(super()._angles(update) + self._phase)
+    def _angles(self, update: Floats, *, checked: bool) -> Floats:
+        angles: Floats = np.asarray(super()._angles(update, checked=checked) + self._phase)
         return angles

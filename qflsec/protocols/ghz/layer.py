@@ -187,7 +187,7 @@ class Ghz(AggregationLayer):
         return frozenset(outcomes)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """Stage 5: a client's outcomes, and the update that its qubits were turned by.
 
@@ -197,8 +197,9 @@ class Ghz(AggregationLayer):
         """
         assert isinstance(state, _Client)
         values = update.detach().cpu().numpy().astype(np.float64)
-        payload = state.protocol.seal(header.round, values)
-        read = torch.from_numpy(state.terms.phases.clip(values)).to(update)
+        payload = state.protocol.seal(header.round, values, checked=checked)
+        phases = state.terms.phases
+        read = torch.from_numpy(phases.clip(values) if checked else phases.nearest(values)).to(update)
         return payload, torch.cat([read, torch.ones(1).to(update)])
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:

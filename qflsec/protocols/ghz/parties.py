@@ -182,8 +182,13 @@ class GhzClient:
             )
         state.accepted = True
 
-    def seal(self, round_index: int, update: Floats) -> bytes:
+    def seal(self, round_index: int, update: Floats, *, checked: bool = True) -> bytes:
         """Stage 5: turn the qubits that are left, measure them and send the outcomes.
+
+        Args:
+            round_index: The round.
+            update: The update.
+            checked: Whether this client keeps to the range of a coordinate; a corrupted one does not.
 
         Shapes:
             update: ``(n_params,)``
@@ -195,15 +200,15 @@ class GhzClient:
         state = self._round
         if state is None or state.index != round_index or not state.accepted or state.qubits is None:
             raise ProtocolAbort(f"{self.party} was asked to seal round {round_index} out of order")
-        angles = self._angles(update)
+        angles = self._angles(update, checked=checked)
         rotate(state.qubits, angles)
         bases = self._terms.phases.bases(self._terms.n_params, first=self._index == 0)
         bits = measure(state.qubits, bases)
         self._round = None
         return self._sign(state, "sealed", pack(bits))
 
-    def _angles(self, update: Floats) -> Floats:
-        return self._terms.phases.angles(update)
+    def _angles(self, update: Floats, *, checked: bool) -> Floats:
+        return self._terms.phases.angles(update, checked=checked)
 
     def _now(self) -> _Round:
         if self._round is None:

@@ -64,13 +64,26 @@ class Phases:
             )
         return np.clip(update, -self.max_abs, self.max_abs)
 
-    def angles(self, update: Floats) -> Floats:
+    def nearest(self, update: Floats) -> Floats:
+        """The coordinates as a client turns its qubits by them that clips nothing: half a circle at most.
+
+        A turn by more is a smaller one the other way. NaN takes the smallest.
+        """
+        half = self.n * self.max_abs * math.pi / self.span
+        return np.clip(np.nan_to_num(update, nan=-half, posinf=half, neginf=-half), -half, half)
+
+    def angles(self, update: Floats, *, checked: bool = True) -> Floats:
         """A client's angle in each copy: all shots of one quadrature, then of the other, coordinate by coordinate.
+
+        Args:
+            update: The update.
+            checked: Whether the client keeps its coordinates within their range.
 
         Shapes:
             update: ``(P,)``; returns: ``(2 * shots * P,)``
         """
-        return np.repeat(self.clip(update) * (self.span / (self.n * self.max_abs)), 2 * self.shots)
+        kept = self.clip(update) if checked else self.nearest(update)
+        return np.repeat(kept * (self.span / (self.n * self.max_abs)), 2 * self.shots)
 
     def bases(self, n_params: int, *, first: bool) -> Floats:
         """A client's measurement angle in each copy: X, but Y in the second quadrature for the first client.

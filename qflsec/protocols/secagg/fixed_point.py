@@ -3,6 +3,10 @@
 A client sends the integers ``round(w x 2^f)`` of its weighted update and ``round(w 2^f)`` of its weight,
 so that the weight is masked like everything else. The sum over the clients is exact as long as no partial
 sum leaves the ring's signed range; each client therefore refuses values above its share of that range.
+
+A corrupted client refuses nothing. Its words may be any elements of the ring; for a number that has none
+(:meth:`FixedPoint.nearest`) it takes the one that lies farthest in the number's direction. To reduce the number
+modulo the ring instead would make most large lies harmless: 1e30 is a multiple of 2^32. What wraps is the sum.
 """
 
 from __future__ import annotations
@@ -53,13 +57,20 @@ class FixedPoint:
         """The largest absolute value of a weighted coordinate, or of a weight, of each of ``n`` clients."""
         return self.share(n) / self.scale
 
-    def encode(self, update: torch.Tensor, weight: float, *, n: int) -> Words:
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest integer that one client's words can carry."""
+        half = 1 << (self.bits - 1)
+        return -half, half - 1
+
+    def encode(self, update: torch.Tensor, weight: float, *, n: int, checked: bool = True) -> Words:
         """The weighted update and the weight as words.
 
         Args:
             update: An update.
             weight: Its weight.
             n: The number of clients that the ring must have room for.
+            checked: Whether the client refuses what does not fit; without it see :meth:`nearest`.
 
         Shapes:
             update: ``(P,)``; returns: ``(P + 1,)``
@@ -67,6 +78,8 @@ class FixedPoint:
         Raises:
             UpdateError: A number is not finite, the weight is negative, or a value exceeds its share of the ring.
         """
+        if not checked:
+            return self.nearest(update, weight)
         if not (math.isfinite(weight) and weight >= 0):
             raise self._refusal(weight, n)
         source = update.detach().cpu().numpy()
@@ -83,6 +96,22 @@ class FixedPoint:
             signed[start : start + part.size] = np.rint(values, out=values)
         signed[-1] = round(factor)
         return signed.view(self.dtype)
+
+    def nearest(self, update: torch.Tensor, weight: float) -> Words:
+        """The words nearest to any numbers; NaN takes the smallest.
+
+        Shapes:
+            update: ``(P,)``; returns: ``(P + 1,)``
+        """
+        low, high = self.limits
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.append(update.detach().cpu().numpy().astype(np.float64), 1.0) * (weight * self.scale)
+        whole = np.nan_to_num(np.rint(values), nan=low, posinf=high, neginf=low)
+        # the nearest double to the largest integer of 64 bits lies above it
+        top = float(high) if int(float(high)) <= high else math.nextafter(float(high), 0.0)
+        signed = np.clip(whole, float(low), top).astype(np.int64)
+        words: Words = signed.astype(np.int64 if self.bits == 64 else np.int32).view(self.dtype)
+        return words
 
     def _check(self, values: npt.NDArray[np.float64], n: int) -> None:
         """Refuse whole numbers that exceed a client's share of the ring."""

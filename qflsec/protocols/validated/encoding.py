@@ -41,8 +41,16 @@ class Quantiser:
         """What one unit is worth."""
         return self.max_norm / self.bound
 
-    def integers(self, update: torch.Tensor) -> tuple[int, ...]:
+    def integers(self, update: torch.Tensor, *, checked: bool = True) -> tuple[int, ...]:
         """The nearest integers, of the update scaled down where it is too long for rounding to stay in the bound.
+
+        A corrupted client scales down too: a vector that it cannot prove short counts for nothing, and the longest
+        one that it can prove is its best lie. NaN and infinity point nowhere that scaling keeps: they become the
+        ends of a coordinate's range, for which no proof holds.
+
+        Args:
+            update: The update.
+            checked: Whether the client refuses what is not finite.
 
         Shapes:
             update: ``(d,)``
@@ -52,6 +60,9 @@ class Quantiser:
         """
         values = update.detach().cpu().numpy().astype(np.float64) / self.step
         if not np.isfinite(values).all():
+            if not checked:
+                ends = np.clip(np.nan_to_num(values, nan=-np.inf), -self.bound, self.bound)
+                return tuple(int(value) for value in ends)
             raise UpdateError(
                 "an update cannot be committed to", got="NaN or infinity", expected="finite numbers"
             )

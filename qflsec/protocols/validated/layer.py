@@ -184,7 +184,7 @@ class Validated(AggregationLayer):
         return self.inner.prepare(control)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """A client's masked integers and blinding factors, with its proof.
 
@@ -196,11 +196,11 @@ class Validated(AggregationLayer):
         if state.delivery is None:
             raise ProtocolAbort(f"{state.party} was asked to seal out of order")
         delivery, state.delivery = state.delivery, None
-        values = self.quantiser.integers(update)
+        values = self.quantiser.integers(update, checked=checked)
         statement = self._statement(
             len(values), state.setup.session, header.round, state.party.index, state.model
         )
-        proof, words = state.prove(statement, values)
+        proof, words = state.prove(statement, values, checked=checked)
         masked = state.protocol.mask(delivery, words)
         read = update.new_tensor([*(value * self.quantiser.step for value in values), 1.0])
         return sealed(state.signer, statement, masked, proof), read
@@ -263,6 +263,11 @@ class Validated(AggregationLayer):
         assert isinstance(combined, np.ndarray)
         n = len(state.commitments)
         return torch.from_numpy(combined.astype(np.float64) * (self.quantiser.step / n)), float(n)
+
+    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+        """Whose proofs do not hold, and whose messages secure aggregation refused."""
+        assert isinstance(state, ValidatingServer)
+        return {**state.protocol.rejected, **state.rejected}
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The other participants' shares of the sender's secrets."""

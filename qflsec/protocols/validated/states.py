@@ -16,7 +16,7 @@ from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SignatureScheme, Signer
 from qflsec.protocols.validated.encoding import to_words
 from qflsec.protocols.validated.group import Point
-from qflsec.protocols.validated.prover import Proof, commit, prove
+from qflsec.protocols.validated.prover import Proof, Prover, commit, prove
 from qflsec.protocols.validated.statement import Statement
 from qflsec.protocols.validated.verifier import verify
 from qflsec.threat import Party
@@ -100,10 +100,23 @@ class ProvingClient(ClientState):
         self.model = b""
         self._proof_bytes = 0
 
-    def prove(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
-        """Commitments to integers, a proof, and the words that are masked: integers and blinding factors."""
+    def prove(
+        self, statement: Statement, values: tuple[int, ...], *, checked: bool = True
+    ) -> tuple[Proof, Words]:
+        """Commitments to integers, a proof, and the words that are masked: integers and blinding factors.
+
+        Args:
+            statement: What is proved.
+            values: The integers.
+            checked: Whether the client refuses a statement that is not true of them; a corrupted one does not,
+                and makes a proof that does not hold.
+        """
         opening = commit(values, self._secrets)
-        proof = prove(statement, opening, self._secrets)
+        proof = (
+            prove(statement, opening, self._secrets)
+            if checked
+            else Prover(statement, opening, self._secrets).run()
+        )
         self._proof_bytes += Proof.size(statement)
         return proof, to_words(opening)
 

@@ -266,7 +266,7 @@ class Ddp(SecAgg):
         return DdpClient(self, setup, identity, secrets)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """Stage 2: a client's noisy, masked words, signed, and what they carry.
 
@@ -282,7 +282,8 @@ class Ddp(SecAgg):
         if honest < 1:
             raise ProtocolAbort(f"{state.party} was asked for noise in a round without a sure honest client")
         plan = self.plan(n_params=state.setup.n_params, rounds=state.setup.rounds, honest=honest)
-        words = self.noisy_words(update, plan, state.secrets)
+        # clipping and noise are the client's own: a corrupted one leaves out both
+        words = self.noisy_words(update, plan, state.secrets) if checked else self.words.nearest(update, 1.0)
         delivery, state.delivery = state.delivery, None
         payload = state.protocol.mask(delivery, words)
         return payload, torch.from_numpy(self.words.decode(words)).to(update)

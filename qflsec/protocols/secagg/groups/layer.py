@@ -253,6 +253,14 @@ class ValidatedGroups(SecAgg):
         self._enough(state)
         return tuple(found)
 
+    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+        """Whose messages the server refused, and the members of groups that stopped."""
+        assert isinstance(state, GroupServer)
+        found = {index: why for group, why in state.lost.items() for index in group}
+        for line in state.lines.values():
+            found |= line.protocol.rejected
+        return found
+
     def peers(self, state: PartyState, header: Header) -> tuple[Party, ...]:
         """The sender's group."""
         assert isinstance(state, GroupMember)

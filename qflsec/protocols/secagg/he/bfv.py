@@ -33,6 +33,12 @@ class PrimeFixedPoint(FixedPoint):
         """The largest absolute integer that each of ``n`` clients may send."""
         return ((self.modulus - 1) // 2) // n
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The integers nearest to zero that the modulus tells apart."""
+        half = (self.modulus - 1) // 2
+        return -half, half
+
 
 @register("layer", "he-bfv")
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,8 @@ class HeBfv(HeLayer):
         update: torch.Tensor,
         weight: float,
         n_clients: int,
+        *,
+        checked: bool = True,
     ) -> tuple[list[bytes], torch.Tensor]:
         """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.
 
@@ -138,7 +146,7 @@ class HeBfv(HeLayer):
             UpdateError: A weighted coordinate exceeds its share of the plaintext modulus.
         """
         fixed = self.words(n_clients)
-        words = fixed.encode(update, weight, n=n_clients)
+        words = fixed.encode(update, weight, n=n_clients, checked=checked)
         chunks = self.encrypt_integers(context, words.view(np.int64), n_clients)
         return chunks, self.read_words(words, update, n_clients)
 

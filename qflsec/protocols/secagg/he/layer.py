@@ -74,8 +74,17 @@ class HeLayer(AggregationLayer):
         update: torch.Tensor,
         weight: float,
         n_clients: int,
+        *,
+        checked: bool = True,
     ) -> tuple[list[bytes], torch.Tensor]:
         """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.
+
+        Args:
+            context: The shared key.
+            update: The update.
+            weight: Its weight.
+            n_clients: The number of clients that the sum must have room for.
+            checked: As in :meth:`seal`.
 
         Shapes:
             update: ``(P,)``; returns: ciphertexts, and ``(P + 1,)``
@@ -118,10 +127,10 @@ class HeLayer(AggregationLayer):
         return HeClient(setup, identity, secrets, self.protocol, key_exchange(self.agreement))
 
     def protect(
-        self, state: HeClient, update: torch.Tensor, weight: float, header: Header
+        self, state: HeClient, update: torch.Tensor, weight: float, header: Header, *, checked: bool
     ) -> tuple[list[bytes], torch.Tensor]:
         """A client's ciphertexts, and what they carry."""
-        return self.encrypt(state.context, update, weight, len(state.setup.clients))
+        return self.encrypt(state.context, update, weight, len(state.setup.clients), checked=checked)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Before the first round, give the clients their key and the server its parameters.
@@ -150,7 +159,7 @@ class HeLayer(AggregationLayer):
         return frozenset(control.participants)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """A client's ciphertexts in a signed envelope, and what they carry.
 
@@ -162,7 +171,7 @@ class HeLayer(AggregationLayer):
         state.require_key()
         if header.round <= state.sealed_round:
             raise ProtocolAbort(f"{state.party} was asked to seal round {header.round} twice")
-        chunks, read = self.protect(state, update, weight, header)
+        chunks, read = self.protect(state, update, weight, header, checked=checked)
         state.sealed_round = header.round
         envelope = seal_envelope(
             state.identity,

@@ -224,7 +224,7 @@ class HeMasked(HeBfv):
             state.accept(handed[party])
 
     def protect(
-        self, state: HeClient, update: torch.Tensor, weight: float, header: Header
+        self, state: HeClient, update: torch.Tensor, weight: float, header: Header, *, checked: bool
     ) -> tuple[list[bytes], torch.Tensor]:
         """A client's ciphertexts of masked integers, and what they carry.
 
@@ -235,7 +235,7 @@ class HeMasked(HeBfv):
         assert isinstance(state, MaskingClient)
         n_clients = len(state.setup.clients)
         fixed = self.words(n_clients)
-        words = fixed.encode(update, weight, n=n_clients)
+        words = fixed.encode(update, weight, n=n_clients, checked=checked)
         masked = (words.view(np.int64) + state.mask(header, words.size, fixed.modulus)) % fixed.modulus
         signed = np.where(masked > fixed.modulus // 2, masked - fixed.modulus, masked)
         return self.encrypt_integers(state.context, signed, n_clients), self.read_words(

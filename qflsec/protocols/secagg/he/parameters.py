@@ -65,6 +65,11 @@ class CkksParameters:
     sizes: tuple[int, int]
     scale_bits: int
 
+    @property
+    def largest_value(self) -> float:
+        """The largest absolute value that can be encoded at all: its coefficients stay below half the modulus."""
+        return 2.0 ** (self.sizes[0] - self.scale_bits - 2)
+
 
 def _chains(security: Security) -> Iterator[tuple[int, tuple[int, int]]]:
     """Ring degrees with the largest prime for data that the security row allows, smallest ring first."""

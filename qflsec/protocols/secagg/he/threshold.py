@@ -182,7 +182,7 @@ class HeThreshold(AggregationLayer):
         return frozenset(control.participants)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """A client's ciphertexts in a signed envelope, and what they carry.
 
@@ -192,7 +192,7 @@ class HeThreshold(AggregationLayer):
         """
         assert isinstance(state, ThresholdClient)
         fixed = self.words(state.scheme)
-        words = fixed.encode(update, weight, n=len(state.setup.clients))
+        words = fixed.encode(update, weight, n=len(state.setup.clients), checked=checked)
         state.begin(header.round)
         chunks = state.scheme.encrypt(state.public, words.view(np.int64), state.secrets)
         values = torch.from_numpy(fixed.decode(words)).to(update)

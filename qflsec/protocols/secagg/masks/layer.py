@@ -219,7 +219,7 @@ class Masked(AggregationLayer):
         return _Client(setup, identity, secrets) if identity.party in setup.clients else _Server(setup)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """A client's masked words, and what they carry.
 
@@ -228,7 +228,7 @@ class Masked(AggregationLayer):
             UpdateError: A weighted coordinate does not fit into the ring.
         """
         assert isinstance(state, _Client)
-        words = self.words.encode(update, weight, n=len(state.setup.clients))
+        words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
         masked = words + state.mask(header, self.words)
         values = torch.from_numpy(self.words.decode(words)).to(update)
         return masked, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])

@@ -284,7 +284,7 @@ class SecAgg(AggregationLayer):
         return frozenset(arrived)
 
     def seal(
-        self, state: PartyState, update: torch.Tensor, weight: float, header: Header
+        self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
     ) -> tuple[Payload, torch.Tensor]:
         """Stage 2: a client's masked words, signed, and what they carry.
 
@@ -295,7 +295,7 @@ class SecAgg(AggregationLayer):
         assert isinstance(state, ClientState)
         if state.delivery is None:
             raise ProtocolAbort(f"{state.party} was asked to seal out of order")
-        words = self.words.encode(update, weight, n=len(state.setup.clients))
+        words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
         delivery, state.delivery = state.delivery, None
         payload = state.protocol.mask(delivery, words)
         values = torch.from_numpy(self.words.decode(words)).to(update)
@@ -338,6 +338,11 @@ class SecAgg(AggregationLayer):
         assert isinstance(state, ServerState)
         most = float(state.setup.max_count * len(header.participants))
         return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
+
+    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+        """Whose messages the server refused."""
+        assert isinstance(state, ServerState)
+        return state.protocol.rejected
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The other participants' shares of the sender's secrets."""

@@ -1,0 +1,108 @@
+"""What clients send: an honest one an update, a corrupted one anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from qflsec.base import UpdateError
+
+__all__ = ["ClientPayloads", "Irregular", "Sent", "SentPayload", "fault", "sent_rows"]
+
+SentPayload = torch.Tensor | bytes | None
+"""What one corrupted client sends in place of an update: numbers of any shape and type, bytes, or nothing."""
+
+Irregular = dict[tuple[int, int], SentPayload]
+"""Payloads that are no update, by lane and client."""
+
+ClientPayloads = list[Sequence[SentPayload]]
+"""One entry for each lane and, in it, for each corrupted client. A list: a tuple is a move with its states."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What the clients of a batch send in one round.
+
+    Attributes:
+        updates: One update for each client.
+        corrupted: ``(lane, client)`` of those that no honest code binds: their numbers may be anything.
+        irregular: What a corrupted client sends in place of its row of ``updates``.
+
+    Shapes:
+        updates: ``(lane, client, P)``
+    """
+
+    updates: torch.Tensor
+    corrupted: frozenset[tuple[int, int]] = frozenset()
+    irregular: Mapping[tuple[int, int], SentPayload] = field(default_factory=dict)
+
+
+def sent_rows(
+    returned: torch.Tensor | ClientPayloads, honest: torch.Tensor
+) -> tuple[torch.Tensor, Irregular]:
+    """What an adversary returned, as rows of numbers and as what is no such row, by position.
+
+    Any numbers are input: an adversary may send NaN. A tensor of another shape is a mistake of its code, since it
+    was to hold one update for each lane and corrupted client; whoever means to send another shape says so with a
+    payload for each client.
+
+    Shapes:
+        honest: ``(lane, m, P)``; returns: ``(lane, m, P)``
+
+    Raises:
+        UpdateError: The result is not one update, or one payload, for each lane and corrupted client.
+    """
+    n_lanes, n_clients, n_params = honest.shape
+    if isinstance(returned, torch.Tensor):
+        if returned.shape != honest.shape or not returned.dtype.is_floating_point:
+            raise UpdateError(
+                "the updates of an attack have the wrong shape",
+                got=f"{tuple(returned.shape)} of {returned.dtype}",
+                expected=f"{tuple(honest.shape)} of a floating-point type",
+                fix="return one update for each lane and corrupted client, or a list of payloads for each lane",
+            )
+        return returned.to(honest.dtype), {}
+    if len(returned) != n_lanes or any(len(row) != n_clients for row in returned):
+        raise UpdateError(
+            "the payloads of an attack are not one for each lane and corrupted client",
+            got=[len(row) for row in returned],
+            expected=[n_clients] * n_lanes,
+        )
+    rows = torch.zeros_like(honest)
+    irregular: Irregular = {}
+    for lane, payloads in enumerate(returned):
+        for place, payload in enumerate(payloads):
+            if payload is not None and not isinstance(payload, torch.Tensor | bytes):
+                raise UpdateError(
+                    "a payload of an attack is of no type that can be sent",
+                    got=type(payload).__name__,
+                    expected="a tensor, bytes, or None for nothing",
+                )
+            if (
+                isinstance(payload, torch.Tensor)
+                and payload.shape == (n_params,)
+                and payload.dtype.is_floating_point
+            ):
+                rows[lane, place] = payload.to(honest.dtype)
+            else:
+                irregular[lane, place] = payload
+    return rows, irregular
+
+
+def fault(payload: object, size: int) -> str | None:
+    """What is wrong with a payload that should be finite numbers; None where nothing is.
+
+    Args:
+        payload: What arrived.
+        size: How many numbers it should have.
+    """
+    if not isinstance(payload, torch.Tensor) or not payload.dtype.is_floating_point:
+        kind = payload.dtype if isinstance(payload, torch.Tensor) else type(payload).__name__
+        return f"{kind} in place of numbers"
+    if payload.shape != (size,):
+        return f"numbers of shape {tuple(payload.shape)}, not {(size,)}"
+    if not bool(torch.isfinite(payload).all()):
+        return "numbers that are not finite"
+    return None
