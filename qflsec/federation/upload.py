@@ -306,7 +306,7 @@ def _raw(payload: torch.Tensor | bytes) -> Payload:
     bare = payload.detach().cpu()
     if bare.ndim == 1 and bare.dtype in {torch.float32, torch.float64}:
         return bare
-    return bytes(bare.contiguous().view(torch.uint8).numpy().tobytes()) if bare.numel() else b""
+    return bytes(bare.resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _with_irregular(

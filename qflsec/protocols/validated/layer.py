@@ -200,7 +200,7 @@ class Validated(AggregationLayer):
         statement = self._statement(
             len(values), state.setup.session, header.round, state.party.index, state.model
         )
-        proof, words = state.prove(statement, values, checked=checked)
+        proof, words = state.prove(statement, values) if checked else state.claim(statement, values)
         masked = state.protocol.mask(delivery, words)
         read = update.new_tensor([*(value * self.quantiser.step for value in values), 1.0])
         return sealed(state.signer, statement, masked, proof), read

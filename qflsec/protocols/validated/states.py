@@ -100,25 +100,19 @@ class ProvingClient(ClientState):
         self.model = b""
         self._proof_bytes = 0
 
-    def prove(
-        self, statement: Statement, values: tuple[int, ...], *, checked: bool = True
-    ) -> tuple[Proof, Words]:
-        """Commitments to integers, a proof, and the words that are masked: integers and blinding factors.
-
-        Args:
-            statement: What is proved.
-            values: The integers.
-            checked: Whether the client refuses a statement that is not true of them; a corrupted one does not,
-                and makes a proof that does not hold.
-        """
+    def prove(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
+        """Commitments to integers, a proof, and the words that are masked: integers and blinding factors."""
         opening = commit(values, self._secrets)
-        proof = (
-            prove(statement, opening, self._secrets)
-            if checked
-            else Prover(statement, opening, self._secrets).run()
-        )
+        return self._counted(statement, prove(statement, opening, self._secrets)), to_words(opening)
+
+    def claim(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
+        """The same of integers of which the statement may be false: the proof then does not hold."""
+        opening = commit(values, self._secrets)
+        return self._counted(statement, Prover(statement, opening, self._secrets).run()), to_words(opening)
+
+    def _counted(self, statement: Statement, proof: Proof) -> Proof:
         self._proof_bytes += Proof.size(statement)
-        return proof, to_words(opening)
+        return proof
 
     def costs(self) -> Mapping[str, float]:
         """Bytes of proofs, besides what secure aggregation spends."""

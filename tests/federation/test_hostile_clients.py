@@ -1,0 +1,320 @@
+"""What corrupted clients send is input: any numbers, any payload, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from qflsec.base import DefenseCard, Source
+from qflsec.defenses.robust import Median, NormBound
+from qflsec.federation import (
+    Adversary,
+    AggregatorLayer,
+    ClientPayloads,
+    Hands,
+    Pipeline,
+    RoundUpdates,
+    RunResult,
+    RunSpec,
+    ShapeLayer,
+    Stack,
+    Streams,
+    SummedUpdates,
+    run_batch,
+    weighted_mean,
+)
+from qflsec.protocols.ghz import Ghz
+from qflsec.protocols.links import AesGcmLink
+from qflsec.protocols.secagg import Ddp, HeBfv, HeCkks, HeMasked, HeThreshold, Masked, SecAgg
+from qflsec.protocols.secagg.groups.layer import ValidatedGroups
+from qflsec.protocols.validated import Validated
+from qflsec.threat import corrupted_clients
+
+Maker = Callable[..., Pipeline]
+NONE = Stack(name="none")
+NUMBERS = {
+    "500": 500.0,
+    "1e30": 1e30,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "-inf": -float("inf"),
+}
+ODD: dict[str, Callable[[int], Any]] = {
+    "nothing": lambda _: None,
+    "short": lambda n: torch.zeros(n - 1),
+    "long": lambda n: torch.zeros(n + 1),
+    "matrix": lambda n: torch.zeros(n, 2),
+    "integers": lambda n: torch.zeros(n, dtype=torch.int64),
+    "complex": lambda n: torch.zeros(n, dtype=torch.complex64),
+    "scalar": lambda _: torch.tensor(1.0),
+    "bytes": lambda _: b"hello",
+    "empty": lambda _: b"",
+}
+
+
+def card(name: str) -> DefenseCard:
+    return DefenseCard(
+        name=name,
+        idea="a test double",
+        source=Source(paper="test", year=2026, where="here"),
+        claim="none",
+        assumption="none",
+        hides="nothing",
+        does_not="protect anything",
+        cost="none",
+    )
+
+
+@dataclass(frozen=True)
+class Hostile(Adversary):
+    """Sends one payload in place of every update of its clients."""
+
+    how: str
+
+    def updates(self, hands: Hands) -> torch.Tensor | ClientPayloads:
+        n_lanes, n_clients, n_params = hands.honest.shape
+        if self.how in NUMBERS:
+            return torch.full_like(hands.honest, NUMBERS[self.how])
+        if self.how == "flip":
+            return -hands.honest
+        return [[ODD[self.how](n_params)] * n_clients] * n_lanes
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "hostile", "how": self.how}
+
+
+def attacked(
+    pipeline: Pipeline, stack: Stack, hows: Sequence[str], *, n: int = 1, rushing: bool = False
+) -> dict[str, RunResult]:
+    threat = corrupted_clients(n=n, rushing=rushing)
+    specs = [RunSpec(seed=0)] + [RunSpec(seed=0, adversary=Hostile(how), threat=threat) for how in hows]
+    return dict(zip(["honest", *hows], run_batch(pipeline, stack, specs, secrets="seeded"), strict=True))
+
+
+def stack_of(*layers: Any) -> Stack:
+    return Stack.from_layers("test", layers)
+
+
+VISIBLE = {
+    "none": NONE,
+    "median": stack_of(Median()),
+    "norm-bound": stack_of(NormBound()),
+    "link": stack_of(AesGcmLink()),
+}
+
+
+@pytest.mark.parametrize("rushing", [False, True], ids=["", "rushing"])
+@pytest.mark.parametrize("name", list(VISIBLE))
+def test_a_server_drops_what_it_sees_to_be_malformed(make_pipeline: Maker, name: str, rushing: bool) -> None:
+    pipeline = make_pipeline(n_clients=4, rounds=2)
+    runs = attacked(pipeline, VISIBLE[name], [*NUMBERS, *ODD], rushing=rushing)
+    without = attacked(pipeline, VISIBLE[name], ["nothing"])["nothing"]
+    assert {run.outcome for run in runs.values()} == {"completed"}
+    for how, run in runs.items():
+        visible = how in {"nan", "inf", "-inf"} or how in ODD
+        assert [(d.round, d.client) for d in run.dropped] == ([(0, 0), (1, 0)] if visible else []), how
+        members = run.transcript.facts[run.lane].participants
+        assert members[0] == frozenset({1, 2, 3} if visible else {0, 1, 2, 3})
+        if visible:
+            # nothing of the lie is left: the run goes on as if the client had stayed away
+            assert torch.equal(run.params, without.params), how
+    assert "not finite" in runs["nan"].dropped[0].reason
+    assert "shape" in runs["short"].dropped[0].reason
+    assert "did not arrive" in runs["nothing"].dropped[0].reason
+
+
+def test_a_run_with_odd_payloads_does_not_depend_on_its_batch(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=4, rounds=2)
+    together = attacked(pipeline, NONE, ["flip", "short", "nothing", "bytes"])
+    for how in ("flip", "short", "nothing", "bytes"):
+        alone = attacked(pipeline, NONE, [how])[how]
+        assert torch.equal(alone.params, together[how].params)
+        assert alone.dropped == together[how].dropped
+    assert not torch.equal(together["flip"].params, together["short"].params)
+
+
+HIDDEN: dict[str, tuple[Any, dict[str, Any], set[str]]] = {
+    # the layer, the federation, and what ends the run
+    "masked": (Masked(), {}, {*ODD}),
+    "secagg": (SecAgg(), {"n_clients": 5}, set()),
+    "ddp": (Ddp(clip_norm=0.5), {"n_clients": 5, "members": 20}, set()),
+    "groups": (ValidatedGroups(groups=3, min_groups=2), {"n_clients": 9}, set()),
+    "he-bfv": (HeBfv(), {}, {*ODD} - {"nothing"}),
+    "he-ckks": (HeCkks(), {}, {*ODD} - {"nothing"}),
+    "he-masked": (HeMasked(), {}, {*ODD}),
+    "he-threshold": (HeThreshold(), {}, {*ODD} - {"nothing"}),
+    "ghz": (Ghz(shots=1, tests=8), {}, {*ODD}),
+}
+
+
+@pytest.mark.parametrize("name", list(HIDDEN))
+def test_no_number_of_a_client_ends_a_sealed_run_and_what_does_is_lost(
+    make_pipeline: Maker, name: str
+) -> None:
+    layer, federation, ends = HIDDEN[name]
+    hows = ["flip", *NUMBERS, *ODD]
+    runs = attacked(make_pipeline(**{"n_clients": 3, "rounds": 1, **federation}), stack_of(layer), hows)
+    lost = {how for how, run in runs.items() if run.outcome.startswith("lost: client:0 sent ")}
+    assert lost == ends
+    assert {run.outcome for how, run in runs.items() if how not in lost} == {"completed"}
+    for how in {*ODD} - ends:
+        dropped = [(d.round, d.client) for d in runs[how].dropped]
+        # the client, and its group where that has too few clients without it
+        assert dropped == [(0, 0)] if name != "groups" else (0, 0) in dropped
+    if name != "ghz":  # whose states are measured with fresh randomness
+        moved = {how: float((runs[how].params - runs["honest"].params).norm()) for how in ("500", "1e30")}
+        assert moved["500"] > 1.0
+        assert moved["1e30"] > moved["500"] / 10
+    assert all(bool(torch.isfinite(run.params).all()) for run in runs.values())
+
+
+def test_what_a_client_cannot_prove_is_turned_away_by_name(make_pipeline: Maker) -> None:
+    runs = attacked(
+        make_pipeline(n_clients=4, rounds=1),
+        stack_of(Validated()),
+        ["500", "1e30", "nan", "bytes", "nothing"],
+    )
+    assert {run.outcome for run in runs.values()} == {"completed"}
+    assert {how: [d.client for d in run.dropped] for how, run in runs.items()} == {
+        "honest": [],
+        "500": [],  # scaled to the bound, the longest lie that can be proved
+        "1e30": [],
+        "nan": [0],
+        "bytes": [0],
+        "nothing": [0],
+    }
+    assert "did not prove" in runs["nan"].dropped[0].reason
+    shift = (runs["500"].params - runs["nan"].params).norm()
+    assert 0.1 < float(shift) <= 0.25 + 0.1, "one of four moves the mean by at most max_norm / 4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared(AggregatorLayer):
+    """The mean, on a server that remembers which f it was told."""
+
+    card = card("declared")
+    told: ClassVar[list[int]] = []
+
+    def start(self, n_params: int) -> object:
+        return None
+
+    def aggregate(self, batch: RoundUpdates | SummedUpdates, state: object) -> tuple[torch.Tensor, object]:
+        assert isinstance(batch, RoundUpdates)
+        self.told.append(batch.f)
+        return weighted_mean(batch.updates, batch.counts), None
+
+
+@pytest.mark.parametrize(
+    ("how", "n", "f"), [("500", 2, 1), ("nan", 1, 0), ("nan", 2, 0), ("bytes", 1, 0), ("nothing", 1, 1)]
+)
+def test_whoever_is_dropped_counts_among_the_declared(make_pipeline: Maker, how: str, n: int, f: int) -> None:
+    """A client that is not heard may be an honest one: it is not counted among the corrupted."""
+    Declared.told.clear()
+    pipeline = make_pipeline(n_clients=5, rounds=1, declared_corrupted=1)
+    attacked(pipeline, stack_of(Declared()), [how], n=n)
+    assert Declared.told == [1, f]
+
+
+def test_where_nobody_is_left_the_run_is_lost(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=3)
+    run = attacked(pipeline, NONE, ["nan"], n=3)["nan"]
+    assert run.outcome.startswith("lost: client:0 sent numbers that are not finite, client:1 sent ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverging(ShapeLayer):
+    """Training that diverges in the second round."""
+
+    card = card("diverging")
+
+    def shape(self, update: torch.Tensor, streams: Streams) -> torch.Tensor:
+        return update * float("nan") if streams._round == 1 else update  # type: ignore[attr-defined]
+
+
+def test_honest_divergence_is_loud_but_after_a_lie_it_is_the_lie(make_pipeline: Maker) -> None:
+    """The control: where no client deviated, the same end is a failure that says what to do."""
+    follows = RunSpec(seed=0, adversary=Following(), threat=corrupted_clients(n=1))
+    for layers in ((Diverging(),), (Diverging(), SecAgg())):
+        pipeline = make_pipeline(n_clients=5)
+        runs = attacked(pipeline, stack_of(*layers), ["flip"])
+        followed = run_batch(pipeline, stack_of(*layers), [follows])[0]
+        for run in (runs["honest"], followed):
+            assert run.outcome.startswith("failed: updates of round 1 of honest clients are not finite")
+            assert "lower the learning rate" in run.outcome
+            assert run.traceback
+        assert runs["flip"].outcome.startswith(
+            "lost: client:0 sent an update of its own making; then updates"
+        )
+
+
+class Following(Adversary):
+    """A corrupted client that follows the protocol."""
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "following"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endless(AggregatorLayer):
+    """A rule with a mistake: its step is not finite."""
+
+    card = card("endless")
+
+    def start(self, n_params: int) -> object:
+        return None
+
+    def aggregate(self, batch: RoundUpdates | SummedUpdates, state: object) -> tuple[torch.Tensor, object]:
+        return batch.broadcast / 0.0, None
+
+
+def test_a_model_that_a_lie_makes_overflow_is_lost(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(server_learning_rate=1e10)
+    run = attacked(pipeline, NONE, ["1e30"])["1e30"]
+    assert run.outcome.startswith(
+        "lost: client:0 sent an update of its own making; then the server's step of"
+    )
+    assert bool(torch.isfinite(run.params).all())
+    assert attacked(make_pipeline(), stack_of(Endless()), [])["honest"].outcome.startswith(
+        "failed: the server's step of round 0 leaves a model that is not finite"
+    )
+
+
+class Mistaken(Adversary):
+    """The code of an attack breaks its promise."""
+
+    def __init__(self, returned: Callable[[torch.Tensor], Any]) -> None:
+        self._returned = returned
+
+    def updates(self, hands: Hands) -> Any:
+        return self._returned(hands.honest)
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "mistaken"}
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda honest: honest[..., :-1], "wrong shape"),
+        (lambda honest: honest[0], "wrong shape"),
+        (lambda honest: honest.long(), "floating-point"),
+        (lambda honest: [[None]] * (len(honest) + 1), "one for each lane and corrupted client"),
+        (lambda honest: [[None, None]] * len(honest), "one for each lane and corrupted client"),
+        (lambda honest: [["no payload"]] * len(honest), "no type that can be sent"),
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: None, "TypeError"),
+    ],
+)
+def test_a_mistake_of_an_attack_is_no_input(
+    make_pipeline: Maker, returned: Callable[[torch.Tensor], Any], words: str
+) -> None:
+    spec = RunSpec(seed=0, adversary=Mistaken(returned), threat=corrupted_clients(n=1))
+    run, honest = run_batch(make_pipeline(), NONE, [spec, RunSpec(seed=0)])
+    assert run.outcome.startswith("failed: ")
+    assert words in run.outcome
+    assert run.traceback
+    assert honest.outcome == "completed"
