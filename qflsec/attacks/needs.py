@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from qflsec.threat import View
 
-__all__ = ["missing_architecture", "missing_items"]
+__all__ = ["missing_answers", "missing_architecture", "missing_items"]
+
+
+def missing_answers(view: View) -> str | None:
+    """Why no model can be evaluated or queried; None where one can."""
+    if view.oracle is not None:
+        return None
+    return missing_architecture(view) or missing_items(view, "model", "final-model", what="model")
 
 
 def missing_architecture(view: View) -> str | None:

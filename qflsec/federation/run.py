@@ -19,7 +19,7 @@ from qflsec.accounting import (
 from qflsec.data import Dataset
 from qflsec.federation.executions import executed
 from qflsec.federation.exposure import exposure_rows
-from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import Dropped
@@ -77,6 +77,30 @@ class RunResult:
     delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False)
     dropped: tuple[Dropped, ...] = ()
+
+    @property
+    def training(self) -> FederationConfig:
+        """How the clients trained together."""
+        return self.pipeline.federation
+
+    @property
+    def angle_features(self) -> bool:
+        """Whether the model has the period 2 pi in every feature."""
+        return self.pipeline.model.angle_features
+
+    @property
+    def feature_range(self) -> tuple[float, float]:
+        """Where features lie."""
+        return self.pipeline.data.feature_range
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        """The class that the final model gives to each record, by exact expectation values.
+
+        Shapes:
+            features: ``(n, F)``; returns: ``(n,)``
+        """
+        with torch.no_grad():
+            return self.pipeline.model(self.params, features).argmax(dim=-1)
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""

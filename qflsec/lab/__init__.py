@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.lab.grid.runner import Progress, run_matrix
 from qflsec.lab.grid.store import Store
 from qflsec.lab.grid.stored import read_result, run
+from qflsec.lab.subject import Subject
 from qflsec.lab.worlds.federation.assemble import assemble
 from qflsec.lab.worlds.federation.compare import CellDifference, compare
 from qflsec.lab.worlds.federation.document import from_json, to_json
@@ -34,6 +35,7 @@ __all__ = [
     "StackInfo",
     "StackSummary",
     "Store",
+    "Subject",
     "TrialRow",
     "assemble",
     "build_matrix",

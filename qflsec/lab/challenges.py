@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from qflsec.attacks import Challenge, Inference, InversionChallenge, MembershipChallenge
 from qflsec.base import ConfigError, stream
-from qflsec.federation import RunResult
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
+from qflsec.lab.subject import Subject
 from qflsec.threat import NOBODY, Records, ThreatModel
 
 __all__ = ["challenge_for"]
 
 
 def challenge_for(
-    attack: Inference, result: RunResult, *, seed: int, threat: ThreatModel = NOBODY
+    attack: Inference, subject: Subject, *, seed: int, threat: ThreatModel = NOBODY
 ) -> tuple[Challenge, Truth]:
-    """The challenge of an attack on a run, and its truth.
+    """The challenge of an attack on a subject, and its truth.
 
-    It depends on the run's data and on (attack, seed), never on the stack: equal views are asked equal
+    It depends on the subject's data and on (attack, seed), never on the stack: equal views are asked equal
     questions. Corrupted clients hold their own records, so these are no question.
 
     Args:
         attack: The attack.
-        result: The run.
+        subject: What is attacked.
         seed: The seed of the run.
         threat: The threat model; its corrupted clients are left out.
 
     Raises:
-        ConfigError: No challenge of the attack's kind can be made from the run.
+        ConfigError: No challenge of the attack's kind can be made from the subject.
     """
     if issubclass(attack.challenge_type, MembershipChallenge):
-        return _membership(attack, result, seed, threat)
+        return _membership(attack, subject, seed, threat)
     if issubclass(attack.challenge_type, InversionChallenge):
-        return _inversion(attack, result, seed, threat)
+        return _inversion(attack, subject, seed, threat)
     raise ConfigError(
         f"the lab has no challenge for attack {attack.card.name!r}",
         got=attack.challenge_type.__name__,
@@ -43,44 +45,40 @@ def challenge_for(
 
 
 def _membership(
-    attack: Inference, result: RunResult, seed: int, threat: ThreatModel
+    attack: Inference, subject: Subject, seed: int, threat: ThreatModel
 ) -> tuple[MembershipChallenge, MembershipTruth]:
     """As many members as non-members, in random order."""
-    data = result.dataset
-    honest = [rows for client, rows in enumerate(result.clients) if client not in threat.clients]
-    members, nonmembers = torch.cat([*honest, data.member_idx[:0]]), data.nonmember_idx
-    size = min(len(members), len(nonmembers))
+    held = [subject.client_records(client) for client in _honest(subject, threat)]
+    pools = _joined([*held, _none_of(subject.records("member"))]), subject.records("nonmember")
+    size = min(len(pool.labels) for pool in pools)
     if size == 0:
         raise ConfigError(
             "a membership game needs members and non-members",
-            got=f"{len(members)} and {len(nonmembers)}",
+            got=" and ".join(str(len(pool.labels)) for pool in pools),
             fix="raise 'nonmembers' of the pipeline's data",
         )
     generator = stream(seed, "challenge", "membership")
-    chosen = torch.cat(
-        [rows[torch.randperm(len(rows), generator=generator)[:size]] for rows in (members, nonmembers)]
+    chosen = _joined(
+        [_at(pool, torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
     )
     order = torch.randperm(2 * size, generator=generator)
-    features, labels = data.take(chosen[order])
-    train, test = result.records("member"), result.records("test")
+    train, test = subject.records("member"), subject.records("test")
     truth = MembershipTruth(
         member=order < size,
-        train_correct=n_correct(result, result.params, train),
+        train_correct=n_correct(subject, train),
         n_train=len(train.labels),
-        test_correct=n_correct(result, result.params, test),
+        test_correct=n_correct(subject, test),
         n_test=len(test.labels),
     )
-    challenge = MembershipChallenge(
-        seed=seed, attack=attack.card.name, candidates=Records(features=features, labels=labels)
-    )
+    challenge = MembershipChallenge(seed=seed, attack=attack.card.name, candidates=_at(chosen, order))
     return challenge, truth
 
 
 def _inversion(
-    attack: Inference, result: RunResult, seed: int, threat: ThreatModel
+    attack: Inference, subject: Subject, seed: int, threat: ThreatModel
 ) -> tuple[InversionChallenge, InversionTruth]:
     """All records of the first honest client."""
-    config, data = result.pipeline.federation, result.dataset
+    config = subject.training
     if config.optimizer != "sgd" or config.batch_size is not None:
         raise ConfigError(
             "an inversion challenge needs clients that take full batches by plain gradient descent",
@@ -88,26 +86,45 @@ def _inversion(
             expected="optimizer = 'sgd' and no batch_size",
             fix="run inversion attacks on a pipeline of their own",
         )
-    honest = [client for client in range(config.n_clients) if client not in threat.clients]
-    held = [client for client in honest if len(result.clients[client])]
+    held = [client for client in _honest(subject, threat) if len(subject.client_records(client).labels)]
     if not held:
         raise ConfigError("an inversion challenge needs an honest client with a record", got=str(threat))
     target = held[0]
-    records = result.client_records(target)
+    records = subject.client_records(target)
     challenge = InversionChallenge(
         seed=seed,
         attack=attack.card.name,
         target=target,
         n_records=len(records.labels),
-        n_features=data.n_features,
-        feature_range=data.spec.feature_range,
+        n_features=records.features.shape[1],
+        feature_range=subject.feature_range,
         local_steps=config.local_steps,
         learning_rate=config.learning_rate,
     )
     truth = InversionTruth(
         records=records,
-        angle_features=result.pipeline.model.angle_features,
-        feature_range=data.spec.feature_range,
-        auxiliary=result.records("auxiliary"),
+        angle_features=subject.angle_features,
+        feature_range=subject.feature_range,
+        auxiliary=subject.records("auxiliary"),
     )
     return challenge, truth
+
+
+def _honest(subject: Subject, threat: ThreatModel) -> list[int]:
+    return [client for client in range(subject.training.n_clients) if client not in threat.clients]
+
+
+def _at(records: Records, rows: torch.Tensor) -> Records:
+    return Records(features=records.features[rows], labels=records.labels[rows])
+
+
+def _none_of(records: Records) -> Records:
+    """No record, of the shape of these: joined to others it changes nothing, and to nothing it gives a shape."""
+    return Records(features=records.features[:0], labels=records.labels[:0])
+
+
+def _joined(parts: Sequence[Records]) -> Records:
+    return Records(
+        features=torch.cat([part.features for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+    )

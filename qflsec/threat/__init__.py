@@ -21,6 +21,7 @@ from qflsec.threat.model import (
 )
 from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
 from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client
+from qflsec.threat.recorded import recorded_transcript
 from qflsec.threat.sums import RunAnonymity, run_anonymity
 from qflsec.threat.transcript import Deriver, Transcript
 from qflsec.threat.versions import Origin, Trained, Version, Versions
@@ -71,6 +72,7 @@ __all__ = [
     "malicious_server",
     "nobody",
     "public_final_model",
+    "recorded_transcript",
     "run_anonymity",
     "threat_from_config",
     "wire_eavesdropper",

@@ -44,7 +44,7 @@ class Transcript:
         if self.record_kinds is None or message.kind in self.record_kinds:
             self._messages.append(message)
 
-    def seen_by(self, threat: ThreatModel, lane: int) -> View:
+    def seen_by(self, threat: ThreatModel, lane: int = 0) -> View:
         """All that the coalition of ``threat`` holds of one run, closed under what it can compute.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ MODELS = frozenset({"model", "final-model"})
 """The kinds of items that are models."""
 SUMS = frozenset({"update", "aggregate", "step", "path"})
 """The kinds of items that hold what clients trained."""
+
+Oracle = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ class View:
         granted: Granted knowledge and own data.
         keys: The names of the keys that the coalition holds.
         memory: The state that the coalition's adversary kept after its last move; None where it keeps nothing.
+        oracle: Query access to the last model: features in, logits out; None where there is none.
     """
 
     threat: ThreatModel
@@ -136,6 +139,7 @@ class View:
     granted: Granted
     keys: frozenset[str] = frozenset()
     memory: Any = None
+    oracle: Oracle | None = None
 
     def readable(
         self, *kinds: str, round_index: int | None = None, about: int | None = None
@@ -175,3 +179,21 @@ class View:
         """The model of a round; None where none can be read, or there are several."""
         models = self.readable(*MODELS, round_index=round_index)
         return models[0].vector if len({item.version for item in models}) == 1 else None
+
+    def logits(self, features: torch.Tensor, *, round_index: int | None = None) -> torch.Tensor | None:
+        """What a model answers to records, or None where the coalition can neither evaluate nor query it.
+
+        Args:
+            features: The records.
+            round_index: The round at whose start the model stood; the last model by default, which query access
+                answers for where its parameters cannot be read.
+
+        Shapes:
+            features: ``(n, F)``; returns: ``(n, K)``
+        """
+        params = self.final_model() if round_index is None else self.model_at(round_index)
+        with torch.no_grad():
+            if self.granted.model is not None and params is not None:
+                answers: torch.Tensor = self.granted.model(params, features)
+                return answers
+            return self.oracle(features) if self.oracle is not None and round_index is None else None

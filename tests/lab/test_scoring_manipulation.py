@@ -19,16 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import stream
-from qflsec.lab.scoring import score_backdoor, score_poisoning
+from qflsec.lab.scoring import score_backdoor, score_manipulation, score_poisoning
 from qflsec.threat import Records
 
 LABELS = torch.tensor([0] * 6 + [1] * 4)
 N = len(LABELS)
-
-
-def look_up(params: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    answers = params[features[:, 0].long()].long()
-    return torch.nn.functional.one_hot(answers, 3).float()
 
 
 @dataclass
@@ -48,11 +43,14 @@ class FakeRun:
 
     @property
     def pipeline(self) -> Any:
-        return SimpleNamespace(model=look_up, to_config=dict)
+        return SimpleNamespace(to_config=dict)
 
     @property
     def stack(self) -> Any:
         return SimpleNamespace(to_config=lambda: self.stack_config)
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        return self.params[features[:, 0].long()].long()
 
     def records(self, split: str) -> Records:
         assert split == "test"
@@ -118,7 +116,7 @@ def test_backdoor_counts_records_of_other_classes_only(with_attack: int, without
     """The last four triggered rows belong to the target class; what they answer must not count."""
     marked = [1] * with_attack + [0] * (6 - with_attack) + [0] * 4
     before = [1] * without + [0] * (6 - without) + [1] * 4
-    found = score_backdoor(MoveRows(), run(RIGHT, marked, adversary=ATTACKED), run(RIGHT, before))
+    found = score_backdoor(MoveRows(), run(RIGHT, marked, adversary=ATTACKED), run(RIGHT, before), seed=0)
     assert found.raw["successes"] == with_attack
     assert found.raw["n_triggered"] == 6
     if without == 6:
@@ -131,7 +129,7 @@ def test_backdoor_counts_records_of_other_classes_only(with_attack: int, without
 def test_a_trigger_that_succeeds_anyway_earns_nothing() -> None:
     """The trap of absolute success rates: 5 of 6 with and without attack."""
     marked = [1] * 5 + [0] * 5
-    found = score_backdoor(MoveRows(), run(RIGHT, marked, adversary=ATTACKED), run(RIGHT, marked))
+    found = score_backdoor(MoveRows(), run(RIGHT, marked, adversary=ATTACKED), run(RIGHT, marked), seed=0)
     assert found.metrics["success"].value == pytest.approx(5 / 6)
     assert found.advantage == 0
 
@@ -139,7 +137,7 @@ def test_a_trigger_that_succeeds_anyway_earns_nothing() -> None:
 def test_without_other_classes_there_is_nothing_to_trigger() -> None:
     ones = torch.ones(N, dtype=torch.long)
     honest = run([1] * N, labels=ones)
-    found = score_backdoor(MoveRows(), run([1] * N, adversary=ATTACKED, labels=ones), honest)
+    found = score_backdoor(MoveRows(), run([1] * N, adversary=ATTACKED, labels=ones), honest, seed=0)
     assert math.isnan(found.advantage)
     assert "target class 1" in found.reason
 
@@ -154,9 +152,14 @@ def test_without_test_records_nothing_is_defined() -> None:
 @pytest.mark.parametrize("change", [{"seed": 1}, {"stack_config": [{"name": "median"}]}])
 def test_a_pair_differs_in_the_attack_only(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="differ"):
-        score_poisoning(run(RIGHT, adversary=ATTACKED, **change), run(RIGHT))
+        score_manipulation(MoveRows(), run(RIGHT, adversary=ATTACKED, **change), run(RIGHT))  # type: ignore[arg-type]
 
 
 def test_the_baseline_must_be_honest() -> None:
     with pytest.raises(ValueError, match="not honest"):
-        score_poisoning(run(RIGHT, adversary=ATTACKED), run(RIGHT, adversary=ATTACKED))
+        score_manipulation(MoveRows(), run(RIGHT, adversary=ATTACKED), run(RIGHT, adversary=ATTACKED))  # type: ignore[arg-type]
+
+
+def test_a_pair_of_runs_has_its_curves_stored() -> None:
+    found = score_manipulation(MoveRows(), run([0] * N, adversary=ATTACKED), run(RIGHT, accuracy=(0.9,)))  # type: ignore[arg-type]
+    assert (found.raw["accuracy_by_round"], found.raw["honest_accuracy_by_round"]) == ([0.5], [0.9])

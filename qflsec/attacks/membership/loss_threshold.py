@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
-from qflsec.attacks.needs import missing_architecture, missing_items
+from qflsec.attacks.needs import missing_answers
 from qflsec.base import AttackCard, Source, register
 from qflsec.models import per_sample_losses
 from qflsec.threat import View
@@ -34,19 +32,19 @@ class LossThreshold(Inference):
         source=Source(paper="Yeom et al., CSF 2018, arXiv:1709.01604", year=2018, where="Adversary 2"),
         family="membership",
         goal="confidentiality",
-        needs=("a model that the adversary can read, at best the final one", "the model's architecture"),
+        needs=(
+            "a model that the adversary can read and evaluate, at best the final one, or query access to it",
+        ),
     )
     challenge_type = MembershipChallenge
 
     def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
-        """The architecture, or a readable model."""
-        return missing_architecture(view) or missing_items(view, "model", "final-model", what="model")
+        """The architecture or a readable model, where the model cannot be queried."""
+        return missing_answers(view)
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
         """Minus the cross entropy of every candidate."""
-        params = view.final_model()
-        assert params is not None  # missing() said so
         candidates = challenge.candidates
-        with torch.no_grad():
-            logits = view.granted.model(params, candidates.features)
+        logits = view.logits(candidates.features)
+        assert logits is not None  # missing() said so
         return MembershipClaim(scores=-per_sample_losses(logits, candidates.labels))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from qflsec.attacks import Claim, InversionClaim, MembershipClaim
 from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
-from qflsec.lab.scoring.manipulation import n_correct, score_backdoor, score_poisoning
+from qflsec.lab.scoring.manipulation import (
+    n_correct,
+    score_backdoor,
+    score_manipulation,
+    score_poisoning,
+)
 from qflsec.lab.scoring.membership import score_membership
 from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, TrialScore, Truth
 
@@ -19,6 +24,7 @@ __all__ = [
     "score_backdoor",
     "score_claim",
     "score_inversion",
+    "score_manipulation",
     "score_membership",
     "score_poisoning",
 ]

@@ -6,39 +6,50 @@ the honest run is the attack's doing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from qflsec.accounting.statistics import clopper_pearson
-from qflsec.attacks import BackdoorManipulation
+from qflsec.attacks import Attack, BackdoorManipulation
 from qflsec.base import Score, stream
 from qflsec.federation import RunResult
-from qflsec.lab.scoring.trial import TrialScore, ratio
+from qflsec.lab.scoring.trial import Raw, TrialScore, ratio
+from qflsec.lab.subject import Subject
 from qflsec.threat import Records
 
-__all__ = ["n_correct", "score_backdoor", "score_poisoning"]
+__all__ = ["n_correct", "score_backdoor", "score_manipulation", "score_poisoning"]
 
 
-def n_correct(result: RunResult, params: torch.Tensor, records: Records) -> int:
-    """How many records the run's model classifies correctly, by exact expectation values."""
-    if len(records.labels) == 0:
-        return 0
-    with torch.no_grad():
-        answers = result.pipeline.model(params, records.features).argmax(dim=-1)
-    return int((answers == records.labels).sum())
+def n_correct(subject: Subject, records: Records) -> int:
+    """How many records the subject's last model classifies correctly."""
+    return int((subject.predict(records.features) == records.labels).sum()) if len(records.labels) else 0
 
 
-def score_poisoning(attacked: RunResult, honest: RunResult) -> TrialScore:
+def score_manipulation(attack: Attack, attacked: RunResult, honest: RunResult) -> TrialScore:
+    """The score of a manipulated run against the honest run of the same pipeline, stack and seed."""
+    _check_pair(attacked, honest)
+    if isinstance(attack, BackdoorManipulation):
+        return score_backdoor(attack, attacked, honest, seed=honest.spec.seed)
+    score = score_poisoning(attacked, honest)
+    curves: Raw = {
+        "accuracy_by_round": list(attacked.accuracy),
+        "honest_accuracy_by_round": list(honest.accuracy),
+    }
+    return replace(score, raw={**score.raw, **curves}) if score.raw else score
+
+
+def score_poisoning(attacked: Subject, honest: Subject) -> TrialScore:
     """Advantage (honest accuracy - attacked accuracy) / (honest accuracy - chance), of the final models.
 
     Chance is the accuracy of always answering the most frequent class of the test records. A model that the
     attack turned round is worse than chance, so the advantage may exceed 1.
     """
-    _check_pair(attacked, honest)
     test = honest.records("test")
     n = len(test.labels)
     if n == 0:
         return _undefined("there are no test records")
-    before, after = (n_correct(run, run.params, test) for run in (honest, attacked))
+    before, after = (n_correct(run, test) for run in (honest, attacked))
     majority = int(torch.bincount(test.labels).max())
     reason = (
         f"the honest run is no better than chance: {before} of {n} correct, {majority} by the majority class"
@@ -55,30 +66,35 @@ def score_poisoning(attacked: RunResult, honest: RunResult) -> TrialScore:
             "honest_correct": float(before),
             "majority": float(majority),
             "n_test": float(n),
-            "accuracy_by_round": list(attacked.accuracy),
-            "honest_accuracy_by_round": list(honest.accuracy),
         },
         reason=reason,
     )
 
 
-def score_backdoor(attack: BackdoorManipulation, attacked: RunResult, honest: RunResult) -> TrialScore:
+def score_backdoor(
+    attack: BackdoorManipulation, attacked: Subject, honest: Subject, *, seed: int
+) -> TrialScore:
     """Advantage (success - success without attack) / (1 - success without attack).
 
     Success is the share of test records of other classes that the final model gives the target class once
     they carry the trigger; without attack, it is that of the honest run's model.
+
+    Args:
+        attack: The attack, for its trigger.
+        attacked: The attacked subject.
+        honest: The honest one.
+        seed: The seed of the run, for triggers that draw.
     """
-    _check_pair(attacked, honest)
     test = honest.records("test")
     others = test.labels != attack.target_class
     n, n_test = int(others.sum()), len(test.labels)
     if n == 0:
         return _undefined(f"no test record has another class than the target class {attack.target_class}")
-    generator = stream(honest.spec.seed, "score", attack.card.name, "trigger")
+    generator = stream(seed, "score", attack.card.name, "trigger")
     marked = attack.trigger(test.features[others], generator)
     wanted = Records(features=marked, labels=torch.full((n,), attack.target_class))
-    with_attack, without = (n_correct(run, run.params, wanted) for run in (attacked, honest))
-    after, before = (n_correct(run, run.params, test) for run in (attacked, honest))
+    with_attack, without = (n_correct(run, wanted) for run in (attacked, honest))
+    after, before = (n_correct(run, test) for run in (attacked, honest))
     reason = "the trigger succeeds on every record without any attack"
     advantage, reason = ratio(with_attack - without, n - without, reason)
     return TrialScore(

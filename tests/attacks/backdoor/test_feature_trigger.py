@@ -105,7 +105,7 @@ def scores(pipeline: Callable[..., Pipeline]) -> Callable[[Stack], list[TrialSco
         threat = corrupted_clients(n=2)
         attacked = [RunSpec(seed=seed, adversary=ATTACK, threat=threat) for seed in range(3)]
         runs = run_batch(pipeline(members=100, rounds=20, local_steps=2), layers, [*honest, *attacked])
-        return [score_backdoor(ATTACK, runs[i + 3], runs[i]) for i in range(3)]
+        return [score_backdoor(ATTACK, runs[i + 3], runs[i], seed=i) for i in range(3)]
 
     return measure
 

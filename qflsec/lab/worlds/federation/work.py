@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from qflsec.attacks import BackdoorManipulation, Blocked, Inference
+from qflsec.attacks import Blocked, Inference
 from qflsec.base import IncompatibleStack, QflsecError
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
 from qflsec.lab.challenges import challenge_for
-from qflsec.lab.scoring import TrialScore, score_backdoor, score_claim, score_poisoning
+from qflsec.lab.scoring import TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, matrix_from_json, observer_key
 from qflsec.lab.worlds.federation.plan import Batch, PlannedRun, PlannedTrial
 from qflsec.threat import ThreatModel
@@ -238,9 +238,7 @@ def _score(entry: AttackEntry, attacked: RunResult, honest: RunResult) -> TrialS
         challenge, truth = challenge_for(attack, attacked, seed=attacked.spec.seed, threat=entry.threat)
         claim = attack(attacked.view(entry.threat), challenge)
         return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
-    if isinstance(attack, BackdoorManipulation):
-        return score_backdoor(attack, attacked, honest)
-    return score_poisoning(attacked, honest)
+    return score_manipulation(attack, attacked, honest)
 
 
 def _sentence(error: Exception) -> str:

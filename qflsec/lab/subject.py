@@ -1,0 +1,48 @@
+"""What is attacked: all that challenges and scorers need of it, whoever trained it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from qflsec.federation import FederationConfig
+from qflsec.threat import Records, ThreatModel, View
+
+__all__ = ["Subject"]
+
+
+class Subject(Protocol):
+    """A trained model with the records that it was trained on, and what an observer saw of the training.
+
+    A run of the lab is one (:class:`qflsec.federation.RunResult`); somebody's recorded training is another. It
+    knows the truth, so it stays with the lab: an attack gets a challenge and a view.
+    """
+
+    @property
+    def training(self) -> FederationConfig:
+        """How the clients trained together, as everybody knows."""
+
+    @property
+    def angle_features(self) -> bool:
+        """Whether the model has the period 2 pi in every feature."""
+
+    @property
+    def feature_range(self) -> tuple[float, float]:
+        """Where features lie."""
+
+    def records(self, split: str) -> Records:
+        """The records of a split, ``member``, ``nonmember``, ``auxiliary`` or ``test``; it may be empty."""
+
+    def client_records(self, index: int) -> Records:
+        """The training records of one client."""
+
+    def view(self, threat: ThreatModel) -> View:
+        """What the coalition of ``threat`` holds."""
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        """The class that the last model gives to each record.
+
+        Shapes:
+            features: ``(n, F)``; returns: ``(n,)``
+        """
