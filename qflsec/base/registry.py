@@ -1,4 +1,4 @@
-"""The registry of attacks, layers, data sets and models.
+"""The registry of attacks, layers, data sets, models and panels of the report.
 
 A plugin registers by the decorator :func:`register` when its module is imported. The package's own
 plugins are found by walking the packages named in :data:`HOMES`; third parties declare an entry point in
@@ -18,7 +18,7 @@ from qflsec.base.errors import UnknownName
 
 __all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
-Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat"]
+Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat", "panel"]
 HOMES = (
     "qflsec.data",
     "qflsec.models",
@@ -27,6 +27,7 @@ HOMES = (
     "qflsec.protocols",
     "qflsec.defenses",
     "qflsec.attacks",
+    "qflsec.report.panels",
 )
 _T = TypeVar("_T")
 _entries: dict[Kind, dict[str, Any]] = {}

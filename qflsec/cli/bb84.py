@@ -168,9 +168,9 @@ def run_matrix_preset(
     else:
         _print_matrix(result)
     if report is not None:
-        from qflsec.report.channel import write_channel_report
+        from qflsec.report import write_report
 
-        write_channel_report(result, report)
+        write_report(result, report)
         typer.echo(f"report: {report}", err=True)
 
 

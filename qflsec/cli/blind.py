@@ -138,9 +138,9 @@ def run_session_preset(
         for line in matrix_lines(result):
             typer.echo(line)
     if report is not None:
-        from qflsec.report.blind import write_blind_report
+        from qflsec.report import write_report
 
-        write_blind_report(result, report)
+        write_report(result, report)
         typer.echo(f"report: {report}", err=True)
 
 

@@ -21,6 +21,7 @@ _PLURALS = {
     "models": "model",
     "partitions": "partition",
     "threats": "threat",
+    "panels": "panel",
     "presets": "preset",
 }
 
@@ -52,7 +53,7 @@ def show(
     name: Annotated[str, typer.Argument(help="The name of anything that 'qflsec list' lists.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the card and parameters of an attack, layer, data set, model, partition, threat model or preset."""
+    """Show the card and parameters of whatever 'qflsec list' lists."""
     found = [(kind, things[name]) for kind in _PLURALS.values() if name in (things := _things(kind))]
     if not found:
         from qflsec.lab.grid.schema import nearest

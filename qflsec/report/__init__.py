@@ -1,7 +1,9 @@
-"""The report: one self-contained page that opens offline."""
+"""The report: one self-contained page that opens offline, made of panels."""
 
 from __future__ import annotations
 
+from qflsec.report.html import figure, table
 from qflsec.report.page import render_report, write_report
+from qflsec.report.panel import Panel
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["Panel", "figure", "render_report", "table", "write_report"]

@@ -23,6 +23,7 @@ Call = Callable[..., Any]
         ("models", "vqc"),
         ("partitions", "dirichlet"),
         ("threats", "wire-eavesdropper"),
+        ("panels", "matrix"),
         ("presets", "quickstart"),
     ],
 )
@@ -33,7 +34,9 @@ def test_list(kind: str, name: str, qflsec: Call) -> None:
     assert name in {item["name"] for item in document["items"]}
     assert len(text.splitlines()) == len(document["items"])
     assert all(
-        item["idea"] for item in document["items"] if kind in {"attacks", "layers", "threats", "presets"}
+        item["idea"]
+        for item in document["items"]
+        if kind in {"attacks", "layers", "threats", "panels", "presets"}
     )
 
 
@@ -52,7 +55,7 @@ def test_show_a_preset_prints_the_file(qflsec: Call) -> None:
 
 
 def test_everything_listed_can_be_shown(qflsec: Call) -> None:
-    for kind in ("attack", "layer", "dataset", "model", "partition", "threat"):
+    for kind in ("attack", "layer", "dataset", "model", "partition", "threat", "panel"):
         for name in names(kind):  # type: ignore[arg-type]
             assert qflsec("show", name, "--json").code == 0, name
 

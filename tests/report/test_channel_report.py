@@ -13,8 +13,9 @@ from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.protocols.bb84 import FibreChannel
 from qflsec.protocols.bb84.run import BB84Result, run_bb84
 from qflsec.protocols.bb84.run_config import BB84Config
+from qflsec.report import render_report, write_report
 from qflsec.report.chain import chain_steps, write_chain_figure
-from qflsec.report.channel import CELL_FACES, render_channel_report, write_channel_report
+from qflsec.report.states import CHANNEL_STATES
 
 
 def outcome(**changed: object) -> ChannelOutcome:
@@ -75,7 +76,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone_and_runs_nothing(result: ChannelMatrixResult) -> None:
-    page = render_channel_report(result)
+    page = render_report(result)
     tags = Tags()
     tags.feed(page)
     assert not {tag for tag, _ in tags.found} & {"script", "link", "iframe", "img", "i"}
@@ -85,7 +86,7 @@ def test_the_page_stands_alone_and_runs_nothing(result: ChannelMatrixResult) -> 
 
 
 def test_every_cell_says_what_is_claimed_and_what_is_noticed(result: ChannelMatrixResult) -> None:
-    page = render_channel_report(result)
+    page = render_report(result)
     tags = Tags()
     tags.feed(page)
     cells = [attributes for tag, attributes in tags.found if tag == "td" and "data-state" in attributes]
@@ -98,17 +99,17 @@ def test_every_cell_says_what_is_claimed_and_what_is_noticed(result: ChannelMatr
     assert all(attributes["title"] for attributes in cells)
     for words in ("not detected", "detected in 1 of 2", "it has no photons to split", "qflsec bb84 matrix"):
         assert words in page
-    for sign, name, meaning in CELL_FACES.values():
+    for sign, name, meaning in CHANNEL_STATES.values():
         assert f"{sign} {name}" in page
         assert meaning in page
     assert "0.500 [" in page, "a mean with its interval"
 
 
 def test_it_is_written_or_said_why_not(result: ChannelMatrixResult, tmp_path: Path) -> None:
-    path = write_channel_report(result, tmp_path / "page.html")
+    path = write_report(result, tmp_path / "page.html")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     with pytest.raises(ConfigError, match="cannot write the report"):
-        write_channel_report(result, tmp_path)
+        write_report(result, tmp_path)
 
 
 # --- one run ---

@@ -1,14 +1,12 @@
 "use strict";
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
   const draw = (place) => {
     if (place.dataset.drawn) return;
-    const figure = figures[place.dataset.figure];
-    if (!figure) return;
+    const figure = JSON.parse(place.querySelector("script").textContent);
     place.dataset.drawn = "yes";
     Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false });
   };
-  document.querySelectorAll("main > section .figure").forEach((place) => { if (!place.closest("article")) draw(place); });
+  document.querySelectorAll(".figure").forEach((place) => { if (!place.closest("article")) draw(place); });
   const buttons = document.querySelectorAll("button.cell");
   const show = (button, move) => {
     buttons.forEach((other) => other.setAttribute("aria-expanded", String(other === button)));

@@ -28,7 +28,7 @@ from qflsec.lab.worlds.delegation import (
 )
 from qflsec.lab.worlds.delegation.scores import angle_score, outcome_score, round_score
 from qflsec.protocols.blind import PulsedSource, RoundCounts
-from qflsec.report.blind import render_blind_report, write_blind_report
+from qflsec.report import render_report, write_report
 
 SMALL = """
 name = "small"
@@ -82,7 +82,7 @@ def test_every_pair_and_seed_is_run_and_told(tmp_path: Path) -> None:
     assert flip["sessions_aborted"] == 2
     assert flip["test_failure_rate_theory"] == 0.25
     assert [row["seed"] for row in flip["per_seed"]] == [0, 1]
-    page = render_blind_report(result)
+    page = render_report(result)
     for words in ("wrong result", "a flip", "in 2 of 2", "a command"):
         assert words in page
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -95,7 +95,7 @@ def test_it_repeats(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write the report"):
-        write_blind_report(run(write(tmp_path), seeds=(0,)), tmp_path / "no" / "page.html")
+        write_report(run(write(tmp_path), seeds=(0,)), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""HTML for panels: templates, tables, figures, and numbers for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from qflsec.base import Score
+
+__all__ = ["cell_id", "figure", "fill", "interval", "number", "quantity", "slug", "spread", "table"]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+    """A table; the first column names the rows, and numbers stand to the right.
+
+    Args:
+        header: The columns' headings.
+        rows: Cells, escaped unless they are markup.
+    """
+    lines = [Markup('<th scope="col">{}</th>').format(text) for text in header]
+    body = [_row(row) for row in rows]
+    return Markup(
+        '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(Markup("").join(lines), Markup("").join(body))
+
+
+def _row(row: Sequence[object]) -> Markup:
+    first, *rest = row
+    cells = [Markup('<th scope="row">{}</th>').format(first)]
+    for value in rest:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            text = number(value, 3) if isinstance(value, float) else str(value)
+            cells.append(Markup('<td class="num">{}</td>').format(text))
+        else:
+            cells.append(Markup("<td>{}</td>").format(value))
+    return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+
+def figure(description: Mapping[str, Any], label: str) -> Markup:
+    """A place in which the page draws a figure.
+
+    Args:
+        description: The figure as Plotly's JSON: ``data`` and ``layout``.
+        label: What it shows, for those who do not see it.
+    """
+    return Markup(
+        '<div class="figure" role="img" aria-label="{}"><script type="application/json">{}</script></div>'
+    ).format(label, _script_json(description))
+
+
+def fill(template: str, **values: object) -> Markup:
+    """A template of the package, filled; values are escaped."""
+    return Markup(_environment().get_template(template).render(**values))  # noqa: S704 - it escapes
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if 0 < abs(value) < 10**-digits / 2 and digits > 2:
+        return f"{value:.1e}".replace("-", "−")
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+
+
+def interval(score: Score | None, digits: int = 2) -> str:
+    """An interval for people; empty where one observation allows none."""
+    if score is None or not (math.isfinite(score.low) and math.isfinite(score.high)):
+        return ""
+    return f"[{number(score.low, digits)}, {number(score.high, digits)}]"
+
+
+def spread(score: Score | None, digits: int = 3) -> str:
+    """A mean with its interval, for people."""
+    return "–" if score is None else f"{number(score.value, digits)} {interval(score, digits)}".strip()
+
+
+def quantity(name: str, score: Score) -> str:
+    """A cost for people, with the unit that its name ends in."""
+    value = score.value
+    if name.endswith("bytes"):
+        return f"{value / 1000:,.1f} kB"
+    if name.endswith("seconds"):
+        return f"{value:.2f} s"
+    return f"{value:,.0f}"
+
+
+def cell_id(attack: str, stack: str) -> str:
+    """The element id of what is behind a cell."""
+    return f"cell-{slug(attack)}--{slug(stack)}"
+
+
+def slug(text: str) -> str:
+    """The text as a part of an element's id."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
+
+
+def _script_json(value: object) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("qflsec.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, interval=interval, spread=spread)
+    environment.globals.update(cell_id=cell_id, quantity=quantity, figure=figure, pretty=_pretty)
+    return environment
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, default=str, sort_keys=False)

@@ -1,0 +1,111 @@
+"""What is behind each cell: trials, metrics and figures; or the numbers of each attack."""
+
+from __future__ import annotations
+
+from qflsec.base import register
+from qflsec.lab.worlds.channel import ChannelMatrixResult
+from qflsec.lab.worlds.delegation import SessionMatrixResult
+from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.report.html import fill, spread, table
+from qflsec.report.panel import Panel
+
+__all__ = ["Cells", "ChannelNumbers", "DelegationNumbers"]
+
+
+@register("panel", "cells")
+class Cells(Panel):
+    """Trials, metrics and figures of the cell that is selected."""
+
+    title = "Behind a cell"
+    order = 30.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of the federation."""
+        return isinstance(result, MatrixResult)
+
+    def render(self, result: MatrixResult) -> str:
+        """An article for each cell, shown when its cell is selected."""
+        from qflsec.report.figures import cell_figures
+
+        figures = {key: cell_figures(cell) for key, cell in result.cells.items()}
+        return fill("panels/cells.html.j2", result=result, figures=figures)
+
+
+@register("panel", "channel-numbers")
+class ChannelNumbers(Panel):
+    """What was detected, claimed and known in the runs of each attack on the channel."""
+
+    title = "Behind the cells"
+    order = 30.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of the quantum channel."""
+        return isinstance(result, ChannelMatrixResult)
+
+    def render(self, result: ChannelMatrixResult) -> str:
+        """A table for each attack."""
+        header = (
+            "countermeasures", "detected", "by", "key claimed", "false claims", "bits of key claimed",
+            "Eve knows, bits per raw bit",
+        )  # fmt: skip
+        tables = {
+            row: table(header, (_channel_row(result, row, column) for column in result.columns))
+            for row in result.rows
+        }
+        return fill("panels/numbers.html.j2", result=result, tables=tables, note="")
+
+
+@register("panel", "delegation-numbers")
+class DelegationNumbers(Panel):
+    """What was accepted and learned in the sessions of each attack by the quantum server."""
+
+    title = "Behind the cells"
+    order = 30.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of delegated sessions."""
+        return isinstance(result, SessionMatrixResult)
+
+    def render(self, result: SessionMatrixResult) -> str:
+        """A table for each attack."""
+        header = (
+            "client", "aborted", "tests failed", "theory", "wrong accepted", "angles learned",
+            "outcomes learned", "rounds told apart",
+        )  # fmt: skip
+        tables = {
+            row: table(header, (_session_row(result, row, column) for column in result.columns))
+            for row in result.rows
+        }
+        note = "Learned: 0 for a guess, 1 for certainty."
+        return fill("panels/numbers.html.j2", result=result, tables=tables, note=note)
+
+
+def _channel_row(result: ChannelMatrixResult, row: str, column: str) -> tuple[object, ...]:
+    cell = result.cells[row, column]
+    if cell.reason:
+        return (column, cell.reason, *[""] * 5)
+    n = len(cell.outcomes)
+    return (
+        column,
+        f"{cell.detected} of {n}",
+        ", ".join(cell.detected_by),
+        f"{cell.claimed} of {n}",
+        f"{cell.false_claims} of {n}",
+        spread(cell.key_length, 0),
+        spread(cell.eve_information),
+    )
+
+
+def _session_row(result: SessionMatrixResult, row: str, column: str) -> tuple[object, ...]:
+    cell = result.cells[row, column]
+    n = len(cell.outcomes)
+    theory = cell.outcomes[0].detection
+    learned = [spread(cell.advantage(what)) for what in ("angles", "outcomes", "rounds")]
+    return (
+        column,
+        f"{cell.aborted} of {n}",
+        spread(cell.failure_rate),
+        "–" if theory is None else theory,
+        f"{cell.wrong} of {n}",
+        *learned,
+    )

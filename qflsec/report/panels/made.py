@@ -1,0 +1,59 @@
+"""How a page was made: the command, versions, and what the ids of its results cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qflsec.base import register
+from qflsec.lab.worlds.channel import ChannelMatrixResult
+from qflsec.lab.worlds.delegation import SessionMatrixResult
+from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.report.html import fill, table
+from qflsec.report.panel import Panel
+
+__all__ = ["Code", "Made"]
+
+
+@register("panel", "code")
+class Code(Panel):
+    """The user's code that the results' ids cover, and what they cannot cover."""
+
+    title = "Your code"
+    order = 90.0
+
+    def applies(self, result: object) -> bool:
+        """Where a plugin or a file of the user's made a part of the result."""
+        return isinstance(result, MatrixResult) and bool(result.code)
+
+    def render(self, result: MatrixResult) -> str:
+        """One row for each part."""
+        rows = [
+            (part.part, ", ".join(part.files), ", ".join(part.installed), "; ".join(part.not_covered))
+            for part in result.code
+        ]
+        header = ("part", "covered by content", "covered by version", "not covered")
+        return fill("panels/code.html.j2", table=table(header, rows))
+
+
+@register("panel", "made")
+class Made(Panel):
+    """The command, the seeds, the versions and the specification."""
+
+    title = "How this page was made"
+    order = 100.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of every kind."""
+        return isinstance(result, (MatrixResult, ChannelMatrixResult, SessionMatrixResult))
+
+    def render(self, result: MatrixResult | ChannelMatrixResult | SessionMatrixResult) -> str:
+        """What it takes to make it again."""
+        parts: Mapping[str, Any] = (
+            {f"pipeline “{name}”": config for name, config in result.pipelines.items()}
+            if isinstance(result, MatrixResult)
+            else {"specification": result.spec}
+        )
+        rows = [*result.versions.items(), ("seeds", ", ".join(map(str, result.seeds)))]
+        versions = table(("package", "version"), rows)
+        return fill("panels/made.html.j2", result=result, versions=versions, parts=parts)

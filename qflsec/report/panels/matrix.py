@@ -1,0 +1,84 @@
+"""The heat maps: attack against defense, one cell each."""
+
+from __future__ import annotations
+
+from qflsec.base import register
+from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
+from qflsec.lab.worlds.delegation import SessionMatrixResult
+from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
+from qflsec.report.html import fill
+from qflsec.report.panel import Panel
+from qflsec.report.states import CHANNEL_STATES, DELEGATION_STATES, STATES, shade
+
+__all__ = ["ChannelHeatMap", "DelegationHeatMap", "HeatMap"]
+
+
+@register("panel", "matrix")
+class HeatMap(Panel):
+    """The advantage of every attack against every stack, with accuracy below."""
+
+    title = "The matrix"
+    order = 20.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of the federation."""
+        return isinstance(result, MatrixResult)
+
+    def render(self, result: MatrixResult) -> str:
+        """The table and its legend."""
+        families: dict[str, list[AttackInfo]] = {}
+        for attack in result.attacks:
+            families.setdefault(attack.family, []).append(attack)
+        return fill("panels/matrix.html.j2", result=result, families=families, states=STATES, shade=shade)
+
+
+@register("panel", "channel-matrix")
+class ChannelHeatMap(Panel):
+    """Whether each attack on the channel is noticed, and whether a key is still claimed."""
+
+    title = "Detected? And is a key still claimed secure?"
+    order = 20.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of the quantum channel."""
+        return isinstance(result, ChannelMatrixResult)
+
+    def render(self, result: ChannelMatrixResult) -> str:
+        """The table and its legend."""
+        intro = (
+            "Each cell says what Alice and Bob notice, what key they claim, and whether that claim is true, which "
+            "only the simulation can know: no more may be claimed than the adversary left of the raw key after "
+            "error correction."
+        )
+        notes = {key: _noticed(cell) for key, cell in result.cells.items()}
+        return fill("panels/faces.html.j2", result=result, states=CHANNEL_STATES, intro=intro, notes=notes)
+
+
+@register("panel", "delegation-matrix")
+class DelegationHeatMap(Panel):
+    """What the quantum server learns, and what the client accepts."""
+
+    title = "What does the server learn, and what does the client accept?"
+    order = 20.0
+
+    def applies(self, result: object) -> bool:
+        """For matrices of delegated sessions."""
+        return isinstance(result, SessionMatrixResult)
+
+    def render(self, result: SessionMatrixResult) -> str:
+        """The table and its legend."""
+        intro = (
+            "Each cell says the worst that happened in any session. The scorer alone knows the client's pads and "
+            "rounds."
+        )
+        notes = dict.fromkeys(result.cells, "")
+        return fill("panels/faces.html.j2", result=result, states=DELEGATION_STATES, intro=intro, notes=notes)
+
+
+def _noticed(cell: ChannelCell) -> str:
+    if not cell.outcomes:
+        return ""
+    if not cell.detected:
+        return "not detected"
+    n = len(cell.outcomes)
+    return "detected" if cell.detected == n else f"detected in {cell.detected} of {n}"

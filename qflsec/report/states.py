@@ -1,0 +1,68 @@
+"""How a page shows the state of a cell: a sign, a word, and what it means."""
+
+from __future__ import annotations
+
+import math
+
+from qflsec.lab.worlds.federation.results import Cell
+
+__all__ = ["CHANNEL_STATES", "DELEGATION_STATES", "STATES", "shade"]
+
+States = dict[str, tuple[str, str, str]]
+
+STATES: States = {
+    "ok": ("", "measured", "The advantage with its 95 % interval; darker is a stronger attack."),
+    "no power": (
+        "≈",
+        "no power",
+        "The attack has no clear effect even without a defense: says nothing of any defense.",
+    ),
+    "blocked": (
+        "⊘",
+        "blocked",
+        "What the attack needs does not exist in its view. Left out of every ranking.",
+    ),
+    "incompatible": ("∅", "incompatible", "The attack or the layers cannot work on this pipeline."),
+    "useless": (
+        "†",
+        "useless",
+        "The stack's accuracy is not clear of chance: there is nothing left to attack.",
+    ),
+    "aborted": ("■", "aborted", "The protocol noticed something and stopped: a result, not an error."),
+    "failed": ("✕", "failed", "A trial ended in an error, which is shown."),
+    "pending": ("…", "pending", "Not run yet."),
+}
+
+CHANNEL_STATES: States = {
+    "false key": (
+        "✕",
+        "false key",
+        "A key is claimed secure that the adversary knows: the worst that can happen.",
+    ),
+    "key holds": (
+        "✓",
+        "key holds",
+        "A key is claimed, and it is no longer than what the adversary left secret.",
+    ),
+    "no key": ("■", "no key", "The run aborts: the adversary stopped it and learned no key."),
+    "not applicable": ("∅", "not applicable", "The attack cannot be made on this line."),
+}
+
+DELEGATION_STATES: States = {
+    "wrong result": (
+        "✕",
+        "wrong result",
+        "A result is accepted that is off by more than shot noise and the tests' bound.",
+    ),
+    "leaks": ("◉", "leaks", "The server learned something beyond chance of angles, outcomes or rounds."),
+    "aborted": ("■", "aborted", "Too many tests failed: the client released no result."),
+    "within bound": ("≈", "within bound", "Accepted, and off by no more than the tests' bound allows."),
+    "holds": ("✓", "holds", "Accepted, right within shot noise, and nothing was learned."),
+}
+
+
+def shade(cell: Cell) -> int:
+    """The colour step of a measured cell, 0 (harmless) to 10 (perfect attack)."""
+    if cell.advantage is None or not math.isfinite(cell.advantage.value):
+        return 0
+    return max(0, min(10, round(10 * cell.advantage.value)))
