@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qflsec.data.loading import Dataset, load, source_digest
+from qflsec.data.loading import Dataset, as_long, load, source_digest
 from qflsec.data.partitioners import PartitionSpec
 from qflsec.data.partitioning import partition
 from qflsec.data.sources import RawData
 from qflsec.data.spec import DataSpec
 
-__all__ = ["DataSpec", "Dataset", "PartitionSpec", "RawData", "load", "partition", "source_digest"]
+__all__ = ["DataSpec", "Dataset", "PartitionSpec", "RawData", "as_long", "load", "partition", "source_digest"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import LongTensor, Tensor
 
 from qflsec.base import DataError
 from qflsec.data.preprocessing import preprocess, reduce_columns
-from qflsec.data.sources import RawData, read_source
+from qflsec.data.sources import RawData, Source, find_source, read_source
 from qflsec.data.spec import DataSpec
 from qflsec.data.splits import Splits, first_of_equals, split
 
@@ -132,13 +133,8 @@ def load(spec: DataSpec, seed: int) -> Dataset:
         MissingExtra: The data set needs a package that is not installed.
         UnknownName: No data set has this name.
     """
-    source = read_source(spec)
-    content = _content_digest(source)
-    raw = reduce_columns(source, spec)
-    raw, rows = _select_classes(raw, spec)
-    kept = first_of_equals(raw.features)
-    duplicates = len(rows) - len(kept)
-    raw, rows = replace(raw, features=raw.features[kept], labels=raw.labels[kept]), rows[kept]
+    found = _selected(_Origin(spec=spec, read=find_source(spec), stamp=_stamp(spec)))
+    raw, rows = found.raw, found.rows
     splits = split(raw.labels, spec, seed)
     prepared = preprocess(raw, spec, splits.member, splits.auxiliary)
     features = torch.from_numpy(prepared.values).to(torch.float32)
@@ -146,21 +142,64 @@ def load(spec: DataSpec, seed: int) -> Dataset:
         spec=spec,
         seed=seed,
         features=features,
-        labels=as_long(raw.labels),
+        labels=as_long(raw.labels.copy()),
         n_classes=len(raw.class_names),
         member_idx=as_long(splits.member),
         nonmember_idx=as_long(splits.nonmember),
         auxiliary_idx=as_long(splits.auxiliary),
         test_idx=as_long(splits.test),
-        source_rows=as_long(rows),
+        source_rows=as_long(rows.copy()),
         feature_names=prepared.names,
         class_names=raw.class_names,
         fitted_on=prepared.fitted_on,
         clipped=prepared.clipped,
-        duplicates=duplicates,
+        duplicates=found.duplicates,
         collisions=_collisions(features.numpy(), splits),
-        content_digest=content,
+        content_digest=found.content,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """Where records come from; ``stamp`` is another when the user's file is."""
+
+    spec: DataSpec
+    read: Source
+    stamp: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Selected:
+    """The usable records of a source: all of loading that does not depend on the seed."""
+
+    raw: RawData
+    rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    duplicates: int
+    content: str
+
+
+# A batch loads the same source for every seed; four are kept, which is as many pipelines as a matrix has at a time.
+@lru_cache(maxsize=4)
+def _selected(origin: _Origin) -> _Selected:
+    spec = origin.spec
+    whole = read_source(spec, origin.read)
+    raw, rows = _select_classes(reduce_columns(whole, spec), spec)
+    kept = first_of_equals(raw.features)
+    return _Selected(
+        raw=replace(raw, features=raw.features[kept], labels=raw.labels[kept]),
+        rows=rows[kept],
+        duplicates=len(rows) - len(kept),
+        content=_content_digest(whole),
+    )
+
+
+def _stamp(spec: DataSpec) -> tuple[int, int] | None:
+    """Time and size of the user's file; None without one, or where it cannot be read."""
+    try:
+        found = None if spec.path is None else Path(spec.path).stat()
+    except OSError:
+        return None  # reading it says what is wrong
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 def as_long(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> LongTensor:

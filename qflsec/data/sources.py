@@ -14,7 +14,7 @@ from qflsec.data.csv_file import read_csv
 from qflsec.data.ranges import BREAST_CANCER, DIGITS, IRIS, MNIST, WINE
 from qflsec.data.spec import DataSpec
 
-__all__ = ["RawData", "read_source"]
+__all__ = ["RawData", "Source", "find_source", "read_source"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,8 +151,10 @@ def csv(spec: DataSpec) -> RawData:
     )
 
 
+Source = Callable[[DataSpec], RawData]
+
 # The bundled sources are known here, so that reading one does not import every plugin of the package.
-_BUNDLED: dict[str, Callable[[DataSpec], RawData]] = {
+_BUNDLED: dict[str, Source] = {
     "breast-cancer": breast_cancer,
     "csv": csv,
     "digits": digits,
@@ -164,16 +166,29 @@ for _name, _source in _BUNDLED.items():
     register("dataset", _name)(_source)
 
 
-def read_source(spec: DataSpec) -> RawData:
+def find_source(spec: DataSpec) -> Source:
+    """What reads the records that ``spec`` names.
+
+    Raises:
+        UnknownName: No data set has this name.
+    """
+    found: Source = _BUNDLED.get(spec.name) or find("dataset", spec.name)
+    return found
+
+
+def read_source(spec: DataSpec, source: Source | None = None) -> RawData:
     """The records that ``spec`` names, before any selection.
+
+    Args:
+        spec: What to read.
+        source: What reads it; found by name by default.
 
     Raises:
         DataError: The source cannot be read.
         MissingExtra: The source needs a package that is not installed.
         UnknownName: No data set has this name.
     """
-    source = _BUNDLED.get(spec.name) or find("dataset", spec.name)
-    raw = source(spec)
+    raw = (source or find_source(spec))(spec)
     if not isinstance(raw, RawData):
         raise DataError(
             f"data set {spec.name!r} did not give records", got=type(raw).__name__, expected="a RawData"

@@ -17,7 +17,7 @@ from qflsec.data import Dataset, load, partition
 from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 
-__all__ = ["LaneData", "chunks", "lanes_per_batch", "prepare_lane"]
+__all__ = ["LaneData", "chunks", "lane_of", "lanes_per_batch", "prepare_lane"]
 
 _PADDING = 8
 
@@ -52,13 +52,23 @@ class LaneData:
 
 
 def prepare_lane(pipeline: Pipeline, seed: int) -> LaneData:
-    """Load, split, partition and pad the data of one run, and draw its first model.
+    """Load and split the data of one run, and make its lane.
 
     Args:
         pipeline: The pipeline.
         seed: The run's seed.
     """
-    dataset = load(pipeline.data, seed)
+    return lane_of(pipeline, load(pipeline.data, seed), seed)
+
+
+def lane_of(pipeline: Pipeline, dataset: Dataset, seed: int) -> LaneData:
+    """Partition and pad the members of a data set, and draw the first model.
+
+    Args:
+        pipeline: The pipeline; its own data play no part.
+        dataset: The data with their splits.
+        seed: The seed of the partition and the first model.
+    """
     clients = partition(dataset, pipeline.partition, pipeline.federation.n_clients, seed)
     longest = max(len(rows) for rows in clients)
     padded = longest if longest <= 2 else -(-longest // _PADDING) * _PADDING

@@ -30,6 +30,7 @@ def run_batch(
     stack: Stack,
     runs: Sequence[RunSpec],
     *,
+    lanes: Sequence[LaneData] | None = None,
     secrets: SecretsMode = "os",
     record: frozenset[MessageKind] | None = None,
     grant_honest_updates: bool = False,
@@ -43,6 +44,7 @@ def run_batch(
         pipeline: The pipeline.
         stack: The stack.
         runs: What to run.
+        lanes: The data and the first model of each run; those of the pipeline's data and the seed by default.
         secrets: ``"os"`` for real secrets; ``"seeded"`` for reproducible ones that protect nothing.
         record: The kinds of messages to keep; all by default.
         grant_honest_updates: Whether to keep honest updates for threat models that grant them.
@@ -56,16 +58,18 @@ def run_batch(
         IncompatibleStack: The pipeline and the stack do not fit.
     """
     _check(pipeline, stack, runs)
-    lanes = {seed: prepare_lane(pipeline, seed) for seed in dict.fromkeys(run.seed for run in runs)}
+    if lanes is None:
+        drawn = {seed: prepare_lane(pipeline, seed) for seed in dict.fromkeys(run.seed for run in runs)}
+        lanes = [drawn[run.seed] for run in runs]
     limit = max_lanes or lanes_per_batch(pipeline.model)
     results: dict[int, RunResult] = {}
-    for calibrated, positions in _batches(pipeline, stack, [lanes[run.seed] for run in runs], limit):
+    for calibrated, positions in _batches(pipeline, stack, lanes, limit):
         started = time.process_time()
         batch = BatchRun(
             pipeline=pipeline,
             stack=calibrated,
             specs=[runs[position] for position in positions],
-            lanes=[lanes[runs[position].seed] for position in positions],
+            lanes=[lanes[position] for position in positions],
             secrets=secrets,
             record=record,
             grant_honest_updates=grant_honest_updates,
@@ -79,12 +83,13 @@ def run_batch(
 def _batches(
     pipeline: Pipeline, stack: Stack, lanes: Sequence[LaneData], limit: int
 ) -> Iterator[tuple[Stack, list[int]]]:
-    """Which runs share a batch: those of one calibrated stack and equal padding."""
-    groups: dict[Stack, list[int]] = {}
+    """Which runs share a batch: those of one calibrated stack, as many records and equal padding."""
+    groups: dict[tuple[Stack, int], list[int]] = {}
     for position, lane in enumerate(lanes):
         counts = [len(rows) for rows in lane.clients]
-        groups.setdefault(calibrate_stack(stack, pipeline, counts), []).append(position)
-    for calibrated, members in groups.items():
+        place = calibrate_stack(stack, pipeline, counts), sum(counts)
+        groups.setdefault(place, []).append(position)
+    for (calibrated, _), members in groups.items():
         for part in chunks([lanes[position].padded for position in members], limit):
             yield calibrated, [members[index] for index in part]
 

@@ -8,6 +8,7 @@ import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
 from qflsec.federation.delegations import Delegations
+from qflsec.federation.evaluation import Curves
 from qflsec.federation.executions import executed
 from qflsec.federation.lanes import LaneData
 from qflsec.federation.local import ClientData, LocalTraining, plan_batches
@@ -22,7 +23,6 @@ from qflsec.federation.streams import RoundStreams
 from qflsec.federation.turns import Turns
 from qflsec.federation.updates import Dropped
 from qflsec.federation.upload import Opened, Uploads
-from qflsec.models import per_sample_losses
 from qflsec.threat import (
     PUBLIC,
     SERVER,
@@ -106,7 +106,7 @@ class BatchRun:
         self._training = LocalTraining(
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
         )
-        self._history: list[dict[str, torch.Tensor]] = []
+        self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
         self._contributed: list[frozenset[int]] = [frozenset() for _ in specs]
         self._opened: list[Opened | None] = [None for _ in specs]
         self._dropped: list[list[Dropped]] = [[] for _ in specs]
@@ -192,7 +192,7 @@ class BatchRun:
         sent = self._turns.updates(round_index, received, updates, present, self._data, plan)
         self._uploads.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, chosen.any(dim=1), bases)
-        self._evaluate(losses, self._turns.honest(present))
+        self._curves.note(round_index, self._params, losses, self._turns.honest(present))
 
     def _participants(self, round_index: int) -> torch.Tensor:
         n, chosen = self._config.n_clients, self._config.n_participants
@@ -336,18 +336,6 @@ class BatchRun:
             params[lane] = self._params[lane] + self._config.server_learning_rate * step
         self._before, self._params = self._params, params
 
-    def _evaluate(self, losses: torch.Tensor, honest: torch.Tensor) -> None:
-        sets = [lane.dataset for lane in self._lanes]
-        features = torch.stack([data.features[data.test_idx] for data in sets])
-        labels = torch.stack([data.labels[data.test_idx] for data in sets])
-        with torch.no_grad():
-            logits = self._model(self._params[:, None, :], features)
-            correct = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
-            loss = per_sample_losses(logits, labels).double().mean(dim=-1)
-        weight = honest.double()
-        train = (losses.double() * weight).sum(dim=-1) / weight.sum(dim=-1).clamp(min=1.0)
-        self._history.append({"accuracy": correct, "loss": loss, "train": train})
-
     def _release(self) -> None:
         """Publish the final model; where the server cannot read it, a client does."""
         lanes = list(range(len(self._specs)))
@@ -390,9 +378,9 @@ class BatchRun:
             traceback=trace,
             initial=data.initial,
             params=self._params[lane].clone(),
-            accuracy=tuple(float(entry["accuracy"][lane]) for entry in self._history),
-            loss=tuple(float(entry["loss"][lane]) for entry in self._history),
-            train_loss=tuple(float(entry["train"][lane]) for entry in self._history),
+            accuracy=tuple(self._curves.accuracy[lane]),
+            loss=tuple(self._curves.loss[lane]),
+            train_loss=tuple(self._curves.train_loss[lane]),
             dataset=data.dataset,
             clients=data.clients,
             transcript=self._transcript,

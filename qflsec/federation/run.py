@@ -41,8 +41,8 @@ class RunResult:
         traceback: Of a failure; empty otherwise.
         initial: The first model.
         params: The final model.
-        accuracy: Test accuracy after each round.
-        loss: Test loss after each round.
+        accuracy: Test accuracy after each round in which the run was evaluated; empty without test records.
+        loss: Test loss after each of these rounds.
         train_loss: Mean training loss of the honest clients in each round.
         dataset: The run's data with its splits.
         clients: The record indices of each client.

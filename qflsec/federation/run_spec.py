@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from qflsec.base import ConfigError
 from qflsec.federation.adversary import Adversary
@@ -19,6 +20,7 @@ class RunSpec:
         seed: The seed of all its experiment randomness.
         adversary: What corrupted parties do; None for an honest run.
         threat: The threat model of the adversary; None for an honest run.
+        evaluate: When the model is evaluated on the test records: after every round, after the last, or never.
 
     Raises:
         ConfigError: An adversary without an active threat model, or the other way round.
@@ -27,6 +29,7 @@ class RunSpec:
     seed: int
     adversary: Adversary | None = None
     threat: ThreatModel | None = None
+    evaluate: Literal["every-round", "last", "never"] = "every-round"
 
     def __post_init__(self) -> None:
         if (self.adversary is None) != (self.threat is None):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def _rows(data: Dataset) -> list[list[int]]:
 
 
 def _from(monkeypatch: pytest.MonkeyPatch, raw: RawData) -> None:
-    monkeypatch.setattr("qflsec.data.loading.read_source", lambda _spec: raw)
+    monkeypatch.setattr("qflsec.data.loading.find_source", lambda _spec: lambda _spec: raw)
 
 
 def test_shapes_types_and_range() -> None:
@@ -204,3 +205,47 @@ def test_mnist_pairs(spec: DataSpec) -> None:
     data = load(spec, 1)
     assert data.features.shape[1] == 16
     assert data.duplicates == 0
+
+
+def test_a_source_is_read_once_for_all_seeds_and_cannot_be_spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, calls = read_source(SPEC), []
+
+    def source(spec: DataSpec) -> RawData:
+        calls.append(spec)
+        return raw
+
+    monkeypatch.setattr("qflsec.data.loading.find_source", lambda _spec: source)
+    first = load(SPEC, 1)
+    labels, rows = first.labels.clone(), first.source_rows.clone()
+    first.labels.zero_()
+    first.source_rows.zero_()
+    again = load(SPEC, 1)
+    assert torch.equal(again.labels, labels)
+    assert torch.equal(again.source_rows, rows)
+    load(SPEC, 2)
+    assert len(calls) == 1
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    spec = DataSpec(
+        name="csv",
+        path=str(path),
+        label_column="kind",
+        n_features=2,
+        reduction="none",
+        members=4,
+        nonmembers=0,
+        auxiliary=4,
+        test=2,
+    )
+
+    def write(shift: float) -> None:
+        rows = [f"{i + shift},{i * i + shift},{'ab'[i % 2]}" for i in range(12)]
+        path.write_text("x,y,kind\n" + "\n".join(rows) + "\n")
+
+    write(0.0)
+    before = load(spec, 0).content_digest
+    assert load(spec, 0).content_digest == before
+    write(0.25)
+    assert load(spec, 0).content_digest != before

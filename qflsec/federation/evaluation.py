@@ -1,0 +1,73 @@
+"""The curves of a batch of runs: test accuracy, test loss and training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from qflsec.federation.lanes import LaneData
+from qflsec.federation.run_spec import RunSpec
+from qflsec.models import Model, per_sample_losses
+
+__all__ = ["Curves"]
+
+
+class Curves:
+    """Evaluates the models of a batch, in the rounds that each run asks for.
+
+    A run without test records has no test accuracy and no test loss, and that is no error.
+
+    Args:
+        model: The model.
+        specs: The runs.
+        lanes: Their data.
+        rounds: The number of rounds.
+    """
+
+    def __init__(
+        self, model: Model, specs: Sequence[RunSpec], lanes: Sequence[LaneData], rounds: int
+    ) -> None:
+        self._model, self._last = model, rounds - 1
+        self._every = {lane for lane, spec in enumerate(specs) if spec.evaluate == "every-round"}
+        self._never = {lane for lane, spec in enumerate(specs) if spec.evaluate == "never"}
+        self._sets = [lane.dataset.take(lane.dataset.test_idx) for lane in lanes]
+        self.accuracy: list[list[float]] = [[] for _ in specs]
+        self.loss: list[list[float]] = [[] for _ in specs]
+        self.train_loss: list[list[float]] = [[] for _ in specs]
+
+    def note(
+        self, round_index: int, params: torch.Tensor, losses: torch.Tensor, honest: torch.Tensor
+    ) -> None:
+        """Take down one round.
+
+        Args:
+            round_index: The round.
+            params: The models after it.
+            losses: Each client's mean training loss before it.
+            honest: Whose losses count.
+
+        Shapes:
+            params: ``(lane, P)``; losses, honest: ``(lane, client)``
+        """
+        weight = honest.double()
+        train = (losses.double() * weight).sum(dim=-1) / weight.sum(dim=-1).clamp(min=1.0)
+        for curve, value in zip(self.train_loss, train.tolist(), strict=True):
+            curve.append(value)
+        groups: dict[int, list[int]] = {}
+        for lane, (_, labels) in enumerate(self._sets):
+            if len(labels) and lane not in self._never and (lane in self._every or round_index == self._last):
+                groups.setdefault(len(labels), []).append(lane)
+        for lanes in groups.values():
+            self._evaluate(lanes, params[lanes])
+
+    def _evaluate(self, lanes: Sequence[int], params: torch.Tensor) -> None:
+        features = torch.stack([self._sets[lane][0] for lane in lanes])
+        labels = torch.stack([self._sets[lane][1] for lane in lanes])
+        with torch.no_grad():
+            logits = self._model(params[:, None, :], features)
+            correct = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
+            loss = per_sample_losses(logits, labels).double().mean(dim=-1)
+        for row, lane in enumerate(lanes):
+            self.accuracy[lane].append(float(correct[row]))
+            self.loss[lane].append(float(loss[row]))
