@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from qflsec.accounting import LedgerContext, Observer, Seeds, Training
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets, Source
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation import (
@@ -24,7 +25,7 @@ from qflsec.federation import (
     Setup,
 )
 from qflsec.models import build_model
-from qflsec.threat import SERVER, Party, Payload
+from qflsec.threat import SERVER, Party, Payload, ThreatModel
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,6 +66,25 @@ def make_pipeline() -> Callable[..., Pipeline]:
                 }
             ),
             federation=FederationConfig(**{"n_clients": 3, "rounds": 2, "learning_rate": 0.2, **federation}),
+        )
+
+    return make
+
+
+@pytest.fixture
+def ledger_context() -> Callable[..., LedgerContext]:
+    """The server reads every update of a small run; keyword arguments are fields of whatever owns them."""
+
+    def make(**changes: Any) -> LedgerContext:
+        def own(kind: type) -> dict[str, Any]:
+            return {item.name: changes.pop(item.name) for item in fields(kind) if item.name in changes}
+
+        threat = ThreatModel(**{"name": "o", "server": True, **own(ThreatModel)})
+        seen = {"smallest_k": 1, "reads_model": True, "reads_clients": True, **own(Observer)}
+        training = Training(**{"counts": (8,) * 10, "rounds": 15, "n_params": 36, **own(Training)})
+        seeds = Seeds(**{"noise": False, **own(Seeds)})
+        return LedgerContext(
+            observer=Observer(threat=threat, **seen), training=training, seeds=seeds, **changes
         )
 
     return make

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from qflsec.accounting.account import ObserverAccount, observer_account, unbounded
-from qflsec.accounting.circuits import CircuitUse
-from qflsec.accounting.ledger import (
-    Guarantee,
-    LedgerContext,
-    LedgerRow,
-    dp_statement,
-    not_covered,
-    render_ledger,
-)
+from qflsec.accounting.account import ObserverAccount, ledger, observer_account
+from qflsec.accounting.context import CircuitUse, LedgerContext, Observer, Preparation, Seeds, Training
+from qflsec.accounting.exposure import exposure
+from qflsec.accounting.ledger import Guarantee, LedgerRow, dp_statement, render_ledger
+from qflsec.accounting.rows import RowWriter, sum_rows
 
 __all__ = [
     "CircuitUse",
     "Guarantee",
     "LedgerContext",
     "LedgerRow",
+    "Observer",
     "ObserverAccount",
+    "Preparation",
+    "RowWriter",
+    "Seeds",
+    "Training",
     "dp_statement",
-    "not_covered",
+    "exposure",
+    "ledger",
     "observer_account",
     "render_ledger",
-    "unbounded",
+    "sum_rows",
 ]

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qflsec.accounting.ledger import LedgerContext, LedgerRow, dp_statement
+from qflsec.accounting.context import LedgerContext
+from qflsec.accounting.ledger import LedgerRow, dp_statement
+from qflsec.accounting.rows import RowWriter
 
-__all__ = ["ObserverAccount", "observer_account", "unbounded"]
+__all__ = ["ObserverAccount", "ledger", "observer_account"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,38 +74,61 @@ def observer_account(observer: str, rows: Sequence[LedgerRow | Mapping[str, Any]
     )
 
 
-def unbounded(context: LedgerContext, rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:
-    """Rows for what the observer reads and no finite epsilon of these rows bounds, by protected unit.
+def ledger(
+    context: LedgerContext, rows: Sequence[LedgerRow], *, sees: Sequence[str] = ()
+) -> tuple[LedgerRow, ...]:
+    """The whole ledger against one observer: what it sees, every guarantee, and what none of them covers.
 
     Args:
-        context: The observer and the run.
-        rows: The rows against it.
+        context: The observer and the training.
+        rows: The rows of all layers against it.
+        sees: What its view holds, a sentence each.
     """
-    if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
-        return ()
+    name = context.observer.name
+    seen = [
+        LedgerRow(observer=name, layer="view", guarantee="seen", statement=sentence, assumption="none")
+        for sentence in sees
+    ]
+    pipeline, view = RowWriter(observer=name, layer="pipeline"), RowWriter(observer=name, layer="view")
+    return (
+        *seen,
+        *rows,
+        *map(pipeline.not_covered, _outside(context)),
+        *map(view.not_covered, _unbounded(context, rows)),
+    )
+
+
+def _outside(context: LedgerContext) -> list[str]:
+    """What happened outside the rounds, which no proof of a layer covers."""
+    found = []
+    if context.observer.reads_model and context.preparation.on_training:
+        records = context.preparation.fitted_on.partition(":")[0]
+        found.append(f"the preprocessing was fitted on {records}: no epsilon covers what it leaks")
+    if context.observer.reads_model or context.observer.reads_updates:
+        found.append(
+            "the choice of features, model and hyperparameters was made outside this run and is not accounted for"
+        )
+    return found
+
+
+def _unbounded(context: LedgerContext, rows: Sequence[LedgerRow]) -> list[str]:
+    """What the observer reads and no finite epsilon of these rows bounds, by protected unit."""
+    observer = context.observer
+    if not context.honest or not observer.reads_anything:
+        return []
     finite = {
         row.unit
         for row in rows
         if row.guarantee == "differential privacy" and row.epsilon is not None and math.isfinite(row.epsilon)
     }
-    if context.sees_updates:
-        what = "single updates"
-    elif context.sees_aggregates:
-        what = f"sums over {context.smallest_k} or more honest clients"
-    else:
-        what = "the final model"
+    what = "the final model tells"
+    if observer.reads_updates:
+        what = "single updates tell"
+    elif observer.reads_sums:
+        what = f"sums over {observer.smallest_k} or more honest clients tell"
     found = []
     if not finite & {"example", "client"}:
-        found.append(f"no epsilon bounds what {what} tell of a single record")
+        found.append(f"no epsilon bounds what {what} of a single record")
     if "client" not in finite:
-        found.append(f"no epsilon bounds what {what} tell of a client as a whole")
-    return tuple(
-        LedgerRow(
-            observer=context.observer,
-            layer="view",
-            guarantee="not covered",
-            statement=statement.replace("model tell", "model tells"),
-            assumption="none",
-        )
-        for statement in found
-    )
+        found.append(f"no epsilon bounds what {what} of a client as a whole")
+    return found

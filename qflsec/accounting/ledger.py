@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from qflsec.accounting.circuits import CircuitUse
 from qflsec.base import Assumption
 
-__all__ = ["Guarantee", "LedgerContext", "LedgerRow", "dp_statement", "not_covered", "render_ledger"]
+__all__ = ["Guarantee", "LedgerRow", "dp_statement", "render_ledger"]
 
 Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered", "seen"]
 BoundKind = Literal["upper bound", "approximation", "audited lower bound", "statement"]
@@ -29,75 +28,6 @@ _UNIT = {
     "client": "Client-level",
     "features of an example": "Feature-level (an example's features, not its label)",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerContext:
-    """What a layer needs to know to state its guarantee for one observer.
-
-    Attributes:
-        observer: The threat model's name.
-        corrupted: The corrupted clients.
-        server: Whether the server is corrupted.
-        wire: Whether the network is corrupted.
-        sees_updates: Whether the observer reads a single honest client's update.
-        sees_aggregates: Whether it reads sums over several honest clients, or their traces in the model.
-        sees_model: Whether it reads a model at all.
-        smallest_k: The smallest anonymity set among the updates and aggregates that it reads; 0 if none.
-        n_clients: The number of clients.
-        counts: The number of training records of each client.
-        rounds: The number of rounds.
-        local_steps: The number of local steps in a round.
-        batch_size: The (expected) batch size; None for full batches.
-        sampling: How batches are drawn: ``"full"``, ``"fixed"`` or ``"poisson"``.
-        participation: The fraction of clients in a round.
-        client_sampling: How the clients of a round are drawn: ``"all"``, ``"fixed"`` or ``"poisson"``.
-        reads_clients: Whether the observer reads what honest clients sent, singly or summed, before the server's
-            rule worked on it.
-        n_params: The number of parameters.
-        fitted_on: What the preprocessing was fitted on, in words.
-        fitted_on_training: Whether that was the training records themselves.
-        seeded_secrets: Whether keys were made from a seed and protect nothing.
-        seeded_noise: Whether DP noise was drawn from a seeded stream.
-        quantum_server: Whether there is a quantum server that clients delegate to, and it is corrupted.
-        delegations: For each client, what its delegations to a quantum server came to.
-        additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
-            adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
-        circuit_use: How honest clients evaluate circuits on their records; None where the model has no circuit,
-            or somebody else evaluates it.
-    """
-
-    observer: str
-    corrupted: frozenset[int]
-    server: bool
-    wire: bool
-    sees_updates: bool
-    sees_aggregates: bool
-    sees_model: bool
-    smallest_k: int
-    n_clients: int
-    counts: tuple[int, ...]
-    rounds: int
-    local_steps: int
-    batch_size: int | None
-    sampling: Literal["full", "fixed", "poisson"]
-    participation: float
-    n_params: int
-    fitted_on: str
-    seeded_secrets: bool
-    seeded_noise: bool = True
-    quantum_server: bool = False
-    delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
-    additive: bool = False
-    fitted_on_training: bool = False
-    client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
-    reads_clients: bool = True
-    circuit_use: CircuitUse | None = None
-
-    @property
-    def honest(self) -> tuple[int, ...]:
-        """The honest clients."""
-        return tuple(index for index in range(self.n_clients) if index not in self.corrupted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,28 +133,6 @@ def dp_statement(row: LedgerRow) -> str:
 
 def _number(epsilon: float) -> str:
     return "infinite, which guarantees nothing" if math.isinf(epsilon) else f"{epsilon:.4g}"
-
-
-def not_covered(context: LedgerContext) -> tuple[LedgerRow, ...]:
-    """What no proof of the stack covers, a row each."""
-    found = []
-    if context.sees_model and context.fitted_on_training:
-        records = context.fitted_on.partition(":")[0]
-        found.append(f"the preprocessing was fitted on {records}: no epsilon covers what it leaks")
-    if context.sees_model or context.sees_updates:
-        found.append(
-            "the choice of features, model and hyperparameters was made outside this run and is not accounted for"
-        )
-    return tuple(
-        LedgerRow(
-            observer=context.observer,
-            layer="pipeline",
-            guarantee="not covered",
-            statement=statement,
-            assumption="none",
-        )
-        for statement in found
-    )
 
 
 def render_ledger(rows: Sequence[LedgerRow]) -> str:

@@ -11,14 +11,17 @@ from qflsec.accounting import (
     CircuitUse,
     LedgerContext,
     LedgerRow,
+    Observer,
     ObserverAccount,
-    not_covered,
+    Preparation,
+    Seeds,
+    Training,
+    exposure,
+    ledger,
     observer_account,
-    unbounded,
 )
 from qflsec.data import Dataset
 from qflsec.federation.executions import executed
-from qflsec.federation.exposure import exposure_rows
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
@@ -120,53 +123,50 @@ class RunResult:
 
     def ledger(self, threat: ThreatModel) -> tuple[LedgerRow, ...]:
         """What one observer sees of this run, every guarantee against it, and what none covers."""
-        context = self._context(threat)
+        view = self.view(threat)
+        context = self.context(view)
         rows = [row for layer in self.stack.layers for row in layer.ledger(context)]
         if self.stack.delegation is not None and self.stack.delegation.reads(context):
             # whoever reads the circuits can compute updates, whatever is done to these afterwards
             rows = [row for row in rows if row.guarantee in {"integrity", "not covered"}]
-        seen = exposure_rows(self.view(threat))
-        return (*seen, *rows, *not_covered(context), *unbounded(context, rows))
+        return ledger(context, rows, sees=exposure(view))
 
     def account(self, threat: ThreatModel) -> ObserverAccount:
         """What one observer learns of this run, by which proof and under which assumption."""
         return observer_account(threat.name, self.ledger(threat))
 
-    def _context(self, threat: ThreatModel) -> LedgerContext:
-        view = self.view(threat)
-        sizes = [item.k for item in view.readable("update", "aggregate", "step") if item.k > 0]
-        config = self.pipeline.federation
+    def context(self, view: View) -> LedgerContext:
+        """What the layers need to know to state their guarantees against the holder of a view."""
+        delegated = self.stack.delegation is not None
         return LedgerContext(
-            observer=threat.name,
-            corrupted=frozenset(threat.clients),
-            server=threat.server,
-            wire=threat.wire,
-            sees_updates=1 in sizes,
-            sees_aggregates=any(k > 1 for k in sizes),
-            sees_model=view.final_model() is not None,
-            smallest_k=min(sizes, default=0),
-            n_clients=config.n_clients,
+            observer=Observer.of(view),
+            training=self._trained(),
+            preparation=Preparation(
+                fitted_on=self.dataset.fitted_on,
+                on_training=self.pipeline.data.preprocessing == "training",
+            ),
+            seeds=Seeds(secrets=self.seeded_secrets),
+            circuit_use=None if delegated else self._circuit_use(view.threat),
+            delegations=self.delegations if delegated else None,
+        )
+
+    def _trained(self) -> Training:
+        config = self.pipeline.federation
+        return Training(
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
+            n_params=self.pipeline.model.n_params,
             local_steps=config.local_steps,
             batch_size=config.batch_size,
             sampling=config.batches,
             participation=config.participation,
             client_sampling=config.who,
-            reads_clients="honest-updates" in threat.knows or _before_rule(view),
-            n_params=self.pipeline.model.n_params,
-            fitted_on=self.dataset.fitted_on,
-            fitted_on_training=self.pipeline.data.preprocessing == "training",
-            seeded_secrets=self.seeded_secrets,
-            quantum_server=threat.quantum_server and self.stack.delegation is not None,
-            delegations=self.delegations,
             additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
-            circuit_use=self._circuit_use(threat),
         )
 
     def _circuit_use(self, threat: ThreatModel) -> CircuitUse | None:
         circuit = getattr(self.pipeline.model, "circuit", None)
-        if circuit is None or self.stack.delegation is not None:
+        if circuit is None:
             return None
         honest = executed(self.pipeline, self.stack.executions)
         clients = [i for i in range(self.pipeline.federation.n_clients) if i not in threat.clients]
@@ -177,8 +177,3 @@ class RunResult:
             executions=tuple(dict.fromkeys(honest.execution_of(i) for i in clients)),
             span=high - low,
         )
-
-
-def _before_rule(view: View) -> bool:
-    """Whether a view holds updates, or sums of them, that the server's rule has not worked on yet."""
-    return any(item.k > 0 for item in view.readable("update", "aggregate"))

@@ -13,10 +13,12 @@ import pytest
 from qflsec.accounting import (
     LedgerContext,
     LedgerRow,
+    Observer,
+    Training,
     dp_statement,
+    ledger,
     observer_account,
     render_ledger,
-    unbounded,
 )
 from qflsec.defenses.privacy import DpFedAvg, DpSgd
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
@@ -24,6 +26,7 @@ from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     NOBODY,
+    ThreatModel,
     coalition,
     corrupted_clients,
     honest_but_curious_server,
@@ -54,24 +57,10 @@ ROW = LedgerRow(
     note="simulated guarantee: seeded noise",
 )
 CONTEXT = LedgerContext(
-    observer="server",
-    corrupted=frozenset(),
-    server=True,
-    wire=False,
-    sees_updates=True,
-    sees_aggregates=False,
-    sees_model=True,
-    smallest_k=1,
-    n_clients=3,
-    counts=(4, 4, 4),
-    rounds=2,
-    local_steps=1,
-    batch_size=None,
-    sampling="full",
-    participation=1.0,
-    n_params=5,
-    fitted_on="",
-    seeded_secrets=False,
+    observer=Observer(
+        threat=ThreatModel(name="server", server=True), smallest_k=1, reads_model=True, reads_clients=True
+    ),
+    training=Training(counts=(4, 4, 4), rounds=2, n_params=5),
 )
 
 
@@ -142,11 +131,11 @@ def test_what_no_epsilon_bounds_goes_by_unit() -> None:
         ([endless], True, True),
         ([secret], True, True),
     ):
-        statements = " ".join(row.statement for row in unbounded(CONTEXT, rows))
+        statements = " ".join(row.statement for row in ledger(CONTEXT, rows) if row not in rows)
         assert ("of a single record" in statements) == records
         assert ("of a client as a whole" in statements) == clients
-    blind = replace(CONTEXT, sees_updates=False, sees_model=False)
-    assert unbounded(blind, []) == ()
+    nothing = Observer(threat=CONTEXT.observer.threat)
+    assert ledger(replace(CONTEXT, observer=nothing), []) == ()
 
 
 # -- of runs ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,43 +29,15 @@ class FakeStreams(Streams):
         return torch.stack([torch.rand(tuple(shape), generator=g) for g in self._generators])
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdditiveContext(LedgerContext):
-    """A context that also says whether releases are sums of single noisy gradients."""
-
-    additive: bool = True
-
-
 @pytest.fixture
 def streams() -> Callable[..., FakeStreams]:
     return lambda *seeds: FakeStreams(seeds)
 
 
 @pytest.fixture
-def context() -> Callable[..., LedgerContext]:
+def context(ledger_context: Callable[..., LedgerContext]) -> Callable[..., LedgerContext]:
     """A small run: 10 clients with 8 records, 15 rounds of one full step, seen by the server."""
-    base = AdditiveContext(
-        observer="server",
-        corrupted=frozenset(),
-        server=True,
-        wire=False,
-        sees_updates=True,
-        sees_aggregates=True,
-        sees_model=True,
-        smallest_k=1,
-        n_clients=10,
-        counts=(8,) * 10,
-        rounds=15,
-        local_steps=1,
-        batch_size=None,
-        sampling="full",
-        participation=1.0,
-        n_params=36,
-        fitted_on="auxiliary",
-        seeded_secrets=False,
-        seeded_noise=False,
-    )
-    return lambda **changes: replace(base, **changes)
+    return partial(ledger_context, name="server", additive=True)
 
 
 @pytest.fixture

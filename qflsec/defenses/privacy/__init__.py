@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from qflsec.defenses.privacy.bounds import GaussianNoise
 from qflsec.defenses.privacy.client_clip import ClientClip
-from qflsec.defenses.privacy.client_ledger import ClientNoise, central_rows, local_rows
+from qflsec.defenses.privacy.client_ledger import central_rows, local_rows
 from qflsec.defenses.privacy.dp_fedavg import DpFedAvg, sum_multiplier
 from qflsec.defenses.privacy.dp_sgd import DpSgd, noisy_clipped_sum
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows, summed_multiplier
@@ -13,11 +14,11 @@ from qflsec.defenses.privacy.torch_training import PrivateTraining, make_private
 
 __all__ = [
     "ClientClip",
-    "ClientNoise",
     "DpFedAvg",
     "DpSgd",
     "ExampleNoise",
     "FewShots",
+    "GaussianNoise",
     "GradientNoise",
     "GradientPruning",
     "LocalDp",

@@ -1,26 +1,27 @@
-"""What all Gaussian layers share: bounds on epsilon, and noise for a target epsilon."""
+"""What all Gaussian layers share: bounds on epsilon, their ledger rows, and noise for a target epsilon."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerRow
 from qflsec.accounting.accountants import DpBound, epsilon_prv, epsilon_rdp
 from qflsec.accounting.calibrate import calibrate_noise
-from qflsec.base import BackendError, ConfigError
+from qflsec.accounting.rows import joined
+from qflsec.base import Assumption, BackendError, ConfigError
 
 __all__ = [
-    "SIMULATED",
+    "GaussianNoise",
     "check_noise",
-    "delta_note",
     "gaussian_bounds",
+    "gaussian_rows",
     "multiplier_for",
     "needs_noise",
-    "uncovered",
 ]
-
-SIMULATED = "simulated guarantee: seeded noise"
 
 
 @lru_cache(maxsize=4096)
@@ -112,15 +113,96 @@ def needs_noise(layer: str, noise_multiplier: float | None) -> float:
     return noise_multiplier
 
 
-def uncovered(layer: str, context: LedgerContext, why: str) -> LedgerRow:
-    """A row for what the proof does not cover."""
-    return LedgerRow(
-        observer=context.observer, layer=layer, guarantee="not covered", statement=why, assumption="none"
-    )
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise:
+    """Gaussian noise whose ledger rows :func:`gaussian_rows` writes.
+
+    Attributes:
+        layer: The layer that adds it.
+        noise_multiplier: Standard deviation of the noise over the sensitivity.
+        delta: The delta at which epsilon is stated.
+        mechanism: The mechanism and its sensitivity, in words.
+    """
+
+    layer: str
+    noise_multiplier: float
+    delta: float
+    mechanism: str
 
 
-def delta_note(delta: float, units: int, what: str) -> str:
+def gaussian_rows(
+    noise: GaussianNoise,
+    *,
+    observer: str,
+    rate: float = 1.0,
+    steps: int,
+    unit: Literal["example", "client"],
+    units: int,
+    adjacency: str = "add/remove",
+    protects: str,
+    alone: bool = False,
+    assumption: Assumption = "information-theoretic",
+    trusted: str,
+    released: str,
+    sampling: str,
+    notes: Sequence[str] = (),
+) -> tuple[LedgerRow, ...]:
+    """The rows of Gaussian noise against one observer, one for each accountant.
+
+    Args:
+        noise: The noise.
+        observer: Against whom.
+        rate: The Poisson rate; 1 for no sampling.
+        steps: Releases.
+        unit: The protected unit.
+        units: How many there are.
+        adjacency: What neighbouring runs differ in.
+        protects: Whom, in words.
+        alone: Whether to state the epsilon of one message as well.
+        assumption: What the guarantee rests on.
+        trusted: Who is trusted.
+        released: What the observer gets to see.
+        sampling: How the units are sampled.
+        notes: What a reader must not overlook; empty ones are left out.
+    """
+    z, delta = noise.noise_multiplier, noise.delta
+    known = {b.accountant: b.epsilon for b in gaussian_bounds(z, 1.0, steps, delta)} if rate < 1 else {}
+    single = {b.accountant: b.epsilon for b in gaussian_bounds(z, 1.0, 1, delta)} if alone else {}
+    rows = []
+    for bound in gaussian_bounds(z, rate, steps, delta):
+        statement = f"epsilon {bound.epsilon:.4g} at delta {bound.delta:g} {protects}"
+        if bound.accountant in single:
+            statement += f", {single[bound.accountant]:.4g} for one message alone"
+        statement += f", by {bound.accountant}"
+        if math.isinf(bound.epsilon):
+            statement = "no noise, so epsilon is infinite: nothing is guaranteed"
+        rows.append(
+            LedgerRow(
+                observer=observer,
+                layer=noise.layer,
+                guarantee="differential privacy",
+                statement=statement,
+                assumption=assumption,
+                trusted=trusted,
+                released=released,
+                bound="upper bound",
+                epsilon=bound.epsilon,
+                delta=bound.delta,
+                epsilon_unsampled=known.get(bound.accountant),
+                unit=unit,
+                adjacency=adjacency,
+                mechanism=noise.mechanism,
+                sampling=sampling,
+                steps=steps,
+                accountant=f"{bound.accountant} ({bound.version})",
+                note=joined(*notes, _delta_note(delta, units, unit)),
+            )
+        )
+    return tuple(rows)
+
+
+def _delta_note(delta: float, units: int, unit: str) -> str:
     """A warning where delta is too large for the number of protected units; empty otherwise."""
     if delta * units < 1:
         return ""
-    return f"delta {delta:g} is not below 1/{units}, one over the number of protected {what}"
+    return f"delta {delta:g} is not below 1/{units}, one over the number of protected {unit}s"

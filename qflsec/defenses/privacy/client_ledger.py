@@ -14,155 +14,112 @@ Gaussian mechanism of the accountants.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
-from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.accounting.accountants import DpBound
-from qflsec.defenses.privacy.bounds import SIMULATED, delta_note, gaussian_bounds, uncovered
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
+from qflsec.accounting.rows import SIMULATED
+from qflsec.defenses.privacy.bounds import GaussianNoise, gaussian_rows
 
-__all__ = ["ClientNoise", "central_rows", "local_rows"]
+__all__ = ["central_rows", "local_rows"]
 
 _REAL_NUMBERS = "the proof takes numbers as real: floating point is not in it"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClientNoise:
-    """Gaussian noise on clipped updates.
-
-    Attributes:
-        layer: The layer that adds it.
-        noise_multiplier: Standard deviation of the noise in units of the clip norm.
-        delta: The delta at which epsilon is stated.
-        mechanism: The mechanism and its sensitivity, in words.
-    """
-
-    layer: str
-    noise_multiplier: float
-    delta: float
-    mechanism: str
-
-
-def central_rows(noise: ClientNoise, context: LedgerContext) -> tuple[LedgerRow, ...]:
+def central_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRow, ...]:
     """The rows of noise that a trusted server adds to sums, against one observer.
 
     Args:
         noise: The noise.
-        context: The observer and the run.
+        context: The observer and the training.
     """
-    if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
+    observer, training = context.observer, context.training
+    if not context.honest or not observer.reads_anything:
         return ()
-    if context.server or context.reads_clients:
-        who = "the server itself" if context.server else "an observer who reads what clients send"
-        return (
-            uncovered(noise.layer, context, f"no epsilon against {who}: updates are read before the noise"),
-        )
-    sees_senders = context.wire or context.quantum_server
-    sampled = context.client_sampling == "poisson" and not sees_senders
-    rate = context.participation if sampled else 1.0
+    writer = RowWriter.of(noise.layer, context)
+    if observer.threat.server or observer.reads_clients:
+        who = "the server itself" if observer.threat.server else "an observer who reads what clients send"
+        return (writer.not_covered(f"no epsilon against {who}: updates are read before the noise"),)
+    sees_senders = observer.threat.wire or context.quantum_server
+    sampled = training.client_sampling == "poisson" and not sees_senders
     # Who sees the roster or the senders knows of the client itself: what is hidden is what it sent.
-    adjacency = "zero-out" if sees_senders or context.client_sampling == "fixed" else "add/remove"
+    adjacency = "zero-out" if sees_senders or training.client_sampling == "fixed" else "add/remove"
     sampling = "no credit for sampling"
-    if context.client_sampling == "all":
+    if training.client_sampling == "all":
         sampling = "none: all clients in every round"
     elif sampled:
-        sampling = f"Poisson, rate {rate:.4g}, who was drawn stays between the server and the clients"
-    known = {
-        bound.accountant: bound.epsilon
-        for bound in gaussian_bounds(noise.noise_multiplier, 1.0, context.rounds, noise.delta)
-    }
-    rows = [
-        _row(
-            noise,
-            context,
-            bound,
-            adjacency=adjacency,
-            words="take away all that one honest client sent",
-            unsampled=known.get(bound.accountant) if sampled else None,
-            trusted="the server, to clip, to add the noise and to keep updates to itself",
-            sampling=sampling,
-        )
-        for bound in gaussian_bounds(noise.noise_multiplier, rate, context.rounds, noise.delta)
-    ]
-    broken = "nor is a run that stops because an update is not finite"
-    return (*rows, uncovered(noise.layer, context, f"{_REAL_NUMBERS}; {broken}"))
+        sampling = f"Poisson, rate {training.participation:.4g}, who was drawn stays between the server and the clients"
+    rows = _rows(
+        noise,
+        context,
+        rate=training.participation if sampled else 1.0,
+        adjacency=adjacency,
+        words="take away all that one honest client sent",
+        trusted="the server, to clip, to add the noise and to keep updates to itself",
+        sampling=sampling,
+    )
+    return (
+        *rows,
+        writer.not_covered(f"{_REAL_NUMBERS}; nor is a run that stops because an update is not finite"),
+    )
 
 
-def local_rows(noise: ClientNoise, context: LedgerContext) -> tuple[LedgerRow, ...]:
+def local_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRow, ...]:
     """The rows of noise that each client adds to its own messages, against one observer.
 
     Args:
         noise: The noise.
-        context: The observer and the run.
+        context: The observer and the training.
     """
-    if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
+    if not context.honest or not context.observer.reads_anything:
         return ()
-    rows = []
-    for adjacency, factor, words in (
-        ("replace-one", 0.5, "any two data sets of an honest client, equal in size"),
-        ("zero-out", 1.0, "an honest client's data set, or an update of zero in its place"),
-    ):
-        multiplier = noise.noise_multiplier * factor
-        single = {
-            bound.accountant: bound.epsilon for bound in gaussian_bounds(multiplier, 1.0, 1, noise.delta)
-        }
-        rows += [
-            _row(
-                noise,
-                context,
-                bound,
-                adjacency=adjacency,
-                words=words,
-                trusted="nobody but the client itself",
-                sampling="no credit for sampling",
-                message=single.get(bound.accountant),
-            )
-            for bound in gaussian_bounds(multiplier, 1.0, context.rounds, noise.delta)
-        ]
-    return (*rows, uncovered(noise.layer, context, _REAL_NUMBERS))
+    rows = [
+        row
+        for adjacency, factor, words in (
+            ("replace-one", 0.5, "any two data sets of an honest client, equal in size"),
+            ("zero-out", 1.0, "an honest client's data set, or an update of zero in its place"),
+        )
+        for row in _rows(
+            replace(noise, noise_multiplier=noise.noise_multiplier * factor),
+            context,
+            adjacency=adjacency,
+            words=words,
+            trusted="nobody but the client itself",
+            sampling="no credit for sampling",
+            alone=True,
+        )
+    ]
+    return (*rows, RowWriter.of(noise.layer, context).not_covered(_REAL_NUMBERS))
 
 
-def _row(
-    noise: ClientNoise,
+def _rows(
+    noise: GaussianNoise,
     context: LedgerContext,
-    bound: DpBound,
     *,
+    rate: float = 1.0,
     adjacency: str,
     words: str,
     trusted: str,
     sampling: str,
-    unsampled: float | None = None,
-    message: float | None = None,
-) -> LedgerRow:
-    if math.isinf(bound.epsilon):
-        statement = "no noise, so epsilon is infinite: nothing is guaranteed"
-    else:
-        alone = "" if message is None else f", {message:.4g} for one message alone"
-        statement = (
-            f"epsilon {bound.epsilon:.4g} at delta {bound.delta:g} over {context.rounds} rounds{alone}, for each "
-            f"honest client as a whole ({adjacency}: {words}), by {bound.accountant}"
-        )
-    notes = ["numbers of records are public"] if adjacency == "replace-one" else []
-    if context.seeded_noise:
-        notes.insert(0, SIMULATED)
-    notes.append(delta_note(noise.delta, len(context.honest), "clients"))
-    return LedgerRow(
-        observer=context.observer,
-        layer=noise.layer,
-        guarantee="differential privacy",
-        statement=statement,
-        assumption="information-theoretic",
-        trusted=trusted,
-        released="every message of a client" if context.reads_clients else "the models of all rounds",
-        bound="upper bound",
-        epsilon=bound.epsilon,
-        delta=bound.delta,
-        epsilon_unsampled=unsampled,
+    alone: bool = False,
+) -> tuple[LedgerRow, ...]:
+    rounds = context.training.rounds
+    return gaussian_rows(
+        noise,
+        observer=context.observer.name,
+        rate=rate,
+        steps=rounds,
         unit="client",
+        units=len(context.honest),
         adjacency=adjacency,
-        mechanism=noise.mechanism,
+        protects=f"over {rounds} rounds for each honest client as a whole ({adjacency}: {words})",
+        alone=alone,
+        trusted=trusted,
+        released="every message of a client"
+        if context.observer.reads_clients
+        else "the models of all rounds",
         sampling=sampling,
-        steps=context.rounds,
-        accountant=f"{bound.accountant} ({bound.version})",
-        note="; ".join(note for note in notes if note),
+        notes=(
+            SIMULATED if context.seeds.noise else "",
+            "numbers of records are public" if adjacency == "replace-one" else "",
+        ),
     )

@@ -11,8 +11,8 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.defenses.clipping import clip_to_norm
-from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
-from qflsec.defenses.privacy.client_ledger import ClientNoise, central_rows
+from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, multiplier_for, needs_noise
+from qflsec.defenses.privacy.client_ledger import central_rows
 from qflsec.federation import AggregatorLayer, CalibratedLayer, Pipeline, RoundUpdates, SummedUpdates
 
 __all__ = ["DpFedAvg", "sum_multiplier"]
@@ -197,7 +197,7 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
                 f"sensitivity 1/2; Gaussian noise of {sum_multiplier(multiplier, self.count_noise):.4g} S on the sum "
                 f"and {self.count_noise:.4g} on the count, together multiplier {multiplier:.4g}"
             )
-        noise = ClientNoise(
+        noise = GaussianNoise(
             layer=self.card.name, noise_multiplier=multiplier, delta=self.delta, mechanism=words
         )
         return central_rows(noise, context)

@@ -21,10 +21,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.accounting.accountants import DpBound
-from qflsec.base import Assumption
-from qflsec.defenses.privacy.bounds import SIMULATED, delta_note, gaussian_bounds, uncovered
+from qflsec.accounting import LedgerContext, LedgerRow, Observer, RowWriter, Training
+from qflsec.accounting.rows import SIMULATED
+from qflsec.defenses.privacy.bounds import GaussianNoise, gaussian_rows
 
 __all__ = ["ExampleNoise", "example_rate", "example_rows", "summed_multiplier"]
 
@@ -68,45 +67,26 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
 
     Args:
         noise: The noise.
-        context: The observer and the run.
+        context: The observer and the training.
     """
-    if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
+    observer, training = context.observer, context.training
+    if not context.honest or not observer.reads_anything:
         return ()
-    if context.sampling == "fixed":
-        return (
-            uncovered(noise.layer, context, "batches have a fixed size, for which no accountant here holds"),
-        )
-    single = _rows(noise, context, factor=1.0, k=1)
-    k = _smallest_sum(context)
-    if context.sees_updates or k < 2 or not _additive(context):
-        summed: tuple[LedgerRow, ...] = ()
-    else:
-        shares = tuple(context.counts[i] / _expected(context, i) for i in context.honest)
-        summed = _rows(noise, context, factor=summed_multiplier(shares, k), k=k)
-    finite = uncovered(
-        noise.layer,
-        context,
-        "the proof takes numbers as real: floating point and rounding before masks are not in it",
-    )
-    return (*single, *summed, finite)
+    writer = RowWriter.of(noise.layer, context)
+    if training.sampling == "fixed":
+        return (writer.not_covered("batches have a fixed size, for which no accountant here holds"),)
+    rows = _rows(noise, context)
+    k = observer.smallest_k or training.participants - len(observer.clients)
+    if k > 1 and training.additive and training.local_steps == 1:
+        rows += _rows(noise, context, k=k)
+    finite = "the proof takes numbers as real: floating point and rounding before masks are not in it"
+    return (*rows, writer.not_covered(finite))
 
 
-def _additive(context: LedgerContext) -> bool:
-    """Whether every release is a fresh sum of single noisy gradients; not known means no."""
-    return context.local_steps == 1 and context.additive
-
-
-def _smallest_sum(context: LedgerContext) -> int:
-    if context.sees_aggregates:
-        return context.smallest_k
-    participants = max(1, round(context.participation * context.n_clients))
-    return participants - len(context.corrupted)
-
-
-def _expected(context: LedgerContext, index: int) -> float:
+def _expected(training: Training, index: int) -> float:
     """The expected batch size of a client."""
-    count = context.counts[index]
-    return float(count if context.batch_size is None else min(context.batch_size, count))
+    count = training.counts[index]
+    return float(count if training.batch_size is None else min(training.batch_size, count))
 
 
 def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
@@ -122,84 +102,48 @@ def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
     return 1.0 if batch_size is None else min(1.0, batch_size / min(counts))
 
 
-def _rows(noise: ExampleNoise, context: LedgerContext, *, factor: float, k: int) -> tuple[LedgerRow, ...]:
-    rate = example_rate(context.batch_size, [context.counts[index] for index in context.honest])
-    steps = context.rounds * context.local_steps
-    effective = noise.noise_multiplier * factor
-    bounds = gaussian_bounds(effective, rate, steps, noise.delta)
-    known = {bound.accountant: bound.epsilon for bound in gaussian_bounds(effective, 1.0, steps, noise.delta)}
-    return tuple(
-        LedgerRow(
-            observer=context.observer,
-            layer=noise.layer,
-            guarantee="differential privacy",
-            statement=_statement(bound),
-            assumption=_assumption(context, k),
-            trusted=_trusted(k),
-            released=_released(context),
-            bound="upper bound",
-            epsilon=bound.epsilon,
-            epsilon_unsampled=known.get(bound.accountant) if rate < 1 else None,
-            delta=bound.delta,
-            unit="example",
-            adjacency=bound.adjacency,
-            mechanism=_mechanism(noise, effective, k),
-            sampling=_sampling(context, rate),
-            steps=steps,
-            accountant=f"{bound.accountant} ({bound.version})",
-            note=_note(noise, context, k),
-        )
-        for bound in bounds
+def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[LedgerRow, ...]:
+    """The rows for the noise of one client alone, or of the ``k`` honest clients of a sum."""
+    observer, training = context.observer, context.training
+    counts = [training.counts[index] for index in context.honest]
+    rate = example_rate(training.batch_size, counts)
+    multiplier, trusted = noise.noise_multiplier, "nobody but the client itself"
+    mechanism = (
+        f"Gaussian noise on the sum of gradients clipped to L2 norm {noise.clip_norm:g} (the sensitivity), "
+    )
+    mechanism += f"noise multiplier {multiplier:g}"
+    sealed = k > 1 and observer.listens
+    if k > 1:
+        shares = tuple(training.counts[i] / _expected(training, i) for i in context.honest)
+        multiplier *= summed_multiplier(shares, k)
+        trusted = f"the client itself, and the other {k - 1} honest clients of each sum to add their noise"
+        mechanism += f", in a sum over {k} clients at least {multiplier:.4g}"
+    return gaussian_rows(
+        GaussianNoise(layer=noise.layer, noise_multiplier=multiplier, delta=noise.delta, mechanism=mechanism),
+        observer=observer.name,
+        rate=rate,
+        steps=training.rounds * training.local_steps,
+        unit="example",
+        units=sum(counts),
+        protects="for each record of an honest client (add or remove one)",
+        # a sum over sealed updates is all that this observer sees only while the seals hold
+        assumption="computational" if sealed else "information-theoretic",
+        trusted=trusted,
+        released=_released(observer),
+        sampling="none: all records in every step"
+        if training.sampling == "full"
+        else f"Poisson, rate at most {rate:.4g}, which records were drawn stays with the client",
+        notes=(
+            SIMULATED if context.seeds.noise else "",
+            "numbers of records are public",
+            "seeded keys: the seals protect nothing" if sealed and context.seeds.secrets else "",
+        ),
     )
 
 
-def _statement(bound: DpBound) -> str:
-    if math.isinf(bound.epsilon):
-        return "no noise, so epsilon is infinite: nothing is guaranteed"
-    return (
-        f"epsilon {bound.epsilon:.4g} at delta {bound.delta:g} for each record of an honest client "
-        f"(add or remove one), by {bound.accountant}"
-    )
-
-
-def _assumption(context: LedgerContext, k: int) -> Assumption:
-    """A sum over sealed updates is all that this observer sees only while the seals hold."""
-    return "computational" if k > 1 and (context.server or context.wire) else "information-theoretic"
-
-
-def _trusted(k: int) -> str:
-    if k == 1:
-        return "nobody but the client itself"
-    return f"the client itself, and the other {k - 1} honest clients of each sum to add their noise"
-
-
-def _released(context: LedgerContext) -> str:
-    if context.sees_updates:
+def _released(observer: Observer) -> str:
+    if observer.reads_updates:
         return "single updates and models of all rounds"
-    if context.sees_aggregates:
-        return f"sums over {context.smallest_k} or more honest clients and models of all rounds"
+    if observer.reads_sums:
+        return f"sums over {observer.smallest_k} or more honest clients and models of all rounds"
     return "the final model (accounted as if all rounds were seen)"
-
-
-def _mechanism(noise: ExampleNoise, effective: float, k: int) -> str:
-    base = f"Gaussian noise on the sum of gradients clipped to L2 norm {noise.clip_norm:g} (the sensitivity)"
-    if k == 1:
-        return f"{base}, noise multiplier {effective:g}"
-    return f"{base}, noise multiplier {noise.noise_multiplier:g}, in a sum over {k} clients at least {effective:.4g}"
-
-
-def _sampling(context: LedgerContext, rate: float) -> str:
-    if context.sampling == "full":
-        return "none: all records in every step"
-    return f"Poisson, rate at most {rate:.4g}, which records were drawn stays with the client"
-
-
-def _note(noise: ExampleNoise, context: LedgerContext, k: int) -> str:
-    notes = ["numbers of records are public"]
-    if context.seeded_noise:
-        notes.insert(0, SIMULATED)
-    if k > 1 and context.seeded_secrets and (context.server or context.wire):
-        notes.append("seeded keys: the seals protect nothing")
-    records = sum(context.counts[index] for index in context.honest)
-    notes.append(delta_note(noise.delta, records, "records"))
-    return "; ".join(note for note in notes if note)

@@ -10,8 +10,8 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.clipping import clip_to_norm
-from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
-from qflsec.defenses.privacy.client_ledger import ClientNoise, local_rows
+from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, multiplier_for, needs_noise
+from qflsec.defenses.privacy.client_ledger import local_rows
 from qflsec.federation import CalibratedLayer, Pipeline, ShapeLayer, Streams
 
 __all__ = ["LocalDp"]
@@ -92,7 +92,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """Epsilon against this observer, for one message and for all rounds."""
         multiplier = needs_noise(self.card.name, self.noise_multiplier)
-        noise = ClientNoise(
+        noise = GaussianNoise(
             layer=self.card.name,
             noise_multiplier=multiplier,
             delta=self.delta,

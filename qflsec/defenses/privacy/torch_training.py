@@ -10,7 +10,7 @@ import torch
 
 from qflsec.accounting import LedgerRow
 from qflsec.base import ConfigError
-from qflsec.defenses.privacy.bounds import check_noise, gaussian_bounds, multiplier_for
+from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, gaussian_rows, multiplier_for
 from qflsec.models import check_per_sample_gradients
 from qflsec.models.check import PerSampleGradientError
 
@@ -66,33 +66,24 @@ class PrivateTraining:
                 fix="start a new private training for another setting",
             )
         ((noise, rate),) = history
-        known = {b.accountant: b.epsilon for b in gaussian_bounds(noise, 1.0, self.steps, self.delta)}
-        note = "the noise comes from torch's generator, which is no cryptographic source"
-        if self.delta * self.n_records >= 1:
-            note += f"; delta {self.delta:g} is not below 1/{self.n_records}, one over the number of records"
-        return tuple(
-            LedgerRow(
-                observer=observer,
+        return gaussian_rows(
+            GaussianNoise(
                 layer="opacus",
-                guarantee="differential privacy",
-                statement=f"epsilon {bound.epsilon:.4g} at delta {bound.delta:g} for each record",
-                assumption="information-theoretic",
-                trusted="whoever trains",
-                released="the model after every step",
-                bound="upper bound",
-                epsilon=bound.epsilon,
-                delta=bound.delta,
-                epsilon_unsampled=known.get(bound.accountant) if rate < 1 else None,
-                unit="example",
-                adjacency=bound.adjacency,
+                noise_multiplier=noise,
+                delta=self.delta,
                 mechanism=f"Gaussian noise on the sum of gradients clipped to L2 norm {self.clip_norm:g} (the "
                 f"sensitivity), noise multiplier {noise:.4g}",
-                sampling=f"Poisson, rate {rate:.4g}" if rate < 1 else "none: all records in every step",
-                steps=self.steps,
-                accountant=f"{bound.accountant} ({bound.version})",
-                note=note,
-            )
-            for bound in gaussian_bounds(noise, rate, self.steps, self.delta)
+            ),
+            observer=observer,
+            rate=rate,
+            steps=self.steps,
+            unit="example",
+            units=self.n_records,
+            protects="for each record",
+            trusted="whoever trains",
+            released="the model after every step",
+            sampling=f"Poisson, rate {rate:.4g}" if rate < 1 else "none: all records in every step",
+            notes=("the noise comes from torch's generator, which is no cryptographic source",),
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.rows import joined
 from qflsec.base import DefenseCard, IncompatibleStack, Secrets, Source, register
 from qflsec.circuits import Circuit
 from qflsec.federation import Conversation, DelegationLayer, Identity, PartyState, Pipeline, Setup
@@ -289,26 +290,24 @@ class Blind(_Delegating):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """Rows for observers that hold the quantum server, or listen to it."""
-        if not (context.quantum_server or context.wire):
+        observer = context.observer
+        if not (context.quantum_server or observer.threat.wire):
             return ()
-        results = [
-            one
-            for index in context.honest
-            for one in context.delegations.get(index, ())
-            if isinstance(one, RoundsResult)
-        ]
-        rows = blind_rows(
-            results,
+        delegations = context.delegations or {}
+        results = [one for index in context.honest for one in delegations.get(index, ())]
+        exact = "the exact executor is a simulator's shortcut and earns no soundness"
+        others = "of honest clients' delegations only: what else the coalition receives is not hidden"
+        return blind_rows(
+            [one for one in results if isinstance(one, RoundsResult)],
             embedding=self.embedding,
             corrupted_fraction=self.corrupted_fraction,
-            seeded=context.seeded_secrets,
+            seeded=context.seeds.secrets,
+            observer=observer.name,
+            note=joined(
+                exact if self.executor == "exact" else "",
+                others if observer.clients or observer.threat.server else "",
+            ),
         )
-        more = "the exact executor is a simulator's shortcut and earns no soundness; " * (
-            self.executor == "exact"
-        )
-        if context.corrupted or context.server:
-            more += "of honest clients' delegations only: what else the coalition receives is not hidden; "
-        return tuple(replace(row, observer=context.observer, note=more + row.note) for row in rows)
 
 
 @lru_cache(maxsize=256)
@@ -360,8 +359,8 @@ class Delegated(_Delegating):
 
     def reads(self, context: LedgerContext) -> bool:
         """Whoever holds the quantum server, or listens to it."""
-        return context.quantum_server or context.wire
+        return context.quantum_server or context.observer.threat.wire
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What is not covered, for observers that hold the quantum server, or listen to it."""
-        return open_rows(context.observer) if self.reads(context) else ()
+        return open_rows(context.observer.name) if self.reads(context) else ()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from qflsec.accounting import LedgerRow
+from qflsec.accounting import LedgerRow, RowWriter, Seeds
+from qflsec.accounting.rows import joined
 from qflsec.protocols.blind.compiler import Embedding
 from qflsec.protocols.blind.estimate import STATUS
 from qflsec.protocols.blind.execute import RoundsResult
@@ -33,7 +35,13 @@ def composed_soundness(results: Sequence[RoundsResult], *, corrupted_fraction: f
 
 
 def blind_rows(
-    results: Sequence[RoundsResult], *, embedding: Embedding, corrupted_fraction: float, seeded: bool
+    results: Sequence[RoundsResult],
+    *,
+    embedding: Embedding,
+    corrupted_fraction: float,
+    seeded: bool,
+    observer: str = "quantum-server",
+    note: str = "",
 ) -> tuple[LedgerRow, ...]:
     """The rows against the quantum server.
 
@@ -42,18 +50,21 @@ def blind_rows(
         embedding: What the graph shows.
         corrupted_fraction: The fraction of a row's shots that may be corrupted.
         seeded: Whether the pads came from a seed.
+        observer: Who holds the quantum server, or listens to it.
+        note: What a reader of every row must not overlook.
     """
+    writer = RowWriter(observer=observer, layer="blind", seeds=Seeds(secrets=seeded), secrets="pads")
     graph = "the graph and its order" if embedding == "ansatz" else "the numbers of wires and stages"
-    lab = "seeded pads protect nothing outside the lab; " if seeded else ""
-    secrecy = LedgerRow(
-        observer="quantum-server",
-        layer="blind",
-        guarantee="not covered" if seeded else "secrecy",
-        statement=f"learns nothing of data, parameters or results, whatever it does; it sees {graph}",
-        assumption="none" if seeded else "information-theoretic",
-        trusted="the client's qubit source: one qubit for each node, in the state that it was told",
+    trusted = "the client's qubit source: one qubit for each node, in the state that it was told"
+    secrecy = writer.guarantee(
+        "not covered" if seeded else "secrecy",
+        "reads data, parameters and results, once it has the seed of the pads"
+        if seeded
+        else f"learns nothing of data, parameters or results, whatever it does; it sees {graph}",
+        assumption="information-theoretic",
+        trusted=trusted,
         released=f"{graph}, and how many rounds there were",
-        note=f"{lab}the quantum channel is simulated; {_LIMITS}",
+        note=joined(note, "the quantum channel is simulated", _LIMITS),
     )
     if not any(one.counts.tests for one in results):
         return (secrecy,)
@@ -65,19 +76,16 @@ def blind_rows(
         if error < 1
         else f"may be accepted: over all {len(results)} delegations, these tests bound nothing"
     )
-    integrity = LedgerRow(
-        observer="quantum-server",
-        layer="blind",
-        guarantee="integrity" if error < 1 else "not covered",
-        statement=f"corrupts more than {corrupted_fraction:.3g} of the shots of some estimate and {said}",
-        assumption="none" if seeded else "information-theoretic",
-        trusted=secrecy.trusted,
+    integrity = writer.guarantee(
+        "integrity" if error < 1 else "not covered",
+        f"corrupts more than {corrupted_fraction:.3g} of the shots of some estimate and {said}",
+        assumption="information-theoretic",
+        trusted=trusted,
         released=f"{tests} tests among {rounds} rounds",
-        bound="approximation",
         steps=len(results),
-        note=lab + STATUS,
+        note=joined(note, STATUS),
     )
-    return (secrecy, integrity)
+    return (secrecy, replace(integrity, bound="approximation"))
 
 
 def open_rows(observer: str) -> tuple[LedgerRow, ...]:
@@ -87,13 +95,9 @@ def open_rows(observer: str) -> tuple[LedgerRow, ...]:
         observer: Who holds the quantum server, or listens to it.
     """
     return (
-        LedgerRow(
-            observer=observer,
-            layer="delegated",
-            guarantee="not covered",
-            statement="reads every angle and outcome that clients delegate, and so data, parameters and results, "
-            "from which it can compute updates before any other layer; nothing tests what the quantum server answers",
-            assumption="none",
+        RowWriter(observer=observer, layer="delegated").not_covered(
+            "reads every angle and outcome that clients delegate, and so data, parameters and results, from which it "
+            "can compute updates before any other layer; nothing tests what the quantum server answers",
             released="graph, angles and outcomes",
         ),
     )

@@ -264,9 +264,13 @@ class Ghz(AggregationLayer):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
-        half = escape_probability(context.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.5)
-        tenth = escape_probability(context.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.1)
-        copies = self.phases(context.n_clients).copies(context.n_params) + self.tests
+        half = escape_probability(
+            context.training.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.5
+        )
+        tenth = escape_probability(
+            context.training.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.1
+        )
+        copies = self.phases(context.training.n_clients).copies(context.training.n_params) + self.tests
         rest = untested_failure_bound(copies=copies, tests=self.tests, allowed=self.allowed, epsilon=1e-6)
         return ghz_rows(
             self.card.name,

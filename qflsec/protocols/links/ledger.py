@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
+from qflsec.accounting.rows import joined
 from qflsec.base import Assumption
 
-__all__ = ["link_rows"]
+__all__ = ["link_rows", "sealed_link_rows"]
 
 
 def link_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
-    """What encrypted links hide from one observer: from the network everything but its outside.
+    """What links under exchanged keys hide from one observer: from the network everything but its outside.
 
     Args:
         layer: The layer's name.
-        context: The observer and the run.
+        context: The observer and the training.
     """
-    if context.server:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement="the server is an end of every link: links hide nothing from it",
-                assumption="none",
-            ),
-        )
-    if not context.wire:
-        return ()
-    assumption: Assumption = "none" if context.seeded_secrets else "computational"
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
-    trusted = "the server, and the directory of signature keys"
-    secrecy = LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="secrecy",
-        statement="reads no message on the links of honest clients",
-        assumption=assumption,
-        trusted=trusted,
+    return sealed_link_rows(
+        layer,
+        context,
+        trusted="the server, and the directory of signature keys",
         released="sizes, times and who takes part; signed public keys; the final model where it is published",
-        note=f"{seeded}nothing is hidden from the server or from the receiver of a message; whoever records "
-        "today reads after breaking X25519 with a quantum computer",
+        note="nothing is hidden from the server or from the receiver of a message; an observer who records today "
+        "reads after breaking X25519 with a quantum computer",
     )
-    integrity = LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="integrity",
-        statement="cannot alter, repeat, reorder, insert or drop a message on the links of honest clients "
-        "without stopping the run",
-        assumption=assumption,
-        trusted=trusted,
-        note=f"{seeded}the last message of a direction can be dropped unnoticed by the link itself",
+
+
+def sealed_link_rows(
+    layer: str,
+    context: LedgerContext,
+    *,
+    assumption: Assumption = "computational",
+    trusted: str,
+    released: str,
+    near: str = "",
+    secrecy: str = "",
+    integrity: str = "",
+    keys: str = "",
+    steps: int | None = None,
+    note: str,
+) -> tuple[LedgerRow, ...]:
+    """What encrypted links hide from one observer.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the training.
+        assumption: What the links rest on.
+        trusted: Who is trusted.
+        released: What the network shows.
+        near: How far the keys are from ideal ones; nothing where they are ideal.
+        secrecy: What seals, in words.
+        integrity: What authenticates, in words.
+        keys: Where the keys come from.
+        steps: The number of keys.
+        note: What links do not hide.
+    """
+    writer = RowWriter.of(layer, context)
+    if context.observer.threat.server:
+        return (writer.not_covered("the server is an end of every link: links hide nothing from it"),)
+    if not context.observer.threat.wire:
+        return ()
+    return (
+        writer.guarantee(
+            "secrecy",
+            joined("reads no message on the links of honest clients", near),
+            assumption=assumption,
+            trusted=trusted,
+            released=released,
+            mechanism=secrecy,
+            steps=steps,
+            note=joined(keys, note),
+        ),
+        writer.guarantee(
+            "integrity",
+            "cannot alter, repeat, reorder, insert or drop a message on the links of honest clients without stopping "
+            "the run",
+            assumption=assumption,
+            trusted=trusted,
+            mechanism=integrity,
+            note=joined(keys, "the last message of a direction can be dropped unnoticed by the link itself"),
+        ),
     )
-    return (secrecy, integrity)

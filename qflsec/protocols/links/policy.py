@@ -144,6 +144,7 @@ class QkdPolicyLink(QkdLink):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """The choice, and what the chosen links hide from this observer."""
-        chosen = self.chosen(n_params=context.n_params, rounds=context.rounds)
-        said = self.explain(n_params=context.n_params, rounds=context.rounds)
+        training = context.training
+        chosen = self.chosen(n_params=training.n_params, rounds=training.rounds)
+        said = self.explain(n_params=training.n_params, rounds=training.rounds)
         return choice_rows(self.card.name, said, chosen.ledger(context))

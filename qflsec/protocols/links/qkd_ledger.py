@@ -13,12 +13,11 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 from qflsec.protocols.bb84.authentication import forgery_bound
 from qflsec.protocols.links.budget import Traffic
+from qflsec.protocols.links.ledger import sealed_link_rows
 from qflsec.protocols.links.qkd import QkdLink
 
 __all__ = ["aes_rows", "choice_rows", "hybrid_rows", "pad_rows"]
 
-_RELEASED = "sizes, times, who takes part and the identifiers of keys; the final model where it is published"
-_TRUSTED = "the server; the devices at both ends of the quantum links; the keys shared beforehand for their authentication"
 _LARGEST_HEADER = 256
 _LARGEST_PARAMETER = 8
 
@@ -26,7 +25,9 @@ _LARGEST_PARAMETER = 8
 def pad_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
     """One-time pads: no computing power helps."""
     traffic = Traffic.of_run(
-        n_params=context.n_params, rounds=context.rounds, bytes_per_parameter=_LARGEST_PARAMETER
+        n_params=context.training.n_params,
+        rounds=context.training.rounds,
+        bytes_per_parameter=_LARGEST_PARAMETER,
     )
     n_tags = 2 * traffic.messages * len(context.honest)
     eps_tags = n_tags * forgery_bound(traffic.message_bytes + _LARGEST_HEADER)
@@ -75,48 +76,21 @@ def choice_rows(layer: str, said: str, rows: Sequence[LedgerRow]) -> tuple[Ledge
 def _rows(
     link: QkdLink, context: LedgerContext, *, assumption: Assumption, secrecy: str, integrity: str
 ) -> tuple[LedgerRow, ...]:
-    name = link.card.name
-    if context.server:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=name,
-                guarantee="not covered",
-                statement="the server is an end of every link: QKD hides nothing from it",
-                assumption="none",
-            ),
-        )
-    if not context.wire:
-        return ()
-    held: Assumption = "none" if context.seeded_secrets else assumption
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
-    links, rounds = len(context.honest), context.rounds
+    links, rounds = len(context.honest), context.training.rounds
     per_link = rounds * link.eps_round
-    first = LedgerRow(
-        observer=context.observer,
-        layer=name,
-        guarantee="secrecy",
-        statement=f"reads no message on the links of honest clients; the keys are within {links * per_link:.1e} of "
-        f"ideal ones ({per_link:.1e} for each link)",
-        assumption=held,
-        trusted=_TRUSTED,
-        released=_RELEASED,
-        mechanism=f"{secrecy}; eps_sec {link.eps_sec:.1e} + eps_cor {link.eps_cor:.1e} + eps_auth "
-        f"{link.eps_auth:.1e} for each of {rounds} rounds and {links} links, by the union bound",
+    return sealed_link_rows(
+        link.card.name,
+        context,
+        assumption=assumption,
+        trusted="the server; the devices at both ends of the quantum links; the keys shared beforehand for their "
+        "authentication",
+        released="sizes, times, who takes part and the identifiers of keys; the final model where it is published",
+        near=f"the keys are within {links * per_link:.1e} of ideal ones ({per_link:.1e} for each link)",
+        secrecy=f"{secrecy}; eps_sec {link.eps_sec:.1e} + eps_cor {link.eps_cor:.1e} + eps_auth {link.eps_auth:.1e} "
+        f"for each of {rounds} rounds and {links} links, by the union bound",
+        integrity=integrity,
+        keys=link.says_of_keys,
         steps=rounds * links,
-        note=f"{seeded}{link.says_of_keys}; QKD protects the link and hides nothing from the server; its epsilon "
-        "is not one of differential privacy, and neither is added to the other",
+        note="QKD protects the link and hides nothing from the server; its epsilon is not one of differential "
+        "privacy, and neither is added to the other",
     )
-    second = LedgerRow(
-        observer=context.observer,
-        layer=name,
-        guarantee="integrity",
-        statement="cannot alter, repeat, reorder, insert or drop a message on the links of honest clients without "
-        "stopping the run",
-        assumption=held,
-        trusted=_TRUSTED,
-        mechanism=integrity,
-        note=f"{seeded}{link.says_of_keys}; the last message of a direction can be dropped unnoticed by the link "
-        "itself",
-    )
-    return (first, second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.circuits import NoiseModel
 from qflsec.models import Execution
 from qflsec.protocols.qdp.derived import run_ceiling
@@ -51,16 +51,15 @@ def mechanism_rows(
         context: The observer and the run.
         account: The account for a number of shots.
     """
-    if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
+    if not context.honest or not context.observer.reads_anything:
         return ()
+    writer = RowWriter.of(layer, context)
     found = _account(noise, context, account)
     if isinstance(found, str):
-        return (_uncovered(layer, context, f"no epsilon: {found}"),)
+        return (writer.not_covered(f"no epsilon: {found}"),)
     return (
         _row(layer, noise, context, found),
-        _uncovered(
-            layer,
-            context,
+        writer.not_covered(
             "labels and the number of records are in what is released and in no epsilon of this layer; nor is a device "
             "whose noise is weaker, or depends on the record",
         ),
@@ -100,7 +99,7 @@ def _row(layer: str, noise: NoiseModel, context: LedgerContext, found: TrainingA
         f"{run.method}, never added to what other layers give",
     ]
     return LedgerRow(
-        observer=context.observer,
+        observer=context.observer.name,
         layer=layer,
         guarantee="differential privacy",
         statement=f"epsilon {run.epsilon:.4g} at delta {run.delta:g} over {copies.total:,} copies of each record of an "
@@ -120,10 +119,4 @@ def _row(layer: str, noise: NoiseModel, context: LedgerContext, found: TrainingA
         steps=copies.total,
         accountant="copy-aware accountant of qflsec.protocols.qdp",
         note="; ".join(notes),
-    )
-
-
-def _uncovered(layer: str, context: LedgerContext, why: str) -> LedgerRow:
-    return LedgerRow(
-        observer=context.observer, layer=layer, guarantee="not covered", statement=why, assumption="none"
     )

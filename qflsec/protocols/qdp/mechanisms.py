@@ -168,7 +168,13 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         assert context.circuit_use is not None
         use = context.circuit_use
         return _account(
-            use.circuit, self.noise(), shots, context.local_steps, context.rounds, use.span, self.delta
+            use.circuit,
+            self.noise(),
+            shots,
+            context.training.local_steps,
+            context.training.rounds,
+            use.span,
+            self.delta,
         )
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.base import DefenseCard, Source, register
 from qflsec.federation import ShapeLayer, Streams
 
@@ -43,16 +43,12 @@ class Plain(ShapeLayer):
         return update
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
-        """Whoever sees updates reads them."""
-        if not (context.honest and context.sees_updates):
+        """Nothing is hidden from an observer who reads updates."""
+        if not (context.honest and context.observer.reads_updates):
             return ()
         return (
-            LedgerRow(
-                observer=context.observer,
-                layer=self.card.name,
-                guarantee="not covered",
-                statement="reads every honest client's update and number of examples",
-                assumption="none",
+            RowWriter.of(self.card.name, context).not_covered(
+                "reads every honest client's update and number of examples",
                 released="every update in every round",
             ),
         )

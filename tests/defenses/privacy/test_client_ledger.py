@@ -28,8 +28,6 @@ from qflsec.threat import (
 Context = Callable[..., LedgerContext]
 PUBLIC = {
     "server": False,
-    "sees_updates": False,
-    "sees_aggregates": True,
     "smallest_k": 10,
     "reads_clients": False,
 }
@@ -165,7 +163,7 @@ def test_a_row_states_one_message_and_the_run(context: Context) -> None:
 
 @pytest.mark.parametrize("layer", [DpFedAvg(), LocalDp()])
 def test_no_noise_large_delta_and_seeded_noise_are_told(context: Context, layer: Any) -> None:
-    seen = context(**PUBLIC, seeded_noise=True)
+    seen = context(**PUBLIC, noise=True)
     silent = dp(replace(layer, noise_multiplier=0.0).ledger(seen), "")
     assert all(math.isinf(row.epsilon) for row in silent)
     assert all("nothing is guaranteed" in row.statement for row in silent)
@@ -177,9 +175,9 @@ def test_no_noise_large_delta_and_seeded_noise_are_told(context: Context, layer:
 
 @pytest.mark.parametrize("layer", [DpFedAvg(), LocalDp()])
 def test_who_sees_nothing_or_corrupts_all_has_no_row(context: Context, layer: Any) -> None:
-    nothing = {"sees_updates": False, "sees_aggregates": False, "sees_model": False}
+    nothing = {"smallest_k": 0, "reads_model": False}
     assert layer.ledger(context(**nothing)) == ()
-    assert layer.ledger(context(corrupted=frozenset(range(10)))) == ()
+    assert layer.ledger(context(clients=tuple(range(10)))) == ()
 
 
 # -- in runs ----------------------------------------------------------------------------------------

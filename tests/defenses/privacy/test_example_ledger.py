@@ -40,7 +40,7 @@ def test_the_anchor_of_a_single_update_and_of_a_sum_of_ten(context: Context) -> 
     layer = DpSgd(noise_multiplier=2.0, delta=1e-3)
     single = dp(layer.ledger(context()))
     assert [round(row.epsilon or 0, 2) for row in single] == [8.07]
-    both = dp(layer.ledger(context(sees_updates=False, smallest_k=10)))
+    both = dp(layer.ledger(context(smallest_k=10)))
     assert [round(row.epsilon or 0, 2) for row in both] == [8.07, 1.96]
     assert both[0].trusted == "nobody but the client itself"
     assert "other 9 honest clients" in both[1].trusted
@@ -50,7 +50,7 @@ def test_the_anchor_of_a_single_update_and_of_a_sum_of_ten(context: Context) -> 
 @pytest.mark.parametrize("k", [1, 4])
 def test_full_batches_agree_with_the_analytic_gaussian(context: Context, k: int) -> None:
     layer = DpSgd(noise_multiplier=1.5)
-    rows = layer.ledger(context(sees_updates=k == 1, smallest_k=k))
+    rows = layer.ledger(context(smallest_k=k))
     exact = gaussian_epsilon(math.sqrt(15 / k) / 1.5, 1e-5)
     prv, rdp = dp(rows, "PRV")[-1], dp(rows, "RDP")[-1]
     assert exact <= prv.epsilon <= exact + 0.03
@@ -83,7 +83,7 @@ def test_poisson_batches_amplify_and_the_smallest_client_is_the_worst(context: C
     assert even.epsilon < uneven.epsilon < tiny.epsilon == full.epsilon
     assert "0.1" in even.sampling
     assert "0.4" in uneven.sampling
-    spared = dp(layer.ledger(context(counts=(20, *(80,) * 9), corrupted=frozenset({0}), **sampled)))[0]
+    spared = dp(layer.ledger(context(counts=(20, *(80,) * 9), clients=(0,), **sampled)))[0]
     assert spared.epsilon == even.epsilon, "a corrupted client's records are not protected"
 
 
@@ -108,36 +108,35 @@ def test_no_noise_is_an_infinite_epsilon(context: Context) -> None:
         {"additive": False},
         {"local_steps": 2},
         {"smallest_k": 1},
-        {"sees_updates": True},
     ],
 )
 def test_no_credit_for_others_noise_where_the_argument_fails(
     context: Context, changes: dict[str, Any]
 ) -> None:
-    seen = {"sees_updates": False, "smallest_k": 10, **changes}
+    seen = {"smallest_k": 10, **changes}
     rows = dp(DpSgd().ledger(context(**seen)))
     assert len(rows) == 1
     assert rows[0].trusted == "nobody but the client itself"
 
 
 def test_the_final_model_is_accounted_as_all_rounds(context: Context) -> None:
-    public = {"sees_updates": False, "sees_aggregates": False, "smallest_k": 0, "server": False}
+    public = {"smallest_k": 0, "server": False}
     layer = DpSgd(noise_multiplier=2.0)
     single, summed = dp(layer.ledger(context(**public)))
     assert single.epsilon == dp(layer.ledger(context()))[0].epsilon
     assert single.steps == 15
     assert "as if all rounds" in single.released
-    assert summed.epsilon == dp(layer.ledger(context(sees_updates=False, smallest_k=10)))[1].epsilon
+    assert summed.epsilon == dp(layer.ledger(context(smallest_k=10)))[1].epsilon
     assert summed.assumption == "information-theoretic"
 
 
 def test_who_sees_nothing_has_no_row(context: Context) -> None:
-    nothing = {"sees_updates": False, "sees_aggregates": False, "sees_model": False}
+    nothing = {"smallest_k": 0, "reads_model": False}
     assert DpSgd().ledger(context(**nothing)) == ()
 
 
 def test_simulated_noise_and_seeded_keys_are_named(context: Context) -> None:
-    seen = {"sees_updates": False, "smallest_k": 10, "seeded_noise": True, "seeded_secrets": True}
+    seen = {"smallest_k": 10, "noise": True, "secrets": True}
     single, summed = dp(DpSgd().ledger(context(**seen)))
     assert single.note.startswith("simulated guarantee: seeded noise")
     assert "seeded keys" not in single.note, "single updates are covered without any key"

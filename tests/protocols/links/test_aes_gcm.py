@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -207,47 +209,29 @@ def test_it_is_a_public_value() -> None:
     assert hash(LINK) == hash(layer_from_config(LINK.to_config()))
 
 
-def context_of(**changes: Any) -> LedgerContext:
-    values: dict[str, Any] = {
-        "observer": "o",
-        "corrupted": frozenset(),
-        "server": False,
-        "wire": True,
-        "sees_updates": False,
-        "sees_aggregates": False,
-        "sees_model": True,
-        "smallest_k": 0,
-        "n_clients": 3,
-        "counts": (8,) * 3,
-        "rounds": 2,
-        "local_steps": 1,
-        "batch_size": None,
-        "sampling": "full",
-        "participation": 1.0,
-        "n_params": 5,
-        "fitted_on": "auxiliary",
-        "seeded_secrets": False,
-    }
-    return LedgerContext(**{**values, **changes})
+@pytest.fixture
+def context_of(ledger_context: Callable[..., LedgerContext]) -> Callable[..., LedgerContext]:
+    """The network hears sealed messages of three clients."""
+    return partial(ledger_context, server=False, wire=True, counts=(8,) * 3, rounds=2, smallest_k=0)
 
 
-def test_ledger_against_the_wire() -> None:
+def test_ledger_against_the_wire(context_of: Callable[..., LedgerContext]) -> None:
     secrecy, integrity = LINK.ledger(context_of())
     assert (secrecy.guarantee, integrity.guarantee) == ("secrecy", "integrity")
     assert {secrecy.assumption, integrity.assumption} == {"computational"}
     assert "sizes" in secrecy.released
     assert "server" in secrecy.note
-    for row in LINK.ledger(context_of(seeded_secrets=True)):
+    for row in LINK.ledger(context_of(secrets=True)):
         assert row.assumption == "none"
         assert row.note.startswith("seeded keys protect nothing")
 
 
 @pytest.mark.parametrize("wire", [False, True])
-def test_links_hide_nothing_from_the_server(wire: bool) -> None:
+def test_links_hide_nothing_from_the_server(context_of: Callable[..., LedgerContext], wire: bool) -> None:
     (row,) = LINK.ledger(context_of(server=True, wire=wire))
     assert row.guarantee == "not covered"
     assert row.assumption == "none"
 
 
-def test_no_row_for_whoever_is_not_on_the_network() -> None:
+def test_no_row_for_whoever_is_not_on_the_network(context_of: Callable[..., LedgerContext]) -> None:
     assert LINK.ledger(context_of(wire=False)) == ()

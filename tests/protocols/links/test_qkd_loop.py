@@ -7,7 +7,8 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,13 +288,14 @@ def test_seeded_runs_repeat_bit_for_bit(make_pipeline: Maker) -> None:
 
 
 @pytest.fixture
-def context() -> LedgerContext:
-    return LedgerContext(
-        observer="wire", corrupted=frozenset(), server=False, wire=True, sees_updates=False,
-        sees_aggregates=False, sees_model=False, smallest_k=0, n_clients=10, counts=(8,) * 10, rounds=15,
-        local_steps=1, batch_size=None, sampling="full", participation=1.0, n_params=36, fitted_on="auxiliary",
-        seeded_secrets=False,
-    )  # fmt: skip
+def context_of(ledger_context: Callable[..., LedgerContext]) -> Callable[..., LedgerContext]:
+    """The network hears sealed messages of ten clients."""
+    return partial(ledger_context, server=False, wire=True, smallest_k=0)
+
+
+@pytest.fixture
+def context(context_of: Callable[..., LedgerContext]) -> LedgerContext:
+    return context_of()
 
 
 def secrecy(layer: QkdLink, context: LedgerContext) -> LedgerRow:
@@ -301,7 +303,9 @@ def secrecy(layer: QkdLink, context: LedgerContext) -> LedgerRow:
     return row
 
 
-def test_epsilons_compose_over_rounds_and_links(context: LedgerContext) -> None:
+def test_epsilons_compose_over_rounds_and_links(
+    context: LedgerContext, context_of: Callable[..., LedgerContext]
+) -> None:
     """T = 15 rounds, C = 10 links, 1e-6 + 2e-7 + 3e-8 each: 1.845e-05 a link, 1.845e-04 in all."""
     row = secrecy(OneTimePadLink(eps_sec=1e-6, eps_cor=2e-7, eps_auth=3e-8), context)
     assert "within 1.8e-04 of ideal ones (1.8e-05 for each link)" in row.statement
@@ -310,23 +314,25 @@ def test_epsilons_compose_over_rounds_and_links(context: LedgerContext) -> None:
         "eps_sec 1.0e-06 + eps_cor 2.0e-07 + eps_auth 3.0e-08 for each of 15 rounds and 10 links"
         in row.mechanism
     )
-    fewer = secrecy(OneTimePadLink(eps_sec=1e-6), replace(context, corrupted=frozenset({0, 1}), rounds=30))
+    fewer = secrecy(OneTimePadLink(eps_sec=1e-6), context_of(clients=(0, 1), rounds=30))
     assert fewer.steps == 240
     assert "within 2.4e-04 of ideal ones (3.0e-05 for each link)" in fewer.statement
 
 
 @pytest.mark.parametrize("layer", LINKS, ids=NAMES)
-def test_rows_say_what_qkd_does_not_do(context: LedgerContext, layer: QkdLink) -> None:
+def test_rows_say_what_qkd_does_not_do(
+    context: LedgerContext, context_of: Callable[..., LedgerContext], layer: QkdLink
+) -> None:
     rows = layer.ledger(context)
     assert [row.guarantee for row in rows] == ["secrecy", "integrity"]
     assert all(row.layer == layer.card.name for row in rows)
     assert all("simulated" in row.note for row in rows)
     assert "hides nothing from the server" in rows[0].note
     assert all(row.epsilon is None and row.delta is None for row in rows)  # those are of differential privacy
-    (server,) = layer.ledger(replace(context, server=True))
+    (server,) = layer.ledger(context_of(server=True))
     assert (server.guarantee, server.assumption) == ("not covered", "none")
-    assert layer.ledger(replace(context, wire=False, corrupted=frozenset({1}))) == ()
-    seeded = layer.ledger(replace(context, seeded_secrets=True))
+    assert layer.ledger(context_of(wire=False, clients=(1,))) == ()
+    seeded = layer.ledger(context_of(secrets=True))
     assert all(row.assumption == "none" and "protect nothing" in row.note for row in seeded)
 
 

@@ -198,7 +198,8 @@ def test_features_alone_are_not_a_record_as_a_whole() -> None:
 
 
 def test_other_noise_than_was_executed_earns_nothing() -> None:
-    context = run(make(SHIFTED), DepolarizingNoise(p=0.3))._context(SERVER)
+    result = run(make(SHIFTED), DepolarizingNoise(p=0.3))
+    context = result.context(result.view(SERVER))
     assert {row.guarantee for row in DepolarizingNoise(p=0.3).ledger(context)} > {"differential privacy"}
     (row,) = DepolarizingNoise(p=0.4).ledger(context)
     assert "do not execute with this noise" in row.statement

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -339,31 +340,13 @@ def test_it_is_a_public_value(layer: Masked) -> None:
 # -- ledger -----------------------------------------------------------------------------------------
 
 
-def context_of(**changes: Any) -> LedgerContext:
-    values: dict[str, Any] = {
-        "observer": "o",
-        "corrupted": frozenset(),
-        "server": True,
-        "wire": False,
-        "sees_updates": False,
-        "sees_aggregates": True,
-        "sees_model": True,
-        "smallest_k": 5,
-        "n_clients": 5,
-        "counts": (8,) * 5,
-        "rounds": 2,
-        "local_steps": 1,
-        "batch_size": None,
-        "sampling": "full",
-        "participation": 1.0,
-        "n_params": 5,
-        "fitted_on": "auxiliary",
-        "seeded_secrets": False,
-    }
-    return LedgerContext(**{**values, **changes})
+@pytest.fixture
+def context_of(ledger_context: Callable[..., LedgerContext]) -> Callable[..., LedgerContext]:
+    """The server reads sums over five clients."""
+    return partial(ledger_context, counts=(8,) * 5, rounds=2, smallest_k=5)
 
 
-def test_ledger_against_the_server_alone() -> None:
+def test_ledger_against_the_server_alone(context_of: Callable[..., LedgerContext]) -> None:
     secrecy, anonymity = Masked().ledger(context_of())
     assert (secrecy.guarantee, anonymity.guarantee) == ("secrecy", "anonymity")
     assert secrecy.assumption == "computational"
@@ -373,17 +356,17 @@ def test_ledger_against_the_server_alone() -> None:
     assert all(row.epsilon is None for row in (secrecy, anonymity))
 
 
-def test_ledger_against_colluders() -> None:
-    (row,) = Masked().ledger(context_of(sees_updates=True, smallest_k=1, corrupted=frozenset({0, 1, 2, 3})))
+def test_ledger_against_colluders(context_of: Callable[..., LedgerContext]) -> None:
+    (row,) = Masked().ledger(context_of(smallest_k=1, clients=(0, 1, 2, 3)))
     assert row.guarantee == "not covered"
     assert row.assumption == "none"
-    clients_only = Masked().ledger(context_of(server=False, corrupted=frozenset({0}), smallest_k=4))
+    clients_only = Masked().ledger(context_of(server=False, clients=(0,), smallest_k=4))
     assert [r.guarantee for r in clients_only] == ["anonymity"]
-    blind = Masked().ledger(context_of(server=False, sees_aggregates=False, smallest_k=0))
+    blind = Masked().ledger(context_of(server=False, smallest_k=0))
     assert blind == ()
 
 
-def test_seeded_keys_protect_nothing() -> None:
-    for row in Masked().ledger(context_of(seeded_secrets=True)):
+def test_seeded_keys_protect_nothing(context_of: Callable[..., LedgerContext]) -> None:
+    for row in Masked().ledger(context_of(secrets=True)):
         assert row.assumption == "none"
         assert "seeded keys protect nothing" in row.note

@@ -314,18 +314,20 @@ class Ddp(SecAgg):
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer, and the budget of a client."""
         rows = super().ledger(context)
-        if not context.honest or not (context.sees_updates or context.sees_aggregates or context.sees_model):
+        if not context.honest or not context.observer.reads_anything:
             return rows
-        n = max(1, round(context.participation * context.n_clients))
+        n = context.training.participants
         plan = self.plan(
-            n_params=context.n_params, rounds=context.rounds, honest=max(1, self.honest_survivors(n))
+            n_params=context.training.n_params,
+            rounds=context.training.rounds,
+            honest=max(1, self.honest_survivors(n)),
         )
-        honest = max(1, self.threshold_for(n) - len(context.corrupted))
+        honest = max(1, self.threshold_for(n) - len(context.observer.clients))
         bound = skellam_epsilon(
             variance=honest * plan.local_variance,
             l1=plan.l1,
             l2=plan.l2,
-            steps=context.rounds,
+            steps=context.training.rounds,
             delta=_MECHANISM_SHARE * self.delta,
         )
         row = ddp_row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.rows import SEEN_OF_MESSAGES, SIMULATED, joined
 from qflsec.accounting.skellam import SkellamBound
 
 __all__ = ["ddp_row"]
@@ -37,15 +38,13 @@ def ddp_row(
     """
     l1, l2 = sensitivities
     sigma = math.sqrt(honest * local_variance) / scale
-    seeded = "simulated guarantee: seeded noise; " if context.seeded_secrets else ""
-    seen = "who takes part, who drops out, sizes and times are seen and not covered"
     return LedgerRow(
-        observer=context.observer,
+        observer=context.observer.name,
         layer=layer,
         guarantee="differential privacy",
         statement=f"distributed differential privacy of a client: epsilon {bound.epsilon:.4g} at delta {delta:g} over "
-        f"{context.rounds} rounds",
-        assumption="none" if context.seeded_secrets else "computational",
+        f"{context.training.rounds} rounds",
+        assumption="none" if context.seeds.secrets else "computational",
         trusted=f"secure aggregation; {honest} honest clients that remain in each round and add their noise",
         released="the noisy mean of each round, and the number of clients that remain",
         bound="upper bound",
@@ -57,8 +56,12 @@ def ddp_row(
         f"counting {honest} shares of variance {local_variance} in steps of 1/{scale:g}; sensitivities after "
         f"conditional rounding L1 {l1:.6g}, L2 {l2:.6g} steps",
         sampling="none: no amplification is claimed for rounds that a client misses",
-        steps=context.rounds,
+        steps=context.training.rounds,
         accountant=f"{bound.accountant} at order {bound.order}, {bound.version}",
-        note=f"{seeded}{seen}; zero-out: a neighbouring run has the client's updates replaced by zero, and replacing "
-        "them by others costs up to twice the sensitivity",
+        note=joined(
+            SIMULATED if context.seeds.secrets else "",
+            SEEN_OF_MESSAGES,
+            "zero-out: a neighbouring run has the client's updates replaced by zero, and replacing them by others costs "
+            "up to twice the sensitivity",
+        ),
     )

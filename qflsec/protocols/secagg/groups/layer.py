@@ -286,29 +286,28 @@ class ValidatedGroups(SecAgg):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer, among the clients of a group."""
-        smallest, largest = context.n_clients // self.groups, -(-context.n_clients // self.groups)
+        n, rounds = context.training.n_clients, context.training.rounds
+        smallest, largest = n // self.groups, -(-n // self.groups)
         rows = secagg_rows(
             self.card.name,
             context,
             threshold=self.threshold_for(smallest),
             deviators=min(self.deviators_for(smallest), self.deviators_for(largest)),
             agreement=self.agreement,
-            quantum=self.quantum_epsilons(largest, context.rounds, self.groups),
+            quantum=self.quantum_epsilons(largest, rounds, self.groups),
+            grouped=True,
         )
-        return tuple(self._in_groups(row) for row in rows)
-
-    def _in_groups(self, row: LedgerRow) -> LedgerRow:
-        row = replace(row, released=row.released.replace("of each round", "of each group in each round"))
-        if row.guarantee == "anonymity":
-            return replace(row, statement=row.statement.replace("a round's sum", "a group's sum"))
-        if row.guarantee != "integrity":
-            return row
-        return replace(
-            row,
-            statement="cannot give the clients of one group different models, keys or lists of survivors unnoticed, "
-            "nor choose the groups",
-            note="two groups may be given different models; a client may submit any vector: f corrupted clients "
-            "spoil at most f groups, and what a rule over groups does with them is not accounted for here",
+        statement = (
+            "cannot give the clients of one group different models, keys or lists of survivors unnoticed, nor choose "
+            "the groups"
+        )
+        note = (
+            "two groups may be given different models; a client may submit any vector: f corrupted clients spoil at "
+            "most f groups, and what a rule over groups does with them is not accounted for here"
+        )
+        return tuple(
+            replace(row, statement=statement, note=note) if row.guarantee == "integrity" else row
+            for row in rows
         )
 
 

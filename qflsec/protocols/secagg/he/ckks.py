@@ -323,14 +323,16 @@ class HeCkks(HeLayer):
         """What it hides from this observer."""
         if self.mode != "released":
             return he_rows(self.card.name, context, security=self.security, agreement=self.agreement)
-        n_values = context.n_params + 1
+        n_values = context.training.n_params + 1
         return released_rows(
             self.card.name,
             context,
             security=self.security,
             agreement=self.agreement,
             guard=self.guard,
-            flooding=self.flooding(self.parameters(context.n_clients, n_values), context.n_clients, n_values),
+            flooding=self.flooding(
+                self.parameters(context.training.n_clients, n_values), context.training.n_clients, n_values
+            ),
             estimate=self.estimate,
         )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.base import Assumption
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
+from qflsec.accounting.rows import OPENED, SEEN_OF_MESSAGES, no_collusion
 from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard
 from qflsec.protocols.secagg.ledger import LATER
 
 __all__ = ["he_masked_rows", "he_rows", "released_rows"]
 
-_SEEN = "not hidden: who takes part, who drops out, sizes and times"
+_MEAN = "the weighted mean of each round and its weight"
 
 
 def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str) -> tuple[LedgerRow, ...]:
@@ -20,54 +20,37 @@ def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str
 
     Args:
         layer: The layer's name.
-        context: The observer and the run.
+        context: The observer and the training.
         security: The row of the security table.
         agreement: How the secret key travelled to the clients.
     """
-    if not context.honest:
+    writer, observer = RowWriter.of(layer, context), context.observer
+    if not context.honest or not (observer.clients or observer.listens):
         return ()
-    listens = context.server or context.wire
-    if context.corrupted and (listens or context.sees_updates):
-        statement = "holds the key that all clients share and hears ciphertexts: opens every client's update"
-        if not listens:
-            statement = "reads a single honest client's update by subtracting what it knows from the sum"
+    if observer.clients and observer.listens:
+        said = "holds the key that all clients share and hears ciphertexts: opens every client's update"
+        return (writer.not_covered(said),)
+    if observer.reads_updates:
+        return (writer.not_covered(OPENED),)
+    if observer.clients and observer.smallest_k == 0:
+        return ()
+    if observer.clients:
         return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement=statement,
-                assumption="none",
-            ),
-        )
-    if context.corrupted:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="anonymity",
-                statement=f"decrypts each round's sum, which mixes {context.smallest_k} or more honest clients",
-                assumption="none" if context.seeded_secrets else "computational",
+            writer.anonymity(
+                observer.smallest_k,
                 trusted="the server, which must not hand on a single client's ciphertext, and the links",
-                released="the weighted mean of each round and its weight",
-                note="whoever hears another client's ciphertext besides opens it",
+                released=_MEAN,
+                note="decrypts each sum, and any other client's ciphertext that it comes to hear",
             ),
         )
-    if not listens:
-        return ()
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
     return (
-        LedgerRow(
-            observer=context.observer,
-            layer=layer,
-            guarantee="secrecy",
-            statement="reads no update, no sum and no model but the first and the published last one",
-            assumption="none" if context.seeded_secrets else "computational",
+        writer.guarantee(
+            "secrecy",
+            "reads no update, no sum and no model but the first and the published last one",
             trusted="every client: one that colludes with this observer opens all updates",
             released="ciphertexts; the first model, and the final model where it is published",
-            mechanism=f"ring learning with errors, {security} row of the homomorphic encryption standard; the key "
-            f"travelled under {agreement}",
-            note=f"{seeded}not hidden: who takes part, who drops out, sizes and times; {LATER[agreement]}",
+            mechanism=f"{_lattice(security)}; the key travelled under {agreement}",
+            note=f"{SEEN_OF_MESSAGES}; {LATER[agreement]}",
         ),
     )
 
@@ -86,75 +69,42 @@ def released_rows(
 
     Args:
         layer: The layer's name.
-        context: The observer and the run.
+        context: The observer and the training.
         security: The row of the security table.
         agreement: How the secret key travelled to the clients.
         guard: What is done to released sums.
         flooding: Its parameters, for Gaussian flooding.
         estimate: How the noise that it drowns was bounded.
     """
-    if context.corrupted or not (context.server or context.wire):
+    if context.observer.clients or not context.observer.listens or not context.honest:
         return he_rows(layer, context, security=security, agreement=agreement)
-    if not context.honest:
-        return ()
+    writer = RowWriter.of(layer, context)
     released = "the sum of each round, opened and guarded by the first client"
     if flooding is None:
-        return (_unproved(layer, context, guard=guard, released=released),)
-    assumption: Assumption = "none" if context.seeded_secrets else "computational"
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
-    secrecy = LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="secrecy",
-        statement=f"reads up to {flooding.releases} guarded sums, and nothing else of the key or of single updates "
-        f"to {flooding.bits} bits of statistical security",
-        assumption=assumption,
-        trusted="every client: one that colludes with this observer opens all updates; the server, which must ask "
-        "for the sum over all clients and not for one client's ciphertext",
-        released=released,
-        mechanism=f"ring learning with errors, {security} row of the homomorphic encryption standard; the key "
-        f"travelled under {agreement}; discrete Gaussian flooding of standard deviation {flooding.sigma:.3g} over "
-        f"an error of {flooding.bound:.3g} ({estimate} bound), Kullback-Leibler divergence of all releases at most "
-        f"{flooding.divergence:.2g}, so a statistical distance of at most {math.sqrt(flooding.divergence / 2):.2g}: "
-        "bits count the square of an advantage",
-        steps=flooding.releases,
-        note=f"{seeded}the flooding is no differential privacy of the data, and the sum itself leaks; {_SEEN}; "
-        f"{LATER[agreement]}",
-    )
-    return (secrecy, _anonymity(layer, context, assumption, released))
-
-
-def _anonymity(layer: str, context: LedgerContext, assumption: Assumption, released: str) -> LedgerRow:
-    return LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="anonymity",
-        statement=f"a round's sum mixes {context.smallest_k} or more honest clients",
-        assumption=assumption,
-        trusted="every client, since each could open all updates for this observer",
-        released=released,
-    )
-
-
-def _unproved(layer: str, context: LedgerContext, *, guard: Guard, released: str) -> LedgerRow:
-    """The row of a guard that nothing is proved of."""
-    if guard == "none":
-        statement = (
+        row = writer.not_covered(
             "holds ciphertexts and their exact decryptions: the secret key follows, and with it every update"
+            if guard == "none"
+            else f"{guard} is heuristic: it blocks the known attack on the key, and nothing is claimed of it",
+            released=released,
+            note=f"Li and Micciancio 2021; {SEEN_OF_MESSAGES}",
         )
-    else:
-        statement = (
-            f"{guard} is heuristic: it blocks the known attack on the key, and nothing is claimed of it"
-        )
-    return LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="not covered",
-        statement=statement,
-        assumption="none" if guard == "none" else "heuristic",
+        return (row if guard == "none" else replace(row, assumption="heuristic"),)
+    opens = "every client: one that colludes with this observer opens all updates"
+    secrecy = writer.guarantee(
+        "secrecy",
+        f"reads up to {flooding.releases} guarded sums, and nothing else of the key or of single updates to "
+        f"{flooding.bits} bits of statistical security",
+        trusted=f"{opens}; the server, which must ask for the sum over all clients and not for one client's ciphertext",
         released=released,
-        note=f"Li and Micciancio 2021; {_SEEN}",
+        mechanism=f"{_lattice(security)}; the key travelled under {agreement}; discrete Gaussian flooding of standard "
+        f"deviation {flooding.sigma:.3g} over an error of {flooding.bound:.3g} ({estimate} bound), Kullback-Leibler "
+        f"divergence of all releases at most {flooding.divergence:.2g}, so a statistical distance of at most "
+        f"{math.sqrt(flooding.divergence / 2):.2g}: bits count the square of an advantage",
+        steps=flooding.releases,
+        note="the flooding is no differential privacy of the data, and the sum itself leaks; "
+        f"{SEEN_OF_MESSAGES}; {LATER[agreement]}",
     )
+    return (secrecy, writer.anonymity(context.observer.smallest_k, trusted=opens, released=released))
 
 
 def he_masked_rows(
@@ -164,52 +114,26 @@ def he_masked_rows(
 
     Args:
         layer: The layer's name.
-        context: The observer and the run.
+        context: The observer and the training.
         security: The row of the security table.
         agreement: How the secret key and the mask keys travelled to the clients.
     """
-    if not context.honest:
-        return ()
-    listens = context.server or context.wire
-    if not context.corrupted:
+    if not context.observer.clients:
         rows = he_rows(layer, context, security=security, agreement=agreement)
         trusted = "clients not to show this observer a decrypted sum; one that colludes opens the sum, and no update"
         return tuple(replace(row, trusted=trusted) for row in rows)
-    if context.sees_updates:
-        return (
-            LedgerRow(
-                observer=context.observer,
-                layer=layer,
-                guarantee="not covered",
-                statement="reads a single honest client's update by subtracting what it knows from the sum",
-                assumption="none",
-            ),
-        )
-    assumption: Assumption = "none" if context.seeded_secrets else "computational"
-    k = context.smallest_k
-    seeded = "seeded keys protect nothing outside the lab; " if context.seeded_secrets else ""
-    anonymity = LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="anonymity",
-        statement=f"decrypts each round's sum, which mixes {k} or more honest clients whose shares it does not know",
-        assumption=assumption,
-        trusted=f"{k} or more honest clients in each round, who do not collude with this observer",
-        released="the weighted mean of each round and its weight",
-        note=f"{seeded}each further client that colludes takes one off; {_SEEN}",
-    )
-    if not listens:
-        return (anonymity,)
-    secrecy = LedgerRow(
-        observer=context.observer,
-        layer=layer,
-        guarantee="secrecy",
-        statement="holds the key that all clients share and opens every ciphertext to masked integers, but reads no "
-        "single honest client's update or weight",
-        assumption=assumption,
-        trusted=f"{k} or more honest clients in each round; the directory of signature keys",
-        released="ciphertexts, masked integers, and the weighted mean of each round",
+    return sum_rows(
+        RowWriter.of(layer, context),
+        context,
+        sealed="holds the key that all clients share and opens every ciphertext to masked integers, but reads no single "
+        "honest client's update or weight",
+        opened_note="",
+        released=_MEAN,
+        trusted=f"{no_collusion(context.observer.smallest_k)}; the directory of signature keys",
         mechanism=f"masks of ChaCha20, uniform modulo the plaintext modulus, under keys exchanged by {agreement}",
-        note=f"{seeded}{_SEEN}; {LATER[agreement]}",
+        note=f"{SEEN_OF_MESSAGES}; {LATER[agreement]}",
     )
-    return (secrecy, anonymity)
+
+
+def _lattice(security: str) -> str:
+    return f"ring learning with errors, {security} row of the homomorphic encryption standard"

@@ -363,7 +363,7 @@ class SecAgg(AggregationLayer):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
-        n = max(1, round(context.participation * context.n_clients))
+        n = context.training.participants
         return secagg_rows(
             self.card.name,
             context,
@@ -371,7 +371,7 @@ class SecAgg(AggregationLayer):
             deviators=self.deviators_for(n),
             agreement=self.agreement,
             min_clients=max(self.min_clients, self.threshold_for(n)),
-            quantum=self.quantum_epsilons(n, context.rounds),
+            quantum=self.quantum_epsilons(n, context.training.rounds),
         )
 
     def quantum_epsilons(self, n: int, rounds: int, groups: int = 1) -> PairKeyEpsilons | None:

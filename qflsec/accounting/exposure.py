@@ -1,13 +1,12 @@
-"""What a view holds, in words: the rows of the ledger that say what an observer sees."""
+"""What a view holds, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qflsec.accounting import LedgerRow
 from qflsec.threat import Item, View
 
-__all__ = ["exposure_rows"]
+__all__ = ["exposure"]
 
 _WORDS = {
     "update": "updates of single honest clients",
@@ -20,8 +19,8 @@ _WORDS = {
 }
 
 
-def exposure_rows(view: View) -> tuple[LedgerRow, ...]:
-    """What this view holds of honest clients, a row for each kind of item.
+def exposure(view: View) -> tuple[str, ...]:
+    """What this view holds of honest clients, a sentence for each kind of item.
 
     Args:
         view: The view of a coalition on a run.
@@ -38,13 +37,7 @@ def exposure_rows(view: View) -> tuple[LedgerRow, ...]:
         sentences.append(f"the records of its own clients ({owners})")
     if view.granted.honest_updates:
         sentences.append("honest updates, by a strong assumption of the threat model")
-    return tuple(
-        LedgerRow(
-            observer=view.threat.name, layer="view", guarantee="seen", statement=sentence, assumption="none"
-        )
-        for sentence in sentences
-        if sentence
-    )
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _sentence(kind: str, items: Sequence[Item]) -> str:

@@ -1,0 +1,195 @@
+"""What a row of the ledger depends on: who looks, what was trained, and what protected it.
+
+Each value has one owner and is made without the others, so that a claim can be stated for a training that
+this package did not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from qflsec.circuits import Circuit
+from qflsec.models import Execution
+from qflsec.threat import ThreatModel, View
+
+__all__ = ["CircuitUse", "LedgerContext", "Observer", "Preparation", "Seeds", "Training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """Who looks, and what it reads.
+
+    Attributes:
+        threat: The threat model: which parties it holds.
+        smallest_k: The smallest anonymity set among the updates, aggregates and steps that it reads: 1 where it
+            reads a single honest client's update, 0 where it reads none of them.
+        reads_model: Whether it reads a model.
+        reads_clients: Whether it reads what honest clients sent, singly or summed, before the server's rule
+            worked on it.
+    """
+
+    threat: ThreatModel
+    smallest_k: int = 0
+    reads_model: bool = False
+    reads_clients: bool = False
+
+    @classmethod
+    def of(cls, view: View) -> Self:
+        """The observer that holds a view."""
+        sizes = [item.k for item in view.readable("update", "aggregate", "step") if item.k > 0]
+        before_rule = any(item.k > 0 for item in view.readable("update", "aggregate"))
+        return cls(
+            threat=view.threat,
+            smallest_k=min(sizes, default=0),
+            reads_model=view.final_model() is not None,
+            reads_clients="honest-updates" in view.threat.knows or before_rule,
+        )
+
+    @property
+    def name(self) -> str:
+        """The threat model's name."""
+        return self.threat.name
+
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """The corrupted clients."""
+        return self.threat.clients
+
+    @property
+    def listens(self) -> bool:
+        """Whether it hears what honest clients send, sealed or not."""
+        return self.threat.server or self.threat.wire
+
+    @property
+    def reads_updates(self) -> bool:
+        """Whether it reads a single honest client's update."""
+        return self.smallest_k == 1
+
+    @property
+    def reads_sums(self) -> bool:
+        """Whether it reads updates of honest clients, and only sums of several of them."""
+        return self.smallest_k > 1
+
+    @property
+    def reads_anything(self) -> bool:
+        """Whether it reads an update, a sum or a model."""
+        return self.smallest_k > 0 or self.reads_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What was trained, and how.
+
+    Attributes:
+        counts: The number of training records of each client.
+        rounds: The number of rounds.
+        n_params: The number of parameters.
+        local_steps: The number of local steps in a round.
+        batch_size: The (expected) batch size; None for full batches.
+        sampling: How batches are drawn.
+        participation: The fraction of clients in a round.
+        client_sampling: How the clients of a round are drawn.
+        additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
+            adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
+    """
+
+    counts: tuple[int, ...]
+    rounds: int
+    n_params: int
+    local_steps: int = 1
+    batch_size: int | None = None
+    sampling: Literal["full", "fixed", "poisson"] = "full"
+    participation: float = 1.0
+    client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
+    additive: bool = False
+
+    @property
+    def n_clients(self) -> int:
+        """The number of clients."""
+        return len(self.counts)
+
+    @property
+    def participants(self) -> int:
+        """The (expected) number of clients in a round."""
+        return max(1, round(self.participation * self.n_clients))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What the preprocessing was fitted on.
+
+    Attributes:
+        fitted_on: The records, in words.
+        on_training: Whether they are the training records themselves.
+    """
+
+    fitted_on: str = ""
+    on_training: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """Which randomness came from a seed, so that it protects nothing outside the lab.
+
+    Attributes:
+        secrets: Keys, masks, pads and coins.
+        noise: The noise of differential privacy.
+    """
+
+    secrets: bool = False
+    noise: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitUse:
+    """How honest clients evaluate circuits on their records.
+
+    Attributes:
+        circuit: The model's circuit.
+        only_measures: Whether a record's features reach logits and gradients through measured values alone.
+        executions: How they execute it, each way once.
+        span: The width of the range that every feature is clipped to.
+
+    Units:
+        span: radians, where features are rotation angles.
+    """
+
+    circuit: Circuit
+    only_measures: bool
+    executions: tuple[Execution, ...]
+    span: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerContext:
+    """What a layer needs to know to state its guarantee for one observer.
+
+    Attributes:
+        observer: Who looks.
+        training: What was trained.
+        preparation: What the preprocessing was fitted on.
+        seeds: Which randomness came from a seed.
+        circuit_use: How honest clients evaluate circuits on their records; None where the model has no circuit,
+            or somebody else evaluates it.
+        delegations: For each client, what its delegations to a quantum server came to; None where nothing is
+            delegated.
+    """
+
+    observer: Observer
+    training: Training
+    preparation: Preparation = field(default_factory=Preparation)
+    seeds: Seeds = field(default_factory=Seeds)
+    circuit_use: CircuitUse | None = None
+    delegations: Mapping[int, Sequence[object]] | None = None
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """The honest clients."""
+        return tuple(index for index in range(self.training.n_clients) if index not in self.observer.clients)
+
+    @property
+    def quantum_server(self) -> bool:
+        """Whether the observer holds a quantum server that clients delegate to."""
+        return self.delegations is not None and self.observer.threat.quantum_server

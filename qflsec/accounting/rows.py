@@ -1,0 +1,191 @@
+"""The one writer of the rows that recur: what is opened, sealed, mixed, kept whole, or covered by nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qflsec.accounting.context import LedgerContext, Seeds
+from qflsec.accounting.ledger import Guarantee, LedgerRow
+from qflsec.base import Assumption
+
+__all__ = ["OPENED", "SEEN_OF_MESSAGES", "SIMULATED", "RowWriter", "joined", "no_collusion", "sum_rows"]
+
+OPENED = "reads a single honest client's update, by subtracting what it knows from the sum"
+SIMULATED = "simulated guarantee: seeded noise"
+SEEN_OF_MESSAGES = "not hidden: who takes part, who drops out, sizes and times"
+
+
+def joined(*parts: str) -> str:
+    """Notes as one text, without those that are empty."""
+    return "; ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowWriter:
+    """Writes the rows of one layer against one observer.
+
+    Attributes:
+        observer: Against whom.
+        layer: Which layer.
+        seeds: Which randomness came from a seed: what rests on seeded secrets has no assumption that could hold.
+        secrets: What these secrets are, in words.
+    """
+
+    observer: str
+    layer: str
+    seeds: Seeds = field(default_factory=Seeds)
+    secrets: str = "keys"
+
+    @classmethod
+    def of(cls, layer: str, context: LedgerContext) -> RowWriter:
+        """The writer of a layer's rows in this context."""
+        return cls(observer=context.observer.name, layer=layer, seeds=context.seeds)
+
+    @property
+    def seeded(self) -> str:
+        """The note on seeded secrets; empty where they came from the operating system."""
+        return f"seeded {self.secrets} protect nothing outside the lab" if self.seeds.secrets else ""
+
+    def not_covered(self, statement: str, *, released: str = "", note: str = "") -> LedgerRow:
+        """What nothing protects."""
+        return LedgerRow(
+            observer=self.observer,
+            layer=self.layer,
+            guarantee="not covered",
+            statement=statement,
+            assumption="none",
+            released=released,
+            note=note,
+        )
+
+    def guarantee(
+        self,
+        kind: Guarantee,
+        statement: str,
+        *,
+        trusted: str,
+        assumption: Assumption = "computational",
+        released: str = "",
+        mechanism: str = "",
+        steps: int | None = None,
+        note: str = "",
+    ) -> LedgerRow:
+        """A guarantee that rests on secrets: seeded ones leave it no assumption.
+
+        Args:
+            kind: Its kind.
+            statement: The guarantee in one sentence.
+            trusted: Who is trusted.
+            assumption: What it rests on, beside secrets that nobody else knows.
+            released: What the observer gets to see.
+            mechanism: What seals, and how far it is from ideal.
+            steps: The number of compositions.
+            note: What a reader must not overlook.
+        """
+        return LedgerRow(
+            observer=self.observer,
+            layer=self.layer,
+            guarantee=kind,
+            statement=statement,
+            assumption="none" if self.seeds.secrets else assumption,
+            trusted=trusted,
+            released=released,
+            mechanism=mechanism,
+            steps=steps,
+            note=joined(self.seeded, note),
+        )
+
+    def anonymity(
+        self,
+        k: int,
+        *,
+        of: str = "round",
+        trusted: str = "",
+        assumption: Assumption = "computational",
+        released: str,
+        note: str = "",
+    ) -> LedgerRow:
+        """How many honest clients a sum mixes.
+
+        Args:
+            k: How many at least.
+            of: What there is one sum of, in words.
+            trusted: Who is trusted; the honest clients themselves by default.
+            assumption: What it rests on, beside secrets that nobody else knows.
+            released: What the observer gets to see.
+            note: What a reader must not overlook.
+        """
+        return self.guarantee(
+            "anonymity",
+            f"a {of}'s sum mixes {k} or more honest clients whose shares this observer does not know",
+            trusted=trusted or no_collusion(k),
+            assumption=assumption,
+            released=released,
+            note=note,
+        )
+
+
+def no_collusion(k: int) -> str:
+    """The trust that keeps a sum of ``k`` closed."""
+    return f"{k} or more honest clients in each round, who do not collude with this observer"
+
+
+def sum_rows(
+    writer: RowWriter,
+    context: LedgerContext,
+    *,
+    sealed: str,
+    released: str,
+    trusted: str = "",
+    mechanism: str = "",
+    assumption: Assumption = "computational",
+    note: str,
+    of: str = "round",
+    opened: str = OPENED,
+    opened_note: str | None = None,
+    colluders: str = "",
+    further: Sequence[LedgerRow] = (),
+) -> tuple[LedgerRow, ...]:
+    """What a layer that leaves only sums hides: nothing where a single update is read, else secrecy and anonymity.
+
+    Args:
+        writer: The layer's writer.
+        context: The observer and the training.
+        sealed: What an observer who hears messages learns, and what it does not.
+        released: What an observer gets to see.
+        trusted: Who keeps the messages sealed; the honest clients by default.
+        mechanism: What seals.
+        assumption: What that rests on.
+        note: What is seen, and what does not last.
+        of: What there is one sum of, in words.
+        opened: Why nothing is hidden from an observer who reads a single update.
+        opened_note: What a reader must not overlook there; ``note`` by default.
+        colluders: What more colluding clients gain, beyond that each takes one off the sum.
+        further: More rows against an observer who hears messages.
+    """
+    k = context.observer.smallest_k
+    if not context.honest or k == 0:
+        return ()
+    if context.observer.reads_updates:
+        told = joined(writer.seeded, note if opened_note is None else opened_note)
+        return (writer.not_covered(opened, released=released, note=told),)
+    anonymity = writer.anonymity(
+        k,
+        of=of,
+        assumption=assumption,
+        released=released,
+        note=joined("each further client that colludes takes one off", colluders),
+    )
+    if not context.observer.listens:
+        return (anonymity,)
+    secrecy = writer.guarantee(
+        "secrecy",
+        sealed,
+        trusted=trusted or no_collusion(k),
+        assumption=assumption,
+        released=released,
+        mechanism=mechanism,
+        note=note,
+    )
+    return (secrecy, anonymity, *further)
