@@ -19,6 +19,7 @@ from qflsec.protocols.bb84.cascade_search import Search
 from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
 from qflsec.protocols.bb84.key_length import LeakAccounting, leak_bits
 from qflsec.protocols.bb84.transcript import PublicChannel
+from qflsec.protocols.stages import OutOfOrder, Staged, stage
 
 __all__ = ["CascadeConfig", "CascadeCount", "CascadeParty", "reconcile"]
 
@@ -68,7 +69,7 @@ class CascadeCount:
         return self.alice_bits / (n * binary_entropy(qber))
 
 
-class CascadeParty:
+class CascadeParty(Staged):
     """One party: its own key, and its own copy of the public search.
 
     Args:
@@ -91,12 +92,15 @@ class CascadeParty:
         """Whether nothing is left to ask."""
         return self._search.question is None
 
+    @stage(opens=True)
     def speak(self) -> bytes:
         """The parities of the current question, packed.
 
         Raises:
             ProtocolAbort: Announcing them would exceed the leak budget.
         """
+        if self._said is not None:
+            raise OutOfOrder("a question is asked again before its answer was heard")
         question = self._search.question
         assert question is not None
         after = self._announced + question.low.size
@@ -107,6 +111,7 @@ class CascadeParty:
         self._said = prefix[question.high] ^ prefix[question.low]
         return np.packbits(self._said).tobytes()
 
+    @stage("speak")
     def hear(self, payload: bytes) -> None:
         """Take in the other's parities of the same question.
 
@@ -120,7 +125,8 @@ class CascadeParty:
             raise ProtocolAbort("malformed message")
         self._announced += n
         self.rounds += 1
-        self._search.answer(self._said ^ np.unpackbits(packed, count=n))
+        said, self._said = self._said, None
+        self._search.answer(said ^ np.unpackbits(packed, count=n))
 
     def corrected(self) -> Bits:
         """Its key with every bit flipped that the search found: what Bob goes on with."""

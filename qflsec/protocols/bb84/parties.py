@@ -35,6 +35,7 @@ from qflsec.protocols.bb84.sifting import (
 )
 from qflsec.protocols.bb84.signal import Detectors, Nature, PulseTrain, emit, measure
 from qflsec.protocols.bb84.source import WeakCoherentSource
+from qflsec.protocols.stages import OutOfOrder, Staged, stage
 
 __all__ = ["Alice", "Bob"]
 
@@ -84,7 +85,7 @@ class _Sent:
         return at
 
 
-class Alice:
+class Alice(Staged):
     """The sender.
 
     Args:
@@ -103,6 +104,7 @@ class Alice:
         self._sent_z = [0] * n
         self._sifted: AliceSifted | None = None
 
+    @stage(opens=True, until="reply")
     def prepare(self, n: int) -> PulseTrain:
         """Choose bits, bases and intensities in secret for ``n`` pulses, and send them."""
         source = self._config.source
@@ -126,6 +128,7 @@ class Alice:
             self._sent_x[level] += in_x
             self._sent_z[level] += total - in_x
 
+    @stage("prepare")
     def settle(self, positions: npt.NDArray[np.int64]) -> None:
         """Let go the record of those pulses of the last block that Bob will not name.
 
@@ -134,14 +137,18 @@ class Alice:
         """
         self._blocks[-1] = self._blocks[-1].only(positions)
 
+    @stage()
     def reply(self, heard: bytes) -> bytes:
         """Hear Bob's announcement; sift; answer with her bases.
 
         Raises:
             TranscriptError: The announcement cannot be read.
-            ProtocolAbort: It names pulses that she has no record of.
+            ProtocolAbort: It names pulses that she has no record of, or pulses are still to be sent.
         """
         config = self._config
+        sent = sum(record.n for record in self._blocks)
+        if sent != config.n_pulses:
+            raise OutOfOrder("Alice answers after the last pulse", got=sent, expected=config.n_pulses)
         announcement = Announcement.from_bytes(heard, n_pulses=config.n_pulses, block_size=config.block_size)
         named = [
             record.only(record.find(block.positions))
@@ -171,7 +178,7 @@ class Alice:
         return self._sifted
 
 
-class Bob:
+class Bob(Staged):
     """The receiver.
 
     Args:
@@ -187,6 +194,7 @@ class Bob:
         self._blocks: list[BlockAnnouncement] = []
         self._alarm = False
 
+    @stage(opens=True, until="announce")
     def receive(self, train: PulseTrain) -> npt.NDArray[np.int64]:
         """Measure one block in bases chosen in secret; returns which of its pulses he detected."""
         n, detector = len(train), self._config.detector
@@ -211,6 +219,7 @@ class Bob:
             n_pulses=received, block_size=config.block_size, alarm=self._alarm, blocks=tuple(self._blocks)
         )
 
+    @stage()
     def announce(self) -> bytes:
         """Say, after the last pulse, what he detected and in which bases.
 
@@ -219,13 +228,14 @@ class Bob:
         """
         announcement = self._announcement()
         if announcement.n_pulses != self._config.n_pulses:
-            raise ProtocolAbort(
+            raise OutOfOrder(
                 "the announcement comes after the last pulse",
                 got=announcement.n_pulses,
                 expected=self._config.n_pulses,
             )
         return announcement.to_bytes()
 
+    @stage("announce")
     def sift(self, heard: bytes) -> BobSifted:
         """Hear Alice's bases, and sift.
 

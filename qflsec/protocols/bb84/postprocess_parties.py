@@ -22,13 +22,14 @@ from qflsec.protocols.bb84.privacy_amplification import draw_seed, toeplitz_hash
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
 from qflsec.protocols.bb84.transcript import Transcript
 from qflsec.protocols.bb84.verification import verification_seed_bits, verification_tag
+from qflsec.protocols.stages import Staged, stage
 
 __all__ = ["AlicePost", "BobPost", "PostParty"]
 
 Bits = npt.NDArray[np.uint8]
 
 
-class PostParty:
+class PostParty(Staged):
     """What both parties do.
 
     Args:
@@ -84,6 +85,7 @@ class PostParty:
         """Whether error correction has begun."""
         return self._cascade is not None
 
+    @stage()
     def check_counts(self) -> None:
         """Refuse a run with an alarm or with too few bits.
 
@@ -101,10 +103,12 @@ class PostParty:
         if self._raw.size < self._config.n or self._test_bits.size < self._config.k:
             raise ProtocolAbort("too few bits")
 
+    @stage("check_counts")
     def position(self) -> bytes:
         """The message ``"pads used"``: where its key pool stands."""
         return self._pool.position.to_bytes(8, "big")
 
+    @stage("position")
     def hear_position(self, payload: bytes) -> None:
         """Go on from the later of both positions, so that no pad is used twice."""
         _require(len(payload) == 8)
@@ -124,25 +128,28 @@ class PostParty:
         self._authenticator.check(header + payload, tag)
         return payload
 
-    def begin_cascade(self, seed: bytes) -> None:
-        """Open error correction with a public seed."""
+    def _begin_cascade(self, seed: bytes) -> None:
         _require(len(seed) == SEED_BYTES)
         self._cascade = CascadeParty(self._raw, self._config.cascade, seed)
 
+    @stage("amplification_seed", "stand_by_verdict")
     def amplify(self, payload: bytes) -> None:
         """Hash the reconciled key with a public seed."""
         seed = _bits(payload, toeplitz_seed_bits(self._config.n, self._config.length))
         self._final = toeplitz_hash(self._raw, seed, self._config.length)
 
+    @stage("amplify")
     def take_digest(self) -> None:
         """Hash the transcript as it stands, for both tags."""
         said = self._transcript.to_bytes()
         self._digest, self._digest_bytes = self._authenticator.digest(said), len(said)
 
+    @stage("take_digest")
     def tag(self) -> bytes:
         """The message ``"tag"``: its tag of the transcript."""
         return self._authenticator.tag_hashed(self._digest)
 
+    @stage("take_digest")
     def check_tag(self, payload: bytes) -> None:
         """Check the other's tag against its own transcript.
 
@@ -151,6 +158,7 @@ class PostParty:
         """
         self._authenticator.check_hashed(self._digest, self._digest_bytes, payload)
 
+    @stage("check_tag")
     def release(self) -> None:
         """Put back into the pool what authentication took, and release the rest of the key.
 
@@ -218,6 +226,7 @@ class AlicePost(PostParty):
         super().__init__(half, config, pool, transcript)
         self._secrets = secrets
 
+    @stage("hear_position")
     def choose(self) -> bytes:
         """The message ``"kept bits"``: a random choice of n raw-key bits and k test bits."""
         keys = random_subset(self._raw.size, self._config.n, self._secrets)
@@ -225,10 +234,12 @@ class AlicePost(PostParty):
         self._keep(keys, tests)
         return np.packbits(keys).tobytes() + np.packbits(tests).tobytes()
 
+    @stage("choose")
     def reveal(self) -> bytes:
         """The message ``"test bits"``, which leave her strings for good."""
         return np.packbits(self._test_bits).tobytes()
 
+    @stage("reveal")
     def hear_errors(self, payload: bytes) -> None:
         """Take in how many test bits Bob found wrong, by intensity.
 
@@ -239,18 +250,21 @@ class AlicePost(PostParty):
         _require(len(payload) == size)
         self._accept(struct.unpack(f">{size // 8}Q", payload))
 
+    @stage("hear_errors")
     def shuffle_seed(self) -> bytes:
         """The message ``"shuffle seed"``."""
         seed = self._secrets.draw(SEED_BYTES)
-        self.begin_cascade(seed)
+        self._begin_cascade(seed)
         return seed
 
+    @stage("shuffle_seed")
     def verify(self) -> bytes:
         """The message ``"verification"``: a fresh seed, and the hash of her key."""
         n_tag = self._config.verification_bits
         seed = draw_seed(self._secrets, verification_seed_bits(self._config.n, n_tag))
         return np.packbits(seed).tobytes() + verification_tag(self._raw, seed, n_tag)
 
+    @stage("verify")
     def hear_verdict(self, payload: bytes) -> None:
         """Learn whether Bob's key has the same hash.
 
@@ -260,6 +274,7 @@ class AlicePost(PostParty):
         if payload != b"\x01":
             raise ProtocolAbort("verification failed")
 
+    @stage("hear_verdict")
     def amplification_seed(self) -> bytes:
         """The message ``"amplification seed"``, drawn only now, after verification."""
         n_bits = toeplitz_seed_bits(self._config.n, self._config.length)
@@ -269,6 +284,7 @@ class AlicePost(PostParty):
 class BobPost(PostParty):
     """Bob: he corrects his key to Alice's."""
 
+    @stage("hear_position")
     def hear_choice(self, payload: bytes) -> None:
         """Keep the bits that Alice chose."""
         split = -(-self._raw.size // 8)
@@ -278,6 +294,7 @@ class BobPost(PostParty):
         _require(int(keys.sum()) == self._config.n and int(tests.sum()) == self._config.k)
         self._keep(keys, tests)
 
+    @stage("hear_choice")
     def compare(self, payload: bytes) -> bytes:
         """The message ``"test errors"``: how many test bits are wrong, by intensity.
 
@@ -288,6 +305,7 @@ class BobPost(PostParty):
         self._errors = errors
         return struct.pack(f">{len(errors)}Q", *errors)
 
+    @stage("compare")
     def judge(self) -> None:
         """Go on only if the test came out as agreed.
 
@@ -296,10 +314,17 @@ class BobPost(PostParty):
         """
         self._accept(self._errors)
 
+    @stage("judge")
+    def begin_cascade(self, seed: bytes) -> None:
+        """Open error correction with Alice's public seed."""
+        self._begin_cascade(seed)
+
+    @stage("begin_cascade")
     def correct(self) -> None:
         """Take over what error correction found."""
         self._raw = self.cascade.corrected()
 
+    @stage("correct")
     def verdict(self, payload: bytes) -> bytes:
         """The message ``"verdict"``: whether his key has the hash of Alice's."""
         n_tag = self._config.verification_bits
@@ -309,6 +334,7 @@ class BobPost(PostParty):
         self._verified = hmac.compare_digest(verification_tag(self._raw, seed, n_tag), payload[split:])
         return bytes([self._verified])
 
+    @stage("verdict")
     def stand_by_verdict(self) -> None:
         """Go on only if the keys were found equal.
 

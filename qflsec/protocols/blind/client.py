@@ -19,6 +19,7 @@ from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.pads import Pads, draw_pads, permutation, uniform_below
 from qflsec.protocols.blind.pattern import Pattern
 from qflsec.protocols.blind.qubits import Bits, QuantumChannel, Qubits
+from qflsec.protocols.stages import Staged, stage
 
 __all__ = ["BlindClient", "RoundPlan", "plan_order"]
 
@@ -56,7 +57,7 @@ def plan_order(secrets: Secrets, *, rows: int, shots: int, tests: int, colours: 
     return RoundPlan(rows=which[order], colours=chosen[order])
 
 
-class BlindClient:
+class BlindClient(Staged):
     """One client with its angles, plan and secrets.
 
     Args:
@@ -100,15 +101,18 @@ class BlindClient:
     def batches(self, size: int) -> Iterator[int]:
         """Begin one batch of rounds after the other; the number of rounds in each."""
         for first in range(0, len(self._plan.rows), size):
-            self._span = slice(first, min(first + size, len(self._plan.rows)))
-            rounds = self._span.stop - first
-            nodes = self._pattern.graph.n_nodes
-            self._channel.begin()
-            self._pads = self._draw(nodes, rounds)
-            self._signals = np.zeros((nodes, rounds), dtype=np.uint8)
-            self._tests = self._plan.colours[self._span] >= 0
-            self._any_tests = bool(self._tests.any())
-            yield rounds
+            yield self._begin(first, size)
+
+    @stage(opens=True, each="first")
+    def _begin(self, first: int, size: int) -> int:
+        self._span = slice(first, min(first + size, len(self._plan.rows)))
+        rounds, nodes = self._span.stop - first, self._pattern.graph.n_nodes
+        self._channel.begin()
+        self._pads = self._draw(nodes, rounds)
+        self._signals = np.zeros((nodes, rounds), dtype=np.uint8)
+        self._tests = self._plan.colours[self._span] >= 0
+        self._any_tests = bool(self._tests.any())
+        return rounds
 
     def _draw(self, nodes: int, rounds: int) -> Pads:
         """The pads of a batch; a control that leaves one out overrides this."""
@@ -124,6 +128,7 @@ class BlindClient:
         other: npt.NDArray[np.bool_] = self._plan.colours[self._span] != self._colouring[node]
         return self._tests & other
 
+    @stage("_begin", each="node")
     def send(self, node: int) -> Qubits:
         """Prepare a node's qubit in each round of the batch and send it."""
         pads = self._secret
@@ -132,8 +137,14 @@ class BlindClient:
             basis = np.where(self._is_dummy(node), pads.dummy[node], basis).astype(np.int8)
         return self._channel.send(self._grid.to_radians(pads.theta[node]), basis)
 
+    @stage("send", each="node")
     def delta(self, node: int) -> Angles:
-        """The padded angle of a node; its corrections' outcomes must have been heard."""
+        """The padded angle of a node.
+
+        Raises:
+            ProtocolAbort: An outcome that corrects it was not heard: two angles under one pad would tell the angle.
+        """
+        self._require("hear", (*self._pattern.x_from[node], *self._pattern.z_from[node]))
         pads, grid = self._secret, self._grid
         base = self._phi[node][self._plan.rows[self._span]]
         if self._pattern.x_from[node]:
@@ -148,6 +159,7 @@ class BlindClient:
         total: Bits = np.bitwise_xor.reduce(self._signals[list(nodes)], axis=0)
         return total
 
+    @stage("delta", each="node")
     def hear(self, node: int, reply: Bits) -> None:
         """Take the server's outcomes of a node.
 
@@ -160,8 +172,14 @@ class BlindClient:
             raise ProtocolAbort("the server's reply is not one bit for each round", got=reply.shape)
         self._signals[node] = reply.astype(np.uint8) ^ pads.r[node]
 
+    @stage("_begin")
     def finish(self) -> None:
-        """End the batch: read the outputs and the traps."""
+        """End the batch: read the outputs and the traps.
+
+        Raises:
+            ProtocolAbort: The outcome of a node was not heard.
+        """
+        self._require("hear", range(self._pattern.graph.n_nodes))
         for k, readout in enumerate(self._pattern.readouts):
             signal = 0 if readout.node is None else self._signals[readout.node]
             self._bits[self._span, k] = signal ^ np.uint8(readout.flip)

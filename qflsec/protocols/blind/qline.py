@@ -32,13 +32,14 @@ from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.pads import draw_angles
 from qflsec.protocols.blind.pattern import Pattern
 from qflsec.protocols.blind.qubits import Bits, QuantumChannel, Qubits, rotate
+from qflsec.protocols.stages import Staged, stage
 
 __all__ = ["LineClient", "LineOwner", "Masks", "Qline", "QlineClients", "add_shares"]
 
 Turn = Callable[[Qubits, Floats], None]
 
 
-class Masks:
+class Masks(Staged):
     """One client's part of the masks of a batch.
 
     Args:
@@ -49,33 +50,49 @@ class Masks:
 
     def __init__(self, place: int, grid: AngleGrid, secrets: Secrets) -> None:
         self._place, self._grid, self._secrets = place, grid, secrets
-        self._shape = (0, 0)
+        self._shape, self._line = (0, 0), 0
         self._total: Angles = np.zeros(self._shape, dtype=np.uint64)
 
-    def begin(self, nodes: int, rounds: int) -> None:
-        """Forget the last batch's masks."""
-        self._shape = nodes, rounds
+    @stage(opens=True)
+    def begin(self, nodes: int, rounds: int, line: int) -> None:
+        """Forget the last batch's masks.
+
+        Args:
+            nodes: The nodes of the pattern.
+            rounds: The rounds of the batch.
+            line: How many clients stand on the line.
+        """
+        self._shape, self._line = (nodes, rounds), line
         self._total = np.zeros(self._shape, dtype=np.uint64)
 
-    def give(self) -> Angles:
-        """A fresh mask for a client further down the line, which only these two have."""
+    @stage("begin", each="other")
+    def give(self, other: int) -> Angles:
+        """A fresh mask for the client at a place further down the line, which only these two have."""
         mask = draw_angles(self._secrets, self._grid, *self._shape)
         self._total = self._total + mask
         return mask
 
-    def take(self, mask: Angles) -> None:
-        """The mask that a client further up the line gave."""
+    @stage("begin", each="other")
+    def take(self, other: int, mask: Angles) -> None:
+        """The mask that the client at a place further up the line gave."""
         if mask.shape != self._shape:
             raise BlindError("a mask of another shape", got=mask.shape, expected=self._shape)
         self._total = self._total - mask
 
+    @stage("begin", each="node")
     def cover(self, node: int, term: Angles) -> Angles:
-        """A term under all masks of this client."""
+        """A term under all masks of this client.
+
+        Raises:
+            ProtocolAbort: It has no mask with some other client yet.
+        """
+        self._require("give", range(self._place + 1, self._line))
+        self._require("take", range(self._place))
         covered: Angles = (term + self._total[node]) & self._grid.mask
         return covered
 
 
-class LineClient:
+class LineClient(Staged):
     """A client that lends a pad: it holds its thetas and its masks, and hears nothing else.
 
     Args:
@@ -90,15 +107,18 @@ class LineClient:
         self._grid, self._secrets, self._turn = grid, secrets, turn
         self._theta: Angles = np.zeros((0, 0), dtype=np.uint64)
 
-    def begin(self, nodes: int, rounds: int) -> None:
+    @stage(opens=True)
+    def begin(self, nodes: int, rounds: int, line: int) -> None:
         """Draw the thetas of a batch."""
         self._theta = draw_angles(self._secrets, self._grid, nodes, rounds)
-        self.masks.begin(nodes, rounds)
+        self.masks.begin(nodes, rounds, line)
 
+    @stage("begin", each="node")
     def rotate(self, node: int, qubits: Qubits) -> None:
         """Turn a node's qubits as they pass."""
         self._turn(qubits, self._grid.to_radians(self._theta[node]))
 
+    @stage("rotate", each="node")
     def share(self, node: int) -> Angles:
         """Its term of a node's angle, for the server."""
         return self.masks.cover(node, self._theta[node])
@@ -150,13 +170,13 @@ class Qline:
     def batches(self, size: int) -> Iterator[int]:
         """Begin one batch of rounds after the other: thetas are drawn and pairs agree on masks."""
         for rounds in self.owner.client.batches(size):
-            self.owner.masks.begin(self._nodes, rounds)
-            for helper in self.helpers:
-                helper.begin(self._nodes, rounds)
             everybody = [self.owner.masks, *(helper.masks for helper in self.helpers)]
+            self.owner.masks.begin(self._nodes, rounds, len(everybody))
+            for helper in self.helpers:
+                helper.begin(self._nodes, rounds, len(everybody))
             for place, first in enumerate(everybody):
-                for second in everybody[place + 1 :]:
-                    second.take(first.give())
+                for later, second in enumerate(everybody[place + 1 :], start=place + 1):
+                    second.take(place, first.give(later))
             yield rounds
 
     def send(self, node: int) -> Qubits:

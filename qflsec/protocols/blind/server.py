@@ -8,11 +8,12 @@ import numpy.typing as npt
 from qflsec.protocols.blind.angles import AngleGrid, Angles
 from qflsec.protocols.blind.graph import Graph
 from qflsec.protocols.blind.qubits import Bits, Qubits, entangle, measure
+from qflsec.protocols.stages import Staged, stage
 
 __all__ = ["QuantumServer"]
 
 
-class QuantumServer:
+class QuantumServer(Staged):
     """A server that follows the protocol; a dishonest one overrides what it does otherwise.
 
     Args:
@@ -26,6 +27,7 @@ class QuantumServer:
         self.qubits: dict[int, Qubits] = {}
         self._linked: set[tuple[int, int]] = set()
 
+    @stage(opens=True)
     def start(self, rounds: int) -> None:
         """A batch of rounds begins.
 
@@ -35,6 +37,7 @@ class QuantumServer:
         self.qubits = {}
         self._linked = set()
 
+    @stage("start", each="node")
     def receive(self, node: int, qubits: Qubits) -> None:
         """A node's qubits arrive."""
         self.qubits[node] = qubits
@@ -48,6 +51,7 @@ class QuantumServer:
         self.link(node)
         return self.measure(node, delta)
 
+    @stage("receive", each="node")
     def link(self, node: int) -> None:
         """Entangle a node with all of its neighbours to which it is not linked yet."""
         for other in self.graph.neighbours[node]:
@@ -60,6 +64,7 @@ class QuantumServer:
         """CZ along one edge, in all rounds or in some."""
         entangle(self.qubits[edge[0]], self.qubits[edge[1]], where)
 
+    @stage("receive", each="node")
     def measure(self, node: int, delta: Angles) -> Bits:
         """Measure one node at the angle that it was told."""
         return measure(self.qubits.pop(node), self.grid.to_radians(delta))

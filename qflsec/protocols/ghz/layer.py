@@ -26,6 +26,7 @@ from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
 from qflsec.protocols.ghz.resource import escape_probability, untested_failure_bound
 from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
 __all__ = ["Ghz"]
@@ -176,10 +177,8 @@ class Ghz(AggregationLayer):
         hashes = _relayed(control, {p: state.protocol.commit(control.round) for p, state in clients.items()})
         server = control.state(SERVER)
         assert isinstance(server, _Server)
-        server.distribute()
-        opened = _relayed(
-            control, {p: clients[p].protocol.receive(m, clients[p].take()) for p, m in hashes.items()}
-        )
+        server.distribute(control.round)
+        opened = _relayed(control, {p: clients[p].receive(m) for p, m in hashes.items()})
         bound = _relayed(control, {p: clients[p].protocol.test(m) for p, m in opened.items()})
         outcomes = _relayed(control, {p: clients[p].protocol.open_outcomes(m) for p, m in bound.items()})
         for party, heard in outcomes.items():
@@ -338,22 +337,27 @@ class _Client(_State):
         super().__init__(terms)
         self.protocol, self._line = protocol, line
 
-    def take(self) -> Qubits:
-        """The qubits that arrived."""
+    def receive(self, hashes: Mapping[Party, bytes]) -> bytes:
+        """Stage 2, with the qubits that arrived.
+
+        Raises:
+            ProtocolAbort: None did, or a message is missing or not authentic.
+        """
         self.spent += self.terms.copies
-        return self._line.take()
+        return self.protocol.receive(hashes, self._line.take())
 
     def costs(self) -> Mapping[str, float]:
         """Qubits that it was sent, each measured once."""
         return {"ghz_qubits": float(self.spent)}
 
 
-class _Server(_State):
+class _Server(_State, Staged):
     def __init__(self, protocol: GhzServer, terms: Terms, bench: Bench) -> None:
         super().__init__(terms)
         self.protocol, self._bench = protocol, bench
 
-    def distribute(self) -> None:
+    @stage(opens=True, each="round_index")
+    def distribute(self, round_index: int) -> None:
         """Hand out the states of a round."""
         self.spent += self.terms.copies
         self._bench.distribute(self.terms.copies)

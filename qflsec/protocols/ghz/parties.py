@@ -32,6 +32,7 @@ from qflsec.protocols.secagg.groups.common_coins import (
     draw_coins,
 )
 from qflsec.protocols.secagg.signatures import Signer
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party
 
 __all__ = ["GhzClient", "GhzServer", "Terms"]
@@ -79,10 +80,9 @@ class _Round:
     tests: StateTests | None = None
     outcomes: bytes = b""
     outcome_hashes: dict[Party, bytes] = field(default_factory=dict)
-    accepted: bool = False
 
 
-class GhzClient:
+class GhzClient(Staged):
     """One client.
 
     Args:
@@ -101,22 +101,20 @@ class GhzClient:
         self.tested: Mask | None = None
         self._terms, self._signer, self._secrets = terms, signer, secrets
         self._index = terms.clients.index(self.party)
-        self._last_round = -1
         self._round: _Round | None = None
 
+    @stage(opens=True, each="round_index")
     def commit(self, round_index: int) -> bytes:
         """Stage 1: what binds this client to its contribution.
 
         Raises:
-            ProtocolAbort: The round was begun already.
+            ProtocolAbort: The round was begun already, or a later one.
         """
-        if round_index <= self._last_round:
-            raise ProtocolAbort(f"{self.party} was asked to take part in round {round_index} twice")
-        self._last_round = round_index
         state = _Round(index=round_index, contribution=self._secrets.draw(CONTRIBUTION_BYTES))
         self._round = state
         return self._sign(state, "coins", bound(self._label(state, "coins"), self.party, state.contribution))
 
+    @stage("commit")
     def receive(self, hashes: Mapping[Party, bytes], qubits: Qubits) -> bytes:
         """Stage 2: take in everybody's hashes and one's qubits; the contribution is opened.
 
@@ -128,15 +126,15 @@ class GhzClient:
         state.qubits = qubits
         return self._sign(state, "opened coins", state.contribution)
 
+    @stage("receive")
     def test(self, contributions: Mapping[Party, bytes]) -> bytes:
         """Stage 3: measure the copies that the coins choose; what binds this client to its outcomes.
 
         Raises:
-            ProtocolAbort: Somebody did not open what it was bound to, or this client holds no qubits.
+            ProtocolAbort: Somebody did not open what it was bound to.
         """
         state, terms = self._now(), self._terms
-        if state.qubits is None:
-            raise ProtocolAbort(f"{self.party} holds no qubits")
+        assert state.qubits is not None
         opened = self._heard(state, "opened coins", contributions, CONTRIBUTION_BYTES)
         coins = draw_coins(self._label(state, "coins"), state.hashes, opened)
         tests = StateTests.draw(coins, n=len(terms.clients), copies=terms.copies, tests=terms.tests)
@@ -148,6 +146,7 @@ class GhzClient:
             state, "outcomes", bound(self._label(state, "outcomes"), self.party, state.outcomes)
         )
 
+    @stage("test")
     def open_outcomes(self, hashes: Mapping[Party, bytes]) -> bytes:
         """Stage 4: open the outcomes, once everybody is bound to its own.
 
@@ -155,11 +154,10 @@ class GhzClient:
             ProtocolAbort: A message is missing or not authentic.
         """
         state = self._now()
-        if not state.outcomes:
-            raise ProtocolAbort(f"{self.party} has tested nothing")
         state.outcome_hashes = self._heard(state, "outcomes", hashes, BOUND_BYTES)
         return self._sign(state, "opened outcomes", state.outcomes)
 
+    @stage("open_outcomes")
     def judge(self, outcomes: Mapping[Party, bytes]) -> None:
         """Stage 4: count the tests that failed.
 
@@ -174,14 +172,13 @@ class GhzClient:
         assert state.tests is not None
         self.failed = state.tests.failures(np.stack([row for row in rows if row is not None]))
         if self.failed > terms.allowed:
-            self._round = None
             raise ProtocolAbort(
                 f"{self.party} refuses the quantum states of round {state.index}",
                 got=f"{self.failed} of {terms.tests} stabiliser tests failed",
                 expected=f"at most {terms.allowed}",
             )
-        state.accepted = True
 
+    @stage("judge")
     def seal(self, round_index: int, update: Floats, *, checked: bool = True) -> bytes:
         """Stage 5: turn the qubits that are left, measure them and send the outcomes.
 
@@ -197,9 +194,10 @@ class GhzClient:
             ProtocolAbort: The states were not tested, or the round was sealed already.
             UpdateError: A number is not finite.
         """
-        state = self._round
-        if state is None or state.index != round_index or not state.accepted or state.qubits is None:
+        state = self._now()
+        if state.index != round_index:
             raise ProtocolAbort(f"{self.party} was asked to seal round {round_index} out of order")
+        assert state.qubits is not None
         angles = self._angles(update, checked=checked)
         rotate(state.qubits, angles)
         bases = self._terms.phases.bases(self._terms.n_params, first=self._index == 0)
@@ -211,9 +209,11 @@ class GhzClient:
         return self._terms.phases.angles(update, checked=checked)
 
     def _now(self) -> _Round:
-        if self._round is None:
-            raise ProtocolAbort(f"{self.party} takes part in no round")
+        assert self._round is not None
         return self._round
+
+    def _forget(self) -> None:
+        self._round = None
 
     def _label(self, state: _Round, stage: str) -> bytes:
         return self._terms.label(state.index, stage)
@@ -227,7 +227,7 @@ class GhzClient:
         return read_signed(self._signer, self._terms, self._label(state, stage), messages, size)
 
 
-class GhzServer:
+class GhzServer(Staged):
     """The server: it relays, and counts parities.
 
     Args:
@@ -236,8 +236,9 @@ class GhzServer:
     """
 
     def __init__(self, *, terms: Terms, signer: Signer) -> None:
-        self._terms, self._signer = terms, signer
+        self.party, self._terms, self._signer = signer.party, terms, signer
 
+    @stage(opens=True, each="round_index")
     def total(self, round_index: int, sealed: Mapping[Party, bytes]) -> npt.NDArray[np.float64]:
         """The sum of the angles for each coordinate.
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party
 
 __all__ = ["KEY_BYTES", "KeyAgreement", "expand_key", "in_order"]
@@ -42,7 +43,7 @@ def expand_key(secret: bytes, *fields: bytes | str | int) -> bytes:
     return hmac.digest(secret, _pack(*fields) + b"\x01", "sha256")
 
 
-class KeyAgreement:
+class KeyAgreement(Staged):
     """One party's half of the key agreements of a session.
 
     Args:
@@ -53,34 +54,32 @@ class KeyAgreement:
     """
 
     def __init__(self, *, protocol: str, session: bytes, identity: Identity, secrets: Secrets) -> None:
-        self._context = _pack(protocol, session)
+        self.party, self._context = identity.party, _pack(protocol, session)
         self._identity = identity
         self._private = X25519PrivateKey.from_private_bytes(secrets.draw(KEY_BYTES))
         self._public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self._heard: set[Party] = set()
 
+    @stage()
     def announce(self) -> bytes:
         """This party's fresh public key, signed."""
         return self._identity.sign(self._public, self._context)
 
+    @stage(each="author")
     def agree(self, author: Party, announcement: bytes) -> bytes:
         """The 256-bit secret shared with the author of an announcement.
 
         Raises:
             ProtocolAbort: The announcement is not authentic, is a second one, or carries no usable key.
         """
-        if author == self._identity.party or author not in self._identity.directory:
-            raise ProtocolAbort(f"{self._identity.party} heard an announcement of {author}, who is no peer")
-        if author in self._heard:
-            raise ProtocolAbort(f"{author} announced two keys in one session")
+        if author == self.party or author not in self._identity.directory:
+            raise ProtocolAbort(f"{self.party} heard an announcement of {author}, who is no peer")
         public = self._identity.verify(author, announcement, self._context)
         try:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             raise ProtocolAbort(f"{author} announced a key that cannot be used", got=error) from None
-        self._heard.add(author)
-        lower, higher = in_order(self._identity.party, author)
-        keys = (self._public, public) if lower == self._identity.party else (public, self._public)
+        lower, higher = in_order(self.party, author)
+        keys = (self._public, public) if lower == self.party else (public, self._public)
         salt = hashlib.sha256(_pack(*keys)).digest()
         info = self._context + _pack(str(lower), str(higher), "pair")
         return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(shared)

@@ -193,15 +193,12 @@ class Validated(AggregationLayer):
             UpdateError: A number is not finite.
         """
         assert isinstance(state, ProvingClient)
-        if state.delivery is None:
-            raise ProtocolAbort(f"{state.party} was asked to seal out of order")
-        delivery, state.delivery = state.delivery, None
         values = self.quantiser.integers(update, checked=checked)
         statement = self._statement(
             len(values), state.setup.session, header.round, state.party.index, state.model
         )
         proof, words = state.prove(statement, values) if checked else state.claim(statement, values)
-        masked = state.protocol.mask(delivery, words)
+        masked = state.mask(words)
         read = update.new_tensor([*(value * self.quantiser.step for value in values), 1.0])
         return sealed(state.signer, statement, masked, proof), read
 

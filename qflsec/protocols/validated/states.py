@@ -14,6 +14,7 @@ from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
 from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SignatureScheme, Signer
+from qflsec.protocols.stages import stage
 from qflsec.protocols.validated.encoding import to_words
 from qflsec.protocols.validated.group import Point
 from qflsec.protocols.validated.prover import Proof, Prover, commit, prove
@@ -100,11 +101,13 @@ class ProvingClient(ClientState):
         self.model = b""
         self._proof_bytes = 0
 
+    @stage(opens=True, each="statement.round")
     def prove(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
         """Commitments to integers, a proof, and the words that are masked: integers and blinding factors."""
         opening = commit(values, self._secrets)
         return self._counted(statement, prove(statement, opening, self._secrets)), to_words(opening)
 
+    @stage(opens=True, each="statement.round", name="prove")
     def claim(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
         """The same of integers of which the statement may be false: the proof then does not hold."""
         opening = commit(values, self._secrets)

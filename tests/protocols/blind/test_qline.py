@@ -292,6 +292,6 @@ def test_rotating_a_qubit_before_and_after_it_joins_the_state() -> None:
 
 def test_a_mask_of_another_shape_is_refused() -> None:
     helper = LineClient(1, B3, SeededSecrets(1))
-    helper.begin(2, 3)
+    helper.begin(2, 3, 2)
     with pytest.raises(BlindError, match="another shape"):
-        helper.masks.take(np.zeros((2, 4), dtype=np.uint64))
+        helper.masks.take(0, np.zeros((2, 4), dtype=np.uint64))

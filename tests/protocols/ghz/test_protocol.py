@@ -302,7 +302,7 @@ def test_nothing_is_sealed_before_the_tests_and_nothing_twice() -> None:
     parties = Parties()
     parties.until(5)
     sealed = {p: c.seal(0, np.zeros(2)) for p, c in parties.clients.items()}
-    with pytest.raises(ProtocolAbort, match="out of order"):
+    with pytest.raises(ProtocolAbort, match="twice"):
         parties.clients[client(0)].seal(0, np.zeros(2))
     with pytest.raises(ProtocolAbort, match="twice"):
         parties.clients[client(0)].commit(0)

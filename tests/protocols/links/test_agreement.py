@@ -45,17 +45,19 @@ def test_sessions_are_fresh() -> None:
 
 def test_forged_moved_and_repeated_announcements_abort() -> None:
     ends, strangers = halves(), halves()
+    said = {party: end.announce() for party, end in ends.items()}
     with pytest.raises(ProtocolAbort, match="signature"):
         ends[SERVER].agree(client(0), strangers[client(0)].announce())
     with pytest.raises(ProtocolAbort, match="signature"):
-        ends[SERVER].agree(client(0), ends[client(1)].announce())
+        ends[SERVER].agree(client(1), said[client(0)])
     with pytest.raises(ProtocolAbort, match="no peer"):
-        ends[SERVER].agree(client(7), ends[client(0)].announce())
+        ends[SERVER].agree(client(7), said[client(0)])
     with pytest.raises(ProtocolAbort, match="no peer"):
-        ends[SERVER].agree(SERVER, ends[SERVER].announce())
-    ends[SERVER].agree(client(0), ends[client(0)].announce())
-    with pytest.raises(ProtocolAbort, match="two keys"):
-        ends[SERVER].agree(client(0), ends[client(0)].announce())
+        ends[SERVER].agree(SERVER, said[SERVER])
+    ends[client(1)].agree(client(0), said[client(0)])
+    for announced in (said[client(0)], halves()[client(0)].announce()):
+        with pytest.raises(ProtocolAbort, match="twice"):
+            ends[client(1)].agree(client(0), announced)
 
 
 @pytest.mark.parametrize("position", range(0, 96, 5))

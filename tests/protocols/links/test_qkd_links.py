@@ -390,7 +390,7 @@ def test_whoever_lacks_one_of_three_secrets_cannot_read(monkeypatch: pytest.Monk
 def test_announcements_must_be_authentic_and_usable() -> None:
     ends = Ends(HybridLink())
     other = Ends(HybridLink())
-    with pytest.raises(ProtocolAbort, match="two keys"):
+    with pytest.raises(ProtocolAbort, match="twice"):
         ends.states[SERVER].learn(client(0), ends.states[client(0)].announce())
     honest = ends.states[client(0)].announce()
     assert len(honest) == 32 + 64 + 1184 + 64

@@ -57,7 +57,7 @@ class Federation:
         self.states: dict[Party, PartyState] = {
             p: layer.open(self.setup, identities[p], secrets[p]) for p in parties
         }
-        announced = {p: state.announce() for p, state in self.states.items()}
+        self.announced = announced = {p: state.announce() for p, state in self.states.items()}
         for party, state in self.states.items():
             for author, blob in announced.items():
                 if author != party:

@@ -24,6 +24,25 @@ def flips(message: bytes, start: int = 0) -> Iterator[bytes]:
         yield bytes(altered)
 
 
+def waiting(server: Any, stage: str) -> None:
+    """The server as it was before it heard the messages of a stage."""
+    now, names = server._record.now, ("start", *TAKEN.values())
+    passed = names[: 1 + list(TAKEN).index(stage)]
+    for found in (now.begun, now.passed):
+        found.clear()
+        found.update({name: {None} for name in passed})
+    now.kinds.update(dict.fromkeys(passed))
+
+
+TAKEN = {
+    "advertise": "collect_keys",
+    "share": "collect_parcels",
+    "mask": "collect_vectors",
+    "agree": "collect_statements",
+    "reveal": "open",
+}
+
+
 def snapshot(state: Any) -> Any:
     """A client's round as it stands; its key pairs never change."""
     if state is None:
@@ -42,11 +61,11 @@ def test_every_bit_to_a_client(aggregation: Make, stage: str, agreement: str) ->
     run = aggregation(3, size=N_PARAMS + 1, agreement=agreement)
     message = run.run(threshold=2, until=stage)[1]
     party = run.clients[1]
-    before, last = snapshot(party._round), party._last_round
+    before, record = snapshot(party._round), copy.deepcopy(party._record)
     keys = None if run.quantum is None else run.quantum.snapshot()
     passed = tried = 0
     for altered in flips(message):
-        party._round, party._last_round = snapshot(before), last
+        party._round, party.__dict__["_stage_record"] = snapshot(before), copy.deepcopy(record)
         if keys is not None:
             run.quantum.restore(keys)  # a failed try must not use up the key that the next one needs
         tried += 1
@@ -57,7 +76,7 @@ def test_every_bit_to_a_client(aggregation: Make, stage: str, agreement: str) ->
             pass
     assert passed == 0
     assert tried == 8 * len(message) > 600
-    party._round, party._last_round = before, last
+    party._round, party.__dict__["_stage_record"] = before, record
     if keys is not None:
         run.quantum.restore(keys)
     run.client_turn(
@@ -70,29 +89,18 @@ def test_every_bit_to_a_client(aggregation: Make, stage: str, agreement: str) ->
 def test_every_bit_to_the_server(aggregation: Make, stage: str, agreement: str) -> None:
     run = aggregation(3, size=N_PARAMS + 1, agreement=agreement)
     run.run(threshold=2)
-    waiting = (
-        Kind.PARCELS
-        if stage == "share"
-        else Kind[{"mask": "MASKED", "agree": "STATEMENT"}.get(stage, stage.upper())]
-    )
-    take = {
-        "advertise": run.server.collect_keys,
-        "share": run.server.collect_parcels,
-        "mask": run.server.collect_vectors,
-        "agree": run.server.collect_statements,
-        "reveal": run.server.open,
-    }[stage]
+    take = getattr(run.server, TAKEN[stage])
     message = run.heard[stage, 1]
     tried = 0
     for altered in flips(message):
-        run.server._round.stage = waiting
+        waiting(run.server, stage)
         run.server.rejected = {}
         with pytest.raises(ProtocolAbort, match="too few"):
             take({1: altered})
         assert set(run.server.rejected) == {1}
         tried += 1
     assert tried == 8 * len(message) > 1000
-    run.server._round.stage = waiting
+    waiting(run.server, stage)
     take({i: run.heard[stage, i] for i in range(3)})
     assert 1 not in {i for i in run.server.rejected if i != 1}
 
@@ -107,10 +115,10 @@ def test_every_bit_of_what_a_server_says(aggregation: Make, stage: str, says_wha
     kind = Kind[says_what]
     mail = Mail(session=b"s" * 16, signer=run.identities[SERVER], signature_bytes=64)
     party = run.clients[1]
-    before, last = snapshot(party._round), party._last_round
+    before, record = snapshot(party._round), copy.deepcopy(party._record)
     accepted = []
     for altered in flips(body_of(message, 64)):
-        party._round, party._last_round = snapshot(before), last
+        party._round, party.__dict__["_stage_record"] = snapshot(before), copy.deepcopy(record)
         forged = mail.pack(kind, 0, client(1), altered)
         try:
             run.client_turn(stage, 1, forged, round_index=0, vectors=run.vectors(), models={})

@@ -42,8 +42,9 @@ class Parties:
         )
         self.identities = Identity.of_all(parties, secrets)
         self.states = {p: layer.open(self.setup, self.identities[p], secrets[p]) for p in parties}
+        announced = {party: state.announce() for party, state in self.states.items()}
         for author, receiver in itertools.permutations(parties, 2):
-            self.states[receiver].learn(author, self.states[author].announce())
+            self.states[receiver].learn(author, announced[author])
         self.network = Network(Transcript())
         layer.prepare(self.control(0))
 
@@ -381,8 +382,10 @@ def test_a_second_key_is_refused(parties: Parties) -> None:
 
     state = parties.states[client(1)]
     assert isinstance(state, HeClient)
-    with pytest.raises(ProtocolAbort, match="second homomorphic key"):
+    with pytest.raises(ProtocolAbort, match="'key' twice"):
         state.take(b"anything")
+    with pytest.raises(ProtocolAbort, match="'key' twice"):
+        parties.states[SERVER].take(b"anything")
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.card.name)

@@ -281,14 +281,14 @@ def test_a_party_holds_its_own_private_key_and_its_pairs_only(federate: Federate
 def test_a_substituted_key_is_noticed(federate: Federate) -> None:
     """The server swaps a client's announcement for one of its own making."""
     honest, forger = federate(Masked(), 3), federate(Masked(), 3)
-    victim = honest.layer.open(honest.setup, honest.identities[client(0)], _Source())
+    victims = [honest.layer.open(honest.setup, honest.identities[client(0)], _Source()) for _ in range(3)]
     with pytest.raises(ProtocolAbort, match="client:1 has a wrong signature"):
-        victim.learn(client(1), forger.states[client(1)].announce())
+        victims[0].learn(client(1), forger.announced[client(1)])
     with pytest.raises(ProtocolAbort, match="signature"):
-        victim.learn(client(1), honest.states[client(2)].announce())
-    victim.learn(client(1), honest.states[client(1)].announce())
-    with pytest.raises(ProtocolAbort, match="two keys"):
-        victim.learn(client(1), honest.states[client(1)].announce())
+        victims[1].learn(client(1), honest.announced[client(2)])
+    victims[2].learn(client(1), honest.announced[client(1)])
+    with pytest.raises(ProtocolAbort, match="twice"):
+        victims[2].learn(client(1), honest.announced[client(1)])
 
 
 class _Source:

@@ -13,11 +13,12 @@ from qflsec.protocols.blind.homomorphic.key_forms import KeyForms, Rows
 from qflsec.protocols.blind.homomorphic.laboratory import clifford, measure_z, pauli, phase
 from qflsec.protocols.blind.homomorphic.steps import PaddedCircuit
 from qflsec.protocols.blind.qubits import Bits, Qubits
+from qflsec.protocols.stages import Staged, stage
 
 __all__ = ["PadClient", "PadServer"]
 
 
-class PadClient:
+class PadClient(Staged):
     """The client of one batch of rounds.
 
     Args:
@@ -36,26 +37,31 @@ class PadClient:
         self._k = np.zeros((len(angles), rounds), dtype=np.uint8)
         self._vault: KeyVault | None = None
 
+    @stage()
     def pad(self, wires: Sequence[Qubits]) -> None:
         """X^a Z^b on every wire; the qubits may then leave."""
         n = len(wires)
         for wire, handle in enumerate(wires):
             pauli(handle, self._keys[wire], self._keys[n + wire])
 
+    @stage("pad")
     def encrypt_keys(self) -> tuple[bytes, list[bytes]]:
         """The public parameters and the encrypted key bits, under a fresh secret key."""
         self._vault = KeyVault(len(self._keys))
         return self._vault.public(), self._vault.encrypt(self._keys)
 
+    @stage("encrypt_keys", name="rows")
     def decrypt_rows(self, blobs: Sequence[bytes]) -> Bits:
         """The key bits that the server evaluated."""
         assert self._vault is not None
         return self._vault.decrypt(blobs, self._keys.shape[1])
 
+    @stage("pad", name="rows")
     def own_rows(self, rows: Rows) -> Bits:
         """The same key bits for a client that follows the public circuit itself."""
         return _parity(rows, self._keys)
 
+    @stage("rows", each="index")
     def close_gadget(self, index: int, half: Qubits, c: Bits, initial: Bits, row: Rows) -> None:
         """Undo what the pad did to one phase: turn the half if a = 1, and measure it.
 
@@ -77,16 +83,19 @@ class PadClient:
     def _outcome_part(self, rows: Rows) -> Bits:
         return _parity(rows, np.concatenate([self._c, self._k]))
 
+    @stage("rows", name="unpad")
     def unpad_bits(self, raw: Bits, initial: Bits, rows: Rows) -> Bits:
-        """The bits behind the outcomes of padded wires.
+        """The bits behind the outcomes of padded wires, once every gadget is closed.
 
         Shapes:
             raw, initial: ``(wires, rounds)``; rows: ``(wires, 2 T)``
         """
+        self._require("close_gadget", range(len(self._angles)))
         return raw ^ initial ^ self._outcome_part(rows)
 
+    @stage("rows", name="unpad")
     def unpad_qubits(self, wires: Sequence[Qubits], x: Bits, z: Bits, forms: KeyForms) -> None:
-        """Take the pad off qubits that came back.
+        """Take the pad off qubits that came back, once every gadget is closed.
 
         Args:
             wires: The qubits.
@@ -94,6 +103,7 @@ class PadClient:
             z: The same of their b.
             forms: The public rows.
         """
+        self._require("close_gadget", range(len(self._angles)))
         a = x ^ self._outcome_part(forms.x[:, forms.outcomes])
         b = z ^ self._outcome_part(forms.z[:, forms.outcomes])
         for handle, one, other in zip(wires, a, b, strict=True):
@@ -105,7 +115,7 @@ def _parity(rows: Rows, bits: Bits) -> Bits:
     return found
 
 
-class PadServer:
+class PadServer(Staged):
     """The server of one batch of rounds: padded qubits, the public circuit, and encrypted key bits.
 
     Args:
@@ -119,6 +129,7 @@ class PadServer:
     ) -> None:
         self._circuit, self._angles, self._pairs = circuit, angles, pairs
 
+    @stage()
     def run(self, wires: Sequence[Qubits], deliver: Callable[[int, Qubits, Bits], None]) -> list[Qubits]:
         """Run the circuit on padded qubits.
 

@@ -275,8 +275,6 @@ class Ddp(SecAgg):
             UpdateError: A number is not finite.
         """
         assert isinstance(state, DdpClient)
-        if state.delivery is None:
-            raise ProtocolAbort(f"{state.party} was asked to seal out of order")
         # the threshold that the client accepted, not what the server may say of it elsewhere
         honest = state.protocol.threshold - self.colluders
         if honest < 1:
@@ -284,9 +282,7 @@ class Ddp(SecAgg):
         plan = self.plan(n_params=state.setup.n_params, rounds=state.setup.rounds, honest=honest)
         # clipping and noise are the client's own: a corrupted one leaves out both
         words = self.noisy_words(update, plan, state.secrets) if checked else self.words.nearest(update, 1.0)
-        delivery, state.delivery = state.delivery, None
-        payload = state.protocol.mask(delivery, words)
-        return payload, torch.from_numpy(self.words.decode(words)).to(update)
+        return state.mask(words), torch.from_numpy(self.words.decode(words)).to(update)
 
     def noisy_words(self, update: torch.Tensor, plan: NoisePlan, secrets: Secrets) -> Words:
         """A client's clipped, rounded and noisy update, and its weight of one, as words.

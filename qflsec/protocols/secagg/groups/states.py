@@ -16,6 +16,7 @@ from qflsec.protocols.secagg.rounds.server import Server
 from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
 from qflsec.protocols.secagg.rounds.terms import Policy, Terms, session_digest
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party
 
 __all__ = ["GroupMember", "GroupServer", "draw_groups"]
@@ -69,43 +70,50 @@ class _GroupPolicy(Policy):
         super().check(terms, me=me, size=size, bits=bits)
 
 
-class _Drawing:
+class _Drawing(Staged):
     """The coins of a session, as one party comes to know them."""
 
     def __init__(self, setup: Setup, identity: Identity) -> None:
         self.label = session_digest(setup.session) + b"groups"
-        self.coins = b""
+        self.party, self.coins = identity.party, b""
         self._setup, self._identity = setup, identity
         self._hashes: dict[Party, bytes] = {}
 
+    @stage()
     def announce(self, contribution: bytes) -> bytes:
         """What binds this party, signed."""
         own = bound(self.label, self._identity.party, contribution)
         self._hashes[self._identity.party] = own
         return self._identity.sign(own, _CONTEXT + self._setup.session)
 
+    @stage(each="author")
     def learn(self, author: Party, announcement: bytes) -> bytes:
         """Take in what binds another client; the rest of its announcement is returned.
 
         Raises:
             ProtocolAbort: It is not authentic, or a second one.
         """
-        if author in self._hashes or len(announcement) < _ANNOUNCED_BYTES:
-            raise ProtocolAbort(f"{author} is bound to no contribution, or to two")
+        if len(announcement) < _ANNOUNCED_BYTES:
+            raise ProtocolAbort(f"{author} is bound to no contribution")
         signed, rest = announcement[:_ANNOUNCED_BYTES], announcement[_ANNOUNCED_BYTES:]
         self._hashes[author] = self._identity.verify(author, signed, _CONTEXT + self._setup.session)
         return rest
 
+    @stage("learn")
     def settle(self, contributions: Mapping[Party, bytes]) -> None:
         """Take in all contributions.
 
         Raises:
             ProtocolAbort: A client did not open what it was bound to.
         """
-        missing = [str(party) for party in self._setup.clients if party not in self._hashes]
-        if missing:
-            raise ProtocolAbort(f"{', '.join(missing)} is bound to no contribution")
+        self._require("learn", (party for party in self._setup.clients if party != self.party))
         self.coins = draw_coins(self.label, self._hashes, contributions)
+
+    @stage("settle", opens=True, each="round_index")
+    def groups(self, round_index: int, n_groups: int) -> tuple[tuple[int, ...], ...]:
+        """The groups of a round."""
+        clients = (party.index for party in self._setup.clients)
+        return draw_groups(self.coins, round_index, clients, n_groups)
 
 
 class GroupMember(ClientState):
@@ -156,8 +164,7 @@ class GroupMember(ClientState):
 
     def begin(self, round_index: int) -> None:
         """Find the own group of a round."""
-        clients = (party.index for party in self.setup.clients)
-        groups = draw_groups(self.drawing.coins, round_index, clients, self._n_groups)
+        groups = self.drawing.groups(round_index, self._n_groups)
         self._expected.members = next(group for group in groups if self.party.index in group)
 
 
@@ -193,8 +200,7 @@ class GroupServer(ServerState):
 
     def begin(self, round_index: int) -> None:
         """Draw the groups of a round, and start a run of the protocol for each."""
-        clients = (party.index for party in self.setup.clients)
-        groups = draw_groups(self.drawing.coins, round_index, clients, self._n_groups)
+        groups = self.drawing.groups(round_index, self._n_groups)
         self.lines, self.lost, self.read = {group: self._line() for group in groups}, {}, []
 
     def drop(self, group: tuple[int, ...], why: str) -> None:

@@ -169,18 +169,8 @@ class HeLayer(AggregationLayer):
         """
         assert isinstance(state, HeClient)
         state.require_key()
-        if header.round <= state.sealed_round:
-            raise ProtocolAbort(f"{state.party} was asked to seal round {header.round} twice")
         chunks, read = self.protect(state, update, weight, header, checked=checked)
-        state.sealed_round = header.round
-        envelope = seal_envelope(
-            state.identity,
-            context=state.bound("update"),
-            key_id=state.key_id,
-            round_index=header.round,
-            chunks=chunks,
-        )
-        return envelope, read
+        return state.seal(header.round, chunks), read
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
         """The sum of the ciphertexts, in an envelope of the server.

@@ -27,6 +27,7 @@ from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_masked_rows
 from qflsec.protocols.secagg.he.state import KEY_NAME, HeClient
 from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
+from qflsec.protocols.stages import stage
 from qflsec.threat import SERVER, Party, Payload, client
 
 __all__ = ["HeMasked", "MaskingClient", "he_mask_name", "masks_below"]
@@ -73,6 +74,7 @@ class MaskingClient(HeClient):
         peers = [party for party in self.setup.clients if party != self.party]
         return super().key_names() | {he_mask_name(self.party, peer) for peer in peers}
 
+    @stage("key")
     def offer(self) -> bytes:
         """For each higher client, a fresh pair secret, encapsulated and signed."""
         entries = {}
@@ -87,15 +89,16 @@ class MaskingClient(HeClient):
             )
         return pack_entries(entries)
 
+    @stage("offer")
     def accept(self, message: bytes) -> None:
         """Take the pair secrets that lower clients offered.
 
         Raises:
-            ProtocolAbort: An offer is missing, not authentic, or a second one.
+            ProtocolAbort: An offer is missing or not authentic.
         """
         offers = {client(index): blob for index, blob in unpack_entries(message).items()}
         expected = {party for party in self.setup.clients if party < self.party}
-        if set(offers) != expected or expected & set(self._pairs):
+        if set(offers) != expected:
             raise ProtocolAbort(f"{self.party} was not handed one mask key of each lower client")
         for peer, blob in offers.items():
             (ciphertext,) = open_envelope(
@@ -108,6 +111,7 @@ class MaskingClient(HeClient):
             )
             self._pairs[peer] = self._pair.decapsulate(self._publics[peer], ciphertext)
 
+    @stage("accept", opens=True, each="header.round")
     def mask(self, header: Header, n: int, modulus: int) -> npt.NDArray[np.int64]:
         """The sum of this client's masks of a round, modulo the modulus.
 

@@ -13,6 +13,7 @@ from qflsec.federation import Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.secagg.exchange import KeyExchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, read_envelope, seal_envelope
 from qflsec.protocols.secagg.he.state import HeClient, HeServer
+from qflsec.protocols.stages import stage
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
 
 __all__ = ["ReleaseClient", "ask_release", "observed_releases"]
@@ -38,19 +39,16 @@ class ReleaseClient(HeClient):
         super().__init__(setup, identity, secrets, protocol, exchange)
         self.secrets = secrets
         self._left = releases
-        self._last_round = -1
 
+    @stage("key", opens=True, each="round_index")
     def open_sum(self, message: bytes, round_index: int) -> list[bytes]:
         """The ciphertexts of a sum that it is asked to release, counted.
 
         Raises:
             ProtocolAbort: It is not the server's, was asked for already, or nothing is left to release.
         """
-        self.require_key()
         if self.party != self.leader:
             raise ProtocolAbort(f"{self.party} releases nothing: {self.leader} counts the releases")
-        if round_index <= self._last_round:
-            raise ProtocolAbort(f"{self.party} was asked to release a sum of round {round_index} again")
         if self._left == 0:
             raise ProtocolAbort(
                 f"{self.party} has released the agreed number of sums",
@@ -65,7 +63,6 @@ class ReleaseClient(HeClient):
             round_index=round_index,
         )
         self._left -= 1
-        self._last_round = round_index
         return chunks
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from qflsec.base import ProtocolAbort, Secrets
@@ -17,6 +18,7 @@ from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange
 from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
 from qflsec.protocols.secagg.messages import fields
 from qflsec.protocols.secagg.rounds.records import open_box, seal_box
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party
 
 __all__ = ["KEY_NAME", "Handle", "HeClient", "HeServer", "load_context", "public_part", "secret_part"]
@@ -59,7 +61,7 @@ def load_context(blob: bytes) -> Handle:
         raise ProtocolAbort("a homomorphic context cannot be read", got=error) from None
 
 
-class _State(PartyState):
+class _State(PartyState, Staged):
     """What clients and server have in common."""
 
     def __init__(self, setup: Setup, identity: Identity, protocol: str) -> None:
@@ -107,6 +109,7 @@ class HeServer(_State):
     def learn(self, author: Party, announcement: bytes) -> None:
         """Nothing: the clients check each other's announcements."""
 
+    @stage(name="key")
     def take(self, message: bytes) -> dict[Party, bytes]:
         """The first client's message: parameters to keep, and sealed keys to hand on.
 
@@ -141,12 +144,13 @@ class HeClient(_State):
         self._exchange = exchange
         self._pair = exchange.pair(secrets.draw(ROOT_BYTES))
         self._publics: dict[Party, bytes] = {}
-        self.sealed_round = -1
 
+    @stage()
     def announce(self) -> bytes:
         """A fresh public key, signed."""
         return self.identity.sign(self._pair.public, self.bound("public"))
 
+    @stage(each="author")
     def learn(self, author: Party, announcement: bytes) -> None:
         """Keep another client's public key.
 
@@ -155,16 +159,21 @@ class HeClient(_State):
         """
         if author not in self.setup.clients:
             return
-        if author in self._publics:
-            raise ProtocolAbort(f"{author} announced two keys in one session")
         self._publics[author] = self.identity.verify(author, announcement, self.bound("public"))
 
+    @stage("learn", name="key")
     def make(self, context: Handle) -> bytes:
         """Take a fresh key pair, and seal its secret half for each other client.
 
         Args:
             context: A fresh TenSEAL context with its secret key.
+
+        Raises:
+            ProtocolAbort: Another client makes the key.
         """
+        if self.party != self.leader:
+            raise ProtocolAbort(f"{self.party} makes no key: {self.leader} does")
+        self._require("learn", {*self.setup.clients, self.setup.server} - {self.party})
         shared = secret_part(context)
         self.context, self.key_id = context, key_id_of(shared)
         blobs = [public_part(context)]
@@ -189,14 +198,14 @@ class HeClient(_State):
             chunks=blobs,
         )
 
+    @stage("learn", name="key")
     def take(self, message: bytes) -> None:
         """Open what the first client sealed for this one.
 
         Raises:
             ProtocolAbort: It is not authentic, or the second.
         """
-        if self.key_id:
-            raise ProtocolAbort(f"{self.party} was sent a second homomorphic key")
+        self._require("learn", (self.leader,))
         key_id = message[:KEY_ID_BYTES]
         context = self.bound("secret key", str(self.party))
         (blob,) = open_envelope(
@@ -210,6 +219,17 @@ class HeClient(_State):
         if not self.context.has_secret_key() or key_id_of(shared) != key_id:
             raise ProtocolAbort(f"{self.party} was sent something else than the secret key")
         self.key_id = key_id
+
+    @stage("key", opens=True, each="round_index")
+    def seal(self, round_index: int, chunks: Sequence[bytes]) -> bytes:
+        """Ciphertexts of a round in a signed envelope."""
+        return seal_envelope(
+            self.identity,
+            context=self.bound("update"),
+            key_id=self.key_id,
+            round_index=round_index,
+            chunks=chunks,
+        )
 
 
 def key_id_of(shared: bytes) -> bytes:

@@ -6,10 +6,14 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, PartyState, Setup
 from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party
 
 __all__ = ["ThresholdClient", "ThresholdServer", "key_id_of", "share_key_name"]
@@ -29,7 +33,7 @@ def key_id_of(public: bytes) -> bytes:
     return hashlib.sha256(b"qflsec/he-threshold/key" + public).digest()[:KEY_ID_BYTES]
 
 
-class _State(PartyState):
+class _State(PartyState, Staged):
     """What clients and the server have in common."""
 
     def __init__(self, setup: Setup, identity: Identity, scheme: ThresholdScheme) -> None:
@@ -83,14 +87,7 @@ class _State(PartyState):
         parts = (_PROTOCOL, self.setup.session, what.encode())
         return b"".join(struct.pack("<I", len(part)) + part for part in parts)
 
-    def finish(self, message: bytes) -> None:
-        """Take the public key of all from the last client's message.
-
-        Raises:
-            ProtocolAbort: It is not authentic, or the second.
-        """
-        if self.public:
-            raise ProtocolAbort(f"{self.party} was sent a second threshold key")
+    def _take_key(self, message: bytes) -> None:
         (self.public,) = self.unseal("public", self.setup.clients[-1], _SETUP_ROUND, message)
 
     def require_key(self) -> None:
@@ -114,6 +111,15 @@ class ThresholdServer(_State):
         super().__init__(setup, identity, scheme)
         self.opened: dict[int, bytes] = {}
 
+    @stage()
+    def finish(self, message: bytes) -> None:
+        """Take the public key of all from the last client's message.
+
+        Raises:
+            ProtocolAbort: It is not authentic.
+        """
+        self._take_key(message)
+
 
 class ThresholdClient(_State):
     """A client, with its share of the key."""
@@ -122,16 +128,14 @@ class ThresholdClient(_State):
         super().__init__(setup, identity, scheme)
         self.secrets = secrets
         self._share: KeyShare = None
-        self._last_sealed = self._last_opened = -1
 
+    @stage()
     def extend(self, message: bytes) -> bytes:
         """Draw a share, and add its public key to those of the clients before.
 
         Raises:
             ProtocolAbort: The message is not the previous client's, or a share was drawn already.
         """
-        if self._share is not None:
-            raise ProtocolAbort(f"{self.party} was asked for a second share")
         place = self.setup.clients.index(self.party)
         previous = b""
         if place:
@@ -139,28 +143,32 @@ class ThresholdClient(_State):
         self._share, public = self.scheme.new_share(self.secrets, previous)
         return self.seal("public", _SETUP_ROUND, [public])
 
-    def begin(self, round_index: int) -> None:
-        """Start to seal an update.
+    @stage("extend")
+    def finish(self, message: bytes) -> None:
+        """Take the public key of all from the last client's message.
+
+        Raises:
+            ProtocolAbort: It is not authentic.
+        """
+        self._take_key(message)
+
+    @stage("finish", opens=True, each="round_index")
+    def encrypt(self, round_index: int, integers: npt.NDArray[np.int64]) -> bytes:
+        """Ciphertexts of a round in a signed envelope.
 
         Raises:
             ProtocolAbort: There is no key, or this round was sealed already.
         """
-        self.require_key()
-        if round_index <= self._last_sealed:
-            raise ProtocolAbort(f"{self.party} was asked to seal round {round_index} twice")
-        self._last_sealed = round_index
+        return self.seal("update", round_index, self.scheme.encrypt(self.public, integers, self.secrets))
 
+    @stage("finish", opens=True, each="round_index")
     def open_part(self, message: bytes, round_index: int) -> bytes:
         """This client's part of the decryption of a sum, once in a round.
 
         Raises:
             ProtocolAbort: The sum is not the server's, or one of this round was opened already.
         """
-        self.require_key()
-        if round_index <= self._last_opened:
-            raise ProtocolAbort(f"{self.party} was asked to open a sum of round {round_index} again")
         _, *sums = self.unseal("sum", SERVER, round_index, message)
-        self._last_opened = round_index
         lead = self.party == self.setup.clients[0]
         parts = [self.scheme.partial(self._share, blob, self.secrets, lead=lead) for blob in sums]
         return self.seal("partial", round_index, parts)

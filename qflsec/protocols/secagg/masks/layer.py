@@ -34,6 +34,7 @@ from qflsec.federation import AggregationLayer, Header, Identity, PartyState, Pi
 from qflsec.protocols.links import KeyAgreement, expand_key, in_order
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
 from qflsec.protocols.secagg.ledger import masked_rows
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["Masked", "mask_name"]
@@ -65,7 +66,7 @@ class _Server(PartyState):
         return frozenset()
 
 
-class _Client(PartyState):
+class _Client(PartyState, Staged):
     """A client's own private key, and the secrets that it shares with the others."""
 
     def __init__(self, setup: Setup, identity: Identity, secrets: Secrets) -> None:
@@ -75,7 +76,6 @@ class _Client(PartyState):
             protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
         )
         self._secrets: dict[Party, bytes] = {}
-        self._last_round = -1
 
     def announce(self) -> bytes:
         """A fresh public key, signed."""
@@ -94,6 +94,7 @@ class _Client(PartyState):
         """The pairs that this client belongs to."""
         return frozenset(mask_name(self.party, peer) for peer in self.setup.clients if peer != self.party)
 
+    @stage(opens=True, each="header.round")
     def mask(self, header: Header, words: FixedPoint) -> Words:
         """The sum of this client's masks of a round.
 
@@ -101,9 +102,6 @@ class _Client(PartyState):
             ProtocolAbort: The round was sealed already, or its participants are not acceptable.
         """
         peers = self._peers(header)
-        if header.round <= self._last_round:
-            raise ProtocolAbort(f"{self.party} was asked to seal round {header.round} twice")
-        self._last_round = header.round
         total = np.zeros(self.setup.n_params + 1, dtype=words.dtype)
         everybody = hashlib.sha256("|".join(sorted(map(str, header.participants))).encode()).digest()
         for peer in peers:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
@@ -43,6 +42,7 @@ from qflsec.protocols.secagg.rounds.records import (
 from qflsec.protocols.secagg.rounds.shamir import SECRET_BYTES, SHARE_BYTES, share_secret
 from qflsec.protocols.secagg.rounds.terms import Policy, Terms, session_digest
 from qflsec.protocols.secagg.signatures import Signer
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party, client
 
 __all__ = ["Client"]
@@ -60,7 +60,6 @@ class _Round:
     own_message: bytes
     pairing: Pairing = field(repr=False)
     self_secret: bytes = field(default=b"", repr=False)
-    stage: Kind = Kind.ROSTER
     roster: bytes = b""
     peers: dict[int, Advertisement] = field(default_factory=dict)
     seeds: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -72,7 +71,7 @@ class _Round:
     statement: Statement | None = None
 
 
-class Client:
+class Client(Staged):
     """One client, over all rounds of a session.
 
     Args:
@@ -108,7 +107,6 @@ class Client:
         self.qkd_key_bits = 0
         self._mail = Mail(session=session, signer=signer, signature_bytes=signature_bytes)
         self._server = server
-        self._last_round = -1
         self._round: _Round | None = None
 
     @property
@@ -116,6 +114,7 @@ class Client:
         """The threshold that it accepted for the present round; 0 outside of one."""
         return 0 if self._round is None else self._round.terms.threshold
 
+    @stage(opens=True, each="round_index")
     def advertise(self, start: bytes, *, round_index: int, model: bytes, size: int, bits: int) -> bytes:
         """Stage 0: accept the terms of a round and make fresh public keys for it.
 
@@ -127,15 +126,12 @@ class Client:
             bits: The size of its words.
 
         Raises:
-            ProtocolAbort: The message or its terms are not acceptable, or the round is not a new one.
+            ProtocolAbort: The message or its terms are not acceptable.
         """
-        if round_index <= self._last_round:
-            raise ProtocolAbort(f"{self.party} was asked to take part in round {round_index} twice")
         terms = Terms.from_bytes(self._mail.open(Kind.START, round_index, self._server, start))
         if terms.session != self._session:
             raise ProtocolAbort(f"{self.party} was given terms of another session")
         self._policy.check(terms, me=self._me, size=size, bits=bits)
-        self._last_round = round_index
         pairing = self._scheme.start(self._secrets, self._links)
         own = Advertisement(model=model, terms=terms.digest(), mask=pairing.mask, channel=pairing.channel)
         message = self._mail.pack(Kind.ADVERTISE, round_index, EVERYBODY, own.to_bytes())
@@ -148,32 +144,34 @@ class Client:
         )
         return message
 
+    @stage("advertise")
     def share(self, roster: bytes) -> bytes:
         """Stage 1: check everybody's keys and models, and share what the server may need later.
 
         Raises:
             ProtocolAbort: A key or signature is wrong, there are too few clients, or models differ.
         """
-        with self._step(Kind.ROSTER, Kind.DELIVERY) as state:
-            self._read_roster(state, self._mail.relayed(Kind.ROSTER, state.index, roster))
-            tokens = {peer: self._key_to(state, peer) for peer in sorted(state.peers)}
-            state.self_secret = self._secrets.draw(SECRET_BYTES)
-            secrets = self._shared_secrets(state)
-            points = [index + 1 for index in (*state.peers, self._me)]
-            shared = [
-                share_secret(secret, threshold=state.terms.threshold, points=points, secrets=self._secrets)
-                for secret in secrets.values()
-            ]
-            for label, shares in zip(secrets, shared, strict=True):
-                state.shares[self._me, label] = shares[self._me + 1]
-            parcels = {
-                peer: self._parcel(state, peer, token, b"".join(shares[peer + 1] for shares in shared))
-                for peer, token in tokens.items()
-            }
-            committed = tuple(commitment(label, secret) for label, secret in secrets.items())
-            sharing = Sharing(committed=committed, parcels=parcels)
-            return self._mail.pack(Kind.PARCELS, state.index, self._server, sharing.to_bytes())
+        state = self._now
+        self._read_roster(state, self._mail.relayed(Kind.ROSTER, state.index, roster))
+        tokens = {peer: self._key_to(state, peer) for peer in sorted(state.peers)}
+        state.self_secret = self._secrets.draw(SECRET_BYTES)
+        secrets = self._shared_secrets(state)
+        points = [index + 1 for index in (*state.peers, self._me)]
+        shared = [
+            share_secret(secret, threshold=state.terms.threshold, points=points, secrets=self._secrets)
+            for secret in secrets.values()
+        ]
+        for label, shares in zip(secrets, shared, strict=True):
+            state.shares[self._me, label] = shares[self._me + 1]
+        parcels = {
+            peer: self._parcel(state, peer, token, b"".join(shares[peer + 1] for shares in shared))
+            for peer, token in tokens.items()
+        }
+        committed = tuple(commitment(label, secret) for label, secret in secrets.items())
+        sharing = Sharing(committed=committed, parcels=parcels)
+        return self._mail.pack(Kind.PARCELS, state.index, self._server, sharing.to_bytes())
 
+    @stage("share")
     def mask(self, delivery: bytes, words: Words) -> bytes:
         """Stage 2: mask a vector for the clients whose parcels arrived.
 
@@ -187,24 +185,23 @@ class Client:
         Raises:
             ProtocolAbort: A parcel is not authentic, or there are too few.
         """
-        with self._step(Kind.DELIVERY, Kind.SURVIVORS) as state:
-            assert words.shape == (state.terms.size,)
-            assert words.dtype.itemsize * 8 == state.terms.bits
-            parcels = unpack_entries(self._mail.relayed(Kind.DELIVERY, state.index, delivery))
-            strangers = set(parcels) - set(state.peers)
-            if strangers:
-                raise ProtocolAbort(
-                    f"{self.party} got parcels of clients that advertised no key", got=strangers
-                )
-            state.sharers = tuple(sorted((*parcels, self._me)))
-            self._enough(state, len(state.sharers), "parcels")
-            for peer, parcel in parcels.items():
-                self._open_parcel(state, peer, parcel)
-            masked = add_expanded(words, self._masks(state))
-            state.seeds.clear()
-            raw = masked.astype(masked.dtype.newbyteorder("<"), copy=False).data.cast("B")
-            return self._mail.pack(Kind.MASKED, state.index, self._server, raw)
+        state = self._now
+        assert words.shape == (state.terms.size,)
+        assert words.dtype.itemsize * 8 == state.terms.bits
+        parcels = unpack_entries(self._mail.relayed(Kind.DELIVERY, state.index, delivery))
+        strangers = set(parcels) - set(state.peers)
+        if strangers:
+            raise ProtocolAbort(f"{self.party} got parcels of clients that advertised no key", got=strangers)
+        state.sharers = tuple(sorted((*parcels, self._me)))
+        self._enough(state, len(state.sharers), "parcels")
+        for peer, parcel in parcels.items():
+            self._open_parcel(state, peer, parcel)
+        masked = add_expanded(words, self._masks(state))
+        state.seeds.clear()
+        raw = masked.astype(masked.dtype.newbyteorder("<"), copy=False).data.cast("B")
+        return self._mail.pack(Kind.MASKED, state.index, self._server, raw)
 
+    @stage("mask")
     def agree(self, survivors: bytes) -> bytes:
         """Stage 3: sign what this client was told of the round.
 
@@ -212,52 +209,51 @@ class Client:
             ProtocolAbort: The sets overlap, repeat a client, do not add up to the sharing clients, or are too
                 small.
         """
-        with self._step(Kind.SURVIVORS, Kind.STATEMENTS) as state:
-            body = self._mail.open(Kind.SURVIVORS, state.index, self._server, survivors)
-            alive, rest = unpack_indices(body)
-            dropped, rest = unpack_indices(rest)
-            if rest or set(alive) & set(dropped):
-                raise ProtocolAbort(
-                    f"{self.party} refuses to open both secrets of a client",
-                    got=sorted(set(alive) & set(dropped)),
-                )
-            if set(alive) | set(dropped) != set(state.sharers) or self._me not in alive:
-                raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
-            self._enough(state, len(alive), "survivors")
-            state.survivors = tuple(sorted(alive))
-            state.statement = Statement(
-                model=state.own.model,
-                terms=state.own.terms,
-                roster=state.roster,
-                sharers=indices_digest(state.sharers),
-                survivors=indices_digest(alive),
+        state = self._now
+        body = self._mail.open(Kind.SURVIVORS, state.index, self._server, survivors)
+        alive, rest = unpack_indices(body)
+        dropped, rest = unpack_indices(rest)
+        if rest or set(alive) & set(dropped):
+            raise ProtocolAbort(
+                f"{self.party} refuses to open both secrets of a client",
+                got=sorted(set(alive) & set(dropped)),
             )
-            stated = state.statement.to_bytes()
-            tags = {peer: tag(key, stated) for peer, key in state.to_peers.items()}
-            said = Said(statement=state.statement, tags=tags)
-            return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
+        if set(alive) | set(dropped) != set(state.sharers) or self._me not in alive:
+            raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
+        self._enough(state, len(alive), "survivors")
+        state.survivors = tuple(sorted(alive))
+        state.statement = Statement(
+            model=state.own.model,
+            terms=state.own.terms,
+            roster=state.roster,
+            sharers=indices_digest(state.sharers),
+            survivors=indices_digest(alive),
+        )
+        stated = state.statement.to_bytes()
+        tags = {peer: tag(key, stated) for peer, key in state.to_peers.items()}
+        said = Said(statement=state.statement, tags=tags)
+        return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
 
+    @stage("agree")
     def reveal(self, statements: bytes) -> bytes:
         """Stage 4: open one share of each client, once enough others were told the same.
 
         Raises:
             ProtocolAbort: Statements differ, are not authentic, or are too few.
         """
-        with self._step(Kind.STATEMENTS, Kind.REVEAL) as state:
-            heard = unpack_entries(self._mail.relayed(Kind.STATEMENTS, state.index, statements))
-            strangers = set(heard) - set(state.survivors) | set(heard) & {self._me}
-            if strangers:
-                raise ProtocolAbort(
-                    f"{self.party} got statements of clients that did not survive, or its own", got=strangers
-                )
-            self._enough(state, len(heard) + 1, "statements")
-            for author, message in heard.items():
-                self._check_statement(state, author, message)
-            opened = {
-                which: state.shares[which] for which in self._scheme.wanted(state.sharers, state.survivors)
-            }
-            self._round = None
-            return self._mail.pack(Kind.REVEAL, state.index, self._server, pack_reveal(opened))
+        state = self._now
+        heard = unpack_entries(self._mail.relayed(Kind.STATEMENTS, state.index, statements))
+        strangers = set(heard) - set(state.survivors) | set(heard) & {self._me}
+        if strangers:
+            raise ProtocolAbort(
+                f"{self.party} got statements of clients that did not survive, or its own", got=strangers
+            )
+        self._enough(state, len(heard) + 1, "statements")
+        for author, message in heard.items():
+            self._check_statement(state, author, message)
+        opened = {which: state.shares[which] for which in self._scheme.wanted(state.sharers, state.survivors)}
+        self._round = None
+        return self._mail.pack(Kind.REVEAL, state.index, self._server, pack_reveal(opened))
 
     def _check_statement(self, state: _Round, author: int, message: bytes) -> None:
         stated, proof = message[:STATEMENT_BYTES], message[STATEMENT_BYTES:]
@@ -268,18 +264,13 @@ class Client:
         for what in ("model", "terms", "roster", "sharers", "survivors"):
             self._compare(what, author, getattr(state.statement, what), getattr(theirs, what))
 
-    @contextmanager
-    def _step(self, expected: Kind, following: Kind) -> Iterator[_Round]:
-        """One stage: each is passed once, and a failed check ends the round for this client."""
-        state = self._round
-        if state is None or state.stage != expected:
-            raise ProtocolAbort(f"{self.party} got a {expected.name} message out of order")
-        state.stage = following
-        try:
-            yield state
-        except ProtocolAbort:
-            self._round = None
-            raise
+    @property
+    def _now(self) -> _Round:
+        assert self._round is not None
+        return self._round
+
+    def _forget(self) -> None:
+        self._round = None
 
     def _enough(self, state: _Round, number: int, what: str) -> None:
         if number < state.terms.threshold:

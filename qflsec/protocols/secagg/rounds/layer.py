@@ -293,11 +293,8 @@ class SecAgg(AggregationLayer):
             UpdateError: A weighted coordinate does not fit into the ring.
         """
         assert isinstance(state, ClientState)
-        if state.delivery is None:
-            raise ProtocolAbort(f"{state.party} was asked to seal out of order")
         words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
-        delivery, state.delivery = state.delivery, None
-        payload = state.protocol.mask(delivery, words)
+        payload = state.mask(words)
         values = torch.from_numpy(self.words.decode(words)).to(update)
         return payload, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
 

@@ -16,6 +16,7 @@ from qflsec.protocols.secagg.rounds.records import Advertisement, Said, Shares, 
 from qflsec.protocols.secagg.rounds.terms import Terms, session_digest
 from qflsec.protocols.secagg.rounds.unmask import Evidence, open_sum
 from qflsec.protocols.secagg.signatures import Signer
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party, client
 
 __all__ = ["Server"]
@@ -27,7 +28,6 @@ _T = TypeVar("_T")
 class _Round:
     index: int
     terms: Terms
-    stage: Kind = Kind.ADVERTISE
     raw: dict[int, bytes] = field(default_factory=dict)
     advertised: dict[int, Advertisement] = field(default_factory=dict)
     shared: dict[int, Sharing] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class _Round:
     stated: tuple[int, ...] = ()
 
 
-class Server:
+class Server(Staged):
     """The server, over all rounds of a session.
 
     A message that is not what its sender should have sent counts as not sent: the sender drops out, and
@@ -60,6 +60,7 @@ class Server:
         """The clients whose vectors are in the sum."""
         return () if self._round is None else tuple(self._round.masked)
 
+    @stage(opens=True, each="round_index")
     def start(
         self, round_index: int, *, participants: tuple[int, ...], threshold: int, size: int, bits: int
     ) -> dict[int, bytes]:
@@ -84,13 +85,14 @@ class Server:
         body = terms.to_bytes()
         return {i: self._mail.pack(Kind.START, round_index, client(i), body) for i in terms.participants}
 
+    @stage("start")
     def collect_keys(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 0: take in public keys, and send all of them to everybody.
 
         Raises:
             ProtocolAbort: Too few clients are left.
         """
-        state = self._at(Kind.ADVERTISE, Kind.PARCELS)
+        state = self._now
 
         def read(_: int, body: bytes) -> Advertisement:
             return Advertisement.from_bytes(body, self._scheme)
@@ -99,13 +101,14 @@ class Server:
         body = pack_entries({i: messages[i] for i in state.advertised})
         return dict.fromkeys(state.advertised, self._mail.relay(Kind.ROSTER, state.index, body))
 
+    @stage("collect_keys")
     def collect_parcels(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 1: take in encrypted shares, and hand each client its own.
 
         Raises:
             ProtocolAbort: Too few clients are left.
         """
-        state = self._at(Kind.PARCELS, Kind.MASKED)
+        state = self._now
 
         def read(index: int, body: bytes) -> Sharing:
             sharing = Sharing.from_bytes(body)
@@ -126,13 +129,14 @@ class Server:
             for receiver in parcels
         }
 
+    @stage("collect_parcels")
     def collect_vectors(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 2: take in masked vectors, and tell the survivors who survived.
 
         Raises:
             ProtocolAbort: Too few clients are left.
         """
-        state = self._at(Kind.MASKED, Kind.STATEMENT)
+        state = self._now
         dtype = np.dtype(f"<u{state.terms.bits // 8}")
 
         def read(index: int, body: bytes) -> Words:
@@ -145,13 +149,14 @@ class Server:
         body = pack_indices(sorted(state.masked)) + pack_indices(dropped)
         return self._to(state.masked, Kind.SURVIVORS, lambda _: body)
 
+    @stage("collect_vectors")
     def collect_statements(self, messages: Mapping[int, bytes]) -> dict[int, bytes]:
         """Stage 3: take in statements, and show them to all who made one.
 
         Raises:
             ProtocolAbort: Too few clients are left.
         """
-        state = self._at(Kind.STATEMENT, Kind.REVEAL)
+        state = self._now
 
         def read(index: int, body: bytes) -> Said:
             said = Said.from_bytes(body)
@@ -171,6 +176,7 @@ class Server:
             for receiver in stated
         }
 
+    @stage("collect_statements")
     def open(self, messages: Mapping[int, bytes]) -> Words:
         """Stage 4: take in opened shares, and take off the masks that are left.
 
@@ -180,7 +186,7 @@ class Server:
         Raises:
             ProtocolAbort: Too few clients are left, or shares do not fit together.
         """
-        state = self._at(Kind.REVEAL, Kind.START)
+        state = self._now
         expected = set(self._scheme.wanted(state.shared, state.masked))
 
         def read(index: int, body: bytes) -> Shares:
@@ -203,12 +209,10 @@ class Server:
             )
         )
 
-    def _at(self, expected: Kind, following: Kind) -> _Round:
-        state = self._round
-        if state is None or state.stage != expected:
-            raise ProtocolAbort(f"{self.party} is not waiting for {expected.name} messages")
-        state.stage = following
-        return state
+    @property
+    def _now(self) -> _Round:
+        assert self._round is not None
+        return self._round
 
     def _accept(
         self,
@@ -219,32 +223,29 @@ class Server:
         read: Callable[[int, bytes], _T],
     ) -> dict[int, _T]:
         """The records of the clients whose messages are right, by index."""
-        assert self._round is not None
+        state = self._now
         found: dict[int, _T] = {}
         for index in sorted(messages):
             if index not in allowed:
                 self.rejected[index] = f"client:{index} takes no part in this stage"
                 continue
             try:
-                body = self._mail.open(
-                    kind, self._round.index, client(index), messages[index], receiver=receiver
-                )
+                body = self._mail.open(kind, state.index, client(index), messages[index], receiver=receiver)
                 found[index] = read(index, body)
             except ProtocolAbort as abort:
                 self.rejected[index] = str(abort)
-        if len(found) < self._round.terms.threshold:
+        if len(found) < state.terms.threshold:
             why = "; ".join(self.rejected.values())
             raise ProtocolAbort(
-                f"too few clients are left after the {kind.name} stage of round {self._round.index}",
+                f"too few clients are left after the {kind.name} stage of round {state.index}",
                 got=f"{len(found)}{f' ({why})' if why else ''}",
-                expected=f"at least {self._round.terms.threshold}",
+                expected=f"at least {state.terms.threshold}",
             )
         return found
 
     def _to(
         self, receivers: Mapping[int, object], kind: Kind, body: Callable[[int], bytes]
     ) -> dict[int, bytes]:
-        assert self._round is not None
         return {
-            index: self._mail.pack(kind, self._round.index, client(index), body(index)) for index in receivers
+            index: self._mail.pack(kind, self._now.index, client(index), body(index)) for index in receivers
         }

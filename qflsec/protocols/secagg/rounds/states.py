@@ -13,6 +13,7 @@ from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.server import Server
 from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, SignatureScheme, Signer
+from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party
 
 __all__ = ["ClientState", "ServerState", "client_protocol", "server_state", "share_name"]
@@ -25,7 +26,7 @@ def share_name(party: Party) -> str:
     return f"shares:{party.index}"
 
 
-class _State(PartyState):
+class _State(PartyState, Staged):
     """A party's keys for signatures, and what it has agreed with the others."""
 
     def __init__(
@@ -43,18 +44,18 @@ class _State(PartyState):
             self._announcement = identity.sign(public, _ANNOUNCED + setup.session)
             self.signer = MlDsaIdentity(party=self.party, directory=self._directory, _key=key)
 
+    @stage()
     def announce(self) -> bytes:
         """An ML-DSA public key, signed by the party's identity; nothing under Ed25519."""
         return self._announcement
 
+    @stage(each="author")
     def learn(self, author: Party, announcement: bytes) -> None:
         """Take in another party's ML-DSA public key.
 
         Raises:
             ProtocolAbort: It is not authentic, or a second one.
         """
-        if author in self._directory:
-            raise ProtocolAbort(f"{author} announced two keys in one session")
         public = self._identity.verify(author, announcement, _ANNOUNCED + self.setup.session)
         self._directory[author] = public
 
@@ -95,6 +96,17 @@ class ClientState(_State):
             server=setup.server,
         )
         self.delivery: bytes | None = None
+
+    def mask(self, words: Words) -> bytes:
+        """Mask a vector for the clients that the server named, once in a round.
+
+        Raises:
+            ProtocolAbort: The server named none, or not those of the round.
+        """
+        delivery, self.delivery = self.delivery, None
+        if delivery is None:
+            raise ProtocolAbort(f"{self.party} was asked to seal out of order")
+        return self.protocol.mask(delivery, words)
 
     def costs(self) -> Mapping[str, float]:
         """Key drawn from quantum links, where there are any."""

@@ -26,8 +26,9 @@ class Parties:
         )
         self.identities = Identity.of_all(parties, self.secrets)
         self.states = {p: layer.open(self.setup, self.identities[p], self.secrets[p]) for p in parties}
+        announced = {party: state.announce() for party, state in self.states.items()}
         for author, receiver in itertools.permutations(parties, 2):
-            self.states[receiver].learn(author, self.states[author].announce())
+            self.states[receiver].learn(author, announced[author])
         self.network = Network(Transcript())
         layer.prepare(self.control(0))
 

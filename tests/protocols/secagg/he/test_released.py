@@ -146,7 +146,7 @@ def test_no_more_releases_than_agreed(parties_of: Maker, updates_of: Maker) -> N
         run.conclude(sealed, r)
 
     one_round(0)
-    with pytest.raises(ProtocolAbort, match="again"):
+    with pytest.raises(ProtocolAbort, match="twice"):
         run.states[client(0)].open_sum(b"", 0)
     one_round(1)
     with pytest.raises(ProtocolAbort, match="agreed number"):
