@@ -72,9 +72,8 @@ class Staged:
         record = self._record
         missing = set(items) - record.now.passed.get(name, set()) - record.life.passed.get(name, set())
         if missing:
-            raise OutOfOrder(
-                f"{_who(self)} was asked to go on out of order", expected=f"{name!r} of {min(missing)} first"
-            )
+            of = "" if missing == {None} else f" of {', '.join(sorted(map(str, missing)))}"
+            raise OutOfOrder(f"{_who(self)} was asked to go on out of order", expected=f"{name!r}{of} first")
 
 
 @dataclass(frozen=True, kw_only=True)

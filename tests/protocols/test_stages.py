@@ -94,7 +94,7 @@ def test_every_public_method_is_a_stage_or_reads(party: type) -> None:
 def aggregated(layer: Any, n: int = 4) -> Callable[[], object]:
     def play() -> object:
         report = run_round(layer, n_clients=n, n_params=3)
-        assert report.status == "sum"
+        assert report.status == "sum", report.reason
         return report
 
     return play
@@ -106,7 +106,7 @@ def bb84() -> object:
     )
     secrets = {f"{name}_secrets": SeededSecrets(1, name) for name in ("alice", "bob")}
     result = run_bb84(config, seed=1, **secrets)
-    assert result.key_length > 0
+    assert result.key_length > 0, result.abort_reason
     return result
 
 
@@ -224,7 +224,7 @@ class Recorder:
                 break
             of_others = now.node is not None and later.node is not None and later.node != now.node
             if later.name != now.name and not of_others and (now.name, later.name) not in INDEPENDENT:
-                self._refused(place, later)
+                self._refused(place, later, f"before {now}")
 
     def _again(self, place: int) -> None:
         """What was done in this pass, once more, with the arguments that it was done with."""
@@ -234,16 +234,26 @@ class Recorder:
         start = max((i for i, call in enumerate(done) if call.method.stage.opens), default=0)
         for call in done[start:]:
             if not call.method.stage.opens or call.method.stage.each is not None:
-                self._refused(place, call)
+                self._refused(place, call, "again")
 
-    def _refused(self, place: int, call: Call) -> None:
+    def _refused(self, place: int, call: Call, when: str) -> None:
         party = self.parties[place]
         self.tried[type(party)] += 1
-        with pytest.raises(OutOfOrder):
+        try:
             call.method(party, *call.args, **call.kwargs)
+        except OutOfOrder:
+            return
+        pytest.fail(f"{type(party).__name__} did {call.name} {when}")
 
 
-INDEPENDENT = {("announce", "learn"), ("announce", "agree"), ("link", "measure"), ("settle", "reply")}
+INDEPENDENT = {
+    ("announce", "learn"),
+    ("announce", "agree"),
+    ("link", "measure"),
+    ("settle", "reply"),
+    ("tag", "check_tag"),
+    ("check_tag", "tag"),
+}
 """Pairs of stages of which neither rests on the other."""
 
 

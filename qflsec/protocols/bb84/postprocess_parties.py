@@ -165,6 +165,7 @@ class PostParty(Staged):
         Raises:
             ProtocolAbort: Nothing would be left.
         """
+        self._require("tag", (None,))
         assert self._final is not None
         spent = 8 * BLOCK_BYTES * self.pads_spent
         if spent >= self._final.size:

@@ -205,7 +205,7 @@ class HeClient(_State):
         Raises:
             ProtocolAbort: It is not authentic, or the second.
         """
-        self._require("learn", (self.leader,))
+        self._require("learn", {*self.setup.clients, self.setup.server} - {self.party})
         key_id = message[:KEY_ID_BYTES]
         context = self.bound("secret key", str(self.party))
         (blob,) = open_envelope(
