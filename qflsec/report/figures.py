@@ -142,9 +142,12 @@ def training_figure(result: MatrixResult) -> dict[str, Any] | None:
 def cell_figures(cell: Cell) -> list[dict[str, Any]]:
     """The figures of a cell's drill-down: advantage per seed, and what its family has to show."""
     scored = [trial for trial in cell.per_seed if trial.status == "ok"]
-    if not scored:
+    counted = [trial for trial in cell.per_seed if trial.advantage is not None]
+    if not counted:
         return []
-    figures = [_seeds(cell, scored)]
+    figures = [_seeds(cell, counted)]
+    if not scored:
+        return figures
     if all("member_scores" in trial.raw for trial in scored):
         figures.append(_roc(scored))
     if all("originals" in trial.raw for trial in scored):

@@ -29,6 +29,11 @@ STATES: States = {
         "The stack's accuracy is not clear of chance: there is nothing left to attack.",
     ),
     "aborted": ("■", "aborted", "The protocol noticed something and stopped: a result, not an error."),
+    "lost": (
+        "▼",
+        "lost",
+        "Corrupted clients ended a run, which counts as an advantage of 1: nobody has a model.",
+    ),
     "failed": ("✕", "failed", "A trial ended in an error, which is shown."),
     "pending": ("…", "pending", "Not run yet."),
 }

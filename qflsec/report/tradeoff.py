@@ -13,7 +13,7 @@ __all__ = ["GOALS", "StackPoint", "stack_points"]
 GOALS = {"privacy": frozenset({"confidentiality"}), "robustness": frozenset({"integrity", "availability"})}
 """What a stack protects, and the goals of the attacks on it."""
 _COST = "network_bytes"
-_STRENGTH = frozenset({"ok", "useless"})
+_STRENGTH = frozenset({"ok", "useless", "lost"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -52,6 +53,36 @@ def test_every_state_is_told_in_words_and_signs(result: MatrixResult) -> None:
     assert "Traceback: boom" in page
     assert "ε = ∞, δ = 1e-05" in page
     assert "helper.py, line 3: exec(x)" in page, "what the ids do not cover"
+
+
+def test_a_lost_cell_shows_its_advantage_and_counts(result: MatrixResult) -> None:
+    trials = tuple(
+        replace(
+            row,
+            status="lost",
+            advantage=1.0,
+            reason="client:0 sent nothing",
+            raw={"dropped": [[0, 3]], "dropped_because": ["client:3: its update did not arrive"]},
+        )
+        for row in result.cells["flip", "masked"].per_seed
+    )
+    lost = replace(
+        result.cells["flip", "masked"],
+        state="lost",
+        advantage=replace(result.cells["flip", "none"].advantage, value=1.0),
+        per_seed=trials,
+        sentence="It is lost.",
+    )
+    found = replace(result, cells={**result.cells, ("flip", "masked"): lost})
+    page = render_report(found)
+    assert 'data-state="lost"' in page
+    assert "▼ 1.00" in page
+    assert "client:0 sent nothing; 1 updates not counted, the first of client:3: its update" in page
+    points = {point.stack: point for point in stack_points(found, GOALS["robustness"])}
+    assert points["masked"].worst_attack == "flip"
+    assert points["masked"].worst.value == 1.0
+    before = {point.stack for point in stack_points(result, GOALS["robustness"])}
+    assert "masked" not in before, "the control: a failed cell ranks nowhere"
 
 
 def test_names_cannot_break_the_page(result: MatrixResult) -> None:

@@ -11,12 +11,14 @@ from qflsec.lab.scoring.manipulation import (
     score_poisoning,
 )
 from qflsec.lab.scoring.membership import score_membership
-from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, TrialScore, Truth
+from qflsec.lab.scoring.trial import LOST, InversionTruth, MembershipTruth, Raw, TrialScore, Truth
 
 __all__ = [
+    "LOST",
     "SUCCESS_BELOW",
     "InversionTruth",
     "MembershipTruth",
+    "Raw",
     "TrialScore",
     "Truth",
     "angle_difference",

@@ -10,9 +10,9 @@ import torch
 from qflsec.base import Score
 from qflsec.threat import Records
 
-__all__ = ["InversionTruth", "MembershipTruth", "Raw", "TrialScore", "Truth", "point", "ratio"]
+__all__ = ["LOST", "InversionTruth", "MembershipTruth", "Raw", "TrialScore", "Truth", "point", "ratio"]
 
-Raw = dict[str, float | list[float] | list[list[float]] | list[int]]
+Raw = dict[str, float | list[float] | list[list[float]] | list[int] | list[list[int]] | list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,10 @@ class TrialScore:
     def __post_init__(self) -> None:
         """Hold the two together: a number, or a reason."""
         assert math.isnan(self.advantage) == bool(self.reason)
+
+
+LOST = TrialScore(advantage=1.0, metrics={}, raw={})
+"""Availability: whoever can end a run leaves nobody a model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

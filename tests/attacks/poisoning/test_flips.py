@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Manipulation
-from qflsec.attacks.poisoning import LabelFlip, ScaledSignFlip, SignFlip
+from qflsec.attacks.poisoning import Constant, LabelFlip, ScaledSignFlip, SignFlip, Withhold
 from qflsec.base import ConfigError
 from qflsec.federation import Hands, Pipeline, RunSpec, Stack, run_batch
 from qflsec.lab.scoring import score_poisoning
@@ -105,3 +106,23 @@ def test_an_unscaled_minority_is_outvoted(
     assert max(advantages(LabelFlip(), stack())) < 0.3
     # a label flip by nearly half of the clients is not
     assert min(advantages(LabelFlip(), stack(), n=4)) > 0.1
+
+
+@pytest.mark.parametrize("value", [500.0, 1e30, -2.0, "nan", "inf", "-inf"])
+def test_a_constant_is_sent_as_it_is(hands: MakeHands, value: float | str) -> None:
+    held = hands([])
+    sent = Constant(value=value).updates(held)
+    assert isinstance(sent, torch.Tensor)
+    assert sent.shape == held.honest.shape
+    assert torch.equal(sent, torch.full_like(held.honest, float(value))) or math.isnan(float(value))
+    assert bool(torch.isnan(sent).all()) == (value == "nan")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "many", "1e30"])
+def test_a_constant_that_no_file_holds_is_refused(value: float | str) -> None:
+    with pytest.raises(ConfigError, match="'value' of a constant"):
+        Constant(value=value)
+
+
+def test_withholding_clients_send_nothing(hands: MakeHands) -> None:
+    assert Withhold().updates(hands([])) == [[None, None], [None, None]]

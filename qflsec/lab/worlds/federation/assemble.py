@@ -25,7 +25,7 @@ from qflsec.lab.worlds.federation.results import (
     TrialRow,
 )
 from qflsec.lab.worlds.federation.sentences import cell_sentence
-from qflsec.lab.worlds.federation.states import cell_state, strongest
+from qflsec.lab.worlds.federation.states import SCORED, cell_state, strongest
 
 __all__ = ["assemble"]
 
@@ -263,7 +263,7 @@ def _add(rows: list[Row], row: Row, seed: int) -> None:
 
 
 def _advantage(rows: Sequence[TrialRow], entry: AttackEntry) -> Score | None:
-    values = [row.advantage for row in rows if row.status == "ok" and row.advantage is not None]
+    values = [row.advantage for row in rows if row.status in SCORED and row.advantage is not None]
     card = entry.attack.card
     return _mean(values, name=card.metric, baseline=card.baseline, ideal=card.ideal) if values else None
 

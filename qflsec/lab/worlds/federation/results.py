@@ -25,8 +25,10 @@ __all__ = [
     "TrialStatus",
 ]
 
-TrialStatus = Literal["ok", "undefined", "blocked", "incompatible", "failed", "aborted"]
-CellState = Literal["ok", "incompatible", "blocked", "no power", "useless", "failed", "aborted", "pending"]
+TrialStatus = Literal["ok", "undefined", "blocked", "incompatible", "failed", "aborted", "lost"]
+CellState = Literal[
+    "ok", "incompatible", "blocked", "no power", "useless", "failed", "aborted", "lost", "pending"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +42,11 @@ class TrialRow:
         seed: The seed.
         status: What became of it; ``"undefined"`` where there was nothing to win, as for poisoning a model that
             is at chance without it.
-        advantage: The unclipped advantage; None unless ``status`` is ``"ok"``.
+        advantage: The unclipped advantage, 1 where the run was lost; None unless ``status`` is ``"ok"`` or
+            ``"lost"``.
         metrics: Further metrics of this one trial, with their intervals over its records.
         raw: Raw scores and counts for the drill-down, JSON-able.
-        reason: Why it is undefined, blocked, incompatible, aborted or failed, as a sentence.
+        reason: Why it is undefined, blocked, incompatible, aborted, lost or failed, as a sentence.
         traceback: The traceback of a bug; empty otherwise.
         seconds: CPU time of the attack and its scoring.
     """
@@ -71,7 +74,7 @@ class RunRow:
         stack: The stack's name.
         seed: The seed.
         attack: The label of the manipulation; empty for an honest run.
-        outcome: ``"completed"``, ``"aborted: ..."``, ``"incompatible: ..."`` or ``"failed: ..."``.
+        outcome: ``"completed"``, ``"aborted: ..."``, ``"lost: ..."``, ``"incompatible: ..."`` or ``"failed: ..."``.
         accuracy: Test accuracy after each round.
         loss: Test loss after each round.
         train_loss: Mean training loss of the honest clients in each round.
@@ -150,7 +153,8 @@ class Cell:
         state: ``ok``; ``incompatible`` (the layers cannot work together); ``blocked`` (the view lacks what the
             attack needs); ``no power`` (the interval of the undefended attack touches 0, so that the cell says
             nothing of a defense); ``useless`` (the stack's accuracy is not clear of chance); ``failed`` (a
-            trial ended in a bug); ``aborted`` (the protocol stopped); ``pending`` (not run yet).
+            trial ended in a bug); ``aborted`` (the protocol stopped); ``lost`` (corrupted clients ended a run,
+            which counts as an advantage of 1); ``pending`` (not run yet).
         advantage: Mean over the seeds with a Student t interval; None where no trial was scored.
         per_seed: The trials, in the order of the seeds.
         sentence: What the cell says, as one plain sentence.

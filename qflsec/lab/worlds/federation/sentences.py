@@ -57,7 +57,10 @@ def cell_sentence(
     statuses = Counter(row.status for row in rows)
     rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
     aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
-    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}"
+    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{_dropped(rows)}"
+    if state == "lost":
+        reason = next(row.reason for row in rows if row.status == "lost")
+        return f"{found}; a run that corrupted clients can end counts as 1: {reason}."
     if state == "no power" and undefended is None:
         return f"{found}; that is not clear of {advantage.baseline:g}, so the attack has no power here."
     if state == "no power":
@@ -68,6 +71,15 @@ def cell_sentence(
     return (
         f"{found}." if undefended is None else f"{found}; without defense it has {number(undefended.value)}."
     )
+
+
+def _dropped(rows: Sequence[TrialRow]) -> str:
+    """How many updates of the attacked runs did not count, and why the first of them did not."""
+    reasons = [reason for row in rows for reason in row.raw.get("dropped_because", ())]
+    if not reasons:
+        return ""
+    updates = "update of an attacked run does" if len(reasons) == 1 else "updates of attacked runs do"
+    return f"; {len(reasons)} {updates} not count: {reasons[0]}"
 
 
 def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:

@@ -1,4 +1,15 @@
-"""States of cells: what a number means, or why there is none."""
+"""States of trials and cells: what a number means, or why there is none.
+
+A run that ends before its last round leaves no model to score. What a trial on it is worth follows from the goal of
+the attack, and from who ended the run (:class:`qflsec.federation.turns.Turns` tells):
+
+- *aborted*, the honest run as well: nothing can be said, and the trial is left out of every mean;
+- *lost*, and the attack wants integrity or availability: a corrupted client ended the run, nobody has a model, and
+  the trial counts with an advantage of 1, in every mean and ranking;
+- *lost*, and the attack wants to learn something: it was noticed, and learned no more than its view holds until
+  then. Ending a run is not what it was after, so the trial is *aborted*;
+- *failed*: a mistake of the experiment, shown as one.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +17,26 @@ import math
 from collections.abc import Sequence
 
 from qflsec.base import Score
-from qflsec.lab.worlds.federation.results import Cell, CellState, TrialRow
+from qflsec.lab.worlds.federation.results import Cell, CellState, TrialRow, TrialStatus
 
-__all__ = ["cell_state", "powerless", "strongest"]
+__all__ = ["SCORED", "cell_state", "powerless", "strongest", "trial_status"]
+
+SCORED: frozenset[TrialStatus] = frozenset({"ok", "lost"})
+"""The statuses of trials that have an advantage."""
 
 
 _WITHOUT_SCORE: tuple[CellState, ...] = ("incompatible", "aborted", "blocked")
+
+
+def trial_status(outcome: str, goal: str) -> tuple[str, str]:
+    """What the outcome of the attacked run makes of a trial, before anything is scored; with the reason.
+
+    Args:
+        outcome: The run's outcome.
+        goal: The goal on the attack's card.
+    """
+    status, _, reason = outcome.partition(": ")
+    return ("aborted" if status == "lost" and goal == "confidentiality" else status), reason
 
 
 def cell_state(
@@ -33,8 +58,8 @@ def cell_state(
         return "failed"
     if len(rows) < n_seeds:
         return "pending"
-    for state in _WITHOUT_SCORE:
-        if "ok" not in statuses and state in statuses:
+    for state in ("lost", *(() if "ok" in statuses else _WITHOUT_SCORE)):
+        if state in statuses:
             return state
     if undefended is not None and powerless(undefended):
         return "no power"

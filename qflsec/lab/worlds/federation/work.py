@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,9 +23,10 @@ from qflsec.base import IncompatibleStack, QflsecError
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
 from qflsec.lab.challenges import challenge_for
-from qflsec.lab.scoring import TrialScore, score_claim, score_manipulation
+from qflsec.lab.scoring import LOST, Raw, TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, matrix_from_json, observer_key
 from qflsec.lab.worlds.federation.plan import Batch, PlannedRun, PlannedTrial
+from qflsec.lab.worlds.federation.states import trial_status
 from qflsec.threat import ThreatModel
 
 __all__ = ["Outcome", "execute", "trial_row"]
@@ -212,11 +213,13 @@ def _ledger(result: RunResult, threat: ThreatModel) -> list[dict[str, object]]:
 def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Row:
     entry = matrix.entry(trial.label)
     attacked, honest = made[trial.run.run_id], made[trial.honest.run_id]
-    for role, result in (("attacked", attacked), ("honest", honest)):
-        status, _, reason = result.outcome.partition(": ")
+    # the honest run comes first: what ends it as well is no doing of the attack
+    for role, result in (("honest", honest), ("attacked", attacked)):
+        status, reason = trial_status(result.outcome, entry.attack.card.goal)
         if status != "completed":
             words = reason if attacked is honest else f"the {role} run: {reason}"
-            return trial_row(trial, status, reason=words, trace=result.traceback)
+            score = _with_dropped(LOST, result) if status == "lost" else None
+            return trial_row(trial, status, score=score, reason=words, trace=result.traceback)
     assert isinstance(attacked, RunResult)
     assert isinstance(honest, RunResult)
     started = time.process_time()
@@ -227,9 +230,21 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Ro
     seconds = time.process_time() - started
     if isinstance(found, Blocked):
         return trial_row(trial, "blocked", reason=found.reason, seconds=seconds)
+    found = _with_dropped(found, attacked)
     if found.reason:
         return trial_row(trial, "undefined", score=found, reason=found.reason, seconds=seconds)
     return trial_row(trial, "ok", score=found, seconds=seconds)
+
+
+def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:
+    """The score with what the run's server did not count: round and client, and why."""
+    if isinstance(attacked, _Failure) or not attacked.dropped:
+        return score
+    dropped: Raw = {
+        "dropped": [[drop.round, drop.client] for drop in attacked.dropped],
+        "dropped_because": [f"client:{drop.client}: {drop.reason}" for drop in attacked.dropped],
+    }
+    return replace(score, raw={**score.raw, **dropped})
 
 
 def _score(entry: AttackEntry, attacked: RunResult, honest: RunResult) -> TrialScore | Blocked:
