@@ -10,6 +10,7 @@ from qflsec.threat.model import (
     ThreatModel,
     coalition,
     corrupted_clients,
+    honest_but_curious_edge,
     honest_but_curious_quantum_server,
     honest_but_curious_server,
     malicious_quantum_server,
@@ -20,7 +21,7 @@ from qflsec.threat.model import (
     wire_eavesdropper,
 )
 from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
-from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client
+from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
 from qflsec.threat.recorded import recorded_transcript
 from qflsec.threat.sums import RunAnonymity, run_anonymity
 from qflsec.threat.transcript import Deriver, Transcript
@@ -66,6 +67,8 @@ __all__ = [
     "client",
     "coalition",
     "corrupted_clients",
+    "edge",
+    "honest_but_curious_edge",
     "honest_but_curious_quantum_server",
     "honest_but_curious_server",
     "malicious_quantum_server",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from qflsec.base import ConfigError, register
-from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, client
+from qflsec.base import ConfigError, IncompatibleStack, register
+from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
 
 __all__ = [
     "NOBODY",
@@ -15,6 +15,7 @@ __all__ = [
     "ThreatModel",
     "coalition",
     "corrupted_clients",
+    "honest_but_curious_edge",
     "honest_but_curious_quantum_server",
     "honest_but_curious_server",
     "malicious_quantum_server",
@@ -35,11 +36,8 @@ class ThreatModel:
 
     Attributes:
         name: A short name for tables.
-        server: Whether the aggregation server is corrupted.
-        clients: The indices of the corrupted clients.
-        wire: Whether the network between the parties is corrupted.
-        quantum_server: Whether the quantum server is corrupted.
-        public: Whether the coalition reads what is published; every coalition can.
+        corrupted: The corrupted parties. Whoever corrupts anybody also reads what is published, so that the
+            public is added to every coalition but the empty one.
         active: Whether corrupted parties may deviate from the protocol.
         rushing: Whether corrupted clients send after they have seen the others' messages.
         knows: Granted knowledge; ``"honest-updates"`` is a strong assumption and named as such.
@@ -47,11 +45,7 @@ class ThreatModel:
     """
 
     name: str
-    server: bool = False
-    clients: tuple[int, ...] = ()
-    wire: bool = False
-    quantum_server: bool = False
-    public: bool = True
+    corrupted: frozenset[Party]
     active: bool = False
     rushing: bool = False
     knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
@@ -61,55 +55,100 @@ class ThreatModel:
         unknown = sorted(set(self.knows) - set(_KNOWLEDGE))
         if unknown:
             raise ConfigError("unknown knowledge in a threat model", got=unknown, expected=list(_KNOWLEDGE))
-        if any(index < 0 for index in self.clients) or len(set(self.clients)) != len(self.clients):
-            raise ConfigError(
-                "corrupted clients must be distinct and not negative",
-                got=list(self.clients),
-                expected="[0, 1]",
-            )
-        object.__setattr__(self, "clients", tuple(sorted(self.clients)))
+        negative = sorted(str(party) for party in self.corrupted if party.index < 0)
+        if negative:
+            raise ConfigError("a corrupted party has a negative index", got=negative, expected="0 or more")
+        if self.corrupted:
+            object.__setattr__(self, "corrupted", self.corrupted | {PUBLIC})
         object.__setattr__(self, "knows", tuple(sorted(set(self.knows))))
 
     @property
-    def parties(self) -> frozenset[Party]:
-        """The corrupted parties."""
-        found: set[Party] = {client(index) for index in self.clients}
-        for flag, party in (
-            (self.server, SERVER),
-            (self.wire, WIRE),
-            (self.quantum_server, QUANTUM_SERVER),
-            (self.public, PUBLIC),
-        ):
-            if flag:
-                found.add(party)
-        return frozenset(found)
+    def server(self) -> bool:
+        """Whether the aggregation server is corrupted."""
+        return SERVER in self.corrupted
 
-    def check(self, n_clients: int) -> None:
-        """Refuse corrupted clients that do not exist.
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """The indices of the corrupted clients, ascending."""
+        return self._indices("client")
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The indices of the corrupted edge servers, ascending."""
+        return self._indices("edge")
+
+    @property
+    def wire(self) -> bool:
+        """Whether the network between the parties is corrupted."""
+        return WIRE in self.corrupted
+
+    @property
+    def quantum_server(self) -> bool:
+        """Whether the quantum server is corrupted."""
+        return QUANTUM_SERVER in self.corrupted
+
+    @property
+    def public(self) -> bool:
+        """Whether the coalition reads what is published: all but the empty one do."""
+        return PUBLIC in self.corrupted
+
+    def _indices(self, role: Role) -> tuple[int, ...]:
+        return tuple(sorted(party.index for party in self.corrupted if party.role == role))
+
+    def absent(self, n_clients: int, *, n_edges: int = 0) -> tuple[Party, ...]:
+        """The corrupted parties that do not exist among so many clients and edge servers, in order."""
+        counts = {"client": n_clients, "edge": n_edges}
+        return tuple(
+            sorted(
+                party for party in self.corrupted if party.index >= counts.get(party.role, party.index + 1)
+            )
+        )
+
+    def check(self, n_clients: int, *, n_edges: int = 0) -> None:
+        """Refuse corrupted parties that do not exist.
+
+        Args:
+            n_clients: The number of clients.
+            n_edges: The number of edge servers in the topology.
 
         Raises:
             ConfigError: A corrupted client has an index that no client has.
+            IncompatibleStack: The topology lacks a corrupted edge server.
         """
-        if self.clients and max(self.clients) >= n_clients:
-            raise ConfigError(
-                f"threat model {self.name!r} corrupts a client that does not exist",
-                got=f"client {max(self.clients)}",
-                expected=f"an index below {n_clients}",
-                fix="lower 'clients' in the threat model or raise 'n_clients' in the pipeline",
+        for party in reversed(self.absent(n_clients, n_edges=n_edges)):
+            if party.role == "client":
+                raise ConfigError(
+                    f"threat model {self.name!r} corrupts a client that does not exist",
+                    got=f"client {party.index}",
+                    expected=f"an index below {n_clients}",
+                    fix="lower 'clients' in the threat model or raise 'n_clients' in the pipeline",
+                )
+            raise IncompatibleStack(
+                f"threat model {self.name!r} corrupts an edge server that the topology lacks",
+                got=f"edge server {party.index}",
+                expected=f"an index below {n_edges}" if n_edges else "no edge server",
+                fix="choose a topology with edge servers, or another threat model",
             )
 
     def withdrawn(self) -> ThreatModel:
         """The same threat model with every corrupted party taken away."""
-        return replace(
-            self, name="nobody", server=False, clients=(), wire=False, quantum_server=False, public=False
-        )
+        return replace(self, name="nobody", corrupted=frozenset())
 
     def to_config(self) -> dict[str, object]:
-        """Every field, JSON-able, for ids."""
-        config = asdict(self)
-        config["clients"] = list(self.clients)
-        config["knows"] = list(self.knows)
-        return config
+        """Parties by role and every other field, JSON-able, for ids; edge servers only where there are some."""
+        return {
+            "name": self.name,
+            "server": self.server,
+            "clients": list(self.clients),
+            "wire": self.wire,
+            "quantum_server": self.quantum_server,
+            "public": self.public,
+            **({"edges": list(self.edges)} if self.edges else {}),
+            "active": self.active,
+            "rushing": self.rushing,
+            "knows": list(self.knows),
+            "when": self.when,
+        }
 
     def __str__(self) -> str:
         who = [
@@ -121,12 +160,12 @@ class ThreatModel:
             )
             if flag
         ]
-        if self.clients:
-            n = len(self.clients)
-            who.append(f"{n} client{'s' if n > 1 else ''}")
+        for noun, n in (("edge server", len(self.edges)), ("client", len(self.clients))):
+            if n:
+                who.append(f"{n} {noun}{'s' if n > 1 else ''}")
         if not who:
             who.append("the public" if self.public else "nobody")
-        single = len(who) == 1 and len(self.clients) <= 1
+        single = len(who) == 1 and len(self.clients) <= 1 and len(self.edges) <= 1
         manner = (
             f"deviate{'s' if single else ''} from the protocol"
             if self.active
@@ -144,13 +183,21 @@ class ThreatModel:
 @register("threat", "honest-but-curious-server")
 def honest_but_curious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
     """The server follows the protocol and looks at what it receives."""
-    return ThreatModel(name="honest-but-curious-server", server=True, knows=knows)
+    return ThreatModel(name="honest-but-curious-server", corrupted=frozenset({SERVER}), knows=knows)
+
+
+@register("threat", "honest-but-curious-edge")
+def honest_but_curious_edge(
+    *, index: int = 0, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
+) -> ThreatModel:
+    """One edge server follows the protocol and looks at what its clients and its server send it."""
+    return ThreatModel(name="honest-but-curious-edge", corrupted=frozenset({edge(index)}), knows=knows)
 
 
 @register("threat", "malicious-server")
 def malicious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
     """The server may send any model to any client."""
-    return ThreatModel(name="malicious-server", server=True, active=True, knows=knows)
+    return ThreatModel(name="malicious-server", corrupted=frozenset({SERVER}), active=True, knows=knows)
 
 
 @register("threat", "honest-but-curious-quantum-server")
@@ -158,13 +205,17 @@ def honest_but_curious_quantum_server(
     *, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
 ) -> ThreatModel:
     """The quantum server executes what clients delegate to it, and looks at what it receives."""
-    return ThreatModel(name="honest-but-curious-quantum-server", quantum_server=True, knows=knows)
+    return ThreatModel(
+        name="honest-but-curious-quantum-server", corrupted=frozenset({QUANTUM_SERVER}), knows=knows
+    )
 
 
 @register("threat", "malicious-quantum-server")
 def malicious_quantum_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
     """The quantum server may do anything with the qubits and angles that clients send it."""
-    return ThreatModel(name="malicious-quantum-server", quantum_server=True, active=True, knows=knows)
+    return ThreatModel(
+        name="malicious-quantum-server", corrupted=frozenset({QUANTUM_SERVER}), active=True, knows=knows
+    )
 
 
 @register("threat", "corrupted-clients")
@@ -177,7 +228,11 @@ def corrupted_clients(
 ) -> ThreatModel:
     """The first ``n`` clients are corrupted; partitions are shuffled, so which ones does not matter."""
     return ThreatModel(
-        name=f"{n}-corrupted-clients", clients=tuple(range(n)), active=active, rushing=rushing, knows=knows
+        name=f"{n}-corrupted-clients",
+        corrupted=frozenset(map(client, range(n))),
+        active=active,
+        rushing=rushing,
+        knows=knows,
     )
 
 
@@ -186,13 +241,15 @@ def wire_eavesdropper(
     *, active: bool = False, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
 ) -> ThreatModel:
     """The network is read, and altered where ``active``."""
-    return ThreatModel(name="wire-eavesdropper", wire=True, active=active, knows=knows)
+    return ThreatModel(name="wire-eavesdropper", corrupted=frozenset({WIRE}), active=active, knows=knows)
 
 
 @register("threat", "public-final-model")
 def public_final_model(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
     """Anybody who reads the published final model."""
-    return ThreatModel(name="public-final-model", when="final-model", knows=knows)
+    return ThreatModel(
+        name="public-final-model", corrupted=frozenset({PUBLIC}), when="final-model", knows=knows
+    )
 
 
 @register("threat", "coalition")
@@ -202,21 +259,21 @@ def coalition(
     n: int = 0,
     wire: bool = False,
     quantum_server: bool = False,
+    edges: int = 0,
     active: bool = False,
     rushing: bool = False,
     knows: tuple[Knowledge, ...] = ("architecture", "auxiliary"),
 ) -> ThreatModel:
-    """Several corrupted parties that share all they hold: the first ``n`` clients, the servers, the network."""
-    flags = ((server, "server"), (wire, "wire"), (quantum_server, "quantum-server"))
-    parts = [label for flag, label in flags if flag]
-    if n:
-        parts.append(f"{n}-clients")
+    """Several corrupted parties that share all they hold: the servers, the network, the first edges and clients.
+
+    A coalition of nobody reads what is published; see :func:`nobody` for the control that reads nothing.
+    """
+    flags = ((server, SERVER), (wire, WIRE), (quantum_server, QUANTUM_SERVER))
+    single = [party for flag, party in flags if flag]
+    groups = [f"{count}-{noun}" for count, noun in ((edges, "edges"), (n, "clients")) if count]
     return ThreatModel(
-        name="+".join(parts) or "nobody",
-        server=server,
-        clients=tuple(range(n)),
-        wire=wire,
-        quantum_server=quantum_server,
+        name="+".join([*map(str, single), *groups]) or "nobody",
+        corrupted=frozenset({PUBLIC, *single, *map(edge, range(edges)), *map(client, range(n))}),
         active=active,
         rushing=rushing,
         knows=knows,
@@ -229,7 +286,7 @@ def nobody() -> ThreatModel:
     return NOBODY
 
 
-NOBODY = ThreatModel(name="nobody", public=False, knows=("architecture", "auxiliary"))
+NOBODY = ThreatModel(name="nobody", corrupted=frozenset())
 
 
 def threat_from_config(config: Mapping[str, object]) -> ThreatModel:
@@ -238,12 +295,14 @@ def threat_from_config(config: Mapping[str, object]) -> ThreatModel:
     Raises:
         ConfigError: A key is unknown.
     """
-    fields = set(ThreatModel.__dataclass_fields__)
+    fields = {"edges", *NOBODY.to_config()}
     unknown = sorted(set(config) - fields)
     if unknown:
         raise ConfigError("unknown key in a threat model", got=unknown, expected=sorted(fields))
     values = dict(config)
-    for key in ("clients", "knows"):
-        if key in values:
-            values[key] = tuple(values[key])  # type: ignore[arg-type]
-    return ThreatModel(**values)  # type: ignore[arg-type]
+    flags = {"server": SERVER, "wire": WIRE, "quantum_server": QUANTUM_SERVER, "public": PUBLIC}
+    single = {party for name, party in flags.items() if values.pop(name, name == "public")}
+    clients, edges = values.pop("clients", ()), values.pop("edges", ())
+    values["knows"] = tuple(values.get("knows", ("architecture", "auxiliary")))  # type: ignore[arg-type]
+    corrupted = frozenset({*single, *map(client, clients), *map(edge, edges)})  # type: ignore[call-overload]
+    return ThreatModel(corrupted=corrupted, **values)  # type: ignore[arg-type]

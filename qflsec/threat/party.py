@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PUBLIC", "QUANTUM_SERVER", "SERVER", "WIRE", "Party", "Role", "client"]
+__all__ = ["PUBLIC", "QUANTUM_SERVER", "SERVER", "WIRE", "Party", "Role", "client", "edge"]
 
-Role = Literal["server", "client", "quantum-server", "wire", "public"]
+Role = Literal["server", "edge", "client", "quantum-server", "wire", "public"]
+"""An edge server aggregates for its own clients, between them and the server."""
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +24,7 @@ class Party:
     index: int = 0
 
     def __str__(self) -> str:
-        return f"client:{self.index}" if self.role == "client" else self.role
+        return f"{self.role}:{self.index}" if self.role in {"client", "edge"} else self.role
 
 
 SERVER = Party("server")
@@ -35,3 +36,8 @@ PUBLIC = Party("public")
 def client(index: int) -> Party:
     """The client with this index."""
     return Party("client", index)
+
+
+def edge(index: int) -> Party:
+    """The edge server with this index."""
+    return Party("edge", index)

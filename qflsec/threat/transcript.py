@@ -57,7 +57,7 @@ class Transcript:
         if lane not in self.facts:
             raise QflsecError("no such run in this transcript", got=lane, expected=sorted(self.facts))
         facts = self.facts[lane]
-        parties = threat.parties
+        parties = threat.corrupted
         held = frozenset(name for party in parties for name in self.keys.get(party, frozenset()))
         items = [
             item for message in self._messages for item in _visible(message, threat, lane, parties, held)

@@ -22,7 +22,7 @@ Call = Callable[..., Any]
 def test_run_prints_sentences_and_progress(qflsec: Call) -> None:
     answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
     assert answer.code == 0
-    assert "[incompatible] bad cannot run here: 'median' needs individual updates" in answer.out
+    assert "against bad cannot run here: 'median' needs individual updates" in answer.out
     assert "\nclip: " in answer.out
     assert "[0/12 trials" in answer.err
     assert "[12/12 trials" in answer.err

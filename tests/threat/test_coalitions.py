@@ -21,11 +21,12 @@ from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.federation.streams import RoundStreams
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
-from qflsec.threat import ThreatModel, client
+from qflsec.threat import PUBLIC, SERVER, WIRE, ThreatModel, client, honest_but_curious_server
 
 Maker = Callable[..., Pipeline]
 CLIENTS = (0, 1, 2)
-PARTIES = ("server", "wire", "client:0", "client:1", "client:2")
+BY_NAME = {str(party): party for party in (SERVER, WIRE, *map(client, CLIENTS))}
+PARTIES = tuple(BY_NAME)
 COALITIONS = [c for size in range(len(PARTIES) + 1) for c in itertools.combinations(PARTIES, size)]
 
 
@@ -42,9 +43,7 @@ def stacks(stub: Any) -> dict[str, Stack]:
 def threat_of(coalition: tuple[str, ...]) -> ThreatModel:
     return ThreatModel(
         name="+".join(coalition) or "public",
-        server="server" in coalition,
-        wire="wire" in coalition,
-        clients=tuple(i for i in CLIENTS if f"client:{i}" in coalition),
+        corrupted=frozenset({PUBLIC, *(BY_NAME[name] for name in coalition)}),
         knows=("architecture", "auxiliary", "defenses"),
     )
 
@@ -250,12 +249,14 @@ def test_granted_knowledge_is_only_what_is_granted(make_pipeline: Maker) -> None
     result = run_batch(
         make_pipeline(members=9), Stack(name="none"), [RunSpec(seed=1)], grant_honest_updates=True
     )[0]
-    nothing = result.view(ThreatModel(name="x", server=True, knows=())).granted
+    nothing = result.view(honest_but_curious_server(knows=())).granted
     assert nothing.model is None
     assert nothing.auxiliary is None
     assert nothing.defenses is None
     assert not nothing.honest_updates
     assert not nothing.data
-    strong = result.view(ThreatModel(name="x", clients=(1,), knows=("honest-updates",))).granted
+    strong = result.view(
+        ThreatModel(name="x", corrupted=frozenset({client(1)}), knows=("honest-updates",))
+    ).granted
     assert set(strong.data) == {client(1)}
     assert (0, 2) in strong.honest_updates

@@ -20,10 +20,10 @@ from qflsec.threat import (
     Party,
     Slot,
     Tapped,
-    ThreatModel,
     Trained,
     Transcript,
     client,
+    coalition,
 )
 from qflsec.threat.codec import decode, encode
 from qflsec.threat.message import payload_bytes
@@ -89,14 +89,14 @@ def test_a_link_is_crossed_unchanged_and_hides_from_the_wire() -> None:
     received = send(network, value, Slot(client(0), SERVER))
     assert isinstance(received, torch.Tensor)
     assert torch.equal(received, value)
-    wire = record.seen_by(ThreatModel(name="w", wire=True), 0).items
+    wire = record.seen_by(coalition(wire=True), 0).items
     assert [item.form for item in wire] == ["sealed"]
     assert isinstance(wire[0].value, bytes)
-    server = record.seen_by(ThreatModel(name="s", server=True), 0).items
+    server = record.seen_by(coalition(server=True), 0).items
     assert server[0].form == "plain"
     assert server[0].weight == 3.0
     assert torch.equal(server[0].vector, value[:-1])
-    both = record.seen_by(ThreatModel(name="w+c", wire=True, clients=(0,)), 0).items
+    both = record.seen_by(coalition(wire=True, n=1), 0).items
     assert both[0].form == "plain"
     assert network.bytes_sent[0] == payload_bytes(wire[0].value)
 
@@ -125,9 +125,9 @@ def test_values_in_a_view_share_no_memory_with_the_transcript() -> None:
     record = transcript()
     value = torch.ones(3)
     send(Network(record), value, Slot(client(0), SERVER))
-    item = record.seen_by(ThreatModel(name="s", server=True), 0).items[0]
+    item = record.seen_by(coalition(server=True), 0).items[0]
     item.vector.zero_()
-    assert torch.equal(record.seen_by(ThreatModel(name="s", server=True), 0).items[0].vector, torch.ones(2))
+    assert torch.equal(record.seen_by(coalition(server=True), 0).items[0].vector, torch.ones(2))
 
 
 def test_steps_need_both_models_and_residuals_every_other_update() -> None:
@@ -148,14 +148,14 @@ def test_steps_need_both_models_and_residuals_every_other_update() -> None:
         else type(m)(**{**vars(m), "members": [[frozenset({m.slots[0].sender.index})]]})
         for m in record.messages
     ]
-    one = record.seen_by(ThreatModel(name="c0", clients=(0,)), 0).readable("aggregate", round_index=0)
+    one = record.seen_by(coalition(n=1), 0).readable("aggregate", round_index=0)
     assert torch.allclose(one[0].vector, mean)
     assert {(item.about, item.k) for item in one} == {(frozenset({0, 1, 2}), 2), (frozenset({1, 2}), 2)}
-    two = record.seen_by(ThreatModel(name="c01", clients=(0, 1)), 0).readable("update", about=2)
+    two = record.seen_by(coalition(n=2), 0).readable("update", about=2)
     assert torch.allclose(two[0].vector, updates[2], atol=1e-6)
     assert two[0].k == 1
     record.facts[0] = facts(rate=0.5, linear=False)
-    bent = record.seen_by(ThreatModel(name="c01", clients=(0, 1)), 0)
+    bent = record.seen_by(coalition(n=2), 0)
     assert bent.readable("step", round_index=0)
     assert not bent.readable("update", about=2)
 

@@ -20,11 +20,12 @@ from walking import blobs, head, held, near
 from qflsec.base import OsSecrets, SeededSecrets
 from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.protocols.blind import Blind, BlindClient, Delegated
-from qflsec.threat import ThreatModel, View, client
+from qflsec.threat import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, ThreatModel, View, client
 
 Maker = Callable[..., Pipeline]
 CLIENTS = (0, 1, 2)
-PARTIES = ("server", "wire", "quantum-server", "client:0", "client:1", "client:2")
+BY_NAME = {str(party): party for party in (SERVER, WIRE, QUANTUM_SERVER, *map(client, CLIENTS))}
+PARTIES = tuple(BY_NAME)
 COALITIONS = [c for size in range(len(PARTIES) + 1) for c in itertools.combinations(PARTIES, size)]
 EIGHTH = 2**29
 
@@ -32,10 +33,7 @@ EIGHTH = 2**29
 def threat_of(coalition: tuple[str, ...]) -> ThreatModel:
     return ThreatModel(
         name="+".join(coalition) or "public",
-        server="server" in coalition,
-        wire="wire" in coalition,
-        quantum_server="quantum-server" in coalition,
-        clients=tuple(i for i in CLIENTS if f"client:{i}" in coalition),
+        corrupted=frozenset({PUBLIC, *(BY_NAME[name] for name in coalition)}),
         knows=("architecture", "auxiliary", "defenses"),
     )
 

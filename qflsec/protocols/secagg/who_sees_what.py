@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qflsec.protocols.secagg.one_round import RoundReport
-from qflsec.threat import ThreatModel, View
+from qflsec.threat import ThreatModel, View, coalition
 
 __all__ = ["METADATA", "Sight", "coalitions", "sights"]
 
@@ -61,15 +61,13 @@ def coalitions(n_clients: int, threshold: int | None) -> dict[str, ThreatModel]:
     """
     sizes = {1, n_clients - 1} | ({threshold - 1, threshold} if threshold else set())
     found = {
-        "the server": ThreatModel(name="server", server=True),
-        "the network": ThreatModel(name="wire", wire=True),
-        "one client": ThreatModel(name="client", clients=(0,)),
+        "the server": coalition(server=True),
+        "the network": coalition(wire=True),
+        "one client": coalition(n=1),
     }
     for size in sorted(size for size in sizes if 0 < size < n_clients):
         who = "one client" if size == 1 else f"{size} clients"
-        found[f"the server and {who}"] = ThreatModel(
-            name=f"server+{size}", server=True, clients=tuple(range(size))
-        )
+        found[f"the server and {who}"] = coalition(server=True, n=size)
     return found
 
 

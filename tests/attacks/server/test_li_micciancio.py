@@ -28,7 +28,7 @@ from qflsec.protocols.secagg.he.envelope import read_envelope
 from qflsec.protocols.secagg.he.guard import Flooding, apply_guard, noise_bound
 from qflsec.protocols.secagg.he.parameters import CkksParameters
 from qflsec.protocols.secagg.he.state import public_part
-from qflsec.threat import SERVER, ThreatModel, client
+from qflsec.threat import SERVER, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
 N_CLIENTS = 5
@@ -167,7 +167,7 @@ def test_in_the_loop_from_the_servers_view(make_pipeline: Maker, monkeypatch: py
     model = build_model({"name": "hybrid", "n_qubits": 2, "layers": 1, "n_features": 4, "hidden": [350]})
     assert 2047 < model.n_params < 4095
     pipeline = replace(make_pipeline(), model=model)
-    server = ThreatModel(name="s", server=True)
+    server = coalition(server=True)
     outcomes = {}
     for layer in (
         HeCkks(mode="released", guard="none", unsafe=True),
@@ -190,7 +190,11 @@ def test_in_the_loop_from_the_servers_view(make_pipeline: Maker, monkeypatch: py
             )
             assert isinstance(update.value, bytes)
             opened = open_with_key(claim, context, read_envelope(update.value)[0], 16)
-            honest = list(result.view(ThreatModel(name="c", clients=(2,))).readable("update", round_index=0))
+            honest = list(
+                result.view(ThreatModel(name="c", corrupted=frozenset({client(2)}))).readable(
+                    "update", round_index=0
+                )
+            )
             truth = next(i for i in honest if i.about == {2})
             assert truth.weight is not None
             expected = truth.vector[:16].double() * truth.weight
@@ -202,9 +206,9 @@ def test_in_the_loop_from_the_servers_view(make_pipeline: Maker, monkeypatch: py
 
 def test_blocked_where_nothing_is_released(make_pipeline: Maker) -> None:
     result = run_batch(make_pipeline(), Stack(name="s", client=(HeCkks(),)), [RunSpec(seed=3)])[0]
-    assert isinstance(LiMicciancio()(result.view(ThreatModel(name="s", server=True))), Blocked)
+    assert isinstance(LiMicciancio()(result.view(coalition(server=True))), Blocked)
     small = HeCkks(mode="released", guard="none", unsafe=True)
     result = run_batch(make_pipeline(), Stack(name="s", client=(small,)), [RunSpec(seed=3)])[0]
-    claim = LiMicciancio()(result.view(ThreatModel(name="s", server=True)))
+    claim = LiMicciancio()(result.view(coalition(server=True)))
     assert isinstance(claim, Blocked)
     assert "all their slots" in claim.reason

@@ -37,14 +37,14 @@ from qflsec.protocols.blind import (
     RoundCounts,
     compile_patterns,
 )
-from qflsec.threat import NOBODY, ThreatModel
+from qflsec.threat import NOBODY, coalition
 
 CIRCUIT = session_circuit(2, 2)
 GRAPH = compile_patterns(CIRCUIT)[0].pattern.graph
 WEIGHTS, FEATURES = session_inputs(CIRCUIT, 0)
 SIGMA = 4.4
 N = 20_000
-LYING = ThreatModel(name="lying", quantum_server=True, active=True)
+LYING = coalition(quantum_server=True, active=True)
 
 
 def session(

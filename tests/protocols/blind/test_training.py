@@ -28,6 +28,7 @@ from qflsec.protocols.blind import (
 )
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
+    PUBLIC,
     ThreatModel,
     coalition,
     honest_but_curious_quantum_server,
@@ -416,7 +417,7 @@ def test_the_view_is_what_a_server_holds_and_the_transcript_is_bounded(
     assert (np.concatenate([d.deltas[0] for d in seen]) == joined).all()
     joined = np.concatenate([bits for node, _, bits in told if node == 0])
     assert (np.concatenate([d.replies[0] for d in seen]) == joined).all()
-    for other in (honest_but_curious_server(), ThreatModel(name="x")):
+    for other in (honest_but_curious_server(), ThreatModel(name="x", corrupted=frozenset({PUBLIC}))):
         assert not seen_delegations(result.view(other))
     assert len(seen_delegations(result.view(wire_eavesdropper()))) == 3
     assert len(seen_delegations(result.view(coalition(n=1)))) == 1

@@ -13,7 +13,7 @@ from qflsec.defenses.robust import Median
 from qflsec.federation import RunResult, RunSpec, Stack, run_batch
 from qflsec.protocols.ghz import Ghz
 from qflsec.protocols.links import AesGcmLink
-from qflsec.threat import ThreatModel
+from qflsec.threat import coalition
 
 Maker = Callable[..., Any]
 LAYER = Ghz(shots=4000, max_abs=0.5, tests=50)
@@ -32,7 +32,7 @@ def test_the_server_reads_the_mean_of_equal_clients_with_the_stated_error(
 ) -> None:
     result = one(make_pipeline(n_clients=4), LAYER, *link)
     assert result.outcome == "completed"
-    view = result.view(ThreatModel(name="server", server=True))
+    view = result.view(coalition(server=True))
     for round_index in range(2):
         (item,) = view.readable("aggregate", round_index=round_index)
         updates = [result.transcript.granted[0].honest_updates[round_index, i] for i in range(4)]
@@ -57,7 +57,7 @@ def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
     truth = result.transcript.granted[0].honest_updates[0, 3]
     for server in (False, True):
         for n in range(4):
-            threat = ThreatModel(name="x", server=server, clients=tuple(range(n)))
+            threat = coalition(server=server, n=n)
             view = result.view(threat)
             singles = [i for i in view.readable("update", round_index=0) if i.about == {3}]
             assert bool(singles) == (n == 3), (server, n)
@@ -74,7 +74,7 @@ def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
                 assert ("not proved" in rows[0].note) == (n > 0)
                 assert "stabiliser tests" in rows[0].mechanism
     exact = {truth.numpy().tobytes()[:16]}
-    everything = result.view(ThreatModel(name="all", server=True, wire=True, clients=(0, 1)))
+    everything = result.view(coalition(server=True, wire=True, n=2))
     blobs = [i.value if isinstance(i.value, bytes) else i.vector.numpy().tobytes() for i in everything.items]
     assert not any(canary in blob for canary in exact for blob in blobs)
 
@@ -82,13 +82,13 @@ def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
 def test_seeded_coins_hide_nothing(make_pipeline: Maker) -> None:
     """Whoever knows the seed knows which copies are tested."""
     stack = Stack.from_layers("s", [Ghz(shots=20, tests=20)])
-    server = ThreatModel(name="server", server=True)
+    server = coalition(server=True)
     for secrets, assumption in (("os", "information-theoretic"), ("seeded", "none")):
         result = run_batch(make_pipeline(n_clients=3), stack, [RunSpec(seed=1)], secrets=secrets)[0]
         row = next(row for row in result.ledger(server) if row.layer == "ghz" and row.guarantee == "secrecy")
         assert row.assumption == assumption
         assert ("from a seed" in row.note) == (secrets == "seeded")
-        with_client = ThreatModel(name="server and client", server=True, clients=(0,))
+        with_client = coalition(server=True, n=1)
         row = next(r for r in result.ledger(with_client) if r.layer == "ghz" and r.guarantee == "secrecy")
         assert row.assumption == "none"
         assert "not proved" in row.note

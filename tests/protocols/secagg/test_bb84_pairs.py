@@ -26,7 +26,7 @@ from qflsec.protocols.keystore import (
 from qflsec.protocols.secagg import SecAgg, scheme
 from qflsec.protocols.secagg.messages import body_of
 from qflsec.protocols.secagg.rounds.records import Sharing
-from qflsec.threat import SERVER, Party, ThreatModel, client
+from qflsec.threat import SERVER, Party, client, coalition
 
 Make = Callable[..., Any]
 Maker = Callable[..., Any]
@@ -165,7 +165,7 @@ def test_a_training_run_equals_that_under_x25519(make_pipeline: Maker) -> None:
     assert torch.equal(one.params, other.params), "sums are exact, so the agreement changes nothing"
     assert one.costs["qkd_key_bits"] == 2 * 4 * 3 * 256
     assert "qkd_key_bits" not in other.costs
-    for threat in (ThreatModel(name="server", server=True), ThreatModel(name="wire", wire=True)):
+    for threat in (coalition(server=True), coalition(wire=True)):
         (item,) = one.view(threat).readable("aggregate", round_index=0)
         assert item.k == 4
         assert one.view(threat).readable("update") == ()
@@ -174,7 +174,7 @@ def test_a_training_run_equals_that_under_x25519(make_pipeline: Maker) -> None:
 def test_the_ledger_states_the_epsilons_of_the_keys(make_pipeline: Maker) -> None:
     pipeline = make_pipeline(n_clients=4, rounds=2)
     result = trained(pipeline, SecAgg(agreement="bb84", eps_sec=1e-9, eps_cor=1e-12, eps_auth=1e-20))
-    (row,) = [r for r in result.ledger(ThreatModel(name="server", server=True)) if r.guarantee == "secrecy"]
+    (row,) = [r for r in result.ledger(coalition(server=True)) if r.guarantee == "secrecy"]
     assert "1.2e-08" in row.mechanism  # 6 links, 2 rounds
     assert "6 links and 2 rounds" in row.mechanism
     assert "simulated" in row.note

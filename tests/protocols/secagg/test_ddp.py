@@ -17,7 +17,7 @@ from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSec
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import Ddp
 from qflsec.protocols.secagg.ddp.layer import NoisePlan, round_conditionally
-from qflsec.threat import ThreatModel
+from qflsec.threat import PUBLIC, SERVER, Party, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
 LAYER = Ddp(clip_norm=0.5, target_epsilon=20.0)
@@ -157,8 +157,8 @@ def test_budgets_that_the_sampler_cannot_reach_are_refused() -> None:
         layer.check_plan(layer.plan(**PLAN, honest=3), n_params=8, n_participants=5)
 
 
-def rows_of(result: Any, **threat: Any) -> list[Any]:
-    found = result.ledger(ThreatModel(name="x", **threat))
+def rows_of(result: Any, *corrupted: Party) -> list[Any]:
+    found = result.ledger(ThreatModel(name="x", corrupted=frozenset(corrupted)))
     return [r for r in found if r.layer == "ddp" and r.guarantee == "differential privacy"]
 
 
@@ -169,10 +169,10 @@ def test_in_the_loop(make_pipeline: Maker, secrets: Any) -> None:
     layer = replace(LAYER, colluders=1)
     result = run_batch(pipeline, Stack(name="s", client=(layer,)), [RunSpec(seed=3)], secrets=secrets)[0]
     assert result.outcome == "completed"
-    view = result.view(ThreatModel(name="s", server=True))
+    view = result.view(coalition(server=True))
     assert [i.weight for i in view.readable("aggregate")] == [5.0, 5.0]
     assert view.readable("update") == ()
-    (row,) = rows_of(result, server=True)
+    (row,) = rows_of(result, SERVER)
     assert row.epsilon <= layer.target_epsilon
     assert (row.delta, row.unit, row.adjacency, row.steps) == (1e-5, "client", "zero-out", 2)
     assert "secure aggregation" in row.trusted
@@ -184,14 +184,14 @@ def test_in_the_loop(make_pipeline: Maker, secrets: Any) -> None:
     threshold = layer.threshold_for(5)
     plan = layer.plan(n_params=pipeline.model.n_params, rounds=2, honest=threshold - 1)
     for clients in ((), (0,), (0, 1), (0, 1, 2)):
-        (row,) = rows_of(result, server=True, clients=clients)
+        (row,) = rows_of(result, SERVER, *map(client, clients))
         shares = max(1, threshold - len(clients))
         expected = skellam_epsilon(
             variance=shares * plan.local_variance, l1=plan.l1, l2=plan.l2, steps=2, delta=0.99e-5
         ).epsilon
         assert row.epsilon == pytest.approx(expected)
         assert (row.epsilon <= layer.target_epsilon) == (len(clients) <= layer.colluders)
-    (public,) = rows_of(result)
+    (public,) = rows_of(result, PUBLIC)
     assert public.epsilon <= layer.target_epsilon
 
 

@@ -13,7 +13,7 @@ from qflsec.federation import RunResult, RunSpec, Stack, run_batch
 from qflsec.federation.aggregation import weighted_mean
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
-from qflsec.threat import Item, LaneFacts, ThreatModel, client
+from qflsec.threat import SERVER, WIRE, Item, LaneFacts, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
 MASK = Stack(name="mask", client=(Masked(),))
@@ -36,9 +36,7 @@ def sums(result: RunResult, threat: ThreatModel, round_index: int = 0) -> list[I
     return list(result.view(threat).readable("aggregate", round_index=round_index))
 
 
-@pytest.mark.parametrize(
-    "threat", [ThreatModel(name="server", server=True), ThreatModel(name="wire", wire=True)]
-)
+@pytest.mark.parametrize("threat", [coalition(server=True), coalition(wire=True)])
 @pytest.mark.parametrize("n_clients", [2, 5])
 def test_whoever_hears_all_masked_vectors_reads_the_sum(
     make_pipeline: Maker, threat: ThreatModel, n_clients: int
@@ -57,7 +55,7 @@ def test_whoever_hears_all_masked_vectors_reads_the_sum(
 
 def test_the_server_reads_what_it_used(make_pipeline: Maker) -> None:
     result = run(make_pipeline(rounds=1), MASK)
-    (item,) = sums(result, ThreatModel(name="server", server=True))
+    (item,) = sums(result, coalition(server=True))
     assert torch.allclose(result.initial + item.vector, result.params, atol=1e-7)
 
 
@@ -67,22 +65,22 @@ def test_partial_participation(make_pipeline: Maker) -> None:
     assert {len(c) for c in chosen} == {3}
     assert len(set(chosen)) > 1, "the rounds must differ, or this tests nothing"
     for round_index, members in enumerate(chosen):
-        (item,) = sums(result, ThreatModel(name="wire", wire=True), round_index)
+        (item,) = sums(result, coalition(wire=True), round_index)
         assert item.about == members
         assert torch.allclose(item.vector, truth(result, round_index, sorted(members)), atol=2e-6)
 
 
 def test_the_wire_reads_nothing_behind_links(make_pipeline: Maker) -> None:
     result = run(make_pipeline(n_clients=4), MASK_LINK)
-    view = result.view(ThreatModel(name="wire", wire=True))
+    view = result.view(coalition(wire=True))
     assert view.readable("update", "aggregate", "step") == ()
-    assert len(sums(result, ThreatModel(name="server", server=True))) == 1
+    assert len(sums(result, coalition(server=True))) == 1
 
 
 def test_the_wire_and_one_client_hear_one_masked_vector_only(make_pipeline: Maker) -> None:
     """Partial visibility: the links hide the others' vectors; the sum comes from the models alone."""
     result = run(make_pipeline(n_clients=4), MASK_LINK)
-    threat = ThreatModel(name="wire+client", wire=True, clients=(1,))
+    threat = ThreatModel(name="wire+client", corrupted=frozenset({WIRE, client(1)}))
     view = result.view(threat)
     assert not [i for i in view.items if i.form == "masked" and i.sender != client(1)]
     rest = [i for i in sums(result, threat) if i.about == {0, 2, 3}]
@@ -93,7 +91,7 @@ def test_the_wire_and_one_client_hear_one_masked_vector_only(make_pipeline: Make
 
 def test_the_server_and_a_client_read_the_remainder(make_pipeline: Maker) -> None:
     result = run(make_pipeline(n_clients=4), MASK)
-    threat = ThreatModel(name="server+client", server=True, clients=(2,))
+    threat = ThreatModel(name="server+client", corrupted=frozenset({SERVER, client(2)}))
     rest = [i for i in sums(result, threat) if i.about == {0, 1, 3}]
     assert rest
     assert all(i.k == 3 for i in rest)
@@ -103,7 +101,9 @@ def test_the_server_and_a_client_read_the_remainder(make_pipeline: Maker) -> Non
 def test_the_server_and_all_but_one_client_read_the_last_update(make_pipeline: Maker) -> None:
     """All pair keys of the last client are held, so its vector opens exactly."""
     result = run(make_pipeline(n_clients=4), MASK)
-    view = result.view(ThreatModel(name="server+3", server=True, clients=(0, 1, 3)))
+    view = result.view(
+        ThreatModel(name="server+3", corrupted=frozenset({SERVER, client(0), client(1), client(3)}))
+    )
     last = [i for i in view.readable("update", round_index=0) if i.about == {2} and not i.derived]
     assert len(last) == 1
     assert last[0].k == 1

@@ -22,10 +22,10 @@ from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.protocols.secagg.groups.states import GroupMember, draw_groups
 from qflsec.protocols.secagg.messages import Kind
 from qflsec.protocols.secagg.rounds.terms import Terms
-from qflsec.threat import Payload, Tapped, ThreatModel, client, corrupted_clients
+from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client, coalition, corrupted_clients
 
 Maker = Callable[..., Any]
-SERVER_ONLY = ThreatModel(name="server", server=True)
+SERVER_ONLY = coalition(server=True)
 
 
 def one(pipeline: Any, *layers: Any, **spec: Any) -> RunResult:
@@ -155,7 +155,7 @@ def test_anonymity_sets_are_the_groups(make_pipeline: Maker) -> None:
     assert sorted(map(len, groups_of(result))) == [3, 3, 4]
     first, second, _ = sorted(groups_of(result), key=len, reverse=True)
     for corrupted in ((), (min(first),), (min(first), min(second))):
-        threat = ThreatModel(name="x", server=True, clients=corrupted)
+        threat = ThreatModel(name="x", corrupted=frozenset({SERVER, *map(client, corrupted)}))
         view = result.view(threat)
         sizes = {}
         for item in view.readable("aggregate", round_index=0):
@@ -180,11 +180,11 @@ def test_who_reads_a_single_update(make_pipeline: Maker) -> None:
             (others, False),
             ([*others, *rest[:1]], False),
         ):
-            view = result.view(ThreatModel(name="x", server=True, clients=tuple(sorted(clients))))
+            view = result.view(ThreatModel(name="x", corrupted=frozenset({SERVER, *map(client, clients)})))
             singles = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
             assert bool(singles) == read, (victim, clients)
         truth = result.transcript.granted[0].honest_updates[0, victim]
-        view = result.view(ThreatModel(name="x", server=True, clients=tuple(rest)))
+        view = result.view(ThreatModel(name="x", corrupted=frozenset({SERVER, *map(client, rest)})))
         (single, *_) = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
         assert torch.allclose(single.vector, truth, atol=1e-4)
 
@@ -209,7 +209,7 @@ def test_no_secret_is_in_any_view(make_pipeline: Maker, monkeypatch: pytest.Monk
     result = one(make_pipeline(n_clients=9), ValidatedGroups())
     secrets = [value for value in drawn if len(value) >= 32 and value not in contributions]
     assert len(secrets) > 9 * 2
-    view = result.view(ThreatModel(name="all", server=True, wire=True, clients=(0, 1)))
+    view = result.view(coalition(server=True, wire=True, n=2))
     memory = b"\0".join(i.value for i in view.items if isinstance(i.value, bytes))
     assert not any(secret in memory for secret in secrets)
     assert all(part in memory for part in contributions), "the control: what is opened is found"
@@ -273,7 +273,7 @@ class Meddler(Adversary):
         return payload[:-1] + bytes([payload[-1] ^ 1]) if self.alter else None
 
 
-WIRE = ThreatModel(name="wire", wire=True, active=True)
+WIRE = coalition(wire=True, active=True)
 
 
 @pytest.mark.parametrize(("alter", "sentence"), [(False, "did not open"), (True, "opened another content")])

@@ -24,7 +24,7 @@ from qflsec.protocols.secagg.he.parameters import (
     ckks_parameters,
     slot_error,
 )
-from qflsec.threat import SERVER, Network, Party, ThreatModel, Transcript, client
+from qflsec.threat import SERVER, Network, Party, ThreatModel, Transcript, client, coalition
 
 Maker = Callable[..., Any]
 LAYERS = [HeBfv(), HeCkks()]
@@ -396,17 +396,17 @@ def test_in_the_loop(make_pipeline: Maker, layer: Any, link: tuple[Any, ...]) ->
     result = run_batch(pipeline, Stack(name="s", client=(layer, *link)), [RunSpec(seed=3)])[0]
     assert result.outcome == "completed"
     assert torch.allclose(plain.params, result.params, atol=1e-4)
-    server, wire = ThreatModel(name="s", server=True), ThreatModel(name="w", wire=True)
+    server, wire = coalition(server=True), coalition(wire=True)
     for threat in (server, wire):
         view = result.view(threat)
         assert view.readable("update", "aggregate", "step") == ()
         assert [r.guarantee for r in result.ledger(threat) if r.layer == layer.card.name] == ["secrecy"]
-    both = ThreatModel(name="b", server=True, clients=(1,))
+    both = ThreatModel(name="b", corrupted=frozenset({SERVER, client(1)}))
     opened = [i for i in result.view(both).readable("update", round_index=0) if i.about == {2}]
     assert len(opened) == 1, "a client that colludes with the server opens every update"
     rows = [r for r in result.ledger(both) if r.layer == layer.card.name]
     assert [r.guarantee for r in rows] == ["not covered"]
-    alone = ThreatModel(name="c", clients=(1,))
+    alone = ThreatModel(name="c", corrupted=frozenset({client(1)}))
     assert not [i for i in result.view(alone).readable("update", round_index=0) if i.about == {2}]
     assert [r.guarantee for r in result.ledger(alone) if r.layer == layer.card.name] == ["anonymity"]
 

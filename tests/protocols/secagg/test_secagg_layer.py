@@ -25,10 +25,10 @@ from qflsec.federation.aggregation import weighted_mean
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import SecAgg, Terms
 from qflsec.protocols.secagg.messages import Kind
-from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client
+from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
-WIRE = ThreatModel(name="wire", wire=True, active=True)
+WIRE = coalition(wire=True, active=True)
 KINDS = {"advertise": 2, "share": 5, "mask": 7, "agree": 8, "reveal": 11}
 
 
@@ -107,7 +107,7 @@ def test_a_client_that_drops_out_at_each_stage(make_pipeline: Maker, stage: str,
     assert result.transcript.facts[0].participants == {0: frozenset(there), 1: frozenset(range(5))}
     (item,) = [
         i
-        for i in result.view(ThreatModel(name="server", server=True)).readable("aggregate", round_index=0)
+        for i in result.view(coalition(server=True)).readable("aggregate", round_index=0)
         if i.about == frozenset(there)
     ]
     assert torch.allclose(item.vector, mean_of(result, 0, there), atol=1e-5)
@@ -126,7 +126,7 @@ def test_partial_participation(make_pipeline: Maker) -> None:
 
 
 def test_a_server_that_splits_the_model_is_named(make_pipeline: Maker) -> None:
-    threat = ThreatModel(name="bad server", server=True, active=True)
+    threat = coalition(server=True, active=True)
     result = one(make_pipeline(n_clients=4), SecAgg(), adversary=Splitter(), threat=threat)
     assert "client:0 and client:2 were told different things" in result.outcome
     assert not any(m.present[0] == [True] * 4 for m in result.transcript.messages if m.kind == "update")
@@ -137,7 +137,7 @@ def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
     """Five clients, threshold 4: an honest update is read by four other clients, or four with a listener."""
     bare, linked = (one(make_pipeline(n_clients=5), SecAgg(), *link) for link in ((), (AesGcmLink(),)))
     for server, wire, n in itertools.product((False, True), (False, True), range(5)):
-        threat = ThreatModel(name="x", server=server, wire=wire, clients=tuple(range(n)))
+        threat = coalition(server=server, wire=wire, n=n)
         for result, listens in ((bare, server or wire), (linked, server)):
             view = result.view(threat)
             singles = [i for i in view.readable("update", round_index=0) if i.about == {4}]
@@ -155,7 +155,7 @@ def test_a_threshold_of_colluders_opens_everything(make_pipeline: Maker) -> None
     """
     result = one(make_pipeline(n_clients=6), SecAgg(threshold=4))
     for n, opened in ((1, False), (3, False), (4, True)):
-        threat = ThreatModel(name="x", server=True, clients=tuple(range(n)))
+        threat = coalition(server=True, n=n)
         singles = [i for i in result.view(threat).readable("update", round_index=0) if i.about == {5}]
         assert bool(singles) == opened
         rows = [row for row in result.ledger(threat) if row.layer == "secagg"]
@@ -164,7 +164,7 @@ def test_a_threshold_of_colluders_opens_everything(make_pipeline: Maker) -> None
         )
         assert opened or ("if it deviated" in rows[2].statement) == (n == 3)
     assert "hold enough shares" in rows[0].statement
-    clients_only = ThreatModel(name="x", clients=(0, 1, 2, 3))
+    clients_only = coalition(n=4)
     assert not [i for i in result.view(clients_only).readable("update", round_index=0) if i.about == {5}]
 
 
@@ -185,7 +185,7 @@ def test_a_server_that_deviates_cannot_ask_few_clients(make_pipeline: Maker) -> 
     )
     row = next(
         r
-        for r in one(make_pipeline(n_clients=5), SecAgg()).ledger(ThreatModel(name="x", server=True))
+        for r in one(make_pipeline(n_clients=5), SecAgg()).ledger(coalition(server=True))
         if r.layer == "secagg" and r.guarantee == "secrecy"
     )
     assert "as few as 4 clients into a round" in row.note
@@ -199,12 +199,12 @@ def test_the_ledger_names_what_stays_visible(make_pipeline: Maker) -> None:
         ("hybrid", "or ML-KEM"),
     ):
         result = one(pipeline, SecAgg(agreement=agreement))  # type: ignore[arg-type]
-        rows = [r for r in result.ledger(ThreatModel(name="server", server=True)) if r.layer == "secagg"]
+        rows = [r for r in result.ledger(coalition(server=True)) if r.layer == "secagg"]
         assert "who drops out" in rows[0].note
         assert words in rows[0].note
         assert rows[0].assumption == "computational"
     seeded = run_batch(pipeline, Stack(name="s", client=(SecAgg(),)), [RunSpec(seed=4)], secrets="seeded")[0]
-    rows = [r for r in seeded.ledger(ThreatModel(name="server", server=True)) if r.layer == "secagg"]
+    rows = [r for r in seeded.ledger(coalition(server=True)) if r.layer == "secagg"]
     assert {row.assumption for row in rows} == {"none"}
 
 
@@ -220,7 +220,7 @@ def test_no_secret_is_in_any_view(make_pipeline: Maker, monkeypatch: pytest.Monk
     result = one(make_pipeline(n_clients=4), SecAgg())
     secrets = [value for value in drawn if len(value) >= 32]
     assert len(secrets) > 4 * 2 * 3
-    everything = ThreatModel(name="all", server=True, wire=True, clients=(0, 1))
+    everything = coalition(server=True, wire=True, n=2)
     memory = b"\0".join(i.value for i in result.view(everything).items if isinstance(i.value, bytes))
     assert not any(secret in memory for secret in secrets)
     assert any(

@@ -23,12 +23,12 @@ from qflsec.protocols.validated.encoding import LIMBS, Quantiser, from_words, to
 from qflsec.protocols.validated.group import ORDER
 from qflsec.protocols.validated.prover import Prover
 from qflsec.protocols.validated.states import Parcel, ProvingClient
-from qflsec.threat import Payload, Tapped, ThreatModel, client, corrupted_clients
+from qflsec.threat import Payload, Tapped, ThreatModel, client, coalition, corrupted_clients
 
 Maker = Callable[..., Any]
 LAYER = Validated(max_norm=1.0, resolution_bits=8)
-SERVER_ONLY = ThreatModel(name="server", server=True)
-WIRE = ThreatModel(name="wire", wire=True, active=True)
+SERVER_ONLY = coalition(server=True)
+WIRE = coalition(wire=True, active=True)
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_what_each_coalition_reads(pipeline: Maker) -> None:
     truth = mean_of(result, 0, [4])
     for server in (False, True):
         for n in range(5):
-            view = result.view(ThreatModel(name="x", server=server, clients=tuple(range(n))))
+            view = result.view(coalition(server=server, n=n))
             singles = [i for i in view.readable("update", round_index=0) if i.about == {4}]
             assert bool(singles) == (n == 4), (server, n)
             assert bool(view.readable("aggregate", round_index=0)) == (server or n > 0)
@@ -310,7 +310,7 @@ def test_no_secret_is_in_any_view(pipeline: Maker, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ProvingClient, "prove", noted)
     result = one(pipeline(), LAYER)
-    everything = ThreatModel(name="all", server=True, wire=True, clients=(0, 1))
+    everything = coalition(server=True, wire=True, n=2)
     memory = b"\0".join(i.value for i in result.view(everything).items if isinstance(i.value, bytes))
     secrets = [r.to_bytes(32, "little") for o in openings for r in o.blindings]
     words = [to_words(o).tobytes() for o in openings]

@@ -65,12 +65,21 @@ class StackEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackEntry:
-    """A row: an attack with its pipeline and threat model."""
+    """A row: an attack with its pipeline and threat model.
+
+    Attributes:
+        label: Its name in the matrix.
+        attack: The attack.
+        pipeline: The pipeline's name.
+        threat: The threat model.
+        incompatible: Why the threat model cannot exist on the pipeline; empty where it can.
+    """
 
     label: str
     attack: Attack
     pipeline: str
     threat: ThreatModel
+    incompatible: str = ""
 
     @property
     def manipulates(self) -> bool:
@@ -320,7 +329,11 @@ def _attack(
     with at(path):
         attack = attack_from_config(checked)
         threat = threats[table.threat]
-        threat.check(pipelines[table.pipeline].federation.n_clients)
+        incompatible = ""
+        try:
+            threat.check(pipelines[table.pipeline].federation.n_clients)
+        except IncompatibleStack as error:
+            incompatible = str(error)
         if isinstance(attack, Adversary):
             attack.corrupts(threat)
             RunSpec(seed=0, adversary=attack, threat=threat)
@@ -333,7 +346,11 @@ def _attack(
                 "'qflsec blind matrix'",
             )
         return AttackEntry(
-            label=table.label or table.name, attack=attack, pipeline=table.pipeline, threat=threat
+            label=table.label or table.name,
+            attack=attack,
+            pipeline=table.pipeline,
+            threat=threat,
+            incompatible=incompatible,
         )
 
 

@@ -45,7 +45,7 @@ class PlannedTrial:
         label: The attack's label.
         run: The run that is attacked.
         honest: The honest run of the same pipeline, stack and seed; the attacked run itself for inferences.
-        incompatible: Why the stack cannot run; empty where it can.
+        incompatible: Why the stack cannot run, or the threat model does not exist; empty where both can.
     """
 
     trial_id: str
@@ -184,7 +184,7 @@ class _Maker:
             label=entry.label,
             run=run,
             honest=honest,
-            incompatible=self.incompatible(entry.pipeline, stack),
+            incompatible=self.incompatible(entry.pipeline, stack) or entry.incompatible,
         )
 
 

@@ -90,7 +90,7 @@ def _without_score(label: str, stack: str, state: CellState, rows: Sequence[Tria
     words = {
         "pending": f"{label} against {stack}: {n_seeds - len(rows)} of {n_seeds} trials have not been run",
         "failed": f"{label} against {stack} failed in {failed} of {n_seeds} seeds: {reason}",
-        "incompatible": f"{stack} cannot run here: {reason}",
+        "incompatible": f"{label} against {stack} cannot run here: {reason}",
         "blocked": f"{label} is blocked under {stack}: {reason}",
         "aborted": f"the protocol of {stack} stopped under {label}: {reason}",
     }.get(state, nothing)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from qflsec.lab import MatrixSpec, build_matrix, parse_spec
 from qflsec.lab.worlds.federation.matrix import observer_key
 from qflsec.lab.worlds.federation.plan import MAX_RUNS, Plan, make_plan
+from qflsec.lab.worlds.federation.work import execute
 
 
 def matrix_text(tiny_text: str, n_seeds: int, n_attacks: int) -> str:
@@ -78,3 +79,22 @@ def test_batches_are_small_and_complete(tiny_text: str, n_seeds: int, n_attacks:
         assert len(here) == len(batch.runs)
         for trial in batch.trials:
             assert {trial.run.run_id, trial.honest.run_id} <= here
+
+
+def test_a_party_that_the_topology_lacks_makes_the_cell_incompatible(tiny_text: str) -> None:
+    """Not blocked, which would say that the stack stopped the attack; the honest runs are made all the same."""
+    text = tiny_text.replace('kind = "honest-but-curious-server"', 'kind = "honest-but-curious-edge"')
+    matrix = build_matrix(parse_spec(text, base=Path()))
+    plan = make_plan(matrix)
+    lacking = [trial for trial in plan.incompatible if trial.run.stack != "bad"]
+    assert {(trial.label, trial.run.stack) for trial in lacking} == {
+        ("loss-threshold", stack) for stack in ("none", "clip", "link")
+    }
+    assert all("corrupts an edge server that the topology lacks" in trial.incompatible for trial in lacking)
+    batch = next(batch for batch in plan.batches if batch.stack == "none")
+    outcome = execute(batch)
+    # the flips, and the coalition of nobody
+    assert {row["status"] for row in outcome.trials} == {"ok", "blocked"}
+    ledgers = next(row["ledgers"] for row in outcome.runs if row["ledgers"])
+    assert ledgers[observer_key(matrix.threats["server"])] == []
+    assert ledgers[observer_key(matrix.threats["clients"])]

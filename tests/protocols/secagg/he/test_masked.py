@@ -17,7 +17,7 @@ from qflsec.federation import RunSpec, Stack, run_batch
 from qflsec.protocols.secagg import HeBfv, HeMasked
 from qflsec.protocols.secagg.he.envelope import read_envelope
 from qflsec.protocols.secagg.he.masked import MaskingClient, masks_below
-from qflsec.threat import SERVER, ThreatModel, client
+from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, client
 
 Maker = Callable[..., Any]
 
@@ -176,37 +176,32 @@ def test_coalitions_in_the_loop(make_pipeline: Maker) -> None:
         layer.card.name: run_batch(pipeline, Stack(name="s", client=(layer,)), [RunSpec(seed=3)])[0]
         for layer in (HeBfv(), HeMasked())
     }
-    for server, wire in itertools.product((False, True), repeat=2):
-        for size in range(4):
-            for clients in itertools.combinations(range(3), size):
-                threat = ThreatModel(name="x", server=server, wire=wire, clients=clients)
-                for name, result in results.items():
-                    view = result.view(threat)
-                    read = {
-                        next(iter(i.about))
-                        for i in view.readable("update", round_index=0)
-                        if len(i.about) == 1
-                    }
-                    honest = set(range(3)) - set(clients)
-                    opens_all = bool(clients) and (server or wire) and name == "he-bfv"
-                    last = len(clients) == 2
-                    expected = set(clients) | (honest if opens_all or last else set())
-                    assert read == expected, (name, threat)
+    parties = (SERVER, WIRE, *map(client, range(3)))
+    for corrupted in itertools.chain.from_iterable(itertools.combinations(parties, n) for n in range(6)):
+        threat = ThreatModel(name="x", corrupted=frozenset({PUBLIC, *corrupted}))
+        for name, result in results.items():
+            view = result.view(threat)
+            read = {next(iter(i.about)) for i in view.readable("update", round_index=0) if len(i.about) == 1}
+            honest = set(range(3)) - set(threat.clients)
+            opens_all = bool(threat.clients) and (threat.server or threat.wire) and name == "he-bfv"
+            last = len(threat.clients) == 2
+            expected = set(threat.clients) | (honest if opens_all or last else set())
+            assert read == expected, (name, threat)
 
 
 def test_ledger(make_pipeline: Maker) -> None:
     result = run_batch(make_pipeline(), Stack(name="s", client=(HeMasked(),)), [RunSpec(seed=3)])[0]
 
-    def rows(**threat: Any) -> list[Any]:
-        found = result.ledger(ThreatModel(name="x", **threat))
+    def rows(*corrupted: Party) -> list[Any]:
+        found = result.ledger(ThreatModel(name="x", corrupted=frozenset(corrupted)))
         return [row for row in found if row.layer == "he-masked"]
 
-    assert [r.guarantee for r in rows(server=True)] == ["secrecy"]
-    assert [r.guarantee for r in rows(server=True, clients=(1,))] == ["secrecy", "anonymity"]
-    assert "mixes 2 or more" in rows(server=True, clients=(1,))[1].statement
-    assert [r.guarantee for r in rows(server=True, clients=(1, 2))] == ["not covered"]
-    assert [r.guarantee for r in rows(clients=(1,))] == ["anonymity"]
-    assert rows() == []
+    assert [r.guarantee for r in rows(SERVER)] == ["secrecy"]
+    assert [r.guarantee for r in rows(SERVER, client(1))] == ["secrecy", "anonymity"]
+    assert "mixes 2 or more" in rows(SERVER, client(1))[1].statement
+    assert [r.guarantee for r in rows(SERVER, client(1), client(2))] == ["not covered"]
+    assert [r.guarantee for r in rows(client(1))] == ["anonymity"]
+    assert rows(PUBLIC) == []
 
 
 def test_two_clients_are_refused(make_pipeline: Maker) -> None:

@@ -16,7 +16,7 @@ from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import HeCkks
 from qflsec.protocols.secagg.he.envelope import open_envelope
 from qflsec.protocols.secagg.he.guard import Flooding, apply_guard, noise_bound
-from qflsec.threat import SERVER, ThreatModel, client
+from qflsec.threat import SERVER, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
 FLOODED = HeCkks(mode="released", precision=1e-2, largest=128.0)
@@ -171,7 +171,7 @@ def test_in_the_loop_the_server_reads_sums_and_no_update(make_pipeline: Maker) -
     result = run_batch(pipeline, Stack(name="s", client=(FLOODED,)), [RunSpec(seed=3)])[0]
     assert result.outcome == "completed"
     assert torch.allclose(plain.params, result.params, atol=1e-3)
-    for threat in (ThreatModel(name="s", server=True), ThreatModel(name="w", wire=True)):
+    for threat in (coalition(server=True), coalition(wire=True)):
         view = result.view(threat)
         assert {item.k for item in view.readable("aggregate")} == {3}
         assert view.readable("update") == ()
@@ -181,7 +181,7 @@ def test_in_the_loop_the_server_reads_sums_and_no_update(make_pipeline: Maker) -
         assert "statistical distance of at most 3.1e-06" in rows[0].mechanism
         assert "one that colludes with this observer opens all updates" in rows[0].trusted
         assert "who takes part" in rows[0].note
-    both = result.ledger(ThreatModel(name="b", server=True, clients=(1,)))
+    both = result.ledger(ThreatModel(name="b", corrupted=frozenset({SERVER, client(1)})))
     assert [r.guarantee for r in both if r.layer == "he-ckks"] == ["not covered"]
 
 
@@ -189,7 +189,7 @@ def test_in_the_loop_the_server_reads_sums_and_no_update(make_pipeline: Maker) -
 def test_the_ledger_claims_nothing_of_what_is_not_proved(make_pipeline: Maker, guard: str) -> None:
     layer = HeCkks(mode="released", guard=guard, unsafe=True)  # type: ignore[arg-type]
     result = run_batch(make_pipeline(), Stack(name="s", client=(layer,)), [RunSpec(seed=3)])[0]
-    rows = [r for r in result.ledger(ThreatModel(name="s", server=True)) if r.layer == "he-ckks"]
+    rows = [r for r in result.ledger(coalition(server=True)) if r.layer == "he-ckks"]
     assert [r.guarantee for r in rows] == ["not covered"]
     assert rows[0].epsilon is None
     said = "secret key follows" if guard == "none" else "heuristic: it blocks the known attack"

@@ -26,7 +26,7 @@ from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme, load_openfh
 from qflsec.protocols.secagg.he.ring import negacyclic
 from qflsec.protocols.secagg.he.rlwe import RlweScheme, error_bound
 from qflsec.protocols.secagg.he.threshold_scheme import ThresholdScheme
-from qflsec.threat import SERVER, ThreatModel, client
+from qflsec.threat import SERVER, ThreatModel, client, coalition
 
 Maker = Callable[..., Any]
 PLAIN_BITS = 32
@@ -317,9 +317,9 @@ def test_in_the_loop(make_pipeline: Maker) -> None:
     assert result.outcome == "completed"
     assert torch.allclose(plain.params, result.params, atol=1e-5)
     for threat, k in (
-        (ThreatModel(name="s", server=True), 3),
-        (ThreatModel(name="w", wire=True), 3),
-        (ThreatModel(name="b", server=True, clients=(1,)), 2),
+        (coalition(server=True), 3),
+        (coalition(wire=True), 3),
+        (ThreatModel(name="b", corrupted=frozenset({SERVER, client(1)})), 2),
     ):
         view = result.view(threat)
         assert min(i.k for i in view.readable("aggregate")) == k
@@ -328,7 +328,7 @@ def test_in_the_loop(make_pipeline: Maker) -> None:
         assert [r.guarantee for r in rows] == ["secrecy", "anonymity"]
         assert "teaching" in rows[0].note
         assert "one client's ciphertext" in rows[0].trusted
-    last = ThreatModel(name="l", server=True, clients=(1, 2))
+    last = ThreatModel(name="l", corrupted=frozenset({SERVER, client(1), client(2)}))
     assert [r.guarantee for r in result.ledger(last) if r.layer == "he-threshold"] == ["not covered"]
 
 
