@@ -26,7 +26,6 @@ from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     NOBODY,
-    ThreatModel,
     coalition,
     corrupted_clients,
     honest_but_curious_server,
@@ -57,9 +56,7 @@ ROW = LedgerRow(
     note="simulated guarantee: seeded noise",
 )
 CONTEXT = LedgerContext(
-    observer=Observer(
-        threat=ThreatModel(name="server", server=True), smallest_k=1, reads_model=True, reads_clients=True
-    ),
+    observer=Observer(threat=coalition(server=True), smallest_k=1, reads_model=True, reads_clients=True),
     training=Training(counts=(4, 4, 4), rounds=2, n_params=5),
 )
 
