@@ -25,7 +25,7 @@ from qflsec.federation import (
     Setup,
 )
 from qflsec.models import build_model
-from qflsec.threat import SERVER, Party, Payload, ThreatModel
+from qflsec.threat import NOBODY, SERVER, Party, Payload, threat_from_config
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -73,13 +73,15 @@ def make_pipeline() -> Callable[..., Pipeline]:
 
 @pytest.fixture
 def ledger_context() -> Callable[..., LedgerContext]:
-    """The server reads every update of a small run; keyword arguments are fields of whatever owns them."""
+    """The server reads every update of a small run; keyword arguments are fields of whatever owns them, and the
+    parties by role, as in a threat model's configuration."""
 
     def make(**changes: Any) -> LedgerContext:
         def own(kind: type) -> dict[str, Any]:
             return {item.name: changes.pop(item.name) for item in fields(kind) if item.name in changes}
 
-        threat = ThreatModel(**{"name": "o", "server": True, **own(ThreatModel)})
+        parties = {name: changes.pop(name) for name in NOBODY.to_config() if name in changes}
+        threat = threat_from_config({"name": "o", "server": True, **parties})
         seen = {"smallest_k": 1, "reads_model": True, "reads_clients": True, **own(Observer)}
         training = Training(**{"counts": (8,) * 10, "rounds": 15, "n_params": 36, **own(Training)})
         seeds = Seeds(**{"noise": False, **own(Seeds)})
