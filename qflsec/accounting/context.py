@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
-from qflsec.threat import ThreatModel, View
+from qflsec.threat import SUMS, ThreatModel, View
 
 __all__ = ["CircuitUse", "LedgerContext", "Observer", "Preparation", "Seeds", "Training"]
 
@@ -38,7 +38,7 @@ class Observer:
     @classmethod
     def of(cls, view: View) -> Self:
         """The observer that holds a view."""
-        sizes = [item.k for item in view.readable("update", "aggregate", "step") if item.k > 0]
+        sizes = [item.k for item in view.readable(*SUMS) if item.k > 0]
         before_rule = any(item.k > 0 for item in view.readable("update", "aggregate"))
         return cls(
             threat=view.threat,

@@ -12,6 +12,7 @@ _WORDS = {
     "update": "updates of single honest clients",
     "aggregate": "sums of updates",
     "step": "steps of the server's rule",
+    "path": "differences of models over several steps",
     "model": "the model that is broadcast",
     "final-model": "the final model",
     "delta": "angles that clients told a quantum server",

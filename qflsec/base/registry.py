@@ -18,7 +18,7 @@ from qflsec.base.errors import UnknownName
 
 __all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
-Kind = Literal["attack", "layer", "dataset", "model", "partition", "threat", "panel"]
+Kind = Literal["attack", "layer", "dataset", "model", "panel", "partition", "threat", "topology"]
 HOMES = (
     "qflsec.data",
     "qflsec.models",

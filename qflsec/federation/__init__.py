@@ -30,6 +30,7 @@ from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack, layer_from_config
+from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "NoiseLayer",
     "PartyState",
     "Pipeline",
+    "Ring",
     "RoundUpdates",
     "RunResult",
     "RunSpec",
@@ -66,8 +68,12 @@ __all__ = [
     "Setup",
     "ShapeLayer",
     "Stack",
+    "Star",
     "Streams",
     "SummedUpdates",
+    "Topology",
+    "Tree",
+    "Turn",
     "calibrate_stack",
     "executed",
     "layer_from_config",

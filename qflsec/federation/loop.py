@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from qflsec.base import IncompatibleStack
+from qflsec.federation.adversary import Adversary
 from qflsec.federation.calibration import calibrate_stack
 from qflsec.federation.delegation import DelegationLayer
 from qflsec.federation.delegations import check_delegation
@@ -20,7 +21,7 @@ from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.session import SecretsMode
 from qflsec.federation.stack import Stack
-from qflsec.threat import MessageKind
+from qflsec.threat import MessageKind, ThreatModel
 
 __all__ = ["run_batch"]
 
@@ -95,16 +96,21 @@ def _batches(
 
 
 def _check(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
-    for layer in stack.layers:
-        layer.check(pipeline)
-    if stack.aggregation is not None and pipeline.federation.who == "poisson":
-        raise IncompatibleStack(
-            f"{stack.aggregation.card.name!r} needs a known number of clients in every round, but Poisson sampling "
-            "may leave one alone or none",
-            fix="set client_sampling = 'fixed', or leave out the layer",
-        )
+    stack.check(pipeline)
     for run in runs:
         if run.threat is not None and run.adversary is not None:
-            run.threat.check(pipeline.federation.n_clients)
+            run.threat.check(pipeline.parties)
             run.adversary.corrupts(run.threat)
+            _check_server(pipeline, run.adversary, run.threat)
     check_delegation([layer for layer in stack.client if isinstance(layer, DelegationLayer)], runs)
+
+
+def _check_server(pipeline: Pipeline, adversary: Adversary, threat: ThreatModel) -> None:
+    """A server that sends its own models needs clients that get theirs from it."""
+    forges = threat.server and type(adversary).broadcast is not Adversary.broadcast
+    if forges and pipeline.topology.name != "star":
+        raise IncompatibleStack(
+            "the adversary sends each client a model of its own, but the server does not send the models",
+            got=f"clients that are connected as {pipeline.topology.words}",
+            expected="a star",
+        )

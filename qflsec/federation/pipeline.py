@@ -8,7 +8,9 @@ from typing import Literal
 
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec, PartitionSpec
+from qflsec.federation.topology import Star, Topology
 from qflsec.models import EXACT, Execution, Model
+from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party
 
 __all__ = ["FederationConfig", "Pipeline"]
 
@@ -98,6 +100,10 @@ class Pipeline:
         federation: The loop.
         execution: How clients execute the model.
         client_executions: Clients that differ in it.
+        topology: Who trains from which model, and who makes the next one.
+
+    Raises:
+        ConfigError: The parts do not fit each other.
     """
 
     data: DataSpec
@@ -106,6 +112,7 @@ class Pipeline:
     federation: FederationConfig = field(default_factory=FederationConfig)
     execution: Execution = EXACT
     client_executions: Mapping[int, Execution] = field(default_factory=dict)
+    topology: Topology = field(default_factory=Star)
 
     def __post_init__(self) -> None:
         if self.data.n_features != self.model.n_features:
@@ -118,9 +125,16 @@ class Pipeline:
         if strangers:
             raise ConfigError("an execution is set for a client that does not exist", got=strangers)
 
+        self.topology.check(self.federation.n_clients)
+
     def execution_of(self, index: int) -> Execution:
         """How this client executes the model."""
         return self.client_executions.get(index, self.execution)
+
+    @property
+    def parties(self) -> frozenset[Party]:
+        """Everybody who may be corrupted: who holds models, the network, the public, and a quantum server."""
+        return self.topology.parties(self.federation.n_clients) | {WIRE, PUBLIC, QUANTUM_SERVER}
 
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able, defaults written out: what an id is made from."""
@@ -131,4 +145,5 @@ class Pipeline:
             "federation": asdict(self.federation),
             "execution": self.execution.to_config(),
             "client_executions": {str(i): e.to_config() for i, e in sorted(self.client_executions.items())},
+            "topology": self.topology.to_config(),
         }

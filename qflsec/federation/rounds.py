@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
+from qflsec.federation.broadcast import Broadcast
+from qflsec.federation.collection import Collection
 from qflsec.federation.delegations import Delegations
 from qflsec.federation.evaluation import Curves
 from qflsec.federation.executions import executed
 from qflsec.federation.lanes import LaneData
-from qflsec.federation.local import ClientData, LocalTraining, plan_batches
+from qflsec.federation.local import BatchStep, ClientData, LocalTraining, plan_batches
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult
@@ -20,21 +23,19 @@ from qflsec.federation.server import Server
 from qflsec.federation.session import SecretsMode, Session
 from qflsec.federation.stack import Stack
 from qflsec.federation.streams import RoundStreams
+from qflsec.federation.topology import Turn
 from qflsec.federation.turns import Turns
 from qflsec.federation.updates import Dropped
 from qflsec.federation.upload import Opened, Uploads
 from qflsec.threat import (
-    PUBLIC,
     SERVER,
-    Delivery,
-    Envelope,
     Granted,
     LaneFacts,
     MessageKind,
     Network,
     Origin,
+    Party,
     Records,
-    Slot,
     Trained,
     Transcript,
     Version,
@@ -42,11 +43,6 @@ from qflsec.threat import (
 )
 
 __all__ = ["BatchRun"]
-
-
-def _version(round_index: int) -> Version:
-    """The name of the model at the start of a round."""
-    return str(round_index)
 
 
 class BatchRun:
@@ -82,8 +78,6 @@ class BatchRun:
             mask=torch.stack([lane.mask for lane in lanes]),
         )
         self._counts = self._data.mask.sum(dim=-1)
-        self._params = torch.stack([lane.initial for lane in lanes])
-        self._before = self._params
         self._keep_honest = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
         )
@@ -100,15 +94,23 @@ class BatchRun:
         self._transcript = self._make_transcript(record)
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
-        self._uploads = Uploads(stack=stack, session=self._session, network=self._network)
+        uploads = self._make_uploads()
+        self._models = Broadcast(
+            pipeline=pipeline,
+            initial=torch.stack([lane.initial for lane in lanes]),
+            network=self._network,
+            transcript=self._transcript,
+            turns=self._turns,
+            uploads=uploads[SERVER] if stack.leaves == "nothing" else None,
+            dead=lambda: self._dead,
+        )
+        self._collection = Collection(uploads=uploads, network=self._network)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
         self._delegations = self._delegate(stack)
         self._training = LocalTraining(
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
         )
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
-        self._contributed: list[frozenset[int]] = [frozenset() for _ in specs]
-        self._opened: list[Opened | None] = [None for _ in specs]
         self._dropped: list[list[Dropped]] = [[] for _ in specs]
 
     def _delegate(self, stack: Stack) -> Delegations | None:
@@ -124,6 +126,17 @@ class BatchRun:
             fail=self._turns.fail,
         )
 
+    def _make_uploads(self) -> dict[Party, Uploads]:
+        """The upload step of every party, other than a client, that clients send to."""
+        heads = {
+            head for turn in self._pipeline.topology.turns(self._config.n_clients, 0) for head in turn.groups
+        }
+        return {
+            head: Uploads(stack=self._stack, session=self._session, network=self._network, aggregator=head)
+            for head in sorted(heads)
+            if head.role != "client"
+        }
+
     def _make_transcript(self, record: frozenset[MessageKind] | None) -> Transcript:
         aggregation = self._stack.aggregation
         transcript = Transcript(
@@ -133,9 +146,7 @@ class BatchRun:
         )
         for lane, data in enumerate(self._lanes):
             dataset = data.dataset
-            facts = LaneFacts(counts=self._weights(lane))
-            facts.versions.add(_version(0), Origin(round=-1))
-            transcript.facts[lane] = facts
+            transcript.facts[lane] = LaneFacts(counts=self._weights(lane))
             transcript.granted[lane] = Granted(
                 model=self._model,
                 auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
@@ -156,10 +167,6 @@ class BatchRun:
         return tuple((torch.ones_like(counts) if unweighted else counts).tolist())
 
     @property
-    def _hides_model(self) -> bool:
-        return self._stack.leaves == "nothing"
-
-    @property
     def _dead(self) -> set[int]:
         return {*self._turns.failures, *self._turns.losses, *self._network.aborts}
 
@@ -168,31 +175,77 @@ class BatchRun:
         self._session.handshake(self._network)
         for round_index in range(self._config.rounds):
             self._round(round_index)
-        self._release()
+        self._models.publish()
 
     def _round(self, round_index: int) -> None:
         streams = RoundStreams(self._seeds, round_index)
         chosen = self._participants(round_index)
-        received, present = self._broadcast(round_index, chosen)
-        bases = self._bases(round_index, received)
         plan = plan_batches(self._data, self._config, streams)
+        losses, honest = torch.zeros(chosen.shape, dtype=torch.float64), torch.zeros_like(chosen)
+        turns = self._pipeline.topology.turns(self._config.n_clients, round_index)
+        for place, turn in enumerate(turns):
+            last = place == len(turns) - 1
+            version = str(round_index + 1) if last else f"{round_index}.{place + 1}"
+            first, trained = self._turn(round_index, turn, version, chosen, plan, streams)
+            losses = torch.where(trained, first.double(), losses)
+            honest |= self._turns.honest(trained)
+        self._curves.note(round_index, self._models.params, losses, honest)
+
+    def _turn(
+        self,
+        round_index: int,
+        turn: Turn,
+        version: Version,
+        chosen: torch.Tensor,
+        plan: Sequence[BatchStep],
+        streams: RoundStreams,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clients train side by side and one party makes the next model: the losses before, and who trained."""
+        here = torch.zeros_like(chosen)
+        here[:, list(turn.trainers)] = chosen[:, list(turn.trainers)]
+        received = self._models.to_clients(round_index, turn, here)
         if self._delegations is not None:
-            self._delegations.start(round_index, present)
-        updates, losses = self._training(received, self._data, plan, streams, range(self._config.n_clients))
-        present = present.clone()
+            self._delegations.start(round_index, received.present)
+        updates, losses = self._train(turn, received.models, plan, streams)
+        present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
-        for layer in self._stack.shapes:
-            updates = layer.shape(updates, streams)
         present = self._turns.check_honest(round_index, updates, present)
         self._grant(round_index, updates, present)
-        self._uploads.start(round_index, present, received, bases)
+        self._collection.start(round_index, turn, replace(received, present=present))
         early = self._turns.early(present)
         if bool(early.any()):
-            self._uploads.send(Sent(updates=updates), self._counts, early)
-        sent = self._turns.updates(round_index, received, updates, present, self._data, plan)
-        self._uploads.send(sent, self._counts, present & ~early)
-        self._aggregate(round_index, chosen.any(dim=1), bases)
-        self._curves.note(round_index, self._params, losses, self._turns.honest(present))
+            self._collection.send(Sent(updates=updates), self._counts, early)
+        sent = self._turns.updates(
+            round_index, received.models, updates, present, self._data, plan, turn.trainers
+        )
+        self._collection.send(sent, self._counts, present & ~early)
+        self._aggregate(round_index, turn, version, here.any(dim=1), received.bases)
+        return losses, present
+
+    def _train(
+        self, turn: Turn, models: torch.Tensor, plan: Sequence[BatchStep], streams: RoundStreams
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Updates and losses of the clients of a turn, as they would release them; zero for all others.
+
+        Shapes:
+            models: ``(lane, client, P)``; returns: ``(lane, client, P)`` and ``(lane, client)``
+        """
+        clients = list(turn.trainers)
+        if clients == list(range(self._config.n_clients)):
+            updates, losses = self._training(models, self._data, plan, streams, clients)
+            return self._shape(updates, streams), losses
+        lanes = range(len(self._specs))
+        own = self._data.at(lanes, clients)
+        steps = [step.at(lanes, clients) for step in plan]
+        some, first = self._training(models[:, clients], own, steps, streams, clients)
+        updates, losses = torch.zeros_like(models), first.new_zeros(models.shape[:2])
+        updates[:, clients], losses[:, clients] = self._shape(some, streams), first
+        return updates, losses
+
+    def _shape(self, updates: torch.Tensor, streams: RoundStreams) -> torch.Tensor:
+        for layer in self._stack.shapes:
+            updates = layer.shape(updates, streams)
+        return updates
 
     def _participants(self, round_index: int) -> torch.Tensor:
         n, chosen = self._config.n_clients, self._config.n_participants
@@ -205,85 +258,6 @@ class BatchRun:
                 present[lane, torch.randperm(n, generator=generator)[:chosen]] = True
         return present
 
-    def _broadcast(self, round_index: int, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Send the model down; whoever cannot read it does not take part."""
-        models = self._params[:, None, :].expand(-1, self._config.n_clients, -1).clone()
-        models = self._turns.broadcast(round_index, self._params, models)
-        delivery = self._send_models(round_index, models, present, self._bases(round_index, models))
-        if isinstance(delivery.values, torch.Tensor):
-            return delivery.values, present
-        received, arrived = models.clone(), present.clone()
-        for lane in range(len(self._specs)):
-            for index in torch.nonzero(present[lane]).flatten().tolist():
-                model = self._read_model(delivery, lane, index)
-                if model is None:
-                    arrived[lane, index] = False
-                else:
-                    received[lane, index] = model
-        return received, arrived
-
-    def _read_model(self, delivery: Delivery, lane: int, index: int) -> torch.Tensor | None:
-        value = delivery.at(lane, index)
-        opened = self._opened[lane]
-        if value is None or lane in self._dead:
-            return None
-        if self._hides_model and opened is not None:
-            try:
-                mean = self._uploads.client_reads(lane, index, value, opened)
-            except ProtocolAbort as abort:
-                self._network.aborts[lane] = str(abort)
-                return None
-            return self._before[lane] + self._config.server_learning_rate * mean
-        if isinstance(value, torch.Tensor) and value.shape == self._params.shape[-1:]:
-            return value
-        return None
-
-    def _bases(self, round_index: int, models: torch.Tensor) -> list[list[Version]]:
-        """The version that each client has: the round's, or one of its own where somebody altered it on its way.
-
-        Shapes:
-            models: ``(lane, client, P)``
-        """
-        altered = (models != self._params[:, None, :]).any(dim=-1)
-        bases = [[_version(round_index)] * self._config.n_clients for _ in self._specs]
-        for lane, index in torch.nonzero(altered).tolist():
-            name, versions = (
-                f"{_version(round_index)} to {client(index)}",
-                self._transcript.facts[lane].versions,
-            )
-            bases[lane][index] = name
-            if name not in versions:
-                versions.add(name, Origin(round=round_index))
-        return bases
-
-    def _send_models(
-        self,
-        round_index: int,
-        models: torch.Tensor,
-        present: torch.Tensor,
-        versions: Sequence[Sequence[Version]],
-    ) -> Delivery:
-        n = self._config.n_clients
-        lanes = list(range(len(self._specs)))
-        envelope, origin = Envelope.plain(models), 0
-        alive = present.clone()
-        if self._hides_model and any(opened is not None for opened in self._opened):
-            # every client must apply every aggregate, since nobody can send it the model
-            envelope, origin = envelope.wrap(self._uploads.sealed_aggregate(self._opened, n)), 1
-            alive[:] = True
-        alive[sorted(self._dead)] = False
-        return self._network.send(
-            envelope,
-            kind="model",
-            round_index=round_index,
-            lanes=lanes,
-            slots=[Slot(SERVER, client(index)) for index in range(n)],
-            present=alive.tolist(),
-            members=[[self._contributed[lane]] * n for lane in lanes],
-            versions=versions,
-            origin=origin,
-        )
-
     def _grant(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> None:
         if not self._keep_honest:
             return
@@ -293,18 +267,26 @@ class BatchRun:
                 kept[round_index, index] = updates[lane, index].clone()
             self._transcript.grant_honest_updates(lane, kept)
 
-    def _aggregate(self, round_index: int, anybody: torch.Tensor, bases: Sequence[Sequence[Version]]) -> None:
-        """Open what arrived and move the models; in a round of nobody there is nothing to open."""
+    def _aggregate(
+        self,
+        round_index: int,
+        turn: Turn,
+        version: Version,
+        anybody: torch.Tensor,
+        bases: Sequence[Sequence[Version]],
+    ) -> None:
+        """Open what arrived and move the models; in a turn of nobody there is nothing to open."""
         nobody = Opened(
-            ids=(), updates=self._params.new_zeros(0, self._params.shape[-1]), counts=torch.zeros(0)
+            ids=(), updates=self._models.params.new_zeros(0, self._model.n_params), counts=torch.zeros(0)
         )
-        params = self._params.clone()
+        self._collection.average([lane for lane in range(len(self._specs)) if lane not in self._dead])
         for lane in range(len(self._specs)):
-            if lane in self._dead:
+            # a client that does not take part makes no model: whoever holds the last one keeps it
+            if lane in self._dead or (turn.root.role == "client" and not anybody[lane]):
                 continue
             try:
-                opened = self._uploads.open(lane) if anybody[lane] else nobody
-                step = self._server.step(lane, round_index, opened, self._params[lane])
+                opened = self._collection.open(lane) if anybody[lane] else nobody
+                step = self._server.step(lane, round_index, opened, self._models.params[lane])
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = str(abort)
                 continue
@@ -315,49 +297,33 @@ class BatchRun:
             self._dropped[lane] += [
                 Dropped(round=round_index, client=index, reason=left_out[index]) for index in sorted(left_out)
             ]
-            members = frozenset(opened.ids)
-            facts = self._transcript.facts[lane]
-            facts.participants[round_index] = members
-            facts.versions.add(
-                _version(round_index + 1),
-                Origin(
-                    round=round_index,
-                    bases={_version(round_index): 1.0},
-                    trained=tuple(
-                        Trained(client=i, base=bases[lane][i], weight=facts.counts[i])
-                        for i in sorted(members)
-                    ),
-                    rate=self._config.server_learning_rate,
-                    linear=self._stack.linear,
-                ),
-            )
-            self._contributed[lane] |= members
-            self._opened[lane] = opened
-            params[lane] = self._params[lane] + self._config.server_learning_rate * step
-        self._before, self._params = self._params, params
+            self._move(lane, round_index, turn, version, opened, step, bases[lane])
 
-    def _release(self) -> None:
-        """Publish the final model; where the server cannot read it, a client does."""
-        lanes = list(range(len(self._specs)))
-        publisher = SERVER
-        if self._hides_model:
-            publisher = client(0)
-            everybody = torch.ones(len(lanes), self._config.n_clients, dtype=torch.bool)
-            models = self._params[:, None, :].expand(-1, self._config.n_clients, -1).clone()
-            self._send_models(
-                self._config.rounds, models, everybody, self._bases(self._config.rounds, models)
-            )
-        values = self._params[:, None, :].clone()
-        self._network.send(
-            Envelope.plain(values),
-            kind="final-model",
-            round_index=self._config.rounds,
-            lanes=lanes,
-            slots=[Slot(publisher, PUBLIC)],
-            present=[[lane not in self._dead] for lane in lanes],
-            members=[[self._contributed[lane]] for lane in lanes],
-            versions=[[_version(self._config.rounds)] for _ in lanes],
+    def _move(
+        self,
+        lane: int,
+        round_index: int,
+        turn: Turn,
+        version: Version,
+        opened: Opened,
+        step: torch.Tensor,
+        bases: Sequence[Version],
+    ) -> None:
+        """The next model of a run, and how it came about."""
+        facts, members = self._transcript.facts[lane], frozenset(opened.ids)
+        facts.participants[round_index] = facts.participants.get(round_index, frozenset()) | members
+        origin = Origin(
+            round=round_index,
+            bases={self._models.version(lane): 1.0},
+            trained=tuple(
+                Trained(client=index, base=bases[index], weight=facts.counts[index])
+                for index in sorted(members)
+            ),
+            rate=self._config.server_learning_rate,
+            linear=self._stack.linear,
         )
+        params = self._models.params[lane] + self._config.server_learning_rate * step
+        self._models.move(lane, turn.root, version, origin, opened, params)
 
     def results(self, *, cpu_seconds: float) -> list[RunResult]:
         """A result for each run.
@@ -377,7 +343,7 @@ class BatchRun:
             outcome=outcome,
             traceback=trace,
             initial=data.initial,
-            params=self._params[lane].clone(),
+            params=self._models.params[lane].clone(),
             accuracy=tuple(self._curves.accuracy[lane]),
             loss=tuple(self._curves.loss[lane]),
             train_loss=tuple(self._curves.train_loss[lane]),

@@ -107,7 +107,7 @@ class RunResult:
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""
-        threat.check(self.pipeline.federation.n_clients)
+        threat.check(self.pipeline.parties)
         seen = self.transcript.seen_by(threat, self.lane)
         return replace(seen, memory=self.memory) if threat == self.spec.threat else seen
 

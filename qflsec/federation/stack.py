@@ -25,6 +25,7 @@ from qflsec.federation.layers import (
     ServerLayer,
     ShapeLayer,
 )
+from qflsec.federation.pipeline import Pipeline
 
 __all__ = ["Stack", "layer_from_config"]
 
@@ -136,6 +137,28 @@ class Stack:
     def layers(self) -> tuple[Layer, ...]:
         """All layers."""
         return (*self.client, *self.server)
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse a pipeline with which the stack cannot keep its promises.
+
+        Raises:
+            IncompatibleStack: A layer does not fit the pipeline.
+        """
+        topology = pipeline.topology
+        for layer in (*self.client, *self.server, self.rule):
+            if topology.name not in layer.topologies:
+                known = " or ".join(sorted(layer.topologies))
+                raise IncompatibleStack(
+                    f"{layer.card.name!r} was made for a {known}, but the clients are connected as {topology.words}",
+                    fix=f"leave out {layer.card.name!r}, or use another topology",
+                )
+            layer.check(pipeline)
+        if self.aggregation is not None and pipeline.federation.who == "poisson":
+            raise IncompatibleStack(
+                f"{self.aggregation.card.name!r} needs a known number of clients in every round, but Poisson sampling "
+                "may leave one alone or none",
+                fix="set client_sampling = 'fixed', or leave out the layer",
+            )
 
     def to_config(self) -> list[dict[str, Any]]:
         """Every layer with every parameter, JSON-able; the name of the stack is not part of it."""

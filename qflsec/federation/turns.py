@@ -205,15 +205,16 @@ class Turns:
         present: torch.Tensor,
         data: ClientData,
         plan: Sequence[BatchStep],
+        trainers: Sequence[int],
     ) -> Sent:
-        """What is sent, where corrupted clients have had their turn.
+        """What is sent, where the corrupted clients among the trainers have had their turn.
 
         Shapes:
             received, updates: ``(lane, client, P)``; present: ``(lane, client)``
         """
 
         def move(adversary: Adversary, lanes: list[int]) -> Sending:
-            clients, place = self._place(lanes)
+            clients, place = self._place(lanes, trainers)
             own = data.at(lanes, clients)
             return adversary.updates(
                 Hands(
@@ -237,7 +238,9 @@ class Turns:
         corrupted: set[tuple[int, int]] = set()
         irregular: Irregular = {}
         for lanes in self._groups(server=False):
-            clients, place = self._place(lanes)
+            clients, place = self._place(lanes, trainers)
+            if not clients:
+                continue
             moved, odd = self._play(lanes, updates[place], move)
             rows = rows.clone()
             rows[place] = moved
@@ -256,11 +259,13 @@ class Turns:
         what = "nothing" if payload is None else fault(payload, len(honest))
         self._acts[lane][index] = what or "an update of its own making"
 
-    def _place(self, lanes: list[int]) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
-        """The corrupted clients of runs that share a threat model, and where they stand."""
+    def _place(
+        self, lanes: list[int], trainers: Sequence[int]
+    ) -> tuple[list[int], tuple[torch.Tensor, torch.Tensor]]:
+        """The corrupted ones of these clients in runs that share a threat model, and where they stand."""
         threat = self._specs[lanes[0]].threat
         assert threat is not None
-        clients = list(threat.clients)
+        clients = [index for index in threat.clients if index in trainers]
         return clients, (torch.tensor(lanes)[:, None], torch.tensor(clients)[None, :])
 
     def _trainer(

@@ -72,13 +72,16 @@ class Uploads:
         stack: The stack.
         session: The parties' states.
         network: The network.
+        aggregator: Whom the clients send to.
     """
 
-    def __init__(self, *, stack: Stack, session: Session, network: Network) -> None:
+    def __init__(
+        self, *, stack: Stack, session: Session, network: Network, aggregator: Party = SERVER
+    ) -> None:
         self._layer = stack.aggregation
         self._hidden = stack.leaves == "nothing"
         self._session = session
-        self._network = network
+        self._network, self._aggregator = network, aggregator
         self._round = 0
         self._arrived: list[tuple[Delivery, torch.Tensor]] = []
         self._participants: torch.Tensor = torch.zeros(0, 0, dtype=torch.bool)
@@ -154,7 +157,7 @@ class Uploads:
             kind="update",
             round_index=self._round,
             lanes=lanes,
-            slots=[Slot(client(index), SERVER) for index in range(n)],
+            slots=[Slot(client(index), self._aggregator) for index in range(n)],
             present=now.tolist(),
             members=[[frozenset({index}) for index in range(n)] for _ in lanes],
             versions=self._bases,
@@ -225,7 +228,7 @@ class Uploads:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
         opened = self._open_plain(lane, received) if self._layer is None else self._unseal(lane, received)
         layer = self._layer
-        why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, SERVER))
+        why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, self._aggregator))
         counted = {*opened.ids, *opened.malformed}
         absent = [party.index for party in self._parties(lane) if party.index not in counted]
         return replace(opened, missing={i: why.get(i, "its update did not arrive") for i in absent})
@@ -251,19 +254,21 @@ class Uploads:
 
     def _unseal(self, lane: int, received: Mapping[int, Payload]) -> Opened:
         assert self._layer is not None
-        header = Header(round=self._round, sender=SERVER, participants=self._parties(lane))
+        header = Header(round=self._round, sender=self._aggregator, participants=self._parties(lane))
         payloads: Mapping[Party, Payload] = {client(index): payload for index, payload in received.items()}
         payloads = self._layer.conclude(self._control(self._layer, lane), payloads)
         ids = tuple(party.index for party in payloads)
-        combined = self._layer.combine(self._session.state(lane, self._layer, SERVER), payloads, header)
+        combined = self._layer.combine(
+            self._session.state(lane, self._layer, self._aggregator), payloads, header
+        )
         if self._layer.leaves == "groups":
             groups = self._layer.reveal_groups(
-                self._session.state(lane, self._layer, SERVER), combined, header
+                self._session.state(lane, self._layer, self._aggregator), combined, header
             )
             return Opened(
                 ids=tuple(i for group in groups for i in group.members), groups=groups, header=header
             )
-        reader = client(ids[0]) if self._hidden else SERVER
+        reader = client(ids[0]) if self._hidden else self._aggregator
         mean, weight = self._layer.reveal(self._session.state(lane, self._layer, reader), combined, header)
         return Opened(
             ids=ids,
@@ -282,7 +287,7 @@ class Uploads:
             payload: Payload = b""
             names = _NO_KEYS
             if entry is not None and entry.combined is not None and entry.header is not None:
-                payload, names = entry.combined, self._layer.keys(SERVER, entry.header.participants)
+                payload, names = entry.combined, self._layer.keys(self._aggregator, entry.header.participants)
             values.append([payload] * n_clients)
             keys.append([names] * n_clients)
         return MessageLayer(form=str(self._layer.gives), value=values, keys=keys)

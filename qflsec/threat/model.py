@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -95,39 +95,34 @@ class ThreatModel:
     def _indices(self, role: Role) -> tuple[int, ...]:
         return tuple(sorted(party.index for party in self.corrupted if party.role == role))
 
-    def absent(self, n_clients: int, *, n_edges: int = 0) -> tuple[Party, ...]:
-        """The corrupted parties that do not exist among so many clients and edge servers, in order."""
-        counts = {"client": n_clients, "edge": n_edges}
-        return tuple(
-            sorted(
-                party for party in self.corrupted if party.index >= counts.get(party.role, party.index + 1)
-            )
-        )
+    def absent(self, parties: Collection[Party]) -> tuple[Party, ...]:
+        """The corrupted parties that are not among these, in order."""
+        return tuple(sorted(self.corrupted - frozenset(parties)))
 
-    def check(self, n_clients: int, *, n_edges: int = 0) -> None:
+    def check(self, parties: Collection[Party]) -> None:
         """Refuse corrupted parties that do not exist.
 
         Args:
-            n_clients: The number of clients.
-            n_edges: The number of edge servers in the topology.
+            parties: The parties of the pipeline.
 
         Raises:
             ConfigError: A corrupted client has an index that no client has.
-            IncompatibleStack: The topology lacks a corrupted edge server.
+            IncompatibleStack: The topology lacks a corrupted server or edge server.
         """
-        for party in reversed(self.absent(n_clients, n_edges=n_edges)):
+        for party in reversed(self.absent(parties)):
+            same_role = sorted(other.index for other in parties if other.role == party.role)
             if party.role == "client":
                 raise ConfigError(
                     f"threat model {self.name!r} corrupts a client that does not exist",
                     got=f"client {party.index}",
-                    expected=f"an index below {n_clients}",
+                    expected=f"an index below {len(same_role)}",
                     fix="lower 'clients' in the threat model or raise 'n_clients' in the pipeline",
                 )
             raise IncompatibleStack(
-                f"threat model {self.name!r} corrupts an edge server that the topology lacks",
-                got=f"edge server {party.index}",
-                expected=f"an index below {n_edges}" if n_edges else "no edge server",
-                fix="choose a topology with edge servers, or another threat model",
+                f"threat model {self.name!r} corrupts a party that the topology lacks",
+                got=str(party),
+                expected=f"an index below {len(same_role)}" if same_role else f"no {party.role}",
+                fix="choose a topology with such a party, or another threat model",
             )
 
     def withdrawn(self) -> ThreatModel:

@@ -50,7 +50,11 @@ def plain(value: Any) -> Any:
 
 
 def differences(stored: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Where two documents differ by a bit, each as one line."""
+    """Where two documents differ by a bit, each as one line.
+
+    Accountants sum with vector instructions whose order follows the alignment of memory, so the last digits of an
+    epsilon depend on what ran before it in the process: these may differ by 1e-12 of themselves.
+    """
     if isinstance(stored, dict) and isinstance(now, dict):
         for key in sorted({*stored, *now}):
             where = f"{path} > {key}" if path else key
@@ -61,6 +65,8 @@ def differences(stored: Any, now: Any, path: str = "") -> Iterator[str]:
     elif isinstance(stored, list) and isinstance(now, list) and len(stored) == len(now):
         for index, (one, other) in enumerate(zip(stored, now, strict=True)):
             yield from differences(one, other, f"{path}[{index}]")
+    elif " > epsilon > " in path and _near(stored, now, 1e-12):
+        return
     elif type(stored) is not type(now) or stored != now:
         yield f"{path}: {stored!r} became {now!r}"
 

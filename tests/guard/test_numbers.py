@@ -82,3 +82,13 @@ def test_no_fixture_holds_a_failure(preset: str) -> None:
         "aborted",
         "incompatible",
     }
+
+
+def test_only_the_last_digits_of_an_epsilon_may_differ() -> None:
+    def with_epsilon(value: float) -> dict[str, Any]:
+        changed = copy.deepcopy(rows())
+        changed["runs"]["a"]["epsilon"]["server"][0][2] = value
+        return changed
+
+    assert not list(differences(rows(), with_epsilon(math.nextafter(5.25, 6))))
+    assert list(differences(rows(), with_epsilon(5.25 * (1 + 1e-11))))

@@ -15,6 +15,7 @@ from qflsec.threat import (
     QUANTUM_SERVER,
     SERVER,
     WIRE,
+    Party,
     ThreatModel,
     client,
     coalition,
@@ -203,13 +204,19 @@ def test_an_edge_server_is_a_party_with_an_index() -> None:
 
 def test_parties_that_do_not_exist_are_refused() -> None:
     """A missing client is a mistake of the specification; a missing edge server does not fit the topology."""
-    coalition(n=3, edges=2).check(3, n_edges=2)
+
+    def parties(n_clients: int, n_edges: int = 0) -> set[Party]:
+        return {SERVER, PUBLIC, *map(client, range(n_clients)), *map(edge, range(n_edges))}
+
+    coalition(n=3, edges=2).check(parties(3, 2))
     with pytest.raises(ConfigError, match="got client 2; expected an index below 2"):
-        coalition(n=3).check(2)
-    with pytest.raises(IncompatibleStack, match="got edge server 1; expected an index below 1"):
-        coalition(edges=2).check(2, n_edges=1)
-    with pytest.raises(IncompatibleStack, match="corrupts an edge server that the topology lacks"):
-        honest_but_curious_edge().check(2)
+        coalition(n=3).check(parties(2))
+    with pytest.raises(IncompatibleStack, match="topology lacks; got edge:1; expected an index below 1"):
+        coalition(edges=2).check(parties(2, 1))
+    with pytest.raises(IncompatibleStack, match="topology lacks; got edge:0; expected no edge"):
+        honest_but_curious_edge().check(parties(2))
+    with pytest.raises(IncompatibleStack, match="topology lacks; got server"):
+        coalition(server=True).check(parties(2) - {SERVER})
 
 
 def test_everybody_corrupted_reads_what_is_published() -> None:

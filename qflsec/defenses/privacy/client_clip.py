@@ -44,6 +44,7 @@ class ClientClip(ShapeLayer):
         does_not="give any epsilon, or bind a client that does not want to be bound",
         cost="one norm for each update; bias where updates are longer than the clip norm",
     )
+    topologies = frozenset({"star", "tree", "ring"})
 
     clip_norm: float = 1.0
 

@@ -14,6 +14,7 @@ from qflsec.base.registry import Kind
 from qflsec.base.sources import Sources
 from qflsec.data import DataSpec, PartitionSpec, load, partition
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
+from qflsec.federation.topology import topology_from_config
 from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import digest, id_versions, run_identity, trial_identity
 from qflsec.lab.grid.schema import at, check
@@ -131,8 +132,7 @@ class Matrix:
         if column.stack is None:
             return column.incompatible
         try:
-            for layer in column.stack.layers:
-                layer.check(self.pipelines[pipeline])
+            column.stack.check(self.pipelines[pipeline])
         except IncompatibleStack as error:
             return str(error)
         return ""
@@ -260,6 +260,9 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
         model = build_model({"n_features": data.n_features, **table.model})
     federation = _made(FederationConfig, table.federation, f"{path}.federation")
     execution = _made(Execution, table.execution, f"{path}.execution")
+    topology = topology_from_config(
+        _checked("topology", {"name": "star", **table.topology}, f"{path}.topology")
+    )
     clients = {
         _client(index, path): _made(Execution, part, f"{path}.client_executions.{index}")
         for index, part in table.client_executions.items()
@@ -272,6 +275,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
             federation=federation,
             execution=execution,
             client_executions=clients,
+            topology=topology,
         )
 
 
@@ -331,7 +335,7 @@ def _attack(
         threat = threats[table.threat]
         incompatible = ""
         try:
-            threat.check(pipelines[table.pipeline].federation.n_clients)
+            threat.check(pipelines[table.pipeline].parties)
         except IncompatibleStack as error:
             incompatible = str(error)
         if isinstance(attack, Adversary):

@@ -35,6 +35,7 @@ class PipelineTable(BaseModel):
         federation: Fields of :class:`qflsec.federation.FederationConfig`.
         execution: Fields of :class:`qflsec.models.Execution`.
         client_executions: The same for single clients, by index.
+        topology: A topology by name with its parameters; a star by default.
     """
 
     model_config = _STRICT
@@ -44,6 +45,7 @@ class PipelineTable(BaseModel):
     federation: Table = {}
     execution: Table = {}
     client_executions: dict[str, Table] = {}
+    topology: Table = {}
 
 
 class AttackTable(BaseModel):

@@ -205,7 +205,7 @@ def _chance(result: RunResult) -> float:
 
 def _ledger(result: RunResult, threat: ThreatModel) -> list[dict[str, object]]:
     """The ledger of a run; empty for coalitions of parties that this run's pipeline does not have."""
-    if threat.absent(result.pipeline.federation.n_clients):
+    if threat.absent(result.pipeline.parties):
         return []
     return [row.to_dict() for row in result.ledger(threat)]
 

@@ -90,7 +90,7 @@ def test_a_party_that_the_topology_lacks_makes_the_cell_incompatible(tiny_text: 
     assert {(trial.label, trial.run.stack) for trial in lacking} == {
         ("loss-threshold", stack) for stack in ("none", "clip", "link")
     }
-    assert all("corrupts an edge server that the topology lacks" in trial.incompatible for trial in lacking)
+    assert all("corrupts a party that the topology lacks" in trial.incompatible for trial in lacking)
     batch = next(batch for batch in plan.batches if batch.stack == "none")
     outcome = execute(batch)
     # the flips, and the coalition of nobody

@@ -1,0 +1,176 @@
+"""Collection: the updates of a turn on their way up, to heads that average first and to the root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from qflsec.base import ProtocolAbort
+from qflsec.federation.aggregation import weighted_mean
+from qflsec.federation.broadcast import Received
+from qflsec.federation.groups import GroupMean
+from qflsec.federation.payloads import Sent
+from qflsec.federation.topology import Turn
+from qflsec.federation.upload import Opened, Uploads
+from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version
+
+__all__ = ["Collection"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Averaged:
+    """What the heads of a turn opened in one run, and what of it arrived at the root."""
+
+    opened: Mapping[Party, Opened]
+    groups: tuple[GroupMean, ...]
+
+
+class Collection:
+    """The upload step of a batch of runs.
+
+    Args:
+        uploads: The upload step of every party that clients send to.
+        network: The network.
+        dead: The runs that have ended.
+    """
+
+    def __init__(self, *, uploads: Mapping[Party, Uploads], network: Network) -> None:
+        self._uploads, self._network = dict(uploads), network
+        self._round, self._turn = 0, Turn(root=next(iter(uploads), Party("server")), groups={})
+        self._bases: Sequence[Sequence[Version]] = ()
+        self._own: list[tuple[Sent, torch.Tensor, torch.Tensor]] = []
+        self._averaged: list[_Averaged] = []
+
+    def start(self, round_index: int, turn: Turn, received: Received) -> None:
+        """Begin a turn.
+
+        Args:
+            round_index: The round.
+            turn: The turn.
+            received: What the clients train from.
+        """
+        self._round, self._turn, self._bases = round_index, turn, received.bases
+        self._own, self._averaged = [], []
+        for head, group in turn.groups.items():
+            if head in self._uploads:
+                present = received.present & _members(received.present, group)
+                self._uploads[head].start(round_index, present, received.models, received.bases)
+
+    def send(self, sent: Sent, counts: torch.Tensor, now: torch.Tensor) -> None:
+        """Send the updates of the clients whose turn it is; a client that is its own head keeps its update.
+
+        Shapes:
+            counts: ``(lane, client)``; now: ``(lane, client)``
+        """
+        for head, group in self._turn.groups.items():
+            mine = now & _members(now, group)
+            if head in self._uploads:
+                self._uploads[head].send(sent, counts, mine)
+            else:
+                self._own.append((sent, counts, mine))
+
+    def average(self, lanes: Sequence[int]) -> None:
+        """Let heads that are not the root average what they got, and send the means on.
+
+        Args:
+            lanes: The runs that go on.
+        """
+        if not self._turn.is_hierarchy:
+            return
+        heads = list(self._turn.groups)
+        n_lanes = len(self._bases)
+        opened = [self._open_heads(lane) if lane in lanes else {} for lane in range(n_lanes)]
+        empty = torch.zeros(0)
+        delivery = self._network.send(
+            Envelope.plain(
+                [[_mean_of(row[head]) if head in row else empty for head in heads] for row in opened]
+            ),
+            kind="aggregate",
+            round_index=self._round,
+            lanes=list(range(n_lanes)),
+            slots=[Slot(head, self._turn.root) for head in heads],
+            present=[[head in row for head in heads] for row in opened],
+            members=[
+                [frozenset(row[head].ids) if head in row else frozenset() for head in heads] for row in opened
+            ],
+            versions=[
+                [self._base(lane, row[head]) if head in row else None for head in heads]
+                for lane, row in enumerate(opened)
+            ],
+        )
+        self._averaged = [
+            _Averaged(opened=row, groups=_arrived(delivery, lane, heads, row))
+            for lane, row in enumerate(opened)
+        ]
+
+    def _open_heads(self, lane: int) -> dict[Party, Opened]:
+        """What each head could open; a head without any update has nothing to send."""
+        found = {}
+        for head in self._turn.groups:
+            try:
+                found[head] = self._uploads[head].open(lane)
+            except ProtocolAbort:
+                continue
+        return found
+
+    def _base(self, lane: int, opened: Opened) -> Version | None:
+        bases = {self._bases[lane][index] for index in opened.ids}
+        return next(iter(bases)) if len(bases) == 1 else None
+
+    def open(self, lane: int) -> Opened:
+        """What the root could open of one run.
+
+        Raises:
+            ProtocolAbort: Nothing that counts arrived.
+        """
+        if not self._turn.is_hierarchy:
+            return (
+                self._uploads[self._turn.root].open(lane)
+                if self._turn.root in self._uploads
+                else self._mine(lane)
+            )
+        averaged = self._averaged[lane]
+        if not averaged.groups:
+            raise ProtocolAbort(f"no average arrived in round {self._round}")
+        return Opened(
+            ids=tuple(sorted(index for group in averaged.groups for index in group.members)),
+            groups=averaged.groups,
+            malformed={i: why for part in averaged.opened.values() for i, why in part.malformed.items()},
+            missing={i: why for part in averaged.opened.values() for i, why in part.missing.items()},
+        )
+
+    def _mine(self, lane: int) -> Opened:
+        """The update of the client that makes the next model itself."""
+        for sent, counts, now in self._own:
+            for index in torch.nonzero(now[lane]).flatten().tolist():
+                if (lane, index) in sent.irregular:
+                    raise ProtocolAbort(f"client:{index} handed on no model in round {self._round}")
+                return Opened(ids=(index,), updates=sent.updates[lane, [index]], counts=counts[lane, [index]])
+        raise ProtocolAbort(f"no client trained in round {self._round}")
+
+
+def _members(like: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
+    mask = torch.zeros(like.shape[-1], dtype=torch.bool)
+    mask[list(group)] = True
+    return mask
+
+
+def _mean_of(opened: Opened) -> torch.Tensor:
+    """What a head sends on: the weighted mean, then its weight."""
+    assert opened.updates is not None
+    assert opened.counts is not None
+    mean = weighted_mean(opened.updates, opened.counts)
+    return torch.cat([mean, opened.counts.sum()[None].to(mean.dtype)])
+
+
+def _arrived(
+    delivery: Delivery, lane: int, heads: Sequence[Party], opened: Mapping[Party, Opened]
+) -> tuple[GroupMean, ...]:
+    found = []
+    for place, head in enumerate(heads):
+        value = delivery.at(lane, place)
+        if head in opened and isinstance(value, torch.Tensor) and bool(torch.isfinite(value).all()):
+            found.append(GroupMean(members=opened[head].ids, mean=value[:-1], weight=float(value[-1])))
+    return tuple(found)

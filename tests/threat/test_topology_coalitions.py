@@ -1,0 +1,89 @@
+"""Every coalition over a ring and a tree, its view walked for canaries that it could not have.
+
+Who can compute a client's update is worked out here by hand for each topology, independently of versions,
+paths and elimination.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from walking import head, held, near
+
+from qflsec.federation import Pipeline, Ring, RunSpec, Stack, Topology, Tree, run_batch
+from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, client, edge
+
+Maker = Callable[..., Pipeline]
+N = 4
+ROUND = 1
+
+
+def ring_reads(target: int, coalition: frozenset[Party]) -> bool:
+    """Both neighbours hold the model before and after; the wire carries both."""
+    before, after = client((target - 1) % N), client((target + 1) % N)
+    return WIRE in coalition or {before, after} <= coalition
+
+
+def tree_reads(target: int, coalition: frozenset[Party]) -> bool:
+    """Clients 0 and 2 are under edge 0, clients 1 and 3 under edge 1."""
+    mate = client((target + 2) % N)
+    others = {client((target + 1) % N), client((target + 3) % N)}
+    if WIRE in coalition or edge(target % 2) in coalition:
+        return True
+    # the sum of the target's group: sent to the server, or the whole less what the other edge averaged
+    group = SERVER in coalition or edge((target + 1) % 2) in coalition or others <= coalition
+    return mate in coalition and group
+
+
+CASES: dict[str, tuple[Topology, tuple[Party, ...], Callable[[int, frozenset[Party]], bool]]] = {
+    "ring": (Ring(), (WIRE, *(client(i) for i in range(N))), ring_reads),
+    "tree": (Tree(edges=2), (SERVER, edge(0), edge(1), WIRE, *(client(i) for i in range(N))), tree_reads),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_coalition_holds_what_it_could_and_nothing_else(make_pipeline: Maker, name: str) -> None:
+    topology, parties, reads = CASES[name]
+    pipeline = replace(make_pipeline(layers=2, members=12, n_clients=N, rounds=3), topology=topology)
+    run = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=11)], grant_honest_updates=True)[0]
+    updates = run.transcript.granted[0].honest_updates
+    records = {i: [head(row) for row in run.client_records(i).features] for i in range(N)}
+    for size in range(len(parties) + 1):
+        for chosen in itertools.combinations(parties, size):
+            coalition = frozenset(chosen)
+            view = run.view(ThreatModel(name="coalition", corrupted=coalition | {PUBLIC}))
+            memory = held(view)
+            for i in range(N):
+                corrupted = client(i) in coalition
+                assert all((record in memory) == corrupted for record in records[i]), (chosen, i)
+                allowed = corrupted or reads(i, coalition)
+                assert near(view, updates[ROUND, i]) == allowed, (chosen, i)
+                if not allowed:
+                    assert head(updates[ROUND, i]) not in memory
+                k = [item.k for item in view.readable() if item.about == {i} and item.kind == "update"]
+                assert all(value == 1 - corrupted for value in k), (chosen, i)
+
+
+@pytest.mark.parametrize(
+    ("name", "coalition", "k"),
+    [
+        ("ring", {client(0)}, 3),
+        ("ring", {client(0), client(2)}, 1),
+        ("ring", {client(0), client(1)}, 2),
+        ("ring", {WIRE}, 1),
+        ("tree", {SERVER}, 2),
+        ("tree", {edge(0)}, 1),
+        ("tree", {client(0)}, 3),
+        ("tree", {client(0), SERVER}, 1),
+        ("tree", {client(0), client(2)}, 2),
+    ],
+)
+def test_anonymity_sets(make_pipeline: Maker, name: str, coalition: set[Party], k: int) -> None:
+    pipeline = replace(make_pipeline(members=12, n_clients=N, rounds=3), topology=CASES[name][0])
+    run = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=2)])[0]
+    view = run.view(ThreatModel(name="x", corrupted=frozenset(coalition) | {PUBLIC}))
+    sizes = [item.k for item in view.readable("update", "aggregate", "step", "path") if item.k > 0]
+    assert min(sizes) == k
