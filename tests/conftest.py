@@ -122,7 +122,7 @@ class SharedKeyStub(AggregationLayer):
         claim="none: a test stand-in",
         assumption="none",
         hides="updates from the server alone, for tests of the seams",
-        does_not="protect anything",
+        does_not=("It protects nothing.",),
         cost="none",
     )
     gives = "ciphertext"

@@ -44,12 +44,21 @@ def test_the_registry_is_not_empty() -> None:
     )
 
 
+def check_sentences(sentences: Any) -> None:
+    """Short ones: what a defense does not do must be read."""
+    assert isinstance(sentences, tuple)
+    for sentence in sentences:
+        assert re.fullmatch(r"[A-Z].*\.", sentence)
+        assert len(sentence.split()) <= 25
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name: str) -> None:
     kind = find("layer", name)
     card = kind.card
     assert isinstance(card, DefenseCard)
     check_card(card, name)
+    check_sentences(card.does_not)
     assert card.assumption in get_args(Assumption)
     layer = kind()
     assert isinstance(layer, Layer)
@@ -83,3 +92,6 @@ def test_an_empty_field_is_noticed() -> None:
         check_card(dataclasses.replace(card, claim=""), "median")
     with pytest.raises(AssertionError):
         check_card(dataclasses.replace(card, name="other"), "median")
+    for wrong in ("It hides nothing.", ("hide anything",), ("It is " + 25 * "very " + "long.",)):
+        with pytest.raises(AssertionError):
+            check_sentences(wrong)

@@ -73,12 +73,12 @@ class DefenseCard(Card):
         claim: What it promises, in one sentence.
         assumption: What the promise rests on.
         hides: What it hides from whom, or ``"nothing"``.
-        does_not: What it does not do.
+        does_not: What it does not do, a short sentence each.
         cost: What it costs.
     """
 
     claim: str
     assumption: Assumption
     hides: str
-    does_not: str
+    does_not: tuple[str, ...]
     cost: str

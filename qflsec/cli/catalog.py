@@ -72,6 +72,10 @@ def show(
                 typer.echo(f"{key}:")
                 for part, content in value.items():
                     typer.echo(f"  {part}: {content}")
+            elif isinstance(value, list):
+                typer.echo(f"{key}:")
+                for part in value:
+                    typer.echo(f"  - {part}")
             else:
                 typer.echo(f"{key}: {value}")
 

@@ -122,7 +122,7 @@ def _document(
         "costs": dict(report.costs),
         "claim": card.claim,
         "assumption": card.assumption,
-        "does_not": card.does_not,
+        "does_not": list(card.does_not),
     }
 
 
@@ -164,7 +164,7 @@ def _lines(
         quantity, _, unit = name.rpartition("_")
         yield f"{quantity.replace('_', ' ')}: {value:,.0f} {unit}"
     yield f"claim ({layer.card.assumption}): {layer.card.claim}"
-    yield f"it does not {layer.card.does_not}."
+    yield from layer.card.does_not
 
 
 def _outcome(report: RoundReport) -> Iterator[str]:

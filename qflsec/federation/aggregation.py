@@ -35,7 +35,7 @@ class FedAvg(AggregatorLayer):
         claim="No protection: the baseline rule.",
         assumption="none",
         hides="nothing",
-        does_not="bound what a single client can do to the model",
+        does_not=("It does not bound what a single client can do to the model.",),
         cost="one mean",
     )
     accepts = frozenset({"individual", "sum", "nothing"})

@@ -64,7 +64,7 @@ def card(name: str) -> DefenseCard:
         claim="none",
         assumption="none",
         hides="nothing",
-        does_not="protect anything",
+        does_not=("It protects nothing.",),
         cost="none",
     )
 

@@ -41,7 +41,10 @@ class ClientClip(ShapeLayer):
         claim="No update of an honest client is longer than the clip norm.",
         assumption="none",
         hides="nothing",
-        does_not="give any epsilon, or bind a client that does not want to be bound",
+        does_not=(
+            "It gives no epsilon.",
+            "It does not bind a client that ignores it.",
+        ),
         cost="one norm for each update; bias where updates are longer than the clip norm",
     )
     topologies = frozenset({"star", "tree", "ring"})

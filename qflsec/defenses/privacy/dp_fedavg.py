@@ -86,7 +86,10 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
         "not read updates before the noise; no client moves the sum by more than the clip norm.",
         assumption="information-theoretic",
         hides="all that any one client sent, from everybody but the server and who reads its mail, up to epsilon",
-        does_not="protect against the server, which reads every update; work on sums that hide single updates",
+        does_not=(
+            "It does not protect against the server, which reads every update.",
+            "It does not work on sums that hide single updates.",
+        ),
         cost="noise on every step; updates lose their weights; the server needs individual updates",
     )
     needs_separate = True

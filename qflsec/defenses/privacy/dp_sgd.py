@@ -69,8 +69,11 @@ class DpSgd(GradientLayer, CalibratedLayer):
         "it, under add-or-remove-one adjacency; the ledger states epsilon for each observer.",
         assumption="information-theoretic",
         hides="whether any one record was trained on, from everybody but the client itself, up to epsilon",
-        does_not="protect a client as a whole, bind a client that does not follow it, or cover preprocessing, "
-        "hyperparameter search and floating-point effects",
+        does_not=(
+            "It does not protect a client as a whole.",
+            "It does not bind a client that ignores it.",
+            "It does not cover preprocessing, hyperparameter search or floating-point effects.",
+        ),
         cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
     )
 

@@ -40,7 +40,7 @@ class GradientPruning(ShapeLayer):
         claim="None: fewer numbers are sent, and no theorem bounds what they tell.",
         assumption="heuristic",
         hides="nothing that is proved",
-        does_not="give any epsilon, whatever attack it stops",
+        does_not=("It gives no epsilon, whatever attack it stops.",),
         cost="bias of every update",
     )
 
@@ -81,7 +81,7 @@ class UpdateQuantization(ShapeLayer):
         claim="None: coarser numbers are sent, and no theorem here bounds what they tell.",
         assumption="heuristic",
         hides="nothing that is proved",
-        does_not="give any epsilon: the scale and an entry on a level are sent as they are",
+        does_not=("It gives no epsilon: the scale and an entry on a level are sent as they are.",),
         cost="rounding noise in every update",
     )
 
@@ -120,7 +120,9 @@ class GradientNoise(ShapeLayer):
         claim="None: without a bound on an update there is no sensitivity and so no epsilon.",
         assumption="heuristic",
         hides="nothing that is proved",
-        does_not="give any epsilon, even where it stops an attack; dp-sgd and local-dp clip first and do",
+        does_not=(
+            "It gives no epsilon, even where it stops an attack; dp-sgd and local-dp clip first and do.",
+        ),
         cost="noise in every update",
     )
 
@@ -159,8 +161,10 @@ class FewShots(ExecutionLayer):
         claim="None: an outcome that one record never shows gives it away, with however few shots.",
         assumption="heuristic",
         hides="nothing that is proved",
-        does_not="give any epsilon by itself; with noise that leaves a floor under every outcome's probability it "
-        "gives that noise finitely many copies to protect",
+        does_not=(
+            "It gives no epsilon by itself.",
+            "It only leaves finitely many copies for noise to protect.",
+        ),
         cost="shot noise in every gradient",
     )
     sets = frozenset({"shots", "gradient"})

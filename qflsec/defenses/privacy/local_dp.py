@@ -46,7 +46,10 @@ class LocalDp(ShapeLayer, CalibratedLayer):
         "against everybody, under replace-one adjacency of its whole data set; composed over the rounds.",
         assumption="information-theoretic",
         hides="what a client's data are, from everybody, up to epsilon",
-        does_not="hide that a client takes part or how many records it has, or bind a client that does not follow it",
+        does_not=(
+            "It does not hide that a client takes part, or how many records it has.",
+            "It does not bind a client that ignores it.",
+        ),
         cost="noise of every client in every round: by far the largest loss of accuracy for an epsilon",
     )
 

@@ -62,7 +62,10 @@ class Median(AggregatorLayer):
         "two honest values.",
         assumption="none",
         hides="nothing",
-        does_not="weight clients by their examples, or keep up with the mean where clients' data differ",
+        does_not=(
+            "It does not weight clients by their examples.",
+            "It does not keep up with the mean where clients' data differ.",
+        ),
         cost="one sort for each coordinate; the server needs individual updates",
     )
 

@@ -53,8 +53,11 @@ class NormBound(BoundLayer):
         claim="No client moves the weighted mean by more than the bound times its share of the weight.",
         assumption="none",
         hides="nothing",
-        does_not="stop a manipulation that stays within the bound, check the number of examples that a client "
-        "states, or keep the median norm honest once half of the clients are corrupted",
+        does_not=(
+            "It does not stop a manipulation that stays within the bound.",
+            "It does not check the number of examples that a client states.",
+            "Its median norm is not honest once half of the clients are corrupted.",
+        ),
         cost="one norm for each update; the server needs individual updates",
     )
 

@@ -219,7 +219,10 @@ class Blind(_Delegating):
         assumption="information-theoretic",
         hides="records, parameters and outcomes from the quantum server and the wire, except the size of the "
         "graph, and the graph itself without a brickwork",
-        does_not="protect against poisoning, backdoors, or whoever receives updates or the model",
+        does_not=(
+            "It does not protect against poisoning or backdoors.",
+            "It hides nothing from a party that receives updates or the model.",
+        ),
         cost="a qubit for each node, shot and shift, and as many rounds again for tests",
     )
     tests: int = 250
@@ -340,7 +343,10 @@ class Delegated(_Delegating):
         claim="None: the quantum server reads every angle and outcome, and can change them.",
         assumption="none",
         hides="nothing",
-        does_not="hide or verify anything",
+        does_not=(
+            "It hides nothing.",
+            "It verifies nothing.",
+        ),
         cost="a qubit for each node, shot and shift",
     )
 

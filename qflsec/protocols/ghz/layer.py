@@ -73,9 +73,14 @@ class Ghz(AggregationLayer):
         "probability before an update touches a qubit.",
         assumption="information-theoretic",
         hides="single updates from the server and the network, as far as the tests vouch for the states",
-        does_not="survive a missing client; notice a client that turns its qubit by any phase; give differential "
-        "privacy by its shot noise; hide the sum; vouch for states that a server shares with corrupted clients; or "
-        "run on quantum hardware: states and lines are simulated",
+        does_not=(
+            "It does not survive a missing client.",
+            "It does not notice a client that turns its qubit by any phase.",
+            "Its shot noise is no differential privacy.",
+            "It does not hide the sum.",
+            "It does not vouch for states that a server shares with corrupted clients.",
+            "It does not run on quantum hardware: states and lines are simulated.",
+        ),
         cost="2 x shots x parameters GHZ states in each round, a qubit of each for every client, besides the tests",
     )
     takes = frozenset({"plain"})

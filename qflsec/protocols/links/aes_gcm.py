@@ -143,8 +143,12 @@ class AesGcmLink(LinkLayer):
         "dropped from stops.",
         assumption="computational",
         hides="updates and models from the network",
-        does_not="hide anything from the server or from the receiver of a message, hide sizes, times and who "
-        "takes part, keep a run alive under attack, or withstand a later quantum computer (X25519)",
+        does_not=(
+            "It hides nothing from the server or from the receiver of a message.",
+            "It does not hide sizes, times and who takes part.",
+            "It does not keep a run alive under attack.",
+            "It does not withstand a later quantum computer, which breaks X25519.",
+        ),
         cost="one key agreement for each link; 24 bytes for each message, and 5 for its type and length",
     )
 

@@ -161,8 +161,12 @@ class HybridLink(QkdLink):
         "does; this quantum channel is simulated.",
         assumption="computational",
         hides="updates and models from the network",
-        does_not="become information-theoretic by its QKD part, hide anything from the server or from the "
-        "receiver of a message, hide sizes, times and who takes part, or keep a run alive under attack",
+        does_not=(
+            "It hides nothing from the server or from the receiver of a message.",
+            "It does not hide sizes, times and who takes part.",
+            "It does not become information-theoretic by its QKD part.",
+            "It does not keep a run alive under attack.",
+        ),
         cost="256 bits of QKD key, an encapsulation and 1152 bytes for each direction and change of keys; 1344 "
         "bytes for each announcement; 30 bytes for each message and 16 for each key drawn",
     )

@@ -84,8 +84,11 @@ class OneTimePadLink(QkdLink):
         "stated epsilons; this quantum channel is simulated.",
         assumption="information-theoretic",
         hides="updates and models from the network",
-        does_not="hide anything from the server or from the receiver of a message, hide sizes, times and who "
-        "takes part, or keep a run alive under attack or without key",
+        does_not=(
+            "It hides nothing from the server or from the receiver of a message.",
+            "It does not hide sizes, times and who takes part.",
+            "It does not keep a run alive under attack or without key.",
+        ),
         cost="one bit of key for each bit, 128 bits for each message, 128 bits for each direction; 30 bytes for "
         "each message and 16 for each key drawn",
     )

@@ -82,8 +82,12 @@ class QkdPolicyLink(QkdLink):
         "power, with AES-256 while AES holds; the ledger says which; this quantum channel is simulated.",
         assumption="computational",
         hides="updates and models from the network",
-        does_not="change the cipher during a run, hide anything from the server or from the receiver of a "
-        "message, hide sizes, times and who takes part, or keep a run alive under attack or without key",
+        does_not=(
+            "It hides nothing from the server or from the receiver of a message.",
+            "It does not hide sizes, times and who takes part.",
+            "It does not change the cipher during a run.",
+            "It does not keep a run alive under attack or without key.",
+        ),
         cost="as otp-link or as qkd-aes-link",
     )
 

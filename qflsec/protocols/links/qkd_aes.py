@@ -57,8 +57,12 @@ class QkdAesLink(QkdLink):
         "can be broken later; this quantum channel is simulated.",
         assumption="computational",
         hides="updates and models from the network",
-        does_not="make AES information-theoretic, hide anything from the server or from the receiver of a "
-        "message, hide sizes, times and who takes part, or keep a run alive under attack or without key",
+        does_not=(
+            "It hides nothing from the server or from the receiver of a message.",
+            "It does not hide sizes, times and who takes part.",
+            "It does not make AES information-theoretic.",
+            "It does not keep a run alive under attack or without key.",
+        ),
         cost="256 bits of key for each direction and change of keys; 30 bytes for each message and 16 for each "
         "key drawn",
     )

@@ -30,8 +30,10 @@ __all__ = ["CircuitNoise", "DepolarizingNoise", "EncodingNoise", "NoisyMeasureme
 
 _HIDES = "the features of any one record of a client, among records of its label, up to epsilon"
 _DOES_NOT = (
-    "hide labels, or whether a record is there at all; give any epsilon where values are analytic or gradients exact; "
-    "bind a client that does not follow it, or hold where the device has other noise than this"
+    "It does not hide labels, or whether a record is there at all.",
+    "It gives no epsilon where values are analytic or gradients exact.",
+    "It does not bind a client that ignores it.",
+    "It does not hold where the device has other noise than this.",
 )
 _AIM = 0.995
 

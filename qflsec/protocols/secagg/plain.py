@@ -34,7 +34,7 @@ class Plain(ShapeLayer):
         claim="Nothing is claimed: the server, and whoever hears the network, read every update.",
         assumption="none",
         hides="nothing",
-        does_not="hide updates, numbers of examples, who takes part, who drops out, or sizes",
+        does_not=("It does not hide updates, numbers of examples, who takes part, who drops out, or sizes.",),
         cost="4 bytes for each parameter",
     )
 

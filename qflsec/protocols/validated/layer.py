@@ -72,9 +72,11 @@ class Validated(AggregationLayer):
         "logarithm; a proof says nothing of the update besides.",
         assumption="computational",
         hides="single updates from the server and the network, as 'secagg' does; commitments hide perfectly",
-        does_not="stop a manipulation that stays within the bound, name a client that masks another vector than it "
-        "proved, keep a run alive against one that does, or withstand a quantum computer while it runs: a later one "
-        "cannot open commitments",
+        does_not=(
+            "It does not stop a manipulation that stays within the bound.",
+            "It does not name a client that masks another vector than it proved: the run ends.",
+            "It does not withstand a quantum computer while it runs; a later one cannot open commitments.",
+        ),
         cost="at 10 bits, 1.6 kilobytes for each parameter and client, and about 3 milliseconds of the client and 4 of "
         "the server; at most 64 parameters",
     )

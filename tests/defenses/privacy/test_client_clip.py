@@ -35,7 +35,7 @@ def test_all_at_once_equals_the_loop_over_clients(streams: Callable[..., Any]) -
 
 def test_it_claims_no_epsilon(context: Callable[..., LedgerContext]) -> None:
     assert ClientClip().ledger(context()) == ()
-    assert "epsilon" in ClientClip.card.does_not
+    assert "epsilon" in ClientClip.card.does_not[0]
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, -1.0, float("inf"), float("nan")])

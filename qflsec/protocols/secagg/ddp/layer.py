@@ -137,9 +137,12 @@ class Ddp(SecAgg):
         assumption="computational",
         hides="single updates from the server and the network; a client's whole contribution to the sums, to the "
         "stated epsilon and delta",
-        does_not="hide who takes part, who drops out, sizes, or hashes of the model; protect a single update from "
-        "whoever opens it beyond one client's share of the noise; bind clients that lie or leave out their noise; "
-        "protect against whoever times how noise and rounding are drawn",
+        does_not=(
+            "It does not hide who takes part, who drops out, sizes, or hashes of the model.",
+            "It does not protect a single update, once opened, beyond one client's share of the noise.",
+            "It does not bind clients that lie or leave out their noise.",
+            "It does not protect against an observer who times how noise and rounding are drawn.",
+        ),
         cost="as secure aggregation, with noise for the worst dropouts in every round: more than a central curator "
         "would add",
     )

@@ -73,8 +73,12 @@ class ValidatedGroups(SecAgg):
         "so that a rule which withstands f of the groups withstands them.",
         assumption="computational",
         hides="single updates and numbers of examples, among the clients of a group, from the server and the network",
-        does_not="hide the sum of a group; stop a manipulation that stays within what the rule tolerates, or one by "
-        "clients in as many groups as the rule needs honest; or notice that a server sent two groups different models",
+        does_not=(
+            "It does not hide the sum of a group.",
+            "It does not stop a manipulation that stays within what the rule tolerates.",
+            "It does not stop clients that sit in as many groups as the rule needs honest.",
+            "It does not notice that a server sent two groups different models.",
+        ),
         cost="as 'secagg' in each group, which is less in total; one contribution of each client in the set-up",
     )
     leaves: ClassVar[Leaves] = "groups"

@@ -67,8 +67,12 @@ class HeBfv(HeLayer):
         "published, provided that no client colludes with them.",
         assumption="computational",
         hides="updates, numbers of examples, sums and intermediate models from the server and the network",
-        does_not="hide anything once one client colludes: each holds the key that opens all updates; hide who takes "
-        "part, sizes and times; let the server evaluate or bound anything; bound what a client submits",
+        does_not=(
+            "It hides nothing once one client colludes: each holds the key that opens all updates.",
+            "It does not hide who takes part, sizes and times.",
+            "It does not let the server evaluate or bound anything.",
+            "It does not bound what a client submits.",
+        ),
         cost="about 59 kB for every 4096 parameters at quantum-128, in each direction; 0.2 MB of key for each client",
     )
     protocol = "qflsec/he-bfv/1"

@@ -74,13 +74,16 @@ class HeCkks(HeLayer):
         assumption="computational",
         hides="updates and numbers of examples from the server and the network; sums and intermediate models as well "
         "unless they are released",
-        does_not="hide anything once one client colludes: each holds the key that opens all updates; stay secret if "
-        "decrypted sums reach whoever holds their ciphertexts without flooding (Li and Micciancio 2021: the key "
-        "follows from two of them in double precision; rounding and tiny noise are heuristics that block the known "
-        "attack, and that the final model is published in single precision is no better); stop a server that "
-        "deviates and has one client's ciphertext released, or one of its own making, whose decryption depends on the "
-        "key; hide who takes part, sizes and times; bound what a "
-        "client submits",
+        does_not=(
+            "It hides nothing once one client colludes: each holds the key that opens all updates.",
+            "Without flooding, two decrypted sums give the key to a holder of their ciphertexts.",
+            "Rounding and tiny noise are heuristics: they block the known attack of Li and Micciancio (2021).",
+            "Publishing the final model in single precision is no better.",
+            "It does not stop a server that deviates and has one client's ciphertext released.",
+            "Nor does it stop one that has a ciphertext of its own making released, to learn of the key.",
+            "It does not hide who takes part, sizes and times.",
+            "It does not bound what a client submits.",
+        ),
         cost="about 59 kB for every 2048 parameters at quantum-128, in each direction; 0.2 MB of key for each client; "
         "flooding takes a larger ring or precision",
     )

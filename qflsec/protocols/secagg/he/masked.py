@@ -175,8 +175,13 @@ class HeMasked(HeBfv):
         assumption="computational",
         hides="single updates and numbers of examples from the server, the network and colluding clients; sums and "
         "intermediate models from the server and the network alone",
-        does_not="survive a dropout; hide the sum from clients; hide who takes part, sizes and times; let the server "
-        "evaluate or bound anything; bound what a client submits",
+        does_not=(
+            "It does not survive a dropout.",
+            "It does not hide the sum from clients.",
+            "It does not hide who takes part, sizes and times.",
+            "It does not let the server evaluate or bound anything.",
+            "It does not bound what a client submits.",
+        ),
         cost="about 59 kB for every 4096 parameters at quantum-128, in each direction, and one mask for each pair "
         "and round; 0.2 MB of key for each client, and one key exchange for each pair",
     )

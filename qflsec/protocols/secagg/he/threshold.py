@@ -71,10 +71,14 @@ class HeThreshold(AggregationLayer):
         "each round and nothing else of the last client's updates.",
         assumption="computational",
         hides="single updates and numbers of examples from the server, the network and colluding clients",
-        does_not="survive a client that stays away; hide the sum, who takes part, sizes and times; stop a server that "
-        "asks for the decryption of one client's ciphertext instead of the sum, or a client that chooses its public "
-        "key after it saw the others'; bound what a client submits. The scheme 'rlwe' is for teaching: not constant "
-        "time, not reviewed",
+        does_not=(
+            "It does not survive a client that stays away.",
+            "It does not hide the sum, who takes part, sizes and times.",
+            "It does not stop a server that asks for the decryption of one client's ciphertext.",
+            "It does not stop a client that chooses its public key after it saw the others'.",
+            "It does not bound what a client submits.",
+            "The scheme 'rlwe' is for teaching: it is not constant time and was not reviewed.",
+        ),
         cost="rlwe: 131 kB for every 4096 parameters from each client, and 66 kB twice for each decryption; openfhe: "
         "about twice that",
     )

@@ -161,8 +161,13 @@ class Masked(AggregationLayer):
         "unless all but one of them collude.",
         assumption="computational",
         hides="single updates and numbers of examples from the server and the network",
-        does_not="survive a dropout, hide the sum, detect altered payloads or lying clients, notice that a "
-        "server sent clients different models, or withstand a later quantum computer (X25519)",
+        does_not=(
+            "It does not survive a dropout.",
+            "It does not hide the sum.",
+            "It does not detect altered payloads or lying clients.",
+            "It does not notice that a server sent clients different models.",
+            "It does not withstand a later quantum computer, which breaks X25519.",
+        ),
         cost="4 or 8 bytes for each parameter, one key agreement for each pair, one mask for each pair and round",
     )
     takes = frozenset({"plain"})

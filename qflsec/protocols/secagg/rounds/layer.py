@@ -83,8 +83,12 @@ class SecAgg(AggregationLayer):
         "name each other.",
         assumption="computational",
         hides="single updates and numbers of examples from the server and the network",
-        does_not="hide the sum, who takes part, who drops out and when, sizes, or hashes of the model; bound what "
-        "a lying client submits; or keep a run alive when too few clients remain",
+        does_not=(
+            "It does not hide the sum.",
+            "It does not hide who takes part, who drops out and when, sizes, or hashes of the model.",
+            "It does not bound what a lying client submits.",
+            "It does not keep a run alive when too few clients remain.",
+        ),
         cost="4 or 8 bytes for each parameter, five messages of each client, and for each other client keys, "
         "shares and a mask in every round",
     )
