@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.accounting.rows import joined
 from qflsec.base import Assumption
 
-__all__ = ["link_rows", "sealed_link_rows"]
+__all__ = ["link_rows", "sealed_link_rows", "union_bound"]
+
+
+class KeyEpsilons(Protocol):
+    """How far the key that one quantum link gives for one round is from an ideal one."""
+
+    @property
+    def eps_sec(self) -> float:
+        """Its secrecy."""
+
+    @property
+    def eps_cor(self) -> float:
+        """Its correctness."""
+
+    @property
+    def eps_auth(self) -> float:
+        """Failure of the authentication of the public discussion."""
+
+
+def union_bound(link: KeyEpsilons, *, links: int, rounds: int) -> tuple[float, str]:
+    """How far all keys together are from ideal ones, since every round of every link may fail; and the terms."""
+    total = links * rounds * (link.eps_sec + link.eps_cor + link.eps_auth)
+    return total, (
+        f"eps_sec {link.eps_sec:.1e} + eps_cor {link.eps_cor:.1e} + eps_auth {link.eps_auth:.1e} for each of "
+        f"{rounds} rounds and {links} links, by the union bound"
+    )
 
 
 def link_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:

@@ -13,7 +13,7 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import Assumption
 from qflsec.protocols.bb84.authentication import forgery_bound
 from qflsec.protocols.links.budget import Traffic
-from qflsec.protocols.links.ledger import sealed_link_rows
+from qflsec.protocols.links.ledger import sealed_link_rows, union_bound
 from qflsec.protocols.links.qkd import QkdLink
 
 __all__ = ["aes_rows", "choice_rows", "hybrid_rows", "pad_rows"]
@@ -77,7 +77,7 @@ def _rows(
     link: QkdLink, context: LedgerContext, *, assumption: Assumption, secrecy: str, integrity: str
 ) -> tuple[LedgerRow, ...]:
     links, rounds = len(context.honest), context.training.rounds
-    per_link = rounds * link.eps_round
+    total, terms = union_bound(link, links=links, rounds=rounds)
     return sealed_link_rows(
         link.card.name,
         context,
@@ -85,9 +85,8 @@ def _rows(
         trusted="the server; the devices at both ends of the quantum links; the keys shared beforehand for their "
         "authentication",
         released="sizes, times, who takes part and the identifiers of keys; the final model where it is published",
-        near=f"the keys are within {links * per_link:.1e} of ideal ones ({per_link:.1e} for each link)",
-        secrecy=f"{secrecy}; eps_sec {link.eps_sec:.1e} + eps_cor {link.eps_cor:.1e} + eps_auth {link.eps_auth:.1e} "
-        f"for each of {rounds} rounds and {links} links, by the union bound",
+        near=f"the keys are within {total:.1e} of ideal ones ({rounds * link.eps_round:.1e} for each link)",
+        secrecy=f"{secrecy}; {terms}",
         integrity=integrity,
         keys=link.says_of_keys,
         steps=rounds * links,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
 from qflsec.accounting.rows import joined, no_collusion
 
-__all__ = ["LATER", "PairKeyEpsilons", "masked_rows", "secagg_rows"]
+__all__ = ["LATER", "QuantumKeys", "masked_rows", "secagg_rows"]
 
 LATER = {
     "x25519": "X25519 falls to a later quantum computer, which then opens what was recorded",
@@ -19,38 +19,16 @@ LATER = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairKeyEpsilons:
-    """How far the keys of the quantum links between clients are from ideal ones.
+class QuantumKeys:
+    """The keys of quantum links between clients, as a ledger row states them.
 
     Attributes:
-        n_links: The number of links in a round: pairs of participants.
-        rounds: The number of rounds.
-        eps_sec: Secrecy of one link's key for one round.
-        eps_cor: Its correctness.
-        eps_auth: Failure of the authentication of its public discussion.
-        says: Where the keys come from.
+        near: How far they are from ideal ones.
+        says: Where they come from.
     """
 
-    n_links: int
-    rounds: int
-    eps_sec: float
-    eps_cor: float
-    eps_auth: float
+    near: str
     says: str
-
-    @property
-    def total(self) -> float:
-        """All links and rounds together, by the union bound."""
-        return self.n_links * self.rounds * (self.eps_sec + self.eps_cor + self.eps_auth)
-
-    @property
-    def mechanism(self) -> str:
-        """The bound as a ledger row states it."""
-        return (
-            f"masks of ChaCha20 under keys of quantum links, within {self.total:.1e} of ideal ones: eps_sec "
-            f"{self.eps_sec:.1e} + eps_cor {self.eps_cor:.1e} + eps_auth {self.eps_auth:.1e} for each of "
-            f"{self.n_links} links and {self.rounds} rounds, by the union bound; not an epsilon of differential privacy"
-        )
 
 
 def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
@@ -82,7 +60,7 @@ def secagg_rows(
     deviators: int,
     agreement: str,
     min_clients: int | None = None,
-    quantum: PairKeyEpsilons | None = None,
+    quantum: QuantumKeys | None = None,
     grouped: bool = False,
 ) -> tuple[LedgerRow, ...]:
     """What secure aggregation with shared keys hides from one observer.
@@ -147,7 +125,7 @@ def secagg_rows(
         released=released,
         trusted=f"fewer than {threshold} clients collude with this observer, {collusion}; the directory of "
         "signature keys",
-        mechanism=quantum.mechanism if quantum else "",
+        mechanism=quantum.near if quantum else "",
         note=heard,
         of="group" if grouped else "round",
         colluders=f"{threshold} colluding clients open everything",

@@ -302,7 +302,7 @@ class Validated(AggregationLayer):
             deviators=self.inner.deviators_for(n),
             agreement=self.agreement,
             min_clients=max(self.min_clients, self.threshold_for(n)),
-            quantum=self.inner.quantum_epsilons(n, context.training.rounds),
+            quantum=self.inner.quantum_keys(n, context.training.rounds),
         )
         bound = f"every update in a sum has an L2 norm of at most {self.max_norm:g}, which moves the mean by at most "
         bound += "that over the number of clients that remain"

@@ -298,7 +298,7 @@ class ValidatedGroups(SecAgg):
             threshold=self.threshold_for(smallest),
             deviators=min(self.deviators_for(smallest), self.deviators_for(largest)),
             agreement=self.agreement,
-            quantum=self.quantum_epsilons(largest, rounds, self.groups),
+            quantum=self.quantum_keys(largest, rounds, self.groups),
             grouped=True,
         )
         statement = (

@@ -22,7 +22,7 @@ from qflsec.base import (
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.fixed_point import FixedPoint
-from qflsec.protocols.secagg.ledger import PairKeyEpsilons, secagg_rows
+from qflsec.protocols.secagg.ledger import QuantumKeys, secagg_rows
 from qflsec.protocols.secagg.masks.expansion import model_digest
 from qflsec.protocols.secagg.rounds.observer import observed_sums
 from qflsec.protocols.secagg.rounds.pair_links import PairLinks, pair_ends
@@ -372,11 +372,11 @@ class SecAgg(AggregationLayer):
             deviators=self.deviators_for(n),
             agreement=self.agreement,
             min_clients=max(self.min_clients, self.threshold_for(n)),
-            quantum=self.quantum_epsilons(n, context.training.rounds),
+            quantum=self.quantum_keys(n, context.training.rounds),
         )
 
-    def quantum_epsilons(self, n: int, rounds: int, groups: int = 1) -> PairKeyEpsilons | None:
-        """How far the keys of quantum links are from ideal ones, where there are such links.
+    def quantum_keys(self, n: int, rounds: int, groups: int = 1) -> QuantumKeys | None:
+        """What the ledger says of the keys of quantum links, where there are such links.
 
         Args:
             n: How many clients key their pairs with each other.
@@ -385,15 +385,7 @@ class SecAgg(AggregationLayer):
         """
         if self.agreement != "bb84":
             return None
-        links = self.links
-        return PairKeyEpsilons(
-            n_links=groups * n * (n - 1) // 2,
-            rounds=rounds,
-            eps_sec=links.eps_sec,
-            eps_cor=links.eps_cor,
-            eps_auth=links.eps_auth,
-            says=links.says,
-        )
+        return self.links.keys(links=groups * n * (n - 1) // 2, rounds=rounds)
 
 
 def _parties(messages: Mapping[int, bytes]) -> dict[Party, bytes]:

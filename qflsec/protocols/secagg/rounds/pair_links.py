@@ -13,7 +13,9 @@ from qflsec.base import ConfigError, Secrets
 from qflsec.federation import Setup
 from qflsec.protocols.keystore import IdealLinks, KeyProvider, StoreProvider
 from qflsec.protocols.links.bb84_source import distilled_ends
+from qflsec.protocols.links.ledger import union_bound
 from qflsec.protocols.links.sources import KeySource
+from qflsec.protocols.secagg.ledger import QuantumKeys
 from qflsec.protocols.secagg.rounds.pairing import QKD_KEY_BITS
 from qflsec.threat import Party
 
@@ -64,6 +66,12 @@ class PairLinks:
     def says(self) -> str:
         """What the ledger says of the keys."""
         return _SAYS[self.source]
+
+    def keys(self, *, links: int, rounds: int) -> QuantumKeys:
+        """The keys of so many links over so many rounds, for the ledger."""
+        near, terms = union_bound(self, links=links, rounds=rounds)
+        words = f"masks of ChaCha20 under keys of quantum links, within {near:.1e} of ideal ones: {terms}"
+        return QuantumKeys(near=f"{words}; not an epsilon of differential privacy", says=self.says)
 
 
 def pair_ends(links: PairLinks, setup: Setup, secrets: Secrets) -> Mapping[Party, KeyProvider]:
