@@ -30,11 +30,11 @@ class Hands:
     Attributes:
         round: The round.
         model: The shared model as a pure function.
-        received: The model that each corrupted client received.
+        received: The model that each corrupted client trains from: what it received, with the parts of its own.
         features: Their own records, padded.
         labels: Their own labels, padded.
         mask: 1 for a record, 0 for padding.
-        honest: What they would send if they followed the protocol.
+        honest: What they would send if they followed the protocol: updates of the shared parameters.
         clients: Their indices.
         n_clients: The number of all clients.
         train: Local training on other features and labels of the same shape (mask unchanged), from the
@@ -46,7 +46,7 @@ class Hands:
 
     Shapes:
         received: ``(lane, m, P)``; features: ``(lane, m, N, F)``; labels: ``(lane, m, N)``;
-        mask: ``(lane, m, N)``; honest: ``(lane, m, P)``
+        mask: ``(lane, m, N)``; honest: ``(lane, m, S)``, S = P unless clients keep parts of the model
     """
 
     round: int

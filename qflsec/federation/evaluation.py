@@ -33,22 +33,23 @@ class Curves:
         self._never = {lane for lane, spec in enumerate(specs) if spec.evaluate == "never"}
         self._sets = [lane.dataset.take(lane.dataset.test_idx) for lane in lanes]
         self.accuracy: list[list[float]] = [[] for _ in specs]
+        self.worst_accuracy: list[list[float]] = [[] for _ in specs]
         self.loss: list[list[float]] = [[] for _ in specs]
         self.train_loss: list[list[float]] = [[] for _ in specs]
 
     def note(
-        self, round_index: int, params: torch.Tensor, losses: torch.Tensor, honest: torch.Tensor
+        self, round_index: int, models: torch.Tensor, losses: torch.Tensor, honest: torch.Tensor
     ) -> None:
         """Take down one round.
 
         Args:
             round_index: The round.
-            params: The models after it.
+            models: The models after it, one of each run or one of each client.
             losses: Each client's mean training loss before it.
             honest: Whose losses count.
 
         Shapes:
-            params: ``(lane, P)``; losses, honest: ``(lane, client)``
+            models: ``(lane, m, P)``; losses, honest: ``(lane, client)``
         """
         weight = honest.double()
         train = (losses.double() * weight).sum(dim=-1) / weight.sum(dim=-1).clamp(min=1.0)
@@ -59,15 +60,20 @@ class Curves:
             if len(labels) and lane not in self._never and (lane in self._every or round_index == self._last):
                 groups.setdefault(len(labels), []).append(lane)
         for lanes in groups.values():
-            self._evaluate(lanes, params[lanes])
+            self._evaluate(lanes, models[lanes])
 
-    def _evaluate(self, lanes: Sequence[int], params: torch.Tensor) -> None:
+    def _evaluate(self, lanes: Sequence[int], models: torch.Tensor) -> None:
+        """Mean accuracy and loss over the models, and the accuracy of the worst."""
         features = torch.stack([self._sets[lane][0] for lane in lanes])
         labels = torch.stack([self._sets[lane][1] for lane in lanes])
+        correct, losses = [], []
         with torch.no_grad():
-            logits = self._model(params[:, None, :], features)
-            correct = (logits.argmax(dim=-1) == labels).double().mean(dim=-1)
-            loss = per_sample_losses(logits, labels).double().mean(dim=-1)
+            for params in models.unbind(dim=1):
+                logits = self._model(params[:, None, :], features)
+                correct.append((logits.argmax(dim=-1) == labels).double().mean(dim=-1))
+                losses.append(per_sample_losses(logits, labels).double().mean(dim=-1))
+        right, loss = torch.stack(correct), torch.stack(losses).mean(dim=0)
         for row, lane in enumerate(lanes):
-            self.accuracy[lane].append(float(correct[row]))
+            self.accuracy[lane].append(float(right[:, row].mean()))
+            self.worst_accuracy[lane].append(float(right[:, row].min()))
             self.loss[lane].append(float(loss[row]))

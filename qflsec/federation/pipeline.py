@@ -8,6 +8,7 @@ from typing import Literal
 
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec, PartitionSpec
+from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.models import EXACT, Execution, Model
 from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party
@@ -101,6 +102,7 @@ class Pipeline:
         execution: How clients execute the model.
         client_executions: Clients that differ in it.
         topology: Who trains from which model, and who makes the next one.
+        personal: The blocks of the model's layout that every client keeps to itself, such as a local head.
 
     Raises:
         ConfigError: The parts do not fit each other.
@@ -113,6 +115,7 @@ class Pipeline:
     execution: Execution = EXACT
     client_executions: Mapping[int, Execution] = field(default_factory=dict)
     topology: Topology = field(default_factory=Star)
+    personal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.n_features != self.model.n_features:
@@ -126,10 +129,16 @@ class Pipeline:
             raise ConfigError("an execution is set for a client that does not exist", got=strangers)
 
         self.topology.check(self.federation.n_clients)
+        Sharing.of(self.model, self.personal)
 
     def execution_of(self, index: int) -> Execution:
         """How this client executes the model."""
         return self.client_executions.get(index, self.execution)
+
+    @property
+    def sharing(self) -> Sharing:
+        """Which parameters the clients share."""
+        return Sharing.of(self.model, self.personal)
 
     @property
     def parties(self) -> frozenset[Party]:
@@ -146,4 +155,5 @@ class Pipeline:
             "execution": self.execution.to_config(),
             "client_executions": {str(i): e.to_config() for i, e in sorted(self.client_executions.items())},
             "topology": self.topology.to_config(),
+            "personal": list(self.personal),
         }

@@ -21,6 +21,7 @@ from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.server import Server
 from qflsec.federation.session import SecretsMode, Session
+from qflsec.federation.sharing import OwnParts
 from qflsec.federation.stack import Stack
 from qflsec.federation.streams import RoundStreams
 from qflsec.federation.topology import Turn
@@ -85,7 +86,7 @@ class BatchRun:
             stack,
             self._seeds,
             n_clients=self._config.n_clients,
-            n_params=self._model.n_params,
+            n_params=pipeline.sharing.n_shared,
             rounds=self._config.rounds,
             max_count=len(lanes[0].dataset.member_idx),
             mode=secrets,
@@ -94,10 +95,11 @@ class BatchRun:
         self._transcript = self._make_transcript(record)
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
-        uploads = self._make_uploads()
+        uploads, initial = self._make_uploads(), torch.stack([lane.initial for lane in lanes])
+        self._own = OwnParts(pipeline.sharing, initial, self._config.n_clients)
         self._models = Broadcast(
             pipeline=pipeline,
-            initial=torch.stack([lane.initial for lane in lanes]),
+            initial=pipeline.sharing.shared(initial),
             network=self._network,
             transcript=self._transcript,
             turns=self._turns,
@@ -148,7 +150,9 @@ class BatchRun:
             dataset = data.dataset
             transcript.facts[lane] = LaneFacts(counts=self._weights(lane))
             transcript.granted[lane] = Granted(
-                model=self._model,
+                model=None
+                if self._pipeline.personal
+                else self._model,  # a part of it nobody else can evaluate
                 auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
                 defenses=self._stack,
                 honest_updates={},
@@ -189,7 +193,7 @@ class BatchRun:
             first, trained = self._turn(round_index, turn, version, chosen, plan, streams)
             losses = torch.where(trained, first.double(), losses)
             honest |= self._turns.honest(trained)
-        self._curves.note(round_index, self._models.params, losses, honest)
+        self._curves.note(round_index, self._own.models(self._models.params), losses, honest)
 
     def _turn(
         self,
@@ -206,9 +210,11 @@ class BatchRun:
         received = self._models.to_clients(round_index, turn, here)
         if self._delegations is not None:
             self._delegations.start(round_index, received.present)
-        updates, losses = self._train(turn, received.models, plan, streams)
+        models = self._own.full(received.models)
+        trained, losses = self._train(turn, models, plan, streams)
         present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
+        updates = self._shape(turn, self._own.release(models, trained, present), streams)
         present = self._turns.check_honest(round_index, updates, present)
         self._grant(round_index, updates, present)
         self._collection.start(round_index, turn, replace(received, present=present))
@@ -225,27 +231,39 @@ class BatchRun:
     def _train(
         self, turn: Turn, models: torch.Tensor, plan: Sequence[BatchStep], streams: RoundStreams
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Updates and losses of the clients of a turn, as they would release them; zero for all others.
+        """Updates and losses of the clients of a turn; zero for all others.
 
         Shapes:
             models: ``(lane, client, P)``; returns: ``(lane, client, P)`` and ``(lane, client)``
         """
         clients = list(turn.trainers)
-        if clients == list(range(self._config.n_clients)):
-            updates, losses = self._training(models, self._data, plan, streams, clients)
-            return self._shape(updates, streams), losses
+        if self._everybody(turn):
+            return self._training(models, self._data, plan, streams, clients)
         lanes = range(len(self._specs))
-        own = self._data.at(lanes, clients)
-        steps = [step.at(lanes, clients) for step in plan]
+        own, steps = self._data.at(lanes, clients), [step.at(lanes, clients) for step in plan]
         some, first = self._training(models[:, clients], own, steps, streams, clients)
         updates, losses = torch.zeros_like(models), first.new_zeros(models.shape[:2])
-        updates[:, clients], losses[:, clients] = self._shape(some, streams), first
+        updates[:, clients], losses[:, clients] = some, first
         return updates, losses
 
-    def _shape(self, updates: torch.Tensor, streams: RoundStreams) -> torch.Tensor:
+    def _shape(self, turn: Turn, updates: torch.Tensor, streams: RoundStreams) -> torch.Tensor:
+        """The updates as the clients of a turn release them.
+
+        Shapes:
+            updates: ``(lane, client, S)``; returns the same
+        """
+        clients = list(turn.trainers)
+        released = updates if self._everybody(turn) else updates[:, clients]
         for layer in self._stack.shapes:
-            updates = layer.shape(updates, streams)
+            released = layer.shape(released, streams)
+        if self._everybody(turn):
+            return released
+        updates = updates.clone()
+        updates[:, clients] = released
         return updates
+
+    def _everybody(self, turn: Turn) -> bool:
+        return len(turn.trainers) == self._config.n_clients
 
     def _participants(self, round_index: int) -> torch.Tensor:
         n, chosen = self._config.n_clients, self._config.n_participants
@@ -277,7 +295,9 @@ class BatchRun:
     ) -> None:
         """Open what arrived and move the models; in a turn of nobody there is nothing to open."""
         nobody = Opened(
-            ids=(), updates=self._models.params.new_zeros(0, self._model.n_params), counts=torch.zeros(0)
+            ids=(),
+            updates=self._models.params.new_zeros(0, self._models.params.shape[-1]),
+            counts=torch.zeros(0),
         )
         self._collection.average([lane for lane in range(len(self._specs)) if lane not in self._dead])
         for lane in range(len(self._specs)):
@@ -344,7 +364,9 @@ class BatchRun:
             traceback=trace,
             initial=data.initial,
             params=self._models.params[lane].clone(),
+            models=self._own.models(self._models.params)[lane].clone(),
             accuracy=tuple(self._curves.accuracy[lane]),
+            worst_accuracy=tuple(self._curves.worst_accuracy[lane]),
             loss=tuple(self._curves.loss[lane]),
             train_loss=tuple(self._curves.train_loss[lane]),
             dataset=data.dataset,

@@ -20,6 +20,7 @@ from qflsec.accounting import (
     ledger,
     observer_account,
 )
+from qflsec.base import ConfigError
 from qflsec.data import Dataset
 from qflsec.federation.executions import executed
 from qflsec.federation.pipeline import FederationConfig, Pipeline
@@ -43,8 +44,11 @@ class RunResult:
             the message, where an adversary or an update was faulty.
         traceback: Of a failure; empty otherwise.
         initial: The first model.
-        params: The final model.
-        accuracy: Test accuracy after each round in which the run was evaluated; empty without test records.
+        params: The final model, or the part of it that clients share.
+        models: The final model, or one of each client where clients keep a part to themselves.
+        accuracy: Test accuracy after each round in which the run was evaluated, the mean where every client has a
+            model; empty without test records.
+        worst_accuracy: The same of the worst model.
         loss: Test loss after each of these rounds.
         train_loss: Mean training loss of the honest clients in each round.
         dataset: The run's data with its splits.
@@ -58,7 +62,7 @@ class RunResult:
         dropped: Clients that took part in a round and whose update did not count.
 
     Shapes:
-        initial: ``(P,)``; params: ``(P,)``
+        initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``
     """
 
     spec: RunSpec
@@ -68,7 +72,9 @@ class RunResult:
     traceback: str
     initial: torch.Tensor
     params: torch.Tensor
+    models: torch.Tensor
     accuracy: tuple[float, ...]
+    worst_accuracy: tuple[float, ...]
     loss: tuple[float, ...]
     train_loss: tuple[float, ...]
     dataset: Dataset
@@ -101,9 +107,18 @@ class RunResult:
 
         Shapes:
             features: ``(n, F)``; returns: ``(n,)``
+
+        Raises:
+            ConfigError: Every client has a model of its own.
         """
+        if len(self.models) != 1:
+            raise ConfigError(
+                "there is no one model that could answer",
+                got=f"{len(self.models)} models, of clients that keep {', '.join(self.pipeline.personal)}",
+                fix="evaluate the rows of 'models'",
+            )
         with torch.no_grad():
-            return self.pipeline.model(self.params, features).argmax(dim=-1)
+            return self.pipeline.model(self.models[0], features).argmax(dim=-1)
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""
@@ -155,7 +170,7 @@ class RunResult:
         return Training(
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
-            n_params=self.pipeline.model.n_params,
+            n_params=self.pipeline.sharing.n_shared,
             local_steps=config.local_steps,
             batch_size=config.batch_size,
             sampling=config.batches,

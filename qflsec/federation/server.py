@@ -28,7 +28,8 @@ class Server:
         self._stack = stack
         self._pipeline = pipeline
         self._seeds = tuple(seeds)
-        self._states = [stack.rule.start(pipeline.model.n_params) for _ in seeds]
+        self._periods = pipeline.sharing.of_shared(pipeline.model.periods)
+        self._states = [stack.rule.start(pipeline.sharing.n_shared) for _ in seeds]
 
     def step(self, lane: int, round_index: int, opened: Opened, params: torch.Tensor) -> torch.Tensor:
         """What to add to the model of one run, before the server's learning rate.
@@ -74,7 +75,7 @@ class Server:
                 counts=opened.counts,
                 ids=opened.ids,
                 broadcast=params,
-                periods=self._pipeline.model.periods,
+                periods=self._periods,
                 f=f,
                 generator=generator,
             )
@@ -85,7 +86,7 @@ class Server:
                 counts=torch.tensor([group.weight for group in opened.groups]).to(params),
                 ids=tuple(range(len(opened.groups))),
                 broadcast=params,
-                periods=self._pipeline.model.periods,
+                periods=self._periods,
                 f=f,
                 generator=generator,
                 groups=tuple(group.members for group in opened.groups),

@@ -65,7 +65,7 @@ class Turns:
 
     def _start(self, lane: int, adversary: Adversary) -> None:
         try:
-            self._states[lane] = deepcopy(adversary).start(self._pipeline.model.n_params)
+            self._states[lane] = deepcopy(adversary).start(self._pipeline.sharing.n_shared)
         except Exception as error:  # noqa: BLE001 - the code of an attack may raise anything
             self.fail(lane, error)
 
@@ -284,9 +284,10 @@ class Turns:
 
         def train(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             forged = ClientData(features=features, labels=labels, mask=own.mask)
-            return undefended(start, forged, steps, streams, clients, purpose="adversary-shots", lanes=lanes)[
-                0
-            ]
+            moved, _ = undefended(
+                start, forged, steps, streams, clients, purpose="adversary-shots", lanes=lanes
+            )
+            return self._pipeline.sharing.shared(moved)
 
         return train
 

@@ -276,6 +276,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
             execution=execution,
             client_executions=clients,
             topology=topology,
+            personal=table.personal,
         )
 
 
@@ -338,6 +339,11 @@ def _attack(
             threat.check(pipelines[table.pipeline].parties)
         except IncompatibleStack as error:
             incompatible = str(error)
+        if pipelines[table.pipeline].personal and attack.card.family != "poisoning":
+            names = ", ".join(pipelines[table.pipeline].personal)
+            incompatible = (
+                f"every client keeps {names} to itself, so there is no one model to attack and to judge by"
+            )
         if isinstance(attack, Adversary):
             attack.corrupts(threat)
             RunSpec(seed=0, adversary=attack, threat=threat)

@@ -36,6 +36,7 @@ class PipelineTable(BaseModel):
         execution: Fields of :class:`qflsec.models.Execution`.
         client_executions: The same for single clients, by index.
         topology: A topology by name with its parameters; a star by default.
+        personal: Blocks of the model's layout that every client keeps to itself.
     """
 
     model_config = _STRICT
@@ -46,6 +47,7 @@ class PipelineTable(BaseModel):
     execution: Table = {}
     client_executions: dict[str, Table] = {}
     topology: Table = {}
+    personal: tuple[str, ...] = ()
 
 
 class AttackTable(BaseModel):
