@@ -17,6 +17,8 @@ from qflsec.attacks.base import (
     MembershipClaim,
     attack_from_config,
 )
+from qflsec.attacks.shadows import ShadowRequest, Shadows, missing_shadows, train_shadows
+from qflsec.attacks.trainer import Trainer
 
 __all__ = [
     "ActiveInference",
@@ -31,5 +33,10 @@ __all__ = [
     "Manipulation",
     "MembershipChallenge",
     "MembershipClaim",
+    "ShadowRequest",
+    "Shadows",
+    "Trainer",
     "attack_from_config",
+    "missing_shadows",
+    "train_shadows",
 ]

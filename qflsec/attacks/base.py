@@ -10,6 +10,7 @@ from typing import Any, ClassVar, final
 
 import torch
 
+from qflsec.attacks.trainer import Trainer
 from qflsec.base import AttackCard, ConfigError, UpdateError, find, stream
 from qflsec.federation import Adversary, Hands, Sending
 from qflsec.threat import Records, ThreatModel, View
@@ -66,10 +67,14 @@ class MembershipChallenge(Challenge):
     Attributes:
         candidates: Members and non-members in random order.
         target: The client whose training set is in question; None for any client's.
+        n_members: How many records the target was trained on (the pipeline is public).
+        trainer: Trains the pipeline on other records; None where nobody can.
     """
 
     candidates: Records
     target: int | None = None
+    n_members: int = 0
+    trainer: Trainer | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

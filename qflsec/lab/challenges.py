@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from qflsec.attacks import Challenge, Inference, InversionChallenge, MembershipChallenge
+from qflsec.attacks.trainer import Trainer
 from qflsec.base import ConfigError, stream
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
@@ -17,7 +18,12 @@ __all__ = ["challenge_for"]
 
 
 def challenge_for(
-    attack: Inference, subject: Subject, *, seed: int, threat: ThreatModel = NOBODY
+    attack: Inference,
+    subject: Subject,
+    *,
+    seed: int,
+    threat: ThreatModel = NOBODY,
+    trainer: Trainer | None = None,
 ) -> tuple[Challenge, Truth]:
     """The challenge of an attack on a subject, and its truth.
 
@@ -29,12 +35,14 @@ def challenge_for(
         subject: What is attacked.
         seed: The seed of the run.
         threat: The threat model; its corrupted clients are left out.
+        trainer: Trains the subject's pipeline on other records, for attacks with shadow models; None where
+            nobody can.
 
     Raises:
         ConfigError: No challenge of the attack's kind can be made from the subject.
     """
     if issubclass(attack.challenge_type, MembershipChallenge):
-        return _membership(attack, subject, seed, threat)
+        return _membership(attack, subject, seed, threat, trainer)
     if issubclass(attack.challenge_type, InversionChallenge):
         return _inversion(attack, subject, seed, threat)
     raise ConfigError(
@@ -45,7 +53,7 @@ def challenge_for(
 
 
 def _membership(
-    attack: Inference, subject: Subject, seed: int, threat: ThreatModel
+    attack: Inference, subject: Subject, seed: int, threat: ThreatModel, trainer: Trainer | None
 ) -> tuple[MembershipChallenge, MembershipTruth]:
     """As many members as non-members, in random order."""
     held = [subject.client_records(client) for client in _honest(subject, threat)]
@@ -70,7 +78,13 @@ def _membership(
         test_correct=n_correct(subject, test),
         n_test=len(test.labels),
     )
-    challenge = MembershipChallenge(seed=seed, attack=attack.card.name, candidates=_at(chosen, order))
+    challenge = MembershipChallenge(
+        seed=seed,
+        attack=attack.card.name,
+        candidates=_at(chosen, order),
+        n_members=len(train.labels),
+        trainer=trainer,
+    )
     return challenge, truth
 
 
