@@ -48,6 +48,7 @@ kind = "malicious-quantum-server"
 PLACES = {
     "dlg": ("looking", "{ restarts = 2, screened = 4, iterations = 3 }"),
     "disaggregation": ("looking", "{ restarts = 2, screened = 4, iterations = 3 }"),
+    "lira": ("looking", "{ shadows = 4 }"),
     "with-state": ("clients", "{}"),
     "on-a-module": ("clients", "{}"),
     "inconsistent-models": (

@@ -22,6 +22,7 @@ from qflsec.attacks import Blocked, Inference
 from qflsec.base import IncompatibleStack, QflsecError
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
+from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import LOST, Raw, TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, matrix_from_json, observer_key
@@ -250,7 +251,9 @@ def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:
 def _score(entry: AttackEntry, attacked: RunResult, honest: RunResult) -> TrialScore | Blocked:
     attack = entry.attack
     if isinstance(attack, Inference):
-        challenge, truth = challenge_for(attack, attacked, seed=attacked.spec.seed, threat=entry.threat)
+        seed = attacked.spec.seed
+        trainer = ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed)
+        challenge, truth = challenge_for(attack, attacked, seed=seed, threat=entry.threat, trainer=trainer)
         claim = attack(attacked.view(entry.threat), challenge)
         return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
     return score_manipulation(attack, attacked, honest)
