@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -268,7 +267,7 @@ def test_withdrawn_and_sealed_views_block_it(
         found = judge(plain, threat)
         assert found == Blocked(reason="no update or sum that contains client 0 is in the view")
     linked = runs(pipe, stack("aes-gcm-link"), 1)[0]
-    tapped = judge(linked, replace(wire_eavesdropper(), public=False))
+    tapped = judge(linked, wire_eavesdropper())
     assert isinstance(tapped, Blocked)
     assert "sealed" in tapped.reason
 

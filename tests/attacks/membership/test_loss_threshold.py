@@ -127,8 +127,11 @@ def test_a_sealed_link_blocks_the_wire_but_not_the_server(
     linked = run_batch(
         pipeline(members=20, nonmembers=20, rounds=2), stack("aes-gcm-link"), [RunSpec(seed=0)]
     )[0]
-    tapped = judge(linked, replace(wire_eavesdropper(), public=False), LossThreshold())
-    assert tapped == Blocked(reason="every model in the view is sealed")
+    seen = linked.view(wire_eavesdropper())
+    private = replace(seen, items=tuple(item for item in seen.items if item.kind != "final-model"))
+    asked, _ = challenge_for(LossThreshold(), linked, seed=0)
+    assert LossThreshold()(private, asked) == Blocked(reason="every model in the view is sealed")
+    assert isinstance(LossThreshold()(seen, asked), MembershipClaim), "what is published is open to all"
     assert isinstance(judge(linked, honest_but_curious_server(), LossThreshold()), TrialScore)
 
 
