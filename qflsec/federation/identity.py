@@ -16,9 +16,10 @@ from nacl.exceptions import BadSignatureError
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.threat import Party
 
-__all__ = ["Identity"]
+__all__ = ["ED25519_BYTES", "Identity"]
 
-_SIGNATURE_BYTES = 64
+ED25519_BYTES = 64
+"""The size of a signature."""
 _PUBLIC_BYTES = 32
 
 
@@ -39,7 +40,7 @@ class Identity:
 
     def sign(self, body: bytes, context: bytes) -> bytes:
         """``body`` followed by a signature over it, its author and ``context``."""
-        return body + crypto_sign(_bound(self.party, body, context), self._key)[:_SIGNATURE_BYTES]
+        return body + crypto_sign(_bound(self.party, body, context), self._key)[:ED25519_BYTES]
 
     def verify(self, author: Party, signed: bytes, context: bytes) -> bytes:
         """The body of a signed message.
@@ -47,10 +48,10 @@ class Identity:
         Raises:
             ProtocolAbort: The signature is not the author's over this body and context.
         """
-        body, signature = signed[:-_SIGNATURE_BYTES], signed[-_SIGNATURE_BYTES:]
+        body, signature = signed[:-ED25519_BYTES], signed[-ED25519_BYTES:]
         public = self.directory[author]
         # libsodium checks no lengths: it would take the rest of either from what stands behind it
-        if len(signature) != _SIGNATURE_BYTES or len(public) != _PUBLIC_BYTES:
+        if len(signature) != ED25519_BYTES or len(public) != _PUBLIC_BYTES:
             raise ProtocolAbort(f"the announcement of {author} has no whole signature, or its key is none")
         try:
             crypto_sign_open(signature + _bound(author, body, context), public)

@@ -218,7 +218,19 @@ class Uploads:
         return dict(sorted(found.items()))
 
     def open(self, lane: int) -> Opened:
-        """What the server can open of what arrived for one run.
+        """What the server can open of what arrived for one run; of an aggregate that it cannot, what a client reads.
+
+        Raises:
+            ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
+        """
+        opened = self.gather(lane)
+        if opened.combined is None:
+            return opened
+        mean, weight = self._reveal(lane, client(opened.ids[0]), opened.combined, opened)
+        return replace(opened, mean=mean, weight=weight)
+
+    def gather(self, lane: int) -> Opened:
+        """What the server alone makes of what arrived for one run.
 
         Raises:
             ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
@@ -268,15 +280,11 @@ class Uploads:
             return Opened(
                 ids=tuple(i for group in groups for i in group.members), groups=groups, header=header
             )
-        reader = client(ids[0]) if self._hidden else self._aggregator
-        mean, weight = self._layer.reveal(self._session.state(lane, self._layer, reader), combined, header)
-        return Opened(
-            ids=ids,
-            mean=mean,
-            weight=weight,
-            combined=combined if self._hidden else None,
-            header=header,
-        )
+        opened = Opened(ids=ids, header=header)
+        if self._hidden:
+            return replace(opened, combined=combined)
+        mean, weight = self._reveal(lane, self._aggregator, combined, opened)
+        return replace(opened, mean=mean, weight=weight)
 
     def sealed_aggregate(self, opened: Sequence[Opened | None], n_clients: int) -> MessageLayer:
         """The layer around the model when the server sends on an aggregate that it cannot open."""
@@ -298,10 +306,14 @@ class Uploads:
         Raises:
             ProtocolAbort: The aggregate is not authentic.
         """
+        return self._reveal(lane, client(index), payload, opened)[0]
+
+    def _reveal(
+        self, lane: int, reader: Party, payload: Payload, opened: Opened
+    ) -> tuple[torch.Tensor, float]:
         assert self._layer is not None
         assert opened.header is not None
-        state = self._session.state(lane, self._layer, client(index))
-        return self._layer.reveal(state, payload, opened.header)[0]
+        return self._layer.reveal(self._session.state(lane, self._layer, reader), payload, opened.header)
 
 
 def _raw(payload: torch.Tensor | bytes) -> Payload:

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import AttackCard, ConfigError, Source, numpy_stream, register
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz import GhzOutcome, Laboratory, Phases, Qubits, failure_rate
 from qflsec.protocols.ghz.state_tests import unpack
 from qflsec.threat import client
 
 __all__ = ["GhzProductStates", "ProductSource"]
 
-_SIGNATURE_BYTES = 64
 Floats = npt.NDArray[np.float64]
 
 
@@ -100,7 +100,7 @@ class ProductSource:
         signs = np.sign(_turns(phases.n))
         rows = []
         for index in range(phases.n):
-            bits = unpack(outcome.sealed[client(index)][:-_SIGNATURE_BYTES], bad.size)
+            bits = unpack(outcome.sealed[client(index)][:-ED25519_BYTES], bad.size)
             assert bits is not None
             usable = bad.copy()
             if index == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz.ledger import ghz_rows
 from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities
 from qflsec.protocols.ghz.phases import Phases
@@ -29,10 +30,11 @@ from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
-__all__ = ["Ghz"]
+__all__ = ["ClientState", "Ghz", "MakesStates"]
 
-_SIGNATURE_BYTES = 64
 _MOST_COPIES = 5_000_000
+MakesStates = Callable[[Laboratory, int, int], list[Qubits]]
+"""What a source makes of so many copies for so many clients: one handle for each client."""
 
 
 @register("layer", "ghz")
@@ -141,9 +143,17 @@ class Ghz(AggregationLayer):
     def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
         """The server's bench, and each client's end of its line."""
         seed = int.from_bytes(secrets.draw(7), "big")
-        laboratory = Laboratory(seed, "loop", depolarising=self.depolarising)
+        return self.bench(setup, Laboratory(seed, "loop", depolarising=self.depolarising), Laboratory.send)
+
+    @staticmethod
+    def bench(setup: Setup, laboratory: Laboratory, makes: MakesStates) -> Mapping[Party, object]:
+        """A bench and the lines from it."""
         lines: dict[Party, list[Qubits]] = {party: [] for party in setup.clients}
-        return {SERVER: Bench(laboratory, lines), **{party: Line(box) for party, box in lines.items()}}
+        return {SERVER: Bench(laboratory, lines, makes), **{party: Line(box) for party, box in lines.items()}}
+
+    def new_client(self, terms: Terms, identity: Identity, secrets: Secrets) -> GhzClient:
+        """A client's half of the protocol."""
+        return GhzClient(terms=terms, signer=identity, secrets=secrets)
 
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """A party's state.
@@ -168,7 +178,7 @@ class Ghz(AggregationLayer):
         )
         if identity.party in setup.clients:
             assert isinstance(setup.quantum, Line)
-            return _Client(GhzClient(terms=terms, signer=identity, secrets=secrets), terms, setup.quantum)
+            return ClientState(self.new_client(terms, identity, secrets), terms, setup.quantum)
         assert isinstance(setup.quantum, Bench)
         return _Server(GhzServer(terms=terms, signer=identity), terms, setup.quantum)
 
@@ -199,7 +209,7 @@ class Ghz(AggregationLayer):
             ProtocolAbort: The states of the round were not tested.
             UpdateError: A number is not finite.
         """
-        assert isinstance(state, _Client)
+        assert isinstance(state, ClientState)
         values = update.detach().cpu().numpy().astype(np.float64)
         payload = state.protocol.seal(header.round, values, checked=checked)
         phases = state.terms.phases
@@ -246,7 +256,7 @@ class Ghz(AggregationLayer):
             if frozenset(sealed) != facts.participants.get(round_index):
                 continue
             bodies = {
-                i.sender: i.value[:-_SIGNATURE_BYTES] for i in sealed.values() if isinstance(i.value, bytes)
+                i.sender: i.value[:-ED25519_BYTES] for i in sealed.values() if isinstance(i.value, bytes)
             }
             copies = phases.copies(len(readable))
             last = list(sealed.values())[-1]
@@ -293,10 +303,11 @@ class Bench:
 
     laboratory: Laboratory = field(repr=False)
     lines: Mapping[Party, list[Qubits]] = field(repr=False)
+    makes: MakesStates = field(repr=False)
 
     def distribute(self, copies: int) -> None:
         """Hand out copies of a GHZ state."""
-        sent = self.laboratory.send(len(self.lines), copies)
+        sent = self.makes(self.laboratory, len(self.lines), copies)
         for box, qubits in zip(self.lines.values(), sent, strict=True):
             box[:] = [qubits]
 
@@ -337,7 +348,9 @@ class _State(PartyState):
         return frozenset()
 
 
-class _Client(_State):
+class ClientState(_State):
+    """A client's half of the protocol, and its end of the line."""
+
     def __init__(self, protocol: GhzClient, terms: Terms, line: Line) -> None:
         super().__init__(terms)
         self.protocol, self._line = protocol, line
@@ -372,9 +385,9 @@ class _Server(_State, Staged):
         return {"ghz_states": float(self.spent)}
 
 
-def _client(control: Control, party: Party) -> _Client:
+def _client(control: Control, party: Party) -> ClientState:
     state = control.state(party)
-    assert isinstance(state, _Client)
+    assert isinstance(state, ClientState)
     return state
 
 

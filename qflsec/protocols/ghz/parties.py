@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Bits, Floats, Mask, Qubits, measure, rotate, split
 from qflsec.protocols.ghz.state_tests import StateTests, pack, unpack
@@ -37,7 +38,6 @@ from qflsec.threat import Party
 
 __all__ = ["GhzClient", "GhzServer", "Terms"]
 
-_SIGNATURE_BYTES = 64
 _NONCE_BYTES = 32
 
 
@@ -272,7 +272,7 @@ def read_signed(
     found = {}
     for party in terms.clients:
         message = messages.get(party, b"")
-        if len(message) != size + _SIGNATURE_BYTES:
+        if len(message) != size + ED25519_BYTES:
             raise ProtocolAbort(
                 f"{signer.party} did not hear {party}",
                 expected="every client: a GHZ state has a qubit of each",

@@ -8,13 +8,16 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from qflsec.base import OsSecrets, ProtocolAbort, Secrets
-from qflsec.federation import Identity
-from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms
-from qflsec.protocols.ghz.phases import Phases
+from qflsec.base import Secrets
+from qflsec.federation import Identity, Setup
+from qflsec.federation.identity import ED25519_BYTES
+from qflsec.protocols.ghz.layer import ClientState, Ghz
+from qflsec.protocols.ghz.parties import GhzClient, Terms, parities
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
-from qflsec.threat import SERVER, Party, client
+from qflsec.protocols.secagg.one_round import OneRound
+from qflsec.threat import Party, client
 
 __all__ = ["GhzOutcome", "GhzSource", "MakesClient", "run_ghz_round"]
 
@@ -24,18 +27,10 @@ MakesClient = Callable[[Terms, Identity, Secrets], GhzClient]
 
 
 class GhzSource(Protocol):
-    """Who makes the states: the server's bench, honest or not."""
+    """Who makes the states in place of an honest bench."""
 
     def distribute(self, laboratory: Laboratory, n: int, copies: int) -> list[Qubits]:
         """One handle for each client."""
-
-
-class HonestSource:
-    """Every copy is a GHZ state."""
-
-    def distribute(self, laboratory: Laboratory, n: int, copies: int) -> list[Qubits]:
-        """One handle for each client."""
-        return laboratory.send(n, copies)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,63 +98,65 @@ def run_ghz_round(
     Units:
         span: radians
     """
-    phases = Phases(n=len(updates), max_abs=max_abs, span=span, shots=shots)
-    terms, parties, server = _open(phases, updates.shape[1], tests, allowed, clients or {})
-    laboratory = Laboratory(seed, "round", depolarising=depolarising)
-    sealed: dict[Party, bytes] = {}
-    reason, total = "", None
-    try:
-        _prepare(parties, source or HonestSource(), laboratory, terms)
-        present = [i for i in range(len(parties)) if i not in missing]
-        sealed = {terms.clients[i]: parties[i].seal(0, updates[i]) for i in present}
-        total = server.total(0, sealed)
-    except ProtocolAbort as abort:
-        reason = str(abort)
-    return GhzOutcome(
-        status="aborted" if reason else "sum",
-        reason=reason,
-        mean=None if total is None else phases.mean(total),
-        total=total,
-        failed=parties[0].failed,
-        sealed=sealed,
-        tested=parties[0].tested,
-        ghz_states=terms.copies,
-        qubits=terms.copies * len(parties),
-    )
-
-
-def _open(
-    phases: Phases, n_params: int, tests: int, allowed: int, makers: Mapping[int, MakesClient]
-) -> tuple[Terms, list[GhzClient], GhzServer]:
-    """What everybody knows, and the parties with their own secrets."""
-    everybody = tuple(client(i) for i in range(phases.n))
-    secrets: dict[Party, Secrets] = {party: OsSecrets() for party in (*everybody, SERVER)}
-    identities = Identity.of_all((*everybody, SERVER), secrets)
-    terms = Terms(
-        session=secrets[SERVER].draw(16),
-        clients=everybody,
-        n_params=n_params,
-        phases=phases,
+    layer = _Round(
+        shots=shots,
+        max_abs=max_abs,
+        span=span,
         tests=tests,
-        allowed=allowed,
+        depolarising=depolarising,
+        tolerated=allowed,
+        seed=seed,
+        source=source,
+        makers=clients or {},
     )
-    parties = [
-        makers.get(i, _honest)(terms, identities[party], secrets[party]) for i, party in enumerate(everybody)
-    ]
-    return terms, parties, GhzServer(terms=terms, signer=identities[SERVER])
+    vectors = torch.from_numpy(updates)
+    played = OneRound(layer, vectors, torch.ones(len(updates)).double(), drop=sorted(missing))
+    report = played.run()
+    first = played.session.state(0, layer, client(0))
+    assert isinstance(first, ClientState)
+    terms, phases = first.terms, first.terms.phases
+    sealed = {party: blob for party, blob in played.sent().items() if isinstance(blob, bytes)}
+    bodies = {party: blob[:-ED25519_BYTES] for party, blob in sealed.items()}
+    return GhzOutcome(
+        status=report.status,
+        reason=report.reason,
+        mean=None if report.mean is None else report.mean.numpy(),
+        total=None if report.mean is None else phases.total(parities(bodies, phases.copies(terms.n_params))),
+        failed=first.protocol.failed,
+        sealed=sealed,
+        tested=first.protocol.tested,
+        ghz_states=terms.copies,
+        qubits=terms.copies * len(updates),
+    )
 
 
-def _honest(terms: Terms, identity: Identity, secrets: Secrets) -> GhzClient:
-    return GhzClient(terms=terms, signer=identity, secrets=secrets)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Round(Ghz):
+    """The layer with a given source, given clients and a seed of nature.
 
+    Attributes:
+        tolerated: How many failed tests a client tolerates.
+        seed: Of nature.
+        source: Who makes the states; an honest bench for None.
+        makers: How corrupted clients are made, by index.
+    """
 
-def _prepare(parties: list[GhzClient], source: GhzSource, laboratory: Laboratory, terms: Terms) -> None:
-    """Stages 1 to 4; the server relays faithfully."""
-    who = terms.clients
-    hashes = {p: party.commit(0) for p, party in zip(who, parties, strict=True)}
-    qubits = source.distribute(laboratory, len(parties), terms.copies)
-    opened = {p: party.receive(hashes, q) for p, party, q in zip(who, parties, qubits, strict=True)}
-    outcome_hashes = {p: party.test(opened) for p, party in zip(who, parties, strict=True)}
-    outcomes = {p: party.open_outcomes(outcome_hashes) for p, party in zip(who, parties, strict=True)}
-    for party in parties:
-        party.judge(outcomes)
+    tolerated: int
+    seed: int
+    source: GhzSource | None
+    makers: Mapping[int, MakesClient]
+
+    @property
+    def allowed(self) -> int:
+        """How many failed tests a client tolerates."""
+        return self.tolerated
+
+    def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
+        """The given source's bench."""
+        laboratory = Laboratory(self.seed, "round", depolarising=self.depolarising)
+        makes = Laboratory.send if self.source is None else self.source.distribute
+        return self.bench(setup, laboratory, makes)
+
+    def new_client(self, terms: Terms, identity: Identity, secrets: Secrets) -> GhzClient:
+        """A client's half of the protocol, or what a corrupted one has in its place."""
+        return self.makers.get(identity.party.index, super().new_client)(terms, identity, secrets)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets, Source, register
 from qflsec.federation import Identity, Setup
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.links.agreement import KeyAgreement
 from qflsec.protocols.links.budget import AES_KEY_BYTES
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
@@ -31,8 +32,7 @@ __all__ = ["HybridLink", "combine"]
 
 _PROTOCOL = "qflsec/hybrid-link/1"
 _SEED_BYTES = 64
-_SIGNATURE_BYTES = 64
-_X25519_BYTES = 32 + _SIGNATURE_BYTES
+_X25519_BYTES = 32 + ED25519_BYTES
 _CIPHERTEXT_BYTES = 1088
 
 
@@ -58,7 +58,7 @@ def combine(*, qkd: bytes, ml_kem: bytes, x25519: bytes, salt: bytes, said: byte
 class _HybridEnd(EpochEnd):
     """A party's ends of hybrid links."""
 
-    opening_bytes = _CIPHERTEXT_BYTES + _SIGNATURE_BYTES
+    opening_bytes = _CIPHERTEXT_BYTES + ED25519_BYTES
 
     def __init__(
         self, setup: Setup, identity: Identity, secrets: Secrets, *, rekey_messages: int, rekey_bytes: int

@@ -1,20 +1,22 @@
-"""One round of any aggregation protocol on random vectors: the real parties, a real network, and a meter on both.
+"""One round of any aggregation protocol on given vectors: the real parties, a real network, and a meter on both.
 
-Nothing is trained. Each client holds a random vector and a random number of examples; the layer's own code runs
-for every party, messages cross :class:`qflsec.threat.Network`, and the transcript says who holds what.
+Nothing is trained. The sessions, uploads and messages are those of the training loop; the transcript says who holds
+what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from qflsec.base import ConfigError, ProtocolAbort
-from qflsec.federation import AggregationLayer, ClientLayer, Control, Header, Stack
+from qflsec.federation import ClientLayer, Stack
+from qflsec.federation.payloads import Sent as Payloads
 from qflsec.federation.session import Session
+from qflsec.federation.upload import Opened, Uploads
 from qflsec.protocols.round_data import random_updates
 from qflsec.protocols.secagg.meter import MeteredNetwork, Sent
 from qflsec.threat import (
@@ -23,8 +25,6 @@ from qflsec.threat import (
     Envelope,
     Granted,
     LaneFacts,
-    MessageKind,
-    MessageLayer,
     Origin,
     Party,
     Payload,
@@ -35,13 +35,12 @@ from qflsec.threat import (
     client,
 )
 
-__all__ = ["MAX_COUNT", "Namer", "RoundReport", "run_round"]
+__all__ = ["MAX_COUNT", "Namer", "OneRound", "RoundReport", "run_round"]
 
 MAX_COUNT = 100
 """The largest number of examples of a client."""
 Namer = Callable[[bytes], str]
 """What a control message of a protocol is called."""
-_NO_KEYS: frozenset[str] = frozenset()
 _START: Version = "0"
 _NEXT: Version = "1"
 
@@ -65,8 +64,12 @@ class RoundReport:
         setup_bytes: What everybody sent in the set-up of the session.
         costs: What else was spent, such as key bits, by name with the unit at its end.
         transcript: Everything that was said.
+        mean: The mean that was read; None where the round aborted.
         thresholds: How many clients must remain, where the protocol has such a number: one, or those of groups
             of different sizes in order.
+
+    Shapes:
+        mean: ``(P,)``
 
     Units:
         milliseconds of processor time; bytes
@@ -86,6 +89,7 @@ class RoundReport:
     setup_bytes: int
     costs: Mapping[str, float]
     transcript: Transcript = field(repr=False)
+    mean: torch.Tensor | None = field(repr=False)
     thresholds: tuple[int, ...] = ()
 
     @property
@@ -104,7 +108,7 @@ def run_round(
     seed: int = 0,
     namer: Namer | None = None,
 ) -> RoundReport:
-    """Run one round.
+    """Run one round on random vectors and numbers of examples.
 
     Args:
         layer: An aggregation layer, or one that leaves updates as they are.
@@ -128,52 +132,69 @@ def run_round(
         raise ConfigError(
             "impossible clients to drop out", got=list(drop), expected=f"some of 0 to {n_clients - 1}"
         )
-    return _Round(layer, n_clients, n_params, tuple(drop), drop_at, seed, namer).run()
+    updates, counts = random_updates(n_clients, n_params, max_count=MAX_COUNT, seed=seed)
+    return OneRound(layer, updates, counts, drop=drop, drop_at=drop_at, namer=namer).run()
 
 
-class _Round:
+class OneRound:
+    """One round on given vectors.
+
+    Args:
+        layer: An aggregation layer, or one that leaves updates as they are.
+        updates: A vector of each client.
+        counts: How many examples each client has; every client counts the same where the layer does not weight.
+        drop: Clients that go.
+        drop_at: The kind of message that they no longer send.
+        namer: What the protocol's control messages are called.
+
+    Attributes:
+        session: The parties' states.
+
+    Shapes:
+        updates: ``(n, P)``; counts: ``(n,)``
+    """
+
     def __init__(
         self,
         layer: ClientLayer,
-        n_clients: int,
-        n_params: int,
-        drop: tuple[int, ...],
-        drop_at: str,
-        seed: int,
-        namer: Namer | None,
+        updates: torch.Tensor,
+        counts: torch.Tensor,
+        *,
+        drop: Sequence[int] = (),
+        drop_at: str = "update",
+        namer: Namer | None = None,
     ) -> None:
-        self._layer, self._drop = layer, drop
-        self._clients = tuple(client(index) for index in range(n_clients))
-        self._updates, self._counts = random_updates(n_clients, n_params, max_count=MAX_COUNT, seed=seed)
-        if isinstance(layer, AggregationLayer) and not layer.weighted:
-            self._counts = torch.ones(n_clients).double()
+        n_clients, n_params = updates.shape
+        stack = Stack(name="one round", client=(layer,))
+        aggregation = stack.aggregation
+        self._layer, self._drop, self._updates = layer, tuple(drop), updates
+        self._counts = counts if aggregation is None or aggregation.weighted else torch.ones_like(counts)
         self._model = torch.zeros(n_params)
-        self._session = Session(
-            Stack(name="one round", client=(layer,)),
-            [seed],
-            n_clients=n_clients,
-            n_params=n_params,
-            rounds=1,
-            max_count=MAX_COUNT,
-            mode="os",
+        # a vector that nothing seals travels as numbers, in the precision of the model
+        self._given = updates.to(self._model) if aggregation is None else updates
+        self._slots = [Slot(SERVER, client(index)) for index in range(n_clients)]
+        self.session = Session(
+            stack, [0], n_clients=n_clients, n_params=n_params, rounds=1, max_count=MAX_COUNT, mode="os"
         )
-        derivers = (layer.derive,) if isinstance(layer, AggregationLayer) else ()
-        self._transcript = Transcript(keys=self._session.key_names(), derivers=derivers)
+        self._transcript = Transcript(
+            keys=self.session.key_names(), derivers=() if aggregation is None else (aggregation.derive,)
+        )
         self._facts = LaneFacts(counts=tuple(self._counts.tolist()))
         self._facts.versions.add(_START, Origin(round=-1))
         self._transcript.facts[0] = self._facts
         self._transcript.granted[0] = Granted()
         self._network = MeteredNetwork(
             self._transcript,
-            links=self._session.links(),
+            links=self.session.links(),
             drop=frozenset(client(index) for index in drop),
             drop_at=drop_at,
             namer=namer,
         )
-        self._read: dict[Party, torch.Tensor] = {}
+        self._uploads = Uploads(stack=stack, session=self.session, network=self._network)
 
     def run(self) -> RoundReport:
-        self._session.handshake(self._network)
+        """The set-up, the round, and what came of it."""
+        self.session.handshake(self._network)
         setup_bytes = self._network.bytes_sent.get(0, 0)
         self._network.begin()
         reason = ""
@@ -181,194 +202,132 @@ class _Round:
         ids: tuple[int, ...] = ()
         try:
             self._go_on()
-            self._broadcast()
-            mean, ids = self._aggregated() if isinstance(self._layer, AggregationLayer) else self._plain()
+            mean, ids = self._play()
         except ProtocolAbort as abort:
             reason = str(abort)
         return self._report(reason, mean, ids, setup_bytes)
 
-    def _report(
-        self, reason: str, mean: torch.Tensor | None, ids: tuple[int, ...], setup_bytes: int
-    ) -> RoundReport:
-        network = self._network
-        stayed = len(self._clients) - len(network.gone)
-        up, down = network.of_those_who_stayed()
-        return RoundReport(
-            status="aborted" if reason else "sum",
-            reason=reason,
-            survivors=ids,
-            dropped=self._drop,
-            max_error=self._error(mean, ids, self._updates),
-            encoding_error=self._error(mean, ids, None),
-            sent=tuple(network.sent.values()),
-            up_bytes=up / stayed,
-            down_bytes=down / stayed,
-            client_ms=network.client_ms / stayed,
-            server_ms=network.server_ms,
-            setup_bytes=setup_bytes,
-            costs=self._session.costs(0),
-            transcript=self._transcript,
-            thresholds=_thresholds(self._layer, len(self._clients)),
+    def _play(self) -> tuple[torch.Tensor, tuple[int, ...]]:
+        network, n = self._network, len(self._slots)
+        self._send_model(Envelope.plain([[self._model] * n]), _START, 0, frozenset())
+        everybody = torch.ones(1, n, dtype=torch.bool)
+        models = self._model.expand(1, n, -1)
+        self._uploads.start(0, everybody, models, [[_START] * n])
+        network.mark(network.last_receiver)
+        self._go_on()
+        self._uploads.send(Payloads(updates=self._given[None]), self._counts[None], everybody)
+        self._go_on()
+        opened = self._uploads.gather(0)
+        network.mark("server")
+        self._go_on()
+        if opened.combined is not None:
+            return self._opened_by_clients(opened), opened.ids
+        mean = _mean(opened)
+        self._release(opened, Envelope.plain([[(self._model.double() + mean).float()] * n]))
+        return mean, opened.ids
+
+    def _opened_by_clients(self, opened: Opened) -> torch.Tensor:
+        """The server hands on a sum that it cannot open; every client opens it."""
+        n = len(self._slots)
+        sealed = self._uploads.sealed_aggregate([opened], n)
+        delivery = self._release(opened, Envelope.plain([[self._model] * n]).wrap(sealed), origin=1)
+        means = []
+        for index in range(n):
+            blob = delivery.at(0, index)
+            if blob is not None:
+                means.append(self._uploads.client_reads(0, index, blob, opened))
+        self._network.mark("client")
+        if any(not torch.equal(means[0], mean) for mean in means):
+            raise ProtocolAbort("clients read different sums")
+        return means[0]
+
+    def _release(self, opened: Opened, envelope: Envelope, origin: int = 0) -> Delivery:
+        """Send the next model, or what the clients open to get it."""
+        self._facts.participants[0] = frozenset(opened.ids)
+        trained = tuple(
+            Trained(client=i, base=_START, weight=self._facts.counts[i]) for i in sorted(opened.ids)
         )
+        self._facts.versions.add(_NEXT, Origin(round=0, bases={_START: 1.0}, trained=trained))
+        return self._send_model(envelope, _NEXT, 1, frozenset(opened.ids), origin=origin)
 
-    def _error(
-        self, mean: torch.Tensor | None, ids: tuple[int, ...], true: torch.Tensor | None
-    ) -> float | None:
-        if mean is None:
-            return None
-        rows = [true[i] if true is not None else self._read[client(i)][:-1].double() for i in ids]
-        weights = [self._counts[i] if true is not None else self._read[client(i)][-1].double() for i in ids]
-        expected = sum(w * row for w, row in zip(weights, rows, strict=True)) / sum(weights)
-        return float((mean.double() - expected).abs().max())
-
-    def _send(
-        self,
-        kind: MessageKind,
-        envelope: Envelope,
-        slots: Sequence[Slot],
-        members: Sequence[frozenset[int]],
-        version: Version,
-        **more: Any,  # noqa: ANN401
+    def _send_model(
+        self, envelope: Envelope, version: Version, round_index: int, members: frozenset[int], origin: int = 0
     ) -> Delivery:
+        n = len(self._slots)
         return self._network.send(
             envelope,
-            kind=kind,
+            kind="model",
+            round_index=round_index,
             lanes=[0],
-            slots=slots,
-            present=[[True] * len(slots)],
-            members=[members],
-            versions=[[version] * len(slots)],
-            **more,
+            slots=self._slots,
+            present=[[True] * n],
+            members=[[members] * n],
+            versions=[[version] * n],
+            origin=origin,
         )
 
     def _go_on(self) -> None:
         if 0 in self._network.aborts:
             raise ProtocolAbort(self._network.aborts[0])
 
-    def _broadcast(self) -> None:
-        slots = [Slot(SERVER, party) for party in self._clients]
-        layer = MessageLayer(form="plain", value=[[self._model] * len(slots)], keys=[[_NO_KEYS] * len(slots)])
-        self._send(
-            "model", Envelope(layers=(layer,)), slots, [frozenset()] * len(slots), _START, round_index=0
+    def _report(
+        self, reason: str, mean: torch.Tensor | None, ids: tuple[int, ...], setup_bytes: int
+    ) -> RoundReport:
+        network = self._network
+        stayed = len(self._slots) - len(network.gone)
+        up, down = network.of_those_who_stayed()
+        return RoundReport(
+            status="aborted" if reason else "sum",
+            reason=reason,
+            survivors=ids,
+            dropped=self._drop,
+            max_error=None
+            if mean is None
+            else _error(mean, [(self._updates[i], self._counts[i]) for i in ids]),
+            encoding_error=None if mean is None else _error(mean, self._encoded(ids)),
+            sent=tuple(network.sent.values()),
+            up_bytes=up / stayed,
+            down_bytes=down / stayed,
+            client_ms=network.client_ms / stayed,
+            server_ms=network.server_ms,
+            setup_bytes=setup_bytes,
+            costs=self.session.costs(0),
+            transcript=self._transcript,
+            mean=mean,
+            thresholds=_thresholds(self._layer, len(self._slots)),
         )
 
-    def _plain(self) -> tuple[torch.Tensor, tuple[int, ...]]:
-        vectors = [
-            torch.cat([update, count[None]]).float()
-            for update, count in zip(self._updates, self._counts, strict=True)
-        ]
-        self._read = dict(zip(self._clients, vectors, strict=True))
-        slots = [Slot(party, SERVER) for party in self._clients]
-        layer = MessageLayer(form="plain", value=[vectors], keys=[[_NO_KEYS] * len(slots)])
-        members = [frozenset({party.index}) for party in self._clients]
-        delivery = self._send("update", Envelope(layers=(layer,)), slots, members, _START, round_index=0)
-        arrived = {p: delivery.at(0, i) for i, p in enumerate(self._clients)}
-        found = {p: v.double() for p, v in arrived.items() if isinstance(v, torch.Tensor)}
-        if not found:
-            raise ProtocolAbort("no update arrived")
-        weight = torch.stack([v[-1] for v in found.values()]).sum()
-        mean = torch.stack([v[:-1] * v[-1] for v in found.values()]).sum(dim=0) / weight
-        ids = tuple(party.index for party in found)
-        self._release(mean, ids, None)
-        return mean, ids
+    def sent(self, layer: int = -1) -> dict[Party, Payload]:
+        """What the clients sent of their vectors: as it travelled, or what is inside of it for layer 0."""
+        found = [message for message in self._transcript.messages if message.kind == "update"]
+        return {
+            slot.sender: message.layers[layer].at(0, place)
+            for message in found
+            for place, slot in enumerate(message.slots)
+            if message.present[0][place]
+        }
 
-    def _aggregated(self) -> tuple[torch.Tensor, tuple[int, ...]]:
-        layer, network = self._layer, self._network
-        assert isinstance(layer, AggregationLayer)
-        control = Control(
-            states=lambda party: self._session.state(0, layer, party),
-            network=network,
-            lane=0,
-            round_index=0,
-            participants=self._clients,
-            models=dict.fromkeys(self._clients, self._model),
-        )
-        sealing = layer.prepare(control)
-        network.mark(network.last_receiver)
-        arrived = self._seal(layer, [p for p in self._clients if p in sealing and p not in network.gone])
-        if not arrived:
-            raise ProtocolAbort("no update arrived")
-        counted = layer.conclude(control, arrived)
-        header = Header(round=0, sender=SERVER, participants=self._clients)
-        combined = layer.combine(self._session.state(0, layer, SERVER), counted, header)
-        ids = tuple(party.index for party in counted)
-        if layer.leaves != "nothing":
-            mean = layer.reveal(self._session.state(0, layer, SERVER), combined, header)[0]
-            network.mark("server")
-            self._release(mean, ids, None)
-            return mean, ids
-        network.mark("server")
-        return self._opened_by_clients(layer, combined, header, ids), ids
+    def _encoded(self, ids: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The updates and weights that are inside of what the clients sent."""
+        inside = self.sent(0)
+        vectors = [torch.as_tensor(inside[client(index)]).double() for index in ids]
+        return [(vector[:-1], vector[-1]) for vector in vectors]
 
-    def _seal(self, layer: AggregationLayer, sealing: Sequence[Party]) -> dict[Party, Payload]:
-        payloads = []
-        keys: list[frozenset[str]] = []
-        enough: list[int | None] = []
-        for party in sealing:
-            header = Header(round=0, sender=party, participants=self._clients)
-            state = self._session.state(0, layer, party)
-            payload, read = layer.seal(
-                state, self._updates[party.index], float(self._counts[party.index]), header
-            )
-            self._read[party] = read
-            payloads.append(payload)
-            peers = layer.peers(state, header)
-            keys.append(layer.keys(party, peers))
-            enough.append(layer.keys_needed(party, peers))
-        envelope = Envelope(
-            layers=(
-                MessageLayer(
-                    form="plain", value=[[self._read[p] for p in sealing]], keys=[[_NO_KEYS] * len(sealing)]
-                ),
-                MessageLayer(form=str(layer.gives), value=[payloads], keys=[keys], enough=[enough]),
-            )
-        )
-        slots = [Slot(party, SERVER) for party in sealing]
-        delivery = self._send(
-            "update", envelope, slots, [frozenset({p.index}) for p in sealing], _START, round_index=0
-        )
-        self._go_on()
-        found = {party: delivery.at(0, place) for place, party in enumerate(sealing)}
-        return {party: payload for party, payload in found.items() if payload is not None}
 
-    def _opened_by_clients(
-        self, layer: AggregationLayer, combined: Payload, header: Header, ids: tuple[int, ...]
-    ) -> torch.Tensor:
-        """The server hands on a sum that it cannot open; every client opens it."""
-        readers = [party for party in self._clients if party not in self._network.gone]
-        delivery = self._release(torch.zeros_like(self._model), ids, (combined, layer, header))
-        means = []
-        for party in readers:
-            blob = delivery.at(0, party.index)
-            means.append(layer.reveal(self._session.state(0, layer, party), blob, header)[0])
-        self._network.mark("client")
-        if any(not torch.equal(means[0], mean) for mean in means):
-            raise ProtocolAbort("clients read different sums")
-        return means[0]
+def _mean(opened: Opened) -> torch.Tensor:
+    """The mean of a round, from single updates, the means of groups or the mean of all."""
+    if opened.mean is not None:
+        return opened.mean
+    parts = [(group.mean.double(), group.weight) for group in opened.groups]
+    if opened.updates is not None and opened.counts is not None:
+        parts = list(zip(opened.updates.double(), opened.counts.tolist(), strict=True))
+    return torch.stack([weight * vector for vector, weight in parts]).sum(dim=0) / sum(w for _, w in parts)
 
-    def _release(
-        self,
-        mean: torch.Tensor,
-        ids: tuple[int, ...],
-        sealed: tuple[Payload, AggregationLayer, Header] | None,
-    ) -> Any:  # noqa: ANN401
-        """Send the next model, or what the clients open to get it."""
-        self._facts.participants[0] = frozenset(ids)
-        trained = tuple(Trained(client=i, base=_START, weight=self._facts.counts[i]) for i in ids)
-        self._facts.versions.add(_NEXT, Origin(round=0, bases={_START: 1.0}, trained=trained))
-        n = len(self._clients)
-        slots = [Slot(SERVER, party) for party in self._clients]
-        value = (self._model.double() + mean).float()
-        envelope = Envelope(layers=(MessageLayer(form="plain", value=[[value] * n], keys=[[_NO_KEYS] * n]),))
-        origin = 0
-        if sealed is not None:
-            combined, layer, header = sealed
-            names = layer.keys(SERVER, header.participants)
-            envelope = envelope.wrap(
-                MessageLayer(form=str(layer.gives), value=[[combined] * n], keys=[[names] * n])
-            )
-            origin = 1
-        return self._send("model", envelope, slots, [frozenset(ids)] * n, _NEXT, round_index=1, origin=origin)
+
+def _error(mean: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """The largest difference to the weighted mean of some vectors."""
+    expected = sum(weight * vector for vector, weight in parts) / sum(weight for _, weight in parts)
+    return float((mean.double() - expected).abs().max())
 
 
 def _thresholds(layer: ClientLayer, n: int) -> tuple[int, ...]:

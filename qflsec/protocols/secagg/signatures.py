@@ -10,12 +10,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.threat import Party
 
 __all__ = ["SIGNATURE_BYTES", "MlDsaIdentity", "SignatureScheme", "Signer"]
 
 SignatureScheme = Literal["ed25519", "ml-dsa-65"]
-SIGNATURE_BYTES: Mapping[SignatureScheme, int] = {"ed25519": 64, "ml-dsa-65": 3309}
+SIGNATURE_BYTES: Mapping[SignatureScheme, int] = {"ed25519": ED25519_BYTES, "ml-dsa-65": 3309}
 
 
 class Signer(Protocol):

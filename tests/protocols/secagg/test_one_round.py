@@ -112,6 +112,14 @@ def test_too_many_dropouts_abort_and_open_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize("stage", list(SECAGG_STAGES))
+def test_groups_that_lose_their_clients_leave_views_that_can_be_read(stage: str) -> None:
+    """What a group opened for other survivors than were heard is no sum, and no error of whoever listens."""
+    report = one("validated-groups", n=12, size=4, drop=(8, 9, 10, 11), stage=stage)
+    assert report.status == "sum" or "too few groups" in report.reason
+    assert all(sight.sentence for sight in sights(report, 12))
+
+
 def test_a_dropout_ends_a_masked_round() -> None:
     assert "incomplete" in one("masked", drop=(4,)).reason
 

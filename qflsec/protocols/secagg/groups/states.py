@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Identity, Setup
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.groups.common_coins import BOUND_BYTES, CONTRIBUTION_BYTES, bound, draw_coins
 from qflsec.protocols.secagg.rounds.pairing import Scheme
@@ -22,7 +23,7 @@ from qflsec.threat import Party
 __all__ = ["GroupMember", "GroupServer", "draw_groups"]
 
 _CONTEXT = b"qflsec/secagg/groups|"
-_ANNOUNCED_BYTES = BOUND_BYTES + 64
+_ANNOUNCED_BYTES = BOUND_BYTES + ED25519_BYTES
 
 
 def draw_groups(

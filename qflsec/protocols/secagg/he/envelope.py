@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from qflsec.base import ProtocolAbort
 from qflsec.federation import Identity
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.threat import Party
 
 __all__ = ["KEY_ID_BYTES", "open_envelope", "read_envelope", "seal_envelope"]
 
 KEY_ID_BYTES = 16
 _HEAD = struct.Struct(f"<{KEY_ID_BYTES}sIH")
-_SIGNATURE_BYTES = 64
 
 
 def seal_envelope(
@@ -43,7 +43,7 @@ def open_envelope(
     Raises:
         ProtocolAbort: It is not what this author sealed for this key, round and context.
     """
-    body, signature = blob[:-_SIGNATURE_BYTES], blob[-_SIGNATURE_BYTES:]
+    body, signature = blob[:-ED25519_BYTES], blob[-ED25519_BYTES:]
     if len(body) < _HEAD.size or author not in identity.directory:
         raise ProtocolAbort(f"an envelope of {author} is too short, or of a stranger")
     its_key, its_round, _ = _HEAD.unpack_from(body)
@@ -69,7 +69,7 @@ def read_envelope(blob: bytes) -> list[bytes]:
     Raises:
         ProtocolAbort: It is malformed.
     """
-    body = blob[:-_SIGNATURE_BYTES]
+    body = blob[:-ED25519_BYTES]
     count = _HEAD.unpack_from(body)[2] if len(body) >= _HEAD.size else 0
     start = _HEAD.size + 4 * count
     if len(body) < start:

@@ -59,10 +59,13 @@ def open_sum(evidence: Evidence) -> Words:
             got=len(helpers),
             expected=f"at least {evidence.threshold}",
         )
+    wanted = evidence.scheme.wanted(evidence.shared, evidence.masked)
+    if any(set(wanted) - set(evidence.opened[helper]) for helper in helpers):
+        raise ProtocolAbort(f"a client opened other shares in round {evidence.round} than the sum needs")
     weights = weights_at_zero(helper + 1 for helper in helpers)
     secrets = {
         which: combine_shares({h + 1: evidence.opened[h][which] for h in helpers}, weights)
-        for which in evidence.scheme.wanted(evidence.shared, evidence.masked)
+        for which in wanted
     }
     _check(evidence, secrets)
     vectors = list(evidence.masked.values())
