@@ -6,7 +6,7 @@ from qflsec.accounting.account import ObserverAccount, ledger, observer_account
 from qflsec.accounting.context import CircuitUse, LedgerContext, Observer, Preparation, Seeds, Training
 from qflsec.accounting.exposure import exposure
 from qflsec.accounting.ledger import Guarantee, LedgerRow, dp_statement, render_ledger
-from qflsec.accounting.rows import RowWriter, sum_rows
+from qflsec.accounting.rows import RowWriter, run_rows, sum_rows
 
 __all__ = [
     "CircuitUse",
@@ -24,5 +24,6 @@ __all__ = [
     "ledger",
     "observer_account",
     "render_ledger",
+    "run_rows",
     "sum_rows",
 ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Self
 
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
-from qflsec.threat import SUMS, ThreatModel, View
+from qflsec.threat import SUMS, RunAnonymity, ThreatModel, View, run_anonymity
 
 __all__ = ["CircuitUse", "LedgerContext", "Observer", "Preparation", "Seeds", "Training"]
 
@@ -28,23 +29,31 @@ class Observer:
         reads_model: Whether it reads a model.
         reads_clients: Whether it reads what honest clients sent, singly or summed, before the server's rule
             worked on it.
+        over_run: How anonymous honest clients are among all sums that it reads; None where it reads none.
+        reads_paths: Whether it reads differences of models over several rounds.
     """
 
     threat: ThreatModel
     smallest_k: int = 0
     reads_model: bool = False
     reads_clients: bool = False
+    over_run: RunAnonymity | None = None
+    reads_paths: bool = False
 
     @classmethod
     def of(cls, view: View) -> Self:
         """The observer that holds a view."""
         sizes = [item.k for item in view.readable(*SUMS) if item.k > 0]
-        before_rule = any(item.k > 0 for item in view.readable("update", "aggregate"))
+        sums = [item for item in view.readable("update", "aggregate") if item.k > 0]
+        # an aggregate and what is left of it without the coalition's own updates are one equation
+        mixed = {(item.round, item.base, item.about - set(view.threat.clients)) for item in sums}
         return cls(
             threat=view.threat,
             smallest_k=min(sizes, default=0),
             reads_model=view.final_model() is not None,
-            reads_clients="honest-updates" in view.threat.knows or before_rule,
+            reads_clients="honest-updates" in view.threat.knows or bool(sums),
+            reads_paths=any(item.k > 0 for item in view.readable("path")),
+            over_run=_over_run(tuple(sorted(tuple(sorted(about)) for *_, about in mixed))) if sums else None,
         )
 
     @property
@@ -76,6 +85,11 @@ class Observer:
     def reads_anything(self) -> bool:
         """Whether it reads an update, a sum or a model."""
         return self.smallest_k > 0 or self.reads_model
+
+
+@lru_cache(maxsize=256)
+def _over_run(sums: tuple[tuple[int, ...], ...]) -> RunAnonymity:
+    return run_anonymity([frozenset(clients) for clients in sums])
 
 
 @dataclass(frozen=True, kw_only=True)

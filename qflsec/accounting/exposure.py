@@ -13,7 +13,7 @@ _WORDS = {
     "aggregate": "sums of updates",
     "step": "steps of the server's rule",
     "path": "differences of models over several steps",
-    "model": "the model that is broadcast",
+    "model": "models that clients start from",
     "final-model": "the final model",
     "delta": "angles that clients told a quantum server",
     "reply": "bits that a quantum server answered",

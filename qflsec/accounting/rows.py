@@ -9,10 +9,20 @@ from qflsec.accounting.context import LedgerContext, Seeds
 from qflsec.accounting.ledger import Guarantee, LedgerRow
 from qflsec.base import Assumption
 
-__all__ = ["OPENED", "SEEN_OF_MESSAGES", "SIMULATED", "RowWriter", "joined", "no_collusion", "sum_rows"]
+__all__ = [
+    "OPENED",
+    "SEEN_OF_MESSAGES",
+    "SIMULATED",
+    "RowWriter",
+    "joined",
+    "no_collusion",
+    "run_rows",
+    "sum_rows",
+]
 
 OPENED = "reads a single honest client's update, by subtracting what it knows from the sum"
 SIMULATED = "simulated guarantee: seeded noise"
+_NAMED = 8
 SEEN_OF_MESSAGES = "not hidden: who takes part, who drops out, sizes and times"
 
 
@@ -189,3 +199,49 @@ def sum_rows(
         note=note,
     )
     return (secrecy, anonymity, *further)
+
+
+def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
+    """How anonymous honest clients are over the run, whatever keeps single updates apart in a round.
+
+    Args:
+        context: The observer and the training.
+    """
+    found = context.observer.over_run
+    if found is None or not found.clients:
+        return ()
+    writer = RowWriter(observer=context.observer.name, layer="view")
+    held = f"the sums that it reads ({found.sums}, of rank {found.rank})"
+    if found.singled_out:
+        named = ", ".join(map(str, found.singled_out[:_NAMED]))
+        more = len(found.singled_out) - _NAMED
+        return (
+            writer.not_covered(
+                f"over the run, {'reads or ' * context.observer.reads_updates}derives the updates of "
+                f"{len(found.singled_out)} of {len(found.clients)} honest clients "
+                f"({named}{f' and {more} more' if more > 0 else ''}) from {held}, as far as updates are alike from round "
+                "to round",
+            ),
+        )
+    k = found.checked + 1 if found.smallest_k is None else found.smallest_k
+    return (
+        LedgerRow(
+            observer=writer.observer,
+            layer=writer.layer,
+            guarantee="anonymity",
+            statement=f"over the run, no combination of {held} mixes fewer than {k} honest clients",
+            # a count under an idealisation proves nothing of what sums tell
+            assumption="heuristic",
+            trusted=no_collusion(k),
+            note=joined(
+                "counted as if a client's updates were alike in every round, the observer's best case",
+                "differences of models over several rounds are not counted"
+                if context.observer.reads_paths
+                else "",
+                ""
+                if found.smallest_k
+                else f"combinations of more than {found.checked} clients were not searched",
+                "a count of clients bounds nothing that a sum tells of them",
+            ),
+        ),
+    )

@@ -19,6 +19,7 @@ from qflsec.accounting import (
     exposure,
     ledger,
     observer_account,
+    run_rows,
 )
 from qflsec.base import ConfigError
 from qflsec.data import Dataset
@@ -140,7 +141,8 @@ class RunResult:
         """What one observer sees of this run, every guarantee against it, and what none covers."""
         view = self.view(threat)
         context = self.context(view)
-        rows = [row for layer in self.stack.layers for row in layer.ledger(context)]
+        layers = [row for layer in self.stack.layers for row in layer.ledger(context)]
+        rows = [*layers, *run_rows(context)]
         if self.stack.delegation is not None and self.stack.delegation.reads(context):
             # whoever reads the circuits can compute updates, whatever is done to these afterwards
             rows = [row for row in rows if row.guarantee in {"integrity", "not covered"}]

@@ -19,6 +19,7 @@ from qflsec.accounting import (
     ledger,
     observer_account,
     render_ledger,
+    run_rows,
 )
 from qflsec.defenses.privacy import DpFedAvg, DpSgd
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
@@ -30,6 +31,7 @@ from qflsec.threat import (
     corrupted_clients,
     honest_but_curious_server,
     public_final_model,
+    run_anonymity,
     wire_eavesdropper,
 )
 
@@ -146,7 +148,7 @@ def test_the_account_of_a_layered_stack_for_each_observer(make_pipeline: Maker) 
     server = result.account(honest_but_curious_server())
     assert any("sums of updates with at least 4 honest clients" in seen for seen in server.sees)
     assert not any("updates of single" in seen for seen in server.sees)
-    assert {row.layer for row in server.bounds} == {"dp-sgd", "masked"}
+    assert {row.layer for row in server.bounds} == {"dp-sgd", "masked", "view"}
     assert {row.guarantee for row in server.bounds} == {"differential privacy", "secrecy", "anonymity"}
     assert any("of a client as a whole" in text for text in server.unbounded)
     assert not any("single record" in text for text in server.unbounded)
@@ -186,3 +188,44 @@ def test_an_account_reads_as_text_and_as_json(make_pipeline: Maker) -> None:
     assert against_server.bounds == ()
     assert "Bounded by:\n  - nothing" in str(against_server)
     assert any("before the noise" in sentence for sentence in against_server.unbounded)
+
+
+def test_over_the_run_changing_participants_single_clients_out(make_pipeline: Maker) -> None:
+    """The same masks, three of five in each of six rounds: every round mixes three, all six together nobody."""
+    for participation, singled in ((1.0, 0), (0.6, 5)):
+        pipeline = make_pipeline(n_clients=5, rounds=6, participation=participation)
+        result = run_batch(pipeline, Stack(name="masked", client=(Masked(),)), [RunSpec(seed=0)])[0]
+        rows = result.ledger(honest_but_curious_server())
+        (row,) = [row for row in rows if "over the run" in row.statement]
+        assert any("a round's sum mixes" in other.statement for other in rows)
+        if singled:
+            assert row.guarantee == "not covered"
+            assert f"derives the updates of {singled} of 5 honest clients (0, 1, 2, 3, 4)" in row.statement
+            assert "(6, of rank 5)" in row.statement
+        else:
+            assert (row.guarantee, row.assumption) == ("anonymity", "heuristic")
+            assert "(6, of rank 1) mixes fewer than 5 honest clients" in row.statement
+
+
+@pytest.mark.parametrize(
+    ("sums", "said", "noted"),
+    [
+        ([{0, 1, 2}, {0, 1, 2, 3}], "derives the updates of 1 of 4 honest clients (3)", ""),
+        ([{0, 1}, {2, 3}], "(2, of rank 2) mixes fewer than 2 honest clients", "best case"),
+        ([{n, *range(20, 45)} for n in range(20)], "mixes fewer than 2 honest clients", ""),
+        ([set(range(s, s + 30)) for s in range(0, 60, 11)], "mixes fewer than 3", "more than 2 clients"),
+    ],
+)
+def test_the_row_over_the_run(
+    ledger_context: Callable[..., LedgerContext], sums: list[set[int]], said: str, noted: str
+) -> None:
+    found = run_anonymity([frozenset(clients) for clients in sums])
+    (row,) = run_rows(ledger_context(counts=(8,) * 100, smallest_k=2, over_run=found))
+    assert said in row.statement
+    assert noted in row.note
+
+
+def test_no_row_over_the_run_where_no_sum_is_read(ledger_context: Callable[..., LedgerContext]) -> None:
+    assert run_rows(ledger_context()) == ()
+    paths = run_rows(ledger_context(over_run=run_anonymity([frozenset({0, 1})]), reads_paths=True))
+    assert "several rounds are not counted" in paths[0].note
