@@ -11,8 +11,8 @@ from typing import Any, ClassVar, final
 import torch
 
 from qflsec.attacks.trainer import Trainer
-from qflsec.base import AttackCard, ConfigError, UpdateError, find, stream
-from qflsec.federation import Adversary, Hands, Sending
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, stream
+from qflsec.federation import Adversary, Hands, Pipeline, Sending
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
@@ -135,6 +135,13 @@ class Attack(ABC):
     """An attack as a frozen configuration with a card; it keeps nothing on itself."""
 
     card: ClassVar[AttackCard]
+
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:  # noqa: B027 - most attacks fit every pipeline
+        """Refuse a pipeline on which the attack cannot be made; a matrix asks before anything runs.
+
+        Raises:
+            IncompatibleAttack: It cannot; the message says why.
+        """
 
     @final
     def to_config(self) -> dict[str, Any]:
@@ -268,6 +275,22 @@ class BackdoorManipulation(Manipulation):
     """
 
     target_class: int = 1
+
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse a target class that the model does not know.
+
+        Raises:
+            IncompatibleAttack: There is no such class.
+        """
+        super().check(pipeline, threat)
+        n_classes = pipeline.model.n_classes
+        if not 0 <= self.target_class < n_classes:
+            raise IncompatibleAttack(
+                f"{self.card.name!r} aims at a class that the model does not have",
+                got=f"target_class={self.target_class}",
+                expected=f"0 to {n_classes - 1}",
+                fix="set 'target_class' of the attack",
+            )
 
     @abstractmethod
     def trigger(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "ConfigError",
     "DataError",
+    "IncompatibleAttack",
     "IncompatibleStack",
     "MissingExtra",
     "ProtocolAbort",
@@ -93,6 +94,10 @@ class UnknownName(QflsecError):
 
 class IncompatibleStack(QflsecError):
     """Layers that cannot work together in this order; the matrix shows the cell as incompatible."""
+
+
+class IncompatibleAttack(QflsecError):
+    """An attack that cannot be made on a pipeline; the matrix shows the cell as incompatible."""
 
 
 class ProtocolAbort(QflsecError):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from qflsec.federation.payloads import ClientPayloads
+from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 from qflsec.threat import Payload, Tapped, ThreatModel, View
 
@@ -96,6 +97,13 @@ class Adversary:
     A frozen, public configuration, so that runs can be identified by it. Every move is made by a fresh copy:
     what an adversary is to remember goes through its state, of which each run has one.
     """
+
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse a pipeline on which the adversary can do nothing, before anything runs.
+
+        Raises:
+            IncompatibleAttack: It cannot; the message says why.
+        """
 
     def start(self, n_params: int) -> object:
         """The state of one run before its first move; None where there is nothing to remember.

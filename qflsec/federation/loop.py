@@ -23,7 +23,7 @@ from qflsec.federation.session import SecretsMode
 from qflsec.federation.stack import Stack
 from qflsec.threat import MessageKind, ThreatModel
 
-__all__ = ["run_batch"]
+__all__ = ["check_runs", "run_batch"]
 
 
 def run_batch(
@@ -57,8 +57,9 @@ def run_batch(
     Raises:
         ConfigError: An adversary cannot act under its threat model.
         IncompatibleStack: The pipeline and the stack do not fit.
+        IncompatibleAttack: The pipeline and an adversary do not fit.
     """
-    _check(pipeline, stack, runs)
+    check_runs(pipeline, stack, runs)
     if lanes is None:
         drawn = {seed: prepare_lane(pipeline, seed) for seed in dict.fromkeys(run.seed for run in runs)}
         lanes = [drawn[run.seed] for run in runs]
@@ -95,13 +96,21 @@ def _batches(
             yield calibrated, [members[index] for index in part]
 
 
-def _check(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
+def check_runs(pipeline: Pipeline, stack: Stack, runs: Sequence[RunSpec]) -> None:
+    """Refuse what cannot run, before any data are loaded.
+
+    Raises:
+        ConfigError: An adversary cannot act under its threat model.
+        IncompatibleStack: The pipeline and the stack do not fit.
+        IncompatibleAttack: The pipeline and an adversary do not fit.
+    """
     stack.check(pipeline)
     for run in runs:
         if run.threat is not None and run.adversary is not None:
             run.threat.check(pipeline.parties)
             run.adversary.corrupts(run.threat)
             _check_server(pipeline, run.adversary, run.threat)
+            run.adversary.check(pipeline, run.threat)
     check_delegation([layer for layer in stack.client if isinstance(layer, DelegationLayer)], runs)
 
 

@@ -8,13 +8,39 @@ import torch
 
 from qflsec.attacks import Challenge, Inference, InversionChallenge, MembershipChallenge
 from qflsec.attacks.trainer import Trainer
-from qflsec.base import ConfigError, stream
+from qflsec.base import IncompatibleAttack, stream
+from qflsec.federation import FederationConfig, Pipeline
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
 from qflsec.threat import NOBODY, Records, ThreatModel
 
-__all__ = ["challenge_for"]
+__all__ = ["challenge_for", "check_challenge"]
+
+
+def check_challenge(attack: Inference, pipeline: Pipeline, threat: ThreatModel) -> None:
+    """Refuse a pipeline from whose runs no challenge of the attack's kind can be made, before anything runs.
+
+    Args:
+        attack: The attack.
+        pipeline: What is attacked.
+        threat: The threat model; its corrupted clients are left out of every challenge.
+
+    Raises:
+        IncompatibleAttack: None can be made.
+    """
+    if len(threat.clients) == pipeline.federation.n_clients:
+        raise IncompatibleAttack(
+            "all clients are corrupted, so that nobody is left to attack",
+            got=f"threat model {threat.name!r}",
+            fix="corrupt fewer clients",
+        )
+    if issubclass(attack.challenge_type, MembershipChallenge):
+        _check_sizes(pipeline.data.members, pipeline.data.nonmembers)
+    elif issubclass(attack.challenge_type, InversionChallenge):
+        _check_training(pipeline.federation)
+    else:
+        raise _no_challenge(attack)
 
 
 def challenge_for(
@@ -39,17 +65,40 @@ def challenge_for(
             nobody can.
 
     Raises:
-        ConfigError: No challenge of the attack's kind can be made from the subject.
+        IncompatibleAttack: No challenge of the attack's kind can be made from the subject.
     """
     if issubclass(attack.challenge_type, MembershipChallenge):
         return _membership(attack, subject, seed, threat, trainer)
     if issubclass(attack.challenge_type, InversionChallenge):
         return _inversion(attack, subject, seed, threat)
-    raise ConfigError(
+    raise _no_challenge(attack)
+
+
+def _no_challenge(attack: Inference) -> IncompatibleAttack:
+    return IncompatibleAttack(
         f"the lab has no challenge for attack {attack.card.name!r}",
         got=attack.challenge_type.__name__,
         expected="a membership or an inversion challenge",
     )
+
+
+def _check_sizes(members: int, nonmembers: int) -> None:
+    if min(members, nonmembers) == 0:
+        raise IncompatibleAttack(
+            "a membership game needs members and non-members",
+            got=f"{members} and {nonmembers}",
+            fix="raise 'nonmembers' of the pipeline's data",
+        )
+
+
+def _check_training(config: FederationConfig) -> None:
+    if config.optimizer != "sgd" or config.batch_size is not None:
+        raise IncompatibleAttack(
+            "an inversion challenge needs clients that take full batches by plain gradient descent",
+            got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}",
+            expected="optimizer = 'sgd' and no batch_size",
+            fix="run inversion attacks on a pipeline of their own",
+        )
 
 
 def _membership(
@@ -58,13 +107,9 @@ def _membership(
     """As many members as non-members, in random order."""
     held = [subject.client_records(client) for client in _honest(subject, threat)]
     pools = _joined([*held, _none_of(subject.records("member"))]), subject.records("nonmember")
-    size = min(len(pool.labels) for pool in pools)
-    if size == 0:
-        raise ConfigError(
-            "a membership game needs members and non-members",
-            got=" and ".join(str(len(pool.labels)) for pool in pools),
-            fix="raise 'nonmembers' of the pipeline's data",
-        )
+    sizes = [len(pool.labels) for pool in pools]
+    _check_sizes(*sizes)
+    size = min(sizes)
     generator = stream(seed, "challenge", "membership")
     chosen = _joined(
         [_at(pool, torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
@@ -93,16 +138,12 @@ def _inversion(
 ) -> tuple[InversionChallenge, InversionTruth]:
     """All records of the first honest client."""
     config = subject.training
-    if config.optimizer != "sgd" or config.batch_size is not None:
-        raise ConfigError(
-            "an inversion challenge needs clients that take full batches by plain gradient descent",
-            got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}",
-            expected="optimizer = 'sgd' and no batch_size",
-            fix="run inversion attacks on a pipeline of their own",
-        )
+    _check_training(config)
     held = [client for client in _honest(subject, threat) if len(subject.client_records(client).labels)]
     if not held:
-        raise ConfigError("an inversion challenge needs an honest client with a record", got=str(threat))
+        raise IncompatibleAttack(
+            "an inversion challenge needs an honest client with a record", got=str(threat)
+        )
     target = held[0]
     records = subject.client_records(target)
     challenge = InversionChallenge(

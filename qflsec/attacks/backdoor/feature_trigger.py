@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.base import BackdoorManipulation
-from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.federation import Hands
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
+from qflsec.federation import Hands, Pipeline
+from qflsec.threat import ThreatModel
 
 __all__ = ["FeatureTrigger"]
 
@@ -71,6 +72,23 @@ class FeatureTrigger(BackdoorManipulation):
         if self.target_class < 0:
             raise ConfigError("'target_class' is a class index", got=self.target_class, expected="0 or more")
 
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse a trigger on features that no record has.
+
+        Raises:
+            IncompatibleAttack: There is no such feature or class.
+        """
+        super().check(pipeline, threat)
+        size = pipeline.data.n_features
+        outside = [index for index in self.features if not -size <= index < size]
+        if outside:
+            raise IncompatibleAttack(
+                f"{self.card.name!r} marks a feature that no record has",
+                got=outside,
+                expected=f"-{size} to {size - 1}",
+                fix="set 'features' of the attack",
+            )
+
     def trigger(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Records with the trigger; it is the same for all, so no randomness is drawn.
 
@@ -90,17 +108,7 @@ class FeatureTrigger(BackdoorManipulation):
         return marked
 
     def run(self, hands: Hands) -> torch.Tensor:
-        """The enlarged update of training on partly triggered records.
-
-        Raises:
-            ConfigError: The model has no such class.
-        """
-        if self.target_class >= hands.model.n_classes:
-            raise ConfigError(
-                "the model has no such class",
-                got=f"target_class={self.target_class}",
-                expected=f"below {hands.model.n_classes}",
-            )
+        """The enlarged update of training on partly triggered records."""
         features, labels = hands.features.clone(), hands.labels.clone()
         for lane, generator in enumerate(hands.generators):
             for row, present in enumerate(hands.mask[lane]):

@@ -10,8 +10,8 @@ from qflsec.attacks.base import ActiveInference, InversionChallenge
 from qflsec.attacks.inversion.dlg import DeepLeakage
 from qflsec.attacks.inversion.observation import Observation
 from qflsec.attacks.needs import missing_architecture
-from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.federation import ServerHands
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
+from qflsec.federation import Pipeline, ServerHands
 from qflsec.models import Model, per_sample_losses
 from qflsec.threat import Item, ThreatModel, View, client
 
@@ -95,6 +95,29 @@ class InconsistentModels(ActiveInference, DeepLeakage):
             raise ConfigError(
                 f"attack {self.card.name!r} acts through the server, which threat model {threat.name!r} leaves honest",
                 fix="use malicious-server",
+            )
+
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse a victim or a round that the pipeline does not have.
+
+        Raises:
+            IncompatibleAttack: There is none, or the victim is corrupted itself.
+        """
+        super().check(pipeline, threat)
+        config = pipeline.federation
+        for name, value, size in (
+            ("victim", self.victim, config.n_clients),
+            ("round", self.round, config.rounds),
+        ):
+            if value >= size:
+                raise IncompatibleAttack(
+                    f"{self.card.name!r} names a {name} that the pipeline does not have",
+                    got=f"{name}={value}",
+                    expected=f"0 to {size - 1}",
+                )
+        if self.victim in threat.clients:
+            raise IncompatibleAttack(
+                f"the victim of {self.card.name!r} is a corrupted client", got=self.victim
             )
 
     def broadcast(self, hands: ServerHands) -> torch.Tensor:

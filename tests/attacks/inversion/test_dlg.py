@@ -13,7 +13,7 @@ from qflsec.attacks import Blocked, InversionChallenge, InversionClaim
 from qflsec.attacks.inversion import DeepLeakage
 from qflsec.attacks.inversion.observation import observe
 from qflsec.attacks.inversion.reconstruction import Prior, into_range, label_hypotheses
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, IncompatibleAttack
 from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import InversionTruth, TrialScore, score_claim, score_inversion
@@ -302,11 +302,11 @@ def test_clients_that_the_attack_cannot_model_are_refused(
     pipeline: Callable[..., Pipeline], federation: dict[str, object]
 ) -> None:
     result = runs(pipeline(members=20, rounds=1, **federation), Stack(name="none"), 1)[0]
-    with pytest.raises(ConfigError, match="plain gradient descent"):
+    with pytest.raises(IncompatibleAttack, match="plain gradient descent"):
         judge(result, honest_but_curious_server())
 
 
 def test_a_target_must_be_honest(pipeline: Callable[..., Pipeline]) -> None:
     result = runs(pipeline(members=20, rounds=1), Stack(name="none"), 1)[0]
-    with pytest.raises(ConfigError, match="honest client"):
+    with pytest.raises(IncompatibleAttack, match="honest client"):
         challenge_for(DeepLeakage(), result, seed=0, threat=coalition(server=True, n=10))

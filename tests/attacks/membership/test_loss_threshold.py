@@ -11,7 +11,7 @@ import torch
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, Inference, MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership import LossThreshold
-from qflsec.base import AttackCard, ConfigError, Source
+from qflsec.base import AttackCard, IncompatibleAttack, Source
 from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import TrialScore, score_claim
@@ -167,7 +167,7 @@ def test_the_challenge_does_not_depend_on_the_stack(
 
 def test_a_game_needs_non_members(pipeline: Callable[..., Pipeline]) -> None:
     result = run_batch(pipeline(members=20, rounds=1), Stack(name="none"), [RunSpec(seed=0)])[0]
-    with pytest.raises(ConfigError, match="nonmembers"):
+    with pytest.raises(IncompatibleAttack, match="nonmembers"):
         challenge_for(LossThreshold(), result, seed=0)
 
 

@@ -24,6 +24,7 @@ from qflsec.lab.worlds.federation.code import (
     pipeline_parts,
     sources_of,
 )
+from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.models import Execution, build_model
 from qflsec.threat import (
@@ -73,14 +74,12 @@ class AttackEntry:
         attack: The attack.
         pipeline: The pipeline's name.
         threat: The threat model.
-        incompatible: Why the threat model cannot exist on the pipeline; empty where it can.
     """
 
     label: str
     attack: Attack
     pipeline: str
     threat: ThreatModel
-    incompatible: str = ""
 
     @property
     def manipulates(self) -> bool:
@@ -129,13 +128,20 @@ class Matrix:
     def incompatible(self, pipeline: str, stack: str) -> str:
         """Why the stack cannot run on the pipeline, as a sentence; empty where it can."""
         column = self.stacks[stack]
-        if column.stack is None:
-            return column.incompatible
-        try:
-            column.stack.check(self.pipelines[pipeline])
-        except IncompatibleStack as error:
-            return str(error)
-        return ""
+        return (
+            column.incompatible
+            if column.stack is None
+            else stack_fits(self.pipelines[pipeline], column.stack)
+        )
+
+    def impossible(self, entry: AttackEntry, stack: str) -> str:
+        """Why the attack cannot be made under the stack, as a sentence; empty where it can."""
+        made = self.stacks[stack].stack
+        reason = self.incompatible(entry.pipeline, stack)
+        if reason or made is None:
+            return reason
+        pipeline, run = self.pipelines[entry.pipeline], entry.run_spec(self.spec.seeds[0])
+        return attack_fits(pipeline, made, entry.attack, entry.threat, run)
 
     def run_identity(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> dict[str, Any]:
         """What the run's id is the digest of; ``entry`` is the manipulation, None for an honest run."""
@@ -213,7 +219,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
     pipelines = {name: _pipeline(table, f"pipelines.{name}") for name, table in spec.pipelines.items()}
     stacks = {name: _stack(name, layers) for name, layers in spec.stacks.items()}
     threats = {name: _threat(name, table) for name, table in spec.threats.items()}
-    attacks = tuple(_attack(spec, index, pipelines, threats) for index in range(len(spec.attacks)))
+    attacks = tuple(_attack(spec, index, threats) for index in range(len(spec.attacks)))
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
@@ -325,25 +331,13 @@ def _threat(name: str, table: Mapping[str, Any]) -> ThreatModel:
     return replace(made, name=name)
 
 
-def _attack(
-    spec: MatrixSpec, index: int, pipelines: Mapping[str, Pipeline], threats: Mapping[str, ThreatModel]
-) -> AttackEntry:
+def _attack(spec: MatrixSpec, index: int, threats: Mapping[str, ThreatModel]) -> AttackEntry:
     table = spec.attacks[index]
     path = f"attacks[{index}]"
     checked = _checked("attack", {**table.params, "name": table.name}, path)
     with at(path):
         attack = attack_from_config(checked)
         threat = threats[table.threat]
-        incompatible = ""
-        try:
-            threat.check(pipelines[table.pipeline].parties)
-        except IncompatibleStack as error:
-            incompatible = str(error)
-        if pipelines[table.pipeline].personal and attack.card.family != "poisoning":
-            names = ", ".join(pipelines[table.pipeline].personal)
-            incompatible = (
-                f"every client keeps {names} to itself, so there is no one model to attack and to judge by"
-            )
         if isinstance(attack, Adversary):
             attack.corrupts(threat)
             RunSpec(seed=0, adversary=attack, threat=threat)
@@ -360,7 +354,6 @@ def _attack(
             attack=attack,
             pipeline=table.pipeline,
             threat=threat,
-            incompatible=incompatible,
         )
 
 

@@ -45,7 +45,7 @@ class PlannedTrial:
         label: The attack's label.
         run: The run that is attacked.
         honest: The honest run of the same pipeline, stack and seed; the attacked run itself for inferences.
-        incompatible: Why the stack cannot run, or the threat model does not exist; empty where both can.
+        incompatible: Why the attack cannot be made under the stack; empty where it can.
     """
 
     trial_id: str
@@ -150,12 +150,19 @@ class _Maker:
         self._matrix = matrix
         self.runs: dict[tuple[str, str, int, str], PlannedRun] = {}
         self._reasons: dict[tuple[str, str], str] = {}
+        self._impossibles: dict[tuple[str, str], str] = {}
 
     def incompatible(self, pipeline: str, stack: str) -> str:
         """Why the stack cannot run on the pipeline; empty where it can."""
         if (pipeline, stack) not in self._reasons:
             self._reasons[pipeline, stack] = self._matrix.incompatible(pipeline, stack)
         return self._reasons[pipeline, stack]
+
+    def _impossible(self, entry: AttackEntry, stack: str) -> str:
+        """Why the attack cannot be made under the stack; empty where it can."""
+        if (entry.label, stack) not in self._impossibles:
+            self._impossibles[entry.label, stack] = self._matrix.impossible(entry, stack)
+        return self._impossibles[entry.label, stack]
 
     def run(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> PlannedRun:
         """The run of a manipulation, or the honest run."""
@@ -184,7 +191,7 @@ class _Maker:
             label=entry.label,
             run=run,
             honest=honest,
-            incompatible=self.incompatible(entry.pipeline, stack) or entry.incompatible,
+            incompatible=self._impossible(entry, stack),
         )
 
 

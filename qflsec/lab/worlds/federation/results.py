@@ -150,7 +150,7 @@ class Cell:
         family: Its family.
         stack: The stack's name.
         pipeline: The pipeline's name.
-        state: ``ok``; ``incompatible`` (the layers cannot work together); ``blocked`` (the view lacks what the
+        state: ``ok``; ``incompatible`` (the layers or the attack cannot work on the pipeline); ``blocked`` (the view lacks what the
             attack needs); ``no power`` (the interval of the undefended attack touches 0, so that the cell says
             nothing of a defense); ``useless`` (the stack's accuracy is not clear of chance); ``failed`` (a
             trial ended in a bug); ``aborted`` (the protocol stopped); ``lost`` (corrupted clients ended a run,

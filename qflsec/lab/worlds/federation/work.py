@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from qflsec.attacks import Blocked, Inference
-from qflsec.base import IncompatibleStack, QflsecError
+from qflsec.base import IncompatibleAttack, IncompatibleStack, QflsecError
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
 from qflsec.federation.shadows import ShadowTrainer
@@ -165,7 +165,7 @@ def _run(matrix: Matrix, batch: Batch, specs: list[RunSpec]) -> list[RunResult]:
 def _run_alone(matrix: Matrix, batch: Batch, spec: RunSpec) -> _Made:
     try:
         return _run(matrix, batch, [spec])[0]
-    except IncompatibleStack as error:
+    except (IncompatibleAttack, IncompatibleStack) as error:
         return _Failure(outcome=f"incompatible: {error}", traceback="")
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
         return _Failure(outcome=f"failed: {_sentence(error)}", traceback=traceback.format_exc())
@@ -226,6 +226,8 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Ro
     started = time.process_time()
     try:
         found = _score(entry, attacked, honest)
+    except IncompatibleAttack as error:  # what only the data of this seed can tell
+        return trial_row(trial, "incompatible", reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
         return trial_row(trial, "failed", reason=_sentence(error), trace=traceback.format_exc())
     seconds = time.process_time() - started

@@ -83,7 +83,7 @@ def test_a_flipping_server_is_scored_as_poisoning_or_stopped(result: MatrixResul
 
 
 def test_where_nothing_is_delegated_the_attack_is_blocked_or_impossible(result: MatrixResult) -> None:
-    assert result.cells["read-delta", "none"].state == "blocked"
+    assert result.cells["read-delta", "none"].state == "incompatible"
     assert result.cells["flip-outcomes", "none"].state == "incompatible"
 
 

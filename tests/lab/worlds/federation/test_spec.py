@@ -51,7 +51,6 @@ MISTAKES = [
     ('kind = "nobody"', 'kind = "nobdy"', UnknownName, ["threats.nobody", "did you mean 'nobody'?"]),
     ('kind = "nobody"', 'name = "nobody"', ConfigError, ["threats.nobody", "add kind"]),
     ("n = 1", "m = 1", ConfigError, ["threats.clients.m: unknown key"]),
-    ("n = 1", "n = 7", ConfigError, ["attacks[2]", "client 6", "index below 3"]),
     ("n = 1", "n = 1\nactive = false", ConfigError, ["attacks[2]", "passive", "active = true"]),
     (
         'name = "scaled-sign-flip"',
