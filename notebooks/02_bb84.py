@@ -38,9 +38,9 @@ from qflsec.attacks.channel import (
     PhotonNumberSplitting,
     TimeShift,
     TrojanHorse,
-    channel_outcome,
     intercept_resend_qber,
 )
+from qflsec.lab.scoring.channel import channel_outcome
 from qflsec.lab.worlds.channel import judge
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, WeakCoherentSource
 from qflsec.protocols.bb84.run import run_bb84

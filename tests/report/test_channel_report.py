@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qflsec.attacks.channel import ChannelOutcome
 from qflsec.base import ConfigError, SeededSecrets
+from qflsec.lab.scoring.channel import ChannelOutcome
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.protocols.bb84 import FibreChannel
 from qflsec.protocols.bb84.run import BB84Result, run_bb84

@@ -7,13 +7,6 @@ from qflsec.attacks.channel.blinding import DetectorBlinding
 from qflsec.attacks.channel.countermeasures import COUNTERMEASURES, Countermeasure, equip, leakage_term
 from qflsec.attacks.channel.intercept_resend import InterceptResend, intercept_resend_qber
 from qflsec.attacks.channel.man_in_the_middle import ManInTheMiddle
-from qflsec.attacks.channel.outcome import (
-    ChannelOutcome,
-    ChannelRules,
-    channel_matrix,
-    channel_outcome,
-    eve_information,
-)
 from qflsec.attacks.channel.photon_number_splitting import PhotonNumberSplitting
 from qflsec.attacks.channel.time_shift import TimeShift
 from qflsec.attacks.channel.trojan_horse import TrojanHorse, leaky_phase_error
@@ -22,8 +15,6 @@ __all__ = [
     "COUNTERMEASURES",
     "ChannelAttack",
     "ChannelEve",
-    "ChannelOutcome",
-    "ChannelRules",
     "Countermeasure",
     "DetectorBlinding",
     "InterceptResend",
@@ -32,10 +23,7 @@ __all__ = [
     "PhotonNumberSplitting",
     "TimeShift",
     "TrojanHorse",
-    "channel_matrix",
-    "channel_outcome",
     "equip",
-    "eve_information",
     "intercept_resend_qber",
     "leakage_term",
     "leaky_phase_error",

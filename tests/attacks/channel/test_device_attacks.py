@@ -11,17 +11,11 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
-from qflsec.attacks.channel import (
-    ChannelAttack,
-    DetectorBlinding,
-    TimeShift,
-    TrojanHorse,
-    eve_information,
-    leaky_phase_error,
-)
+from qflsec.attacks.channel import ChannelAttack, DetectorBlinding, TimeShift, TrojanHorse, leaky_phase_error
 from qflsec.attacks.channel.base import ChannelEve
 from qflsec.attacks.channel.trojan_horse import reflected_photons
 from qflsec.base import ConfigError
+from qflsec.lab.scoring.channel import eve_information
 from qflsec.protocols.bb84 import (
     DetectorModel,
     FibreChannel,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from qflsec.attacks.channel import InterceptResend, eve_information, intercept_resend_qber
+from qflsec.attacks.channel import InterceptResend, intercept_resend_qber
 from qflsec.attacks.channel.base import ChannelEve
 from qflsec.base import ConfigError
+from qflsec.lab.scoring.channel import eve_information
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, QuantumPhase, WeakCoherentSource
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.channel import coherent_gain

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from qflsec.attacks.channel import ManInTheMiddle, eve_information
+from qflsec.attacks.channel import ManInTheMiddle
 from qflsec.attacks.channel.man_in_the_middle import MiddleEve
+from qflsec.lab.scoring.channel import eve_information
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, QuantumPhase, WeakCoherentSource
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.channel import coherent_error_gain, coherent_gain

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from qflsec.attacks.channel import PhotonNumberSplitting, eve_information
+from qflsec.attacks.channel import PhotonNumberSplitting
 from qflsec.attacks.channel.base import ChannelEve
 from qflsec.attacks.channel.photon_number_splitting import forwarding
 from qflsec.base import ConfigError
+from qflsec.lab.scoring.channel import eve_information
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, QuantumPhase, WeakCoherentSource
 from qflsec.protocols.bb84.channel import coherent_error_gain, coherent_gain
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qflsec.attacks.channel import ChannelEve, eve_information
+from qflsec.attacks.channel import ChannelEve
+from qflsec.lab.scoring.channel import eve_information
 from qflsec.protocols.bb84.run import BB84Result
 
 __all__ = ["Judgement", "judge"]

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from qflsec.accounting.statistics import mean_over_seeds
-from qflsec.attacks.channel import ChannelAttack, ChannelOutcome, ChannelRules, channel_outcome
+from qflsec.attacks.channel import ChannelAttack
 from qflsec.base import ConfigError, Score
 from qflsec.lab.grid.backends import default_jobs, results
 from qflsec.lab.grid.ids import versions
+from qflsec.lab.scoring.channel import ChannelOutcome, ChannelRules, channel_outcome
 from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
 from qflsec.protocols.bb84 import QuantumConfig
 

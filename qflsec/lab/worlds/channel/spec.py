@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qflsec.attacks.channel import ChannelAttack, ChannelRules, equip
+from qflsec.attacks.channel import ChannelAttack, equip
 from qflsec.base import ConfigError
 from qflsec.lab.grid.schema import at, check, read
+from qflsec.lab.scoring.channel import ChannelRules
 from qflsec.lab.worlds.side_spec import attacks_by_label, folder_presets, read_specification
 from qflsec.protocols.bb84 import (
     DetectorModel,
@@ -56,7 +57,7 @@ class ChannelMatrixSpec(BaseModel):
         source: Alice's source: ``kind`` and its fields.
         channel: Fields of :class:`qflsec.protocols.bb84.FibreChannel`.
         detector: Fields of :class:`qflsec.protocols.bb84.DetectorModel`.
-        rules: Fields of :class:`qflsec.attacks.channel.ChannelRules`.
+        rules: Fields of :class:`qflsec.lab.scoring.channel.ChannelRules`.
         countermeasures: Sets of countermeasures by name: the columns.
         attacks: The rows below that of the honest line.
     """

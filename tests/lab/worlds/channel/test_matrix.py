@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from qflsec.attacks.channel import ChannelOutcome
 from qflsec.base import ConfigError, QflsecError
+from qflsec.lab.scoring.channel import ChannelOutcome
 from qflsec.lab.worlds.channel import (
     ChannelCell,
     ChannelMatrixResult,

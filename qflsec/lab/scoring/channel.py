@@ -30,7 +30,7 @@ from qflsec.protocols.bb84.quantum import QuantumPhase, run_quantum
 from qflsec.protocols.bb84.sifting import BobSifted
 from qflsec.protocols.bb84.source import WeakCoherentSource
 
-__all__ = ["ChannelOutcome", "ChannelRules", "channel_matrix", "channel_outcome", "eve_information"]
+__all__ = ["ChannelOutcome", "ChannelRules", "channel_outcome", "eve_information"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,24 +159,6 @@ def channel_outcome(
         eve_information=known,
         secret_bits=n * (1 - known) - leak_ec,
         seeded=seeded,
-    )
-
-
-def channel_matrix(
-    attacks: Sequence[ChannelAttack | None],
-    stacks: Sequence[Iterable[str]],
-    *,
-    config: QuantumConfig,
-    seed: int,
-    rules: ChannelRules | None = None,
-    seeded: bool = False,
-) -> tuple[ChannelOutcome, ...]:
-    """Every attack against every set of countermeasures, attack by attack."""
-    sets = [tuple(stack) for stack in stacks]
-    return tuple(
-        channel_outcome(attack, names, config=config, seed=seed, rules=rules, seeded=seeded)
-        for attack in attacks
-        for names in sets
     )
 
 
