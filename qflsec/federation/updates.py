@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from qflsec.base import UpdateError
-from qflsec.threat import Records
 
 __all__ = ["Dropped", "RoundUpdates", "SummedUpdates"]
 
@@ -40,9 +38,7 @@ class RoundUpdates:
         broadcast: The model that was sent out.
         periods: The period of each parameter, None where it has none.
         f: The declared number of corrupted clients, less those that were dropped as malformed.
-        reports: What clients report of themselves, such as their loss: a lever for a liar.
         sent: Which parameters each client sent; None for all.
-        server_data: Records that the server holds; None for none.
         generator: The rule's stream for this round.
         groups: Where each row is the mean of a group: its members. ``ids`` then numbers the groups, and ``f``
             corrupted clients spoil at most as many of them. None where each row is a client.
@@ -59,9 +55,7 @@ class RoundUpdates:
     periods: tuple[float | None, ...]
     f: int
     generator: torch.Generator
-    reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
     sent: torch.Tensor | None = None
-    server_data: Records | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +92,6 @@ class RoundUpdates:
             updates=self.updates[chosen],
             counts=self.counts[chosen],
             ids=tuple(self.ids[i] for i in chosen.tolist()),
-            reports={name: value[chosen] for name, value in self.reports.items()},
             sent=None if self.sent is None else self.sent[chosen],
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen.tolist()),
         )

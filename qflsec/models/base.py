@@ -79,8 +79,6 @@ class Execution:
     Attributes:
         shots: Measurements per observable group; None for exact expectations.
         noise: The noise of the circuit; None for no noise.
-        mitigation: The name of an error mitigation method; None for none.
-        executor: The name of the executor; ``"kernel"`` is the batched statevector kernel.
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
@@ -93,8 +91,6 @@ class Execution:
 
     shots: int | None = None
     noise: NoiseModel | None = None
-    mitigation: str | None = None
-    executor: str = "kernel"
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
     evaluator: Evaluator | None = field(default=None, compare=False, repr=False)

@@ -38,10 +38,8 @@ def measure(
         returns: ``(..., K)``, real.
 
     Raises:
-        ConfigError: The execution is not available, or there are shots without a generator.
+        ConfigError: An evaluator with noise, or shots without a generator.
     """
-    if execution.executor != "kernel" or execution.mitigation is not None:
-        raise ConfigError("this execution is not available", got=execution)
     if execution.evaluator is not None and execution.noise is not None:
         raise ConfigError("an evaluator has noise of its own", got=execution, fix="remove 'noise'")
     if execution.evaluator is not None:

@@ -224,17 +224,6 @@ def test_layers_with_shots_draw_from_their_stream() -> None:
     assert values.requires_grad
 
 
-@pytest.mark.parametrize(
-    "execution",
-    [Execution(executor="elsewhere"), Execution(mitigation="zne")],
-    ids=["executor", "mitigation"],
-)
-def test_what_is_not_available_is_refused(execution: Execution) -> None:
-    params, x, _ = draw(MODELS[0], 2)
-    with pytest.raises(ConfigError, match="not available"):
-        MODELS[0](params, x, execution=execution)
-
-
 def test_shots_need_a_stream() -> None:
     params, x, _ = draw(MODELS[0], 2)
     with pytest.raises(ConfigError, match="random stream"):
