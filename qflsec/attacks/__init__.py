@@ -17,8 +17,8 @@ from qflsec.attacks.base import (
     MembershipClaim,
     attack_from_config,
 )
-from qflsec.attacks.shadows import ShadowRequest, Shadows, missing_shadows, train_shadows
-from qflsec.attacks.trainer import Trainer
+from qflsec.attacks.shadows import Shadows, missing_shadows, train_shadows
+from qflsec.attacks.trainer import ShadowRequest, Trainer
 
 __all__ = [
     "ActiveInference",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from qflsec.attacks.trainer import Trainer
+from qflsec.attacks.trainer import ShadowRequest, Trainer
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, stream
 from qflsec.federation import Adversary, Hands, Pipeline, Sending
 from qflsec.threat import Records, ThreatModel, View
@@ -182,6 +182,10 @@ class Inference(Attack):
         claim = deepcopy(self).run(view, challenge)
         _check_claim(self.card.name, claim, challenge)
         return claim
+
+    def shadow_request(self) -> ShadowRequest | None:
+        """The shadow models that it uses, so that they can be trained once for many; none by default."""
+        return None
 
     @abstractmethod
     def missing(self, view: View, challenge: Any) -> str | None:  # noqa: ANN401 - the subclass names its own kind

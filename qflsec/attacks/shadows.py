@@ -13,31 +13,11 @@ import torch
 from torch import Tensor
 
 from qflsec.attacks.base import MembershipChallenge
-from qflsec.base import ConfigError, stream
+from qflsec.attacks.trainer import ShadowRequest
+from qflsec.base import stream
 from qflsec.threat import Records, View
 
-__all__ = ["ShadowRequest", "Shadows", "missing_shadows", "shadow_sets", "train_shadows"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShadowRequest:
-    """What an attack wants to have trained.
-
-    Attributes:
-        count: How many models; even, so that each candidate can be in half of them.
-        online: Whether the candidates are among the records, each in half of the training sets; otherwise the
-            models are trained on the adversary's own records alone, and every candidate is outside.
-
-    Raises:
-        ConfigError: The number is odd or too small.
-    """
-
-    count: int
-    online: bool
-
-    def __post_init__(self) -> None:
-        if self.count < 4 or self.count % 2:
-            raise ConfigError("bad number of shadow models", got=self.count, expected="an even number from 4")
+__all__ = ["Shadows", "missing_shadows", "shadow_sets", "train_shadows"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,16 @@
-"""Training the pipeline under attack on records of one's own choice."""
+"""Training the pipeline under attack on records of one's own choice: who does it, and what is asked for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from qflsec.base import ConfigError
 from qflsec.threat import Records
 
-__all__ = ["Trainer"]
+__all__ = ["ShadowRequest", "Trainer"]
 
 
 class Trainer(Protocol):
@@ -25,3 +27,24 @@ class Trainer(Protocol):
         Shapes:
             members: ``(s, n)``, boolean; returns: ``(s, P)``
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowRequest:
+    """What an attack wants to have trained.
+
+    Attributes:
+        count: How many models; even, so that each candidate can be in half of them.
+        online: Whether the candidates are among the records, each in half of the training sets; otherwise the
+            models are trained on the adversary's own records alone, and every candidate is outside.
+
+    Raises:
+        ConfigError: The number is odd or too small.
+    """
+
+    count: int
+    online: bool
+
+    def __post_init__(self) -> None:
+        if self.count < 4 or self.count % 2:
+            raise ConfigError("bad number of shadow models", got=self.count, expected="an even number from 4")

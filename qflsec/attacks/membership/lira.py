@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_answers, missing_architecture
-from qflsec.attacks.shadows import ShadowRequest, missing_shadows, train_shadows
+from qflsec.attacks.shadows import missing_shadows, train_shadows
+from qflsec.attacks.trainer import ShadowRequest
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.threat import View
 
