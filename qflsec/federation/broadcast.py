@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.base import ProtocolAbort
+from qflsec.federation.payloads import fault
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.topology import Turn
 from qflsec.federation.turns import Turns
@@ -113,7 +114,7 @@ class Broadcast:
         self.params[lane] = params
 
     def to_clients(self, round_index: int, turn: Turn, present: torch.Tensor) -> Received:
-        """Send the models of a turn down; whoever cannot read its model does not take part.
+        """Send the models of a turn down; a client that cannot read its model, or finds it not finite, stays away.
 
         Shapes:
             present: ``(lane, client)``
@@ -124,10 +125,11 @@ class Broadcast:
         else:
             models = self._turns.broadcast(round_index, self.params, models)
         slots = [Slot(turn.head_of(i) or turn.root, client(i)) for i in range(self._config.n_clients)]
-        if all(slot.sender == slot.receiver for slot in slots if slot.receiver.index in turn.trainers):
-            return Received(models=models, present=present, bases=self._bases(round_index, models))
-        models, present = self._send(round_index, models, present, slots)
-        return Received(models=models, present=present, bases=self._bases(round_index, models))
+        if any(slot.sender != slot.receiver for slot in slots if slot.receiver.index in turn.trainers):
+            models, present = self._send(round_index, models, present, slots)
+        sound = torch.isfinite(models).all(dim=-1)
+        models = torch.where(sound[..., None], models, self.params[:, None, :])
+        return Received(models=models, present=present & sound, bases=self._bases(round_index, models))
 
     def _handed_on(self, turn: Turn) -> bool:
         return any(holder not in turn.groups for holder in self._holders)
@@ -170,7 +172,7 @@ class Broadcast:
                     continue
                 got = delivery.at(lane, place)
                 for index in turn.groups[head]:
-                    if isinstance(got, torch.Tensor) and got.shape == self.params.shape[-1:]:
+                    if isinstance(got, torch.Tensor) and fault(got, self.params.shape[-1]) is None:
                         models[lane, index] = got
                     else:
                         present[lane, index] = False
@@ -226,7 +228,7 @@ class Broadcast:
                 self._network.aborts[lane] = str(abort)
                 return None
             return self._before[lane] + self._config.server_learning_rate * mean
-        if isinstance(value, torch.Tensor) and value.shape == self.params.shape[-1:]:
+        if isinstance(value, torch.Tensor) and fault(value, self.params.shape[-1]) is None:
             return value
         return None
 

@@ -11,7 +11,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.federation.aggregation import weighted_mean
 from qflsec.federation.broadcast import Received
 from qflsec.federation.groups import GroupMean
-from qflsec.federation.payloads import Sent
+from qflsec.federation.payloads import Sent, fault
 from qflsec.federation.topology import Turn
 from qflsec.federation.upload import Opened, Uploads
 from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version
@@ -171,6 +171,10 @@ def _arrived(
     found = []
     for place, head in enumerate(heads):
         value = delivery.at(lane, place)
-        if head in opened and isinstance(value, torch.Tensor) and bool(torch.isfinite(value).all()):
+        if head not in opened or not isinstance(value, torch.Tensor):
+            continue
+        updates = opened[head].updates
+        assert updates is not None
+        if fault(value, updates.shape[-1] + 1) is None:
             found.append(GroupMean(members=opened[head].ids, mean=value[:-1], weight=float(value[-1])))
     return tuple(found)

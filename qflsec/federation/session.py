@@ -213,7 +213,7 @@ def _unpack(packed: bytes) -> Iterator[tuple[Party, bytes]]:
         blob = packed[6 + n_name : 6 + n_name + n_blob]
         packed = packed[6 + n_name + n_blob :]
         role, _, index = name.partition(":")
-        if role == "client" and index.isdecimal():
+        if role == "client" and index.isascii() and index.isdecimal() and len(index) < 10:
             yield client(int(index)), blob
         elif role == "server":
             yield SERVER, blob

@@ -181,9 +181,10 @@ class ValidatedGroups(SecAgg):
             _member(control, party).drawing.settle(contributions)
 
     def _parts(self, control: Control) -> Iterator[tuple[tuple[int, ...], Control]]:
-        """The groups that are left, each with a way to talk among itself."""
+        """The groups that are left, each with a way to talk among those of it that take part."""
         for group, line in list(_server(control).lines.items()):
-            yield group, control.among(tuple(client(index) for index in group), {SERVER: line})
+            there = tuple(party for party in control.participants if party.index in group)
+            yield group, control.among(there, {SERVER: line})
 
     def _enough(self, server: GroupServer) -> None:
         if len(server.lines) < self.min_groups:

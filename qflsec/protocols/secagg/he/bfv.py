@@ -13,7 +13,7 @@ from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
 from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.parameters import BfvParameters, bfv_parameters
-from qflsec.protocols.secagg.he.state import Handle
+from qflsec.protocols.secagg.he.state import Handle, refused
 
 __all__ = ["HeBfv", "PrimeFixedPoint"]
 
@@ -166,10 +166,11 @@ class HeBfv(HeLayer):
         import tenseal
 
         degree = self.parameters(n_clients).degree
-        return [
-            bytes(tenseal.bfv_vector(context, integers[start : start + degree].tolist()).serialize())
-            for start in range(0, len(integers), degree)
-        ]
+        with refused("an update cannot be encrypted under the clients' key"):
+            return [
+                bytes(tenseal.bfv_vector(context, integers[start : start + degree].tolist()).serialize())
+                for start in range(0, len(integers), degree)
+            ]
 
     def load(self, context: Handle, blob: bytes) -> Handle:
         """A ciphertext from bytes."""
@@ -189,7 +190,7 @@ class HeBfv(HeLayer):
         Raises:
             ProtocolAbort: The weight is impossible.
         """
-        integers = [value for blob in blobs for value in self.load(context, blob).decrypt()]
-        words = np.asarray(integers[:size], dtype=np.int64).view(np.uint64)
+        integers = self.opened_values(context, blobs, size)
+        words = np.asarray(integers, dtype=np.int64).view(np.uint64)
         fixed = FixedPoint(bits=64, fractional_bits=self.fractional_bits)
         return fixed.read(words, most=most)

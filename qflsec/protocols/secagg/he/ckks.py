@@ -29,7 +29,7 @@ from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.ledger import he_rows, released_rows
 from qflsec.protocols.secagg.he.parameters import CkksParameters, ckks_parameters
 from qflsec.protocols.secagg.he.release import ReleaseClient, ask_release, observed_releases
-from qflsec.protocols.secagg.he.state import Handle, HeClient, HeServer
+from qflsec.protocols.secagg.he.state import Handle, HeClient, HeServer, refused
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["HeCkks"]
@@ -227,10 +227,11 @@ class HeCkks(HeLayer):
                 fix="raise 'largest', or clip updates first",
             )
         slots = self.parameters(n_clients, len(values)).degree // 2
-        chunks = [
-            bytes(tenseal.ckks_vector(context, values[start : start + slots].tolist()).serialize())
-            for start in range(0, len(values), slots)
-        ]
+        with refused("an update cannot be encrypted under the clients' key"):
+            chunks = [
+                bytes(tenseal.ckks_vector(context, values[start : start + slots].tolist()).serialize())
+                for start in range(0, len(values), slots)
+            ]
         read = update if checked else torch.from_numpy(values[:-1] / (weight or 1.0)).to(update)
         return chunks, torch.cat([read, torch.tensor([weight]).to(update)])
 
@@ -252,10 +253,10 @@ class HeCkks(HeLayer):
         Raises:
             ProtocolAbort: The weight is impossible.
         """
-        return _mean(self._decrypted(context, blobs)[:size], most)
+        return _mean(self._decrypted(context, blobs, size), most)
 
-    def _decrypted(self, context: Handle, blobs: Sequence[bytes]) -> npt.NDArray[np.float64]:
-        return np.asarray([value for blob in blobs for value in self.load(context, blob).decrypt()])
+    def _decrypted(self, context: Handle, blobs: Sequence[bytes], size: int) -> npt.NDArray[np.float64]:
+        return np.asarray(self.opened_values(context, blobs, size))
 
     def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> HeClient:
         """A client's state."""
@@ -281,7 +282,7 @@ class HeCkks(HeLayer):
             ProtocolAbort: The sum is impossible.
         """
         n_clients, n_values = len(state.setup.clients), state.setup.n_params + 1
-        values = self._decrypted(state.context, chunks)[:n_values]
+        values = self._decrypted(state.context, chunks, n_values)
         _mean(values, float(state.setup.max_count * participants))
         flooding = self.flooding(self.parameters(n_clients, n_values), n_clients, n_values)
         guarded = apply_guard(self.guard, values, state.secrets, flooding=flooding, step=self.step)

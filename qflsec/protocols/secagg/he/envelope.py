@@ -36,9 +36,25 @@ def seal_envelope(
 
 
 def open_envelope(
-    identity: Identity, author: Party, blob: bytes, *, context: bytes, key_id: bytes, round_index: int
+    identity: Identity,
+    author: Party,
+    blob: bytes,
+    *,
+    context: bytes,
+    key_id: bytes,
+    round_index: int,
+    n: int | None = None,
 ) -> list[bytes]:
     """The blobs in an envelope.
+
+    Args:
+        identity: Who opens it.
+        author: Who must have sealed it.
+        blob: The envelope.
+        context: As in :func:`seal_envelope`.
+        key_id: As in :func:`seal_envelope`.
+        round_index: The round.
+        n: How many blobs it must hold: an author may sign any number. None for any.
 
     Raises:
         ProtocolAbort: It is not what this author sealed for this key, round and context.
@@ -58,9 +74,12 @@ def open_envelope(
     except ProtocolAbort:
         raise ProtocolAbort(f"an envelope of {author} has a wrong signature") from None
     try:
-        return read_envelope(blob)
+        blobs = read_envelope(blob)
     except ProtocolAbort:
         raise ProtocolAbort(f"an envelope of {author} is malformed") from None
+    if n is not None and len(blobs) != n:
+        raise ProtocolAbort(f"an envelope of {author} is malformed", got=f"{len(blobs)} blobs", expected=n)
+    return blobs
 
 
 def read_envelope(blob: bytes) -> list[bytes]:

@@ -16,7 +16,7 @@ from qflsec.protocols.secagg.exchange import Agreement, key_exchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_rows
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
-from qflsec.protocols.secagg.he.state import KEY_NAME, Handle, HeClient, HeServer
+from qflsec.protocols.secagg.he.state import KEY_NAME, Handle, HeClient, HeServer, refused
 from qflsec.threat import SERVER, Party, Payload
 
 __all__ = ["HeLayer"]
@@ -111,6 +111,18 @@ class HeLayer(AggregationLayer):
             ProtocolAbort: The weight is impossible.
         """
 
+    def opened_values(self, context: Handle, blobs: Sequence[bytes], size: int) -> list[float]:
+        """The first values behind ciphertexts.
+
+        Raises:
+            ProtocolAbort: They cannot be decrypted, or are fewer.
+        """
+        with refused("an encrypted sum cannot be opened"):
+            found = [value for blob in blobs for value in self.load(context, blob).decrypt()]
+        if len(found) < size:
+            raise ProtocolAbort("an encrypted sum is cut short", got=len(found), expected=f"{size} values")
+        return found[:size]
+
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """A party's state.
 
@@ -196,11 +208,9 @@ class HeLayer(AggregationLayer):
                 key_id=state.key_id,
                 round_index=header.round,
             )
-            try:
+            with refused(f"the ciphertexts of {party} do not fit"):
                 vectors = [self.load(state.context, chunk) for chunk in chunks]
                 total = [a + b for a, b in zip(total, vectors, strict=True)] if total else vectors
-            except (RuntimeError, ValueError) as error:
-                raise ProtocolAbort(f"the ciphertexts of {party} do not fit", got=error) from None
         return seal_envelope(
             state.identity,
             context=state.bound("aggregate"),

@@ -108,6 +108,7 @@ class MaskingClient(HeClient):
                 context=self.bound("mask key", str(self.party)),
                 key_id=self.key_id,
                 round_index=_SETUP_ROUND,
+                n=1,
             )
             self._pairs[peer] = self._pair.decapsulate(self._publics[peer], ciphertext)
 

@@ -109,6 +109,7 @@ def ask_release(
         context=server.bound("released"),
         key_id=server.key_id,
         round_index=control.round,
+        n=1,
     )
 
 

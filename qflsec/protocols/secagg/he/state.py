@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from qflsec.base import ProtocolAbort, Secrets
@@ -21,7 +22,16 @@ from qflsec.protocols.secagg.rounds.records import open_box, seal_box
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party
 
-__all__ = ["KEY_NAME", "Handle", "HeClient", "HeServer", "load_context", "public_part", "secret_part"]
+__all__ = [
+    "KEY_NAME",
+    "Handle",
+    "HeClient",
+    "HeServer",
+    "load_context",
+    "public_part",
+    "refused",
+    "secret_part",
+]
 
 Handle = Any
 """An object of TenSEAL, which has no type hints."""
@@ -47,6 +57,22 @@ def public_part(context: Handle) -> bytes:
     )
 
 
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """What the library refuses of keys and ciphertexts that others made ends the protocol, not the program.
+
+    Args:
+        what: What cannot be done then.
+
+    Raises:
+        ProtocolAbort: The library refused.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ProtocolAbort(what, got=error) from None
+
+
 def load_context(blob: bytes) -> Handle:
     """A context from bytes.
 
@@ -55,10 +81,8 @@ def load_context(blob: bytes) -> Handle:
     """
     import tenseal
 
-    try:
+    with refused("a homomorphic context cannot be read"):
         return tenseal.context_from(blob)
-    except (RuntimeError, ValueError) as error:
-        raise ProtocolAbort("a homomorphic context cannot be read", got=error) from None
 
 
 class _State(PartyState, Staged):
@@ -209,7 +233,7 @@ class HeClient(_State):
         key_id = message[:KEY_ID_BYTES]
         context = self.bound("secret key", str(self.party))
         (blob,) = open_envelope(
-            self.identity, self.leader, message, context=context, key_id=key_id, round_index=_SETUP_ROUND
+            self.identity, self.leader, message, context=context, key_id=key_id, round_index=_SETUP_ROUND, n=1
         )
         ciphertext, box = fields(blob, self._exchange.ciphertext_bytes)
         secret = self._pair.decapsulate(self._publics[self.leader], ciphertext)

@@ -286,7 +286,7 @@ def _fuse(
     scheme: ThresholdScheme, sums: Sequence[bytes], parts: Sequence[Sequence[bytes]], size: int
 ) -> bytes:
     """The integers of a sum, from every client's parts, as words."""
-    if any(len(own) != len(sums) for own in parts):
+    if not sums or any(len(own) != len(sums) for own in parts):
         raise ProtocolAbort("a client gave parts of another sum")
     integers = [scheme.fuse(blob, [own[k] for own in parts]) for k, blob in enumerate(sums)]
     return np.concatenate(integers)[:size].view(np.uint64).tobytes()
@@ -306,7 +306,7 @@ def _observed(layer: HeThreshold, items: Sequence[Item], facts: LaneFacts) -> li
                 sums = chunks
             elif kind == b"partial":
                 parts[item.sender] = chunks
-        if not sums or set(parts) != set(clients):
+        if not sums or len(sums[0]) != _SIZE.size or set(parts) != set(clients):
             continue
         # whoever only listens needs no common polynomial to add parts up
         scheme = layer.new_scheme(b"", len(clients))
@@ -334,6 +334,7 @@ def _observed(layer: HeThreshold, items: Sequence[Item], facts: LaneFacts) -> li
 
 def _chunks(value: Payload) -> list[bytes]:
     try:
-        return read_envelope(value) if isinstance(value, bytes) else [b""]
+        found = read_envelope(value) if isinstance(value, bytes) else []
     except ProtocolAbort:
-        return [b""]
+        found = []
+    return found or [b""]

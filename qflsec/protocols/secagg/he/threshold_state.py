@@ -67,8 +67,17 @@ class _State(PartyState, Staged):
             chunks=[what.encode(), *chunks],
         )
 
-    def unseal(self, what: str, author: Party, round_index: int, message: bytes) -> list[bytes]:
+    def unseal(
+        self, what: str, author: Party, round_index: int, message: bytes, *, n: int | None = None
+    ) -> list[bytes]:
         """What is in a signed envelope.
+
+        Args:
+            what: What it must be.
+            author: Who must have sealed it.
+            round_index: The round.
+            message: The envelope.
+            n: How many blobs it must hold; None for one or more.
 
         Raises:
             ProtocolAbort: It is not what this author sealed.
@@ -80,7 +89,10 @@ class _State(PartyState, Staged):
             context=self._bound(what),
             key_id=_NO_KEY if what == "public" else self.key_id,
             round_index=round_index,
+            n=None if n is None else n + 1,
         )
+        if len(chunks) < 2:
+            raise ProtocolAbort(f"an envelope of {author} is empty")
         return chunks[1:]
 
     def _bound(self, what: str) -> bytes:
@@ -88,7 +100,7 @@ class _State(PartyState, Staged):
         return b"".join(struct.pack("<I", len(part)) + part for part in parts)
 
     def _take_key(self, message: bytes) -> None:
-        (self.public,) = self.unseal("public", self.setup.clients[-1], _SETUP_ROUND, message)
+        (self.public,) = self.unseal("public", self.setup.clients[-1], _SETUP_ROUND, message, n=1)
 
     def require_key(self) -> None:
         """Refuse to go on without a key.
@@ -139,7 +151,7 @@ class ThresholdClient(_State):
         place = self.setup.clients.index(self.party)
         previous = b""
         if place:
-            (previous,) = self.unseal("public", self.setup.clients[place - 1], _SETUP_ROUND, message)
+            (previous,) = self.unseal("public", self.setup.clients[place - 1], _SETUP_ROUND, message, n=1)
         self._share, public = self.scheme.new_share(self.secrets, previous)
         return self.seal("public", _SETUP_ROUND, [public])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -113,6 +114,13 @@ def _evidence(
     }
     raw = {i: item.value for i, item in vectors.items()}
     dtype = words.dtype.newbyteorder("<")
+    wanted = set(scheme.wanted(shared, raw))
+    opened = {}
+    for index, message in all_of(Kind.REVEAL).items():
+        with suppress(ProtocolAbort):  # the server left it out as well
+            shares = unpack_reveal(body_of(message, signature_bytes))
+            if set(shares) == wanted:
+                opened[index] = shares
     return Evidence(
         session=terms.session,
         round=round_index,
@@ -128,5 +136,5 @@ def _evidence(
             for i, blob in raw.items()
             if isinstance(blob, bytes)
         },
-        opened={i: unpack_reveal(body_of(m, signature_bytes)) for i, m in all_of(Kind.REVEAL).items()},
+        opened=opened,
     )
