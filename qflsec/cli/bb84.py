@@ -8,24 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import AsJson, SeedOffset, Seeds, command_line, parse_seeds, refuse_options
+from qflsec.cli.options import (
+    Address,
+    AsJson,
+    Backend,
+    Jobs,
+    Report,
+    SeedOffset,
+    Seeds,
+    StoreFile,
+    command_line,
+    refuse_options,
+)
 from qflsec.cli.render import print_json
+from qflsec.cli.run_matrix import run_matrix_command
 
 if TYPE_CHECKING:
-    from qflsec.lab.worlds.channel import ChannelMatrixResult, Judgement
+    from qflsec.lab.worlds.channel import Judgement
     from qflsec.protocols.bb84 import FibreChannel
     from qflsec.protocols.bb84.optimise import Requirements
     from qflsec.protocols.bb84.run import BB84Result
     from qflsec.protocols.bb84.run_config import SourceName
 
-__all__ = ["app", "is_channel_matrix", "matrix", "run_matrix_preset"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Keys by BB84, from the first pulse on; 'qflsec bb84 matrix' attacks them.")
-
-Report = Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Worker processes; one for each core by default.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -133,63 +140,28 @@ def run(
 @app.command("matrix")
 def matrix(
     spec: Annotated[str, typer.Argument(help="A channel matrix: bb84, or a TOML file like it.")] = "bb84",
+    store: StoreFile = None,
     report: Report = None,
     jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,
     as_json: AsJson = False,
 ) -> None:
     """Cross attacks on the channel with countermeasures: detected? and is a key still claimed secure?"""
-    run_matrix_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
-
-
-def run_matrix_preset(
-    spec: str, *, report: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
-) -> None:
-    """Run a channel matrix and show it."""
-    from qflsec.lab.worlds.channel import assemble_channel_matrix, load_channel_spec, run_channel_matrix
-
-    if report is not None and not report.absolute().parent.is_dir():
-        raise ConfigError("the folder of the output does not exist", got=report.absolute().parent)
-    chosen = load_channel_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
-    steps = []
-    tell: _Percent | None = None
-    try:
-        for step in run_channel_matrix(chosen, jobs=jobs):
-            tell = tell or _Percent(step.total, "runs")
-            tell(step.done)
-            steps.append(step)
-    except KeyboardInterrupt:
-        typer.echo("stopped; a channel matrix takes minutes and is not kept half done.", err=True)
-        raise typer.Exit(130) from None
-    result = assemble_channel_matrix(chosen, steps, command=command_line())
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        _print_matrix(result)
-    if report is not None:
-        from qflsec.report import write_report
-
-        write_report(result, report)
-        typer.echo(f"report: {report}", err=True)
-
-
-def is_channel_matrix(spec: str, *, store: Path | None, address: str | None, backend: str) -> bool:
-    """Whether a matrix is one of channel attacks, which needs no store.
-
-    Raises:
-        ConfigError: It is, but options were given that it has no use for.
-    """
-    from qflsec.lab.worlds.channel import channel_presets
-
-    if spec not in channel_presets():
-        return False
-    if store is not None or address is not None or backend != "loky":
-        raise ConfigError(
-            f"{spec!r} is a matrix of channel attacks, which keeps no store and runs on this machine",
-            fix=f"leave out --store, --backend and --address, or run 'qflsec bb84 matrix {spec}'",
-        )
-    return True
+    run_matrix_command(
+        spec,
+        kind="channel",
+        store=store,
+        report=report,
+        jobs=jobs,
+        backend=backend,
+        address=address,
+        seeds=seeds,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 class _Percent:
@@ -296,11 +268,4 @@ def _print(result: BB84Result, judgement: Judgement, attack: str | None) -> None
     from qflsec.cli.bb84_text import chain_lines
 
     for text in chain_lines(result, judgement, attack):
-        typer.echo(text)
-
-
-def _print_matrix(result: ChannelMatrixResult) -> None:
-    from qflsec.cli.bb84_text import matrix_lines
-
-    for text in matrix_lines(result):
         typer.echo(text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from qflsec.cli.word_table import table_lines
+
 if TYPE_CHECKING:
-    from qflsec.lab.worlds.channel import ChannelMatrixResult, Judgement
+    from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult, Judgement
     from qflsec.protocols.bb84.run import BB84Result
 
 __all__ = ["chain_lines", "matrix_lines"]
 
 _WIDTH = 26
-_MARKS = {"false key": "FALSE KEY", "key holds": "key holds", "no key": "no key", "not applicable": "-"}
 
 
 def chain_lines(result: BB84Result, judgement: Judgement, attack: str | None) -> Iterator[str]:
@@ -103,18 +104,13 @@ def _row(name: str, text: str) -> str:
 
 
 def matrix_lines(result: ChannelMatrixResult) -> Iterator[str]:
-    """A table, then a sentence for every false claim."""
-    faces = {
-        key: f"{_MARKS[cell.state]} {cell.detected}/{len(cell.outcomes)}"
-        for key, cell in result.cells.items()
-    }
-    first = max(len(row) for row in result.rows) + 2
-    widths = {
-        column: 2 + max(len(column), *(len(faces[row, column]) for row in result.rows))
-        for column in result.columns
-    }
-    yield f"{result.name}: what is claimed of the key, and in how many runs the attack was detected"
-    yield "".ljust(first) + "".join(column.ljust(width) for column, width in widths.items())
-    for row in result.rows:
-        yield row.ljust(first) + "".join(faces[row, c].ljust(width) for c, width in widths.items())
+    """A table, and what its words mean."""
+    yield from table_lines(
+        result, "what is claimed of the key, and in how many runs the attack was detected", _face
+    )
     yield "FALSE KEY: more key is claimed secure than the adversary left. Keys here are simulated and seeded."
+
+
+def _face(cell: ChannelCell) -> str:
+    mark = {"false key": "FALSE KEY", "not applicable": "-"}.get(cell.state, cell.state)
+    return f"{mark} {cell.detected}/{len(cell.outcomes)}"

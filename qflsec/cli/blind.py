@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import AsJson, SeedOffset, Seeds, command_line, parse_seeds, refuse_options
+from qflsec.cli.options import (
+    Address,
+    AsJson,
+    Backend,
+    Jobs,
+    Report,
+    SeedOffset,
+    Seeds,
+    StoreFile,
+    command_line,
+    refuse_options,
+)
 from qflsec.cli.render import print_json
+from qflsec.cli.run_matrix import run_matrix_command
 
 if TYPE_CHECKING:
     from qflsec.circuits import Circuit
     from qflsec.lab.worlds.delegation import Device
     from qflsec.protocols.blind import RoundCounts
 
-__all__ = ["app", "is_session_matrix", "run_session_preset"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Circuits on a quantum server that sees nothing; 'qflsec blind matrix' attacks them.")
 
@@ -104,62 +115,28 @@ def matrix(
     spec: Annotated[
         str, typer.Argument(help="A matrix of sessions: blind-sessions, or a TOML file like it.")
     ] = "blind-sessions",
-    report: Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Worker processes; one for each core by default.")
-    ] = None,
+    store: StoreFile = None,
+    report: Report = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,
     as_json: AsJson = False,
 ) -> None:
     """Cross the server's attacks with clients: what does it learn, and is a wrong result accepted?"""
-    run_session_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
-
-
-def run_session_preset(
-    spec: str, *, report: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
-) -> None:
-    """Run a matrix of sessions and show it."""
-    from qflsec.cli.blind_text import matrix_lines
-    from qflsec.lab.worlds.delegation import assemble_session_matrix, load_session_spec, run_session_matrix
-
-    if report is not None and not report.absolute().parent.is_dir():
-        raise ConfigError("the folder of the output does not exist", got=report.absolute().parent)
-    chosen = load_session_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
-    try:
-        steps = list(run_session_matrix(chosen, jobs=jobs))
-    except KeyboardInterrupt:
-        typer.echo("stopped; a matrix of sessions takes seconds and is not kept half done.", err=True)
-        raise typer.Exit(130) from None
-    result = assemble_session_matrix(chosen, steps, command=command_line())
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        for line in matrix_lines(result):
-            typer.echo(line)
-    if report is not None:
-        from qflsec.report import write_report
-
-        write_report(result, report)
-        typer.echo(f"report: {report}", err=True)
-
-
-def is_session_matrix(spec: str, *, store: Path | None, address: str | None, backend: str) -> bool:
-    """Whether a matrix is one of sessions, which needs no store.
-
-    Raises:
-        ConfigError: It is, but options were given that it has no use for.
-    """
-    from qflsec.lab.worlds.delegation import session_presets
-
-    if spec not in session_presets():
-        return False
-    if store is not None or address is not None or backend != "loky":
-        raise ConfigError(
-            f"{spec!r} is a matrix of single sessions, which keeps no store and runs on this machine",
-            fix=f"leave out --store, --backend and --address, or run 'qflsec blind matrix {spec}'",
-        )
-    return True
+    run_matrix_command(
+        spec,
+        kind="delegation",
+        store=store,
+        report=report,
+        jobs=jobs,
+        backend=backend,
+        address=address,
+        seeds=seeds,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 def _choice(option: str, value: str, known: tuple[str, ...]) -> None:

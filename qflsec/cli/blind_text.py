@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from qflsec.cli.word_table import table_lines
+
 if TYPE_CHECKING:
-    from qflsec.lab.worlds.delegation import SessionMatrixResult
+    from qflsec.lab.worlds.delegation import SessionCell, SessionMatrixResult
 
 __all__ = ["matrix_lines", "session_lines"]
 
@@ -137,19 +139,11 @@ def _row(name: str, text: str) -> str:
 
 
 def matrix_lines(result: SessionMatrixResult) -> Iterator[str]:
-    """A table, then what its words mean."""
-    faces = {
-        key: cell.state.upper() if cell.state == "wrong result" else cell.state
-        for key, cell in result.cells.items()
-    }
-    first = max(len(row) for row in result.rows) + 2
-    widths = {
-        column: 2 + max(len(column), *(len(faces[row, column]) for row in result.rows))
-        for column in result.columns
-    }
-    yield f"{result.name}: what the quantum server learns, and what the client accepts"
-    yield "".ljust(first) + "".join(column.ljust(width) for column, width in widths.items())
-    for row in result.rows:
-        yield row.ljust(first) + "".join(faces[row, c].ljust(width) for c, width in widths.items())
+    """A table, and what its words mean."""
+    yield from table_lines(result, "what the quantum server learns, and what the client accepts", _face)
     yield "WRONG RESULT: accepted, and off by more than shot noise and the tests' bound. leaks: the server learned"
     yield "something beyond chance. aborted: too many tests failed, nothing was released. Pads here are seeded."
+
+
+def _face(cell: SessionCell) -> str:
+    return cell.state.upper() if cell.state == "wrong result" else cell.state

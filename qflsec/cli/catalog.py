@@ -83,10 +83,8 @@ def show(
 def _things(kind: str) -> dict[str, Any]:
     if kind == "preset":
         from qflsec.lab import presets
-        from qflsec.lab.worlds.channel import channel_presets
-        from qflsec.lab.worlds.delegation import session_presets
 
-        return {**presets(), **channel_presets(), **session_presets()}
+        return dict(presets())
     from qflsec.base.registry import Kind, find, names
 
     known: tuple[Kind, ...] = get_args(Kind)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qflsec.cli.options import AsJson, SeedOffset, Seeds, Spec, StoreFile, command_line, parse_seeds
-from qflsec.cli.render import print_json, print_result
+from qflsec.cli.options import Address, AsJson, Backend, Jobs, Report, SeedOffset, Seeds, Spec, StoreFile
+from qflsec.cli.render import print_json
+from qflsec.cli.run_matrix import check_folder, run_matrix_command, write_report_to
 
 if TYPE_CHECKING:
-    from qflsec.lab import MatrixResult, MatrixSpec
+    from qflsec.lab import Result
 
 __all__ = ["app"]
 
@@ -30,52 +31,26 @@ SpecOption = Annotated[
 def run(
     spec: Spec,
     store: StoreFile = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Worker processes; one per core by default.")
-    ] = None,
-    backend: Annotated[str, typer.Option("--backend", help="loky, dask or ray.")] = "loky",
-    address: Annotated[
-        str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")
-    ] = None,
+    report: Report = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    address: Address = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
-    from qflsec.cli.bb84 import is_channel_matrix, run_matrix_preset
-    from qflsec.cli.blind import is_session_matrix, run_session_preset
-
-    if is_channel_matrix(spec, store=store, address=address, backend=backend):
-        run_matrix_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
-        return
-    if is_session_matrix(spec, store=store, address=address, backend=backend):
-        run_session_preset(spec, report=report, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
-        return
-    from qflsec.cli.progress import follow
-    from qflsec.lab import Store, assemble, build_matrix, run_matrix
-
-    chosen = _spec(spec, seeds, seed)
-    place = store if store is not None else Path(f"{chosen.name}.sqlite")
-    _check_folder(report)
-    command = command_line()
-    matrix = build_matrix(chosen)
-    steps = run_matrix(matrix, place, jobs=jobs, backend=backend, address=address, command=command)
-    try:
-        last = follow(steps)
-    except KeyboardInterrupt:
-        steps.close()
-        typer.echo(
-            f"stopped; every finished batch is in {place}. Give the same command again to go on.", err=True
-        )
-        raise typer.Exit(130) from None
-    assert last is not None
-    with Store(place, create=False) as opened:
-        result = assemble(matrix, opened, command=command)
-    _show(result, report, as_json=as_json)
-    if result.failures:
-        typer.echo(f"{len(result.failures)} failures; give the same command again to repeat them.", err=True)
-        raise typer.Exit(1)
+    run_matrix_command(
+        spec,
+        store=store,
+        report=report,
+        jobs=jobs,
+        backend=backend,
+        address=address,
+        seeds=seeds,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 @app.command("status")
@@ -86,13 +61,15 @@ def status(
 ) -> None:
     """Say how far a matrix is."""
     result = _read(store, spec)
-    done = sum(len(cell.per_seed) for cell in result.cells.values())
-    total = len(result.cells) * len(result.seeds)
-    failed = sum(row.status == "failed" for cell in result.cells.values() for row in cell.per_seed)
+    cells = list(result.cells.values())
+    done = sum(len(cell.statuses) for cell in cells)
+    total = len(cells) * len(result.seeds)
+    failed = sum(status == "failed" for cell in cells for status in cell.statuses.values())
     if as_json:
         print_json(
             {
-                "schema": "qflsec-matrix-status/1",
+                "schema": "qflsec-matrix-status/2",
+                "kind": result.kind,
                 "name": result.name,
                 "command": result.command,
                 "trials_done": done,
@@ -101,20 +78,20 @@ def status(
                 "cells": [
                     {
                         "attack": cell.attack,
-                        "stack": cell.stack,
+                        "column": cell.column,
                         "state": cell.state,
-                        "trials_done": len(cell.per_seed),
+                        "trials_done": len(cell.statuses),
                         "trials_total": len(result.seeds),
                     }
-                    for cell in result.cells.values()
+                    for cell in cells
                 ],
             }
         )
         return
     typer.echo(f"{result.name}: {done} of {total} trials are done, {failed} of them failed.")
-    for cell in result.cells.values():
-        typer.echo(f"  {cell.attack} x {cell.stack}: {cell.state}, {len(cell.per_seed)}/{len(result.seeds)}")
-    if done < total:
+    for cell in cells:
+        typer.echo(f"  {cell.attack} x {cell.column}: {cell.state}, {len(cell.statuses)}/{len(result.seeds)}")
+    if done < total or failed:
         typer.echo(f"To go on: {result.command}")
 
 
@@ -125,8 +102,8 @@ def report(
     spec: SpecOption = None,
 ) -> None:
     """Write the HTML report of what a store holds."""
-    _check_folder(out)
-    _write_report(_read(store, spec), out)
+    check_folder(out)
+    write_report_to(_read(store, spec), out)
 
 
 @app.command("export")
@@ -145,7 +122,7 @@ def export(
 
     if form not in {"json", "csv"}:
         raise ConfigError("unknown format", got=repr(form), expected="json or csv")
-    _check_folder(out)
+    check_folder(out)
     result = _read(store, spec)
     text = to_json(result) + "\n" if form == "json" else trials_csv(result)
     if out is None:
@@ -176,41 +153,7 @@ def diff(
         raise typer.Exit(1)
 
 
-def _spec(name: str, seeds: str | None, offset: int) -> MatrixSpec:
-    from qflsec.lab import load_spec
-
-    return load_spec(name).with_seeds(seeds=parse_seeds(seeds), offset=offset)
-
-
-def _read(store: Path, spec: str | None) -> MatrixResult:
+def _read(store: Path, spec: str | None) -> Result[Any]:
     from qflsec.lab import load_spec, read_result
 
     return read_result(store, None if spec is None else load_spec(spec))
-
-
-def _check_folder(path: Path | None) -> None:
-    """Refuse an output that could not be written after all the work."""
-    if path is not None and not path.absolute().parent.is_dir():
-        from qflsec.base.errors import ConfigError
-
-        raise ConfigError(
-            "the folder of the output does not exist", got=path.absolute().parent, fix="make it first"
-        )
-
-
-def _show(result: MatrixResult, report_path: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        from qflsec.lab.worlds.federation.document import to_dict
-
-        print_json(to_dict(result))
-    else:
-        print_result(result)
-    if report_path is not None:
-        _write_report(result, report_path)
-
-
-def _write_report(result: MatrixResult, path: Path) -> None:
-    from qflsec.report import write_report
-
-    write_report(result, path)
-    typer.echo(f"report: {path}", err=True)

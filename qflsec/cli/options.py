@@ -12,7 +12,11 @@ import typer
 from qflsec.base.errors import ConfigError
 
 __all__ = [
+    "Address",
     "AsJson",
+    "Backend",
+    "Jobs",
+    "Report",
     "SeedOffset",
     "Seeds",
     "Spec",
@@ -29,6 +33,12 @@ SeedOffset = Annotated[
 Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Seeds in the place of the specification's, as in 0,1,2 or 0-9.")
 ]
+Report = Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Worker processes; one for each core by default.")
+]
+Backend = Annotated[str, typer.Option("--backend", help="loky, dask or ray.")]
+Address = Annotated[str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")]
 Spec = Annotated[str, typer.Argument(help="A preset ('qflsec list presets') or a TOML file.")]
 StoreFile = Annotated[
     Path | None, typer.Option("--store", help="The result store; NAME.sqlite of the matrix by default.")

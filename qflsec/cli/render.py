@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from qflsec.base import Score
-    from qflsec.lab import Cell, MatrixResult
+    from qflsec.lab import Result
+    from qflsec.lab.worlds.federation.results import Cell, MatrixResult
 
 __all__ = ["print_json", "print_result"]
 
@@ -23,8 +25,32 @@ def print_json(document: Any) -> None:  # noqa: ANN401 - JSON is heterogeneous
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def print_result(result: MatrixResult) -> None:
+def print_result(result: Result[Any]) -> None:
     """The result on stdout."""
+    from qflsec.lab.worlds.channel import ChannelMatrixResult
+    from qflsec.lab.worlds.delegation import SessionMatrixResult
+    from qflsec.lab.worlds.federation.results import MatrixResult
+
+    if isinstance(result, MatrixResult):
+        _print_federation(result)
+    elif isinstance(result, ChannelMatrixResult):
+        from qflsec.cli.bb84_text import matrix_lines
+
+        _print_lines(matrix_lines(result))
+    elif isinstance(result, SessionMatrixResult):
+        from qflsec.cli.blind_text import matrix_lines as session_matrix_lines
+
+        _print_lines(session_matrix_lines(result))
+    for failure in result.failures:
+        typer.echo(f"failed: {failure}")
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _print_federation(result: MatrixResult) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -33,10 +59,7 @@ def print_result(result: MatrixResult) -> None:
     else:
         for cell in result.cells.values():
             typer.echo(f"[{cell.state}] {cell.sentence}")
-    for line in _summary_lines(result):
-        typer.echo(line)
-    for failure in result.failures:
-        typer.echo(f"failed: {failure}")
+    _print_lines(_summary_lines(result))
 
 
 def _summary_lines(result: MatrixResult) -> list[str]:

@@ -8,61 +8,26 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qflsec.lab import CellDifference, MatrixResult
-from qflsec.lab.worlds.federation.document import plain
+from qflsec.lab import CellDifference, Result
+from qflsec.lab.grid.results import plain
 from qflsec.lab.worlds.federation.sentences import figures
 
 __all__ = ["difference_line", "differences_document", "trials_csv"]
 
-_COLUMNS = (
-    "matrix",
-    "attack",
-    "family",
-    "stack",
-    "pipeline",
-    "threat",
-    "cell_state",
-    "seed",
-    "status",
-    "advantage",
-    "reason",
-    "seconds",
-    "trial_id",
-    "run_id",
-    "baseline_run_id",
-)
 
-
-def trials_csv(result: MatrixResult) -> str:
-    """One line for each trial; metrics in further columns."""
-    metrics = sorted(
-        {name for cell in result.cells.values() for row in cell.per_seed for name in row.metrics}
-    )
+def trials_csv(result: Result[Any]) -> str:
+    """One line for each trial; what only some trials have comes last."""
+    records = [
+        {"matrix": result.name, **record} for cell in result.cells.values() for record in cell.records()
+    ]
+    longest = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *metrics])
-    for cell in result.cells.values():
-        for row in cell.per_seed:
-            writer.writerow(
-                [
-                    result.name,
-                    cell.attack,
-                    cell.family,
-                    cell.stack,
-                    cell.pipeline,
-                    cell.threat,
-                    cell.state,
-                    row.seed,
-                    row.status,
-                    "" if row.advantage is None else repr(row.advantage),
-                    row.reason,
-                    f"{row.seconds:.6f}",
-                    row.trial_id,
-                    row.run_id,
-                    row.baseline_run_id,
-                    *(repr(row.metrics[name].value) if name in row.metrics else "" for name in metrics),
-                ]
-            )
+    writer = csv.DictWriter(text, longest, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: repr(value) if isinstance(value, float) else value for name, value in record.items()}
+        for record in records
+    )
     return text.getvalue()
 
 
@@ -70,7 +35,7 @@ def differences_document(differences: Sequence[CellDifference]) -> dict[str, Any
     """The differences as a JSON document."""
     document: dict[str, Any] = plain(
         {
-            "schema": "qflsec-matrix-diff/1",
+            "schema": "qflsec-matrix-diff/2",
             "cells_differing": sum(not part.same for part in differences),
             "cells_total": len(differences),
             "cells": [asdict(part) for part in differences],
@@ -81,12 +46,13 @@ def differences_document(differences: Sequence[CellDifference]) -> dict[str, Any
 
 def difference_line(part: CellDifference) -> str:
     """One difference as a sentence."""
-    where = f"{part.attack} x {part.stack}"
+    where = f"{part.attack} x {part.column}"
     if part.before is None or part.after is None:
         return f"{where}: only in the {'second' if part.before is None else 'first'} result."
     words = [] if part.before == part.after else [f"{part.before} became {part.after}"]
-    if part.difference is not None:
-        words.append(f"advantage changed by {figures(part.difference)}")
-    elif part.first is not None or part.second is not None:
-        words.append("no seed in common")
+    words += [
+        f"{name.replace('_', ' ')} changed by {figures(score)}"
+        for name, score in part.changes.items()
+        if score.value or not part.same
+    ]
     return f"{where}: {'; '.join(words) or 'other seeds'}."

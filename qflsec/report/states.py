@@ -10,6 +10,11 @@ __all__ = ["CHANNEL_STATES", "DELEGATION_STATES", "STATES", "shade"]
 
 States = dict[str, tuple[str, str, str]]
 
+_UNFINISHED: States = {
+    "failed": ("✕", "failed", "A trial ended in an error, which is shown."),
+    "pending": ("…", "pending", "Not run yet."),
+}
+
 STATES: States = {
     "ok": ("", "measured", "The advantage with its 95 % interval; darker is a stronger attack."),
     "no power": (
@@ -34,8 +39,7 @@ STATES: States = {
         "lost",
         "Corrupted clients ended a run, which counts as an advantage of 1: nobody has a model.",
     ),
-    "failed": ("✕", "failed", "A trial ended in an error, which is shown."),
-    "pending": ("…", "pending", "Not run yet."),
+    **_UNFINISHED,
 }
 
 CHANNEL_STATES: States = {
@@ -51,6 +55,7 @@ CHANNEL_STATES: States = {
     ),
     "no key": ("■", "no key", "The run aborts: the adversary stopped it and learned no key."),
     "not applicable": ("∅", "not applicable", "The attack cannot be made on this line."),
+    **_UNFINISHED,
 }
 
 DELEGATION_STATES: States = {
@@ -63,6 +68,8 @@ DELEGATION_STATES: States = {
     "aborted": ("■", "aborted", "Too many tests failed: the client released no result."),
     "within bound": ("≈", "within bound", "Accepted, and off by no more than the tests' bound allows."),
     "holds": ("✓", "holds", "Accepted, right within shot noise, and nothing was learned."),
+    "not applicable": ("∅", "not applicable", "The attack cannot be made on this client."),
+    **_UNFINISHED,
 }
 
 

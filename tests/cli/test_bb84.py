@@ -12,6 +12,7 @@ import pytest
 Call = Callable[..., Any]
 FAST = ("--pulses", "3e5", "--distance", "5", "--efficiency", "0.5")
 SMALL = """
+kind = "channel"
 name = "small"
 seeds = [0]
 pulses = 200_000
@@ -142,8 +143,8 @@ def test_a_matrix_of_ones_own(qflsec: Call, tmp_path: Path, monkeypatch: pytest.
     Path("small.toml").write_text(SMALL)
     answer = qflsec("bb84", "matrix", "small.toml", "--jobs", "1", "--report", "page.html", "--json")
     document = answer.json()
-    assert document["schema"] == "qflsec-bb84-matrix/1"
-    states = {(cell["attack"], cell["countermeasures"]): cell["state"] for cell in document["cells"]}
+    assert document["schema"] == "qflsec-bb84-matrix/2"
+    states = {(cell["attack"], cell["column"]): cell["state"] for cell in document["cells"]}
     assert states["man-in-the-middle", "none"] == "false key"
     assert states["man-in-the-middle", "authentication"] == "no key"
     assert "false key" in Path("page.html").read_text(encoding="utf-8")
@@ -151,18 +152,16 @@ def test_a_matrix_of_ones_own(qflsec: Call, tmp_path: Path, monkeypatch: pytest.
     assert "FALSE KEY 0/1" in text
 
 
-def test_the_preset_is_a_preset_like_the_others(qflsec: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preset_is_a_preset_like_the_others(qflsec: Call) -> None:
     assert "bb84" in qflsec("list", "presets").out
     assert "[countermeasures]" in qflsec("show", "bb84").out
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "qflsec.cli.bb84.run_matrix_preset", lambda spec, **options: asked.update(options, spec=spec)
-    )
-    assert qflsec("matrix", "run", "bb84", "--jobs", "1", "--seeds", "0", "--json").code == 0
-    assert asked == {"spec": "bb84", "report": None, "jobs": 1, "seeds": "0", "seed": 0, "as_json": True}
-    refused = qflsec("matrix", "run", "bb84", "--store", "s.sqlite")
-    assert refused.code == 2
-    assert "keeps no store" in refused.err
+
+
+def test_a_matrix_of_another_kind_is_told_apart(qflsec: Call) -> None:
+    answer = qflsec("bb84", "matrix", "quickstart")
+    assert answer.code == 2
+    assert "not a channel matrix" in answer.err
+    assert "'qflsec matrix run' takes every kind" in answer.err
 
 
 def test_the_benchmark_prints_ratios(qflsec: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 Call = Callable[..., Any]
 FAST = ("--shots", "400", "--tests", "400")
 SMALL = """
+kind = "delegation"
 name = "small"
 seeds = [0]
 qubits = 1
@@ -171,8 +172,8 @@ def test_a_matrix_of_ones_own(qflsec: Call, tmp_path: Path, monkeypatch: pytest.
     document = qflsec(
         "blind", "matrix", "small.toml", "--jobs", "1", "--report", "page.html", "--json"
     ).json()
-    assert document["schema"] == "qflsec-blind-matrix/1"
-    states = {(cell["attack"], cell["client"]): cell["state"] for cell in document["cells"]}
+    assert document["schema"] == "qflsec-blind-matrix/2"
+    states = {(cell["attack"], cell["column"]): cell["state"] for cell in document["cells"]}
     assert states["random-answers", "open"] == "wrong result"
     assert states["random-answers", "blind"] == "aborted"
     assert "wrong result" in Path("page.html").read_text(encoding="utf-8")
@@ -204,10 +205,11 @@ def test_the_documentation_names_every_field_and_option(qflsec: Call) -> None:
         assert f"`{key}`" in page, key
 
 
-def test_the_preset_runs_as_any_other_matrix(qflsec: Call) -> None:
+def test_the_preset_runs_as_any_other_matrix(
+    qflsec: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     document = qflsec("matrix", "run", "blind-sessions", "--seeds", "0", "--jobs", "1", "--json").json()
-    assert document["name"] == "blind-sessions"
-    answer = qflsec("matrix", "run", "blind-sessions", "--backend", "ray")
-    assert answer.code == 2
-    assert "keeps no store" in answer.err
+    assert (document["name"], document["kind"]) == ("blind-sessions", "delegation")
+    assert Path("blind-sessions.sqlite").exists()
     assert "blind-sessions" in qflsec("list", "presets").out

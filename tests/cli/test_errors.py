@@ -121,6 +121,6 @@ def test_a_bug_keeps_its_traceback(qflsec: Call, monkeypatch: pytest.MonkeyPatch
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(lab, "build_matrix", bug)
+    monkeypatch.setattr(lab, "build", bug)
     with pytest.raises(ZeroDivisionError):
         qflsec("matrix", "run", "tiny.toml")

@@ -96,7 +96,7 @@ def test_diff(tiny: Path, qflsec: Call) -> None:
     assert other.code == 1
     document = other.json()
     assert document["cells_differing"] >= 1
-    assert {cell["stack"] for cell in document["cells"] if not cell["same"]} == {"clip"}
+    assert {cell["column"] for cell in document["cells"] if not cell["same"]} == {"clip"}
     assert "clip: " in qflsec("matrix", "diff", "a.sqlite", "b.sqlite").out
 
 
@@ -117,7 +117,7 @@ class Faulty(Manipulation):
     )
 
     def run(self, hands):
-        return hands.honest * float("inf")
+        raise ZeroDivisionError("a bug of the attack")
 """
     )
     text = tiny.read_text().replace('"scaled-sign-flip"', '"faulty"')
@@ -125,7 +125,7 @@ class Faulty(Manipulation):
     answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
     assert answer.code == 1
     assert "[failed] faulty against none failed in 2 of 2 seeds" in answer.out
-    assert "NaN or infinity" in answer.out
+    assert "ZeroDivisionError: a bug of the attack" in answer.out
     assert "give the same command again" in answer.err
     assert "Traceback" not in answer.err
 

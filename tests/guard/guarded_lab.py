@@ -12,10 +12,12 @@ from unittest import mock
 from guarded_numbers import packed, plain
 
 from qflsec.federation import RunResult, run_batch
-from qflsec.lab import Matrix, MatrixSpec, build_matrix, load_spec
+from qflsec.lab import MatrixSpec, load_spec
+from qflsec.lab.grid.units import Row
+from qflsec.lab.grid.work import Task, execute
 from qflsec.lab.worlds.federation import work
-from qflsec.lab.worlds.federation.matrix import observer_key
-from qflsec.lab.worlds.federation.plan import Batch, PlannedTrial, make_plan
+from qflsec.lab.worlds.federation.plan import PlannedRun, RunBatch
+from qflsec.lab.worlds.federation.world import FederationWorld
 from qflsec.threat import ThreatModel
 
 Edits = Mapping[str, object]
@@ -65,21 +67,24 @@ def specification(preset: str) -> MatrixSpec:
 
 def made(spec: MatrixSpec) -> dict[str, dict[str, Any]]:
     """Runs and trials of a matrix by readable keys: numbers, and no id, time, byte count or sentence."""
-    matrix = build_matrix(spec)
-    plan = make_plan(matrix)
+    world = FederationWorld.make(spec)
+    plan = world.plan(frozenset())
     runs: dict[str, Any] = {}
-    trials: dict[str, Any] = {_trial_key(trial): {"status": "incompatible"} for trial in plan.incompatible}
+    trials = {row.unit_id: _trial(row) for row in plan.ready}
     for batch in plan.batches:
-        results, outcome = _execute(batch)
-        for run, row, result in zip(batch.runs, outcome.runs, results, strict=True):
+        results, rows = _execute(world, batch)
+        for run, result in zip(batch.runs, results, strict=True):
             key = f"{run.pipeline} | {run.stack} | {run.label or 'honest'} | {run.seed}"
-            runs[key] = _run(matrix, row, result)
-        for trial, row in zip(batch.trials, outcome.trials, strict=True):
-            trials[_trial_key(trial)] = _trial(row)
-    return {"runs": runs, "trials": trials}
+            runs[key] = _run(world, run, rows, result)
+        trials |= {trial.unit_id: _trial(rows[trial.unit_id]) for trial in batch.trials}
+    names = {
+        trial.unit_id: f"{trial.label} | {trial.run.stack} | {trial.seed}"
+        for trial in world.layout.trials.values()
+    }
+    return {"runs": runs, "trials": {names[unit_id]: row for unit_id, row in trials.items()}}
 
 
-def _execute(batch: Batch) -> tuple[list[RunResult], work.Outcome]:
+def _execute(world: FederationWorld, batch: RunBatch) -> tuple[list[RunResult], dict[str, Row]]:
     """The lab's own work on a batch, with the runs that it judged; a batch that broke up would show itself."""
     results: list[RunResult] = []
 
@@ -88,38 +93,45 @@ def _execute(batch: Batch) -> tuple[list[RunResult], work.Outcome]:
         results.extend(found)
         return found
 
+    task = Task(index=0, kind=FederationWorld, spec=world.spec.to_json(), code=world.code_digest, batch=batch)
     with mock.patch.object(work, "run_batch", kept):
-        outcome = work.execute(batch)
-    return results, outcome
+        _, rows = execute(task)
+    return results, {row.unit_id: row for row in rows}
 
 
-def _trial_key(trial: PlannedTrial) -> str:
-    return f"{trial.label} | {trial.run.stack} | {trial.run.seed}"
-
-
-def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
+def _trial(row: Row) -> dict[str, Any]:
+    if row.status == "incompatible":
+        return {"status": row.status}
     numbers = ("value", "low", "high", "n", "baseline", "ideal")
+    metrics = row.content.get("metrics", {})
     return {
-        "status": row["status"],
-        "advantage": row["advantage"],
+        "status": row.status,
+        "advantage": row.content.get("advantage"),
         "metrics": {
-            name: [plain(score[part]) for part in numbers] for name, score in sorted(row["metrics"].items())
+            name: [plain(score[part]) for part in numbers] for name, score in sorted(metrics.items())
         },
-        "raw": plain(row["raw"]),
+        "raw": plain(row.content.get("raw", {})),
     }
 
 
-def _run(matrix: Matrix, row: Mapping[str, Any], result: RunResult) -> dict[str, Any]:
-    names = {observer_key(threat): threat.name for threat in matrix.observers}
-    n_clients = result.pipeline.federation.n_clients
-    observers = [threat for threat in matrix.observers if max(threat.clients, default=-1) < n_clients]
+def _run(
+    world: FederationWorld, run: PlannedRun, rows: Mapping[str, Row], result: RunResult
+) -> dict[str, Any]:
+    row, n_clients = rows[run.unit_id], result.pipeline.federation.n_clients
+    observers = [threat for threat in world.matrix.observers if max(threat.clients, default=-1) < n_clients]
+    ledgers = {threat.name: rows.get(run.ledger(threat).unit_id) for threat in observers}
+    parts = ("accuracy", "loss", "train_loss", "chance", "seeded_secrets")
     return {
-        "outcome": row["outcome"].partition(":")[0],
-        **{name: plain(row[name]) for name in ("accuracy", "loss", "train_loss", "chance", "seeded_secrets")},
+        "outcome": row.status,
+        **{name: plain(row.content[name]) for name in parts},
         "n_test": len(result.records("test").labels),
         "initial": packed(result.initial),
         "params": packed(result.params),
-        "epsilon": {names[key]: _epsilons(rows) for key, rows in row["ledgers"].items() if rows},
+        "epsilon": {
+            name: _epsilons(ledger.content["rows"])
+            for name, ledger in ledgers.items()
+            if ledger is not None and ledger.content.get("rows")
+        },
         "k": {threat.name: _smallest_k(result, threat) for threat in observers},
     }
 

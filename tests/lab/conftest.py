@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -176,21 +177,20 @@ def with_attacks(tiny_text: str, plugin: Path, tmp_path: Path) -> Callable[..., 
 
 @pytest.fixture
 def dump() -> Callable[[Path], dict[str, list[tuple[Any, ...]]]]:
-    """Everything in a store that does not measure time, in an order that does not depend on when."""
-    trials = "SELECT trial_id, run_id, baseline_run_id, seed, status, advantage, metrics, raw, reason, identity FROM trials"
-    runs = (
-        "SELECT run_id, outcome, seed, accuracy, loss, train_loss, chance, json_remove(costs, '$.cpu_seconds'), "
-        "ledgers, seeded_secrets, identity FROM runs"
-    )
+    """Everything in a store that does not measure time, by stage, in an order that does not depend on when."""
+    query = "SELECT stage, unit_id, seed, status, content, reason, traceback, identity FROM units"
 
     def read(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         connection = sqlite3.connect(path)
         try:
-            return {
-                "trials": sorted(connection.execute(trials).fetchall()),
-                "runs": sorted(connection.execute(runs).fetchall()),
-            }
+            rows = connection.execute(query).fetchall()
         finally:
             connection.close()
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for stage, unit_id, seed, status, text, *rest in rows:
+            content = json.loads(text)
+            content.get("costs", {}).pop("cpu_seconds", None)
+            found.setdefault(stage, []).append((unit_id, seed, status, json.dumps(content), *rest))
+        return {stage: sorted(part) for stage, part in found.items()}
 
     return read

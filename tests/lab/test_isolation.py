@@ -17,7 +17,7 @@ import pytest
 from qflsec.attacks import Inference
 from qflsec.base import find, names
 from qflsec.federation import Adversary
-from qflsec.lab import MatrixSpec, Store, build_matrix, parse_spec, run_matrix
+from qflsec.lab import MatrixSpec, Store, build, parse_spec, run_matrix
 
 HEAD = """
 name = "isolation"
@@ -134,15 +134,22 @@ def spec(attacks: list[str], *, plugin: Path | None = None, turned: bool = False
 
 def trials(matrix: MatrixSpec, store: Path, *, stop_after: int | None = None) -> dict[str, dict[str, Any]]:
     """The trials of a matrix in this process, without what measures time."""
-    steps: Iterator[object] = run_matrix(build_matrix(matrix), store, jobs=1)
+    steps: Iterator[object] = run_matrix(build(matrix), store, jobs=1)
     for _ in islice(steps, stop_after):
         pass
     steps.close()  # type: ignore[attr-defined]
     with Store(store, create=False) as opened:
-        rows = opened.trials()
+        rows = opened.rows()
     return {
-        key: {name: value for name, value in row.items() if name not in {"seq", "written", "seconds"}}
+        key: {
+            "trial_id": key,
+            "status": row.status,
+            "reason": row.reason,
+            "identity": row.identity,
+            **row.content,
+        }
         for key, row in rows.items()
+        if row.stage == "trial"
     }
 
 

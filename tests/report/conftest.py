@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from qflsec.base import Score
+from qflsec.lab.grid.code import CodeInfo
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
     CellState,
-    CodeInfo,
     MatrixResult,
     PipelineUtility,
     RunRow,

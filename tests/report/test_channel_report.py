@@ -10,6 +10,7 @@ import pytest
 from qflsec.base import ConfigError, SeededSecrets
 from qflsec.lab.scoring.channel import ChannelOutcome
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
+from qflsec.lab.worlds.pairs.cells import Trial
 from qflsec.protocols.bb84 import FibreChannel
 from qflsec.protocols.bb84.run import BB84Result, run_bb84
 from qflsec.protocols.bb84.run_config import BB84Config
@@ -56,9 +57,16 @@ def result() -> ChannelMatrixResult:
             key: ChannelCell(
                 attack=key[0],
                 column=key[1],
-                seeds=(0, 1),
-                outcomes=found,
-                reason="" if found else "it has no photons to split",
+                n_seeds=2,
+                trials=tuple(
+                    Trial(
+                        seed=seed,
+                        status="ok" if found else "incompatible",
+                        outcome=found[seed] if found else None,
+                        reason="" if found else "it has no photons to split",
+                    )
+                    for seed in (0, 1)
+                ),
             )
             for key, found in outcomes.items()
         },

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qflsec.lab.grid.backends import check_backend, default_jobs, results
 from qflsec.lab.grid.store import Store
-from qflsec.lab.worlds.federation.matrix import Matrix, check_data
-from qflsec.lab.worlds.federation.plan import Batch, Plan, make_plan
-from qflsec.lab.worlds.federation.work import Outcome, execute, trial_row
+from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row
+from qflsec.lab.grid.work import Task, execute
+from qflsec.lab.grid.world import AnyWorld
 
-__all__ = ["Progress", "plan_from_store", "run_matrix"]
+__all__ = ["Progress", "run_matrix"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Progress:
         elapsed_seconds: Since the session began.
         eta_seconds: What is left, at the pace of this session; None before the first batch is done.
         statuses: The number of trials written in this session by status.
-        cells: For each (attack label, stack): trials stored and trials in all.
+        cells: For each (attack label, column name): trials stored and trials in all.
         message: What just happened, as a sentence.
     """
 
@@ -41,17 +42,12 @@ class Progress:
     elapsed_seconds: float
     eta_seconds: float | None
     statuses: Mapping[str, int] = field(default_factory=dict)
-    cells: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    cells: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     message: str = ""
 
 
-def plan_from_store(matrix: Matrix, store: Store) -> Plan:
-    """What the matrix needs, less what the store has."""
-    return make_plan(matrix, settled_trials=store.settled_trials(), settled_runs=store.settled_runs())
-
-
 def run_matrix(
-    matrix: Matrix,
+    world: AnyWorld,
     store_path: str | Path,
     *,
     jobs: int | None = None,
@@ -65,7 +61,7 @@ def run_matrix(
     batch that was reported.
 
     Args:
-        matrix: The matrix.
+        world: The matrix.
         store_path: The store; made where it does not exist.
         jobs: The number of workers; as many as there are cores by default.
         backend: ``"loky"``, ``"dask"`` or ``"ray"``.
@@ -76,74 +72,93 @@ def run_matrix(
         QflsecError: The data, the store or the backend cannot be used.
     """
     check_backend(backend)
-    check_data(matrix)
+    world.check()
     with Store(store_path) as store:
-        store.remember(name=matrix.spec.name, command=command, spec=matrix.spec.model_dump_json())
-        plan = plan_from_store(matrix, store)
-        state = _State(plan)
-        yield state.progress(f"{len(plan.settled)} of {state.total} trials are in the store already")
-        if plan.incompatible:
-            rows = tuple(trial_row(t, "incompatible", reason=t.incompatible) for t in plan.incompatible)
-            store.append(runs=(), trials=rows)
-            state.note(Outcome(runs=(), trials=rows))
-            yield state.progress(f"{len(rows)} trials have stacks that cannot work")
-        if not plan.batches:
-            return
-        workers = min(jobs or default_jobs(), len(plan.batches))
-        finished = results(
-            _named, tuple(enumerate(plan.batches)), jobs=workers, backend=backend, address=address
+        store.remember(kind=world.kind, name=world.spec.name, command=command, spec=world.spec.to_json())
+        settled = store.settled()
+        plan = world.plan(settled)
+        state = _State(world, plan, settled)
+        yield state.progress(f"{state.done} of {state.total} trials are in the store already")
+        if plan.ready:
+            store.append(plan.ready)
+            state.note(plan.ready)
+            yield state.progress(f"{len(plan.ready)} trials have stacks that cannot work")
+        for stage in plan.stages:
+            if not stage:
+                continue
+            tasks = _tasks(world, stage, store)
+            workers = min(jobs or default_jobs(), len(tasks))
+            finished = results(execute, tasks, jobs=workers, backend=backend, address=address)
+            with closing(finished):  # type: ignore[type-var]
+                for index, rows in finished:
+                    store.append(rows)
+                    state.note(rows)
+                    state.batches_done += 1
+                    yield state.progress(_message(stage[index], rows))
+
+
+def _tasks(world: AnyWorld, stage: tuple[Batch, ...], store: Store) -> tuple[Task, ...]:
+    spec, code = world.spec.to_json(), world.code_digest
+    stored = store.rows({unit_id for batch in stage for unit_id in batch.needs})
+    return tuple(
+        Task(
+            index=index,
+            kind=type(world),
+            spec=spec,
+            code=code,
+            batch=batch,
+            given={unit_id: stored[unit_id] for unit_id in batch.needs if unit_id in stored},
         )
-        with closing(finished):  # type: ignore[type-var]
-            for index, outcome in finished:
-                store.append(runs=outcome.runs, trials=outcome.trials)
-                state.note(outcome)
-                state.batches_done += 1
-                yield state.progress(_message(plan.batches[index], outcome))
-
-
-def _named(task: tuple[int, Batch], *, parent: int) -> tuple[int, Outcome]:
-    index, batch = task
-    return index, execute(batch, parent=parent)
+        for index, batch in enumerate(stage)
+    )
 
 
 class _State:
     """The bookkeeping behind :class:`Progress`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._stored = set(plan.settled)
+    def __init__(self, world: AnyWorld, plan: Plan[Any], settled: frozenset[str]) -> None:
+        self._cells = {place: [unit.unit_id for unit in units] for place, units in world.cells.items()}
+        self._trials = frozenset(unit_id for ids in self._cells.values() for unit_id in ids)
+        self._stored = set(self._trials & settled)
         self._statuses: Counter[str] = Counter()
         self._begun = time.monotonic()
+        self._batches = len(list(plan.batches))
         self.batches_done = 0
-        self.total = len({trial.trial_id for trial in plan.trials.values()})
+        self.total = len(self._trials)
 
-    def note(self, outcome: Outcome) -> None:
+    @property
+    def done(self) -> int:
+        """Trials that are stored."""
+        return len(self._stored)
+
+    def note(self, rows: Iterable[Row]) -> None:
         """Count the trials of a finished batch."""
-        self._statuses.update(row["status"] for row in outcome.trials)
-        self._stored.update(row["trial_id"] for row in outcome.trials)
+        trials = [row for row in rows if row.stage == TRIAL]
+        self._statuses.update(row.status for row in trials)
+        self._stored.update(row.unit_id for row in trials)
 
     def progress(self, message: str) -> Progress:
         """The present state."""
         elapsed = time.monotonic() - self._begun
-        left = len(self._plan.batches) - self.batches_done
-        cells: dict[tuple[str, str], tuple[int, int]] = {}
-        for (label, stack, _), trial in self._plan.trials.items():
-            done, total = cells.get((label, stack), (0, 0))
-            cells[label, stack] = (done + (trial.trial_id in self._stored), total + 1)
+        left = self._batches - self.batches_done
         return Progress(
-            done=len(self._stored),
+            done=self.done,
             total=self.total,
             batches_done=self.batches_done,
-            batches_total=len(self._plan.batches),
+            batches_total=self._batches,
             elapsed_seconds=elapsed,
             eta_seconds=elapsed / self.batches_done * left if self.batches_done else (None if left else 0.0),
             statuses=dict(self._statuses),
-            cells=cells,
+            cells={
+                place: (sum(unit_id in self._stored for unit_id in ids), len(ids))
+                for place, ids in self._cells.items()
+            },
             message=message,
         )
 
 
-def _message(batch: Batch, outcome: Outcome) -> str:
-    counts = Counter(row["status"] for row in outcome.trials)
-    words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "honest runs only"
-    return f"{batch.pipeline} x {batch.stack}: {words}"
+def _message(batch: Batch, rows: Iterable[Row]) -> str:
+    kept = list(rows)
+    counts = Counter(row.status for row in kept if row.stage == TRIAL) or Counter(row.stage for row in kept)
+    words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    return f"{batch.title}: {words}"

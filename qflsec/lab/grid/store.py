@@ -1,4 +1,4 @@
-"""The result store: one SQLite file with runs and trials.
+"""The result store: one SQLite file with the rows of units, whatever the kind of matrix.
 
 Only the parent process writes, one transaction for each finished batch, so that a kill at any moment leaves
 whole batches. Rows are only ever appended: the last row of an id counts, and earlier ones (a failed trial
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,51 +17,35 @@ from types import TracebackType
 from typing import Any, Self
 
 from qflsec.base import StoreError
+from qflsec.lab.grid.units import Row
 
 __all__ = ["SCHEMA_VERSION", "Store"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x51464C53  # "QFLS"
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 CREATE TABLE matrices (
-    seq INTEGER PRIMARY KEY, written TEXT NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL, spec TEXT NOT NULL
+    seq INTEGER PRIMARY KEY, written TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL,
+    spec TEXT NOT NULL
 );
-CREATE TABLE runs (
-    seq INTEGER PRIMARY KEY, written TEXT NOT NULL, run_id TEXT NOT NULL, outcome TEXT NOT NULL,
-    seed INTEGER NOT NULL, accuracy TEXT NOT NULL, loss TEXT NOT NULL, train_loss TEXT NOT NULL,
-    chance REAL, costs TEXT NOT NULL, ledgers TEXT NOT NULL, seeded_secrets INTEGER NOT NULL, traceback TEXT NOT NULL,
+CREATE TABLE units (
+    seq INTEGER PRIMARY KEY, written TEXT NOT NULL, unit_id TEXT NOT NULL, stage TEXT NOT NULL, seed INTEGER NOT NULL,
+    status TEXT NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, traceback TEXT NOT NULL, seconds REAL NOT NULL,
     identity TEXT NOT NULL
 );
-CREATE INDEX runs_by_id ON runs (run_id);
-CREATE TABLE trials (
-    seq INTEGER PRIMARY KEY, written TEXT NOT NULL, trial_id TEXT NOT NULL, run_id TEXT NOT NULL,
-    baseline_run_id TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, advantage REAL,
-    metrics TEXT NOT NULL, raw TEXT NOT NULL, reason TEXT NOT NULL, traceback TEXT NOT NULL,
-    seconds REAL NOT NULL, identity TEXT NOT NULL
-);
-CREATE INDEX trials_by_id ON trials (trial_id);
+CREATE INDEX units_by_id ON units (unit_id);
 """
-_ADD_RUN = """
-INSERT INTO runs VALUES (
-    NULL, :written, :run_id, :outcome, :seed, :accuracy, :loss, :train_loss, :chance, :costs, :ledgers, :seeded_secrets,
-    :traceback, :identity
+_ADD = """
+INSERT INTO units VALUES (
+    NULL, :written, :unit_id, :stage, :seed, :status, :content, :reason, :traceback, :seconds, :identity
 )
 """
-_ADD_TRIAL = """
-INSERT INTO trials VALUES (
-    NULL, :written, :trial_id, :run_id, :baseline_run_id, :seed, :status, :advantage, :metrics, :raw, :reason,
-    :traceback, :seconds, :identity
-)
-"""
-_LAST_RUN = "SELECT outcome, ledgers FROM runs WHERE run_id = ? ORDER BY seq DESC LIMIT 1"
-_RUNS = "SELECT * FROM runs WHERE seq IN (SELECT max(seq) FROM runs GROUP BY run_id) ORDER BY seq"
-_TRIALS = "SELECT * FROM trials WHERE seq IN (SELECT max(seq) FROM trials GROUP BY trial_id) ORDER BY seq"
-_RUN_JSON = ("accuracy", "loss", "train_loss", "costs", "ledgers", "identity")
-_TRIAL_JSON = ("metrics", "raw", "identity")
-
-Row = dict[str, Any]
+_LAST_STATUS = "SELECT status FROM units WHERE unit_id = ? ORDER BY seq DESC LIMIT 1"
+_COUNT = "SELECT {columns} FROM units WHERE seq IN (SELECT max(seq) FROM units GROUP BY unit_id) ORDER BY seq"
+_JSON = ("content", "identity")
+_FIELDS = tuple(Row.__dataclass_fields__)
 
 
 class Store:
@@ -110,67 +94,54 @@ class Store:
         """Close the file."""
         self._connection.close()
 
-    def remember(self, *, name: str, command: str, spec: str) -> None:
+    def remember(self, *, kind: str, name: str, command: str, spec: str) -> None:
         """Note which matrix is run into this store, and by which command."""
         with self._transaction() as cursor:
             cursor.execute(
-                "INSERT INTO matrices (written, name, command, spec) VALUES (?, ?, ?, ?)",
-                (_now(), name, command, spec),
+                "INSERT INTO matrices (written, kind, name, command, spec) VALUES (?, ?, ?, ?, ?)",
+                (_now(), kind, name, command, spec),
             )
 
-    def last_matrix(self, name: str | None = None) -> Row | None:
-        """The matrix that was last run into this store: ``written``, ``name``, ``command``, ``spec``."""
+    def last_matrix(self, name: str | None = None) -> dict[str, Any] | None:
+        """The matrix that was last run into this store: ``written``, ``kind``, ``name``, ``command``, ``spec``."""
         query = "SELECT * FROM matrices WHERE :name IS NULL OR name = :name ORDER BY seq DESC LIMIT 1"
         with self._errors():
             row = self._connection.execute(query, {"name": name}).fetchone()
         return None if row is None else dict(row)
 
-    def append(self, *, runs: Iterable[Row], trials: Iterable[Row]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Write the rows of one finished batch: all of them or none.
 
-        A run that was repeated for the sake of further trials is written again only where it adds to what is
-        stored: another outcome, or ledgers for further observers.
+        A unit that was repeated for the sake of others is written again only where it ended differently.
         """
         written = _now()
         with self._transaction() as cursor:
-            for row in runs:
-                stored = cursor.execute(_LAST_RUN, (row["run_id"],)).fetchone()
-                known = {} if stored is None else json.loads(stored["ledgers"])
-                merged = {**row, "written": written, "ledgers": {**known, **row["ledgers"]}}
-                if stored is None or stored["outcome"] != row["outcome"] or merged["ledgers"] != known:
-                    cursor.execute(_ADD_RUN, _encoded(merged, _RUN_JSON))
-            for row in trials:
-                cursor.execute(_ADD_TRIAL, _encoded({**row, "written": written}, _TRIAL_JSON))
+            for row in rows:
+                last = cursor.execute(_LAST_STATUS, (row.unit_id,)).fetchone()
+                if last is None or last["status"] != row.status or not row.settled:
+                    values = {name: getattr(row, name) for name in _FIELDS}
+                    encoded = {name: json.dumps(values[name], sort_keys=True) for name in _JSON}
+                    cursor.execute(_ADD, {**values, **encoded, "written": written})
 
-    def trials(self) -> dict[str, Row]:
-        """The trial rows that count, by id."""
-        return {row["trial_id"]: row for row in self._rows(_TRIALS, _TRIAL_JSON)}
-
-    def runs(self) -> dict[str, Row]:
-        """The run rows that count, by id."""
-        return {row["run_id"]: row for row in self._rows(_RUNS, _RUN_JSON)}
-
-    def settled_trials(self) -> frozenset[str]:
-        """The ids of trials that need not be repeated: all that have a result and did not fail."""
+    def rows(self, ids: Collection[str] | None = None) -> dict[str, Row]:
+        """The rows that count, by unit id; those of ``ids`` alone, if given."""
+        if ids is not None and not ids:
+            return {}
         with self._errors():
-            rows = self._connection.execute(_TRIALS).fetchall()
-        return frozenset(row["trial_id"] for row in rows if row["status"] != "failed")
-
-    def settled_runs(self) -> dict[str, frozenset[str]]:
-        """The ids of runs that did not fail, with the keys of the observers whose ledgers they hold."""
-        with self._errors():
-            rows = self._connection.execute(_RUNS).fetchall()
+            found = self._connection.execute(_COUNT.format(columns=", ".join(_FIELDS))).fetchall()
         return {
-            row["run_id"]: frozenset(json.loads(row["ledgers"]))
-            for row in rows
-            if not row["outcome"].startswith("failed")
+            row["unit_id"]: Row(
+                **{name: json.loads(row[name]) if name in _JSON else row[name] for name in _FIELDS}
+            )
+            for row in found
+            if ids is None or row["unit_id"] in ids
         }
 
-    def _rows(self, query: str, encoded: tuple[str, ...]) -> Iterator[Row]:
+    def settled(self) -> frozenset[str]:
+        """The ids of units that need not be repeated: all that have a result and did not fail."""
         with self._errors():
-            rows = self._connection.execute(query).fetchall()
-        for row in rows:
-            yield {name: json.loads(row[name]) if name in encoded else row[name] for name in row.keys()}  # noqa: SIM118
+            found = self._connection.execute(_COUNT.format(columns="unit_id, status")).fetchall()
+        return frozenset(row["unit_id"] for row in found if row["status"] != "failed")
 
     def _open(self) -> None:
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
@@ -233,10 +204,6 @@ class Store:
                 got=str(error),
                 fix="move it away and run the same command again, or name another file with --store",
             ) from error
-
-
-def _encoded(row: Row, names: tuple[str, ...]) -> Row:
-    return {**row, **{name: json.dumps(row[name], sort_keys=True) for name in names}}
 
 
 def _now() -> str:

@@ -98,14 +98,15 @@ def _channel_row(result: ChannelMatrixResult, row: str, column: str) -> tuple[ob
 
 def _session_row(result: SessionMatrixResult, row: str, column: str) -> tuple[object, ...]:
     cell = result.cells[row, column]
+    if cell.reason:
+        return (column, cell.reason, *[""] * 6)
     n = len(cell.outcomes)
-    theory = cell.outcomes[0].detection
     learned = [spread(cell.advantage(what)) for what in ("angles", "outcomes", "rounds")]
     return (
         column,
         f"{cell.aborted} of {n}",
         spread(cell.failure_rate),
-        "–" if theory is None else theory,
+        "–" if cell.detection is None else cell.detection,
         f"{cell.wrong} of {n}",
         *learned,
     )

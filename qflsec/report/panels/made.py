@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qflsec.base import register
+from qflsec.lab import Result
 from qflsec.lab.worlds.channel import ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import MatrixResult
@@ -24,9 +25,9 @@ class Code(Panel):
 
     def applies(self, result: object) -> bool:
         """Where a plugin or a file of the user's made a part of the result."""
-        return isinstance(result, MatrixResult) and bool(result.code)
+        return isinstance(result, Result) and bool(result.code)
 
-    def render(self, result: MatrixResult) -> str:
+    def render(self, result: Result[Any]) -> str:
         """One row for each part."""
         rows = [
             (part.part, ", ".join(part.files), ", ".join(part.installed), "; ".join(part.not_covered))

@@ -40,7 +40,7 @@ def stored(path: Path) -> int:
     except sqlite3.OperationalError:
         return 0
     try:
-        return int(connection.execute("SELECT count(*) FROM trials").fetchone()[0])
+        return int(connection.execute("SELECT count(*) FROM units WHERE stage = 'trial'").fetchone()[0])
     except sqlite3.DatabaseError:  # it is only just being made
         return 0
     finally:
@@ -100,8 +100,8 @@ def test_with_real_secrets_statuses_and_outcomes_are_the_same(
     assert len(kills) == 3, kills
     run(spec, tmp_path / "whole.sqlite", jobs=1)
     first, second = (dump(tmp_path / name) for name in ("killed.sqlite", "whole.sqlite"))
-    assert [(row[0], row[4]) for row in first["trials"]] == [(row[0], row[4]) for row in second["trials"]]
-    assert [row[:2] for row in first["runs"]] == [row[:2] for row in second["runs"]]
+    for stage in ("run", "ledger", "trial"):
+        assert [row[:3] for row in first[stage]] == [row[:3] for row in second[stage]]
 
 
 def test_workers_do_not_outlive_a_killed_parent(tiny_text: str, tmp_path: Path) -> None:

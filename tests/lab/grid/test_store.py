@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,103 +11,73 @@ import pytest
 
 from qflsec.base import StoreError
 from qflsec.lab import Store
+from qflsec.lab.grid.units import Row
 
 
-def trial(name: str = "t", status: str = "ok", **other: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "trial_id": name,
-        "run_id": "r",
-        "baseline_run_id": "",
+def row(name: str = "t", status: str = "ok", **other: Any) -> Row:
+    values: dict[str, Any] = {
+        "unit_id": name,
+        "stage": "trial",
         "seed": 0,
-        "status": status,
-        "advantage": 0.5,
-        "metrics": {},
-        "raw": {"counts": [1, 2]},
-        "reason": "",
-        "traceback": "",
-        "seconds": 0.1,
-        "identity": {},
-    }
-    return {**row, **other}
-
-
-def run(name: str = "r", **other: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run_id": name,
-        "outcome": "completed",
-        "seed": 0,
-        "accuracy": [0.5],
-        "loss": [0.7],
-        "train_loss": [0.7],
-        "chance": 0.5,
-        "costs": {"network_bytes": 8.0},
-        "ledgers": {"a": []},
-        "seeded_secrets": False,
-        "traceback": "",
         "identity": {"seed": 0},
+        "status": status,
+        "content": {"counts": [1, 2]},
+        "seconds": 0.1,
     }
-    return {**row, **other}
+    return Row(**{**values, **other})
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
-        store.append(runs=[run()], trials=[trial()])
+        store.append([row(), row("r", stage="run", content={"loss": [0.1, float("nan")]})])
     with Store(tmp_path / "s.sqlite", create=False) as store:
-        assert store.trials()["t"]["raw"] == {"counts": [1, 2]}
-        assert store.runs()["r"]["costs"] == {"network_bytes": 8.0}
-        assert store.settled_trials() == {"t"}
-        assert store.settled_runs() == {"r": frozenset({"a"})}
+        assert store.rows()["t"] == row()
+        assert math.isnan(store.rows()["r"].content["loss"][1])
+        assert set(store.rows(["t", "elsewhere"])) == {"t"}
+        assert store.rows([]) == {}
+        assert store.settled() == {"t", "r"}
 
 
-def test_a_failed_trial_is_not_settled_and_stays_as_history(tmp_path: Path) -> None:
+def test_a_failed_row_is_not_settled_and_stays_as_history(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     with Store(path) as store:
-        store.append(runs=[], trials=[trial(status="failed", traceback="Traceback ...", advantage=None)])
-        assert store.settled_trials() == frozenset()
-        store.append(runs=[], trials=[trial()])
-        assert store.settled_trials() == {"t"}
-        assert store.trials()["t"]["status"] == "ok"
-    rows = sqlite3.connect(path).execute("SELECT status FROM trials ORDER BY seq").fetchall()
-    assert rows == [("failed",), ("ok",)]
-
-
-def test_a_failed_run_is_not_settled(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.sqlite") as store:
-        store.append(runs=[run(outcome="failed: a bug")], trials=[])
-        assert store.settled_runs() == {}
+        store.append([row(status="failed", traceback="Traceback ...", content={})])
+        assert store.settled() == frozenset()
+        store.append([row(status="failed", traceback="Traceback ...", content={})])
+        store.append([row()])
+        assert store.settled() == {"t"}
+        assert store.rows()["t"].status == "ok"
+    rows = sqlite3.connect(path).execute("SELECT status FROM units ORDER BY seq").fetchall()
+    assert rows == [("failed",), ("failed",), ("ok",)]
 
 
 def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
-        broken = trial("u")
-        del broken["status"]
-        with pytest.raises((KeyError, StoreError)):
-            store.append(runs=[run()], trials=[trial(), broken])
-        assert store.trials() == {}
-        assert store.runs() == {}
-        store.append(runs=[run()], trials=[trial()])
-        assert set(store.trials()) == {"t"}
+        with pytest.raises(StoreError):
+            store.append([row(), row("u", status=None)])
+        assert store.rows() == {}
+        store.append([row()])
+        assert set(store.rows()) == {"t"}
 
 
-def test_a_repeated_run_is_written_again_only_for_further_observers(tmp_path: Path) -> None:
+def test_a_repeated_unit_is_written_again_only_where_it_ended_differently(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     with Store(path) as store:
-        store.append(runs=[run()], trials=[])
-        store.append(runs=[run()], trials=[])
-        store.append(runs=[run(ledgers={"b": [{"epsilon": 1.0}]})], trials=[])
-        assert store.settled_runs() == {"r": frozenset({"a", "b"})}
-    assert sqlite3.connect(path).execute("SELECT count(*) FROM runs").fetchone() == (2,)
+        for status in ("completed", "completed", "aborted"):
+            store.append([row(status=status)])
+        assert store.rows()["t"].status == "aborted"
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM units").fetchone() == (2,)
 
 
 def test_the_last_matrix_is_remembered(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
         assert store.last_matrix() is None
-        store.remember(name="a", command="first", spec="{}")
-        store.remember(name="b", command="second", spec="{}")
+        store.remember(kind="federation", name="a", command="first", spec="{}")
+        store.remember(kind="channel", name="b", command="second", spec="{}")
         last, named = store.last_matrix(), store.last_matrix("a")
     assert last is not None
     assert named is not None
-    assert (last["name"], named["command"]) == ("b", "first")
+    assert (last["kind"], last["name"], named["command"]) == ("channel", "b", "first")
 
 
 def refuse(path: Path, *words: str, create: bool = True) -> None:
@@ -128,7 +99,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_a_damaged_store(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     with Store(path) as store:
-        store.append(runs=[run(str(i)) for i in range(200)], trials=[trial(str(i)) for i in range(200)])
+        store.append([row(str(i)) for i in range(400)])
     sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -152,7 +123,7 @@ def test_a_store_of_another_version(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    refuse(path, "another version", "schema 99", "schema 1")
+    refuse(path, "another version", "schema 99", "schema 2", "--store")
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
@@ -169,7 +140,7 @@ def test_a_store_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.
         other = connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="locked"):
-            store.append(runs=[run()], trials=[])
+            store.append([row()])
         other.execute("ROLLBACK")
         other.close()
-        store.append(runs=[run()], trials=[])
+        store.append([row()])

@@ -1,17 +1,17 @@
-"""Specifications of channel matrices: TOML files that cross attacks on BB84's channel with countermeasures."""
+"""Specifications of channel matrices: attacks on BB84's channel against countermeasures."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from qflsec.attacks.channel import ChannelAttack, equip
+from qflsec.attacks.channel import equip
 from qflsec.base import ConfigError
-from qflsec.lab.grid.schema import at, check, read
+from qflsec.lab.grid.schema import at, check
+from qflsec.lab.grid.spec import Name, Table
 from qflsec.lab.scoring.channel import ChannelRules
-from qflsec.lab.worlds.side_spec import attacks_by_label, folder_presets, read_specification
+from qflsec.lab.worlds.pairs.spec import PairSpec
 from qflsec.protocols.bb84 import (
     DetectorModel,
     FibreChannel,
@@ -20,38 +20,15 @@ from qflsec.protocols.bb84 import (
     WeakCoherentSource,
 )
 
-__all__ = ["HONEST", "ChannelAttackTable", "ChannelMatrixSpec", "channel_presets", "load_channel_spec"]
+__all__ = ["ChannelMatrixSpec"]
 
-Table = dict[str, Any]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
-_STRICT = ConfigDict(extra="forbid", frozen=True)
 _SOURCES = {"single-photon": SinglePhotonSource, "weak-coherent": WeakCoherentSource}
-HONEST = "honest"
-"""The label of the honest line, which is the first row of every matrix."""
 
 
-class ChannelAttackTable(BaseModel):
-    """A table ``[[attacks]]``.
-
-    Attributes:
-        name: The attack's registry name.
-        label: Its name in the matrix; the registry name by default.
-        params: The attack's own parameters.
-    """
-
-    model_config = _STRICT
-    name: str
-    label: Name | None = None
-    params: Table = {}
-
-
-class ChannelMatrixSpec(BaseModel):
+class ChannelMatrixSpec(PairSpec):
     """A specification.
 
     Attributes:
-        name: The matrix's name.
-        description: What it is for.
-        seeds: The seeds; every cell has one run for each.
         pulses: Pulses of each run.
         basis_probability: Of choosing X, for both parties.
         source: Alice's source: ``kind`` and its fields.
@@ -59,26 +36,16 @@ class ChannelMatrixSpec(BaseModel):
         detector: Fields of :class:`qflsec.protocols.bb84.DetectorModel`.
         rules: Fields of :class:`qflsec.lab.scoring.channel.ChannelRules`.
         countermeasures: Sets of countermeasures by name: the columns.
-        attacks: The rows below that of the honest line.
     """
 
-    model_config = _STRICT
-    name: Name
-    description: str = ""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    kind: Literal["channel"] = "channel"
     pulses: int
     basis_probability: float = 0.5
-    source: Table = {"kind": "weak-coherent"}
-    channel: Table = {}
-    detector: Table = {}
-    rules: Table = {}
+    source: Table = Field(default_factory=lambda: {"kind": "weak-coherent"})
+    channel: Table = Field(default_factory=dict)
+    detector: Table = Field(default_factory=dict)
+    rules: Table = Field(default_factory=dict)
     countermeasures: dict[Name, tuple[str, ...]] = Field(min_length=1)
-    attacks: tuple[ChannelAttackTable, ...] = Field(min_length=1)
-
-    def with_seeds(self, *, seeds: tuple[int, ...] | None = None, offset: int = 0) -> ChannelMatrixSpec:
-        """The same matrix over other seeds, each shifted by ``offset``."""
-        chosen = tuple(seed + offset for seed in (self.seeds if seeds is None else seeds))
-        return self.model_copy(update={"seeds": chosen})
 
     def config(self) -> QuantumConfig:
         """The line without countermeasures.
@@ -113,41 +80,14 @@ class ChannelMatrixSpec(BaseModel):
         """
         return ChannelRules(**check(ChannelRules, self.rules, "rules"))
 
-    def rows(self) -> dict[str, ChannelAttack | None]:
-        """The attacks by label, the honest line first.
+    def check(self) -> None:
+        """Refuse a line, rules or countermeasures that cannot be used.
 
         Raises:
-            ConfigError: A table cannot be used, or two labels are equal.
+            ConfigError: One cannot.
         """
-        return attacks_by_label(
-            self.attacks,
-            ChannelAttack,  # type: ignore[type-abstract]  # only asked for what it is a subclass of
-            honest=HONEST,
-            what="an attack on the quantum channel",
-        )
-
-
-def channel_presets() -> dict[str, Path]:
-    """The channel matrices that come with the package, by name."""
-    return folder_presets("channel")
-
-
-def load_channel_spec(preset_or_file: str | Path) -> ChannelMatrixSpec:
-    """A specification by the name of a preset or the path of a file, wholly checked.
-
-    Raises:
-        ConfigError: There is none, or it cannot be used; the message says where and how to mend it.
-    """
-
-    def parse(document: dict[str, Any]) -> ChannelMatrixSpec:
-        spec = read(ChannelMatrixSpec, document, "")
-        if len(set(spec.seeds)) != len(spec.seeds):
-            raise ConfigError("seeds: a seed is listed twice", got=list(spec.seeds))
-        spec.judging()
-        spec.rows()
-        for column, names in spec.countermeasures.items():
+        self.judging()
+        config = self.config()
+        for column, names in self.countermeasures.items():
             with at(f"countermeasures.{column}"):
-                equip(spec.config(), names)
-        return spec
-
-    return read_specification(preset_or_file, channel_presets(), parse, what="channel matrix")
+                equip(config, names)

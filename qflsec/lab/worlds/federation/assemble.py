@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
-from qflsec.lab.grid.ids import versions
-from qflsec.lab.grid.store import Store
-from qflsec.lab.worlds.federation.code import code_info
-from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, observer_key
-from qflsec.lab.worlds.federation.plan import Plan, PlannedRun, make_plan
+from qflsec.lab.grid.results import head_of
+from qflsec.lab.grid.units import Row
+from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.lab.worlds.federation.plan import Layout, PlannedRun, PlannedTrial
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
@@ -23,24 +21,24 @@ from qflsec.lab.worlds.federation.results import (
     StackInfo,
     StackSummary,
     TrialRow,
+    TrialStatus,
 )
 from qflsec.lab.worlds.federation.sentences import cell_sentence
 from qflsec.lab.worlds.federation.states import SCORED, cell_state, strongest
 
 __all__ = ["assemble"]
 
-Row = dict[str, Any]
 
-
-def assemble(matrix: Matrix, store: Store, *, command: str = "") -> MatrixResult:
-    """What the store knows of a matrix.
+def assemble(matrix: Matrix, layout: Layout, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
+    """What a store knows of a matrix.
 
     Args:
         matrix: The matrix.
-        store: The store.
+        layout: Everything that it consists of.
+        rows: The rows that count, by unit id.
         command: The command that made it.
     """
-    return _Assembly(matrix, store).result(command)
+    return _Assembly(matrix, layout, rows).result(command)
 
 
 def undefended_stack(matrix: Matrix) -> str | None:
@@ -53,16 +51,15 @@ def undefended_stack(matrix: Matrix) -> str | None:
 class _Assembly:
     """The rows of a store, looked up by a matrix."""
 
-    def __init__(self, matrix: Matrix, store: Store) -> None:
+    def __init__(self, matrix: Matrix, layout: Layout, rows: Mapping[str, Row]) -> None:
         self._matrix = matrix
-        self._plan: Plan = make_plan(matrix)
-        self._trials = store.trials()
-        self._runs = store.runs()
+        self._layout = layout
+        self._rows = rows
         self._none = undefended_stack(matrix)
         self._utility = {
             (pipeline, stack): self._pipeline_utility(pipeline, stack)
             for pipeline, stack in dict.fromkeys(
-                (run.pipeline, run.stack) for run in self._plan.honest.values()
+                (run.pipeline, run.stack) for run in self._layout.honest.values()
             )
         }
 
@@ -71,12 +68,7 @@ class _Assembly:
         spec = self._matrix.spec
         cells = self._cells()
         return MatrixResult(
-            name=spec.name,
-            description=spec.description,
-            command=command,
-            versions=versions(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seeds=spec.seeds,
+            **head_of(spec, self._matrix.code, command),
             attacks=tuple(_attack_info(entry) for entry in self._matrix.attacks),
             stacks=tuple(self._stack_info(name) for name in self._matrix.stacks),
             cells=cells,
@@ -87,14 +79,13 @@ class _Assembly:
             utility_pipeline=self._matrix.utility_pipeline,
             runs=self._run_rows(),
             failures=self._failures(cells),
-            code=tuple(code_info(label, sources) for label, sources in sorted(self._matrix.code.items())),
         )
 
     def _cells(self) -> dict[tuple[str, str], Cell]:
         bare: dict[tuple[str, str], tuple[tuple[TrialRow, ...], Score | None]] = {}
         for entry in self._matrix.attacks:
             for stack in self._matrix.stacks:
-                rows = self._rows(entry.label, stack)
+                rows = self._trial_rows(entry.label, stack)
                 bare[entry.label, stack] = (rows, _advantage(rows, entry))
         return {
             (entry.label, stack): self._cell(entry, stack, bare)
@@ -140,17 +131,19 @@ class _Assembly:
             threat=entry.threat.name,
         )
 
-    def _rows(self, label: str, stack: str) -> tuple[TrialRow, ...]:
-        planned = [self._plan.trials[label, stack, seed] for seed in self._matrix.spec.seeds]
-        return tuple(_trial(self._trials[t.trial_id]) for t in planned if t.trial_id in self._trials)
+    def _trial_rows(self, label: str, stack: str) -> tuple[TrialRow, ...]:
+        planned = [self._layout.trials[label, stack, seed] for seed in self._matrix.spec.seeds]
+        return tuple(
+            _trial(trial, self._rows[trial.unit_id]) for trial in planned if trial.unit_id in self._rows
+        )
 
     def _honest(self, pipeline: str, stack: str) -> dict[int, Row]:
         """The completed honest runs by seed."""
         found: dict[int, Row] = {}
         for seed in self._matrix.spec.seeds:
-            run = self._plan.honest.get((pipeline, stack, seed))
-            row = None if run is None else self._runs.get(run.run_id)
-            if row is not None and row["outcome"] == "completed" and row["accuracy"]:
+            run = self._layout.honest.get((pipeline, stack, seed))
+            row = None if run is None else self._rows.get(run.unit_id)
+            if row is not None and row.status == "completed" and row.content["accuracy"]:
                 found[seed] = row
         return found
 
@@ -161,7 +154,9 @@ class _Assembly:
         accuracy = self._accuracy(pipeline, stack)
         reference = {} if self._none is None else self._honest(pipeline, self._none)
         pairs = [
-            reference[seed]["accuracy"][-1] - rows[seed]["accuracy"][-1] for seed in rows if seed in reference
+            reference[seed].content["accuracy"][-1] - rows[seed].content["accuracy"][-1]
+            for seed in rows
+            if seed in reference
         ]
         loss = _mean(pairs, name="accuracy_loss", baseline=0.0, ideal=0.0) if pairs else None
         undefended_learns = not reference or not _touches(self._accuracy(pipeline, str(self._none)))
@@ -174,8 +169,10 @@ class _Assembly:
 
     def _accuracy(self, pipeline: str, stack: str) -> Score:
         rows = self._honest(pipeline, stack).values()
-        chance = max(float(row["chance"]) for row in rows)
-        return _mean([row["accuracy"][-1] for row in rows], name="accuracy", baseline=chance, ideal=1.0)
+        chance = max(float(row.content["chance"]) for row in rows)
+        return _mean(
+            [row.content["accuracy"][-1] for row in rows], name="accuracy", baseline=chance, ideal=1.0
+        )
 
     def _summary(self, stack: str, cells: Mapping[tuple[str, str], Cell]) -> StackSummary:
         mine = [cell for cell in cells.values() if cell.stack == stack]
@@ -198,10 +195,10 @@ class _Assembly:
 
     def _costs(self, stack: str) -> dict[str, Score]:
         rows = list(self._honest(self._matrix.utility_pipeline, stack).values())
-        names = dict.fromkeys(name for row in rows for name in row["costs"])
+        names = dict.fromkeys(name for row in rows for name in row.content["costs"])
         return {
             name: _mean(
-                [row["costs"].get(name, 0.0) for row in rows],
+                [row.content["costs"].get(name, 0.0) for row in rows],
                 name=name,
                 baseline=0.0,
                 ideal=0.0,
@@ -221,21 +218,27 @@ class _Assembly:
 
     def _ledgers(self) -> dict[tuple[str, str], tuple[Mapping[str, Any], ...]]:
         """Ledger rows of honest runs; rows that differ between seeds stand one below the other."""
-        found: dict[tuple[str, str], list[Row]] = {}
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for stack in self._matrix.stacks:
             for threat in self._matrix.observers:
                 rows = found.setdefault((stack, threat.name), [])
                 for pipeline in self._matrix.pipelines:
                     for seed, run in self._honest(pipeline, stack).items():
-                        for row in run["ledgers"].get(observer_key(threat), []):
+                        for row in self._ledger(run.unit_id, threat.name):
                             _add(rows, {**row, "observer": threat.name, "pipeline": pipeline}, seed)
         return {key: tuple(rows) for key, rows in found.items() if rows}
 
+    def _ledger(self, run_id: str, observer: str) -> list[dict[str, Any]]:
+        unit = self._layout.ledgers.get((run_id, observer))
+        row = None if unit is None else self._rows.get(unit.unit_id)
+        return [] if row is None else list(row.content.get("rows", []))
+
     def _run_rows(self) -> tuple[RunRow, ...]:
-        attacked = [trial.run for trial in self._plan.trials.values() if trial.run.label]
-        planned = dict.fromkeys((run.run_id, run.label) for run in (*self._plan.honest.values(), *attacked))
-        by_key = {(run.run_id, run.label): run for run in (*self._plan.honest.values(), *attacked)}
-        return tuple(_run(by_key[key], self._runs[key[0]]) for key in planned if key[0] in self._runs)
+        attacked = [trial.run for trial in self._layout.trials.values() if trial.run.label]
+        planned = {(run.unit_id, run.label): run for run in (*self._layout.honest.values(), *attacked)}
+        return tuple(
+            _run(run, self._rows[run.unit_id]) for run in planned.values() if run.unit_id in self._rows
+        )
 
     def _failures(self, cells: Mapping[tuple[str, str], Cell]) -> tuple[str, ...]:
         trials = [
@@ -250,10 +253,15 @@ class _Assembly:
             for row in self._run_rows()
             if row.outcome.startswith("failed")
         ]
-        return (*trials, *runs)
+        ledgers = [
+            f"ledger against {observer}, seed {row.seed}: {row.reason}"
+            for (_, observer), unit in self._layout.ledgers.items()
+            if (row := self._rows.get(unit.unit_id)) is not None and not row.settled
+        ]
+        return (*trials, *runs, *ledgers)
 
 
-def _add(rows: list[Row], row: Row, seed: int) -> None:
+def _add(rows: list[dict[str, Any]], row: dict[str, Any], seed: int) -> None:
     """Add a ledger row, or the seed to an equal one."""
     for known in rows:
         if {key: value for key, value in known.items() if key != "seeds"} == row:
@@ -294,36 +302,35 @@ def _attack_info(entry: AttackEntry) -> AttackInfo:
     )
 
 
-def _trial(row: Row) -> TrialRow:
-    names = (
-        "trial_id",
-        "run_id",
-        "baseline_run_id",
-        "seed",
-        "status",
-        "advantage",
-        "raw",
-        "reason",
-        "traceback",
-    )
+def _trial(planned: PlannedTrial, row: Row) -> TrialRow:
+    content = row.content
     return TrialRow(
-        **{name: row[name] for name in names},
-        metrics={name: Score(**score) for name, score in row["metrics"].items()},
-        seconds=row["seconds"],
+        trial_id=row.unit_id,
+        run_id=planned.run.unit_id,
+        baseline_run_id=planned.baseline_run_id,
+        seed=row.seed,
+        status=cast("TrialStatus", row.status),
+        advantage=content.get("advantage"),
+        metrics={name: Score(**score) for name, score in content.get("metrics", {}).items()},
+        raw=content.get("raw", {}),
+        reason=row.reason,
+        traceback=row.traceback,
+        seconds=row.seconds,
     )
 
 
 def _run(planned: PlannedRun, row: Row) -> RunRow:
+    content = row.content
     return RunRow(
-        run_id=planned.run_id,
+        run_id=planned.unit_id,
         pipeline=planned.pipeline,
         stack=planned.stack,
         seed=planned.seed,
         attack=planned.label,
-        outcome=row["outcome"],
-        accuracy=tuple(row["accuracy"]),
-        loss=tuple(row["loss"]),
-        train_loss=tuple(row["train_loss"]),
-        costs=row["costs"],
-        seeded_secrets=bool(row["seeded_secrets"]),
+        outcome=f"{row.status}: {row.reason}" if row.reason else row.status,
+        accuracy=tuple(content.get("accuracy", ())),
+        loss=tuple(content.get("loss", ())),
+        train_loss=tuple(content.get("train_loss", ())),
+        costs=content.get("costs", {}),
+        seeded_secrets=bool(content["seeded_secrets"]),
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from qflsec.attacks import Attack, Inference, attack_from_config
@@ -15,16 +14,13 @@ from qflsec.base.sources import Sources
 from qflsec.data import DataSpec, PartitionSpec, load, partition
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.federation.topology import topology_from_config
+from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
-from qflsec.lab.grid.ids import digest, id_versions, run_identity, trial_identity
+from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.schema import at, check
-from qflsec.lab.worlds.federation.code import (
-    attack_part,
-    layer_parts,
-    pipeline_parts,
-    sources_of,
-)
+from qflsec.lab.worlds.federation.code import layer_parts, model_files, pipeline_parts
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
+from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.models import Execution, build_model
 from qflsec.threat import (
@@ -41,8 +37,6 @@ __all__ = [
     "StackEntry",
     "build_matrix",
     "check_data",
-    "matrix_from_json",
-    "observer_key",
 ]
 
 _T = TypeVar("_T")
@@ -160,7 +154,7 @@ class Matrix:
             seed=seed,
             secrets=self.spec.secrets,
             versions=id_versions(),
-            code=self._digests(made_by),
+            code=digests_of(self.code, made_by),
             manipulation=None if manipulation is None else manipulation.to_config(),
             threat=None if entry is None else entry.threat.to_config(),
         )
@@ -171,42 +165,8 @@ class Matrix:
             run=run_id,
             attack=entry.attack.to_config(),
             threat=entry.threat.to_config(),
-            code=self._digests(attack_part(entry.attack)),
+            code=digests_of(self.code, attack_part(entry.attack)),
         )
-
-    @property
-    def code_digest(self) -> str:
-        """The digest of all code that does not come with the package."""
-        return digest(self._digests(self.code))
-
-    def _digests(self, labels: Iterable[str]) -> dict[str, str]:
-        return {label: self.code[label].digest for label in labels if label in self.code}
-
-
-def observer_key(threat: ThreatModel) -> str:
-    """A key for a threat model that does not depend on its name."""
-    return digest({key: value for key, value in threat.to_config().items() if key != "name"})[:16]
-
-
-@lru_cache(maxsize=1)  # loading another matrix may replace modules that this one is made of
-def matrix_from_json(text: str, code: str) -> Matrix:
-    """The matrix of a specification that was written by ``model_dump_json``; remembered in each worker.
-
-    Args:
-        text: The specification.
-        code: The ``code_digest`` of the matrix that was planned.
-
-    Raises:
-        ConfigError: The user's code is another here.
-    """
-    matrix = build_matrix(MatrixSpec.model_validate_json(text))
-    if matrix.code_digest != code:
-        raise ConfigError(
-            "the code of plugins or models differs from what the matrix was planned with",
-            got=", ".join(sorted(matrix.code)),
-            fix="give the same command again; workers on other machines need the same files",
-        )
-    return matrix
 
 
 def build_matrix(spec: MatrixSpec) -> Matrix:
@@ -230,7 +190,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         threats=threats,
         attacks=attacks,
         observers=_observers(tuple(threats.values())),
-        code=sources_of(dict(ChainMap(*parts)), pipelines),
+        code=sources_of(dict(ChainMap(*parts)), model_files(pipelines)),
     )
 
 
@@ -364,5 +324,13 @@ def _observers(threats: tuple[ThreatModel, ...]) -> tuple[ThreatModel, ...]:
         wire_eavesdropper(),
         public_final_model(),
     )
-    known = {observer_key(threat) for threat in threats} | {threat.name for threat in threats}
-    return (*threats, *(threat for threat in usual if not known & {observer_key(threat), threat.name}))
+    names = {threat.name for threat in threats}
+    known = [nameless(threat.to_config()) for threat in threats]
+    return (
+        *threats,
+        *(
+            threat
+            for threat in usual
+            if threat.name not in names and nameless(threat.to_config()) not in known
+        ),
+    )

@@ -1,55 +1,53 @@
-"""The plan: from cells to trials, runs and batches, less what the store already has."""
+"""The plan: trials, runs and ledgers of a federation matrix, and the batches that make what is left of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from qflsec.lab.grid.ids import digest
-from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix, observer_key
+from qflsec.lab.grid.units import TRIAL, Batch, Plan, Unit
+from qflsec.lab.worlds.federation.ids import nameless
+from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.threat import ThreatModel
 
-__all__ = ["MAX_RUNS", "Batch", "Plan", "PlannedRun", "PlannedTrial", "make_plan"]
+__all__ = ["MAX_RUNS", "Layout", "PlannedRun", "PlannedTrial", "RunBatch", "layout_of", "make_plan"]
 
 MAX_RUNS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedRun:
+class PlannedRun(Unit):
     """A run to be made.
 
     Attributes:
-        run_id: Its id.
-        identity: What the id is the digest of.
         pipeline: The pipeline's name.
         stack: The stack's name.
-        seed: The seed.
         label: The label of the manipulation; empty for an honest run.
     """
 
-    run_id: str
-    identity: Mapping[str, Any]
+    stage: str = "run"
     pipeline: str
     stack: str
-    seed: int
     label: str = ""
+
+    def ledger(self, observer: ThreatModel) -> Unit:
+        """The unit of this run's ledger against an observer; it does not depend on the observer's name."""
+        identity = {"run": self.unit_id, "observer": nameless(observer.to_config())}
+        return Unit(stage="ledger", seed=self.seed, identity=identity)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedTrial:
+class PlannedTrial(Unit):
     """A trial to be made.
 
     Attributes:
-        trial_id: Its id.
-        identity: What the id is the digest of.
         label: The attack's label.
         run: The run that is attacked.
         honest: The honest run of the same pipeline, stack and seed; the attacked run itself for inferences.
         incompatible: Why the attack cannot be made under the stack; empty where it can.
     """
 
-    trial_id: str
-    identity: Mapping[str, Any]
+    stage: str = TRIAL
     label: str
     run: PlannedRun
     honest: PlannedRun
@@ -58,24 +56,20 @@ class PlannedTrial:
     @property
     def baseline_run_id(self) -> str:
         """The id of the honest run that a manipulated one is compared with; empty for inferences."""
-        return "" if self.run.run_id == self.honest.run_id else self.honest.run_id
+        return "" if self.run.unit_id == self.honest.unit_id else self.honest.unit_id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """The unit of work: runs of one pipeline under one stack, with all trials on them.
+class RunBatch(Batch):
+    """Runs of one pipeline under one stack, with all trials on them.
 
     Attributes:
-        spec: The specification as JSON, from which a worker makes its own objects.
-        code: The digest of all code that does not come with the package.
         pipeline: The pipeline's name.
         stack: The stack's name.
-        runs: The runs.
+        runs: The runs, also those that are stored and made again for the sake of a trial.
         trials: The trials.
     """
 
-    spec: str
-    code: str
     pipeline: str
     stack: str
     runs: tuple[PlannedRun, ...]
@@ -83,38 +77,22 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a matrix needs.
+class Layout:
+    """Everything that a matrix consists of, whatever is stored.
 
     Attributes:
         trials: Every trial by (label, stack, seed).
         honest: Every honest run by (pipeline, stack, seed).
-        settled: The ids of trials that the store already has.
-        incompatible: Trials that need no worker, because their stack cannot run, and are not stored yet.
-        batches: What is left to do.
+        ledgers: The ledger units of every honest run that its stack can make, by (run id, observer's name).
     """
 
     trials: Mapping[tuple[str, str, int], PlannedTrial]
     honest: Mapping[tuple[str, str, int], PlannedRun]
-    settled: frozenset[str]
-    incompatible: tuple[PlannedTrial, ...]
-    batches: tuple[Batch, ...]
+    ledgers: Mapping[tuple[str, str], Unit]
 
 
-def make_plan(
-    matrix: Matrix,
-    *,
-    settled_trials: frozenset[str] = frozenset(),
-    settled_runs: Mapping[str, frozenset[str]] | None = None,
-) -> Plan:
-    """Everything that the matrix needs, and what of it is left to do.
-
-    Args:
-        matrix: The matrix.
-        settled_trials: The ids of trials that need not be repeated.
-        settled_runs: The ids of runs that need not be repeated for their own sake, with the keys of the
-            observers whose ledgers they hold.
-    """
+def layout_of(matrix: Matrix) -> Layout:
+    """Every trial, honest run and ledger of a matrix."""
     maker = _Maker(matrix)
     trials = {
         (entry.label, stack, seed): maker.trial(entry, stack, seed)
@@ -126,20 +104,35 @@ def make_plan(
         for seed in matrix.spec.seeds:
             maker.run(matrix.utility_pipeline, stack, seed, None)
     honest = {(run.pipeline, run.stack, run.seed): run for run in maker.runs.values() if not run.label}
-    left = {t.trial_id: t for t in trials.values() if t.trial_id not in settled_trials}
-    observers = {observer_key(threat) for threat in matrix.observers}
-    stored = settled_runs or {}
-    wanted = [
-        run
+    ledgers = {
+        (run.unit_id, threat.name): run.ledger(threat)
         for run in honest.values()
-        if not maker.incompatible(run.pipeline, run.stack) and not observers <= stored.get(run.run_id, set())
-    ]
+        if not maker.incompatible(run.pipeline, run.stack)
+        for threat in matrix.observers
+    }
+    return Layout(trials=trials, honest=honest, ledgers=ledgers)
+
+
+def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[RunBatch]:
+    """What is left to do of a matrix.
+
+    Args:
+        layout: Everything that it consists of.
+        settled: The ids of trials, runs and ledgers that need not be repeated.
+    """
+    left = {trial.unit_id: trial for trial in layout.trials.values() if trial.unit_id not in settled}
+    lacking = {
+        run_id for (run_id, _), ledger in layout.ledgers.items() if not {run_id, ledger.unit_id} <= settled
+    }
+    wanted = [run for run in layout.honest.values() if run.unit_id in lacking]
+    possible = [trial for trial in left.values() if not trial.incompatible]
     return Plan(
-        trials=trials,
-        honest=honest,
-        settled=frozenset(t.trial_id for t in trials.values()) & settled_trials,
-        incompatible=tuple(trial for trial in left.values() if trial.incompatible),
-        batches=tuple(_batches(matrix, [t for t in left.values() if not t.incompatible], wanted)),
+        ready=tuple(
+            trial.row("incompatible", reason=trial.incompatible)
+            for trial in left.values()
+            if trial.incompatible
+        ),
+        stages=(tuple(_batches(possible, wanted)),),
     )
 
 
@@ -169,10 +162,8 @@ class _Maker:
         label = entry.label if entry is not None else ""
         key = (pipeline, stack, seed, label)
         if key not in self.runs:
-            identity = self._matrix.run_identity(pipeline, stack, seed, entry)
             self.runs[key] = PlannedRun(
-                run_id=digest(identity),
-                identity=identity,
+                identity=self._matrix.run_identity(pipeline, stack, seed, entry),
                 pipeline=pipeline,
                 stack=stack,
                 seed=seed,
@@ -184,10 +175,9 @@ class _Maker:
         """The trial of an attack on a stack for one seed."""
         honest = self.run(entry.pipeline, stack, seed, None)
         run = self.run(entry.pipeline, stack, seed, entry) if entry.manipulates else honest
-        identity = self._matrix.trial_identity(run.run_id, entry)
         return PlannedTrial(
-            trial_id=digest(identity),
-            identity=identity,
+            seed=seed,
+            identity=self._matrix.trial_identity(run.unit_id, entry),
             label=entry.label,
             run=run,
             honest=honest,
@@ -195,18 +185,18 @@ class _Maker:
         )
 
 
-def _batches(matrix: Matrix, trials: list[PlannedTrial], wanted: list[PlannedRun]) -> Iterator[Batch]:
+def _batches(trials: list[PlannedTrial], wanted: list[PlannedRun]) -> Iterator[RunBatch]:
     """Batches of one pipeline and stack; what belongs to one honest run stays together where it fits."""
-    origin = (matrix.spec.model_dump_json(), matrix.code_digest)
     places = dict.fromkeys([(run.pipeline, run.stack) for run in (*wanted, *(t.run for t in trials))])
+    asked = {run.unit_id for run in wanted}
     for pipeline, stack in places:
         pending: tuple[list[PlannedRun], list[PlannedTrial]] = ([], [])
         for runs, part in _groups(trials, wanted, pipeline, stack):
             if pending[0] and len(pending[0]) + len(runs) > MAX_RUNS:
-                yield _batch(origin, *pending)
+                yield _batch(*pending, asked)
                 pending = ([], [])
             pending = (pending[0] + runs, pending[1] + part)
-        yield _batch(origin, *pending)
+        yield _batch(*pending, asked)
 
 
 def _groups(
@@ -214,10 +204,10 @@ def _groups(
 ) -> Iterator[tuple[list[PlannedRun], list[PlannedTrial]]]:
     """For each seed its honest run with the trials on it, cut so that no group exceeds a batch."""
     here = [trial for trial in trials if (trial.run.pipeline, trial.run.stack) == (pipeline, stack)]
-    honest = {run.run_id: run for run in wanted if (run.pipeline, run.stack) == (pipeline, stack)}
-    honest |= {trial.honest.run_id: trial.honest for trial in here}
+    honest = {run.unit_id: run for run in wanted if (run.pipeline, run.stack) == (pipeline, stack)}
+    honest |= {trial.honest.unit_id: trial.honest for trial in here}
     for base in honest.values():
-        mine = [trial for trial in here if trial.honest.run_id == base.run_id]
+        mine = [trial for trial in here if trial.honest.unit_id == base.unit_id]
         inferences = [trial for trial in mine if not trial.baseline_run_id]
         manipulations = [trial for trial in mine if trial.baseline_run_id]
         first = True
@@ -227,13 +217,13 @@ def _groups(
             first = False
 
 
-def _batch(origin: tuple[str, str], runs: list[PlannedRun], trials: list[PlannedTrial]) -> Batch:
-    spec, code = origin
-    return Batch(
-        spec=spec,
-        code=code,
-        pipeline=runs[0].pipeline,
-        stack=runs[0].stack,
+def _batch(runs: list[PlannedRun], trials: list[PlannedTrial], asked: set[str]) -> RunBatch:
+    pipeline, stack = runs[0].pipeline, runs[0].stack
+    return RunBatch(
+        title=f"{pipeline} x {stack}",
+        pipeline=pipeline,
+        stack=stack,
         runs=tuple(runs),
         trials=tuple(trials),
+        units=(*(run for run in runs if run.unit_id in asked), *trials),
     )

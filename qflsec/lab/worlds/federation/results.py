@@ -1,21 +1,21 @@
 """What a matrix found: cells, summaries of stacks and ledgers, as one value.
 
-:mod:`qflsec.lab.document` writes it as JSON and reads it back.
+:mod:`qflsec.lab.worlds.federation.document` writes it as JSON and reads it back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from qflsec.base import Score
+from qflsec.lab.grid.results import Result
 
 __all__ = [
     "AttackInfo",
     "Cell",
     "CellState",
-    "CodeInfo",
     "MatrixResult",
     "PipelineUtility",
     "RunRow",
@@ -171,6 +171,44 @@ class Cell:
     sentence: str
     threat: str
 
+    @property
+    def column(self) -> str:
+        """The stack's name."""
+        return self.stack
+
+    @property
+    def statuses(self) -> Mapping[int, str]:
+        """What became of each stored trial, by seed."""
+        return {row.seed: row.status for row in self.per_seed}
+
+    @property
+    def measures(self) -> Mapping[str, Mapping[int, float]]:
+        """The advantage by seed."""
+        return {"advantage": {row.seed: row.advantage for row in self.per_seed if row.advantage is not None}}
+
+    def records(self) -> list[dict[str, Any]]:
+        """The stored trials, a flat record each; metrics come last."""
+        return [
+            {
+                "attack": self.attack,
+                "family": self.family,
+                "stack": self.stack,
+                "pipeline": self.pipeline,
+                "threat": self.threat,
+                "cell_state": self.state,
+                "seed": row.seed,
+                "status": row.status,
+                "advantage": row.advantage,
+                "reason": row.reason,
+                "seconds": row.seconds,
+                "trial_id": row.trial_id,
+                "run_id": row.run_id,
+                "baseline_run_id": row.baseline_run_id,
+                **{name: score.value for name, score in sorted(row.metrics.items())},
+            }
+            for row in self.per_seed
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineUtility:
@@ -216,36 +254,12 @@ class StackSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeInfo:
-    """Code that does not come with the package and that ids cover.
-
-    Attributes:
-        part: What it makes, such as ``"attack push"``.
-        files: Its file, the modules that this imports by their names, and files that they name.
-        installed: The installed packages that it imports, with their versions.
-        not_covered: Imports that cannot be followed: a change behind them changes no id.
-    """
-
-    part: str
-    files: tuple[str, ...]
-    installed: tuple[str, ...] = ()
-    not_covered: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatrixResult:
+class MatrixResult(Result[Cell]):
     """Everything that a report shows.
 
     Attributes:
-        name: The matrix's name.
-        description: What it is for.
-        command: The command that made it.
-        versions: Versions of the packages that can change a number.
-        created: UTC time, ISO 8601.
-        seeds: The seeds.
         attacks: The rows.
         stacks: The columns.
-        cells: By (attack label, stack name); complete.
         summaries: By stack name.
         ledgers: By (stack name, observer): ledger rows as :meth:`qflsec.accounting.LedgerRow.to_dict` gives
             them, with the keys ``pipeline`` and ``seeds`` added.
@@ -253,24 +267,14 @@ class MatrixResult:
         pipelines: Each pipeline's configuration, defaults written out.
         utility_pipeline: The pipeline that summaries take utility and costs from.
         runs: All runs.
-        failures: Trials and runs that ended in a bug, one line each.
-        code: The user's code that ids cover.
     """
 
-    name: str
-    description: str
-    command: str
-    versions: Mapping[str, str]
-    created: str
-    seeds: tuple[int, ...]
+    kind: ClassVar[str] = "federation"
     attacks: tuple[AttackInfo, ...]
     stacks: tuple[StackInfo, ...]
-    cells: Mapping[tuple[str, str], Cell]
     summaries: Mapping[str, StackSummary]
     ledgers: Mapping[tuple[str, str], tuple[Mapping[str, Any], ...]]
     observers: Mapping[str, str]
     pipelines: Mapping[str, Mapping[str, Any]]
     utility_pipeline: str
     runs: tuple[RunRow, ...] = ()
-    failures: tuple[str, ...] = ()
-    code: tuple[CodeInfo, ...] = ()

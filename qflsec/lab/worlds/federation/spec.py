@@ -7,22 +7,17 @@ matrix shows such cells as incompatible.
 
 from __future__ import annotations
 
-import tomllib
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from qflsec.base import ConfigError
 from qflsec.lab.grid.files import resolve
-from qflsec.lab.grid.schema import at, nearest, read
+from qflsec.lab.grid.schema import nearest
+from qflsec.lab.grid.spec import STRICT, GridSpec, Name, Table
 
-__all__ = ["AttackTable", "MatrixSpec", "PipelineTable", "load_spec", "parse_spec", "presets"]
-
-Table = dict[str, Any]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+__all__ = ["AttackTable", "MatrixSpec", "PipelineTable"]
 
 
 class PipelineTable(BaseModel):
@@ -39,7 +34,7 @@ class PipelineTable(BaseModel):
         personal: Blocks of the model's layout that every client keeps to itself.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     data: Table
     model: Table
     partition: Table = {}
@@ -61,7 +56,7 @@ class AttackTable(BaseModel):
         params: The attack's own parameters.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     name: str
     pipeline: str
     threat: str
@@ -69,13 +64,10 @@ class AttackTable(BaseModel):
     params: Table = {}
 
 
-class MatrixSpec(BaseModel):
+class MatrixSpec(GridSpec):
     """A specification.
 
     Attributes:
-        name: The matrix's name.
-        description: What it is for.
-        seeds: The seeds; every cell has a trial for each.
         pipelines: Pipelines by name.
         stacks: Stacks by name, each a list of layers.
         threats: Threat models by name: a registered ``kind`` and its arguments.
@@ -84,98 +76,42 @@ class MatrixSpec(BaseModel):
         reference: The stack that the others are compared with; by default the one without layers. Where an
             attack needs something that only a layer brings, such as a quantum server, it is the weakest one.
         secrets: ``"os"``, or ``"seeded"`` for reproducible keys that protect nothing.
-        plugins: Python modules or files that register attacks, layers, models or data sets.
     """
 
-    model_config = _STRICT
-    name: Name
-    description: str = ""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    kind: Literal["federation"] = "federation"
     pipelines: dict[Name, PipelineTable] = Field(min_length=1)
     stacks: dict[Name, tuple[Table, ...]] = Field(min_length=1)
-    threats: dict[Name, Table] = {}
+    threats: dict[Name, Table] = Field(default_factory=dict)
     attacks: tuple[AttackTable, ...] = Field(min_length=1)
     utility_pipeline: str | None = None
     reference: str | None = None
     secrets: Literal["os", "seeded"] = "os"
-    plugins: tuple[str, ...] = ()
 
-    def with_seeds(self, *, seeds: tuple[int, ...] | None = None, offset: int = 0) -> MatrixSpec:
-        """The same matrix over other seeds, each shifted by ``offset``."""
-        chosen = tuple(seed + offset for seed in (self.seeds if seeds is None else seeds))
-        return parse_document({**self.model_dump(mode="json", exclude_none=True), "seeds": list(chosen)})
+    @classmethod
+    def located(cls, document: Table, base: Path) -> Table:
+        """The document with the names of files absolute; they are relative to ``base``."""
+        found = super().located(document, base)
+        for pipeline in _tables(found.get("pipelines")):
+            for part in ("data", "model"):
+                if isinstance(pipeline.get(part), dict):
+                    pipeline[part] = resolve(pipeline[part], base)
+        return found
 
+    def check(self) -> None:
+        """Refuse labels that are used twice, and names of tables that do not exist.
 
-def presets() -> dict[str, Path]:
-    """The specifications that come with the package, by name."""
-    folder = Path(str(resources.files("qflsec.lab"))) / "presets"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def load_spec(preset_or_file: str | Path) -> MatrixSpec:
-    """A specification by the name of a preset or the path of a file.
-
-    Raises:
-        ConfigError: There is none, or it cannot be used; the message says where and how to mend it.
-    """
-    known = presets()
-    name = str(preset_or_file)
-    path = known.get(name, Path(name))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        looks_like_file = isinstance(error, UnicodeDecodeError) or path.suffix == ".toml" or path.exists()
-        raise ConfigError(
-            "the specification cannot be read" if looks_like_file else "unknown preset",
-            got=repr(name),
-            expected=f"a TOML file, or one of {', '.join(known)}",
-            fix=nearest(name, known),
-        ) from None
-    with at(path.name):
-        return parse_spec(text, base=path.parent)
-
-
-def parse_spec(text: str, *, base: Path) -> MatrixSpec:
-    """A specification from TOML text.
-
-    Args:
-        text: The text.
-        base: The folder that the names of files are relative to.
-
-    Raises:
-        ConfigError: It cannot be used.
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
-    for pipeline in _tables(document.get("pipelines")):
-        for part in ("data", "model"):
-            if isinstance(pipeline.get(part), dict):
-                pipeline[part] = resolve(pipeline[part], base)
-    if isinstance(document.get("plugins"), list):
-        plugins = [str(name) for name in document["plugins"]]
-        document["plugins"] = list(resolve(dict(zip(plugins, plugins, strict=True)), base).values())
-    return parse_document(document)
-
-
-def parse_document(document: Table) -> MatrixSpec:
-    """A specification from its document, with the names of files absolute.
-
-    Raises:
-        ConfigError: It cannot be used.
-    """
-    spec = read(MatrixSpec, document, "")
-    if len(set(spec.seeds)) != len(spec.seeds):
-        raise ConfigError("seeds: a seed is listed twice", got=list(spec.seeds), expected="distinct seeds")
-    labels = [attack.label or attack.name for attack in spec.attacks]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ConfigError(
-            "attacks: two attacks have the same label", got=", ".join(twice), fix='add label = "..." to one'
-        )
-    _check_references(spec)
-    return spec
+        Raises:
+            ConfigError: There are some.
+        """
+        labels = [attack.label or attack.name for attack in self.attacks]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ConfigError(
+                "attacks: two attacks have the same label",
+                got=", ".join(twice),
+                fix='add label = "..." to one',
+            )
+        _check_references(self)
 
 
 def _check_references(spec: MatrixSpec) -> None:

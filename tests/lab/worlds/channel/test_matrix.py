@@ -10,17 +10,14 @@ from typing import Any
 import pytest
 
 from qflsec.base import ConfigError, QflsecError
+from qflsec.lab import compare, from_json, load_spec, presets, to_dict, to_json
+from qflsec.lab import run as run_spec
 from qflsec.lab.scoring.channel import ChannelOutcome
-from qflsec.lab.worlds.channel import (
-    ChannelCell,
-    ChannelMatrixResult,
-    assemble_channel_matrix,
-    channel_presets,
-    load_channel_spec,
-    run_channel_matrix,
-)
+from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult, ChannelWorld
+from qflsec.lab.worlds.pairs.cells import Trial
 
 SMALL = """
+kind = "channel"
 name = "small"
 description = "Two attacks, two columns."
 seeds = [0, 1]
@@ -51,13 +48,20 @@ def write(tmp_path: Path, text: str = SMALL) -> Path:
     return path
 
 
-def run(path: Path | str, jobs: int = 1) -> ChannelMatrixResult:
-    spec = load_channel_spec(path)
-    return assemble_channel_matrix(spec, list(run_channel_matrix(spec, jobs=jobs)), command="a command")
+def run(path: Path | str, store: Path, jobs: int = 1) -> ChannelMatrixResult:
+    result = run_spec(load_spec(path), store, jobs=jobs, command="a command")
+    assert isinstance(result, ChannelMatrixResult)
+    return result
 
 
-def test_every_pair_and_seed_is_run_and_told(tmp_path: Path) -> None:
-    result = run(write(tmp_path))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> ChannelMatrixResult:
+    folder = tmp_path_factory.mktemp("small")
+    return run(write(folder), folder / "s.sqlite")
+
+
+def test_every_pair_and_seed_is_run_and_told(small: ChannelMatrixResult) -> None:
+    result = small
     assert result.rows == ("honest", "half", "man-in-the-middle")
     assert list(result.cells) == [(row, column) for row in result.rows for column in ("none", "monitored")]
     assert all(len(cell.outcomes) == 2 for cell in result.cells.values())
@@ -70,17 +74,18 @@ def test_every_pair_and_seed_is_run_and_told(tmp_path: Path) -> None:
         ("man-in-the-middle", "none"): ("false key", 0),
         ("man-in-the-middle", "monitored"): ("no key", 2),
     }
-    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    document = json.loads(json.dumps(to_dict(result), allow_nan=False))
+    assert (document["schema"], document["kind"]) == ("qflsec-bb84-matrix/2", "channel")
     assert document["seeded_secrets"] is True
     assert document["specification"]["pulses"] == 400_000
     assert [cell["state"] for cell in document["cells"]] == [state for state, _ in states.values()]
     assert document["cells"][0]["per_seed"][1]["seed"] == 1
 
 
-@pytest.mark.slow
-def test_it_repeats_whatever_the_number_of_workers(tmp_path: Path) -> None:
-    one, two = run(write(tmp_path)), run(write(tmp_path), jobs=2)
-    assert one.cells == two.cells
+def test_the_document_comes_back_as_it_was(small: ChannelMatrixResult) -> None:
+    again = from_json(to_json(small))
+    assert again == small
+    assert all(part.same for part in compare(small, again))
 
 
 def outcome(**changed: Any) -> ChannelOutcome:
@@ -98,10 +103,20 @@ def outcome(**changed: Any) -> ChannelOutcome:
     return ChannelOutcome(**{**values, **changed})
 
 
-def cell(*outcomes: ChannelOutcome, reason: str = "") -> ChannelCell:
+def cell(*outcomes: ChannelOutcome, n_seeds: int | None = None) -> ChannelCell:
+    trials = tuple(Trial(seed=seed, outcome=outcome) for seed, outcome in enumerate(outcomes))
     return ChannelCell(
-        attack="x", column="c", seeds=tuple(range(len(outcomes))), outcomes=outcomes, reason=reason
+        attack="x", column="c", n_seeds=len(outcomes) if n_seeds is None else n_seeds, trials=trials
     )
+
+
+def test_what_is_missing_or_failed_is_told_before_what_was_found() -> None:
+    partial = cell(outcome(), n_seeds=3)
+    assert (partial.state, partial.statuses) == ("pending", {0: "ok"})
+    assert partial.sentence == "x against c: 2 of 3 trials have not been run."
+    bug = Trial[ChannelOutcome](seed=1, status="failed", reason="ZeroDivisionError: a bug")
+    broken = ChannelCell(attack="x", column="c", n_seeds=2, trials=(*partial.trials, bug))
+    assert (broken.state, broken.sentence) == ("failed", "x against c: ZeroDivisionError: a bug.")
 
 
 def test_one_false_claim_makes_a_false_cell() -> None:
@@ -125,7 +140,7 @@ def test_numbers_have_intervals_over_seeds_and_one_seed_has_none() -> None:
     assert several.high > 0.3
     single = cell(outcome())
     assert math.isnan(single.eve_information.low)
-    assert single.to_dict()["eve_information_bits_per_raw_bit"]["low"] is None
+    assert ChannelWorld.summary(single)["eve_information_bits_per_raw_bit"]["low"] is None
 
 
 def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
@@ -133,10 +148,10 @@ def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         'kind = "weak-coherent"\nintensities = [0.5]\nprobabilities = [1.0]', 'kind = "single-photon"'
     )
     text = text.replace('name = "man-in-the-middle"', 'name = "photon-number-splitting"')
-    found = run(write(tmp_path, text)).cells["photon-number-splitting", "none"]
+    found = run(write(tmp_path, text), tmp_path / "s.sqlite").cells["photon-number-splitting", "none"]
     assert found.state == "not applicable"
     assert "several photons" in found.sentence
-    assert found.to_dict()["key_length_bits"] is None
+    assert ChannelWorld.summary(found)["key_length_bits"] is None
 
 
 @pytest.mark.parametrize(
@@ -159,22 +174,48 @@ def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
 def test_mistakes_are_told_with_their_place(old: str, new: str, words: str, tmp_path: Path) -> None:
     assert old in SMALL
     with pytest.raises(QflsecError) as error:
-        load_channel_spec(write(tmp_path, SMALL.replace(old, new)))
+        ChannelWorld.make(load_spec(write(tmp_path, SMALL.replace(old, new))))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'bb84'"):
-        load_channel_spec("bb48")
+        load_spec("bb48")
 
 
-def test_the_presets_can_be_read() -> None:
-    assert list(channel_presets()) == ["bb84"]
-    spec = load_channel_spec("bb84")
-    assert len(spec.rows()) == 8
+def test_the_preset_can_be_read() -> None:
+    assert "bb84" in presets()
+    spec = load_spec("bb84", kind="channel")
+    assert len(ChannelWorld.make(spec).attacks) == 8
     shifted = spec.with_seeds(seeds=(4, 5), offset=10)
     assert shifted.seeds == (14, 15)
+    with pytest.raises(ConfigError, match="not a delegation matrix"):
+        load_spec("bb84", kind="delegation")
+
+
+ID_CHANGES = [
+    ("pulses = 400_000", "pulses = 400_001"),
+    ("distance_km = 10.0", "distance_km = 11.0"),
+    ("efficiency = 0.5", "efficiency = 0.4"),
+    ("intensities = [0.5]", "intensities = [0.6]"),
+    ("fraction = 0.5", "fraction = 0.4"),
+    ("[countermeasures]", "[rules]\nf_ec = 1.2\n[countermeasures]"),
+    ('["detector-monitor", "authentication"]', '["detector-monitor"]'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), ID_CHANGES, ids=[new for _, new in ID_CHANGES])
+def test_changing_any_parameter_changes_the_id_and_names_do_not(old: str, new: str, tmp_path: Path) -> None:
+    def unit(text: str, label: str = "half", column: str = "monitored") -> str:
+        return ChannelWorld.make(load_spec(write(tmp_path, text))).cells[label, column][0].unit_id
+
+    assert old in SMALL
+    assert unit(SMALL) != unit(SMALL.replace(old, new))
+    renamed = (
+        SMALL.replace('"half"', '"a half"').replace("monitored =", "watched =").replace("small", "other")
+    )
+    assert unit(SMALL) == unit(renamed, "a half", "watched")
 
 
 CURES = {
@@ -187,9 +228,9 @@ CURES = {
 
 
 @pytest.mark.slow
-def test_the_preset_shows_each_attack_and_its_cure() -> None:
+def test_the_preset_shows_each_attack_and_its_cure(tmp_path: Path) -> None:
     """Every attack but intercept-resend leaves a false key wherever its own countermeasure is missing."""
-    result = run("bb84", jobs=2)
+    result = run("bb84", tmp_path / "s.sqlite", jobs=2)
     for (row, column), found in result.cells.items():
         cured = row not in CURES or column in (CURES[row], "all")
         assert (found.state != "false key") == cured, (row, column, found.sentence)

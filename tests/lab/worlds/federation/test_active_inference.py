@@ -8,9 +8,7 @@ import pytest
 
 from qflsec.base import ConfigError
 from qflsec.lab import parse_spec
-from qflsec.lab.worlds.federation.matrix import build_matrix
-from qflsec.lab.worlds.federation.plan import make_plan
-from qflsec.lab.worlds.federation.work import execute
+from qflsec.lab.worlds.federation.world import FederationWorld
 
 SPEC = """
 name = "inconsistent"
@@ -47,27 +45,26 @@ params = { search_steps = 60, search_starts = 1, restarts = 4, screened = 16 }
 
 
 def test_its_cells() -> None:
-    matrix = build_matrix(parse_spec(SPEC.replace("THREAT", "malicious"), base=Path()))
-    plan = make_plan(matrix)
-    outcomes = [execute(batch) for batch in plan.batches]
-    trials = {row["trial_id"]: row for outcome in outcomes for row in outcome.trials}
-    runs = {row["run_id"]: row for outcome in outcomes for row in outcome.runs}
-    found = {stack: trials[trial.trial_id] for (_, stack, _), trial in plan.trials.items()}
-    assert {stack: row["status"] for stack, row in found.items()} == {
+    world = FederationWorld.make(parse_spec(SPEC.replace("THREAT", "malicious"), base=Path()))
+    rows = {row.unit_id: row for batch in world.plan(frozenset()).batches for row in world.execute(batch, {})}
+    trials = {stack: trial for (_, stack, _), trial in world.layout.trials.items()}
+    found = {stack: rows[trial.unit_id] for stack, trial in trials.items()}
+    assert {stack: row.status for stack, row in found.items()} == {
         "none": "ok",
         "masked": "ok",
         "secagg": "aborted",
     }
-    assert "hash of the model" in found["secagg"]["reason"]
-    assert all(row["baseline_run_id"] for row in found.values()), (
+    assert "hash of the model" in found["secagg"].reason
+    assert all(trial.baseline_run_id for trial in trials.values()), (
         "each has a run of its own beside the honest one"
     )
-    honest = [row for row in runs.values() if row["identity"].get("manipulation") is None]
-    assert {row["outcome"] for row in honest} == {"completed"}
+    assert {rows[run.unit_id].status for run in world.layout.honest.values()} == {"completed"}
     # the coalition of five does not exist among three clients: its ledger is empty, and no run fails of it
-    assert all([] in row["ledgers"].values() for row in honest)
+    for run in world.layout.honest.values():
+        assert rows[run.ledger(world.matrix.threats["large"]).unit_id].content == {"rows": []}
+        assert rows[run.ledger(world.matrix.threats["server"]).unit_id].content["rows"]
 
 
 def test_a_passive_threat_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="passive"):
-        build_matrix(parse_spec(SPEC.replace("THREAT", "server"), base=Path()))
+        FederationWorld.make(parse_spec(SPEC.replace("THREAT", "server"), base=Path()))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError, QflsecError
-from qflsec.lab import MatrixResult, Store, assemble, build_matrix, load_spec, parse_spec, run_matrix
+from qflsec.lab import MatrixResult, load_spec, parse_spec, run
+from qflsec.lab.worlds.federation.matrix import build_matrix
 
 TINY = """
 name = "tiny-blind"
@@ -38,10 +39,7 @@ threat = "lying"
 
 
 def made(text: str, place: Path) -> MatrixResult:
-    matrix = build_matrix(parse_spec(text, base=place.parent))
-    list(run_matrix(matrix, place, jobs=1))
-    with Store(place, create=False) as store:
-        return assemble(matrix, store)
+    return run(parse_spec(text, base=place.parent), place, jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +120,7 @@ def test_the_preset_can_be_built() -> None:
 @pytest.mark.slow
 def test_the_preset_shows_power_and_its_end(tmp_path: Path) -> None:
     """Every attack has power on open delegation; tests stop the active ones, blindness the reader."""
-    matrix = build_matrix(load_spec("blind"))
-    list(run_matrix(matrix, tmp_path / "blind.sqlite", jobs=2))
-    with Store(tmp_path / "blind.sqlite", create=False) as store:
-        found = assemble(matrix, store)
+    found = run(load_spec("blind"), tmp_path / "blind.sqlite", jobs=2)
     for (attack, stack), cell in found.cells.items():
         if stack == "delegated":
             assert cell.state == "ok", cell.sentence

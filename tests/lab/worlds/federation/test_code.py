@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError
-from qflsec.lab import MatrixResult, build_matrix, load_spec, parse_spec, run
-from qflsec.lab.worlds.federation import plan, work
+from qflsec.lab import MatrixResult, build, load_spec, parse_spec, run
+from qflsec.lab.grid.work import Task, execute
+from qflsec.lab.worlds.federation.world import FederationWorld
 
 
 def rows(modulus: int) -> str:
@@ -187,12 +188,12 @@ def test_a_changed_inference_is_another_trial_on_the_same_run(tiny_text: str, pl
     try:
         for tail in ("", "\n# another version\n"):
             plugin.write_text(content + tail)
-            trials = plan.make_plan(build_matrix(parse_spec(text, base=Path()))).trials
+            trials = FederationWorld.make(parse_spec(text, base=Path())).layout.trials
             found.append(trials["broken-inference", "none", 0])
     finally:
         plugin.write_text(content)
-    assert found[0].run.run_id == found[1].run.run_id
-    assert found[0].trial_id != found[1].trial_id
+    assert found[0].run.unit_id == found[1].run.unit_id
+    assert found[0].unit_id != found[1].unit_id
 
 
 def test_the_result_names_what_the_ids_cover(folder: Path) -> None:
@@ -209,12 +210,14 @@ def test_the_result_names_what_the_ids_cover(folder: Path) -> None:
 
 
 def test_workers_with_other_code_refuse(folder: Path) -> None:
-    (batch, *_) = plan.make_plan(build_matrix(load_spec(folder / "matrix.toml"))).batches
+    world = build(load_spec(folder / "matrix.toml"))
+    (batch, *_) = world.plan(frozenset()).batches
+    task = Task(index=0, kind=type(world), spec=world.spec.to_json(), code=world.code_digest, batch=batch)
     (folder / "deeper_c.py").write_text("FACTOR = 1.0\n")
-    outcome = work.execute(batch)
-    assert outcome.runs == ()
-    assert {row["status"] for row in outcome.trials} == {"failed"}
-    assert all("differs from what the matrix was planned with" in row["reason"] for row in outcome.trials)
+    index, rows = execute(task)
+    assert (index, len(rows)) == (0, len(batch.units))
+    assert {row.status for row in rows} == {"failed"}
+    assert all("differs from what the matrix was planned with" in row.reason for row in rows)
 
 
 def test_files_of_one_name_for_two_parts_are_refused(folder: Path) -> None:
@@ -228,4 +231,4 @@ def test_files_of_one_name_for_two_parts_are_refused(folder: Path) -> None:
     text = (folder / "matrix.toml").read_text().replace('"data_c.py"', '"other/data_c.py"')
     (folder / "matrix.toml").write_text(text)
     with pytest.raises(ConfigError, match="two different files would be imported as 'helper_c'"):
-        build_matrix(load_spec(folder / "matrix.toml"))
+        build(load_spec(folder / "matrix.toml"))

@@ -10,9 +10,9 @@ import pytest
 from qflsec.base import IncompatibleAttack
 from qflsec.federation import RunSpec, Stack
 from qflsec.federation.loop import check_runs, run_batch
-from qflsec.lab import build_matrix, parse_spec, run
+from qflsec.lab import parse_spec, run
 from qflsec.lab.worlds.federation import work
-from qflsec.lab.worlds.federation.plan import make_plan
+from qflsec.lab.worlds.federation.world import FederationWorld
 from qflsec.threat import corrupted_clients
 
 SPEC = """
@@ -99,7 +99,7 @@ MISTAKES = {
 def test_a_mistake_is_incompatible_and_the_right_value_is_not(case: str) -> None:
     wrong, right, words = MISTAKES[case]
     for spec, expected in ((wrong, words), (right, "")):
-        (trial,) = make_plan(build_matrix(parse_spec(spec, base=Path()))).trials.values()
+        (trial,) = FederationWorld.make(parse_spec(spec, base=Path())).layout.trials.values()
         assert expected in trial.incompatible
         assert bool(trial.incompatible) == bool(expected), trial.incompatible
 
@@ -110,7 +110,7 @@ def test_a_quantum_server_is_one_only_where_something_is_delegated() -> None:
         'kind = "honest-but-curious-quantum-server"',
         stack='blind = [{ name = "blind", shots = 10, tests = 0 }]',
     )
-    trials = make_plan(build_matrix(parse_spec(spec, base=Path()))).trials
+    trials = FederationWorld.make(parse_spec(spec, base=Path())).layout.trials
     assert "nothing in this stack is delegated to one" in trials["read-delta", "none", 0].incompatible
     assert trials["read-delta", "blind", 0].incompatible == ""
 
@@ -122,7 +122,7 @@ def test_sampling_of_clients_that_a_sum_does_not_bear_is_found_in_the_plan() -> 
         training=', client_sampling = "poisson", participation = 0.5',
         stack='masked = [{ name = "masked" }]',
     )
-    trials = make_plan(build_matrix(parse_spec(spec, base=Path()))).trials
+    trials = FederationWorld.make(parse_spec(spec, base=Path())).layout.trials
     assert "Poisson sampling" in trials["loss-threshold", "masked", 0].incompatible
     assert trials["loss-threshold", "none", 0].incompatible == ""
 
@@ -149,7 +149,7 @@ def _counted(made: list[int]) -> Callable[..., object]:
 
 
 def test_a_single_run_asks_too() -> None:
-    matrix = build_matrix(parse_spec(MISTAKES["a class that does not exist"][0], base=Path()))
+    matrix = FederationWorld.make(parse_spec(MISTAKES["a class that does not exist"][0], base=Path())).matrix
     attack = matrix.attacks[0].attack
     spec = RunSpec(seed=0, adversary=attack, threat=corrupted_clients(n=1))  # type: ignore[arg-type]
     with pytest.raises(IncompatibleAttack, match="a class that the model does not have"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qflsec.circuits import NoiseModel
-from qflsec.lab import build_matrix, parse_spec, run
+from qflsec.lab import parse_spec, run
+from qflsec.lab.worlds.federation.matrix import build_matrix
 from qflsec.models import Execution
 
 EXECUTION = """execution = { shots = 8, gradient = "parameter-shift", noise = { kind = "global-depolarizing", p = 0.1 } }

@@ -7,10 +7,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qflsec.lab import MatrixSpec, build_matrix, parse_spec
-from qflsec.lab.worlds.federation.matrix import observer_key
-from qflsec.lab.worlds.federation.plan import MAX_RUNS, Plan, make_plan
-from qflsec.lab.worlds.federation.work import execute
+from qflsec.lab import MatrixSpec, parse_spec
+from qflsec.lab.grid.units import Plan
+from qflsec.lab.worlds.federation.plan import MAX_RUNS, RunBatch
+from qflsec.lab.worlds.federation.world import FederationWorld
+
+NOTHING: frozenset[str] = frozenset()
 
 
 def matrix_text(tiny_text: str, n_seeds: int, n_attacks: int) -> str:
@@ -26,75 +28,84 @@ def matrix_text(tiny_text: str, n_seeds: int, n_attacks: int) -> str:
     return f"{head}\n{look}\n{scales}"
 
 
-def runs_of(plan: Plan) -> list[str]:
-    return [run.run_id for batch in plan.batches for run in batch.runs]
+def runs_of(plan: Plan[RunBatch]) -> list[str]:
+    return [run.unit_id for batch in plan.batches for run in batch.runs]
+
+
+def everything(world: FederationWorld) -> frozenset[str]:
+    """The ids of all trials, honest runs and ledgers."""
+    parts = (world.layout.trials, world.layout.honest, world.layout.ledgers)
+    return frozenset(unit.unit_id for part in parts for unit in part.values())
 
 
 def test_honest_runs_are_shared(tiny: MatrixSpec) -> None:
-    plan = make_plan(build_matrix(tiny))
+    plan = FederationWorld.make(tiny).plan(NOTHING)
     # three stacks that can run, two seeds, one honest and one manipulated run each; two inferences share it
     assert len(runs_of(plan)) == len(set(runs_of(plan))) == 3 * 2 * 2
     assert sum(len(batch.trials) for batch in plan.batches) == 3 * 2 * 3
-    assert len(plan.incompatible) == 2 * 3
+    assert len(plan.ready) == 2 * 3
 
 
 def test_a_batch_is_one_pipeline_and_stack(tiny: MatrixSpec) -> None:
-    for batch in make_plan(build_matrix(tiny)).batches:
+    for batch in FederationWorld.make(tiny).plan(NOTHING).batches:
         assert {(run.pipeline, run.stack) for run in batch.runs} == {(batch.pipeline, batch.stack)}
 
 
 def test_what_is_stored_is_left_out(tiny: MatrixSpec) -> None:
-    matrix = build_matrix(tiny)
-    everything = make_plan(matrix)
-    observers = frozenset(observer_key(threat) for threat in matrix.observers)
-    trials = frozenset(trial.trial_id for trial in everything.trials.values())
-    runs = {run.run_id: observers for run in everything.honest.values()}
-    assert make_plan(matrix, settled_trials=trials, settled_runs=runs).batches == ()
-    missing = everything.trials["scaled-sign-flip", "clip", 1]
-    plan = make_plan(matrix, settled_trials=trials - {missing.trial_id}, settled_runs=runs)
-    (batch,) = plan.batches
-    assert [trial.trial_id for trial in batch.trials] == [missing.trial_id]
-    assert {run.run_id for run in batch.runs} == {missing.run.run_id, missing.honest.run_id}
+    world = FederationWorld.make(tiny)
+    settled = everything(world)
+    assert list(world.plan(settled).batches) == []
+    missing = world.layout.trials["scaled-sign-flip", "clip", 1]
+    (batch,) = world.plan(settled - {missing.unit_id}).batches
+    assert [trial.unit_id for trial in batch.trials] == [missing.unit_id]
+    assert {run.unit_id for run in batch.runs} == {missing.run.unit_id, missing.honest.unit_id}
+    assert batch.units == (missing,), "the honest run is made for the trial's sake and is stored already"
 
 
-def test_a_ledger_for_a_further_observer_repeats_the_honest_run(tiny: MatrixSpec) -> None:
-    matrix = build_matrix(tiny)
-    everything = make_plan(matrix)
-    trials = frozenset(trial.trial_id for trial in everything.trials.values())
-    runs = {run.run_id: frozenset({"another observer"}) for run in everything.honest.values()}
-    plan = make_plan(matrix, settled_trials=trials, settled_runs=runs)
-    assert sum(len(batch.trials) for batch in plan.batches) == 0
-    assert len(runs_of(plan)) == 3 * 2
+def test_a_missing_ledger_repeats_its_honest_run_alone(tiny: MatrixSpec) -> None:
+    world = FederationWorld.make(tiny)
+    run = world.layout.honest["main", "link", 1]
+    ledger = world.layout.ledgers[run.unit_id, "server"]
+    (batch,) = world.plan(everything(world) - {ledger.unit_id}).batches
+    assert (batch.trials, batch.runs, batch.units) == ((), (run,), (run,))
+
+
+def test_a_ledger_does_not_depend_on_the_name_of_its_observer(tiny_text: str) -> None:
+    renamed = tiny_text.replace("[threats.server]", "[threats.other]").replace('"server"', '"other"')
+    first, second = (FederationWorld.make(parse_spec(text, base=Path())) for text in (tiny_text, renamed))
+    run = first.layout.honest["main", "none", 0].unit_id
+    assert first.layout.ledgers[run, "server"].unit_id == second.layout.ledgers[run, "other"].unit_id
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(n_seeds=st.integers(1, 9), n_attacks=st.integers(0, 20))
 def test_batches_are_small_and_complete(tiny_text: str, n_seeds: int, n_attacks: int) -> None:
-    plan = make_plan(build_matrix(parse_spec(matrix_text(tiny_text, n_seeds, n_attacks), base=Path())))
+    world = FederationWorld.make(parse_spec(matrix_text(tiny_text, n_seeds, n_attacks), base=Path()))
+    plan = world.plan(NOTHING)
     assert all(len(batch.runs) <= MAX_RUNS for batch in plan.batches)
-    done = [trial.trial_id for batch in plan.batches for trial in batch.trials]
+    done = [trial.unit_id for batch in plan.batches for trial in batch.trials]
     assert len(done) == len(set(done)) == 3 * n_seeds * (1 + n_attacks)
     for batch in plan.batches:
-        here = {run.run_id for run in batch.runs}
+        here = {run.unit_id for run in batch.runs}
         assert len(here) == len(batch.runs)
         for trial in batch.trials:
-            assert {trial.run.run_id, trial.honest.run_id} <= here
+            assert {trial.run.unit_id, trial.honest.unit_id} <= here
 
 
 def test_a_party_that_the_topology_lacks_makes_the_cell_incompatible(tiny_text: str) -> None:
     """Not blocked, which would say that the stack stopped the attack; the honest runs are made all the same."""
     text = tiny_text.replace('kind = "honest-but-curious-server"', 'kind = "honest-but-curious-edge"')
-    matrix = build_matrix(parse_spec(text, base=Path()))
-    plan = make_plan(matrix)
-    lacking = [trial for trial in plan.incompatible if trial.run.stack != "bad"]
-    assert {(trial.label, trial.run.stack) for trial in lacking} == {
+    world = FederationWorld.make(parse_spec(text, base=Path()))
+    plan, trials = world.plan(NOTHING), {trial.unit_id: trial for trial in world.layout.trials.values()}
+    lacking = [row for row in plan.ready if trials[row.unit_id].run.stack != "bad"]
+    assert {(trials[row.unit_id].label, trials[row.unit_id].run.stack) for row in lacking} == {
         ("loss-threshold", stack) for stack in ("none", "clip", "link")
     }
-    assert all("corrupts a party that the topology lacks" in trial.incompatible for trial in lacking)
+    assert all("corrupts a party that the topology lacks" in row.reason for row in lacking)
     batch = next(batch for batch in plan.batches if batch.stack == "none")
-    outcome = execute(batch)
+    rows = {row.unit_id: row for row in world.execute(batch, {})}
     # the flips, and the coalition of nobody
-    assert {row["status"] for row in outcome.trials} == {"ok", "blocked"}
-    ledgers = next(row["ledgers"] for row in outcome.runs if row["ledgers"])
-    assert ledgers[observer_key(matrix.threats["server"])] == []
-    assert ledgers[observer_key(matrix.threats["clients"])]
+    assert {rows[trial.unit_id].status for trial in batch.trials} == {"ok", "blocked"}
+    honest = world.layout.honest["main", "none", 0]
+    assert rows[honest.ledger(world.matrix.threats["server"]).unit_id].content == {"rows": []}
+    assert rows[honest.ledger(world.matrix.threats["clients"]).unit_id].content["rows"]

@@ -12,7 +12,6 @@ from qflsec.base import Score, StoreError
 from qflsec.lab import (
     MatrixResult,
     MatrixSpec,
-    TrialRow,
     compare,
     from_json,
     parse_spec,
@@ -20,7 +19,7 @@ from qflsec.lab import (
     run,
     to_json,
 )
-from qflsec.lab.worlds.federation.results import Cell, CellState, TrialStatus
+from qflsec.lab.worlds.federation.results import Cell, CellState, TrialRow, TrialStatus
 from qflsec.lab.worlds.federation.sentences import cell_sentence, number
 from qflsec.lab.worlds.federation.states import cell_state, powerless, strongest
 
@@ -203,10 +202,9 @@ def test_a_comparison_finds_a_changed_cell(
     document = tiny.model_dump(mode="json", exclude_none=True)
     document["stacks"]["clip"][0]["clip_norm"] = 0.01
     other = run(MatrixSpec.model_validate_json(json.dumps(document)), tmp_path / "s.sqlite", jobs=1)
-    differences = {(part.attack, part.stack): part for part in compare(stored[1], other)}
+    differences = {(part.attack, part.column): part for part in compare(stored[1], other)}
     changed = {key for key, part in differences.items() if not part.same}
     assert changed
     assert {stack for _, stack in changed} == {"clip"}
     part = differences["loss-threshold", "clip"]
-    assert part.difference is not None
-    assert part.difference.n == 2
+    assert part.changes["advantage"].n == 2

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError, DataError, QflsecError, UnknownName
-from qflsec.lab import build_matrix, load_spec, parse_spec, presets
-from qflsec.lab.worlds.federation.matrix import check_data
+from qflsec.lab import build, load_spec, parse_spec, presets
+from qflsec.lab.worlds.federation.matrix import build_matrix, check_data
 
 MISTAKES = [
     ("seeds = [0, 1]", "seds = [0, 1]", ConfigError, ["seds: unknown key", "did you mean 'seeds'?"]),
@@ -165,9 +165,10 @@ def test_unknown_presets_name_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", list(presets()))
 def test_every_preset_can_be_built(name: str) -> None:
-    matrix = build_matrix(load_spec(name))
-    assert matrix.spec.description
-    assert matrix.spec.name == name
+    world = build(load_spec(name))
+    assert world.spec.description
+    assert world.spec.name == name
+    assert len(world.cells) > 1
 
 
 def test_quickstart_is_the_promised_matrix() -> None:

@@ -1,0 +1,123 @@
+"""Running a matrix of any kind from the command line, to its end or until somebody stops it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from qflsec.base.errors import ConfigError
+from qflsec.cli.options import command_line, parse_seeds
+
+if TYPE_CHECKING:
+    from qflsec.lab import Result
+
+__all__ = ["check_folder", "run_matrix_command", "show", "write_report_to"]
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception that no handler of errors takes for one."""
+
+
+def run_matrix_command(
+    spec: str,
+    *,
+    kind: str | None = None,
+    store: Path | None,
+    report: Path | None,
+    jobs: int | None,
+    backend: str,
+    address: str | None,
+    seeds: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run what is left of a matrix and show its result.
+
+    Args:
+        spec: A preset or a file.
+        kind: The kind that it has to be of; any by default.
+        store: The result store; NAME.sqlite of the matrix by default.
+        report: Where to write the HTML report.
+        jobs: Worker processes.
+        backend: ``"loky"``, ``"dask"`` or ``"ray"``.
+        address: A running Dask scheduler or Ray cluster.
+        seeds: Seeds in the place of the specification's.
+        seed: Added to every seed.
+        as_json: Whether to print the result as a document.
+    """
+    from qflsec.cli.progress import follow
+    from qflsec.lab import assemble, build, load_spec, run_matrix
+
+    chosen = load_spec(spec, kind=kind).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    place = store if store is not None else Path(f"{chosen.name}.sqlite")
+    check_folder(report)
+    command = command_line()
+    world = build(chosen)
+    steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command)
+    try:
+        with _terminable():
+            follow(steps)
+    except (KeyboardInterrupt, _Terminated) as stop:
+        steps.close()
+        typer.echo(
+            f"stopped; every finished batch is in {place}. Give the same command again to go on.", err=True
+        )
+        number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+        raise typer.Exit(128 + number) from None
+    result = assemble(world, place, command=command)
+    show(result, report, as_json=as_json)
+    if result.failures:
+        typer.echo(f"{len(result.failures)} failures; give the same command again to repeat them.", err=True)
+        raise typer.Exit(1)
+
+
+def show(result: Result[Any], report: Path | None, *, as_json: bool) -> None:
+    """Print a result, and write its report."""
+    from qflsec.cli.render import print_json, print_result
+    from qflsec.lab import to_dict
+
+    if as_json:
+        print_json(to_dict(result))
+    else:
+        print_result(result)
+    if report is not None:
+        write_report_to(result, report)
+
+
+def write_report_to(result: Result[Any], path: Path) -> None:
+    """Write the HTML report of a result."""
+    from qflsec.report import write_report
+
+    write_report(result, path)
+    typer.echo(f"report: {path}", err=True)
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse an output that could not be written after all the work.
+
+    Raises:
+        ConfigError: Its folder does not exist.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ConfigError(
+            "the folder of the output does not exist", got=path.absolute().parent, fix="make it first"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does; batch systems send it before they kill."""
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,132 @@
+"""What the specifications of all kinds of matrix share: a name, seeds, plugins, and how a file is read."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qflsec.base import ConfigError
+from qflsec.lab.grid.files import resolve
+from qflsec.lab.grid.schema import nearest, read
+
+__all__ = ["STRICT", "GridSpec", "Name", "Table", "kind_of", "parse_toml", "read_text"]
+
+Table = dict[str, Any]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
+STRICT = ConfigDict(extra="forbid", frozen=True)
+DEFAULT_KIND = "federation"
+
+
+class GridSpec(BaseModel):
+    """A specification of any kind.
+
+    Attributes:
+        name: The matrix's name.
+        description: What it is for.
+        seeds: The seeds; every cell has a trial for each.
+        plugins: Python modules or files that register attacks, layers, models or data sets.
+    """
+
+    model_config = STRICT
+    kind: str
+    name: Name
+    description: str = ""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    plugins: tuple[str, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Table) -> Self:
+        """A specification from its document, with the names of files absolute.
+
+        Raises:
+            ConfigError: It cannot be used.
+        """
+        spec = read(cls, document, "")
+        if len(set(spec.seeds)) != len(spec.seeds):
+            raise ConfigError(
+                "seeds: a seed is listed twice", got=list(spec.seeds), expected="distinct seeds"
+            )
+        spec.check()
+        return spec
+
+    @classmethod
+    def located(cls, document: Table, base: Path) -> Table:
+        """The document with the names of files absolute; they are relative to ``base``."""
+        if not isinstance(document.get("plugins"), list):
+            return document
+        plugins = [str(name) for name in document["plugins"]]
+        return {**document, "plugins": list(resolve(dict(zip(plugins, plugins, strict=True)), base).values())}
+
+    def check(self) -> None:
+        """Refuse what the types do not.
+
+        Raises:
+            ConfigError: Tables do not fit together.
+        """
+
+    def to_json(self) -> str:
+        """The specification as text that :meth:`from_json` reads."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The specification that :meth:`to_json` wrote."""
+        return cls.model_validate_json(text)
+
+    def with_seeds(self, *, seeds: tuple[int, ...] | None = None, offset: int = 0) -> Self:
+        """The same matrix over other seeds, each shifted by ``offset``."""
+        chosen = [seed + offset for seed in (self.seeds if seeds is None else seeds)]
+        return self.from_document({**self.model_dump(mode="json", exclude_none=True), "seeds": chosen})
+
+
+def kind_of(document: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """The kind of matrix that a document says it is; federation by default.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    kind = document.get("kind", DEFAULT_KIND)
+    if not isinstance(kind, str) or kind not in known:
+        raise ConfigError(
+            "kind: unknown kind of matrix",
+            got=repr(kind),
+            expected=f"one of {', '.join(known)}",
+            fix=nearest(str(kind), list(known)),
+        )
+    return kind
+
+
+def parse_toml(text: str) -> Table:
+    """The document of a TOML text.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
+
+
+def read_text(preset_or_file: str | Path, known: Mapping[str, Path]) -> tuple[Path, str]:
+    """The path and text of a preset, by its name, or of a file.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    name = str(preset_or_file)
+    path = known.get(name, Path(name))
+    try:
+        return path, path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        looks_like_file = isinstance(error, UnicodeDecodeError) or path.suffix == ".toml" or path.exists()
+        raise ConfigError(
+            "the specification cannot be read" if looks_like_file else "unknown preset",
+            got=repr(name),
+            expected=f"a TOML file, or one of {', '.join(known)}",
+            fix=nearest(name, known),
+        ) from None

@@ -1,0 +1,84 @@
+"""Federated learning as a kind of matrix: attacks against stacks of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from qflsec.lab.grid.spec import GridSpec
+from qflsec.lab.grid.units import Place, Plan, Row, Unit
+from qflsec.lab.grid.world import World
+from qflsec.lab.worlds.federation.assemble import assemble
+from qflsec.lab.worlds.federation.document import SCHEMA, from_document, to_document
+from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix, check_data
+from qflsec.lab.worlds.federation.plan import Layout, RunBatch, layout_of, make_plan
+from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.lab.worlds.federation.spec import MatrixSpec
+from qflsec.lab.worlds.federation.work import execute
+
+__all__ = ["FederationWorld"]
+
+
+class FederationWorld(World[MatrixSpec, RunBatch, MatrixResult]):
+    """Attacks against stacks: trials share runs, and manipulations are compared with honest runs.
+
+    Args:
+        matrix: The specification made into objects.
+    """
+
+    kind: ClassVar[str] = "federation"
+    spec_type: ClassVar[type[GridSpec]] = MatrixSpec
+    schema: ClassVar[str] = SCHEMA
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+        self.spec = matrix.spec
+        self.code = matrix.code
+
+    @classmethod
+    def make(cls, spec: MatrixSpec) -> Self:
+        """The matrix of a specification."""
+        return cls(build_matrix(spec))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Everything that the matrix consists of."""
+        return layout_of(self.matrix)
+
+    @property
+    def cells(self) -> Mapping[Place, tuple[Unit, ...]]:
+        """The trials of every cell, in the order of the seeds."""
+        return {
+            (entry.label, stack): tuple(
+                self.layout.trials[entry.label, stack, seed] for seed in self.spec.seeds
+            )
+            for entry in self.matrix.attacks
+            for stack in self.matrix.stacks
+        }
+
+    def check(self) -> None:
+        """Load and partition the data of every pipeline for the first seed."""
+        check_data(self.matrix)
+
+    def plan(self, settled: frozenset[str]) -> Plan[RunBatch]:
+        """What is left to do."""
+        return make_plan(self.layout, settled)
+
+    def execute(self, batch: RunBatch, given: Mapping[str, Row]) -> Iterable[Row]:
+        """Make the runs of a batch and score its trials on them."""
+        return execute(self.matrix, batch)
+
+    def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
+        """What a store knows of the matrix."""
+        return assemble(self.matrix, self.layout, rows, command=command)
+
+    @classmethod
+    def document(cls, result: MatrixResult) -> dict[str, Any]:
+        """A result as a document of JSON types."""
+        return to_document(result)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> MatrixResult:
+        """The result of a document."""
+        return from_document(document)

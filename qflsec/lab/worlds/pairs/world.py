@@ -1,0 +1,280 @@
+"""What kinds of matrix whose trials stand alone have in common."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from qflsec.base import AttackCard, ConfigError, find
+from qflsec.lab.grid.code import attack_part, digests_of, sources_of
+from qflsec.lab.grid.files import load_user_plugins
+from qflsec.lab.grid.ids import id_versions
+from qflsec.lab.grid.results import head_of, plain, read_head
+from qflsec.lab.grid.schema import at, check
+from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row, Unit
+from qflsec.lab.grid.work import sentence_of
+from qflsec.lab.grid.world import World
+from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, Trial
+from qflsec.lab.worlds.pairs.spec import HONEST, PairAttackTable, PairSpec
+
+__all__ = ["PairAttack", "PairBatch", "PairWorld"]
+
+
+class PairAttack(Protocol):
+    """An attack of such a matrix."""
+
+    @property
+    def card(self) -> AttackCard:
+        """Its card."""
+
+    def to_config(self) -> Mapping[str, Any]:
+        """Its name and every parameter."""
+
+
+O = TypeVar("O")  # noqa: E741 - an outcome
+A = TypeVar("A", bound=PairAttack)
+S = TypeVar("S", bound=PairSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(Batch):
+    """One trial.
+
+    Attributes:
+        attack: The row's label.
+        column: The column's name.
+    """
+
+    attack: str
+    column: str
+
+
+R = TypeVar("R", bound=PairResult[Any])
+
+
+class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
+    """A matrix whose trials stand alone.
+
+    A trial depends on its attack, its column and its seed, and on nothing else: every run takes its own
+    streams from the seed, so that order, workers and a resume change no row.
+
+    Attributes:
+        attack_type: What every attack must be.
+        attack_words: Such an attack, in words.
+        honest_words: The honest row, in words.
+        result_type: Its results.
+        cell_type: Their cells.
+    """
+
+    attack_type: ClassVar[type[Any]]
+    attack_words: ClassVar[str]
+    honest_words: ClassVar[str]
+    result_type: ClassVar[type[PairResult[Any]]]
+    cell_type: ClassVar[type[PairCell[Any]]]
+
+    def __init__(self, spec: S) -> None:
+        load_user_plugins(spec.plugins)
+        self.spec = spec
+        self.attacks: dict[str, A | None] = {HONEST: None}
+        for index, table in enumerate(spec.attacks):
+            with at(f"attacks[{index}]"):
+                label = table.label or table.name
+                if label in self.attacks:
+                    raise ConfigError("a label is used twice", got=repr(label), fix='add label = "..."')
+                self.attacks[label] = self._attack(table)
+        parts: dict[str, object] = {}
+        for attack in self.attacks.values():
+            parts |= {} if attack is None else attack_part(attack)
+        self.code = sources_of(parts)
+
+    @classmethod
+    def make(cls, spec: S) -> Self:
+        """The matrix of a specification."""
+        return cls(spec)
+
+    @abstractmethod
+    def columns(self) -> Mapping[str, Any]:
+        """What each column is, as JSON, by name: defaults written out, no names."""
+
+    @abstractmethod
+    def setting(self) -> Mapping[str, Any]:
+        """What all trials have in common, as JSON."""
+
+    @abstractmethod
+    def trial(self, attack: A | None, column: str, seed: int) -> O:
+        """Make one trial.
+
+        Raises:
+            ConfigError: The attack cannot be made there; the message says why.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def content(outcome: O) -> dict[str, Any]:
+        """An outcome as JSON types."""
+
+    @staticmethod
+    @abstractmethod
+    def outcome(content: Mapping[str, Any]) -> O:
+        """The outcome that :meth:`content` wrote."""
+
+    @cached_property
+    def cells(self) -> Mapping[Place, tuple[Unit, ...]]:
+        """The trials of every cell, in the order of the seeds."""
+        columns, common = self.columns(), {"kind": self.kind, **self.setting(), "versions": id_versions()}
+        found: dict[Place, tuple[Unit, ...]] = {}
+        for label, attack in self.attacks.items():
+            made = {} if attack is None else attack_part(attack)
+            identity = {
+                **common,
+                "attack": None if attack is None else dict(attack.to_config()),
+                "code": digests_of(self.code, made),
+            }
+            for name, column in columns.items():
+                found[label, name] = tuple(
+                    Unit(stage=TRIAL, seed=seed, identity={**identity, "column": column, "seed": seed})
+                    for seed in self.spec.seeds
+                )
+        return found
+
+    def plan(self, settled: frozenset[str]) -> Plan[PairBatch]:
+        """What is left to do: a batch for each trial."""
+        batches = (
+            PairBatch(
+                title=f"{label} x {column}, seed {unit.seed}", units=(unit,), attack=label, column=column
+            )
+            for (label, column), units in self.cells.items()
+            for unit in units
+            if unit.unit_id not in settled
+        )
+        return Plan(stages=(tuple(batches),))
+
+    def execute(self, batch: PairBatch, given: Mapping[str, Row]) -> Iterable[Row]:
+        """Make one trial."""
+        (unit,) = batch.units
+        begun = time.process_time()
+        try:
+            outcome = self.trial(self.attacks[batch.attack], batch.column, unit.seed)
+        except ConfigError as error:
+            return (unit.row("incompatible", reason=str(error)),)
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
+            return (unit.row("failed", reason=sentence_of(error), traceback=traceback.format_exc()),)
+        return (unit.row("ok", self.content(outcome), seconds=time.process_time() - begun),)
+
+    def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> R:
+        """What a store knows of the matrix."""
+        trials = {
+            place: [self._read_row(rows[unit.unit_id]) for unit in units if unit.unit_id in rows]
+            for place, units in self.cells.items()
+        }
+        return self._result(
+            **head_of(self.spec, self.code, command),
+            rows=tuple(self.attacks),
+            ideas={label: self._idea(attack) for label, attack in self.attacks.items()},
+            columns=dict(self.columns()),
+            spec=self.spec.model_dump(mode="json", exclude_none=True),
+            trials=trials,
+            failures=tuple(
+                f"{label} x {column}, seed {trial.seed}: {trial.reason}"
+                for (label, column), found in trials.items()
+                for trial in found
+                if trial.status == "failed"
+            ),
+        )
+
+    @classmethod
+    def document(cls, result: R) -> dict[str, Any]:
+        """A result as a document of JSON types."""
+        return {
+            **result.document_head(cls.schema),
+            "simulated": True,
+            "seeded_secrets": True,
+            "attacks": [{"label": row, "idea": result.ideas[row]} for row in result.rows],
+            "columns": plain(result.columns),
+            "cells": [cls._cell_document(cell) for cell in result.cells.values()],
+            "specification": dict(result.spec),
+        }
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> R:
+        """The result of a document."""
+        return cls._result(
+            **read_head(document),
+            rows=tuple(row["label"] for row in document["attacks"]),
+            ideas={row["label"]: row["idea"] for row in document["attacks"]},
+            columns=document["columns"],
+            spec=document["specification"],
+            trials={
+                (cell["attack"], cell["column"]): [cls._read_trial(trial) for trial in cell["per_seed"]]
+                for cell in document["cells"]
+            },
+        )
+
+    @classmethod
+    def _result(cls, *, trials: Mapping[Place, Sequence[Trial[O]]], **parts: Any) -> R:  # noqa: ANN401
+        cells = {
+            place: cls.cell_type(
+                attack=place[0], column=place[1], n_seeds=len(parts["seeds"]), trials=tuple(found)
+            )
+            for place, found in trials.items()
+        }
+        result: R = cls.result_type(**parts, cells=cells)  # type: ignore[assignment]  # the kind's own type
+        return result
+
+    @classmethod
+    def _cell_document(cls, cell: PairCell[O]) -> dict[str, Any]:
+        return {
+            "attack": cell.attack,
+            "column": cell.column,
+            "state": cell.state,
+            "trials": cell.n_seeds,
+            **cls.summary(cell),
+            "sentence": cell.sentence,
+            "per_seed": [
+                {
+                    **{name: value for name, value in asdict(trial).items() if name != "outcome"},
+                    "outcome": None if trial.outcome is None else plain(cls.content(trial.outcome)),
+                }
+                for trial in cell.trials
+            ],
+        }
+
+    @classmethod
+    @abstractmethod
+    def summary(cls, cell: Any) -> dict[str, Any]:  # noqa: ANN401 - the kind's own cells
+        """What a document says of a cell over all seeds."""
+
+    @classmethod
+    def _read_row(cls, row: Row) -> Trial[O]:
+        return Trial(
+            trial_id=row.unit_id,
+            seed=row.seed,
+            status=row.status,
+            outcome=cls.outcome(row.content) if row.status == "ok" else None,
+            reason=row.reason,
+            traceback=row.traceback,
+            seconds=row.seconds,
+        )
+
+    @classmethod
+    def _read_trial(cls, trial: Mapping[str, Any]) -> Trial[O]:
+        outcome = None if trial["outcome"] is None else cls.outcome(trial["outcome"])
+        return Trial(**{**trial, "outcome": outcome})
+
+    def _attack(self, table: PairAttackTable) -> A:
+        registered = find("attack", table.name)
+        if not issubclass(registered, self.attack_type):
+            raise ConfigError(f"not {self.attack_words}", got=repr(table.name))
+        attack: A = registered(**check(registered, dict(table.params), "params"))
+        return attack
+
+    def _idea(self, attack: A | None) -> str:
+        if attack is None:
+            return self.honest_words
+        source = attack.card.source
+        return f"{attack.card.idea} ({source.paper}, {source.year})"
