@@ -14,6 +14,7 @@ __all__ = [
     "SEEN_OF_MESSAGES",
     "SIMULATED",
     "RowWriter",
+    "clients",
     "joined",
     "no_collusion",
     "run_rows",
@@ -136,6 +137,11 @@ class RowWriter:
         )
 
 
+def clients(n: int, kind: str = "") -> str:
+    """So many clients, in words."""
+    return f"{n} {kind}{' ' if kind else ''}client{'' if n == 1 else 's'}"
+
+
 def no_collusion(k: int) -> str:
     """The trust that keeps a sum of ``k`` closed."""
     return f"{k} or more honest clients in each round, who do not collude with this observer"
@@ -212,17 +218,16 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
         return ()
     writer = RowWriter(observer=context.observer.name, layer="view")
     held = f"the sums that it reads ({found.sums}, of rank {found.rank})"
+    alike = "as far as updates are alike from round to round"
     if found.singled_out:
         named = ", ".join(map(str, found.singled_out[:_NAMED]))
         more = len(found.singled_out) - _NAMED
-        return (
-            writer.not_covered(
-                f"over the run, {'reads or ' * context.observer.reads_updates}derives the updates of "
-                f"{len(found.singled_out)} of {len(found.clients)} honest clients "
-                f"({named}{f' and {more} more' if more > 0 else ''}) from {held}, as far as updates are alike from round "
-                "to round",
-            ),
-        )
+        who = f"{len(found.singled_out)} of {clients(len(found.clients), 'honest')}"
+        who += f" ({named}{f' and {more} more' if more > 0 else ''})"
+        said = f"derives the updates of {who} from {held}, {alike}"
+        if context.observer.reads_updates:
+            said = f"reads updates of {who}, one by one or, {alike}, by subtracting what it reads"
+        return (writer.not_covered(f"over the run, {said}"),)
     k = found.checked + 1 if found.smallest_k is None else found.smallest_k
     return (
         LedgerRow(
@@ -232,7 +237,7 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
             statement=f"over the run, no combination of {held} mixes fewer than {k} honest clients",
             # a count under an idealisation proves nothing of what sums tell
             assumption="heuristic",
-            trusted=no_collusion(k),
+            trusted=f"whoever holds single updates; {no_collusion(k)}",
             note=joined(
                 "counted as if a client's updates were alike in every round, the observer's best case",
                 "differences of models over several rounds are not counted"

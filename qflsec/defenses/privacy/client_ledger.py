@@ -59,7 +59,7 @@ def central_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRo
     )
     return (
         *rows,
-        writer.not_covered(f"{_REAL_NUMBERS}; nor is a run that stops because an update is not finite"),
+        writer.not_covered(f"{_REAL_NUMBERS}; nor is which updates the server dropped"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
-from qflsec.accounting.rows import joined, no_collusion
+from qflsec.accounting.rows import clients, joined, no_collusion
 
 __all__ = ["LATER", "QuantumKeys", "masked_rows", "secagg_rows"]
 
@@ -45,7 +45,8 @@ def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
         sealed="hears masked vectors and reads their sum, but no single honest client's update or weight",
         opened="reads a single honest client's update, from its keys or by subtracting what it knows from the sum",
         released="the weighted mean of each round and its weight",
-        trusted=f"{no_collusion(k)}; the directory of signature keys",
+        trusted=f"{no_collusion(k)}; the directory of signature keys; all parties to follow the protocol: a server that "
+        "sends clients different models can single one out",
         note="the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, and how "
         f"many parameters there are; {LATER['x25519']}",
         colluders=f"with {k - 1} more, the last one's update is read",
@@ -84,20 +85,17 @@ def secagg_rows(
     )
     if quantum:
         note += f"; {quantum.says}"
-    few = observer.threat.server and min_clients is not None
-    heard = (
-        f"{note}; a server that deviates may ask as few as {min_clients} clients into a round"
-        if few
-        else note
-    )
+    fewer = ""
+    if observer.threat.server and min_clients is not None:
+        fewer = f"a server that deviates may ask as few as {clients(min_clients)} into a round"
     split = len(observer.clients) > deviators
     if split:
         collusion = "and it follows the protocol"
         further = writer.not_covered(
-            f"with more than {deviators} colluding clients could, if it deviated, show honest clients two lists of "
+            f"with more than {clients(deviators, 'colluding')} could, if it deviated, show honest clients two lists of "
             "survivors, and open a single client's update",
             released=released,
-            note=joined(writer.seeded, heard),
+            note=joined(writer.seeded, note, fewer),
         )
     else:
         collusion = f"at most {deviators} if it deviates"
@@ -105,7 +103,7 @@ def secagg_rows(
             "integrity",
             "cannot give clients different models, keys or lists of survivors without a client naming another and "
             "stopping before a share is opened",
-            trusted=f"at most {deviators} clients collude with this observer; the directory of signature keys",
+            trusted=f"at most {clients(deviators)} collude with this observer; the directory of signature keys",
             released=released,
             note="binds the server and the network; a client may still submit any vector",
         )
@@ -123,11 +121,11 @@ def secagg_rows(
         opened=f"reads a single honest client's update, {why}",
         opened_note=note,
         released=released,
-        trusted=f"fewer than {threshold} clients collude with this observer, {collusion}; the directory of "
-        "signature keys",
+        trusted=f"fewer than {clients(threshold)} collude, with those that this observer holds, {collusion}; the directory "
+        "of signature keys",
         mechanism=quantum.near if quantum else "",
-        note=heard,
+        note=joined(note, fewer),
         of="group" if grouped else "round",
-        colluders=f"{threshold} colluding clients open everything",
+        colluders=joined(f"{clients(threshold, 'colluding')} open everything", fewer),
         further=(further,),
     )

@@ -45,7 +45,9 @@ def ddp_row(
         statement=f"distributed differential privacy of a client: epsilon {bound.epsilon:.4g} at delta {delta:g} over "
         f"{context.training.rounds} rounds",
         assumption="none" if context.seeds.secrets else "computational",
-        trusted=f"secure aggregation; {honest} honest clients that remain in each round and add their noise",
+        trusted="nobody but the client itself, which adds its noise"
+        if honest == 1
+        else f"secure aggregation; {honest} honest clients that remain in each round and add their noise",
         released="the noisy mean of each round, and the number of clients that remain",
         bound="upper bound",
         epsilon=bound.epsilon,
@@ -53,7 +55,7 @@ def ddp_row(
         unit="client",
         adjacency="zero-out",
         mechanism=f"Skellam noise of standard deviation {sigma:.4g} on the sum of updates clipped to {clip_norm:g}, "
-        f"counting {honest} shares of variance {local_variance} in steps of 1/{scale:g}; sensitivities after "
+        f"counting {honest} share{'s' * (honest > 1)} of variance {local_variance} in steps of 1/{scale:g}; sensitivities after "
         f"conditional rounding L1 {l1:.6g}, L2 {l2:.6g} steps",
         sampling="none: no amplification is claimed for rounds that a client misses",
         steps=context.training.rounds,

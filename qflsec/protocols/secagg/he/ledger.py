@@ -46,7 +46,8 @@ def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str
     return (
         writer.guarantee(
             "secrecy",
-            "reads no update, no sum and no model but the first and the published last one",
+            "reads no update, no sum of a round, and no model but the first and the published last one; their difference "
+            "is what the whole run added up",
             trusted="every client: one that colludes with this observer opens all updates",
             released="ciphertexts; the first model, and the final model where it is published",
             mechanism=f"{_lattice(security)}; the key travelled under {agreement}",
