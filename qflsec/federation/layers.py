@@ -67,12 +67,12 @@ class Layer(ABC):
     """A defense or protocol as a public configuration.
 
     Attributes:
-        topologies: The topologies in which it does what its card says. A layer that was not thought through for a
-            topology is incompatible with it rather than wrong in it.
+        topologies: The topologies in which it does what its card says; None for any. A layer that was not thought
+            through for a topology is incompatible with it rather than wrong in it.
     """
 
     card: ClassVar[DefenseCard]
-    topologies: ClassVar[frozenset[str]] = frozenset({"star"})
+    topologies: ClassVar[frozenset[str] | None] = frozenset({"star"})
 
     def check(self, pipeline: Pipeline) -> None:  # noqa: B027 - most layers fit every pipeline
         """Refuse a pipeline under which the layer cannot keep its promise; none by default.

@@ -146,7 +146,7 @@ class Stack:
         """
         topology = pipeline.topology
         for layer in (*self.client, *self.server, self.rule):
-            if topology.name not in layer.topologies:
+            if layer.topologies is not None and topology.name not in layer.topologies:
                 known = " or ".join(sorted(layer.topologies))
                 raise IncompatibleStack(
                     f"{layer.card.name!r} was made for a {known}, but the clients are connected as {topology.words}",

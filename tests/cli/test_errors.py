@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,10 @@ def test_a_bug_keeps_its_traceback(qflsec: Call, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lab, "build", bug)
     with pytest.raises(ZeroDivisionError):
         qflsec("matrix", "run", "tiny.toml")
+
+
+def test_the_module_exits_like_the_command() -> None:
+    """A mistake must fail a script or a CI job, whichever way the command is started."""
+    for command, code in ((["matrix", "run", "nowhere.toml"], 2), (["list", "attacks"], 0)):
+        done = subprocess.run([sys.executable, "-m", "qflsec", *command], capture_output=True, check=False)
+        assert done.returncode == code

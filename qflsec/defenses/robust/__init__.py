@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from qflsec.defenses.robust.base import RobustRule
 from qflsec.defenses.robust.median import Median, coordinate_median
 from qflsec.defenses.robust.norm_bound import NormBound, median_norm
 
-__all__ = ["Median", "NormBound", "coordinate_median", "median_norm"]
+__all__ = ["Median", "NormBound", "RobustRule", "coordinate_median", "median_norm"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qflsec.base import DefenseCard, IncompatibleStack, Source, UpdateError, register
-from qflsec.federation import AggregatorLayer, RoundUpdates, SummedUpdates
+from qflsec.base import DefenseCard, Source, UpdateError, register
+from qflsec.defenses.robust.base import RobustRule
 
 __all__ = ["Median", "coordinate_median"]
 
@@ -46,7 +46,7 @@ def coordinate_median(updates: torch.Tensor) -> torch.Tensor:
 
 @register("layer", "median")
 @dataclass(frozen=True, kw_only=True)
-class Median(AggregatorLayer):
+class Median(RobustRule):
     """The median of each coordinate of the updates; the numbers of examples do not count."""
 
     card = DefenseCard(
@@ -69,16 +69,6 @@ class Median(AggregatorLayer):
         cost="one sort for each coordinate; the server needs individual updates",
     )
 
-    def start(self, n_params: int) -> object:
-        """No state."""
-        return None
-
-    def aggregate(self, batch: RoundUpdates | SummedUpdates, state: object) -> tuple[torch.Tensor, object]:
-        """The coordinate-wise median.
-
-        Raises:
-            IncompatibleStack: The server holds only a sum.
-        """
-        if isinstance(batch, SummedUpdates):
-            raise IncompatibleStack("'median' needs individual updates, but the server holds only their sum")
-        return coordinate_median(batch.updates), None
+    def rule(self, updates: torch.Tensor, *, f: int) -> torch.Tensor:
+        """The coordinate-wise median, whatever ``f`` is."""
+        return coordinate_median(updates)

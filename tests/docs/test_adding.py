@@ -1,0 +1,126 @@
+"""The pages on adding things do what they say, from one new file each, through the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = """
+model = { name = "vqc", n_qubits = 2, layers = 1, n_features = 2 }
+federation = { n_clients = 7, rounds = 3, learning_rate = 0.5, declared_corrupted = 2 }
+"""
+DATA = 'data = { name = "breast-cancer", n_features = 2, members = 42, nonmembers = 10, auxiliary = 10, test = 60 }'
+
+
+def block(page: str) -> str:
+    text = (ROOT / "docs" / "adding" / f"{page}.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- tested: {page} -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None, page
+    return found.group(1)
+
+
+def run_matrix(folder: Path, page: str, body: str) -> dict[str, Any]:
+    """Run a matrix with the page's code as its only plugin."""
+    (folder / "mine.py").write_text(block(page))
+    (folder / "matrix.toml").write_text(f'name = "mine"\nseeds = [0, 1]\nplugins = ["mine.py"]\n{body}')
+    command = [sys.executable, "-m", "qflsec", "matrix", "run", "matrix.toml", "--jobs", "1", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def cells(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(cell["attack"], cell["stack"]): cell for cell in result["cells"]}
+
+
+def test_a_rule(tmp_path: Path) -> None:
+    """Krum stands a scaled sign flip of two of ten clients that turns the mean round."""
+    result = run_matrix(
+        tmp_path,
+        "rule",
+        """
+[pipelines.p]
+data = { name = "breast-cancer", n_features = 4, members = 100, nonmembers = 0, auxiliary = 100, test = 200 }
+model = { name = "vqc", n_qubits = 4, layers = 3 }
+federation = { n_clients = 10, rounds = 15, local_steps = 2, learning_rate = 0.5 }
+[stacks]
+none = []
+krum = [{ name = "krum" }]
+masked-krum = [{ name = "masked" }, { name = "krum" }]
+[threats.two]
+kind = "corrupted-clients"
+n = 2
+[[attacks]]
+name = "scaled-sign-flip"
+pipeline = "p"
+threat = "two"
+""",
+    )
+    found = cells(result)
+    assert (
+        found["scaled-sign-flip", "krum"]["advantage"]["value"]
+        < 0.5
+        < found["scaled-sign-flip", "none"]["advantage"]["value"]
+    )
+    assert found["scaled-sign-flip", "masked-krum"]["state"] == "incompatible"
+
+
+def test_a_topology(tmp_path: Path) -> None:
+    """From the wire of a turning ring, gradient matching has single updates, and no server is there to corrupt."""
+    result = run_matrix(
+        tmp_path,
+        "topology",
+        f"""
+[pipelines.p]
+topology = {{ name = "turning-ring" }}
+{DATA}
+{PIPELINE}
+[stacks]
+none = []
+masked = [{{ name = "masked" }}]
+[threats.wire]
+kind = "wire-eavesdropper"
+[threats.server]
+kind = "honest-but-curious-server"
+[[attacks]]
+name = "loss-threshold"
+pipeline = "p"
+threat = "wire"
+[[attacks]]
+name = "loss-threshold"
+label = "by the server"
+pipeline = "p"
+threat = "server"
+""",
+    )
+    found = cells(result)
+    assert found["loss-threshold", "none"]["state"] in {"ok", "no power", "too few seeds"}
+    assert found["loss-threshold", "masked"]["state"] == "incompatible"
+    assert found["by the server", "none"]["state"] == "incompatible"
+
+
+def test_a_data_set(tmp_path: Path) -> None:
+    result = run_matrix(
+        tmp_path,
+        "dataset",
+        f"""
+[pipelines.p]
+data = {{ name = "two-moons", n_features = 2, reduction = "none", preprocessing = "fixed-range", members = 42, nonmembers = 10, auxiliary = 10, test = 60 }}
+{PIPELINE}
+[stacks]
+none = []
+[threats.s]
+kind = "honest-but-curious-server"
+[[attacks]]
+name = "loss-threshold"
+pipeline = "p"
+threat = "s"
+""",
+    )
+    assert cells(result)["loss-threshold", "none"]["state"] != "failed"
