@@ -44,14 +44,15 @@ class Observer:
     def of(cls, view: View) -> Self:
         """The observer that holds a view."""
         sizes = [item.k for item in view.readable(*SUMS) if item.k > 0]
+        granted = "honest-updates" in view.threat.knows
         sums = [item for item in view.readable("update", "aggregate") if item.k > 0]
         # an aggregate and what is left of it without the coalition's own updates are one equation
         mixed = {(item.round, item.base, item.about - set(view.threat.clients)) for item in sums}
         return cls(
             threat=view.threat,
-            smallest_k=min(sizes, default=0),
+            smallest_k=1 if granted else min(sizes, default=0),
             reads_model=view.final_model() is not None,
-            reads_clients="honest-updates" in view.threat.knows or bool(sums),
+            reads_clients=granted or bool(sums),
             reads_paths=any(item.k > 0 for item in view.readable("path")),
             over_run=_over_run(tuple(sorted(tuple(sorted(about)) for *_, about in mixed))) if sums else None,
         )

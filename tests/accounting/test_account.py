@@ -16,6 +16,7 @@ from qflsec.accounting import (
     Observer,
     Training,
     dp_statement,
+    exposure,
     ledger,
     observer_account,
     render_ledger,
@@ -31,6 +32,7 @@ from qflsec.threat import (
     corrupted_clients,
     honest_but_curious_server,
     public_final_model,
+    recorded_transcript,
     run_anonymity,
     wire_eavesdropper,
 )
@@ -229,3 +231,35 @@ def test_no_row_over_the_run_where_no_sum_is_read(ledger_context: Callable[..., 
     assert run_rows(ledger_context()) == ()
     paths = run_rows(ledger_context(over_run=run_anonymity([frozenset({0, 1})]), reads_paths=True))
     assert "several rounds are not counted" in paths[0].note
+
+
+def test_a_ledger_without_a_run() -> None:
+    """Somebody's recorded training: models and no updates, since masks hid these from the server."""
+    models = [[0.0, 0.0], [1.0, 2.0], [1.5, 2.5]]
+    stated = {}
+    for masked in (True, False):
+        updates = [] if masked else [{i: [1.0, 0.0] for i in range(3)}] * 2
+        view = recorded_transcript(models=models, updates=updates, counts=[10, 20, 30]).seen_by(
+            honest_but_curious_server()
+        )
+        training = Training(counts=(10, 20, 30), rounds=2, n_params=2)
+        context = LedgerContext(observer=Observer.of(view), training=training)
+        rows = [*Masked().ledger(context), *run_rows(context)]
+        account = observer_account(view.threat.name, ledger(context, rows, sees=exposure(view)))
+        stated[masked] = [(row.layer, row.guarantee) for row in account.bounds]
+        assert account.sees
+        assert any("over the run" in sentence for sentence in account.unbounded) != masked
+    assert stated == {
+        True: [("masked", "secrecy"), ("masked", "anonymity"), ("view", "anonymity")],
+        False: [],
+    }
+
+
+def test_granted_honest_updates_leave_nothing_hidden(make_pipeline: Maker) -> None:
+    """An observer that is granted updates by assumption gets no row that says it does not read them."""
+    pipeline = make_pipeline(n_clients=4, rounds=1)
+    result = run_batch(pipeline, Stack(name="masked", client=(Masked(),)), [RunSpec(seed=0)])[0]
+    knows = {True: ("honest-updates",), False: ("architecture",)}
+    for granted, found in knows.items():
+        rows = result.ledger(coalition(server=True, knows=found))
+        assert ("secrecy" in {row.guarantee for row in rows}) != granted

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.accounting.rows import joined
 from qflsec.base import Assumption
@@ -11,28 +9,21 @@ from qflsec.base import Assumption
 __all__ = ["link_rows", "sealed_link_rows", "union_bound"]
 
 
-class KeyEpsilons(Protocol):
-    """How far the key that one quantum link gives for one round is from an ideal one."""
+def union_bound(
+    *, eps_sec: float, eps_cor: float, eps_auth: float, links: int, rounds: int
+) -> tuple[float, str]:
+    """How far the keys of quantum links are from ideal ones all together, and the terms of that.
 
-    @property
-    def eps_sec(self) -> float:
-        """Its secrecy."""
-
-    @property
-    def eps_cor(self) -> float:
-        """Its correctness."""
-
-    @property
-    def eps_auth(self) -> float:
-        """Failure of the authentication of the public discussion."""
-
-
-def union_bound(link: KeyEpsilons, *, links: int, rounds: int) -> tuple[float, str]:
-    """How far all keys together are from ideal ones, since every round of every link may fail; and the terms."""
-    total = links * rounds * (link.eps_sec + link.eps_cor + link.eps_auth)
-    return total, (
-        f"eps_sec {link.eps_sec:.1e} + eps_cor {link.eps_cor:.1e} + eps_auth {link.eps_auth:.1e} for each of "
-        f"{rounds} rounds and {links} links, by the union bound"
+    Args:
+        eps_sec: Secrecy of the key that one link gives for one round.
+        eps_cor: Its correctness.
+        eps_auth: Failure of the authentication of its public discussion.
+        links: The number of links.
+        rounds: The number of rounds, each of which may fail on every link.
+    """
+    terms = f"eps_sec {eps_sec:.1e} + eps_cor {eps_cor:.1e} + eps_auth {eps_auth:.1e}"
+    return links * rounds * (eps_sec + eps_cor + eps_auth), (
+        f"{terms} for each of {rounds} rounds and {links} links, by the union bound"
     )
 
 

@@ -77,7 +77,9 @@ def _rows(
     link: QkdLink, context: LedgerContext, *, assumption: Assumption, secrecy: str, integrity: str
 ) -> tuple[LedgerRow, ...]:
     links, rounds = len(context.honest), context.training.rounds
-    total, terms = union_bound(link, links=links, rounds=rounds)
+    total, terms = union_bound(
+        eps_sec=link.eps_sec, eps_cor=link.eps_cor, eps_auth=link.eps_auth, links=links, rounds=rounds
+    )
     return sealed_link_rows(
         link.card.name,
         context,

@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
-from qflsec.accounting.rows import OPENED, SEEN_OF_MESSAGES, no_collusion
+from qflsec.accounting.rows import OPENED, SEEN_OF_MESSAGES, joined, no_collusion
 from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard
 from qflsec.protocols.secagg.ledger import LATER
 
-__all__ = ["he_masked_rows", "he_rows", "released_rows"]
+__all__ = ["he_masked_rows", "he_rows", "released_rows", "threshold_rows"]
 
 _MEAN = "the weighted mean of each round and its weight"
 
@@ -133,6 +133,42 @@ def he_masked_rows(
         trusted=f"{no_collusion(context.observer.smallest_k)}; the directory of signature keys",
         mechanism=f"masks of ChaCha20, uniform modulo the plaintext modulus, under keys exchanged by {agreement}",
         note=f"{SEEN_OF_MESSAGES}; {LATER[agreement]}",
+    )
+
+
+def threshold_rows(
+    layer: str, context: LedgerContext, *, scheme: str, security: str, smudging_bits: int | None
+) -> tuple[LedgerRow, ...]:
+    """What threshold encryption hides from one observer.
+
+    Args:
+        layer: The layer's name.
+        context: The observer and the training.
+        scheme: The scheme.
+        security: The row of the security table.
+        smudging_bits: The statistical bits of a part of a decryption; None where the library decides.
+    """
+    drowned = "flooding by the library"
+    if smudging_bits is not None:
+        drowned = (
+            f"parts of decryptions within 2^-{smudging_bits} of what the sum tells, for each coefficient"
+        )
+    return sum_rows(
+        RowWriter.of(layer, context),
+        context,
+        sealed="hears ciphertexts and all parts of the decryption of their sum, and reads the sum but no single honest "
+        "client's update or weight",
+        opened_note="",
+        released=_MEAN,
+        trusted="two or more honest clients in each round; all parties to follow the protocol: a server that asks for "
+        "the decryption of one client's ciphertext gets it",
+        mechanism=f"{_lattice(security)} ({scheme}); {drowned}",
+        note=joined(
+            "a scheme for teaching, not reviewed" if scheme == "rlwe" else "",
+            "the sum itself leaks",
+            SEEN_OF_MESSAGES,
+            "public keys are seen",
+        ),
     )
 
 

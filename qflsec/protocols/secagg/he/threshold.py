@@ -23,10 +23,10 @@ from qflsec.base import (
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
 from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.ledger import threshold_rows
 from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
 from qflsec.protocols.secagg.he.rlwe import RlweScheme
-from qflsec.protocols.secagg.he.threshold_ledger import threshold_rows
 from qflsec.protocols.secagg.he.threshold_scheme import ThresholdScheme
 from qflsec.protocols.secagg.he.threshold_state import (
     ThresholdClient,

@@ -69,7 +69,9 @@ class PairLinks:
 
     def keys(self, *, links: int, rounds: int) -> QuantumKeys:
         """The keys of so many links over so many rounds, for the ledger."""
-        near, terms = union_bound(self, links=links, rounds=rounds)
+        near, terms = union_bound(
+            eps_sec=self.eps_sec, eps_cor=self.eps_cor, eps_auth=self.eps_auth, links=links, rounds=rounds
+        )
         words = f"masks of ChaCha20 under keys of quantum links, within {near:.1e} of ideal ones: {terms}"
         return QuantumKeys(near=f"{words}; not an epsilon of differential privacy", says=self.says)
 
