@@ -13,13 +13,13 @@ from qflsec.base import IncompatibleStack
 from qflsec.federation.adversary import Adversary
 from qflsec.federation.calibration import calibrate_stack
 from qflsec.federation.delegation import DelegationLayer
-from qflsec.federation.delegations import check_delegation
-from qflsec.federation.lanes import LaneData, chunks, lanes_per_batch, prepare_lane
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.rounds import BatchRun
+from qflsec.federation.round.batch import BatchRun
+from qflsec.federation.round.delegations import check_delegation
+from qflsec.federation.round.lanes import LaneData, chunks, lanes_per_batch, prepare_lane
+from qflsec.federation.round.session import SecretsMode
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.session import SecretsMode
 from qflsec.federation.stack import Stack
 from qflsec.threat import MessageKind, ThreatModel
 

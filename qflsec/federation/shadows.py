@@ -9,9 +9,9 @@ import torch
 
 from qflsec.base import ConfigError, stream_seed
 from qflsec.data import Dataset, as_long
-from qflsec.federation.lanes import lane_of
 from qflsec.federation.loop import run_batch
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.threat import Records

@@ -11,7 +11,7 @@ import torch
 from qflsec.base import ConfigError, stream_seed
 from qflsec.data import DataSpec, load
 from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, layer_from_config, run_batch
-from qflsec.federation.lanes import lane_of, prepare_lane
+from qflsec.federation.round.lanes import lane_of, prepare_lane
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.models import build_model
 from qflsec.threat import Records

@@ -33,7 +33,7 @@ from qflsec.federation import (
     run_batch,
 )
 from qflsec.federation.layers import SecretLayer
-from qflsec.federation.session import _pack, _unpack
+from qflsec.federation.round.session import _pack, _unpack
 from qflsec.models import build_model
 from qflsec.protocols.secagg import HeBfv, HeCkks
 from qflsec.protocols.secagg.he import envelope

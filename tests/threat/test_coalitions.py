@@ -117,7 +117,7 @@ def run_with_canaries(
     pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[RunResult, Canaries]:
     states: dict[str, list[bytes]] = {}
-    from qflsec.federation.session import Session
+    from qflsec.federation.round.session import Session
 
     original = Session.handshake
 

@@ -21,7 +21,7 @@ from qflsec.attacks.server.li_micciancio import (
 )
 from qflsec.base import SeededSecrets
 from qflsec.federation import RunSpec, Stack, run_batch
-from qflsec.federation.session import Session
+from qflsec.federation.round.session import Session
 from qflsec.models import build_model
 from qflsec.protocols.secagg import HeCkks
 from qflsec.protocols.secagg.he.envelope import read_envelope

@@ -30,7 +30,7 @@ from qflsec.federation import (
     executed,
     run_batch,
 )
-from qflsec.federation.local import LocalTraining
+from qflsec.federation.round.local import LocalTraining
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import score_claim
 from qflsec.models import EXACT, Execution, Vqc, build_model, execute

@@ -1,7 +1,7 @@
 """States of trials and cells: what a number means, or why there is none.
 
 A run that ends before its last round leaves no model to score. What a trial on it is worth follows from the goal of
-the attack, and from who ended the run (:class:`qflsec.federation.turns.Turns` tells):
+the attack, and from who ended the run (:class:`qflsec.federation.round.turns.Turns` tells):
 
 - *aborted*, the honest run as well: nothing can be said, and the trial is left out of every mean;
 - *lost*, and the attack wants integrity or availability: a corrupted client ended the run, nobody has a model, and

@@ -8,9 +8,9 @@ import torch
 
 from qflsec.base import UpdateError, stream
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.upload import Opened
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
-from qflsec.federation.upload import Opened
 
 __all__ = ["Server"]
 

@@ -22,9 +22,9 @@ import torch
 
 from qflsec.base import QflsecError, UpdateError, stream
 from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
-from qflsec.federation.local import BatchStep, ClientData, LocalTraining
 from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.streams import RoundStreams
 from qflsec.threat import Payload, Tapped, Transcript, View, WireTap

@@ -9,11 +9,11 @@ import torch
 
 from qflsec.base import ProtocolAbort
 from qflsec.federation.aggregation import weighted_mean
-from qflsec.federation.broadcast import Received
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.payloads import Sent, fault
+from qflsec.federation.round.broadcast import Received
+from qflsec.federation.round.upload import Opened, Uploads
 from qflsec.federation.topology import Turn
-from qflsec.federation.upload import Opened, Uploads
 from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version
 
 __all__ = ["Collection"]

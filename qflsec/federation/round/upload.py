@@ -13,7 +13,7 @@ from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import AggregationLayer
 from qflsec.federation.parties import Header
 from qflsec.federation.payloads import Sent, fault
-from qflsec.federation.session import Session
+from qflsec.federation.round.session import Session
 from qflsec.federation.stack import Stack
 from qflsec.threat import (
     SERVER,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from qflsec.federation.lanes import LaneData
+from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.run_spec import RunSpec
 from qflsec.models import Model, per_sample_losses
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.federation.delegations import Delegations
 from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.streams import RoundStreams
 from qflsec.models import Execution, Model, gradients_and_losses, per_sample_losses
 

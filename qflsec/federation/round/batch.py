@@ -8,26 +8,26 @@ from dataclasses import replace
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, stream
-from qflsec.federation.broadcast import Broadcast
-from qflsec.federation.collection import Collection
-from qflsec.federation.delegations import Delegations
-from qflsec.federation.evaluation import Curves
 from qflsec.federation.executions import executed
-from qflsec.federation.lanes import LaneData
-from qflsec.federation.local import BatchStep, ClientData, LocalTraining, plan_batches
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.round.broadcast import Broadcast
+from qflsec.federation.round.collection import Collection
+from qflsec.federation.round.delegations import Delegations
+from qflsec.federation.round.evaluation import Curves
+from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
+from qflsec.federation.round.server import Server
+from qflsec.federation.round.session import SecretsMode, Session
+from qflsec.federation.round.turns import Turns
+from qflsec.federation.round.upload import Opened, Uploads
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.server import Server
-from qflsec.federation.session import SecretsMode, Session
 from qflsec.federation.sharing import OwnParts
 from qflsec.federation.stack import Stack
 from qflsec.federation.streams import RoundStreams
 from qflsec.federation.topology import Turn
-from qflsec.federation.turns import Turns
 from qflsec.federation.updates import Dropped
-from qflsec.federation.upload import Opened, Uploads
 from qflsec.threat import (
     SERVER,
     Granted,

@@ -10,8 +10,8 @@ import torch
 from qflsec.base import IncompatibleStack, ProtocolAbort, stream_seed
 from qflsec.federation.delegation import Conversation, DelegationLayer
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.session import Session
 from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.session import Session
 from qflsec.models import Execution, Model, per_sample_losses
 from qflsec.threat import Network, Party, client
 
