@@ -258,9 +258,8 @@ class Ghz(AggregationLayer):
             bodies = {
                 i.sender: i.value[:-ED25519_BYTES] for i in sealed.values() if isinstance(i.value, bytes)
             }
-            copies = phases.copies(len(readable))
             last = list(sealed.values())[-1]
-            mean = phases.mean(phases.total(parities(bodies, copies)))
+            mean = phases.mean(phases.total(parities(bodies, phases.copies(len(readable)))))
             found.append(
                 Item(
                     round=round_index,
@@ -278,13 +277,12 @@ class Ghz(AggregationLayer):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
-        half = escape_probability(
-            context.training.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.5
+        n = context.training.n_clients
+        half, tenth = (
+            escape_probability(n, tests=self.tests, allowed=self.allowed, fraction=fraction)
+            for fraction in (0.5, 0.1)
         )
-        tenth = escape_probability(
-            context.training.n_clients, tests=self.tests, allowed=self.allowed, fraction=0.1
-        )
-        copies = self.phases(context.training.n_clients).copies(context.training.n_params) + self.tests
+        copies = self.phases(n).copies(context.training.n_params) + self.tests
         rest = untested_failure_bound(copies=copies, tests=self.tests, allowed=self.allowed, epsilon=1e-6)
         return ghz_rows(
             self.card.name,
