@@ -30,7 +30,7 @@ class Observer:
         reads_clients: Whether it reads what honest clients sent, singly or summed, before the server's rule
             worked on it.
         over_run: How anonymous honest clients are among all sums that it reads; None where it reads none.
-        reads_paths: Whether it reads differences of models over several rounds.
+        reads_paths: Whether it reads differences of models over several steps.
     """
 
     threat: ThreatModel
@@ -70,7 +70,7 @@ class Observer:
     @property
     def listens(self) -> bool:
         """Whether it hears what honest clients send, sealed or not."""
-        return self.threat.server or self.threat.wire
+        return self.threat.server or self.threat.wire or bool(self.threat.edges)
 
     @property
     def reads_updates(self) -> bool:

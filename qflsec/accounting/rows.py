@@ -214,9 +214,10 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
         context: The observer and the training.
     """
     found = context.observer.over_run
-    if found is None or not found.clients:
-        return ()
     writer = RowWriter(observer=context.observer.name, layer="view")
+    if found is None or not found.clients:
+        uncounted = "over the run, differences of models over several steps are read and no anonymity was counted in them"
+        return (writer.not_covered(uncounted),) if context.observer.reads_paths else ()
     held = f"the sums that it reads ({found.sums}, of rank {found.rank})"
     alike = "as far as updates are alike from round to round"
     if found.singled_out:
@@ -240,7 +241,7 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
             trusted=f"whoever holds single updates; {no_collusion(k)}",
             note=joined(
                 "counted as if a client's updates were alike in every round, the observer's best case",
-                "differences of models over several rounds are not counted"
+                "differences of models over several steps are not counted"
                 if context.observer.reads_paths
                 else "",
                 ""

@@ -178,7 +178,10 @@ class RunResult:
             sampling=config.batches,
             participation=config.participation,
             client_sampling=config.who,
-            additive=config.optimizer == "sgd" and self.stack.linear and not self.stack.shapes,
+            additive=config.optimizer == "sgd"
+            and self.pipeline.topology.name == "star"
+            and self.stack.linear
+            and not self.stack.shapes,
         )
 
     def _circuit_use(self, threat: ThreatModel) -> CircuitUse | None:

@@ -24,6 +24,7 @@ from qflsec.accounting import (
 )
 from qflsec.defenses.privacy import DpFedAvg, DpSgd
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation.topology import Ring
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
@@ -229,8 +230,22 @@ def test_the_row_over_the_run(
 
 def test_no_row_over_the_run_where_no_sum_is_read(ledger_context: Callable[..., LedgerContext]) -> None:
     assert run_rows(ledger_context()) == ()
-    paths = run_rows(ledger_context(over_run=run_anonymity([frozenset({0, 1})]), reads_paths=True))
-    assert "several rounds are not counted" in paths[0].note
+    (counted,) = run_rows(ledger_context(over_run=run_anonymity([frozenset({0, 1})]), reads_paths=True))
+    assert "several steps are not counted" in counted.note
+    (uncounted,) = run_rows(ledger_context(reads_paths=True))
+    assert uncounted.guarantee == "not covered"
+
+
+def test_the_wire_of_a_ring_reads_single_updates(make_pipeline: Maker) -> None:
+    """No update is sent on a ring, only models: each differs from the one before it by one client's update."""
+    pipeline = replace(make_pipeline(n_clients=4, rounds=2), topology=Ring())
+    result = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=0)])[0]
+    account = result.account(wire_eavesdropper())
+    assert any(seen.startswith("updates of single honest clients (4 of them)") for seen in account.sees)
+    assert account.bounds == ()
+    neighbour = result.account(corrupted_clients(n=1))
+    assert any("steps with at least 3 honest clients" in seen for seen in neighbour.sees)
+    assert any("no anonymity was counted" in sentence for sentence in neighbour.unbounded)
 
 
 def test_a_ledger_without_a_run() -> None:
