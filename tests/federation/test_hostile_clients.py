@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +17,7 @@ from qflsec.federation import (
     ClientPayloads,
     Hands,
     Pipeline,
+    Ring,
     RoundUpdates,
     RunResult,
     RunSpec,
@@ -24,6 +25,7 @@ from qflsec.federation import (
     Stack,
     Streams,
     SummedUpdates,
+    Tree,
     run_batch,
     weighted_mean,
 )
@@ -223,6 +225,28 @@ def test_where_nobody_is_left_the_run_is_lost(make_pipeline: Maker) -> None:
     pipeline = make_pipeline(n_clients=3)
     run = attacked(pipeline, NONE, ["nan"], n=3)["nan"]
     assert run.outcome.startswith("lost: client:0 sent numbers that are not finite, client:1 sent ")
+
+
+def test_a_ring_ends_with_what_is_no_model_and_a_tree_goes_on(make_pipeline: Maker) -> None:
+    """In a ring every client is the server of its turn: nobody stands behind it who could drop what it sends."""
+    pipeline = make_pipeline(n_clients=4, rounds=2)
+    ring = attacked(replace(pipeline, topology=Ring()), NONE, [*NUMBERS, *ODD])
+    ends = {how for how, run in ring.items() if run.outcome.startswith("lost: client:0 sent ")}
+    assert ends == {"nan", "inf", "-inf", *ODD}
+    assert {run.outcome for how, run in ring.items() if how not in ends} == {"completed"}
+    tree = attacked(replace(pipeline, topology=Tree(edges=2)), NONE, [*NUMBERS, *ODD])
+    assert {run.outcome for run in tree.values()} == {"completed"}
+    assert {how for how, run in tree.items() if run.dropped} == ends
+    for how in ends:
+        assert [(d.round, d.client) for d in tree[how].dropped] == [(0, 0), (1, 0)]
+
+
+def test_an_edge_that_hears_only_lies_has_nothing_to_send(make_pipeline: Maker) -> None:
+    pipeline = replace(make_pipeline(n_clients=4, rounds=1), topology=Tree(edges=2))
+    run = attacked(pipeline, NONE, ["nan"], n=2)["nan"]
+    assert run.outcome == "completed"
+    assert run.transcript.facts[run.lane].participants[0] == frozenset({2, 3})
+    assert [(d.client, "not finite" in d.reason) for d in run.dropped] == [(0, True), (1, True)]
 
 
 @dataclass(frozen=True, kw_only=True)

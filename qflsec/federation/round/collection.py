@@ -25,6 +25,7 @@ class _Averaged:
 
     opened: Mapping[Party, Opened]
     groups: tuple[GroupMean, ...]
+    silent: Mapping[int, str]
 
 
 class Collection:
@@ -81,7 +82,8 @@ class Collection:
             return
         heads = list(self._turn.groups)
         n_lanes = len(self._bases)
-        opened = [self._open_heads(lane) if lane in lanes else {} for lane in range(n_lanes)]
+        silent: list[dict[int, str]] = [{} for _ in range(n_lanes)]
+        opened = [self._open_heads(lane, silent[lane]) if lane in lanes else {} for lane in range(n_lanes)]
         empty = torch.zeros(0)
         delivery = self._network.send(
             Envelope.plain(
@@ -101,18 +103,23 @@ class Collection:
             ],
         )
         self._averaged = [
-            _Averaged(opened=row, groups=_arrived(delivery, lane, heads, row))
+            _Averaged(opened=row, groups=_arrived(delivery, lane, heads, row), silent=silent[lane])
             for lane, row in enumerate(opened)
         ]
 
-    def _open_heads(self, lane: int) -> dict[Party, Opened]:
-        """What each head could open; a head without any update has nothing to send."""
+    def _open_heads(self, lane: int, silent: dict[int, str]) -> dict[Party, Opened]:
+        """What each head could open; a head without any update has nothing to send.
+
+        Args:
+            lane: The run.
+            silent: Where to note the clients of such heads, with the reason.
+        """
         found = {}
         for head in self._turn.groups:
             try:
                 found[head] = self._uploads[head].open(lane)
-            except ProtocolAbort:
-                continue
+            except ProtocolAbort as abort:
+                silent |= dict.fromkeys(self._uploads[head].participants(lane), str(abort))
         return found
 
     def _base(self, lane: int, opened: Opened) -> Version | None:
@@ -138,7 +145,8 @@ class Collection:
             ids=tuple(sorted(index for group in averaged.groups for index in group.members)),
             groups=averaged.groups,
             malformed={i: why for part in averaged.opened.values() for i, why in part.malformed.items()},
-            missing={i: why for part in averaged.opened.values() for i, why in part.missing.items()},
+            missing=dict(averaged.silent)
+            | {i: why for part in averaged.opened.values() for i, why in part.missing.items()},
         )
 
     def _mine(self, lane: int) -> Opened:

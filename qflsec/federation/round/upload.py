@@ -205,8 +205,12 @@ class Uploads:
             )
         )
 
+    def participants(self, lane: int) -> tuple[int, ...]:
+        """The clients that take part in the round of one run."""
+        return tuple(torch.nonzero(self._participants[lane]).flatten().tolist())
+
     def _parties(self, lane: int) -> tuple[Party, ...]:
-        return tuple(client(index) for index in torch.nonzero(self._participants[lane]).flatten().tolist())
+        return tuple(client(index) for index in self.participants(lane))
 
     def _received(self, lane: int) -> dict[int, Payload]:
         found: dict[int, Payload] = {}
@@ -242,7 +246,7 @@ class Uploads:
         layer = self._layer
         why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, self._aggregator))
         counted = {*opened.ids, *opened.malformed}
-        absent = [party.index for party in self._parties(lane) if party.index not in counted]
+        absent = [index for index in self.participants(lane) if index not in counted]
         return replace(opened, missing={i: why.get(i, "its update did not arrive") for i in absent})
 
     def _open_plain(self, lane: int, received: Mapping[int, Payload]) -> Opened:
