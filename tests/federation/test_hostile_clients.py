@@ -21,6 +21,7 @@ from qflsec.federation import (
     RoundUpdates,
     RunResult,
     RunSpec,
+    ServerHands,
     ShapeLayer,
     Stack,
     Streams,
@@ -29,12 +30,13 @@ from qflsec.federation import (
     run_batch,
     weighted_mean,
 )
+from qflsec.models import build_model
 from qflsec.protocols.ghz import Ghz
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Ddp, HeBfv, HeCkks, HeMasked, HeThreshold, Masked, SecAgg
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.protocols.validated import Validated
-from qflsec.threat import corrupted_clients
+from qflsec.threat import Payload, Tapped, ThreatModel, corrupted_clients, malicious_server, wire_eavesdropper
 
 Maker = Callable[..., Pipeline]
 NONE = Stack(name="none")
@@ -342,3 +344,71 @@ def test_a_mistake_of_an_attack_is_no_input(
     assert words in run.outcome
     assert run.traceback
     assert honest.outcome == "completed"
+
+
+# -- other parties than clients ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outside(Adversary):
+    """A network or a server that sends what ends the run, from round 1 on."""
+
+    how: str
+
+    def tamper(self, tapped: Tapped) -> Payload | None:
+        if tapped.kind != "update" or tapped.round < 1 or not isinstance(tapped.payload, torch.Tensor):
+            return tapped.payload.clone() if isinstance(tapped.payload, torch.Tensor) else tapped.payload
+        if self.how == "no examples":
+            return torch.cat([tapped.payload[:-1], torch.zeros(1)])
+        return torch.full_like(tapped.payload, 3e38) if self.how == "3e38" else tapped.payload.clone()
+
+    def broadcast(self, hands: ServerHands) -> torch.Tensor:
+        models = hands.params[:, None, :].expand(-1, hands.n_clients, -1).clone()
+        return models + 3e38 if hands.round == 1 and self.how == "overflow" else models
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "outside", "how": self.how}
+
+
+@pytest.mark.parametrize(
+    ("how", "threat", "act"),
+    [
+        ("no examples", wire_eavesdropper(active=True), "wire sent another update"),
+        ("3e38", wire_eavesdropper(active=True), "wire sent another update"),
+        ("overflow", malicious_server(), "server sent a model of its own making"),
+    ],
+)
+def test_a_run_that_a_network_or_a_server_ends_is_lost(
+    make_pipeline: Maker, how: str, threat: ThreatModel, act: str
+) -> None:
+    """Never failed: what they send is input too, and an honest run beside it goes on."""
+    model = build_model({"name": "classical", "n_features": 4, "n_classes": 2})  # its logits can overflow
+    pipeline = replace(make_pipeline(rounds=3, server_learning_rate=4.0), model=model)
+    spec = RunSpec(seed=0, adversary=Outside(how), threat=threat)
+    lost, honest = run_batch(pipeline, NONE, [spec, RunSpec(seed=0)])
+    assert lost.outcome.startswith(f"lost: {act}; then "), lost.outcome
+    assert not lost.traceback
+    assert honest.outcome == "completed"
+
+
+def test_a_run_that_diverges_by_itself_has_failed_beside_a_network_that_changes_nothing(
+    make_pipeline: Maker,
+) -> None:
+    """The control: copies of what was sent are no deviation."""
+    pipeline = make_pipeline(rounds=2, server_learning_rate=3e38, learning_rate=1e3)
+    spec = RunSpec(seed=0, adversary=Outside("copies"), threat=wire_eavesdropper(active=True))
+    (run,) = run_batch(pipeline, NONE, [spec])
+    assert run.outcome.startswith("failed: "), run.outcome
+
+
+def test_a_protocol_that_notices_a_network_aborts(make_pipeline: Maker) -> None:
+    """It kept its promise, and the network could have cut the line in any case."""
+
+    @dataclass(frozen=True)
+    class Cutting(Outside):
+        def tamper(self, tapped: Tapped) -> Payload | None:
+            return None if tapped.kind == "update" else tapped.payload
+
+    spec = RunSpec(seed=0, adversary=Cutting("cut"), threat=wire_eavesdropper(active=True))
+    (run,) = run_batch(make_pipeline(), stack_of(Masked()), [spec])
+    assert run.outcome.startswith("aborted: "), run.outcome

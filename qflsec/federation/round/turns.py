@@ -5,9 +5,11 @@ How a run may end, and what the ending is called:
 - *failed*: a mistake of the experiment. The code of an attack raised or broke its promise, or an honest client's
   training diverged. The server of a deployment could not tell a diverged client from a liar and drops both; the
   lab knows who is honest, and says so.
-- *aborted*: a protocol stopped, and no corrupted client had done anything.
-- *lost*: a corrupted client had deviated before the run ended. Whatever ended it (a receiver that refuses, a model
-  that overflows), a client was able to end it, which is all that an attack on availability wants.
+- *aborted*: a protocol stopped, and no corrupted client had done anything: it noticed a server or a network that
+  deviates, as it promises, or something was missing.
+- *lost*: a corrupted party had deviated before the run ended, and no protocol stopped it for a server's or a
+  network's deviation. Whatever ended it (a receiver that refuses a client, a model that overflows), somebody was
+  able to end it, which is all that an attack on availability wants.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 
 from qflsec.base import QflsecError, UpdateError, stream
@@ -27,7 +30,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.streams import RoundStreams
-from qflsec.threat import Payload, Tapped, Transcript, View, WireTap
+from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client
 
 __all__ = ["Turns", "failure"]
 
@@ -57,7 +60,7 @@ class Turns:
         self._transcript = transcript
         self.failures: dict[int, tuple[str, str]] = {}
         self.losses: dict[int, str] = {}
-        self._acts: list[dict[int, str]] = [{} for _ in specs]
+        self._acts: list[dict[Party, str]] = [{} for _ in specs]
         self._states: dict[int, object] = {}
         for lane, spec in enumerate(self._specs):
             if spec.adversary is not None:
@@ -93,6 +96,10 @@ class Turns:
             return tapped.payload
         if isinstance(answer, tuple):
             answer, self._states[lane] = answer
+        if answer is None:
+            self._acts[lane][WIRE] = f"no {tapped.kind}"
+        elif not _same(answer, tapped.payload):
+            self._acts[lane][WIRE] = f"another {tapped.kind}"
         return answer
 
     def fail(self, lane: int, error: Exception) -> None:
@@ -100,7 +107,7 @@ class Turns:
         self.failures[lane] = failure(error)
 
     def end(self, lane: int, error: QflsecError) -> None:
-        """Note that a run cannot go on: lost where a corrupted client deviated before, failed where none did."""
+        """Note that a run cannot go on: lost where a corrupted party deviated before, failed where none did."""
         if self._acts[lane]:
             self.losses[lane] = str(error)
         else:
@@ -119,9 +126,9 @@ class Turns:
         reason = self.losses.get(lane, abort)
         if reason is None:
             return "completed", ""
-        if not self._acts[lane]:
+        if lane not in self.losses and not any(party.role == "client" for party in self._acts[lane]):
             return f"aborted: {reason}", ""
-        acts = ", ".join(f"client:{index} sent {what}" for index, what in sorted(self._acts[lane].items()))
+        acts = ", ".join(f"{party} sent {what}" for party, what in sorted(self._acts[lane].items()))
         return f"lost: {acts}; then {reason}", ""
 
     def check_honest(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -195,6 +202,9 @@ class Turns:
             sent[lanes], odd = self._play(lanes, models[lanes], move)
             for lane, _ in odd:
                 self.fail(lane, UpdateError("a corrupted server sent a client no model", expected="numbers"))
+            for lane in lanes:
+                if not torch.equal(sent[lane], models[lane]):
+                    self._acts[lane][SERVER] = "a model of its own making"
         return sent
 
     def updates(
@@ -257,7 +267,7 @@ class Turns:
         if isinstance(payload, torch.Tensor) and torch.equal(payload, honest):
             return
         what = "nothing" if payload is None else fault(payload, len(honest))
-        self._acts[lane][index] = what or "an update of its own making"
+        self._acts[lane][client(index)] = what or "an update of its own making"
 
     def _place(
         self, lanes: list[int], trainers: Sequence[int]
@@ -343,6 +353,14 @@ class Turns:
             return torch.cat([part for part, _ in alone]), irregular
         self._states.update(zip(lanes, states, strict=False))
         return rows, {(lanes[row], column): payload for (row, column), payload in odd.items()}
+
+
+def _same(one: Payload, other: Payload) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return isinstance(one, bytes) and one == other
 
 
 def _parts(moved: Sending, n_lanes: int) -> tuple[torch.Tensor | ClientPayloads, Sequence[object]]:
