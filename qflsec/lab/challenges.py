@@ -15,7 +15,7 @@ from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
 from qflsec.threat import NOBODY, Records, ThreatModel
 
-__all__ = ["challenge_for", "check_challenge"]
+__all__ = ["challenge_for", "check_challenge", "draw_candidates"]
 
 
 def check_challenge(attack: Inference, pipeline: Pipeline, threat: ThreatModel) -> None:
@@ -104,20 +104,11 @@ def _check_training(config: FederationConfig) -> None:
 def _membership(
     attack: Inference, subject: Subject, seed: int, threat: ThreatModel, trainer: Trainer | None
 ) -> tuple[MembershipChallenge, MembershipTruth]:
-    """As many members as non-members, in random order."""
     held = [subject.client_records(client) for client in _honest(subject, threat)]
-    pools = _joined([*held, _none_of(subject.records("member"))]), subject.records("nonmember")
-    sizes = [len(pool.labels) for pool in pools]
-    _check_sizes(*sizes)
-    size = min(sizes)
-    generator = stream(seed, "challenge", "membership")
-    chosen = _joined(
-        [_at(pool, torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
-    )
-    order = torch.randperm(2 * size, generator=generator)
+    candidates, member = draw_candidates(held, subject.records("nonmember"), seed)
     train, test = subject.records("member"), subject.records("test")
     truth = MembershipTruth(
-        member=order < size,
+        member=member,
         train_correct=n_correct(subject, train),
         n_train=len(train.labels),
         test_correct=n_correct(subject, test),
@@ -126,11 +117,34 @@ def _membership(
     challenge = MembershipChallenge(
         seed=seed,
         attack=attack.card.name,
-        candidates=_at(chosen, order),
+        candidates=candidates,
         n_members=len(train.labels),
         trainer=trainer,
     )
     return challenge, truth
+
+
+def draw_candidates(held: Sequence[Records], nonmembers: Records, seed: int) -> tuple[Records, torch.Tensor]:
+    """As many members as non-members, in random order, and which of them are members.
+
+    Args:
+        held: The records of each honest client.
+        nonmembers: Records that nobody trained on.
+        seed: The seed of the run.
+
+    Raises:
+        IncompatibleAttack: There are no members, or no non-members.
+    """
+    pools = _joined([*held, _none_of(nonmembers)]), nonmembers
+    sizes = [len(pool.labels) for pool in pools]
+    _check_sizes(*sizes)
+    size = min(sizes)
+    generator = stream(seed, "challenge", "membership")
+    chosen = _joined(
+        [_at(pool, torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
+    )
+    order = torch.randperm(2 * size, generator=generator)
+    return _at(chosen, order), order < size
 
 
 def _inversion(

@@ -138,12 +138,19 @@ class Matrix:
         return attack_fits(pipeline, made, entry.attack, entry.threat, run)
 
     def run_identity(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> dict[str, Any]:
-        """What the run's id is the digest of; ``entry`` is the manipulation, None for an honest run."""
+        """What the run's id is the digest of.
+
+        Args:
+            pipeline: The pipeline's name.
+            stack: The stack's name; empty for a run without layers.
+            seed: The seed.
+            entry: The manipulation; None for an honest run.
+        """
         parts = self.pipelines[pipeline]
         config = parts.to_config()
         config["data"] = without_places(parts.data.to_config())
         config["model"] = without_places(parts.model.to_config())
-        layers = self.stacks[stack].layers
+        layers = self.stacks[stack].layers if stack else ()
         manipulation = entry.attack if entry is not None else None
         made_by = [*pipeline_parts(parts), *layer_parts(layers)]
         if manipulation is not None:

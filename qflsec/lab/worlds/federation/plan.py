@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from qflsec.lab.grid.units import TRIAL, Batch, Plan, Unit
 from qflsec.lab.worlds.federation.ids import nameless
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.lab.worlds.federation.shadows import PlannedShadows, planned_shadows
 from qflsec.threat import ThreatModel
 
-__all__ = ["MAX_RUNS", "Layout", "PlannedRun", "PlannedTrial", "RunBatch", "layout_of", "make_plan"]
+__all__ = [
+    "MAX_RUNS",
+    "Layout",
+    "PlannedRun",
+    "PlannedTrial",
+    "RunBatch",
+    "ShadowBatch",
+    "layout_of",
+    "make_plan",
+]
 
 MAX_RUNS = 16
 
@@ -45,6 +55,7 @@ class PlannedTrial(Unit):
         run: The run that is attacked.
         honest: The honest run of the same pipeline, stack and seed; the attacked run itself for inferences.
         incompatible: Why the attack cannot be made under the stack; empty where it can.
+        shadows: The shadow models that the attack uses; None where it uses none.
     """
 
     stage: str = TRIAL
@@ -52,6 +63,7 @@ class PlannedTrial(Unit):
     run: PlannedRun
     honest: PlannedRun
     incompatible: str = ""
+    shadows: PlannedShadows | None = None
 
     @property
     def baseline_run_id(self) -> str:
@@ -74,6 +86,13 @@ class RunBatch(Batch):
     stack: str
     runs: tuple[PlannedRun, ...]
     trials: tuple[PlannedTrial, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowBatch(Batch):
+    """One set of shadow models."""
+
+    shadows: PlannedShadows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +132,7 @@ def layout_of(matrix: Matrix) -> Layout:
     return Layout(trials=trials, honest=honest, ledgers=ledgers)
 
 
-def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[RunBatch]:
+def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[RunBatch | ShadowBatch]:
     """What is left to do of a matrix.
 
     Args:
@@ -132,7 +151,7 @@ def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[Run
             for trial in left.values()
             if trial.incompatible
         ),
-        stages=(tuple(_batches(possible, wanted)),),
+        stages=(tuple(_shadow_batches(possible, settled)), tuple(_batches(possible, wanted))),
     )
 
 
@@ -182,7 +201,21 @@ class _Maker:
             run=run,
             honest=honest,
             incompatible=self._impossible(entry, stack),
+            shadows=planned_shadows(self._matrix, entry, stack, seed),
         )
+
+
+def _shadow_batches(trials: Iterable[PlannedTrial], settled: frozenset[str]) -> Iterator[ShadowBatch]:
+    """Each set of shadow models once, whichever trials use it."""
+    sets = {trial.shadows.unit_id: trial.shadows for trial in trials if trial.shadows is not None}
+    for unit_id, shadows in sets.items():
+        if unit_id not in settled:
+            under = shadows.stack or "no known defense"
+            yield ShadowBatch(
+                title=f"{shadows.pipeline} x {under}: {shadows.request.count} shadow models",
+                units=(shadows,),
+                shadows=shadows,
+            )
 
 
 def _batches(trials: list[PlannedTrial], wanted: list[PlannedRun]) -> Iterator[RunBatch]:
@@ -226,4 +259,5 @@ def _batch(runs: list[PlannedRun], trials: list[PlannedTrial], asked: set[str]) 
         runs=tuple(runs),
         trials=tuple(trials),
         units=(*(run for run in runs if run.unit_id in asked), *trials),
+        needs=tuple(dict.fromkeys(trial.shadows.unit_id for trial in trials if trial.shadows is not None)),
     )

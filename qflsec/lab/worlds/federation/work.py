@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, Raw, TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
+from qflsec.lab.worlds.federation.shadows import SharedTrainer
 from qflsec.lab.worlds.federation.states import trial_status
 from qflsec.threat import ThreatModel
 
@@ -41,7 +42,7 @@ class _Failure:
 _Made = RunResult | _Failure
 
 
-def execute(matrix: Matrix, batch: RunBatch) -> Iterator[Row]:
+def execute(matrix: Matrix, batch: RunBatch, given: Mapping[str, Row]) -> Iterator[Row]:
     """Make the runs of a batch and score its trials on them.
 
     A trial that fails is a row with its traceback and takes no other down.
@@ -49,12 +50,13 @@ def execute(matrix: Matrix, batch: RunBatch) -> Iterator[Row]:
     Args:
         matrix: The matrix.
         batch: What to do.
+        given: Rows of shadow models, by id.
     """
     made = _make_runs(matrix, batch)
     for run in batch.runs:
         yield from _run_rows(matrix, run, made[run.unit_id])
     for trial in batch.trials:
-        yield _judge(matrix, trial, made)
+        yield _judge(matrix, trial, made, given)
 
 
 def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
@@ -134,7 +136,7 @@ def _ledger_row(unit: Unit, made: _Made, threat: ThreatModel) -> Row:
     return unit.row(status, {"rows": rows})
 
 
-def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Row:
+def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given: Mapping[str, Row]) -> Row:
     entry = matrix.entry(trial.label)
     attacked, honest = made[trial.run.unit_id], made[trial.honest.unit_id]
     # the honest run comes first: what ends it as well is no doing of the attack
@@ -148,7 +150,8 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made]) -> Ro
     assert isinstance(honest, RunResult)
     started = time.process_time()
     try:
-        found = _score(entry, attacked, honest)
+        shadows = [] if trial.shadows is None else [given[trial.shadows.unit_id]]
+        found = _score(entry, attacked, honest, shadows)
     except IncompatibleAttack as error:  # what only the data of this seed can tell
         return trial.row("incompatible", reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
@@ -180,11 +183,15 @@ def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:
     return replace(score, raw={**score.raw, **dropped})
 
 
-def _score(entry: AttackEntry, attacked: RunResult, honest: RunResult) -> TrialScore | Blocked:
+def _score(
+    entry: AttackEntry, attacked: RunResult, honest: RunResult, shadows: Sequence[Row]
+) -> TrialScore | Blocked:
     attack = entry.attack
     if isinstance(attack, Inference):
         seed = attacked.spec.seed
-        trainer = ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed)
+        trainer = SharedTrainer.of(
+            ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed), shadows
+        )
         challenge, truth = challenge_for(attack, attacked, seed=seed, threat=entry.threat, trainer=trainer)
         claim = attack(attacked.view(entry.threat), challenge)
         return claim if isinstance(claim, Blocked) else score_claim(claim, truth)

@@ -12,15 +12,16 @@ from qflsec.lab.grid.world import World
 from qflsec.lab.worlds.federation.assemble import assemble
 from qflsec.lab.worlds.federation.document import SCHEMA, from_document, to_document
 from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix, check_data
-from qflsec.lab.worlds.federation.plan import Layout, RunBatch, layout_of, make_plan
+from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
 from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.lab.worlds.federation.shadows import train_planned
 from qflsec.lab.worlds.federation.spec import MatrixSpec
 from qflsec.lab.worlds.federation.work import execute
 
 __all__ = ["FederationWorld"]
 
 
-class FederationWorld(World[MatrixSpec, RunBatch, MatrixResult]):
+class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
     """Attacks against stacks: trials share runs, and manipulations are compared with honest runs.
 
     Args:
@@ -61,13 +62,15 @@ class FederationWorld(World[MatrixSpec, RunBatch, MatrixResult]):
         """Load and partition the data of every pipeline for the first seed."""
         check_data(self.matrix)
 
-    def plan(self, settled: frozenset[str]) -> Plan[RunBatch]:
+    def plan(self, settled: frozenset[str]) -> Plan[RunBatch | ShadowBatch]:
         """What is left to do."""
         return make_plan(self.layout, settled)
 
-    def execute(self, batch: RunBatch, given: Mapping[str, Row]) -> Iterable[Row]:
-        """Make the runs of a batch and score its trials on them."""
-        return execute(self.matrix, batch)
+    def execute(self, batch: RunBatch | ShadowBatch, given: Mapping[str, Row]) -> Iterable[Row]:
+        """Train shadow models, or make the runs of a batch and score its trials on them."""
+        if isinstance(batch, ShadowBatch):
+            return [train_planned(self.matrix, batch.shadows)]
+        return execute(self.matrix, batch, given)
 
     def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
         """What a store knows of the matrix."""

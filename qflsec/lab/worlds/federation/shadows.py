@@ -1,0 +1,152 @@
+"""Shadow models as a stage of the plan: trained once, stored, and shared by attacks and stacks.
+
+A set is identified by all that it is made from: the pipeline, the defenses where the adversary knows them, the
+records that it was granted, the seed and the number. A trainer finds a stored set by the digest of what it is asked
+to train on, so that no attack can be handed models that were trained on what its own adversary was not granted.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from qflsec.attacks import Inference, MembershipChallenge, ShadowRequest, Trainer
+from qflsec.attacks.shadows import shadow_sets
+from qflsec.data import load
+from qflsec.federation import Stack
+from qflsec.federation.round.lanes import lane_of
+from qflsec.federation.shadows import ShadowTrainer
+from qflsec.lab.challenges import draw_candidates
+from qflsec.lab.grid.ids import canonical
+from qflsec.lab.grid.units import Row, Unit
+from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.threat import Records
+
+__all__ = ["PlannedShadows", "SharedTrainer", "planned_shadows", "train_planned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedShadows(Unit):
+    """A set of shadow models to be trained.
+
+    Attributes:
+        pipeline: The pipeline's name.
+        stack: The name of the stack that the adversary knows; empty where it knows none.
+        request: What is asked for.
+        auxiliary: Whether the adversary has the auxiliary records.
+        corrupted: The corrupted clients, whose records are no candidates.
+    """
+
+    stage: str = "shadows"
+    pipeline: str
+    stack: str
+    request: ShadowRequest
+    auxiliary: bool
+    corrupted: tuple[int, ...]
+
+
+def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -> PlannedShadows | None:
+    """The shadow models that an attack uses on a stack; None where it uses none, or is blocked without them."""
+    request = entry.attack.shadow_request() if isinstance(entry.attack, Inference) else None
+    threat = entry.threat
+    if request is None or "architecture" not in threat.knows:
+        return None
+    if not request.online and "auxiliary" not in threat.knows:
+        return None
+    known = stack if "defenses" in threat.knows else ""
+    auxiliary = "auxiliary" in threat.knows
+    return PlannedShadows(
+        seed=seed,
+        identity={
+            "shadows": asdict(request),
+            "auxiliary": auxiliary,
+            "corrupted": list(threat.clients),
+            "trained": matrix.run_identity(entry.pipeline, known, seed, None),
+        },
+        pipeline=entry.pipeline,
+        stack=known,
+        request=request,
+        auxiliary=auxiliary,
+        corrupted=threat.clients,
+    )
+
+
+def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
+    """Train a set and put it into a row."""
+    started = time.process_time()
+    pipeline = matrix.pipelines[unit.pipeline]
+    dataset = load(pipeline.data, unit.seed)
+
+    def take(rows: torch.Tensor) -> Records:
+        features, labels = dataset.take(rows)
+        return Records(features=features, labels=labels)
+
+    clients = lane_of(pipeline, dataset, unit.seed).clients
+    held = [take(rows) for index, rows in enumerate(clients) if index not in unit.corrupted]
+    candidates, _ = draw_candidates(held, take(dataset.nonmember_idx), unit.seed)
+    question = MembershipChallenge(
+        seed=unit.seed, attack="", candidates=candidates, n_members=len(dataset.member_idx)
+    )
+    own = take(dataset.auxiliary_idx) if unit.auxiliary else None
+    pool, members = shadow_sets(question, own, unit.request)
+    defenses = matrix.stacks[unit.stack].stack if unit.stack else None
+    params = ShadowTrainer(pipeline=pipeline, like=dataset, seed=unit.seed)(pool, members, defenses)
+    values = params.numpy().astype("<f4")
+    content = {
+        "asked": _digest(pool, members, defenses),
+        "shape": list(values.shape),
+        "params": base64.b64encode(values.tobytes()).decode(),
+        "members": base64.b64encode(np.packbits(members.numpy()).tobytes()).decode(),
+    }
+    return unit.row("completed", content, seconds=time.process_time() - started)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedTrainer:
+    """A trainer that looks up what a stage has trained already, and trains what it has not.
+
+    Attributes:
+        trainer: Who trains.
+        stored: Stored models, by the digest of what they were trained on.
+
+    Shapes:
+        stored: ``(s, P)`` each
+    """
+
+    trainer: Trainer
+    stored: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, trainer: Trainer, rows: Iterable[Row]) -> SharedTrainer:
+        """A trainer that knows the sets in these rows; those that failed are trained again where they are used."""
+        return cls(
+            trainer=trainer,
+            stored={str(row.content["asked"]): _params(row) for row in rows if row.status == "completed"},
+        )
+
+    def __call__(self, pool: Records, members: torch.Tensor, defenses: Stack | None = None) -> torch.Tensor:
+        """The models that were stored for exactly this, or new ones."""
+        found = self.stored.get(_digest(pool, members, defenses)) if self.stored else None
+        return self.trainer(pool, members, defenses) if found is None else found.clone()
+
+
+def _params(row: Row) -> torch.Tensor:
+    values = np.frombuffer(base64.b64decode(row.content["params"]), dtype="<f4")
+    return torch.from_numpy(values.reshape(row.content["shape"]).astype(np.float32))
+
+
+def _digest(pool: Records, members: torch.Tensor, defenses: Stack | None) -> str:
+    sha = hashlib.sha256()
+    for tensor in (pool.features, pool.labels, members):
+        sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    # a stack without layers trains as nobody's stack does
+    layers = [] if defenses is None else [layer.to_config() for layer in defenses.layers]
+    sha.update(canonical(layers).encode())
+    return sha.hexdigest()
