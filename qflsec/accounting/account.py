@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qflsec.accounting.context import LedgerContext
-from qflsec.accounting.ledger import LedgerRow, dp_statement
+from qflsec.accounting.ledger import LedgerRow
 from qflsec.accounting.rows import RowWriter
 
 __all__ = ["ObserverAccount", "ledger", "observer_account"]
@@ -35,7 +35,7 @@ class ObserverAccount:
         lines += [f"  - {sentence}" for sentence in self.sees or ("nothing of this run",)]
         lines.append("Bounded by:")
         lines += [
-            f"  - {row.layer} [{row.guarantee}; {row.assumption}]: {_stated(row)}" for row in self.bounds
+            f"  - {row.layer} [{row.guarantee}; {row.assumption}]: {row.stated}" for row in self.bounds
         ] or ["  - nothing"]
         lines.append("Not bounded:")
         lines += [f"  - {sentence}" for sentence in self.unbounded or ("nothing that was found",)]
@@ -49,12 +49,6 @@ class ObserverAccount:
             "bounds": [row.to_dict() for row in self.bounds],
             "unbounded": list(self.unbounded),
         }
-
-
-def _stated(row: LedgerRow) -> str:
-    sentence = dp_statement(row)
-    note = f" ({row.note})" if row.note and sentence == row.statement else ""
-    return f"{sentence}{note}"
 
 
 def observer_account(observer: str, rows: Sequence[LedgerRow | Mapping[str, Any]]) -> ObserverAccount:

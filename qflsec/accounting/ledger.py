@@ -74,6 +74,12 @@ class LedgerRow:
     accountant: str = ""
     note: str = ""
 
+    @property
+    def stated(self) -> str:
+        """The row for people: :func:`dp_statement` of it, and its note where that is not in it."""
+        sentence = dp_statement(self)
+        return f"{sentence} ({self.note})" if self.note and sentence == self.statement else sentence
+
     def to_dict(self) -> dict[str, object]:
         """Every field and the row's ``sentence``, JSON-able; an infinite epsilon is the string ``"infinity"``."""
         row: dict[str, object] = {**asdict(self), "sentence": dp_statement(self)}
@@ -140,9 +146,9 @@ def render_ledger(rows: Sequence[LedgerRow]) -> str:
     lines: list[str] = []
     for observer in dict.fromkeys(row.observer for row in rows):
         lines.append(f"Against {observer}:")
-        for row in rows:
-            if row.observer == observer:
-                sentence = dp_statement(row)
-                note = f" ({row.note})" if row.note and sentence == row.statement else ""
-                lines.append(f"  [{row.guarantee}; {row.assumption}] {row.layer}: {sentence}{note}")
+        lines += [
+            f"  [{row.guarantee}; {row.assumption}] {row.layer}: {row.stated}"
+            for row in rows
+            if row.observer == observer
+        ]
     return "\n".join(lines)

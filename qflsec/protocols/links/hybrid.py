@@ -24,7 +24,7 @@ from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.links.agreement import KeyAgreement
 from qflsec.protocols.links.budget import AES_KEY_BYTES
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
-from qflsec.protocols.links.qkd_ledger import hybrid_rows
+from qflsec.protocols.links.qkd_ledger import qkd_rows
 from qflsec.protocols.links.sealed_epochs import EpochEnd, check_rekeying
 from qflsec.threat import Party
 
@@ -186,4 +186,11 @@ class HybridLink(QkdLink):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What the links hide from this observer, and what they do not."""
-        return hybrid_rows(self, context)
+        return qkd_rows(
+            self,
+            context,
+            assumption="computational",
+            secrecy="AES-256-GCM under keys from QKD, ML-KEM-768 and X25519, of which one must hold; if QKD is the one, "
+            "up to its epsilon",
+            integrity="tags of AES-256-GCM, under keys that need one of the three, and signatures by Ed25519",
+        )

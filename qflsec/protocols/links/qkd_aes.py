@@ -13,7 +13,7 @@ from qflsec.base import DefenseCard, Secrets, Source, register
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.links.budget import AES_KEY_BYTES
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
-from qflsec.protocols.links.qkd_ledger import aes_rows
+from qflsec.protocols.links.qkd_ledger import qkd_rows
 from qflsec.protocols.links.sealed_epochs import EpochEnd, check_rekeying
 from qflsec.threat import Party
 
@@ -80,4 +80,10 @@ class QkdAesLink(QkdLink):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What the links hide from this observer, and what they do not."""
-        return aes_rows(self, context)
+        return qkd_rows(
+            self,
+            context,
+            assumption="computational",
+            secrecy="AES-256-GCM under QKD keys: computational, although the keys are not",
+            integrity="tags of AES-256-GCM",
+        )

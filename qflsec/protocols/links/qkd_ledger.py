@@ -16,66 +16,24 @@ from qflsec.protocols.links.budget import Traffic
 from qflsec.protocols.links.ledger import sealed_link_rows, union_bound
 from qflsec.protocols.links.qkd import QkdLink
 
-__all__ = ["aes_rows", "choice_rows", "hybrid_rows", "pad_rows"]
+__all__ = ["choice_rows", "pad_rows", "qkd_rows"]
 
 _LARGEST_HEADER = 256
 _LARGEST_PARAMETER = 8
 
 
-def pad_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
-    """One-time pads: no computing power helps."""
-    traffic = Traffic.of_run(
-        n_params=context.training.n_params,
-        rounds=context.training.rounds,
-        bytes_per_parameter=_LARGEST_PARAMETER,
-    )
-    n_tags = 2 * traffic.messages * len(context.honest)
-    eps_tags = n_tags * forgery_bound(traffic.message_bytes + _LARGEST_HEADER)
-    return _rows(
-        link,
-        context,
-        assumption="information-theoretic",
-        secrecy="a one-time pad, whatever the computing power",
-        integrity=f"one-time tags: at most {eps_tags:.1e} for {n_tags} messages, and the epsilon of the keys",
-    )
-
-
-def aes_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
-    """AES under QKD keys: computational, whatever the keys."""
-    return _rows(
-        link,
-        context,
-        assumption="computational",
-        secrecy="AES-256-GCM under QKD keys: computational, although the keys are not",
-        integrity="tags of AES-256-GCM",
-    )
-
-
-def hybrid_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
-    """Hybrid keys: one of three must hold."""
-    return _rows(
-        link,
-        context,
-        assumption="computational",
-        secrecy="AES-256-GCM under keys from QKD, ML-KEM-768 and X25519, of which one must hold; if QKD is the "
-        "one, up to its epsilon",
-        integrity="tags of AES-256-GCM, under keys that need one of the three, and signatures by Ed25519",
-    )
-
-
-def choice_rows(layer: str, said: str, rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:
-    """The rows of the link that a policy chose, under the policy's name and with its reason."""
-    return tuple(
-        replace(row, layer=layer)
-        if row.guarantee == "not covered"
-        else replace(row, layer=layer, statement=f"{row.statement}; the policy chose {said}")
-        for row in rows
-    )
-
-
-def _rows(
+def qkd_rows(
     link: QkdLink, context: LedgerContext, *, assumption: Assumption, secrecy: str, integrity: str
 ) -> tuple[LedgerRow, ...]:
+    """What links under QKD keys hide from one observer.
+
+    Args:
+        link: The layer.
+        context: The observer and the training.
+        assumption: What encryption under these keys rests on.
+        secrecy: What encrypts, in words.
+        integrity: What authenticates, in words.
+    """
     links, rounds = len(context.honest), context.training.rounds
     total, terms = union_bound(
         eps_sec=link.eps_sec, eps_cor=link.eps_cor, eps_auth=link.eps_auth, links=links, rounds=rounds
@@ -94,4 +52,32 @@ def _rows(
         steps=rounds * links,
         note="QKD protects the link and hides nothing from the server; its epsilon is not one of differential "
         "privacy, and neither is added to the other",
+    )
+
+
+def pad_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
+    """One-time pads: no computing power helps."""
+    traffic = Traffic.of_run(
+        n_params=context.training.n_params,
+        rounds=context.training.rounds,
+        bytes_per_parameter=_LARGEST_PARAMETER,
+    )
+    n_tags = 2 * traffic.messages * len(context.honest)
+    eps_tags = n_tags * forgery_bound(traffic.message_bytes + _LARGEST_HEADER)
+    return qkd_rows(
+        link,
+        context,
+        assumption="information-theoretic",
+        secrecy="a one-time pad, whatever the computing power",
+        integrity=f"one-time tags: at most {eps_tags:.1e} for {n_tags} messages, and the epsilon of the keys",
+    )
+
+
+def choice_rows(layer: str, said: str, rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:
+    """The rows of the link that a policy chose, under the policy's name and with its reason."""
+    return tuple(
+        replace(row, layer=layer)
+        if row.guarantee == "not covered"
+        else replace(row, layer=layer, statement=f"{row.statement}; the policy chose {said}")
+        for row in rows
     )
