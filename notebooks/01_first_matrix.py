@@ -33,7 +33,7 @@ from qflsec.accounting import render_ledger
 from qflsec.data import DataSpec
 from qflsec.defenses.privacy import DpSgd
 from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
-from qflsec.lab import Store, assemble, build_matrix, load_spec, run_matrix
+from qflsec.lab import load_spec, run
 from qflsec.models import build_model
 from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
@@ -113,12 +113,8 @@ for observer in (honest_but_curious_server(), wire_eavesdropper()):
 
 # %%
 store_path = Path(tempfile.mkdtemp()) / "first.sqlite"
-matrix = build_matrix(load_spec("quickstart").with_seeds(seeds=(0,)))
-for progress in run_matrix(matrix, store_path, jobs=1):
-    pass
-with Store(store_path) as store:
-    result = assemble(matrix, store)
-print(progress.done, "of", progress.total, "trials")
+result = run(load_spec("quickstart").with_seeds(seeds=(0,)), store_path, jobs=1)
+print(len(result.cells), "cells")
 
 # %%
 attacks, columns = [a.label for a in result.attacks], [s.name for s in result.stacks]

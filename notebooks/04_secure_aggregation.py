@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from qflsec.lab import Store, assemble, build_matrix, load_spec, run_matrix
+from qflsec.lab import load_spec, run
 from qflsec.protocols.secagg import FixedPoint
 from qflsec.protocols.secagg.catalogue import protocol
 from qflsec.protocols.secagg.masks.expansion import add_masks, expand
@@ -212,11 +212,7 @@ threat = "malicious-server"
 """
 folder = Path(tempfile.mkdtemp())
 (folder / "aggregate.toml").write_text(SPEC)
-matrix = build_matrix(load_spec(str(folder / "aggregate.toml")))
-for _ in run_matrix(matrix, folder / "aggregate.sqlite", jobs=1):
-    pass
-with Store(folder / "aggregate.sqlite") as store:
-    result = assemble(matrix, store)
+result = run(load_spec(folder / "aggregate.toml"), folder / "aggregate.sqlite", jobs=1)
 
 # %%
 attacks, columns = [a.label for a in result.attacks], [s.name for s in result.stacks]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from qflsec.lab import MatrixSpec, parse_spec
+from qflsec.lab.grid.spec import GridSpec
 
 TINY = """
 name = "tiny"
@@ -53,6 +54,41 @@ threat = "nobody"
 name = "scaled-sign-flip"
 pipeline = "main"
 threat = "clients"
+"""
+
+CHANNEL = """
+kind = "channel"
+name = "line"
+seeds = [0, 1, 2]
+pulses = 100_000
+[channel]
+distance_km = 5.0
+[countermeasures]
+none = []
+authentication = ["authentication"]
+[[attacks]]
+name = "man-in-the-middle"
+[[attacks]]
+name = "intercept-resend"
+params = { fraction = 0.5 }
+"""
+
+DELEGATION = """
+kind = "delegation"
+name = "server"
+seeds = [0, 1, 2]
+qubits = 1
+layers = 1
+shots = 100
+tests = 100
+[clients.open]
+pads = "none"
+tests = 0
+[clients.blind]
+[[attacks]]
+name = "random-answers"
+[[attacks]]
+name = "read-delta"
 """
 
 PLUGIN = '''
@@ -145,6 +181,12 @@ def tiny_text() -> str:
 def tiny() -> MatrixSpec:
     """A matrix of two seeds that runs in about a second."""
     return parse_spec(TINY, base=Path())
+
+
+@pytest.fixture(params=[CHANNEL, DELEGATION], ids=["channel", "delegation"])
+def pairs(request: pytest.FixtureRequest) -> GridSpec:
+    """A matrix of three seeds whose eighteen trials stand alone, in about a second."""
+    return parse_spec(request.param, base=Path())
 
 
 @pytest.fixture(scope="session")

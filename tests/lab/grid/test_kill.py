@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from qflsec.lab import MatrixSpec, parse_spec, run
+from qflsec.lab.grid.spec import GridSpec
 
 Dump = Callable[[Path], dict[str, list[tuple[Any, ...]]]]
 
@@ -47,7 +48,7 @@ def stored(path: Path) -> int:
         connection.close()
 
 
-def run_with_kills(server: Any, spec: MatrixSpec, path: Path, dice: random.Random, most: int) -> list[int]:
+def run_with_kills(server: Any, spec: GridSpec, path: Path, dice: random.Random, most: int) -> list[int]:
     """Run to the end; how many trials were stored when each process was killed."""
     kills: list[int] = []
     for _ in range(40):
@@ -90,6 +91,17 @@ def test_killed_several_times_the_rows_are_the_same_bit_for_bit(
     assert len(set(kills)) >= 3, "the kills must fall between different batches to mean anything"
     run(spec, tmp_path / "whole.sqlite", jobs=1)
     assert dump(tmp_path / "killed.sqlite") == dump(tmp_path / "whole.sqlite")
+
+
+def test_trials_that_stand_alone_survive_kills_as_well(
+    server: Any, pairs: GridSpec, tmp_path: Path, dump: Dump
+) -> None:
+    kills = run_with_kills(server, pairs, tmp_path / "killed.sqlite", random.Random(22), 3)
+    assert len(kills) == 3, kills
+    run(pairs, tmp_path / "whole.sqlite", jobs=1)
+    found = dump(tmp_path / "killed.sqlite")
+    assert len(found["trial"]) == 18
+    assert found == dump(tmp_path / "whole.sqlite")
 
 
 def test_with_real_secrets_statuses_and_outcomes_are_the_same(

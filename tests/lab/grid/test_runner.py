@@ -11,6 +11,7 @@ import pytest
 from qflsec.base import BackendError, DataError, MissingExtra
 from qflsec.lab import MatrixResult, MatrixSpec, Progress, Store, build, parse_spec, run, run_matrix
 from qflsec.lab.grid import backends as backends_module
+from qflsec.lab.grid.spec import GridSpec
 
 Dump = Callable[[Path], dict[str, list[tuple[Any, ...]]]]
 
@@ -180,6 +181,30 @@ def test_loky_and_dask_give_identical_rows(tiny: MatrixSpec, tmp_path: Path, dum
         assert dump(tmp_path / f"{backend}.sqlite") == expected, backend
     with Store(tmp_path / "dask.sqlite") as store:
         assert sum(row.stage == "trial" for row in store.rows().values()) == len(expected["trial"]) == 24
+
+
+def test_trials_that_stand_alone_do_not_depend_on_order_or_workers(
+    pairs: GridSpec, tmp_path: Path, dump: Dump
+) -> None:
+    """A trial's streams come from its seed alone: in one process, in two, by the last seed first."""
+    run(pairs, tmp_path / "one.sqlite", jobs=1)
+    expected = dump(tmp_path / "one.sqlite")
+    run(pairs, tmp_path / "two.sqlite", jobs=2)
+    assert dump(tmp_path / "two.sqlite") == expected
+    for seeds in ((2,), (1,), (0, 1, 2)):
+        run(pairs.with_seeds(seeds=seeds), tmp_path / "turned.sqlite", jobs=1)
+    assert dump(tmp_path / "turned.sqlite") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_trials_that_stand_alone_run_on_clusters(
+    pairs: GridSpec, tmp_path: Path, dump: Dump, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(pairs, tmp_path / "one.sqlite", jobs=1)
+    run(pairs, tmp_path / "cluster.sqlite", jobs=2, backend=backend)
+    assert dump(tmp_path / "cluster.sqlite") == dump(tmp_path / "one.sqlite")
 
 
 @pytest.mark.slow
