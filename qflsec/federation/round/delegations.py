@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -159,7 +160,8 @@ def _differentiate(
 def _program(spec: RunSpec) -> object | None:
     if spec.adversary is None or spec.threat is None or not spec.threat.quantum_server:
         return None
-    return spec.adversary.quantum_server(stream_seed(spec.seed, "quantum-server"))
+    # a fresh copy, as for every move: nothing of one run is left for another
+    return deepcopy(spec.adversary).quantum_server(stream_seed(spec.seed, "quantum-server"))
 
 
 def check_delegation(layers: Sequence[DelegationLayer], runs: Sequence[RunSpec]) -> None:
