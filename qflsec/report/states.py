@@ -37,7 +37,7 @@ STATES: States = {
     "lost": (
         "▼",
         "lost",
-        "Corrupted clients ended a run, which counts as an advantage of 1: nobody has a model.",
+        "Corrupted parties ended a run, which counts as an advantage of 1: nobody has a model.",
     ),
     **_UNFINISHED,
 }

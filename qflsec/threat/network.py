@@ -255,7 +255,8 @@ class Network:
         try:
             for depth in reversed(range(len(self._links))):
                 link = self._links[depth]
-                blob = payload if isinstance(payload, bytes) else encode(payload)
+                # whatever else came out of a corrupted network was sealed by no link
+                blob = payload if isinstance(payload, bytes) else b""
                 header = _header(kind, round_index, slot, depth)
                 payload = decode(link.open(lane, slot.sender, slot.receiver, blob, header))
         except ProtocolAbort as abort:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from qflsec.base import ProtocolAbort, UpdateError
 from qflsec.protocols.secagg import FixedPoint
+from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
 
 RINGS = [FixedPoint(bits=64, fractional_bits=20), FixedPoint(bits=32, fractional_bits=12)]
 
@@ -85,3 +89,33 @@ def test_an_impossible_weight_is_an_abort() -> None:
         ring.read(words, most=4.9)
     with pytest.raises(ProtocolAbort, match="impossible weight"):
         ring.read(np.zeros(4, dtype=np.uint64))
+
+
+PRIME = PrimeFixedPoint(fractional_bits=12, modulus=268369921)
+NUMBERS = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    ring=st.sampled_from([*RINGS, PRIME]), numbers=NUMBERS, weight=st.integers(0, 40), n=st.integers(1, 12)
+)
+def test_a_liar_gets_the_honest_words_wherever_there_are_such_and_the_nearest_elsewhere(
+    ring: FixedPoint, numbers: list[float], weight: int, n: int
+) -> None:
+    update = torch.tensor(numbers)
+    words = ring.encode(update, float(weight), n=n, checked=False)
+    assert words.dtype == ring.dtype
+    low, high = ring.limits
+    signed = [int(v) for v in words.view(np.int64 if ring.bits == 64 else np.int32)]
+    assert all(low <= value <= high for value in signed)
+    with suppress(UpdateError):
+        assert np.array_equal(words, ring.encode(update, float(weight), n=n))
+    for number, value in zip(numbers, signed[:-1], strict=True):
+        wanted = number * weight * ring.scale
+        if math.isnan(wanted):
+            assert value == low
+        elif abs(wanted) >= max(-low, high):
+            # of 64 bits the largest double below 2^63 is 2^63 - 1024
+            assert value == (low if wanted < 0 else high) or value == high - 1023
+        else:
+            assert abs(value - wanted) <= 0.5 + abs(wanted) * 2**-52

@@ -153,7 +153,7 @@ class Cell:
         state: ``ok``; ``incompatible`` (the layers or the attack cannot work on the pipeline); ``blocked`` (the view lacks what the
             attack needs); ``no power`` (the interval of the undefended attack touches 0, so that the cell says
             nothing of a defense); ``useless`` (the stack's accuracy is not clear of chance); ``failed`` (a
-            trial ended in a bug); ``aborted`` (the protocol stopped); ``lost`` (corrupted clients ended a run,
+            trial ended in a bug); ``aborted`` (the protocol stopped); ``lost`` (corrupted parties ended a run,
             which counts as an advantage of 1); ``pending`` (not run yet).
         advantage: Mean over the seeds with a Student t interval; None where no trial was scored.
         per_seed: The trials, in the order of the seeds.

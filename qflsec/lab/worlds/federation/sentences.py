@@ -60,7 +60,7 @@ def cell_sentence(
     found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{_dropped(rows)}"
     if state == "lost":
         reason = next(row.reason for row in rows if row.status == "lost")
-        return f"{found}; a run that corrupted clients can end counts as 1: {reason}."
+        return f"{found}; a run that corrupted parties can end counts as 1: {reason}."
     if state == "no power" and undefended is None:
         return f"{found}; that is not clear of {advantage.baseline:g}, so the attack has no power here."
     if state == "no power":

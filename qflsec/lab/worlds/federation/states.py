@@ -4,7 +4,7 @@ A run that ends before its last round leaves no model to score. What a trial on 
 the attack, and from who ended the run (:class:`qflsec.federation.round.turns.Turns` tells):
 
 - *aborted*, the honest run as well: nothing can be said, and the trial is left out of every mean;
-- *lost*, and the attack wants integrity or availability: a corrupted client ended the run, nobody has a model, and
+- *lost*, and the attack wants integrity or availability: a corrupted party ended the run, nobody has a model, and
   the trial counts with an advantage of 1, in every mean and ranking;
 - *lost*, and the attack wants to learn something: it was noticed, and learned no more than its view holds until
   then. Ending a run is not what it was after, so the trial is *aborted*;
