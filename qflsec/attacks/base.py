@@ -175,11 +175,11 @@ class Inference(Attack):
                 got=type(challenge).__name__,
                 expected=self.challenge_type.__name__,
             )
-        reason = self.missing(view, challenge)
+        attack = deepcopy(self)  # what it might note on itself cannot reach the next run
+        reason = attack.missing(view, challenge)
         if reason is not None:
             return Blocked(reason=reason)
-        # A copy runs: what it might note on itself cannot reach the next run.
-        claim = deepcopy(self).run(view, challenge)
+        claim = attack.run(view, challenge)
         _check_claim(self.card.name, claim, challenge)
         return claim
 

@@ -6,6 +6,7 @@ the honest run is the attack's doing.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -91,7 +92,7 @@ def score_backdoor(
     if n == 0:
         return _undefined(f"no test record has another class than the target class {attack.target_class}")
     generator = stream(seed, "score", attack.card.name, "trigger")
-    marked = attack.trigger(test.features[others], generator)
+    marked = deepcopy(attack).trigger(test.features[others], generator)  # as fresh as for a move
     wanted = Records(features=marked, labels=torch.full((n,), attack.target_class))
     with_attack, without = (n_correct(run, wanted) for run in (attacked, honest))
     after, before = (n_correct(run, test) for run in (attacked, honest))

@@ -57,10 +57,10 @@ def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -
     threat = entry.threat
     if request is None or "architecture" not in threat.knows:
         return None
-    if not request.online and "auxiliary" not in threat.knows:
+    auxiliary = "auxiliary" in threat.knows and matrix.pipelines[entry.pipeline].data.auxiliary > 0
+    if not (request.online or auxiliary):
         return None
     known = stack if "defenses" in threat.knows else ""
-    auxiliary = "auxiliary" in threat.knows
     return PlannedShadows(
         seed=seed,
         identity={

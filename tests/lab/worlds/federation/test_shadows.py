@@ -127,6 +127,17 @@ def test_what_was_granted_separates_sets(trained: list[tuple[int, Any]], tmp_pat
     assert blocked == {"the adversary has no records of its own to train shadow models on"}
 
 
+def test_a_pipeline_without_auxiliary_records_blocks_what_needs_them(
+    trained: list[tuple[int, Any]], tmp_path: Path
+) -> None:
+    text = attack("online") + attack("offline", params="{ shadows = 4, online = false }")
+    none = {"auxiliary = 12": 'auxiliary = 0, preprocessing = "fixed-range", reduction = "first"'}
+    rows = run(spec(text, **none), tmp_path / "s.sqlite")
+    assert len(trained) == 2
+    states = [row.status for row in rows.values() if row.stage == "trial"]
+    assert sorted(states) == ["blocked"] * 6 + ["ok"] * 6
+
+
 def test_a_resume_trains_nothing_again(trained: list[tuple[int, Any]], tmp_path: Path) -> None:
     store = tmp_path / "s.sqlite"
     part = run(spec(TWO), store, stop_after=3)
