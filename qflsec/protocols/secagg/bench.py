@@ -10,19 +10,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from qflsec.base import OsSecrets, ProtocolAbort, Secrets
-from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
+from qflsec.base import OsSecrets, ProtocolAbort
+from qflsec.federation import AggregationLayer, Control, Header, PartyState, Stack
+from qflsec.federation.session import Session
 from qflsec.protocols.secagg import catalogue
 from qflsec.protocols.secagg.he.bfv import HeBfv
 from qflsec.protocols.secagg.he.ckks import HeCkks
 from qflsec.protocols.secagg.masks.expansion import expand, model_digest
 from qflsec.protocols.secagg.masks.layer import Masked
 from qflsec.protocols.secagg.one_round import run_round
-from qflsec.protocols.secagg.rounds.client import Client
 from qflsec.protocols.secagg.rounds.layer import SecAgg
-from qflsec.protocols.secagg.rounds.pairing import scheme
-from qflsec.protocols.secagg.rounds.server import Server
-from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, Signer
+from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
 from qflsec.threat import SERVER, Network, Party, Payload, Transcript, client
 from qflsec.threat.message import payload_bytes
 
@@ -109,32 +107,13 @@ class _Meter:
         )
 
 
-class _States:
-    """The parties' states of one layer, set up without a loop."""
-
-    def __init__(self, layer: AggregationLayer, n_clients: int, n_params: int) -> None:
-        self.clients = tuple(client(index) for index in range(n_clients))
-        parties = (*self.clients, SERVER)
-        secrets: dict[Party, Secrets] = {party: OsSecrets() for party in parties}
-        setup = Setup(
-            session=secrets[SERVER].draw(16),
-            clients=self.clients,
-            server=SERVER,
-            n_params=n_params,
-            rounds=1,
-            max_count=_MAX_COUNT,
-        )
-        identities = Identity.of_all(parties, secrets)
-        self._states = {p: layer.open(setup, identities[p], secrets[p]) for p in parties}
-        announced = {party: state.announce() for party, state in self._states.items()}
-        for party, state in self._states.items():
-            for author, blob in announced.items():
-                if author != party:
-                    state.learn(author, blob)
-
-    def state(self, party: Party) -> PartyState:
-        """What one party holds."""
-        return self._states[party]
+def _session(layer: AggregationLayer, n_clients: int, n_params: int) -> Callable[[Party], PartyState]:
+    """The parties' states of one layer, set up as the loop does it."""
+    stack = Stack(name="bench", client=(layer,))
+    sizes = {"n_clients": n_clients, "n_params": n_params, "rounds": 1, "max_count": _MAX_COUNT}
+    session = Session(stack, [0], mode="os", **sizes)
+    session.handshake(Network(Transcript()))
+    return lambda party: session.state(0, layer, party)
 
 
 def _updates(n_clients: int, n_params: int) -> list[torch.Tensor]:
@@ -156,28 +135,28 @@ def _plain(n_clients: int, n_params: int) -> RoundCost:
 
 def _one_phase(name: str, layer: AggregationLayer, n_clients: int, n_params: int) -> RoundCost:
     """Masked or encrypted updates; the set-up of the session is not counted."""
-    meter, states = _Meter(), _States(layer, n_clients, n_params)
+    meter, clients = _Meter(), tuple(client(index) for index in range(n_clients))
     control = Control(
-        states=states.state,
+        states=_session(layer, n_clients, n_params),
         network=Network(Transcript()),
         lane=0,
         round_index=0,
-        participants=states.clients,
+        participants=clients,
         models={},
     )
     layer.prepare(control)
     payloads: dict[Party, Payload] = {}
-    for party, update in zip(states.clients, _updates(n_clients, n_params), strict=True):
-        header = Header(round=0, sender=party, participants=states.clients)
+    for party, update in zip(clients, _updates(n_clients, n_params), strict=True):
+        header = Header(round=0, sender=party, participants=clients)
         with meter.on("seal"):
             payloads[party] = layer.seal(control.state(party), update, 1.0, header)[0]
-    header = Header(round=0, sender=SERVER, participants=states.clients)
+    header = Header(round=0, sender=SERVER, participants=clients)
     with meter.on("server"):
         combined = layer.combine(control.state(SERVER), payloads, header)
     down = 4.0 * n_params
     if layer.leaves == "nothing":
         down = payload_bytes(combined)
-        for party in states.clients:
+        for party in clients:
             with meter.on("open"):
                 layer.reveal(control.state(party), combined, header)
     else:
@@ -187,35 +166,14 @@ def _one_phase(name: str, layer: AggregationLayer, n_clients: int, n_params: int
     return meter.cost(name, n_params, n_clients, up, down * n_clients)
 
 
-def _parties(layer: SecAgg, n_clients: int) -> tuple[dict[int, Client], Server]:
-    """Clients and a server of one session."""
-    parties = (*(client(index) for index in range(n_clients)), SERVER)
-    secrets: dict[Party, Secrets] = {party: OsSecrets() for party in parties}
-    kind = Identity if layer.signature == "ed25519" else MlDsaIdentity
-    signers: Mapping[Party, Signer] = kind.of_all(parties, secrets)
-    agreement, signature_bytes = scheme(layer.agreement), SIGNATURE_BYTES[layer.signature]
-    session = secrets[SERVER].draw(16)
-    clients = {
-        index: Client(
-            session=session,
-            signer=signers[client(index)],
-            signature_bytes=signature_bytes,
-            secrets=secrets[client(index)],
-            policy=layer.policy,
-            scheme=agreement,
-        )
-        for index in range(n_clients)
-    }
-    server = Server(
-        session=session, signer=signers[SERVER], signature_bytes=signature_bytes, scheme=agreement
-    )
-    return clients, server
-
-
 def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCost:
     """All five stages: keys are fresh in every round."""
-    clients, server = _parties(layer, n_clients)
-    meter, sizes = _Meter(), {"up": 0, "down": 0}
+    state = _session(layer, n_clients, n_params)
+    held = [state(client(index)) for index in range(n_clients)]
+    clients = [party.protocol for party in held if isinstance(party, ClientState)]
+    serving = state(SERVER)
+    assert isinstance(serving, ServerState)
+    server, meter, sizes = serving.protocol, _Meter(), {"up": 0, "down": 0}
     updates, model = _updates(n_clients, n_params), torch.zeros(n_params)
 
     def turn(
