@@ -14,9 +14,10 @@ from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypai
 from nacl.exceptions import BadSignatureError
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base.framing import pack_fields
 from qflsec.threat import Party
 
-__all__ = ["ED25519_BYTES", "Identity"]
+__all__ = ["ED25519_BYTES", "Identity", "signed_bytes"]
 
 ED25519_BYTES = 64
 """The size of a signature."""
@@ -40,7 +41,9 @@ class Identity:
 
     def sign(self, body: bytes, context: bytes) -> bytes:
         """``body`` followed by a signature over it, its author and ``context``."""
-        return body + crypto_sign(_bound(self.party, body, context), self._key)[:ED25519_BYTES]
+        return (
+            body + crypto_sign(signed_bytes("ed25519", self.party, context, body), self._key)[:ED25519_BYTES]
+        )
 
     def verify(self, author: Party, signed: bytes, context: bytes) -> bytes:
         """The body of a signed message.
@@ -54,11 +57,12 @@ class Identity:
         if len(signature) != ED25519_BYTES or len(public) != _PUBLIC_BYTES:
             raise ProtocolAbort(f"the announcement of {author} has no whole signature, or its key is none")
         try:
-            crypto_sign_open(signature + _bound(author, body, context), public)
+            crypto_sign_open(signature + signed_bytes("ed25519", author, context, body), public)
         except BadSignatureError:
             raise ProtocolAbort(f"the announcement of {author} has a wrong signature") from None
         return body
 
 
-def _bound(author: Party, body: bytes, context: bytes) -> bytes:
-    return b"qflsec/announcement\x00" + str(author).encode() + b"\x00" + context + b"\x00" + body
+def signed_bytes(scheme: str, author: Party, context: bytes, body: bytes) -> bytes:
+    """What a signature is over: each part behind its length, so that none can be taken for a part of another."""
+    return pack_fields("qflsec/signature/2", scheme, author, context, body)

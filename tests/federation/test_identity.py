@@ -8,7 +8,10 @@ from qflsec.federation import Identity
 from qflsec.threat import SERVER, Party, client
 
 PARTIES = (client(0), client(1), SERVER)
-_STATEMENT = b"qflsec/announcement\x00client:0\x00context\x00body"
+_STATEMENT = b"".join(
+    len(part).to_bytes(4, "little") + part
+    for part in (b"qflsec/signature/2", b"ed25519", b"client:0", b"context", b"body")
+)
 
 
 def _secrets() -> dict[Party, SeededSecrets]:

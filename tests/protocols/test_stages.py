@@ -63,7 +63,7 @@ READS: dict[type, set[str]] = {
     ReleaseClient: STATE | {"bound", "require_key"},
     ThresholdClient: STATE | {"seal", "unseal", "require_key", "announce", "learn"},
     ThresholdServer: STATE | {"seal", "unseal", "require_key", "announce", "learn"},
-    KeyAgreement: set(),
+    KeyAgreement: {"agree", "encapsulate", "decapsulate"},  # of what was heard once
     GhzClient: set(),
     GhzServer: set(),
     BlindClient: {"batches", "decoded_signs", "outcomes", "failures"},
@@ -248,7 +248,7 @@ class Recorder:
 
 INDEPENDENT = {
     ("announce", "learn"),
-    ("announce", "agree"),
+    ("announce", "hear"),
     ("link", "measure"),
     ("settle", "reply"),
     ("tag", "check_tag"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from qflsec.base import OsSecrets, ProtocolAbort, Secrets, SeededSecrets
+from qflsec.base.framing import pack_named, unpack_named
 from qflsec.federation.identity import Identity
 from qflsec.federation.layers import LinkLayer, SecretLayer
 from qflsec.federation.parties import PartyState, Setup
@@ -123,7 +123,8 @@ class Session:
         for lane in lanes:
             arrived = {p: up[lane][i] for i, p in enumerate(self._clients)}
             self._learn(network, lane, place, SERVER, arrived)
-            blob = _pack({**arrived, SERVER: announced[lane][-1]})
+            everything = {**arrived, SERVER: announced[lane][-1]}
+            blob = pack_named({str(party): said for party, said in everything.items()})
             relayed.append([blob] * len(self._clients))
         down = _announcements(network, [Slot(SERVER, p) for p in self._clients], relayed, lanes)
         for lane in lanes:
@@ -195,23 +196,8 @@ def _announcements(
     return rows
 
 
-def _pack(blobs: dict[Party, bytes]) -> bytes:
-    parts = []
-    for party, blob in blobs.items():
-        name = str(party).encode()
-        parts.append(struct.pack("<HI", len(name), len(blob)) + name + blob)
-    return b"".join(parts)
-
-
 def _unpack(packed: bytes) -> Iterator[tuple[Party, bytes]]:
-    while packed:
-        try:
-            n_name, n_blob = struct.unpack("<HI", packed[:6])
-            name = packed[6 : 6 + n_name].decode()
-        except (struct.error, UnicodeDecodeError):
-            return
-        blob = packed[6 + n_name : 6 + n_name + n_blob]
-        packed = packed[6 + n_name + n_blob :]
+    for name, blob in unpack_named(packed).items():
         role, _, index = name.partition(":")
         if role == "client" and index.isascii() and index.isdecimal() and len(index) < 10:
             yield client(int(index)), blob

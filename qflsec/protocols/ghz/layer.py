@@ -19,6 +19,7 @@ from qflsec.base import (
     Source,
     register,
 )
+from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz.ledger import ghz_rows
@@ -26,7 +27,6 @@ from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
 from qflsec.protocols.ghz.resource import escape_probability, untested_failure_bound
-from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 

@@ -8,42 +8,41 @@ replayed, reordered, inserted, altered or missing message stops the run.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets, Source, register
 from qflsec.federation import Identity, LinkLayer, PartyState, Setup
-from qflsec.protocols.links.agreement import KeyAgreement, expand_key, in_order
+from qflsec.protocols.key_agreement import KeyAgreement, expand_key, in_order
 from qflsec.protocols.links.ledger import link_rows
+from qflsec.protocols.links.link_end import LinkEnd, link_name, nonce
 from qflsec.threat import Party
 
 __all__ = ["MAX_MESSAGES", "OVERHEAD_BYTES", "AesGcmLink"]
 
 MAX_MESSAGES = 2**32
 """How many messages one key may seal (NIST SP 800-38D, section 8.3)."""
-OVERHEAD_BYTES = 24
-"""What a sealed message adds: its number (8) and the tag (16)."""
+COUNTER_BYTES = 8
+OVERHEAD_BYTES = COUNTER_BYTES + 16
+"""What a sealed message adds: its number and the tag."""
 
-_PROTOCOL = "qflsec/aes-gcm-link/1"
+_PROTOCOL = "qflsec/aes-gcm-link/2"
 
 
-class _End(PartyState):
-    """One party's ends of its links: keys and counters by peer."""
+class _End(LinkEnd):
+    """One party's ends of its links: a key for each direction."""
+
+    family = "link"
 
     def __init__(self, setup: Setup, identity: Identity, secrets: Secrets) -> None:
-        self.party = identity.party
-        self._setup = setup
+        super().__init__(setup, identity)
         self._agreement = KeyAgreement(
             protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
         )
         self._outgoing: dict[Party, AESGCM] = {}
         self._incoming: dict[Party, AESGCM] = {}
-        self._sent: dict[Party, int] = {}
-        self._received: dict[Party, int] = {}
 
     def announce(self) -> bytes:
         """A fresh public key, signed."""
@@ -58,17 +57,10 @@ class _End(PartyState):
         secret = self._agreement.agree(author, announcement)
         self._outgoing[author] = self._direction(secret, self.party, author)
         self._incoming[author] = self._direction(secret, author, self.party)
-        self._sent[author] = self._received[author] = 0
 
     def _direction(self, secret: bytes, sender: Party, receiver: Party) -> AESGCM:
-        lower, higher = in_order(sender, receiver)
-        use = (_PROTOCOL, self._setup.session, "session", str(lower), str(higher), f"{sender}>{receiver}")
-        return AESGCM(expand_key(secret, *use))
-
-    def key_names(self) -> frozenset[str]:
-        """The links that this party belongs to."""
-        everybody = (*self._setup.clients, self._setup.server)
-        return frozenset(_link_name(self.party, peer) for peer in everybody if peer != self.party)
+        ends = in_order(sender, receiver)
+        return AESGCM(expand_key(secret, _PROTOCOL, self._session, "session", *ends, f"{sender}>{receiver}"))
 
     def seal(self, receiver: Party, payload: bytes, header: bytes) -> bytes:
         """The number of the message, the ciphertext and the tag.
@@ -78,14 +70,13 @@ class _End(PartyState):
         """
         if receiver not in self._outgoing:
             raise ProtocolAbort(f"{self.party} has no link key with {receiver}")
-        number = self._sent[receiver]
+        number = self._next_number(receiver)
         if number >= MAX_MESSAGES:
             raise ProtocolAbort(
                 f"the link key from {self.party} to {receiver} has sealed {MAX_MESSAGES} messages"
             )
-        self._sent[receiver] = number + 1
-        counter = struct.pack(">Q", number)
-        return counter + self._outgoing[receiver].encrypt(_nonce(counter), payload, counter + header)
+        counter = number.to_bytes(COUNTER_BYTES, "big")
+        return counter + self._outgoing[receiver].encrypt(nonce(number), payload, counter + header)
 
     def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
         """The payload of the next message.
@@ -95,34 +86,12 @@ class _End(PartyState):
         """
         if sender not in self._incoming:
             raise ProtocolAbort(f"{self.party} has no link key with {sender}")
-        counter, sealed = blob[:8], blob[8:]
-        expected = self._received[sender]
-        try:
-            payload = self._incoming[sender].decrypt(
-                _nonce(counter.ljust(8, b"\0")), sealed, counter + header
-            )
-        except InvalidTag:
-            raise ProtocolAbort(f"a message from {sender} to {self.party} was altered on its way") from None
-        (number,) = struct.unpack(">Q", counter)
-        if number != expected:
-            fault = "repeated or delayed" if number < expected else "preceded by one that is missing"
-            raise ProtocolAbort(
-                f"a message from {sender} to {self.party} is {fault}",
-                got=f"number {number}",
-                expected=f"number {expected}",
-            )
-        self._received[sender] = expected + 1
+        counter, sealed = blob[:COUNTER_BYTES], blob[COUNTER_BYTES:]
+        number = int.from_bytes(counter, "big")
+        self._expect(sender, number)
+        payload = self._opened(self._incoming[sender], sender, number, sealed, counter + header)
+        self._accept(sender)
         return payload
-
-
-def _nonce(counter: bytes) -> bytes:
-    return b"\0\0\0\0" + counter
-
-
-def _link_name(one: Party, other: Party) -> str:
-    """``"link:client:3"`` between client 3 and the server, ``"link:client:1-client:3"`` between clients."""
-    clients = [str(party) for party in in_order(one, other) if party.role == "client"]
-    return "link:" + "-".join(clients)
 
 
 @register("layer", "aes-gcm-link")
@@ -158,7 +127,7 @@ class AesGcmLink(LinkLayer):
 
     def key_name(self, sender: Party, receiver: Party) -> str:
         """The name of the link's key; both directions go by one name, since both ends hold both keys."""
-        return _link_name(sender, receiver)
+        return link_name("link", sender, receiver)
 
     def seal(self, state: PartyState, receiver: Party, payload: bytes, header: bytes) -> bytes:
         """The sender's half.

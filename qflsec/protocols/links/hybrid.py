@@ -9,19 +9,18 @@ secrets lacks the key.
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from uuid import UUID
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets, Source, register
+from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity, Setup
 from qflsec.federation.identity import ED25519_BYTES
-from qflsec.protocols.links.agreement import KeyAgreement
+from qflsec.protocols.key_agreement import KeyAgreement, MlKemExchange
 from qflsec.protocols.links.budget import AES_KEY_BYTES
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
 from qflsec.protocols.links.qkd_ledger import qkd_rows
@@ -30,8 +29,7 @@ from qflsec.threat import Party
 
 __all__ = ["HybridLink", "combine"]
 
-_PROTOCOL = "qflsec/hybrid-link/1"
-_SEED_BYTES = 64
+_PROTOCOL = "qflsec/hybrid-link/2"
 _X25519_BYTES = 32 + ED25519_BYTES
 _CIPHERTEXT_BYTES = 1088
 
@@ -68,11 +66,15 @@ class _HybridEnd(EpochEnd):
         self._agreement = KeyAgreement(
             protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
         )
-        self._decapsulation = MLKEM768PrivateKey.from_seed_bytes(secrets.draw(_SEED_BYTES))
-        encapsulation = self._decapsulation.public_key().public_bytes_raw()
-        self._announced = self._agreement.announce() + identity.sign(encapsulation, self._context("public"))
+        self._kem = KeyAgreement(
+            protocol=f"{_PROTOCOL}/ml-kem-768",
+            session=setup.session,
+            identity=identity,
+            secrets=secrets,
+            exchange=MlKemExchange(),
+        )
+        self._announced = self._agreement.announce() + self._kem.announce()
         self._heard: dict[Party, bytes] = {}
-        self._encapsulation: dict[Party, MLKEM768PublicKey] = {}
         self._x25519: dict[Party, bytes] = {}
 
     def announce(self) -> bytes:
@@ -86,24 +88,20 @@ class _HybridEnd(EpochEnd):
             ProtocolAbort: The announcement is not authentic, is a second one, or carries no usable key.
         """
         secret = self._agreement.agree(author, announcement[:_X25519_BYTES])
-        public = self._identity.verify(author, announcement[_X25519_BYTES:], self._context("public"))
-        try:
-            self._encapsulation[author] = MLKEM768PublicKey.from_public_bytes(public)
-        except ValueError as error:
-            raise ProtocolAbort(f"{author} announced a key that cannot be used", got=error) from None
+        self._kem.hear(author, announcement[_X25519_BYTES:])
         self._x25519[author] = secret
         self._heard[author] = announcement
 
-    def _context(self, *what: str) -> bytes:
-        return _pack(_PROTOCOL.encode(), self._session, *(part.encode() for part in what))
+    def _context(self, receiver: Party, epoch: int) -> bytes:
+        return pack_fields(_PROTOCOL, self._session, receiver, epoch)
 
     def _new_key(self, receiver: Party, epoch: int) -> tuple[bytes, tuple[UUID, ...], bytes]:
         keys = self._keys_to(receiver)
-        if receiver not in self._encapsulation:
+        if receiver not in self._heard:
             raise ProtocolAbort(f"{self.party} has heard no keys of {receiver}")
         qkd, key_ids = keys.take(AES_KEY_BYTES)
-        secret, ciphertext = self._encapsulation[receiver].encapsulate()
-        opening = self._identity.sign(ciphertext, self._context(str(receiver), str(epoch)))
+        secret, ciphertext = self._kem.encapsulate(receiver)
+        opening = self._identity.sign(ciphertext, self._context(receiver, epoch))
         said = self._said(self.party, receiver, epoch, key_ids, opening)
         key = combine(qkd=qkd, ml_kem=secret, x25519=self._x25519[receiver], salt=self._session, said=said)
         return key, key_ids, opening
@@ -111,9 +109,9 @@ class _HybridEnd(EpochEnd):
     def _same_key(self, sender: Party, epoch: int, key_ids: tuple[UUID, ...], opening: bytes) -> bytes:
         if sender not in self._heard:
             raise ProtocolAbort(f"{self.party} has heard no keys of {sender}")
-        ciphertext = self._identity.verify(sender, opening, self._context(str(self.party), str(epoch)))
+        ciphertext = self._identity.verify(sender, opening, self._context(self.party, epoch))
         qkd = self._receiving[sender].take(AES_KEY_BYTES, key_ids)
-        secret = self._decapsulation.decapsulate(ciphertext)
+        secret = self._kem.decapsulate(sender, ciphertext)
         said = self._said(sender, self.party, epoch, key_ids, opening)
         return combine(qkd=qkd, ml_kem=secret, x25519=self._x25519[sender], salt=self._session, said=said)
 
@@ -125,14 +123,7 @@ class _HybridEnd(EpochEnd):
         ours, theirs = self._announced, self._heard[peer]
         announced = (ours, theirs) if sender == self.party else (theirs, ours)
         ids = b"".join(key_id.bytes for key_id in key_ids)
-        return _pack(
-            self._session, str(sender).encode(), str(receiver).encode(), str(epoch).encode(),
-            *announced, ids, opening,
-        )  # fmt: skip
-
-
-def _pack(*fields: bytes) -> bytes:
-    return b"".join(struct.pack(">I", len(field)) + field for field in fields)
+        return pack_fields(self._session, sender, receiver, epoch, *announced, ids, opening)
 
 
 @register("layer", "hybrid-link")

@@ -9,21 +9,15 @@ from dataclasses import dataclass
 from qflsec.base import ConfigError, ProtocolAbort, Secrets
 from qflsec.federation import Identity, LinkLayer, PartyState, Setup
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.protocols.links.agreement import in_order
 from qflsec.protocols.links.key_stream import Frame, ReceivingKeys, SendingKeys
+from qflsec.protocols.links.link_end import LinkEnd, link_name
 from qflsec.protocols.links.sources import KeySource, open_ends, source_names, what_it_says
 from qflsec.threat import Party
 
-__all__ = ["QkdEnd", "QkdLink", "link_name"]
+__all__ = ["QkdEnd", "QkdLink"]
 
 
-def link_name(one: Party, other: Party) -> str:
-    """``"qkd:client:3"`` between client 3 and the server, ``"qkd:client:1-client:3"`` between clients."""
-    clients = [str(party) for party in in_order(one, other) if party.role == "client"]
-    return "qkd:" + "-".join(clients)
-
-
-class QkdEnd(PartyState):
+class QkdEnd(LinkEnd):
     """One party's ends of its links: what it has sent and received, and its end of the quantum links.
 
     Args:
@@ -34,19 +28,17 @@ class QkdEnd(PartyState):
         ConfigError: There is no end of quantum links.
     """
 
+    family = "qkd"
+
     def __init__(self, setup: Setup, identity: Identity) -> None:
         if not isinstance(setup.quantum, KeyProvider):
             raise ConfigError(
                 f"a QKD link of {identity.party} has no quantum link under it",
                 expected="a KeyProvider as 'quantum' of the set-up",
             )
-        self.party = identity.party
-        self._session = setup.session
-        peers = [party for party in (*setup.clients, setup.server) if party != self.party]
-        self._sending = {peer: SendingKeys(setup.quantum, peer) for peer in peers}
-        self._receiving = {peer: ReceivingKeys(setup.quantum, peer) for peer in peers}
-        self._sent = dict.fromkeys(peers, 0)
-        self._received = dict.fromkeys(peers, 0)
+        super().__init__(setup, identity)
+        self._sending = {peer: SendingKeys(setup.quantum, peer) for peer in self._peers}
+        self._receiving = {peer: ReceivingKeys(setup.quantum, peer) for peer in self._peers}
 
     def announce(self) -> bytes:
         """Nothing: the quantum links have authenticated keys of their own."""
@@ -55,61 +47,20 @@ class QkdEnd(PartyState):
     def learn(self, author: Party, announcement: bytes) -> None:
         """Nothing."""
 
-    def key_names(self) -> frozenset[str]:
-        """The links that this party belongs to."""
-        return frozenset(link_name(self.party, peer) for peer in self._sending)
-
     def costs(self) -> Mapping[str, float]:
         """Key drawn for what this party sent; the receivers' copies are not counted again."""
         return {"qkd_key_bits": float(sum(keys.drawn_bits for keys in self._sending.values()))}
-
-    @abstractmethod
-    def seal(self, receiver: Party, payload: bytes, header: bytes) -> bytes:
-        """The sender's half.
-
-        Raises:
-            ProtocolAbort: Too little key is left.
-        """
-
-    @abstractmethod
-    def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
-        """The receiver's half.
-
-        Raises:
-            ProtocolAbort: The blob is not the next message that the sender sealed under this header.
-        """
 
     def _keys_to(self, receiver: Party) -> SendingKeys:
         if receiver not in self._sending:
             raise ProtocolAbort(f"{self.party} has no QKD link with {receiver}")
         return self._sending[receiver]
 
-    def _next_number(self, receiver: Party) -> int:
-        """The number of a message for which key has been taken."""
-        number = self._sent[receiver]
-        self._sent[receiver] = number + 1
-        return number
-
     def _open_frame(self, sender: Party, blob: bytes) -> Frame:
         """The frame, if it claims to be the next one; the claim is checked with its tag."""
-        if sender not in self._received:
-            raise ProtocolAbort(f"{self.party} has no QKD link with {sender}")
         frame = Frame.from_bytes(blob)
-        expected = self._received[sender]
-        if frame.number != expected:
-            fault = "repeated or delayed" if frame.number < expected else "preceded by one that is missing"
-            raise ProtocolAbort(
-                f"a message from {sender} to {self.party} is {fault}, or was altered on its way",
-                got=f"number {frame.number}",
-                expected=f"number {expected}",
-            )
+        self._expect(sender, frame.number)
         return frame
-
-    def _accept(self, sender: Party) -> None:
-        self._received[sender] += 1
-
-    def _altered(self, sender: Party) -> ProtocolAbort:
-        return ProtocolAbort(f"a message from {sender} to {self.party} was altered on its way")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +132,7 @@ class QkdLink(LinkLayer):
 
     def key_name(self, sender: Party, receiver: Party) -> str:
         """The name of the link's keys; both ends hold those of both directions."""
-        return link_name(sender, receiver)
+        return link_name("qkd", sender, receiver)
 
     def seal(self, state: PartyState, receiver: Party, payload: bytes, header: bytes) -> bytes:
         """The sender's half.

@@ -10,12 +10,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from qflsec.base import ConfigError
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.links.key_stream import Frame
+from qflsec.protocols.links.link_end import nonce
 from qflsec.protocols.links.qkd import QkdEnd
 from qflsec.threat import Party
 
@@ -97,7 +97,7 @@ class EpochEnd(QkdEnd):
         epoch.n_bytes += len(payload)
         number = self._next_number(receiver)
         frame = Frame(number=number, epoch=epoch.index, key_ids=key_ids, body=opening).to_bytes()
-        return frame + epoch.cipher.encrypt(_nonce(number), payload, frame + header)
+        return frame + epoch.cipher.encrypt(nonce(number), payload, frame + header)
 
     def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
         """The payload of the next message.
@@ -119,17 +119,10 @@ class EpochEnd(QkdEnd):
             raise self._altered(sender)
         sealed = frame.body[opening:]
         covered = blob[: len(blob) - len(sealed)]
-        try:
-            payload = epoch.cipher.decrypt(_nonce(frame.number), sealed, covered + header)
-        except InvalidTag:
-            raise self._altered(sender) from None
+        payload = self._opened(epoch.cipher, sender, frame.number, sealed, covered + header)
         self._incoming[sender] = epoch
         self._accept(sender)
         return payload
 
     def _used_up(self, epoch: _Epoch, n_bytes: int) -> bool:
         return epoch.messages >= self._most_messages or epoch.n_bytes + n_bytes > self._most_bytes
-
-
-def _nonce(number: int) -> bytes:
-    return number.to_bytes(12, "big")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from qflsec.protocols.key_agreement import KeyExchange, key_exchange
 from qflsec.protocols.secagg.ddp.layer import Ddp
-from qflsec.protocols.secagg.exchange import KeyExchange, key_exchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he.bfv import HeBfv
 from qflsec.protocols.secagg.he.ckks import HeCkks

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from nacl import bindings
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base.framing import pack_fields
 
 __all__ = [
     "IDENTITY",
@@ -107,8 +108,8 @@ def draw_scalar(secrets: Secrets) -> int:
 
 def challenge(*parts: bytes) -> int:
     """The hash of everything that was said, as a scalar."""
-    packed = b"".join(len(part).to_bytes(8, "little") + part for part in (b"qflsec/validated/1", *parts))
-    return int.from_bytes(hashlib.sha512(packed).digest(), "little") % ORDER
+    said = pack_fields("qflsec/validated/2", *parts)
+    return int.from_bytes(hashlib.sha512(said).digest(), "little") % ORDER
 
 
 def read_point(packed: bytes) -> Point:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import OsSecrets, ProtocolAbort
+from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity
 from qflsec.protocols.links import KeyAgreement, expand_key
-from qflsec.protocols.links.agreement import _pack
 from qflsec.threat import SERVER, client
 
 PARTIES = (client(0), client(1), SERVER)
@@ -90,7 +90,7 @@ def test_keys_of_low_order_or_wrong_length_abort(public: bytes) -> None:
     secrets = {party: OsSecrets() for party in PARTIES}
     identities = Identity.of_all(PARTIES, secrets)
     end = KeyAgreement(protocol="p", session=b"s", identity=identities[SERVER], secrets=secrets[SERVER])
-    blob = identities[client(0)].sign(public, _pack("p", b"s"))
+    blob = identities[client(0)].sign(public, pack_fields("p", b"s", "public key"))
     with pytest.raises(ProtocolAbort, match="cannot be used"):
         end.agree(client(0), blob)
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import ConfigError, OsSecrets, ProtocolAbort, Secrets, SeededSecrets
+from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.bb84.authentication import PolynomialHash
 from qflsec.protocols.keystore import KeyProvider, QkdKey
@@ -345,7 +346,7 @@ def test_the_hybrid_key_is_hkdf_of_all_three_secrets_and_the_transcript() -> Non
     import hashlib
 
     parts = {"qkd": b"a" * 32, "ml_kem": b"b" * 32, "x25519": b"c" * 32, "salt": b"d" * 16, "said": b"e" * 99}
-    info = b"qflsec/hybrid-link/1" + hashlib.sha384(parts["said"]).digest()
+    info = b"qflsec/hybrid-link/2" + hashlib.sha384(parts["said"]).digest()
     expected = hkdf_sha384(parts["qkd"] + parts["ml_kem"] + parts["x25519"], parts["salt"], info)
     assert combine(**parts) == expected
     keys = {combine(**{**parts, name: b"z" * len(value)}) for name, value in parts.items()}
@@ -414,7 +415,8 @@ def test_announcements_must_be_authentic_and_usable() -> None:
         with pytest.raises(ProtocolAbort):
             fresh_server().learn(client(0), bad)
     identity = ends.states[client(0)]._identity  # type: ignore[attr-defined]
-    context = ends.states[client(0)]._context("public")  # type: ignore[attr-defined]
+    protocol, session = ends.states[client(0)]._kem._context  # type: ignore[attr-defined]
+    context = pack_fields(protocol, session, "public key")
     with pytest.raises(ProtocolAbort, match="cannot be used"):
         fresh_server().learn(client(0), honest[:96] + identity.sign(b"\xff" * 1184, context))
 

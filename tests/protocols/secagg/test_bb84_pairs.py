@@ -85,7 +85,8 @@ def test_a_parcel_under_another_key_is_refused(aggregation: Make, field: str) ->
     """A server that hands over the parcel for another client, or another key's name, is noticed."""
     run = aggregation(4, agreement="bb84")
     messages = run.run(until="mask")
-    from qflsec.protocols.secagg.messages import Kind, pack_entries, unpack_entries
+    from qflsec.base.framing import pack_entries, unpack_entries
+    from qflsec.protocols.secagg.messages import Kind
 
     mine, other = (unpack_entries(body_of(messages[i])) for i in (0, 1))
     parcel = other[2] if field == "box" else other[2][:16] + mine[2][16:]

@@ -15,17 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qflsec.base import ConfigError, ProtocolAbort
+from qflsec.base.framing import pack_entries, pack_indices, unpack_entries
 from qflsec.protocols.secagg import Client, Policy, SecAgg, Terms, default_threshold, model_digest, scheme
 from qflsec.protocols.secagg.masks.expansion import add_expanded, pair_key, self_key
-from qflsec.protocols.secagg.messages import (
-    EVERYBODY,
-    Kind,
-    Mail,
-    body_of,
-    pack_entries,
-    pack_indices,
-    unpack_entries,
-)
+from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, body_of
 from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY
 from qflsec.protocols.secagg.rounds.records import indices_digest, unpack_reveal
 from qflsec.protocols.secagg.rounds.shamir import combine_shares, weights_at_zero

@@ -13,6 +13,7 @@ import hmac
 from collections.abc import Mapping
 
 from qflsec.base import ProtocolAbort
+from qflsec.base.framing import pack_fields
 from qflsec.threat import Party
 
 __all__ = ["BOUND_BYTES", "CONTRIBUTION_BYTES", "bound", "check_opened", "draw_coins"]
@@ -67,5 +68,4 @@ def draw_coins(label: bytes, hashes: Mapping[Party, bytes], contributions: Mappi
 
 
 def _hash(*parts: bytes) -> bytes:
-    packed = b"".join(len(part).to_bytes(4, "little") + part for part in (_PROTOCOL, *parts))
-    return hashlib.sha256(packed).digest()
+    return hashlib.sha256(pack_fields(_PROTOCOL, *parts)).digest()

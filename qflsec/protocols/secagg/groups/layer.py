@@ -28,12 +28,13 @@ from qflsec.base import (
     Source,
     register,
 )
+from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer
 from qflsec.protocols.secagg.ledger import secagg_rows
-from qflsec.protocols.secagg.messages import Kind, body_of, kind_of, pack_entries, unpack_entries
+from qflsec.protocols.secagg.messages import Kind, body_of, kind_of
 from qflsec.protocols.secagg.rounds.layer import SecAgg
 from qflsec.protocols.secagg.rounds.observer import observed_sums
 from qflsec.protocols.secagg.rounds.pairing import scheme

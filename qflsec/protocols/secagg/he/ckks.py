@@ -23,7 +23,7 @@ from qflsec.base import (
 )
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.layers import Leaves
-from qflsec.protocols.secagg.exchange import key_exchange
+from qflsec.protocols.key_agreement import key_exchange
 from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard, apply_guard, noise_bound
 from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.ledger import he_rows, released_rows

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Sequence
 
 from qflsec.base import ProtocolAbort
 from qflsec.federation import Identity
 from qflsec.federation.identity import ED25519_BYTES
+from qflsec.protocols.secagg.signatures import check_digest, sign_digest
 from qflsec.threat import Party
 
 __all__ = ["KEY_ID_BYTES", "open_envelope", "read_envelope", "seal_envelope"]
@@ -31,8 +31,7 @@ def seal_envelope(
     """
     sizes = struct.pack(f"<{len(chunks)}I", *(len(chunk) for chunk in chunks))
     body = _HEAD.pack(key_id, round_index, len(chunks)) + sizes + b"".join(chunks)
-    digest = hashlib.sha256(body).digest()
-    return body + identity.sign(digest, context)[len(digest) :]
+    return body + sign_digest(identity, context, body)
 
 
 def open_envelope(
@@ -70,7 +69,7 @@ def open_envelope(
     if its_key != key_id:
         raise ProtocolAbort(f"an envelope of {author} is under another key")
     try:
-        identity.verify(author, hashlib.sha256(body).digest() + signature, context)
+        check_digest(identity, author, context, signature, body)
     except ProtocolAbort:
         raise ProtocolAbort(f"an envelope of {author} has a wrong signature") from None
     try:

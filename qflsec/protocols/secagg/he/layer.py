@@ -12,7 +12,7 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
-from qflsec.protocols.secagg.exchange import Agreement, key_exchange
+from qflsec.protocols.key_agreement import Agreement, key_exchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_rows
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security

@@ -7,32 +7,29 @@ participants, which clients decrypt as before.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, IncompatibleStack, ProtocolAbort, Secrets, Source, register
+from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
-from qflsec.protocols.links import expand_key, in_order
-from qflsec.protocols.secagg.exchange import key_exchange
+from qflsec.protocols.key_agreement import in_order, key_exchange
 from qflsec.protocols.secagg.he.bfv import HeBfv
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_masked_rows
 from qflsec.protocols.secagg.he.state import KEY_NAME, HeClient
-from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
+from qflsec.protocols.secagg.masks.expansion import check_peers, keystream_of, pair_masks, participants_digest
 from qflsec.protocols.stages import stage
 from qflsec.threat import SERVER, Party, Payload, client
 
 __all__ = ["HeMasked", "MaskingClient", "he_mask_name", "masks_below"]
 
-_PROTOCOL = "qflsec/he-masked/1"
+_PROTOCOL = "qflsec/he-masked/2"
 _SETUP_ROUND = 0
 _MIN_CLIENTS = 3
 
@@ -51,11 +48,11 @@ def masks_below(key: bytes, n: int, modulus: int) -> npt.NDArray[np.int64]:
     Shapes:
         returns: ``(n,)``
     """
-    stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+    keystream = keystream_of(key)
     bits = modulus.bit_length()
     found = np.zeros(0, dtype=np.int64)
     while found.size < n:
-        words = np.frombuffer(stream.update(bytes(8 * n)), dtype="<u8") >> np.uint64(64 - bits)
+        words = np.frombuffer(keystream.update(bytes(8 * n)), dtype="<u8") >> np.uint64(64 - bits)
         found = np.concatenate([found, words[words < modulus].astype(np.int64)])
     return found[:n]
 
@@ -79,7 +76,7 @@ class MaskingClient(HeClient):
         """For each higher client, a fresh pair secret, encapsulated and signed."""
         entries = {}
         for peer in (party for party in self.setup.clients if party > self.party):
-            self._pairs[peer], ciphertext = self._pair.encapsulate(self._publics[peer])
+            self._pairs[peer], ciphertext = self.agreement.encapsulate(peer)
             entries[peer.index] = seal_envelope(
                 self.identity,
                 context=self.bound("mask key", str(peer)),
@@ -110,7 +107,7 @@ class MaskingClient(HeClient):
                 round_index=_SETUP_ROUND,
                 n=1,
             )
-            self._pairs[peer] = self._pair.decapsulate(self._publics[peer], ciphertext)
+            self._pairs[peer] = self.agreement.decapsulate(peer, ciphertext)
 
     @stage("accept", opens=True, each="header.round")
     def mask(self, header: Header, n: int, modulus: int) -> npt.NDArray[np.int64]:
@@ -122,33 +119,11 @@ class MaskingClient(HeClient):
         Shapes:
             returns: ``(n,)``
         """
-        participants = header.participants
-        peers = [party for party in participants if party != self.party]
-        if header.sender != self.party or len(set(participants)) != len(peers) + 1:
-            raise ProtocolAbort(f"{self.party} was given a wrong list of participants")
-        if len(participants) < _MIN_CLIENTS:
-            raise ProtocolAbort(
-                f"{self.party} was asked to mask for {len(participants)} participants",
-                expected=f"at least {_MIN_CLIENTS}, or one that colludes with the server reads the other's update",
-            )
-        strangers = [str(party) for party in peers if party not in self._pairs]
-        if strangers:
-            raise ProtocolAbort(f"{self.party} shares no mask key with {', '.join(strangers)}")
-        everybody = hashlib.sha256("|".join(sorted(map(str, participants))).encode()).digest()
+        peers = check_peers(self.party, header, self._pairs, least=_MIN_CLIENTS)
+        about = (_PROTOCOL, self.setup.session, header.round, participants_digest(header), self.key_id)
         total = np.zeros(n, dtype=np.int64)
-        for peer in peers:
-            lower, higher = in_order(self.party, peer)
-            use = (
-                _PROTOCOL,
-                self.setup.session,
-                header.round,
-                str(lower),
-                str(higher),
-                everybody,
-                self.key_id,
-            )
-            pair = masks_below(expand_key(self._pairs[peer], *use), n, modulus)
-            total = (total + (pair if self.party == lower else -pair)) % modulus
+        for sign, key in pair_masks(self.party, self._pairs, peers, *about):
+            total = (total + sign * masks_below(key, n, modulus)) % modulus
         return total
 
 

@@ -10,7 +10,7 @@ import torch
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Control, Header, Identity, PartyState, Setup
-from qflsec.protocols.secagg.exchange import KeyExchange
+from qflsec.protocols.key_agreement import KeyExchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, read_envelope, seal_envelope
 from qflsec.protocols.secagg.he.state import HeClient, HeServer
 from qflsec.protocols.stages import stage

@@ -7,17 +7,15 @@ alone and signed; the server relays it, and gets a context that can add and noth
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base.framing import cut, pack_fields
 from qflsec.federation import Identity, PartyState, Setup
-from qflsec.protocols.links import expand_key
-from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange
+from qflsec.protocols.key_agreement import KeyAgreement, KeyExchange, expand_key
 from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
-from qflsec.protocols.secagg.messages import fields
 from qflsec.protocols.secagg.rounds.records import open_box, seal_box
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Party
@@ -94,12 +92,11 @@ class _State(PartyState, Staged):
         self.leader = setup.clients[0]
         self.key_id = b""
         self.context: Handle = None
-        self._protocol = protocol.encode()
+        self._protocol = protocol
 
     def bound(self, *what: str) -> bytes:
         """What signatures are bound to besides key, round and author."""
-        parts = (self._protocol, self.setup.session, *(part.encode() for part in what))
-        return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+        return pack_fields(self._protocol, self.setup.session, *what)
 
     def require_key(self) -> None:
         """Refuse to go on without a key.
@@ -166,13 +163,14 @@ class HeClient(_State):
     ) -> None:
         super().__init__(setup, identity, protocol)
         self._exchange = exchange
-        self._pair = exchange.pair(secrets.draw(ROOT_BYTES))
-        self._publics: dict[Party, bytes] = {}
+        self.agreement = KeyAgreement(
+            protocol=protocol, session=setup.session, identity=identity, secrets=secrets, exchange=exchange
+        )
 
     @stage()
     def announce(self) -> bytes:
         """A fresh public key, signed."""
-        return self.identity.sign(self._pair.public, self.bound("public"))
+        return self.agreement.announce()
 
     @stage(each="author")
     def learn(self, author: Party, announcement: bytes) -> None:
@@ -181,9 +179,8 @@ class HeClient(_State):
         Raises:
             ProtocolAbort: The announcement is not authentic, or a second one.
         """
-        if author not in self.setup.clients:
-            return
-        self._publics[author] = self.identity.verify(author, announcement, self.bound("public"))
+        if author in self.setup.clients:
+            self.agreement.hear(author, announcement)
 
     @stage("learn", name="key")
     def make(self, context: Handle) -> bytes:
@@ -202,7 +199,7 @@ class HeClient(_State):
         self.context, self.key_id = context, key_id_of(shared)
         blobs = [public_part(context)]
         for peer in (party for party in self.setup.clients if party != self.party):
-            secret, ciphertext = self._pair.encapsulate(self._publics[peer])
+            secret, ciphertext = self.agreement.encapsulate(peer)
             key = expand_key(secret, self._protocol, self.setup.session, str(peer), "secret key")
             box = seal_box(key, shared, self.key_id)
             blobs.append(
@@ -235,8 +232,8 @@ class HeClient(_State):
         (blob,) = open_envelope(
             self.identity, self.leader, message, context=context, key_id=key_id, round_index=_SETUP_ROUND, n=1
         )
-        ciphertext, box = fields(blob, self._exchange.ciphertext_bytes)
-        secret = self._pair.decapsulate(self._publics[self.leader], ciphertext)
+        ciphertext, box = cut(blob, self._exchange.ciphertext_bytes)
+        secret = self.agreement.decapsulate(self.leader, ciphertext)
         key = expand_key(secret, self._protocol, self.setup.session, str(self.party), "secret key")
         shared = open_box(key, box, key_id)
         self.context = load_context(shared)

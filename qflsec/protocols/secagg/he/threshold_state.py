@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity, PartyState, Setup
 from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
@@ -18,7 +18,7 @@ from qflsec.threat import SERVER, Party
 
 __all__ = ["ThresholdClient", "ThresholdServer", "key_id_of", "share_key_name"]
 
-_PROTOCOL = b"qflsec/he-threshold/1"
+_PROTOCOL = "qflsec/he-threshold/1"
 _SETUP_ROUND = 0
 _NO_KEY = bytes(KEY_ID_BYTES)
 
@@ -96,8 +96,7 @@ class _State(PartyState, Staged):
         return chunks[1:]
 
     def _bound(self, what: str) -> bytes:
-        parts = (_PROTOCOL, self.setup.session, what.encode())
-        return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+        return pack_fields(_PROTOCOL, self.setup.session, what)
 
     def _take_key(self, message: bytes) -> None:
         (self.public,) = self.unseal("public", self.setup.clients[-1], _SETUP_ROUND, message, n=1)

@@ -11,14 +11,11 @@ its vectors.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import (
@@ -31,15 +28,21 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Header, Identity, PartyState, Pipeline, Setup
-from qflsec.protocols.links import KeyAgreement, expand_key, in_order
+from qflsec.protocols.key_agreement import KeyAgreement, in_order
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
 from qflsec.protocols.secagg.ledger import masked_rows
+from qflsec.protocols.secagg.masks.expansion import (
+    add_expanded,
+    check_peers,
+    pair_masks,
+    participants_digest,
+)
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Item, LaneFacts, Party, Payload
 
 __all__ = ["Masked", "mask_name"]
 
-_PROTOCOL = "qflsec/masked/1"
+_PROTOCOL = "qflsec/masked/2"
 
 
 def mask_name(one: Party, other: Party) -> str:
@@ -95,42 +98,15 @@ class _Client(PartyState, Staged):
         return frozenset(mask_name(self.party, peer) for peer in self.setup.clients if peer != self.party)
 
     @stage(opens=True, each="header.round")
-    def mask(self, header: Header, words: FixedPoint) -> Words:
-        """The sum of this client's masks of a round.
+    def mask(self, header: Header, words: Words) -> Words:
+        """The words under all of this client's masks of a round.
 
         Raises:
             ProtocolAbort: The round was sealed already, or its participants are not acceptable.
         """
-        peers = self._peers(header)
-        total = np.zeros(self.setup.n_params + 1, dtype=words.dtype)
-        everybody = hashlib.sha256("|".join(sorted(map(str, header.participants))).encode()).digest()
-        for peer in peers:
-            lower, higher = in_order(self.party, peer)
-            use = (_PROTOCOL, self.setup.session, header.round, str(lower), str(higher), everybody, "mask")
-            stream = _keystream(expand_key(self._secrets[peer], *use), header.round, total.nbytes)
-            pair = np.frombuffer(stream, dtype=words.dtype.newbyteorder("<"))
-            total = total + pair if self.party == lower else total - pair
-        return total
-
-    def _peers(self, header: Header) -> list[Party]:
-        if header.sender != self.party or len(set(header.participants)) != len(header.participants):
-            raise ProtocolAbort(f"{self.party} was given a wrong list of participants")
-        peers = [party for party in header.participants if party != self.party]
-        if len(peers) == len(header.participants) or not peers:
-            raise ProtocolAbort(
-                f"{self.party} was asked to seal for {len(header.participants)} participants",
-                expected="itself and at least one other, or the server would read its update",
-            )
-        strangers = [str(party) for party in peers if party not in self._secrets]
-        if strangers:
-            raise ProtocolAbort(f"{self.party} shares no secret with {', '.join(strangers)}")
-        return peers
-
-
-def _keystream(key: bytes, round_index: int, n_bytes: int) -> bytes:
-    """ChaCha20 output; the key belongs to one pair and round, and the round is the nonce as well."""
-    nonce = bytes(8) + round_index.to_bytes(8, "little")
-    return Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(n_bytes))
+        peers = check_peers(self.party, header, self._secrets, least=2)
+        about = (_PROTOCOL, self.setup.session, header.round, participants_digest(header))
+        return add_expanded(words, pair_masks(self.party, self._secrets, peers, *about))
 
 
 @register("layer", "masked")
@@ -232,7 +208,7 @@ class Masked(AggregationLayer):
         """
         assert isinstance(state, _Client)
         words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
-        masked = words + state.mask(header, self.words)
+        masked = state.mask(header, words)
         values = torch.from_numpy(self.words.decode(words)).to(update)
         return masked, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
 

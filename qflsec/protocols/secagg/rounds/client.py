@@ -12,18 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base.framing import cut, unpack_entries, unpack_indices
+from qflsec.protocols.key_agreement import expand_key
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.protocols.links import expand_key
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks.expansion import PairPlace, add_expanded, pair_key, self_key
-from qflsec.protocols.secagg.messages import (
-    EVERYBODY,
-    Kind,
-    Mail,
-    fields,
-    unpack_entries,
-    unpack_indices,
-)
+from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail
 from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme
 from qflsec.protocols.secagg.rounds.records import (
     STATEMENT_BYTES,
@@ -337,7 +331,7 @@ class Client(Staged):
         signed = self._scheme.signs_parcels
         body = self._mail.open(Kind.PARCEL, state.index, author, parcel) if signed else parcel
         labels = self._scheme.labels(peer, (*state.peers, self._me))
-        token, box, rest = fields(body, self._scheme.token_bytes, box_bytes(len(labels)))
+        token, box, rest = cut(body, self._scheme.token_bytes, box_bytes(len(labels)))
         if rest:
             raise ProtocolAbort(f"the parcel of {author} is malformed")
         secret = state.pairing.receive(author, entry.channel, token)

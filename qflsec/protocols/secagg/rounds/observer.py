@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from qflsec.base import ProtocolAbort
+from qflsec.base.framing import unpack_entries, unpack_indices
 from qflsec.protocols.secagg.fixed_point import FixedPoint
-from qflsec.protocols.secagg.messages import Kind, body_of, kind_of, unpack_entries, unpack_indices
+from qflsec.protocols.secagg.messages import Kind, body_of, kind_of
 from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.records import Advertisement, Sharing, unpack_reveal
 from qflsec.protocols.secagg.rounds.terms import Terms

@@ -23,8 +23,8 @@ from typing import Literal
 from uuid import UUID
 
 from qflsec.base import ConfigError, ProtocolAbort, Secrets
+from qflsec.protocols.key_agreement import ROOT_BYTES, KeyExchange, key_exchange
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.protocols.secagg.exchange import ROOT_BYTES, KeyExchange, key_exchange
 from qflsec.threat import Party
 
 __all__ = ["PRIVATE_KEY", "QKD_KEY_BITS", "PairAgreement", "Pairing", "Scheme", "scheme"]

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from qflsec.base import ProtocolAbort
-from qflsec.protocols.secagg.messages import fields, pack_entries, pack_indices, unpack_entries
+from qflsec.base.framing import cut, pack_entries, pack_indices, unpack_entries
 from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.shamir import SHARE_BYTES
 
@@ -107,7 +107,7 @@ class Advertisement:
         Raises:
             ProtocolAbort: The body has the wrong size.
         """
-        model, terms, mask, channel, rest = fields(body, 32, 32, scheme.mask_bytes, scheme.channel_bytes)
+        model, terms, mask, channel, rest = cut(body, 32, 32, scheme.mask_bytes, scheme.channel_bytes)
         if rest:
             raise ProtocolAbort("an advertisement is malformed")
         return cls(model=model, terms=terms, mask=mask, channel=channel)
@@ -136,8 +136,8 @@ class Sharing:
         Raises:
             ProtocolAbort: The body is malformed.
         """
-        head, rest = fields(body, 2)
-        *committed, rest = fields(rest, *[_DIGEST_BYTES] * int.from_bytes(head, "little"))
+        head, rest = cut(body, 2)
+        *committed, rest = cut(rest, *[_DIGEST_BYTES] * int.from_bytes(head, "little"))
         return cls(committed=tuple(committed), parcels=unpack_entries(rest))
 
 
@@ -170,7 +170,7 @@ class Statement:
         Raises:
             ProtocolAbort: The body has the wrong size.
         """
-        model, terms, roster, sharers, survivors, rest = fields(body, 32, 32, 32, 32, 32)
+        model, terms, roster, sharers, survivors, rest = cut(body, 32, 32, 32, 32, 32)
         if rest:
             raise ProtocolAbort("a statement is malformed")
         return cls(model=model, terms=terms, roster=roster, sharers=sharers, survivors=survivors)
@@ -199,7 +199,7 @@ class Said:
         Raises:
             ProtocolAbort: The body is malformed.
         """
-        statement, rest = fields(body, STATEMENT_BYTES)
+        statement, rest = cut(body, STATEMENT_BYTES)
         return cls(statement=Statement.from_bytes(statement), tags=unpack_entries(rest))
 
 
@@ -220,7 +220,7 @@ def unpack_reveal(body: bytes) -> dict[tuple[int, int], bytes]:
     """
     shares: dict[tuple[int, int], bytes] = {}
     while body:
-        head, share, body = fields(body, _REVEALED.size, SHARE_BYTES)
+        head, share, body = cut(body, _REVEALED.size, SHARE_BYTES)
         owner, label = _REVEALED.unpack(head)
         if (owner, label) in shares:
             raise ProtocolAbort(f"a share of a secret of client:{owner} is opened twice")

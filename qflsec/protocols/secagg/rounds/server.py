@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from qflsec.base import ProtocolAbort
+from qflsec.base.framing import pack_entries, pack_indices
 from qflsec.protocols.secagg.fixed_point import Words
-from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, pack_entries, pack_indices
+from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail
 from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.records import Advertisement, Said, Shares, Sharing, unpack_reveal
 from qflsec.protocols.secagg.rounds.terms import Terms, session_digest

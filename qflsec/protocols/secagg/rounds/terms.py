@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 from qflsec.base import ConfigError, ProtocolAbort
-from qflsec.protocols.secagg.messages import fields, pack_indices, unpack_indices
+from qflsec.base.framing import cut, pack_indices, unpack_indices
 
 __all__ = ["Policy", "Terms", "default_threshold", "session_digest"]
 
@@ -58,7 +58,7 @@ class Terms:
         Raises:
             ProtocolAbort: The bytes are no terms.
         """
-        session, numbers, rest = fields(body, 32, _NUMBERS.size)
+        session, numbers, rest = cut(body, 32, _NUMBERS.size)
         threshold, size, bits = _NUMBERS.unpack(numbers)
         participants, left = unpack_indices(rest)
         if left or list(participants) != sorted(participants):

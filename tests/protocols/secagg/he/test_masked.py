@@ -114,7 +114,7 @@ def test_a_round_is_fresh_and_needs_everybody(parties_of: Maker, updates_of: Mak
 
 @pytest.mark.parametrize(
     "participants",
-    [(0, 1), (0, 1, 1), (1, 2, 0, 7), (1, 2)],
+    [(0, 1), (0, 1, 1), (0, 0, 1), (1, 2, 0, 7), (1, 2)],
 )
 def test_participants_that_are_refused(parties_of: Maker, participants: tuple[int, ...]) -> None:
     """Two clients, a name twice, a stranger, or a list without the client itself."""
@@ -137,7 +137,7 @@ def test_different_lists_of_participants_do_not_cancel(parties_of: Maker, update
 
 def test_mask_keys_are_authentic(parties_of: Maker) -> None:
     """A server that swaps, drops, repeats or alters an offer is found out by its receiver."""
-    from qflsec.protocols.secagg.messages import pack_entries, unpack_entries
+    from qflsec.base.framing import pack_entries, unpack_entries
 
     def offers() -> tuple[Any, dict[int, bytes]]:
         run = parties_of(HeMasked(), 3)

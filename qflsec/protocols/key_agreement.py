@@ -1,8 +1,9 @@
-"""Key exchange between two clients, pluggable: X25519, ML-KEM-768, or both.
+"""Key agreement: signed public keys, one secret for each pair, and keys for each use of it.
 
-Every scheme works from a 32-byte root, so that a root is all that has to be shared to rebuild a private
-key. One of two clients encapsulates, the other decapsulates; under X25519 the ciphertext is empty and both
-compute the same from their own root.
+The exchange is pluggable: X25519, ML-KEM-768, or both. Every scheme works from a 32-byte root, so that a root is all
+that has to be shared to rebuild a private key. One of two parties encapsulates, the other decapsulates; under X25519
+the ciphertext is empty and both compute the same from their own root. X25519 gives no protection against an adversary
+who records today and has a large quantum computer later.
 """
 
 from __future__ import annotations
@@ -17,21 +18,29 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from qflsec.base import ConfigError, ProtocolAbort
+from qflsec.base import ConfigError, ProtocolAbort, Secrets
+from qflsec.base.framing import pack_fields
+from qflsec.federation import Identity
+from qflsec.protocols.stages import Staged, stage
+from qflsec.threat import Party
 
 __all__ = [
+    "KEY_BYTES",
     "ROOT_BYTES",
     "Agreement",
     "HybridExchange",
+    "KeyAgreement",
     "KeyExchange",
     "KeyPair",
     "MlKemExchange",
     "X25519Exchange",
+    "expand_key",
+    "in_order",
     "key_exchange",
 ]
 
 Agreement = Literal["x25519", "ml-kem-768", "hybrid"]
-ROOT_BYTES = 32
+KEY_BYTES = ROOT_BYTES = 32
 _ML_KEM_PUBLIC, _ML_KEM_CIPHERTEXT = 1184, 1088
 
 
@@ -75,6 +84,15 @@ class KeyExchange(ABC):
     @abstractmethod
     def pair(self, root: bytes) -> KeyPair:
         """The key pair that belongs to a root."""
+
+    def check(self, public: bytes) -> None:
+        """Refuse what is no public key, as far as that shows without a private one.
+
+        Raises:
+            ProtocolAbort: It cannot be used.
+        """
+        if len(public) != self.public_bytes:
+            raise ProtocolAbort("a public key cannot be used", got=f"{len(public)} bytes")
 
 
 class _X25519Pair(KeyPair):
@@ -122,10 +140,7 @@ class _MlKemPair(KeyPair):
 
     def encapsulate(self, peer: bytes) -> tuple[bytes, bytes]:
         """A fresh secret and its ciphertext."""
-        try:
-            return MLKEM768PublicKey.from_public_bytes(peer).encapsulate()
-        except ValueError as error:
-            raise ProtocolAbort("a public key cannot be used", got=error) from None
+        return _ml_kem_key(peer).encapsulate()
 
     def decapsulate(self, peer: bytes, ciphertext: bytes) -> bytes:
         """The secret in a ciphertext; an altered one gives an unrelated secret."""
@@ -133,6 +148,13 @@ class _MlKemPair(KeyPair):
             return self._private.decapsulate(ciphertext)
         except ValueError as error:
             raise ProtocolAbort("a ciphertext cannot be used", got=error) from None
+
+
+def _ml_kem_key(public: bytes) -> MLKEM768PublicKey:
+    try:
+        return MLKEM768PublicKey.from_public_bytes(public)
+    except ValueError as error:
+        raise ProtocolAbort("a public key cannot be used", got=error) from None
 
 
 class MlKemExchange(KeyExchange):
@@ -149,6 +171,10 @@ class MlKemExchange(KeyExchange):
     def pair(self, root: bytes) -> KeyPair:
         """The key pair that belongs to a root."""
         return _MlKemPair(root)
+
+    def check(self, public: bytes) -> None:
+        """Refuse what is no encapsulation key."""
+        _ml_kem_key(public)
 
 
 class _HybridPair(KeyPair):
@@ -202,3 +228,91 @@ def key_exchange(name: str) -> KeyExchange:
         if kind.name == name:
             return kind()
     raise ConfigError("unknown key agreement", got=repr(name), expected="'x25519', 'ml-kem-768' or 'hybrid'")
+
+
+def in_order(one: Party, other: Party) -> tuple[Party, Party]:
+    """The two parties, the lower first: both ends name a pair alike."""
+    return (one, other) if one < other else (other, one)
+
+
+def expand_key(secret: bytes, *fields: object) -> bytes:
+    """A 256-bit key for one use.
+
+    Each field enters with its length, so that no two uses share a key. This is HKDF-Expand for one block.
+
+    Source:
+        Krawczyk and Eronen: RFC 5869 (2010), section 2.3.
+
+    Args:
+        secret: A secret key.
+        fields: What the key is for: protocol, session, round, lower party, higher party, purpose.
+    """
+    return hmac.digest(secret, pack_fields(*fields) + b"\x01", "sha256")
+
+
+class KeyAgreement(Staged):
+    """One party's half of the key agreements of a session.
+
+    Args:
+        protocol: What the keys are for, with its version.
+        session: The public name of the session.
+        identity: The party's signature key, and the others' public keys.
+        secrets: The party's own source of secrets.
+        exchange: The key exchange; X25519 by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: str,
+        session: bytes,
+        identity: Identity,
+        secrets: Secrets,
+        exchange: KeyExchange | None = None,
+    ) -> None:
+        self.party, self._context = identity.party, (protocol, session)
+        self._identity, self._exchange = identity, exchange or X25519Exchange()
+        self._pair = self._exchange.pair(secrets.draw(ROOT_BYTES))
+        self._publics: dict[Party, bytes] = {}
+
+    @stage()
+    def announce(self) -> bytes:
+        """This party's fresh public key, signed."""
+        return self._identity.sign(self._pair.public, pack_fields(*self._context, "public key"))
+
+    @stage(each="author")
+    def hear(self, author: Party, announcement: bytes) -> None:
+        """Keep another party's public key.
+
+        Raises:
+            ProtocolAbort: The announcement is not authentic, is a second one, or carries no usable key.
+        """
+        if author == self.party or author not in self._identity.directory:
+            raise ProtocolAbort(f"{self.party} heard an announcement of {author}, who is no peer")
+        context = pack_fields(*self._context, "public key")
+        public = self._identity.verify(author, announcement, context)
+        self._exchange.check(public)
+        self._publics[author] = public
+
+    def agree(self, author: Party, announcement: bytes) -> bytes:
+        """The 256-bit secret shared with the author of an announcement, where nothing has to be sent for it.
+
+        Raises:
+            ProtocolAbort: The announcement is not authentic, is a second one, or carries no usable key.
+        """
+        self.hear(author, announcement)
+        return expand_key(
+            self.decapsulate(author, b""), *self._context, *in_order(self.party, author), "pair"
+        )
+
+    def encapsulate(self, peer: Party) -> tuple[bytes, bytes]:
+        """A 256-bit secret for a peer whose key was heard, and what tells it the secret."""
+        return self._pair.encapsulate(self._publics[peer])
+
+    def decapsulate(self, peer: Party, ciphertext: bytes) -> bytes:
+        """The secret that a peer encapsulated for this party.
+
+        Raises:
+            ProtocolAbort: The ciphertext or the peer's key cannot be used.
+        """
+        return self._pair.decapsulate(self._publics[peer], ciphertext)
