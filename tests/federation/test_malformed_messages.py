@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import find, names
+from qflsec.base.framing import pack_named
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation import (
     Adversary,
@@ -34,7 +35,7 @@ from qflsec.federation import (
     run_batch,
 )
 from qflsec.federation.layers import SecretLayer
-from qflsec.federation.round.session import _pack, _unpack
+from qflsec.federation.round.session import _unpack
 from qflsec.models import build_model
 from qflsec.protocols.secagg import HeBfv, HeCkks
 from qflsec.protocols.secagg.he import envelope
@@ -251,7 +252,7 @@ def test_a_key_of_another_scheme_stops_the_run(monkeypatch: pytest.MonkeyPatch) 
 def test_a_relayed_announcement_of_a_stranger_is_not_read(name: str) -> None:
     packed = struct.pack("<HI", len(name.encode()), 2) + name.encode() + b"ab"
     assert list(_unpack(packed)) == []
-    assert list(_unpack(packed + _pack({SERVER: b"c"}))) == [(SERVER, b"c")]
+    assert list(_unpack(packed + pack_named({"server": b"c"}))) == [(SERVER, b"c")]
 
 
 def test_an_overflow_that_the_network_caused_is_no_mistake_of_the_experiment() -> None:

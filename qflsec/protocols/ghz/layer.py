@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
 from qflsec.protocols.ghz.resource import escape_probability, untested_failure_bound
+from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
@@ -245,35 +247,21 @@ class Ghz(AggregationLayer):
         self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
     ) -> Sequence[Item]:
         """The estimated sum of a round for whoever hears all clients' outcomes."""
-        rounds: dict[int, dict[int, Item]] = {}
-        for item in items:
-            if item.kind == "update" and item.form == self.gives and isinstance(item.value, bytes):
-                rounds.setdefault(item.round, {})[item.sender.index] = item
-        readable = next((i.value for i in items if isinstance(i.value, torch.Tensor)), torch.zeros(0))
-        phases = self.phases(len(facts.counts))
-        found = []
-        for round_index, sealed in sorted(rounds.items()):
-            if frozenset(sealed) != facts.participants.get(round_index):
-                continue
-            bodies = {
-                i.sender: i.value[:-ED25519_BYTES] for i in sealed.values() if isinstance(i.value, bytes)
-            }
-            last = list(sealed.values())[-1]
-            mean = phases.mean(phases.total(parities(bodies, phases.copies(len(readable)))))
-            found.append(
-                Item(
-                    round=round_index,
-                    kind="aggregate",
-                    form="plain",
-                    value=torch.from_numpy(mean).to(readable.dtype),
-                    weight=float(len(sealed)),
-                    about=frozenset(sealed),
-                    sender=last.sender,
-                    receiver=last.receiver,
-                    derived=True,
-                )
-            )
-        return found
+        n_params = next((len(i.value) for i in items if isinstance(i.value, torch.Tensor)), 0)
+        return derived_sums(items, facts, partial(self._sum, len(facts.counts), n_params))
+
+    def _sum(self, n_clients: int, n_params: int, heard: Heard) -> Sum | None:
+        bodies = {
+            item.sender: item.value[:-ED25519_BYTES]
+            for item in heard.uploads.values()
+            if isinstance(item.value, bytes)
+        }
+        if not heard.complete or len(bodies) < len(heard.uploads):
+            return None
+        phases = self.phases(n_clients)
+        mean = phases.mean(phases.total(parities(bodies, phases.copies(n_params))))
+        last = list(heard.uploads.values())[-1]
+        return Sum(mean=torch.from_numpy(mean), weight=float(len(bodies)), said=last)
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""

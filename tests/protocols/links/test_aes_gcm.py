@@ -103,7 +103,7 @@ def test_a_repeated_message_is_noticed() -> None:
     pair = ends()
     blob = pair.seal(client(0), SERVER)
     pair.unseal(SERVER, client(0), blob)
-    with pytest.raises(ProtocolAbort, match="repeated or delayed, .*; got number 0; expected number 1"):
+    with pytest.raises(ProtocolAbort, match=r"repeated or delayed, .*; got number 0; expected number 1"):
         pair.unseal(SERVER, client(0), blob)
 
 
@@ -112,7 +112,7 @@ def test_swapped_messages_are_noticed() -> None:
     pair.seal(client(0), SERVER, b"first")
     second = pair.seal(client(0), SERVER, b"second")
     with pytest.raises(
-        ProtocolAbort, match="preceded by one that is missing, .*; got number 1; expected number 0"
+        ProtocolAbort, match=r"preceded by one that is missing, .*; got number 1; expected number 0"
     ):
         pair.unseal(SERVER, client(0), second)
 

@@ -11,6 +11,7 @@ import torch
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Control, Header, Identity, PartyState, Setup
 from qflsec.protocols.key_agreement import KeyExchange
+from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.he.envelope import open_envelope, read_envelope, seal_envelope
 from qflsec.protocols.secagg.he.state import HeClient, HeServer
 from qflsec.protocols.stages import stage
@@ -115,29 +116,17 @@ def ask_release(
 
 def observed_releases(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
     """The aggregates that whoever hears the first client's answers reads."""
-    readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
-    found = []
-    for item in items:
-        about = facts.participants.get(item.round, frozenset())
-        if item.kind != "control" or item.form != "plain" or item.receiver != SERVER or not about:
-            continue
-        numbers = _numbers(item.value)
-        if numbers is None:
-            continue
-        found.append(
-            Item(
-                round=item.round,
-                kind="aggregate",
-                form="plain",
-                value=torch.from_numpy(numbers[:-1] / numbers[-1]).to(readable),
-                weight=float(numbers[-1]),
-                about=about,
-                sender=item.sender,
-                receiver=item.receiver,
-                derived=True,
+    return derived_sums(items, facts, _released)
+
+
+def _released(heard: Heard) -> Sum | None:
+    for item in heard.control:
+        numbers = _numbers(item.value) if item.receiver == SERVER and heard.members else None
+        if numbers is not None:
+            return Sum(
+                mean=torch.from_numpy(numbers[:-1] / numbers[-1]), weight=float(numbers[-1]), said=item
             )
-        )
-    return found
+    return None
 
 
 def _numbers(value: Payload) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:

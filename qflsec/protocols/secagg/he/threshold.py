@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
 from qflsec.protocols.secagg.he.envelope import read_envelope
 from qflsec.protocols.secagg.he.ledger import threshold_rows
@@ -33,7 +35,7 @@ from qflsec.protocols.secagg.he.threshold_state import (
     ThresholdServer,
     share_key_name,
 )
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
 __all__ = ["HeThreshold"]
 
@@ -263,7 +265,8 @@ class HeThreshold(AggregationLayer):
         self, items: Sequence[Item], facts: LaneFacts, parties: frozenset[Party], held: frozenset[str]
     ) -> Sequence[Item]:
         """The sum of a round, for whoever hears the ciphertexts and everybody's parts."""
-        return _observed(self, items, facts)
+        clients = tuple(client(index) for index in range(len(facts.counts)))
+        return derived_sums(items, facts, partial(_sum, self, clients))
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
@@ -292,44 +295,22 @@ def _fuse(
     return np.concatenate(integers)[:size].view(np.uint64).tobytes()
 
 
-def _observed(layer: HeThreshold, items: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
-    clients = [Party("client", index) for index in range(len(facts.counts))]
-    found = []
-    for round_index, about in sorted(facts.participants.items()):
-        sums: list[bytes] = []
-        parts: dict[Party, list[bytes]] = {}
-        heard = [i for i in items if (i.round, i.kind, i.form) == (round_index, "control", "plain")]
-        for item in heard:
-            kind, *chunks = _chunks(item.value)
-            if kind == b"sum":
-                sums = chunks
-            elif kind == b"partial":
-                parts[item.sender] = chunks
-        if not sums or len(sums[0]) != _SIZE.size or set(parts) != set(clients):
-            continue
-        # whoever only listens needs no common polynomial to add parts up
-        scheme = layer.new_scheme(b"", len(clients))
-        try:
-            raw = _fuse(scheme, sums[1:], [parts[p] for p in clients], _SIZE.unpack(sums[0])[0])
-            mean, weight = layer.words(scheme).read(np.frombuffer(raw, dtype=np.uint64))
-        except ProtocolAbort:
-            continue
-        last = heard[-1]
-        found.append(
-            Item(
-                round=round_index,
-                kind="aggregate",
-                form="plain",
-                value=mean.to(readable),
-                weight=weight,
-                about=about,
-                sender=last.sender,
-                receiver=last.receiver,
-                derived=True,
-            )
-        )
-    return found
+def _sum(layer: HeThreshold, clients: Sequence[Party], heard: Heard) -> Sum | None:
+    sums: list[bytes] = []
+    parts: dict[Party, list[bytes]] = {}
+    for item in heard.control:
+        kind, *chunks = _chunks(item.value)
+        if kind == b"sum":
+            sums = chunks
+        elif kind == b"partial":
+            parts[item.sender] = chunks
+    if not sums or len(sums[0]) != _SIZE.size or set(parts) != set(clients):
+        return None
+    # whoever only listens needs no common polynomial to add parts up
+    scheme = layer.new_scheme(b"", len(clients))
+    raw = _fuse(scheme, sums[1:], [parts[p] for p in clients], _SIZE.unpack(sums[0])[0])
+    mean, weight = layer.words(scheme).read(np.frombuffer(raw, dtype=np.uint64))
+    return Sum(mean=mean, weight=weight, said=heard.control[-1])
 
 
 def _chunks(value: Payload) -> list[bytes]:

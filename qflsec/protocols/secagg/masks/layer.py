@@ -29,6 +29,7 @@ from qflsec.base import (
 )
 from qflsec.federation import AggregationLayer, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.key_agreement import KeyAgreement, in_order
+from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
 from qflsec.protocols.secagg.ledger import masked_rows
 from qflsec.protocols.secagg.masks.expansion import (
@@ -263,32 +264,15 @@ class Masked(AggregationLayer):
         The masks are those of a complete graph, so no smaller set cancels among itself. What a coalition of
         clients takes off the sum besides, its own updates, is the closure's business.
         """
-        rounds: dict[int, dict[int, Item]] = {}
-        for item in items:
-            if item.kind == "update" and item.form == self.gives and isinstance(item.value, np.ndarray):
-                rounds.setdefault(item.round, {})[item.sender.index] = item
-        readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
-        found = []
-        for round_index, sealed in sorted(rounds.items()):
-            if frozenset(sealed) != facts.participants.get(round_index):
-                continue
-            last = list(sealed.values())[-1]
-            stacked = np.stack([np.asarray(item.value, dtype=self.words.dtype) for item in sealed.values()])
-            mean, weight = self.words.read(stacked.sum(axis=0, dtype=self.words.dtype))
-            found.append(
-                Item(
-                    round=round_index,
-                    kind="aggregate",
-                    form="plain",
-                    value=mean.to(readable),
-                    weight=weight,
-                    about=frozenset(sealed),
-                    sender=last.sender,
-                    receiver=last.receiver,
-                    derived=True,
-                )
-            )
-        return found
+        return derived_sums(items, facts, self._sum)
+
+    def _sum(self, heard: Heard) -> Sum | None:
+        vectors = [item.value for item in heard.uploads.values() if isinstance(item.value, np.ndarray)]
+        if not heard.complete or len(vectors) < len(heard.uploads):
+            return None
+        total = np.stack(vectors).astype(self.words.dtype).sum(axis=0, dtype=self.words.dtype)
+        mean, weight = self.words.read(total)
+        return Sum(mean=mean, weight=weight, said=list(heard.uploads.values())[-1])
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What the masks hide from this observer."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
-import torch
 
 from qflsec.base import ProtocolAbort
 from qflsec.base.framing import unpack_entries, unpack_indices
+from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of
 from qflsec.protocols.secagg.rounds.pairing import Scheme
@@ -38,60 +38,32 @@ def observed_sums(
         scheme: The key agreement.
         signature_bytes: The size of a signature.
     """
-    found = []
-    readable = next((i.value.dtype for i in items if isinstance(i.value, torch.Tensor)), torch.float32)
-    for round_index, members in sorted(facts.participants.items()):
-        vectors = {
-            item.sender.index: item
-            for item in _of_round(items, round_index, "update", "masked")
-            if item.sender.index in members
-        }
-        heard = _heard(items, round_index)
-        opened = {i: message for (i, kind), message in heard.items() if kind == Kind.REVEAL}
-        if frozenset(vectors) != members or not opened:
-            continue
-        try:
-            evidence = _evidence(round_index, heard, vectors, words, scheme, signature_bytes)
-            mean, weight = words.read(open_sum(evidence))
-        except ProtocolAbort:
-            continue
-        last = vectors[max(vectors)]
-        found.append(
-            Item(
-                round=round_index,
-                kind="aggregate",
-                form="plain",
-                value=mean.to(readable),
-                weight=weight,
-                about=members,
-                sender=last.sender,
-                receiver=last.receiver,
-                derived=True,
-            )
-        )
-    return found
+
+    def read(heard: Heard) -> Sum | None:
+        messages = _by_client(heard.control)
+        if not heard.complete or not any(kind == Kind.REVEAL for _, kind in messages):
+            return None
+        evidence = _evidence(heard.round, messages, heard.uploads, words, scheme, signature_bytes)
+        mean, weight = words.read(open_sum(evidence))
+        return Sum(mean=mean, weight=weight, said=heard.uploads[max(heard.uploads)])
+
+    return derived_sums(items, facts, read)
 
 
-def _of_round(items: Sequence[Item], round_index: int, kind: str, form: str) -> Iterator[Item]:
-    for item in items:
-        if (item.round, item.kind, item.form) == (round_index, kind, form) and isinstance(item.value, bytes):
-            yield item
-
-
-def _heard(items: Sequence[Item], round_index: int) -> dict[tuple[int, int], bytes]:
+def _by_client(control: Sequence[Item]) -> dict[tuple[int, int], bytes]:
     """Control messages by client and kind."""
     heard = {}
-    for item in _of_round(items, round_index, "control", "plain"):
+    for item in control:
         party = item.sender if item.sender.role == "client" else item.receiver
-        assert isinstance(item.value, bytes)
-        heard[party.index, kind_of(item.value)] = item.value
+        if isinstance(item.value, bytes):
+            heard[party.index, kind_of(item.value)] = item.value
     return heard
 
 
 def _evidence(
     round_index: int,
     heard: dict[tuple[int, int], bytes],
-    vectors: dict[int, Item],
+    vectors: Mapping[int, Item],
     words: FixedPoint,
     scheme: Scheme,
     signature_bytes: int,
