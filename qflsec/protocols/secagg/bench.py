@@ -12,7 +12,7 @@ import torch
 
 from qflsec.base import OsSecrets, ProtocolAbort
 from qflsec.federation import AggregationLayer, Control, Header, PartyState, Stack
-from qflsec.federation.session import Session
+from qflsec.federation.round.session import Session
 from qflsec.protocols.secagg import catalogue
 from qflsec.protocols.secagg.he.bfv import HeBfv
 from qflsec.protocols.secagg.he.ckks import HeCkks
