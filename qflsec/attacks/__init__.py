@@ -18,7 +18,7 @@ from qflsec.attacks.base import (
     attack_from_config,
 )
 from qflsec.attacks.shadows import Shadows, missing_shadows, train_shadows
-from qflsec.attacks.trainer import ShadowRequest, Trainer
+from qflsec.attacks.trainer import OneByOne, ShadowRequest, Trainer
 
 __all__ = [
     "ActiveInference",
@@ -33,6 +33,7 @@ __all__ = [
     "Manipulation",
     "MembershipChallenge",
     "MembershipClaim",
+    "OneByOne",
     "ShadowRequest",
     "Shadows",
     "Trainer",

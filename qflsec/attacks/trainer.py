@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, stream_seed
 from qflsec.threat import Records
 
-__all__ = ["ShadowRequest", "Trainer"]
+__all__ = ["OneByOne", "ShadowRequest", "Trainer"]
 
 
 class Trainer(Protocol):
@@ -27,6 +29,35 @@ class Trainer(Protocol):
         Shapes:
             members: ``(s, n)``, boolean; returns: ``(s, P)``
         """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneByOne:
+    """A trainer made of a function that trains one model, as whoever audits a training of their own has it.
+
+    Attributes:
+        train: Records and a seed in, final parameters out, under whatever defenses it trains.
+        seed: The seed; each model has one of its own, derived from it.
+    """
+
+    train: Callable[[Records, int], Tensor]
+    seed: int
+
+    def __call__(self, pool: Records, members: Tensor, defenses: Any = None) -> Tensor:  # noqa: ANN401 - a stack
+        """The final parameters of one model for each training set.
+
+        Shapes:
+            members: ``(s, n)``, boolean; returns: ``(s, P)``
+        """
+        return torch.stack(
+            [
+                self.train(
+                    Records(features=pool.features[row], labels=pool.labels[row]),
+                    stream_seed(self.seed, "shadow", index),
+                )
+                for index, row in enumerate(members)
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from qflsec.attacks import Blocked, Inference, MembershipClaim
+from qflsec.attacks import Blocked, Inference, MembershipClaim, OneByOne
 from qflsec.attacks.inversion import DeepLeakage
-from qflsec.attacks.membership import LossThreshold
+from qflsec.attacks.membership import Lira, LossThreshold
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab import Subject
@@ -159,3 +159,28 @@ def test_manipulations_are_scored_on_any_subject(run: RunResult) -> None:
     found, same = score_poisoning(untrained, honest), score_poisoning(honest, honest)
     assert same.reason or same.advantage == 0
     assert found.reason or found.raw["honest_correct"] != found.raw["correct"]
+
+
+def test_shadow_models_come_from_somebody_s_own_training(run: RunResult) -> None:
+    """The function trains one model by Adam on the records that it is given; LiRA does not ask how."""
+    subject, trained = record(run), []
+
+    def train(records: Records, seed: int) -> torch.Tensor:
+        trained.append((len(records.labels), seed))
+        start = subject.model.initial(torch.Generator().manual_seed(seed)).requires_grad_()
+        optimiser = torch.optim.Adam([start], lr=0.1)
+        for _ in range(5):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(
+                subject.model(start, records.features), records.labels
+            ).backward()
+            optimiser.step()
+        return start.detach()
+
+    trainer = OneByOne(train=train, seed=3)
+    asked, truth = challenge_for(Lira(shadows=6), subject, seed=3, threat=SERVER, trainer=trainer)
+    claim = Lira(shadows=6)(subject.view(SERVER), asked)
+    assert isinstance(claim, MembershipClaim)
+    assert isinstance(score_claim(claim, truth), TrialScore)
+    assert len({seed for _, seed in trained}) == 6
+    assert {size for size, _ in trained} == {12}, "as many records as the subject was trained on"
