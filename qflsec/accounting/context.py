@@ -29,6 +29,7 @@ class Observer:
         reads_model: Whether it reads a model.
         reads_clients: Whether it reads what honest clients sent, singly or summed, before the server's rule
             worked on it.
+        read: The honest clients whose update it reads singly in some round.
         over_run: How anonymous honest clients are among all sums that it reads; None where it reads none.
         reads_paths: Whether it reads differences of models over several steps.
     """
@@ -37,6 +38,7 @@ class Observer:
     smallest_k: int = 0
     reads_model: bool = False
     reads_clients: bool = False
+    read: frozenset[int] = frozenset()
     over_run: RunAnonymity | None = None
     reads_paths: bool = False
 
@@ -54,6 +56,7 @@ class Observer:
             reads_model=view.final_model() is not None,
             reads_clients=granted or bool(sums),
             reads_paths=any(item.k > 0 for item in view.readable("path")),
+            read=frozenset().union(*(about for *_, about in mixed if len(about) == 1)),
             over_run=_over_run(tuple(sorted(tuple(sorted(about)) for *_, about in mixed))) if sums else None,
         )
 

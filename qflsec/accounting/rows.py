@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from qflsec.accounting.context import LedgerContext, Seeds
 from qflsec.accounting.ledger import Guarantee, LedgerRow
 from qflsec.base import Assumption
+from qflsec.threat import RunAnonymity
 
 __all__ = [
     "OPENED",
@@ -219,16 +220,15 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
         uncounted = "over the run, differences of models over several steps are read and no anonymity was counted in them"
         return (writer.not_covered(uncounted),) if context.observer.reads_paths else ()
     held = f"the sums that it reads ({found.sums}, of rank {found.rank})"
-    alike = "as far as updates are alike from round to round"
     if found.singled_out:
-        named = ", ".join(map(str, found.singled_out[:_NAMED]))
-        more = len(found.singled_out) - _NAMED
-        who = f"{len(found.singled_out)} of {clients(len(found.clients), 'honest')}"
-        who += f" ({named}{f' and {more} more' if more > 0 else ''})"
-        said = f"derives the updates of {who} from {held}, {alike}"
-        if context.observer.reads_updates:
-            said = f"reads updates of {who}, one by one or, {alike}, by subtracting what it reads"
-        return (writer.not_covered(f"over the run, {said}"),)
+        derived = [client for client in found.singled_out if client not in context.observer.read]
+        said = [
+            f"reads updates of {_named(sorted(context.observer.read), found)} one by one"
+            * bool(context.observer.read),
+            f"derives the updates of {_named(derived, found)} from {held}, as far as updates are alike from round to round"
+            * bool(derived),
+        ]
+        return (writer.not_covered(f"over the run, {' and '.join(part for part in said if part)}"),)
     k = found.checked + 1 if found.smallest_k is None else found.smallest_k
     return (
         LedgerRow(
@@ -251,3 +251,10 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
             ),
         ),
     )
+
+
+def _named(singled: Sequence[int], among: RunAnonymity) -> str:
+    listed = ", ".join(map(str, singled[:_NAMED]))
+    more = len(singled) - _NAMED
+    of = f"{len(singled)} of {clients(len(among.clients), 'honest')}"
+    return f"{of} ({listed}{f' and {more} more' if more > 0 else ''})"

@@ -203,7 +203,10 @@ def test_over_the_run_changing_participants_single_clients_out(make_pipeline: Ma
         assert any("a round's sum mixes" in other.statement for other in rows)
         if singled:
             assert row.guarantee == "not covered"
-            assert f"derives the updates of {singled} of 5 honest clients (0, 1, 2, 3, 4)" in row.statement
+            assert (
+                f"over the run, derives the updates of {singled} of 5 honest clients (0, 1, 2, 3, 4)"
+                in row.statement
+            )
             assert "(6, of rank 5)" in row.statement
         else:
             assert (row.guarantee, row.assumption) == ("anonymity", "heuristic")
@@ -226,6 +229,17 @@ def test_the_row_over_the_run(
     (row,) = run_rows(ledger_context(counts=(8,) * 100, smallest_k=2, over_run=found))
     assert said in row.statement
     assert noted in row.note
+
+
+def test_what_is_read_and_what_is_derived_stand_apart(ledger_context: Callable[..., LedgerContext]) -> None:
+    sums = [frozenset(clients) for clients in ({0}, {0, 1}, {2, 3})]
+    seen = {"over_run": run_anonymity(sums), "read": frozenset({0})}
+    (row,) = run_rows(ledger_context(**seen))
+    assert (
+        "reads updates of 1 of 4 honest clients (0) one by one and derives the updates of 1 of 4"
+        in row.statement
+    )
+    assert "(1) from the sums" in row.statement
 
 
 def test_no_row_over_the_run_where_no_sum_is_read(ledger_context: Callable[..., LedgerContext]) -> None:
