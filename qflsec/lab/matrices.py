@@ -57,29 +57,30 @@ def load_spec(preset_or_file: str | Path, *, kind: str | None = None) -> GridSpe
     """
     path, text = read_text(preset_or_file, presets())
     with at(path.name):
-        spec = parse_spec(text, base=path.parent)
-        if kind is not None and spec.kind != kind:
-            raise ConfigError(
-                f"not a {kind} matrix",
-                got=f"kind {spec.kind!r}",
-                expected=f'a file that says kind = "{kind}"',
-                fix="'qflsec matrix run' takes every kind",
-            )
-        return spec
+        return parse_spec(text, base=path.parent, kind=kind)
 
 
-def parse_spec(text: str, *, base: Path) -> GridSpec:
+def parse_spec(text: str, *, base: Path, kind: str | None = None) -> GridSpec:
     """A specification from TOML text.
 
     Args:
         text: The text.
         base: The folder that the names of files are relative to.
+        kind: The kind that it has to be of; any by default.
 
     Raises:
         ConfigError: It cannot be used.
     """
     found = parse_toml(text)
-    spec_type = KINDS[kind_of(found, KINDS)].spec_type
+    said = kind_of(found, {name: world.spec_type for name, world in KINDS.items()})
+    if kind is not None and said != kind:
+        raise ConfigError(
+            f"not a {kind} matrix",
+            got=f"kind {said!r}",
+            expected=f'a file that says kind = "{kind}"',
+            fix="'qflsec matrix run' takes every kind",
+        )
+    spec_type = KINDS[said].spec_type
     return spec_type.from_document(spec_type.located(found, base))
 
 

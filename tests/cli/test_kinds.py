@@ -124,6 +124,20 @@ def test_an_unknown_kind_is_told(qflsec: Call, tmp_path: Path, monkeypatch: pyte
     assert "did you mean 'channel'" in answer.err
 
 
+def test_a_kind_that_is_not_said_is_guessed_for_the_message_alone(
+    qflsec: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text(DELEGATION.replace('kind = "delegation"', ""))
+    for command in (("matrix", "run"), ("blind", "matrix")):
+        answer = qflsec(*command, "x.toml")
+        assert answer.code == 2
+        assert (
+            'x.toml: kind: missing; got the keys of a delegation matrix; add kind = "delegation"'
+            in answer.err
+        )
+
+
 def stored(path: Path) -> int:
     """How many trials are stored, seen from outside."""
     try:

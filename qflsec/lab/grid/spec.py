@@ -83,11 +83,11 @@ class GridSpec(BaseModel):
         return self.from_document({**self.model_dump(mode="json", exclude_none=True), "seeds": chosen})
 
 
-def kind_of(document: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+def kind_of(document: Mapping[str, Any], known: Mapping[str, type[GridSpec]]) -> str:
     """The kind of matrix that a document says it is; federation by default.
 
     Raises:
-        ConfigError: There is no such kind.
+        ConfigError: There is no such kind, or the document says none and has the keys of another.
     """
     kind = document.get("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in known:
@@ -96,6 +96,11 @@ def kind_of(document: Mapping[str, Any], known: Mapping[str, Any]) -> str:
             got=repr(kind),
             expected=f"one of {', '.join(known)}",
             fix=nearest(str(kind), list(known)),
+        )
+    fitting = [name for name, spec in known.items() if set(document) <= set(spec.model_fields)]
+    if "kind" not in document and fitting and kind not in fitting:
+        raise ConfigError(
+            "kind: missing", got=f"the keys of a {fitting[0]} matrix", fix=f'add kind = "{fitting[0]}"'
         )
     return kind
 
