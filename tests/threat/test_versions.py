@@ -111,6 +111,24 @@ def test_a_mixture_of_models_needs_all_of_them() -> None:
     assert (mean.kind, mean.base, mean.k) == ("aggregate", None, 1)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_steps_below_a_mixture_count_by_their_share(share: float) -> None:
+    """Two neighbours train, then mix without a step: what lies between is the mean of their updates by share."""
+    facts = LaneFacts(counts=(1.0, 1.0))
+    for index, name in enumerate("ab"):
+        facts.versions.add(f"{name}0", Origin(round=-1))
+        trained = Origin(round=0, bases={f"{name}0": 1.0}, trained=(part(index, f"{name}0"),), rate=2.0)
+        facts.versions.add(f"{name}1", trained)
+    facts.versions.add("c", Origin(round=0, bases={"a1": share, "b1": 1 - share}, rate=0.0))
+    a0, b0, u, w = vector(0), vector(1), vector(2), vector(3)
+    c = share * (a0 + 2 * u) + (1 - share) * (b0 + 2 * w)
+    (path,) = [
+        i for i in close([model("a0", a0), model("b0", b0), model("c", c)], facts, frozenset()) if i.derived
+    ]
+    assert (path.kind, path.about, path.k) == ("path", frozenset({0, 1}), 2)
+    assert torch.allclose(path.vector, share * u + (1 - share) * w)
+
+
 def test_a_model_whose_place_is_unknown_is_refused() -> None:
     facts, models, _ = ring(2)
     with pytest.raises(QflsecError, match="names a version"):
