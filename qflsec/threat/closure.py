@@ -229,13 +229,16 @@ def _weight(item: Item, facts: LaneFacts) -> float:
 
 
 def _single_updates(items: Iterable[Item], total: Item) -> dict[int, Item]:
-    """The updates that are read as such and are in a sum: of the sum's clients, started from its base."""
+    """The updates that are read as such and are in a sum: of the sum's clients, started from its base.
+
+    A sum over several bases has none of its own; a client trains once in a round, so its update is in it.
+    """
     return {
         next(iter(item.about)): item
         for item in items
         if _is_single(item)
         and item.round == total.round
-        and item.base == total.base
+        and total.base in {None, item.base}
         and item.about <= total.about
     }
 

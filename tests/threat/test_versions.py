@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,34 @@ def test_a_forged_model_gives_no_difference() -> None:
     facts.versions.add("1", Origin(round=0, bases={"0": 1.0}, trained=parts))
     forged, after = model("0 to client:0", vector(0)), model("1", vector(1))
     assert not [i for i in close([forged, after], facts, frozenset()) if i.derived]
+
+
+def test_what_a_coalition_knows_is_subtracted_from_a_sum_over_several_bases_and_not_across_bases() -> None:
+    """A server that sends its own client another model still knows what that client sent."""
+    updates = {i: vector(i) for i in range(3)}
+    facts = LaneFacts(counts=(1.0,) * 3)
+    for name in ("0", "0 to client:0"):
+        facts.versions.add(name, Origin(round=-1))
+    own = item("update", updates[0], about=frozenset({0}), base="0 to client:0", weight=1.0)
+    mixed = replace(total("0", [0, 1, 2], updates), base=None)
+    found = close([own, mixed], facts, frozenset({0}))
+    (rest,) = [i for i in found if i.about == {1, 2}]
+    assert (rest.kind, rest.k) == ("aggregate", 2)
+    assert torch.allclose(rest.vector, (updates[1] + updates[2]) / 2)
+    # a sum of updates that all started from another model than the one that is known holds another update
+    elsewhere = close([own, total("0", [0, 1, 2], updates)], facts, frozenset())
+    assert {i.about for i in elsewhere} == {frozenset({0}), frozenset({0, 1, 2})}
+    assert [i.k for i in elsewhere if len(i.about) == 3] == [3]
+
+
+def test_updates_of_other_rounds_are_not_subtracted() -> None:
+    updates = {i: vector(i) for i in range(3)}
+    facts = LaneFacts(counts=(1.0,) * 3)
+    facts.versions.add("0", Origin(round=-1))
+    known = item("update", vector(9), about=frozenset({0}), base="0", weight=1.0, round_index=1)
+    found = close([known, total("0", [0, 1, 2], updates)], facts, frozenset())
+    assert {i.about for i in found} == {frozenset({0}), frozenset({0, 1, 2})}
+    assert [i.k for i in found if len(i.about) == 3] == [3]
 
 
 def test_an_edge_server_subtracts_its_own_group_from_the_whole() -> None:
