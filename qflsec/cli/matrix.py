@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qflsec.cli.dry_run import dry_run_command
 from qflsec.cli.options import Address, AsJson, Backend, Jobs, Report, SeedOffset, Seeds, Spec, StoreFile
 from qflsec.cli.render import print_json
 from qflsec.cli.run_matrix import check_folder, run_matrix_command, write_report_to
@@ -38,8 +39,15 @@ def run(
     seeds: Seeds = None,
     seed: SeedOffset = 0,
     as_json: AsJson = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, and what it costs; run nothing.")
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Confirm a plan that takes more than a day.")] = False,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
+    if dry_run:
+        dry_run_command(spec, store=store, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
+        return
     run_matrix_command(
         spec,
         store=store,
@@ -50,6 +58,7 @@ def run(
         seeds=seeds,
         seed=seed,
         as_json=as_json,
+        long=long,
     )
 
 

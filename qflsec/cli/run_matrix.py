@@ -35,6 +35,7 @@ def run_matrix_command(
     seeds: str | None,
     seed: int,
     as_json: bool,
+    long: bool = False,
 ) -> None:
     """Run what is left of a matrix and show its result.
 
@@ -49,6 +50,7 @@ def run_matrix_command(
         seeds: Seeds in the place of the specification's.
         seed: Added to every seed.
         as_json: Whether to print the result as a document.
+        long: Whether a plan is confirmed that would take more than a day.
     """
     from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, load_spec, run_matrix
@@ -58,7 +60,7 @@ def run_matrix_command(
     check_folder(report)
     command = command_line()
     world = build(chosen)
-    steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command)
+    steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command, long=long)
     try:
         with _terminable():
             follow(steps)

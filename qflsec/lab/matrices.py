@@ -101,6 +101,7 @@ def run(
     backend: str = "loky",
     address: str | None = None,
     command: str = "",
+    long: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result[Any]:
     """Run what is left of a matrix and return its result.
@@ -112,13 +113,15 @@ def run(
         backend: ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
         command: The command that a report shall name.
+        long: Whether a plan is confirmed that would take more than a day.
         on_progress: Called after every finished batch.
 
     Raises:
         QflsecError: The specification, its data, the store or the backend cannot be used.
     """
     world = build(spec)
-    for progress in run_matrix(world, store, jobs=jobs, backend=backend, address=address, command=command):
+    steps = run_matrix(world, store, jobs=jobs, backend=backend, address=address, command=command, long=long)
+    for progress in steps:
         if on_progress is not None:
             on_progress(progress)
     return assemble(world, store, command=command)

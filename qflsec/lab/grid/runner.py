@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from qflsec.lab.grid.backends import check_backend, default_jobs, results
+from qflsec.lab.grid.estimate import refuse
+from qflsec.lab.grid.preview import estimate
 from qflsec.lab.grid.store import Store
 from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row
 from qflsec.lab.grid.work import Task, execute
@@ -54,6 +56,7 @@ def run_matrix(
     backend: str = "loky",
     address: str | None = None,
     command: str = "",
+    long: bool = False,
 ) -> Generator[Progress, None, None]:
     """Run what is left of a matrix; to resume, or to extend, run it again.
 
@@ -67,22 +70,27 @@ def run_matrix(
         backend: ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
         command: The command that a report shall name.
+        long: Whether a plan is confirmed that would take more than a day.
 
     Raises:
-        QflsecError: The data, the store or the backend cannot be used.
+        QflsecError: The data, the store or the backend cannot be used, or the plan is beyond the machine.
     """
     check_backend(backend)
+    settled = _settled(store_path)
+    plan = world.plan(settled)
+    # A cluster's workers have memories of their own, of which nothing is known here.
+    refuse(estimate(world, plan, settled), jobs=jobs or default_jobs() if backend == "loky" else 1, long=long)
     world.check()
     with Store(store_path) as store:
         store.remember(kind=world.kind, name=world.spec.name, command=command, spec=world.spec.to_json())
-        settled = store.settled()
-        plan = world.plan(settled)
         state = _State(world, plan, settled)
         yield state.progress(f"{state.done} of {state.total} trials are in the store already")
         if plan.ready:
             store.append(plan.ready)
             state.note(plan.ready)
-            yield state.progress(f"{len(plan.ready)} trials have stacks that cannot work")
+            yield state.progress(
+                f"{len(plan.ready)} trials cannot be run, for the reasons that the result states"
+            )
         for stage in plan.stages:
             if not stage:
                 continue
@@ -95,6 +103,14 @@ def run_matrix(
                     state.note(rows)
                     state.batches_done += 1
                     yield state.progress(_message(stage[index], rows))
+
+
+def _settled(store_path: str | Path) -> frozenset[str]:
+    """What is stored, without making a store: nothing is left behind where the plan or the data are refused."""
+    if not Path(store_path).exists():
+        return frozenset()
+    with Store(store_path) as store:
+        return store.settled()
 
 
 def _tasks(world: AnyWorld, stage: tuple[Batch, ...], store: Store) -> tuple[Task, ...]:

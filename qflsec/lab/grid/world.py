@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from qflsec.base import ConfigError
 from qflsec.base.sources import Sources
+from qflsec.lab.grid.estimate import Part
 from qflsec.lab.grid.ids import digest
 from qflsec.lab.grid.results import Result
 from qflsec.lab.grid.spec import GridSpec
@@ -62,6 +63,17 @@ class World(ABC, Generic[S, B, R]):
         Args:
             settled: Ids of units that need not be repeated.
         """
+
+    def parts(self, plan: Plan[B], *, measure: bool = False) -> tuple[Part, ...]:
+        """What is left to do, part by part, with what it costs; by default nothing is known of that.
+
+        Args:
+            plan: What is left to do.
+            measure: Whether to time short runs, rather than to follow a cost model alone.
+        """
+        batches = list(plan.batches)
+        runs = sum(len(batch.units) for batch in batches)
+        return (Part(name=f"matrix {self.spec.name!r}", runs=runs, batches=len(batches)),) if batches else ()
 
     @abstractmethod
     def execute(self, batch: B, given: Mapping[str, Row]) -> Iterable[Row]:

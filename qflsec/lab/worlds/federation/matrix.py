@@ -21,6 +21,7 @@ from qflsec.lab.grid.schema import at, check
 from qflsec.lab.worlds.federation.code import layer_parts, model_files, pipeline_parts
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
+from qflsec.lab.worlds.federation.size import refuse_table
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.models import Execution, build_model
 from qflsec.threat import (
@@ -230,6 +231,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
     with at(f"{path}.partition.kind"):
         find("partition", spread.kind)
     with at(f"{path}.model"):
+        refuse_table(table.model)
         model = build_model({"n_features": data.n_features, **table.model})
     federation = _made(FederationConfig, table.federation, f"{path}.federation")
     execution = _made(Execution, table.execution, f"{path}.execution")

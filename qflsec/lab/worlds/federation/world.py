@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
+from qflsec.lab.grid.estimate import Part
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place, Plan, Row, Unit
 from qflsec.lab.grid.world import World
 from qflsec.lab.worlds.federation.assemble import assemble
 from qflsec.lab.worlds.federation.document import SCHEMA, from_document, to_document
 from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix, check_data
+from qflsec.lab.worlds.federation.parts import parts_of
 from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.lab.worlds.federation.shadows import train_planned
@@ -65,6 +67,10 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
     def plan(self, settled: frozenset[str]) -> Plan[RunBatch | ShadowBatch]:
         """What is left to do."""
         return make_plan(self.layout, settled)
+
+    def parts(self, plan: Plan[RunBatch | ShadowBatch], *, measure: bool = False) -> tuple[Part, ...]:
+        """What is left to do, pipeline by pipeline."""
+        return parts_of(self.matrix, tuple(plan.batches), measure=measure)
 
     def execute(self, batch: RunBatch | ShadowBatch, given: Mapping[str, Row]) -> Iterable[Row]:
         """Train shadow models, or make the runs of a batch and score its trials on them."""

@@ -1,0 +1,116 @@
+"""``qflsec matrix run --dry-run``: what would be run, and what it would cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from qflsec.cli.options import parse_seeds
+from qflsec.cli.render import print_json
+
+if TYPE_CHECKING:
+    from qflsec.lab.grid.estimate import Estimate
+
+__all__ = ["dry_run_command"]
+
+_NOTES = {
+    "measured": "measured: processor time of three rounds under each stack, for all runs and rounds that are left",
+    "model": "model: 3 ns for each gate, amplitude and record, 2 ms for each step; good to a factor of three, "
+    "without what layers do",
+}
+
+
+def dry_run_command(
+    spec: str, *, store: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
+) -> None:
+    """Print the plan of a matrix with its memory and time; write nothing.
+
+    Args:
+        spec: A preset or a file.
+        store: The result store; NAME.sqlite of the matrix by default.
+        jobs: Worker processes.
+        seeds: Seeds in the place of the specification's.
+        seed: Added to every seed.
+        as_json: Whether to print one document.
+
+    Raises:
+        QflsecError: The plan cannot be run at all.
+    """
+    from qflsec.lab import build, load_spec
+    from qflsec.lab.grid.backends import default_jobs
+    from qflsec.lab.grid.estimate import refuse
+    from qflsec.lab.grid.preview import preview
+
+    chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    place = store if store is not None else Path(f"{chosen.name}.sqlite")
+    world = build(chosen)
+    workers = jobs or default_jobs()
+    refuse(preview(world, place, measure=False), jobs=workers, long=True)
+    found = preview(world, place)
+    workers = min(workers, max(1, found.batches))
+    if as_json:
+        print_json(_document(chosen.name, found, workers))
+    else:
+        _print(chosen.name, found, workers)
+
+
+def _document(name: str, found: Estimate, workers: int) -> dict[str, Any]:
+    return {
+        "schema": "qflsec-matrix-plan/1",
+        "name": name,
+        "trials_total": found.trials,
+        "trials_stored": found.stored,
+        "trials_incompatible": dict(found.incompatible),
+        "runs": found.runs,
+        "batches": found.batches,
+        "workers": workers,
+        "memory_per_worker_bytes": found.memory_bytes,
+        "cpu_seconds": found.cpu_seconds,
+        "attacks_cpu_seconds": found.attack_seconds,
+        "parts": [
+            {
+                "name": part.name,
+                "runs": part.runs,
+                "batches": part.batches,
+                "memory_bytes": part.memory_bytes,
+                "cpu_seconds": part.cpu_seconds,
+                "source": part.source,
+            }
+            for part in found.parts
+        ],
+    }
+
+
+def _print(name: str, found: Estimate, workers: int) -> None:
+    from qflsec.lab.grid.estimate import LONG_SECONDS, duration, machine_memory, volume
+
+    impossible = sum(found.incompatible.values())
+    typer.echo(
+        f"{name}: {found.trials} trials, {found.stored} of them stored, {impossible} that cannot be run; "
+        f"{found.runs} runs in {found.batches} batches are left."
+    )
+    for reason, count in found.incompatible.items():
+        typer.echo(f"  cannot be run ({count}): {reason}")
+    for part in found.parts:
+        memory = "unknown" if part.memory_bytes is None else volume(part.memory_bytes)
+        time = "unknown" if part.cpu_seconds is None else f"{duration(part.cpu_seconds)} ({part.source})"
+        typer.echo(
+            f"  {part.name}: {part.runs} runs in {part.batches} batches; memory {memory}; processor time {time}"
+        )
+    known = found.attack_seconds
+    typer.echo(
+        "  attacks and scoring: not in the estimate, as the store holds none of them yet"
+        if known is None
+        else f"  attacks and scoring: {duration(known)}, by their times in the store"
+    )
+    wall = found.cpu_seconds / workers
+    typer.echo(
+        f"In all about {duration(wall)} with {workers} worker{'s' if workers > 1 else ''}; at most "
+        f"{volume(workers * found.memory_bytes)} of {volume(machine_memory())} memory."
+    )
+    for source in dict.fromkeys(part.source for part in found.parts if part.cpu_seconds is not None):
+        typer.echo(f"({_NOTES[source]})")
+    if wall > LONG_SECONDS:
+        typer.echo("That is more than a day: it runs with --long alone.")
