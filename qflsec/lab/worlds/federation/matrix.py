@@ -21,7 +21,7 @@ from qflsec.lab.grid.schema import at, check
 from qflsec.lab.worlds.federation.code import layer_parts, model_files, pipeline_parts
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
-from qflsec.lab.worlds.federation.size import refuse_table
+from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.models import Execution, build_model
 from qflsec.threat import (
@@ -243,7 +243,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
         for index, part in table.client_executions.items()
     }
     with at(path):
-        return Pipeline(
+        pipeline = Pipeline(
             data=data,
             model=model,
             partition=spread,
@@ -253,6 +253,8 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
             topology=topology,
             personal=table.personal,
         )
+        refuse_pipeline(pipeline)
+    return pipeline
 
 
 def _made(kind: type[_T], table: Mapping[str, Any], path: str) -> _T:

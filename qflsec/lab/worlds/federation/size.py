@@ -19,7 +19,7 @@ from qflsec.federation.loop import run_batch
 from qflsec.federation.session import SecretsMode
 from qflsec.lab.grid.estimate import machine_memory, volume
 
-__all__ = ["Size", "measured_seconds", "refuse_table", "size_of"]
+__all__ = ["Size", "measured_seconds", "refuse_pipeline", "refuse_table", "size_of"]
 
 MAX_GATES = 1_000_000
 """Gates of a circuit: compiling more would take minutes before the first step."""
@@ -78,6 +78,22 @@ def refuse_table(model: Mapping[str, Any]) -> None:
             got=f"about {gates:,} gates",
             expected=f"at most {MAX_GATES:,}",
             fix="lower 'layers'",
+        )
+
+
+def refuse_pipeline(pipeline: Pipeline) -> None:
+    """Refuse a pipeline of which not even one run fits, before a plan lists its parties and records.
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+    size, memory = size_of(pipeline, lanes=1), machine_memory()
+    if size.memory_bytes > memory:
+        raise ConfigError(
+            "a run does not fit into the memory of this machine",
+            got=f"about {volume(size.memory_bytes)}",
+            expected=f"at most {volume(memory)}",
+            fix="lower the number of qubits, layers, records, clients or rounds",
         )
 
 

@@ -1,0 +1,38 @@
+"""``qflsec matrix run --dry-run`` and ``--long``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Call = Callable[..., Any]
+
+
+def test_it_says_what_would_run_and_writes_nothing(tiny: Path, tmp_path: Path, qflsec: Call) -> None:
+    store = tmp_path / "none.sqlite"
+    text = qflsec("matrix", "run", str(tiny), "--dry-run", "--store", str(store)).out
+    assert "12 trials, 0 of them stored, 4 that cannot be run; 8 runs in 2 batches are left" in text
+    assert "'median' needs individual updates" in text
+    assert "measured: processor time of three rounds" in text
+    document = qflsec("matrix", "run", str(tiny), "--dry-run", "--store", str(store), "--json").json()
+    assert document["schema"] == "qflsec-matrix-plan/1"
+    assert (document["trials_total"], document["trials_stored"]) == (12, 0)
+    assert sum(document["trials_incompatible"].values()) == 4
+    assert (document["runs"], document["batches"]) == (8, 2)
+    assert document["parts"][0]["source"] == "measured"
+    assert document["cpu_seconds"] > 0
+    assert document["memory_per_worker_bytes"] > 1e8
+    assert not store.exists()
+
+
+def test_a_long_plan_is_to_be_confirmed(tiny: Path, tmp_path: Path, qflsec: Call) -> None:
+    long = tmp_path / "long.toml"
+    long.write_text(tiny.read_text().replace("rounds = 2", "rounds = 2, local_steps = 1000000000"))
+    answer = qflsec("matrix", "run", str(long), "--store", str(tmp_path / "none.sqlite"))
+    assert answer.code == 2
+    assert "the plan is long" in answer.err
+    assert "give --long" in answer.err
+    text = qflsec("matrix", "run", str(long), "--dry-run").out
+    assert "(model)" in text, "runs that long are not timed"
+    assert "more than a day: it runs with --long alone" in text
