@@ -16,7 +16,7 @@ from typing import Any
 from qflsec.base import ConfigError
 from qflsec.federation import Pipeline, RunSpec, Stack
 from qflsec.federation.loop import run_batch
-from qflsec.federation.session import SecretsMode
+from qflsec.federation.round.session import SecretsMode
 from qflsec.lab.grid.estimate import machine_memory, volume
 
 __all__ = ["Size", "measured_seconds", "refuse_pipeline", "refuse_table", "size_of"]
@@ -144,13 +144,13 @@ def _clients(pipeline: Pipeline) -> set[int]:
 
 
 def measured_seconds(
-    pipeline: Pipeline, stack: Stack, *, seed: int, lanes: int, secrets: SecretsMode
+    pipeline: Pipeline, stack: Stack | None, *, seed: int, lanes: int, secrets: SecretsMode
 ) -> float:
     """Processor time of one run, from runs of a few rounds that share a batch.
 
     Args:
         pipeline: The pipeline.
-        stack: The stack.
+        stack: The stack; None for no layers.
         seed: The first seed.
         lanes: Runs that share a batch.
         secrets: How keys are drawn.
@@ -158,6 +158,7 @@ def measured_seconds(
     Units:
         seconds
     """
+    stack = stack or Stack(name="none")
     rounds = min(_SHORT_ROUNDS, pipeline.federation.rounds)
     short = replace(pipeline, federation=replace(pipeline.federation, rounds=rounds))
     first = replace(pipeline, federation=replace(pipeline.federation, rounds=1))
