@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qflsec.base import DefenseCard, Source
+from qflsec.defenses.privacy import DpFedAvg
 from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import (
     Adversary,
@@ -223,10 +224,23 @@ def test_whoever_is_dropped_counts_among_the_declared(make_pipeline: Maker, how:
     assert Declared.told == [1, f]
 
 
-def test_where_nobody_is_left_the_run_is_lost(make_pipeline: Maker) -> None:
-    pipeline = make_pipeline(n_clients=3)
-    run = attacked(pipeline, NONE, ["nan"], n=3)["nan"]
-    assert run.outcome.startswith("lost: client:0 sent numbers that are not finite, client:1 sent ")
+@pytest.mark.parametrize("how", ["nan", "bytes", "nothing"])
+def test_a_round_in_which_nobody_is_left_leaves_the_model_as_it_is(make_pipeline: Maker, how: str) -> None:
+    run = attacked(make_pipeline(n_clients=3), NONE, [how], n=3)[how]
+    assert run.outcome == "completed"
+    assert torch.equal(run.params, run.initial)
+    assert [(d.round, d.client) for d in run.dropped] == [(r, c) for r in (0, 1) for c in (0, 1, 2)]
+
+
+def test_a_liar_that_is_sampled_alone_does_not_end_private_training(make_pipeline: Maker) -> None:
+    """With Poisson sampling a round may hold one client: noise is then added to nothing, as in a round of none."""
+    pipeline = make_pipeline(n_clients=4, rounds=6, participation=0.3, client_sampling="poisson")
+    stack = stack_of(DpFedAvg(clip_norm=0.5, noise_multiplier=1.0))
+    run = attacked(pipeline, stack, ["nan"], n=4)["nan"]
+    assert run.outcome == "completed"
+    assert {len(members) for members in run.transcript.facts[run.lane].participants.values()} == {0}
+    assert run.dropped
+    assert not torch.equal(run.params, run.initial)
 
 
 def test_a_ring_ends_with_what_is_no_model_and_a_tree_goes_on(make_pipeline: Maker) -> None:
@@ -249,6 +263,10 @@ def test_an_edge_that_hears_only_lies_has_nothing_to_send(make_pipeline: Maker) 
     assert run.outcome == "completed"
     assert run.transcript.facts[run.lane].participants[0] == frozenset({2, 3})
     assert [(d.client, "not finite" in d.reason) for d in run.dropped] == [(0, True), (1, True)]
+    everybody = attacked(pipeline, NONE, ["nan"], n=4)["nan"]
+    assert everybody.outcome == "completed"
+    assert torch.equal(everybody.params, everybody.initial)
+    assert [d.client for d in everybody.dropped] == [0, 1, 2, 3]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ class Collection:
         self._bases: Sequence[Sequence[Version]] = ()
         self._own: list[tuple[Sent, torch.Tensor, torch.Tensor]] = []
         self._averaged: list[_Averaged] = []
+        self._nobody = torch.zeros(0, 0)
 
     def start(self, round_index: int, turn: Turn, received: Received) -> None:
         """Begin a turn.
@@ -54,6 +55,7 @@ class Collection:
         """
         self._round, self._turn, self._bases = round_index, turn, received.bases
         self._own, self._averaged = [], []
+        self._nobody = received.models.new_zeros(0, received.models.shape[-1])
         for head, group in turn.groups.items():
             if head in self._uploads:
                 present = received.present & _members(received.present, group)
@@ -116,10 +118,11 @@ class Collection:
         """
         found = {}
         for head in self._turn.groups:
-            try:
-                found[head] = self._uploads[head].open(lane)
-            except ProtocolAbort as abort:
-                silent |= dict.fromkeys(self._uploads[head].participants(lane), str(abort))
+            opened = self._uploads[head].open(lane)
+            if opened.ids:
+                found[head] = opened
+            else:
+                silent |= {**opened.malformed, **opened.missing}
         return found
 
     def _base(self, lane: int, opened: Opened) -> Version | None:
@@ -130,7 +133,7 @@ class Collection:
         """What the root could open of one run.
 
         Raises:
-            ProtocolAbort: Nothing that counts arrived.
+            ProtocolAbort: The payloads cannot be combined, or a client of a ring hands on no model.
         """
         if not self._turn.is_hierarchy:
             return (
@@ -139,14 +142,20 @@ class Collection:
                 else self._mine(lane)
             )
         averaged = self._averaged[lane]
-        if not averaged.groups:
-            raise ProtocolAbort(f"no average arrived in round {self._round}")
+        parts = averaged.opened.values()
+        counted = {index for group in averaged.groups for index in group.members}
+        unheard = {index for part in parts for index in part.ids} - counted
         return Opened(
-            ids=tuple(sorted(index for group in averaged.groups for index in group.members)),
+            ids=tuple(sorted(counted)),
             groups=averaged.groups,
-            malformed={i: why for part in averaged.opened.values() for i, why in part.malformed.items()},
-            missing=dict(averaged.silent)
-            | {i: why for part in averaged.opened.values() for i, why in part.missing.items()},
+            updates=None if averaged.groups else self._nobody,
+            counts=None if averaged.groups else self._nobody[:, 0],
+            malformed={i: why for part in parts for i, why in part.malformed.items()},
+            missing={
+                **averaged.silent,
+                **{i: why for part in parts for i, why in part.missing.items()},
+                **dict.fromkeys(unheard, "the average of its edge did not arrive"),
+            },
         )
 
     def _mine(self, lane: int) -> Opened:

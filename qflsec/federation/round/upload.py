@@ -225,7 +225,7 @@ class Uploads:
         """What the server can open of what arrived for one run; of an aggregate that it cannot, what a client reads.
 
         Raises:
-            ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
+            ProtocolAbort: The payloads cannot be combined, or there are none.
         """
         opened = self.gather(lane)
         if opened.combined is None:
@@ -240,19 +240,20 @@ class Uploads:
             ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
         """
         received = self._received(lane)
-        if not received:
+        if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
-        opened = self._open_plain(lane, received) if self._layer is None else self._unseal(lane, received)
+        opened = self._open_plain(received) if self._layer is None else self._unseal(lane, received)
         layer = self._layer
         why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, self._aggregator))
         counted = {*opened.ids, *opened.malformed}
         absent = [index for index in self.participants(lane) if index not in counted]
         return replace(opened, missing={i: why.get(i, "its update did not arrive") for i in absent})
 
-    def _open_plain(self, lane: int, received: Mapping[int, Payload]) -> Opened:
+    def _open_plain(self, received: Mapping[int, Payload]) -> Opened:
         """Single updates; what is malformed or not finite is dropped before any rule sees it.
 
-        The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it.
+        The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it. Where
+        nothing is left, the round is one of nobody.
         """
         size, dtype = self._models.shape[-1] + 1, self._models.dtype
         cast = {
@@ -263,9 +264,7 @@ class Uploads:
         vectors = {
             i: value for i, value in cast.items() if i not in malformed and isinstance(value, torch.Tensor)
         }
-        if not vectors:
-            raise ProtocolAbort(f"no update of round {self._round} is one", got="; ".join(malformed.values()))
-        stacked = torch.stack(list(vectors.values()))
+        stacked = torch.cat([self._models.new_zeros(0, size), *(row[None] for row in vectors.values())])
         return Opened(ids=tuple(vectors), malformed=malformed, updates=stacked[:, :-1], counts=stacked[:, -1])
 
     def _unseal(self, lane: int, received: Mapping[int, Payload]) -> Opened:
