@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from qflsec.attacks.channel import COUNTERMEASURES, ChannelAttack, equip, leakage_term
 from qflsec.attacks.channel.countermeasures import MOST_INJECTED
 from qflsec.attacks.channel.trojan_horse import leaky_phase_error, reflected_photons
-from qflsec.base import ConfigError, find
-from qflsec.lab.grid.schema import check
+from qflsec.base import ConfigError
+from qflsec.lab.worlds.pairs.text import attack_from_words
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.channel import photon_gain
 from qflsec.protocols.bb84.key_length import sampling_deviation
@@ -29,36 +28,15 @@ DEVICE_COUNTERMEASURES = tuple(
 def attack_from_text(text: str) -> ChannelAttack:
     """An attack such as ``intercept-resend:0.2`` or ``intercept-resend:fraction=0.2,basis=breidbart``.
 
-    Args:
-        text: The attack's name; after a colon its parameters, of which the first needs no name.
-
     Raises:
         UnknownName: There is no such attack.
         ConfigError: It is no attack on the channel, or a parameter is impossible.
     """
-    name, _, rest = text.partition(":")
-    kind = _channel_attacks().get(name) or find("attack", name)
-    if not issubclass(kind, ChannelAttack):
-        raise ConfigError(
-            "this attack is not one on the quantum channel",
-            got=repr(name),
-            expected=f"one of {', '.join(sorted(_channel_attacks()))}",
-        )
-    known = [field.name for field in fields(kind)]
-    values: dict[str, Any] = {}
-    for number, part in enumerate(part for part in rest.split(",") if part):
-        key, equals, value = part.partition("=")
-        if not equals:
-            if number or not known:
-                raise ConfigError(
-                    f"--attack {name}: a parameter without a name",
-                    got=repr(part),
-                    expected=f"NAME=VALUE with a name out of {', '.join(known)}" if known else "no parameter",
-                )
-            key, value = known[0], part
-        values[key.strip()] = _value(value.strip())
-    attack: ChannelAttack = kind(**check(kind, values, f"--attack {name}"))
-    return attack
+    return attack_from_words(
+        text,
+        ChannelAttack,  # type: ignore[type-abstract]  # only asked for what it is a subclass of
+        words="one on the quantum channel",
+    )
 
 
 def prepare(config: BB84Config, countermeasures: Iterable[str]) -> tuple[BB84Config, Plan]:
@@ -114,14 +92,3 @@ def _leakage_bits(config: BB84Config, plan: Plan) -> int:
 
     # The decoy bounds on single photons and their errors are known only after the run: the worst of them.
     return math.ceil(agreed.n * max(cost(step / 2000) for step in range(1001)))
-
-
-def _channel_attacks() -> dict[str, type[ChannelAttack]]:
-    return {kind.card.name: kind for kind in ChannelAttack.__subclasses__()}
-
-
-def _value(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

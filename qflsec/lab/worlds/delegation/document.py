@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ from scipy import stats
 from qflsec.accounting import LedgerRow
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks.server import ServerAttack
-from qflsec.base import ConfigError, find
-from qflsec.lab.grid.schema import check
 from qflsec.lab.worlds.delegation.session import Device, SessionOutcome
+from qflsec.lab.worlds.pairs.text import attack_from_words
 from qflsec.protocols.blind import blind_rows, harmless_rounds, soundness_error
 
 __all__ = ["DELTA_BINS", "SessionReport", "server_attack_from_text"]
@@ -32,51 +31,18 @@ _ALIASES = {
 
 
 def server_attack_from_text(text: str) -> ServerAttack:
-    """An attack such as ``flip:0.2`` or ``wrong-angles:fraction=0.5,offset=0.7``.
-
-    Args:
-        text: The attack's name or its first word; after a colon its parameters, of which the first needs no
-            name: for the active ones it is the fraction of attacked rounds.
+    """An attack such as ``flip:0.2``: its name or first word, and the fraction of attacked rounds where it is active.
 
     Raises:
         UnknownName: There is no such attack.
         ConfigError: It is none by the quantum server, or a parameter is impossible.
     """
-    name, _, rest = text.partition(":")
-    name = _ALIASES.get(name, name)
-    kind = find("attack", name)
-    if not issubclass(kind, ServerAttack):
-        raise ConfigError(
-            "this attack is not one by the quantum server",
-            got=repr(name),
-            expected=f"one of {', '.join(sorted(_ALIASES.values()))}",
-        )
-    known = [one.name for one in fields(kind)]
-    values: dict[str, Any] = {}
-    for number, part in enumerate(part for part in rest.split(",") if part):
-        key, equals, value = part.partition("=")
-        if not equals:
-            if number or not known:
-                raise ConfigError(
-                    f"--attack {name}: a parameter without a name",
-                    got=repr(part),
-                    expected=f"NAME=VALUE with a name out of {', '.join(known)}" if known else "no parameter",
-                )
-            key, value = known[0], part
-        values[key.strip()] = _value(value.strip())
-    attack: ServerAttack = kind(**check(kind, values, f"--attack {name}"))
-    return attack
-
-
-def _value(text: str) -> float | str | bool:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return attack_from_words(
+        text,
+        ServerAttack,  # type: ignore[type-abstract]  # only asked for what it is a subclass of
+        words="one by the quantum server",
+        aliases=_ALIASES,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
