@@ -23,6 +23,9 @@ from qflsec.threat.view import MODELS, SUMS, Item
 
 __all__ = ["LaneFacts", "close"]
 
+Singles = Mapping[int, Sequence[Item]]
+"""By round, the single updates that are read as such."""
+
 
 @dataclass(kw_only=True)
 class LaneFacts:
@@ -52,9 +55,10 @@ def close(items: Sequence[Item], facts: LaneFacts, corrupted: frozenset[int]) ->
     """
     found = [_placed(item, facts) for item in items]
     found.extend(_steps(found, facts))
-    found.extend(_residuals(found, facts))
+    singles = _singles(found)  # whatever is derived from here on is no update that was read as such
+    found.extend(_residuals(found, singles, facts))
     found.extend(_remainders(found, facts))
-    counted = [item.with_k(_anonymity(item, found, corrupted)) for item in found]
+    counted = [item.with_k(_anonymity(item, singles, corrupted)) for item in found]
     return tuple(sorted(counted, key=lambda item: (item.round, item.derived)))
 
 
@@ -136,13 +140,13 @@ def _difference(after: torch.Tensor, path: Path, models: Mapping[Version, Item])
     return after / path.factor
 
 
-def _residuals(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> list[Item]:
     """Aggregates less the single updates that are known."""
     residuals: list[Item] = []
     for item in items:
         if item.kind != "aggregate" or item.form != "plain":
             continue
-        known = _single_updates(items, item)
+        known = _single_updates(singles, item)
         rest = item.about - frozenset(known)
         if not known or not rest:
             continue
@@ -228,23 +232,28 @@ def _weight(item: Item, facts: LaneFacts) -> float:
     return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.about)
 
 
-def _single_updates(items: Iterable[Item], total: Item) -> dict[int, Item]:
+def _singles(items: Iterable[Item]) -> Singles:
+    found: dict[int, list[Item]] = {}
+    for item in items:
+        if _is_single(item):
+            found.setdefault(item.round, []).append(item)
+    return found
+
+
+def _single_updates(singles: Singles, total: Item) -> dict[int, Item]:
     """The updates that are read as such and are in a sum: of the sum's clients, started from its base.
 
     A sum over several bases has none of its own; a client trains once in a round, so its update is in it.
     """
     return {
         next(iter(item.about)): item
-        for item in items
-        if _is_single(item)
-        and item.round == total.round
-        and total.base in {None, item.base}
-        and item.about <= total.about
+        for item in singles.get(total.round, ())
+        if total.base in {None, item.base} and item.about <= total.about
     }
 
 
-def _anonymity(item: Item, items: Sequence[Item], corrupted: frozenset[int]) -> int:
+def _anonymity(item: Item, singles: Singles, corrupted: frozenset[int]) -> int:
     honest = item.about - corrupted
     if item.form != "plain" or item.kind not in SUMS or len(item.about) == 1:
         return len(honest)
-    return len(honest - frozenset(_single_updates(items, item)))
+    return len(honest - frozenset(_single_updates(singles, item)))
