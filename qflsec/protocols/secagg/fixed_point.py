@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import ProtocolAbort, UpdateError
+from qflsec.base import ConfigError, ProtocolAbort, UpdateError
+from qflsec.federation import Setup
 
 __all__ = ["FixedPoint", "Words"]
 
@@ -34,10 +35,38 @@ class FixedPoint:
     Attributes:
         bits: The size of the ring's elements, 32 or 64.
         fractional_bits: The resolution is ``2^-fractional_bits``.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
 
     bits: int
     fractional_bits: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in {32, 64}:
+            raise ConfigError("'bits' is out of range", got=self.bits, expected="32 or 64")
+        if not 1 <= self.fractional_bits <= self.bits - 8:
+            raise ConfigError(
+                "'fractional_bits' is out of range",
+                got=self.fractional_bits,
+                expected=f"1 to {self.bits - 8} with bits={self.bits}",
+            )
+
+    def check_room(self, layer: str, setup: Setup) -> None:
+        """Refuse a session whose largest weight does not fit.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        n = len(setup.clients)
+        if setup.max_count > self.largest(n):
+            raise ConfigError(
+                f"the ring of {layer!r} is too small for {n} clients with up to {setup.max_count} examples",
+                got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
+                expected=f"at most {self.largest(n):.6g} examples",
+                fix="use bits=64 or lower 'fractional_bits'",
+            )
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
@@ -145,6 +174,15 @@ class FixedPoint:
         signed = np.int64 if self.bits == 64 else np.int32
         values: npt.NDArray[np.float64] = words.view(signed).astype(np.float64) / self.scale
         return values
+
+    def inside(self, words: Words, like: torch.Tensor) -> torch.Tensor:
+        """What whoever removes the protection reads in a client's words: its update as rounded, then its weight.
+
+        Shapes:
+            words: ``(P + 1,)``; returns: ``(P + 1,)``, of the type of ``like``
+        """
+        values = torch.from_numpy(self.decode(words)).to(like)
+        return torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
 
     def read(self, words: Words, *, most: float = math.inf) -> tuple[torch.Tensor, float]:
         """The weighted mean and the weight behind words.

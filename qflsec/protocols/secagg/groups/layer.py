@@ -134,7 +134,7 @@ class ValidatedGroups(SecAgg):
         Raises:
             ConfigError: The largest weight does not fit into the ring.
         """
-        self.check_ring(setup)
+        self.words.check_room(self.card.name, setup)
         agreed = scheme(self.agreement)
         if identity.party in setup.clients:
             return GroupMember(

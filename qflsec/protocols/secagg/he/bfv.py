@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
-from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
+from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.parameters import BfvParameters, bfv_parameters
 from qflsec.protocols.secagg.he.state import Handle, refused
@@ -152,12 +152,7 @@ class HeBfv(HeLayer):
         fixed = self.words(n_clients)
         words = fixed.encode(update, weight, n=n_clients, checked=checked)
         chunks = self.encrypt_integers(context, words.view(np.int64), n_clients)
-        return chunks, self.read_words(words, update, n_clients)
-
-    def read_words(self, words: Words, update: torch.Tensor, n_clients: int) -> torch.Tensor:
-        """What whoever removes the protection reads in a client's words: its update as rounded, and its weight."""
-        values = torch.from_numpy(self.words(n_clients).decode(words)).to(update)
-        return torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+        return chunks, fixed.inside(words, update)
 
     def encrypt_integers(
         self, context: Handle, integers: npt.NDArray[np.int64], n_clients: int

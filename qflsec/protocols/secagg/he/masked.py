@@ -223,9 +223,7 @@ class HeMasked(HeBfv):
         words = fixed.encode(update, weight, n=n_clients, checked=checked)
         masked = (words.view(np.int64) + state.mask(header, words.size, fixed.modulus)) % fixed.modulus
         signed = np.where(masked > fixed.modulus // 2, masked - fixed.modulus, masked)
-        return self.encrypt_integers(state.context, signed, n_clients), self.read_words(
-            words, update, n_clients
-        )
+        return self.encrypt_integers(state.context, signed, n_clients), fixed.inside(words, update)
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
         """The sum of the ciphertexts of all participants.

@@ -200,9 +200,7 @@ class HeThreshold(AggregationLayer):
         fixed = self.words(state.scheme)
         words = fixed.encode(update, weight, n=len(state.setup.clients), checked=checked)
         envelope = state.encrypt(header.round, words.view(np.int64))
-        values = torch.from_numpy(fixed.decode(words)).to(update)
-        read = torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
-        return envelope, read
+        return envelope, fixed.inside(words, update)
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
         """Add the ciphertexts, and have every client give its part of the sum's decryption.

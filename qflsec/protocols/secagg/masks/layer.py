@@ -19,7 +19,6 @@ import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import (
-    ConfigError,
     DefenseCard,
     IncompatibleStack,
     ProtocolAbort,
@@ -155,14 +154,7 @@ class Masked(AggregationLayer):
     fractional_bits: int = 20
 
     def __post_init__(self) -> None:
-        if self.bits not in {32, 64}:
-            raise ConfigError("'bits' is out of range", got=self.bits, expected="32 or 64")
-        if not 1 <= self.fractional_bits <= self.bits - 8:
-            raise ConfigError(
-                "'fractional_bits' is out of range",
-                got=self.fractional_bits,
-                expected=f"1 to {self.bits - 8} with bits={self.bits}",
-            )
+        self.words  # noqa: B018 - refuses sizes that are out of range
 
     @property
     def words(self) -> FixedPoint:
@@ -188,14 +180,7 @@ class Masked(AggregationLayer):
         Raises:
             ConfigError: The largest weight does not fit into the ring.
         """
-        n = len(setup.clients)
-        if setup.max_count > self.words.largest(n):
-            raise ConfigError(
-                f"the ring of 'masked' is too small for {n} clients with up to {setup.max_count} examples",
-                got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
-                expected=f"at most {self.words.largest(n):.6g} examples",
-                fix="use bits=64 or lower 'fractional_bits'",
-            )
+        self.words.check_room("masked", setup)
         return _Client(setup, identity, secrets) if identity.party in setup.clients else _Server(setup)
 
     def seal(
@@ -209,9 +194,7 @@ class Masked(AggregationLayer):
         """
         assert isinstance(state, _Client)
         words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
-        masked = state.mask(header, words)
-        values = torch.from_numpy(self.words.decode(words)).to(update)
-        return masked, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+        return state.mask(header, words), self.words.inside(words, update)
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
         """The sum of the masked words.

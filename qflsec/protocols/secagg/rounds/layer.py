@@ -110,14 +110,7 @@ class SecAgg(AggregationLayer):
     eps_auth: float = 1e-30
 
     def __post_init__(self) -> None:
-        if self.bits not in {32, 64}:
-            raise ConfigError("'bits' is out of range", got=self.bits, expected="32 or 64")
-        if not 1 <= self.fractional_bits <= self.bits - 8:
-            raise ConfigError(
-                "'fractional_bits' is out of range",
-                got=self.fractional_bits,
-                expected=f"1 to {self.bits - 8} with bits={self.bits}",
-            )
+        self.words  # noqa: B018 - refuses sizes that are out of range
         if self.threshold is not None and self.threshold < 2:
             raise ConfigError("'threshold' is too small", got=self.threshold, expected="at least 2")
         if self.min_clients < 3:
@@ -220,26 +213,11 @@ class SecAgg(AggregationLayer):
         Raises:
             ConfigError: The largest weight does not fit into the ring.
         """
-        self.check_ring(setup)
+        self.words.check_room(self.card.name, setup)
         agreed = scheme(self.agreement)
         if identity.party in setup.clients:
             return self.new_client(setup, identity, secrets)
         return ServerState(setup, identity, secrets, self.signature, scheme=agreed)
-
-    def check_ring(self, setup: Setup) -> None:
-        """Refuse a ring into which the largest weight does not fit.
-
-        Raises:
-            ConfigError: It does not fit.
-        """
-        n = len(setup.clients)
-        if setup.max_count > self.words.largest(n):
-            raise ConfigError(
-                f"the ring of {self.card.name!r} is too small for {n} clients with up to {setup.max_count} examples",
-                got=f"bits={self.bits}, fractional_bits={self.fractional_bits}",
-                expected=f"at most {self.words.largest(n):.6g} examples",
-                fix="use bits=64 or lower 'fractional_bits'",
-            )
 
     def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> ClientState:
         """A client's state."""
@@ -298,9 +276,7 @@ class SecAgg(AggregationLayer):
         """
         assert isinstance(state, ClientState)
         words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
-        payload = state.mask(words)
-        values = torch.from_numpy(self.words.decode(words)).to(update)
-        return payload, torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+        return state.mask(words), self.words.inside(words, update)
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
         """Stages 3 and 4: everybody signs what it was told, then opens shares.
