@@ -124,3 +124,49 @@ threat = "s"
 """,
     )
     assert cells(result)["loss-threshold", "none"]["state"] != "failed"
+
+
+def test_a_protocol(tmp_path: Path) -> None:
+    """Of masked vectors the server reads the sum alone, and gradient matching has no single update."""
+    result = run_matrix(
+        tmp_path,
+        "protocol",
+        f"""
+[pipelines.p]
+{DATA}
+{PIPELINE}
+[stacks]
+none = []
+paired = [{{ name = "paired" }}]
+paired-median = [{{ name = "paired" }}, {{ name = "median" }}]
+[threats.s]
+kind = "honest-but-curious-server"
+[[attacks]]
+name = "loss-threshold"
+pipeline = "p"
+threat = "s"
+""",
+    )
+    found = cells(result)
+    assert found["loss-threshold", "paired"]["state"] not in {"failed", "aborted", "blocked"}
+    assert found["loss-threshold", "paired-median"]["state"] == "incompatible"
+
+
+def test_a_protocol_on_its_own() -> None:
+    from qflsec.protocols.secagg.one_round import run_round
+    from qflsec.protocols.secagg.who_sees_what import sights
+
+    names: dict[str, Any] = {"__name__": "paired"}
+    sys.modules["paired"] = type(sys)("paired")
+    sys.modules["paired"].__dict__.update(names)
+    exec(compile(block("protocol"), "paired.py", "exec"), sys.modules["paired"].__dict__)
+    report = run_round(sys.modules["paired"].Paired(), n_clients=5, n_params=20)
+    assert (report.status, report.survivors) == ("sum", (0, 1, 2, 3, 4))
+    assert report.encoding_error is not None
+    assert report.encoding_error < 1e-12
+    seen = {sight.observer: sight for sight in sights(report, 5)}
+    assert seen["the server"].reads == ()
+    assert seen["the server"].sums == ((5, 5),)
+    assert seen["the server and 4 clients"].reads == (4,)
+    dropped = run_round(sys.modules["paired"].Paired(), n_clients=5, n_params=20, drop=(4,))
+    assert "missing or malformed" in dropped.reason
