@@ -188,6 +188,25 @@ def test_updates_of_other_rounds_are_not_subtracted() -> None:
     assert [i.k for i in found if len(i.about) == 3] == [3]
 
 
+def test_a_sum_that_counts_otherwise_than_the_examples_say_is_no_equation() -> None:
+    """A client that states 5 examples in place of 1: what a subtraction would call its update is five times that."""
+    updates = {i: vector(i) for i in range(3)}
+    facts = LaneFacts(counts=(1.0,) * 3)
+    facts.versions.add("0", Origin(round=-1))
+    pair = total("0", [0, 1], updates)
+    lied = item(
+        "aggregate",
+        (updates[0] + updates[1] + 5 * updates[2]) / 7,
+        about=frozenset({0, 1, 2}),
+        base="0",
+        weight=7.0,
+    )
+    assert not [i for i in close([pair, lied], facts, frozenset()) if i.about == {2}]
+    honest = total("0", [0, 1, 2], updates)
+    (single,) = [i for i in close([pair, honest], facts, frozenset()) if i.about == {2}]
+    assert torch.allclose(single.vector, updates[2]), "the control"
+
+
 def test_an_edge_server_subtracts_its_own_group_from_the_whole() -> None:
     """Two groups under a tree: what one edge did not aggregate is the other edge's sum."""
     updates = {i: vector(i) for i in range(4)}
