@@ -178,6 +178,16 @@ def test_what_a_coalition_knows_is_subtracted_from_a_sum_over_several_bases_and_
     assert [i.k for i in elsewhere if len(i.about) == 3] == [3]
 
 
+def test_a_client_whose_update_is_known_hides_nobody() -> None:
+    """k of a sum of four: one client is corrupted, another one's update was read."""
+    updates = {i: vector(i) for i in range(4)}
+    facts = LaneFacts(counts=(1.0,) * 4)
+    facts.versions.add("0", Origin(round=-1))
+    read = item("update", updates[1], about=frozenset({1}), base="0", weight=1.0)
+    found = close([read, total("0", [0, 1, 2, 3], updates)], facts, frozenset({0}))
+    assert {(tuple(sorted(i.about)), i.k) for i in found} == {((1,), 1), ((0, 1, 2, 3), 2), ((0, 2, 3), 2)}
+
+
 def test_updates_of_other_rounds_are_not_subtracted() -> None:
     updates = {i: vector(i) for i in range(3)}
     facts = LaneFacts(counts=(1.0,) * 3)
