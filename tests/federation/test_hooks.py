@@ -219,6 +219,14 @@ def test_a_client_trains_from_the_model_that_it_received(make_pipeline: Maker, h
     (gradient,) = torch.autograd.grad(loss, leaf)
     assert torch.allclose(sent(turned)[2], -0.2 * gradient, atol=1e-6)
     assert not torch.allclose(sent(honest)[2], -0.2 * gradient, atol=1e-3), "the control"
+    # what a client started from is never guessed: the model that it was sent, or none where the wire altered it
+    view = turned.view(threat)
+    bases = {min(i.about): view.base_of(i) for i in view.readable("update") if len(i.about) == 1}
+    started = honest.initial + 0.5 if how == "broadcast" else None
+    for index, expected in enumerate((honest.initial, honest.initial, started)):
+        found = bases[index]
+        assert (found is None) == (expected is None)
+        assert found is None or torch.equal(found, expected)
 
 
 def test_corrupted_clients_speak_for_themselves_alone(make_pipeline: Maker) -> None:
