@@ -10,7 +10,7 @@ class                     acts on                                               
 ``ExecutionLayer``        a client's own execution of circuits                       no
 :class:`GradientLayer`    per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
-:class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       yes
+:class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       form, not numbers
 :class:`LinkLayer`        every message between two parties, up and down             yes
 :class:`BoundLayer`       the updates that the server opened                         yes
 :class:`AggregatorLayer`  the updates or their sum: the server's rule                yes

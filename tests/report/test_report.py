@@ -77,7 +77,7 @@ def test_a_lost_cell_shows_its_advantage_and_counts(result: MatrixResult) -> Non
     page = render_report(found)
     assert 'data-state="lost"' in page
     assert "▼ 1.00" in page
-    assert "client:0 sent nothing; 1 updates not counted, the first of client:3: its update" in page
+    assert "client:0 sent nothing; updates not counted: 1, the first of client:3: its update" in page
     points = {point.stack: point for point in stack_points(found, GOALS["robustness"])}
     assert points["masked"].worst_attack == "flip"
     assert points["masked"].worst.value == 1.0

@@ -117,7 +117,8 @@ class FixedPoint:
         factor = weight * self.scale
         # rounding and scaling keep the order, so that the extremes speak for every value
         extremes = np.array([source.max(initial=0), source.min(initial=0), 1.0], dtype=np.float64)
-        self._check(np.rint(extremes * factor), n)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity times a weight of 0 is refused as NaN
+            self._check(np.rint(extremes * factor), n)
         block = np.empty(min(_BLOCK, source.size))
         for start in range(0, source.size, _BLOCK):
             part = source[start : start + _BLOCK]
