@@ -36,6 +36,11 @@ def _as_json(figure: go.Figure, *, title: str, x: str, y: str, height: int = 380
     return parsed
 
 
+def _mark(position: int) -> str:
+    """Where the colours begin again, the marks are shifted, so that no two stacks look alike."""
+    return _MARKS[(position + position // len(COLOURS)) % len(_MARKS)]
+
+
 def _bars(scores: Sequence[Score]) -> dict[str, Any]:
     up = [s.high - s.value if math.isfinite(s.high) else 0.0 for s in scores]
     down = [s.value - s.low if math.isfinite(s.low) else 0.0 for s in scores]
@@ -63,7 +68,7 @@ def tradeoff_figure(points: Sequence[StackPoint], goal: str) -> dict[str, Any]:
                 name=_label(point),
                 marker={
                     "color": colour,
-                    "symbol": _MARKS[position % len(_MARKS)],
+                    "symbol": _mark(position),
                     "size": 10 + 16 * math.sqrt((point.cost or 0.0) / largest),
                     "line": {"width": 3 if point.non_dominated else 0, "color": "#222"},
                     "opacity": 0.85,
@@ -74,6 +79,8 @@ def tradeoff_figure(points: Sequence[StackPoint], goal: str) -> dict[str, Any]:
                 ),
             )
         )
+    # Few seeds give intervals far outside of what an accuracy can be: they are cut, the values are not.
+    figure.update_xaxes(range=_accuracies(points))
     return _as_json(
         figure,
         title=f"{goal.capitalize()}, utility and cost (95 % intervals over {points[0].worst.n} seeds; size: bytes sent)",
@@ -81,6 +88,12 @@ def tradeoff_figure(points: Sequence[StackPoint], goal: str) -> dict[str, Any]:
         y=f"strongest attack on {goal} (advantage)",
         height=460,
     )
+
+
+def _accuracies(points: Sequence[StackPoint]) -> list[float]:
+    bounds = [value for p in points for value in (p.utility.low, p.utility.value, p.utility.high)]
+    known = [value for value in bounds if math.isfinite(value)]
+    return [max(0.0, min(known)) - 0.02, min(1.0, max(known)) + 0.02]
 
 
 def _label(point: StackPoint) -> str:
@@ -120,7 +133,7 @@ def training_figure(result: MatrixResult) -> dict[str, Any] | None:
                 mode="lines+markers",
                 name=stack.name,
                 line={"color": COLOURS[position % len(COLOURS)]},
-                marker={"symbol": _MARKS[position % len(_MARKS)], "size": 7},
+                marker={"symbol": _mark(position), "size": 7},
                 error_y={
                     "type": "data",
                     "symmetric": False,

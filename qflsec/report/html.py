@@ -17,29 +17,30 @@ from qflsec.base import Score
 __all__ = ["cell_id", "figure", "fill", "interval", "number", "quantity", "slug", "spread", "table"]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> Markup:
     """A table; the first column names the rows, and numbers stand to the right.
 
     Args:
         header: The columns' headings.
         rows: Cells, escaped unless they are markup.
+        numbers: Whether texts stand to the right as well: quantities with their units and intervals.
     """
     lines = [Markup('<th scope="col">{}</th>').format(text) for text in header]
-    body = [_row(row) for row in rows]
+    body = [_row(row, numbers=numbers) for row in rows]
     return Markup(
         '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
     ).format(Markup("").join(lines), Markup("").join(body))
 
 
-def _row(row: Sequence[object]) -> Markup:
+def _row(row: Sequence[object], *, numbers: bool) -> Markup:
     first, *rest = row
     cells = [Markup('<th scope="row">{}</th>').format(first)]
     for value in rest:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            text = number(value, 3) if isinstance(value, float) else str(value)
+        text = number(value, 3) if isinstance(value, float) else value
+        if numbers or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             cells.append(Markup('<td class="num">{}</td>').format(text))
         else:
-            cells.append(Markup("<td>{}</td>").format(value))
+            cells.append(Markup("<td>{}</td>").format(text))
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 

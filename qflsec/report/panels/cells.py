@@ -49,7 +49,7 @@ class ChannelNumbers(Panel):
             "Eve knows, bits per raw bit",
         )  # fmt: skip
         tables = {
-            row: table(header, (_channel_row(result, row, column) for column in result.columns))
+            row: table(header, (_channel_row(result, row, column) for column in result.columns), numbers=True)
             for row in result.rows
         }
         return fill("panels/numbers.html.j2", result=result, tables=tables, note="")
@@ -73,7 +73,7 @@ class DelegationNumbers(Panel):
             "outcomes learned", "rounds told apart",
         )  # fmt: skip
         tables = {
-            row: table(header, (_session_row(result, row, column) for column in result.columns))
+            row: table(header, (_session_row(result, row, column) for column in result.columns), numbers=True)
             for row in result.rows
         }
         note = "Learned: 0 for a guess, 1 for certainty."

@@ -30,4 +30,4 @@ class Costs(Panel):
             cells = [quantity(name, costs[name]) if name in costs else "–" for name in names]
             rows.append((stack.name, *cells))
         header = ("stack", *(name.replace("_", " ") for name in names))
-        return fill("panels/costs.html.j2", result=result, table=table(header, rows))
+        return fill("panels/costs.html.j2", result=result, table=table(header, rows, numbers=True))
