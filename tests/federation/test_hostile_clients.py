@@ -177,6 +177,23 @@ def test_no_number_of_a_client_ends_a_sealed_run_and_what_does_is_lost(
     assert all(bool(torch.isfinite(run.params).all()) for run in runs.values())
 
 
+@pytest.mark.parametrize(
+    ("layer", "how", "n", "words"),
+    [
+        (HeCkks(), "1e30", 2, ""),
+        (HeCkks(), "1e30", 3, "impossible weight"),  # three quarters of the modulus
+        (SecAgg(), "nothing", 1, ""),
+        (SecAgg(), "nothing", 2, "too few clients are left"),
+    ],
+)
+def test_several_liars_end_what_one_cannot(
+    make_pipeline: Maker, layer: Any, how: str, n: int, words: str
+) -> None:
+    run = attacked(make_pipeline(n_clients=5, rounds=1), stack_of(layer), [how], n=n)[how]
+    assert run.outcome.startswith("lost: client:0 sent " if words else "completed")
+    assert words in run.outcome
+
+
 def test_what_a_client_cannot_prove_is_turned_away_by_name(make_pipeline: Maker) -> None:
     runs = attacked(
         make_pipeline(n_clients=4, rounds=1),
