@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from qflsec.attacks import Attack, attack_from_config
-from qflsec.base import Assumption, AttackCard, DefenseCard, Family, Goal, find, names
+from qflsec.base import Assumption, AttackCard, ConfigError, DefenseCard, Family, Goal, find, names
 from qflsec.federation import Layer, layer_from_config
 
 LAYERS = names("layer")
@@ -95,3 +95,9 @@ def test_an_empty_field_is_noticed() -> None:
     for wrong in ("It hides nothing.", ("hide anything",), ("It is " + 25 * "very " + "long.",)):
         with pytest.raises(AssertionError):
             check_sentences(wrong)
+
+
+def test_one_text_in_place_of_sentences_is_refused() -> None:
+    card = find("layer", "median").card
+    with pytest.raises(ConfigError, match="is one text"):
+        dataclasses.replace(card, does_not="It does not stop short lies.")

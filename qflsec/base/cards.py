@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qflsec.base.errors import ConfigError
+
 __all__ = ["Assumption", "AttackCard", "Card", "DefenseCard", "Family", "Goal", "Source"]
 
 Goal = Literal["confidentiality", "integrity", "availability"]
@@ -82,3 +84,13 @@ class DefenseCard(Card):
     hides: str
     does_not: tuple[str, ...]
     cost: str
+
+    def __post_init__(self) -> None:
+        given: object = self.does_not
+        if not isinstance(given, tuple):  # a plugin need not be typed
+            raise ConfigError(
+                f"'does_not' of card {self.name!r} is one text",
+                got=repr(given),
+                expected="a tuple of sentences",
+                fix=f"write does_not=({given!r},)",
+            )
