@@ -38,13 +38,12 @@ class RoundUpdates:
         broadcast: The model that was sent out.
         periods: The period of each parameter, None where it has none.
         f: The declared number of corrupted clients, less those that were dropped as malformed.
-        sent: Which parameters each client sent; None for all.
         generator: The rule's stream for this round.
         groups: Where each row is the mean of a group: its members. ``ids`` then numbers the groups, and ``f``
             corrupted clients spoil at most as many of them. None where each row is a client.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; sent: ``(n, P)``
+        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``
     """
 
     round: int
@@ -55,7 +54,6 @@ class RoundUpdates:
     periods: tuple[float | None, ...]
     f: int
     generator: torch.Generator
-    sent: torch.Tensor | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -92,7 +90,6 @@ class RoundUpdates:
             updates=self.updates[chosen],
             counts=self.counts[chosen],
             ids=tuple(self.ids[i] for i in chosen.tolist()),
-            sent=None if self.sent is None else self.sent[chosen],
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen.tolist()),
         )
 
