@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.accounting.roc import auc
+from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, MembershipChallenge, MembershipClaim, ShadowRequest
 from qflsec.attacks.membership import Lira, LossThreshold
 from qflsec.attacks.membership.lira import likelihood_ratio, logit_confidence
@@ -259,7 +260,11 @@ def test_no_power_against_a_model_that_was_not_trained(overfit: Pipeline) -> Non
 
 @pytest.mark.slow
 def test_it_beats_the_loss_where_records_differ(overfit: Pipeline) -> None:
-    """Five seeds on the half-trained pipeline: the paired difference of the advantages."""
+    """Five seeds, 64 shadows: .82 against .71, a paired gain of .109 [.015, .203], clear of zero.
+
+    Where the model has learned its members by heart there is less left to gain: on the pipeline ``few-records`` of
+    the preset ``standard`` (five seeds, 32 shadows) .84 against .81, a gain of .036 [-.034, .106], which is not clear.
+    """
     found = scores(overfit, {"lira": Lira(), "loss": LossThreshold()}, range(5), Stack(name="none"))
-    gains = [a - b for a, b in zip(found["lira"], found["loss"], strict=True)]
-    assert sum(gains) / len(gains) > 0
+    gain = mean_over_seeds([a - b for a, b in zip(found["lira"], found["loss"], strict=True)])
+    assert gain.low > 0
