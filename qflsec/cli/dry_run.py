@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run_command"]
 
-_NOTES = {
-    "measured": "measured: processor time of three rounds under each stack, for all runs and rounds that are left",
-    "model": "model: 3 ns for each gate, amplitude and record, 2 ms for each step; good to a factor of three, "
-    "without what layers do",
-}
-
 
 def dry_run_command(
     spec: str, *, store: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
@@ -77,6 +71,7 @@ def _document(name: str, found: Estimate, workers: int) -> dict[str, Any]:
                 "memory_bytes": part.memory_bytes,
                 "cpu_seconds": part.cpu_seconds,
                 "source": part.source,
+                "basis": part.basis,
             }
             for part in found.parts
         ],
@@ -110,7 +105,7 @@ def _print(name: str, found: Estimate, workers: int) -> None:
         f"In all about {duration(wall)} with {workers} worker{'s' if workers > 1 else ''}; at most "
         f"{volume(workers * found.memory_bytes)} of {volume(machine_memory())} memory."
     )
-    for source in dict.fromkeys(part.source for part in found.parts if part.cpu_seconds is not None):
-        typer.echo(f"({_NOTES[source]})")
+    for source, basis in dict.fromkeys((part.source, part.basis) for part in found.parts if part.basis):
+        typer.echo(f"({source}: {basis})")
     if wall > LONG_SECONDS:
         typer.echo("That is more than a day: it runs with --long alone.")

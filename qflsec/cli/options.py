@@ -26,6 +26,8 @@ __all__ = [
     "refuse_options",
 ]
 
+_MAX_SEEDS = 100_000
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 SeedOffset = Annotated[
     int, typer.Option("--seed", help="Added to every seed, for an independent repetition.", show_default=True)
@@ -63,6 +65,10 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()):
             raise ConfigError("--seeds is not a list of seeds", got=repr(text), expected="0,1,2 or 0-9")
+        if int(last or first) - int(first) >= _MAX_SEEDS:
+            raise ConfigError(
+                "--seeds lists too many seeds", got=part.strip(), expected=f"at most {_MAX_SEEDS:,}"
+            )
         seeds.extend(range(int(first), int(last or first) + 1))
     return tuple(seeds)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Call = Callable[..., Any]
 
 
@@ -36,3 +38,17 @@ def test_a_long_plan_is_to_be_confirmed(tiny: Path, tmp_path: Path, qflsec: Call
     text = qflsec("matrix", "run", str(long), "--dry-run").out
     assert "(model)" in text, "runs that long are not timed"
     assert "more than a day: it runs with --long alone" in text
+
+
+def test_a_channel_is_counted_by_its_pulses(tmp_path: Path, qflsec: Call) -> None:
+    store = str(tmp_path / "none.sqlite")
+    document = qflsec("matrix", "run", "bb84", "--seeds", "0", "--dry-run", "--store", store, "--json").json()
+    assert document["runs"] == document["trials_total"] > 20
+    assert document["cpu_seconds"] == pytest.approx(document["runs"] * 8_000_000 * 1e-7)
+    assert document["parts"][0]["basis"] == "100 ns for each pulse of a run"
+
+
+def test_seeds_beyond_number_are_refused(tiny: Path, qflsec: Call) -> None:
+    answer = qflsec("matrix", "run", str(tiny), "--seeds", "0-99999999999")
+    assert answer.code == 2
+    assert "too many seeds" in answer.err

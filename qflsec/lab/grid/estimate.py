@@ -30,6 +30,7 @@ class Part:
         memory_bytes: Memory of one worker on its largest batch; None where nothing is known.
         cpu_seconds: Processor time of all its runs; None where nothing is known.
         source: Whether the time follows from a stated cost model, or was measured on short runs.
+        basis: What the time rests on, in words.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Part:
     memory_bytes: float | None = None
     cpu_seconds: float | None = None
     source: Literal["model", "measured"] = "model"
+    basis: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,6 @@ class Estimate:
         parts: The parts.
         attack_seconds: Processor time of the attacks themselves; None where the store has no trials of them.
         incompatible: Why cells cannot run, and how many trials that is.
-        notes: What the figures rest on.
     """
 
     trials: int
@@ -58,7 +59,6 @@ class Estimate:
     parts: tuple[Part, ...] = ()
     attack_seconds: float | None = None
     incompatible: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> float:

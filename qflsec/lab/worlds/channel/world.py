@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from qflsec.attacks.channel import ChannelAttack
+from qflsec.lab.grid.estimate import Part
 from qflsec.lab.grid.spec import GridSpec
+from qflsec.lab.grid.units import Plan
 from qflsec.lab.scoring.channel import ChannelOutcome, channel_outcome
 from qflsec.lab.worlds.channel.cells import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
@@ -16,6 +18,8 @@ from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean_document
 from qflsec.lab.worlds.pairs.world import PairWorld
 
 __all__ = ["ChannelWorld"]
+
+_PULSE_SECONDS = 1e-7
 
 
 class ChannelWorld(PairWorld[ChannelMatrixSpec, ChannelAttack, ChannelOutcome, ChannelMatrixResult]):
@@ -48,6 +52,14 @@ class ChannelWorld(PairWorld[ChannelMatrixSpec, ChannelAttack, ChannelOutcome, C
             "line": asdict(self._config),
             "rules": asdict(self._rules),
         }
+
+    def parts(self, plan: Plan[Any], *, measure: bool = False) -> tuple[Part, ...]:
+        """What is left to do, with its time by the number of pulses; memory depends on how many arrive."""
+        seconds = self._config.n_pulses * _PULSE_SECONDS
+        return tuple(
+            replace(part, cpu_seconds=part.runs * seconds, basis="100 ns for each pulse of a run")
+            for part in super().parts(plan, measure=measure)
+        )
 
     def trial(self, attack: ChannelAttack | None, column: str, seed: int) -> ChannelOutcome:
         """One run of BB84 under attack."""
