@@ -10,7 +10,7 @@ import random
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partialmethod
 from typing import Any
@@ -21,8 +21,8 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qflsec.base import find, names
-from qflsec.base.framing import pack_named
+from qflsec.base import ProtocolAbort, find, names
+from qflsec.base.framing import pack_named, unpack_entries, unpack_indices
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation import (
     Adversary,
@@ -37,10 +37,15 @@ from qflsec.federation import (
 from qflsec.federation.layers import SecretLayer
 from qflsec.federation.round.session import _unpack
 from qflsec.models import build_model
-from qflsec.protocols.secagg import HeBfv, HeCkks
+from qflsec.protocols.secagg import HeBfv, HeCkks, scheme
 from qflsec.protocols.secagg.he import envelope
+from qflsec.protocols.secagg.he.state import load_context
 from qflsec.protocols.secagg.messages import Mail
 from qflsec.protocols.secagg.rounds import records
+from qflsec.protocols.secagg.rounds.terms import Terms
+from qflsec.protocols.validated.prover import Proof
+from qflsec.protocols.validated.statement import Statement
+from qflsec.protocols.validated.states import Parcel
 from qflsec.threat import (
     SERVER,
     Payload,
@@ -50,6 +55,7 @@ from qflsec.threat import (
     malicious_server,
     wire_eavesdropper,
 )
+from qflsec.threat.codec import decode
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "ddp": {"clip_norm": 0.5},
@@ -288,3 +294,35 @@ def test_a_model_that_is_not_finite_is_refused_by_its_client() -> None:
     run = run_batch(pipeline(4), Stack(name="none"), [spec])[0]
     assert run.outcome == "completed"
     assert run.transcript.facts[0].participants == {0: frozenset({0, 2, 3}), 1: frozenset({0, 2, 3})}
+
+
+AGREED = scheme("x25519")
+STATEMENT = Statement(dimension=2, resolution_bits=3, session=b"s", round=0, client=1, context=b"m")
+READERS: dict[str, Callable[[bytes], object]] = {
+    "decode": decode,
+    "entries": unpack_entries,
+    "indices": unpack_indices,
+    "reveal": records.unpack_reveal,
+    "terms": Terms.from_bytes,
+    "advertisement": lambda blob: records.Advertisement.from_bytes(blob, AGREED),
+    "sharing": records.Sharing.from_bytes,
+    "statement": records.Statement.from_bytes,
+    "said": records.Said.from_bytes,
+    "envelope": envelope.read_envelope,
+    "parcel": Parcel.from_bytes,
+    "proof": lambda blob: Proof.from_bytes(blob, STATEMENT),
+    "context": load_context,
+}
+
+
+@pytest.mark.parametrize("name", list(READERS))
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_readers_of_bytes_refuse_what_nobody_wrote(name: str, data: st.DataObject) -> None:
+    """Random bytes, some of the size that a reader expects."""
+    sizes = st.sampled_from([0, 1, 5, 10, 160, 164, Proof.size(STATEMENT), 2 * 32 + AGREED.mask_bytes + 32])
+    blob = data.draw(
+        st.one_of(st.binary(max_size=80), sizes.flatmap(lambda n: st.binary(min_size=n, max_size=n)))
+    )
+    with suppress(ProtocolAbort):
+        READERS[name](blob)
