@@ -94,6 +94,20 @@ def test_heads_go_with_any_topology_and_batches_equal_single_runs(
         assert one.outcome == "completed"
 
 
+def test_a_corrupted_client_trains_its_own_whole_model_and_sends_the_shared_part(
+    make_pipeline: Maker,
+) -> None:
+    """Its training of flipped labels starts from the model with its own head, and what it sends has the shared places."""
+    pipeline = with_head(make_pipeline)
+    flip = attack_from_config({"name": "label-flip"})
+    spec = RunSpec(seed=0, adversary=flip, threat=corrupted_clients(n=1))  # type: ignore[arg-type]
+    run = run_batch(pipeline, NONE, [spec])[0]
+    assert run.outcome == "completed"
+    honest = run_batch(pipeline, NONE, [RunSpec(seed=0)])[0]
+    assert not torch.equal(run.params, honest.params)
+    assert run.params.shape == honest.params.shape
+
+
 def test_masks_cover_what_is_shared(make_pipeline: Maker) -> None:
     pipeline = with_head(make_pipeline)
     plain, masked = (

@@ -150,9 +150,8 @@ class BatchRun:
             dataset = data.dataset
             transcript.facts[lane] = LaneFacts(counts=self._weights(lane))
             transcript.granted[lane] = Granted(
-                model=None
-                if self._pipeline.personal
-                else self._model,  # a part of it nobody else can evaluate
+                # what a client keeps to itself nobody else can evaluate
+                model=None if self._pipeline.personal else self._model,
                 auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
                 defenses=self._stack,
                 honest_updates={},
@@ -221,9 +220,7 @@ class BatchRun:
         early = self._turns.early(present)
         if bool(early.any()):
             self._collection.send(Sent(updates=updates), self._counts, early)
-        sent = self._turns.updates(
-            round_index, received.models, updates, present, self._data, plan, turn.trainers
-        )
+        sent = self._turns.updates(round_index, models, updates, present, self._data, plan, turn.trainers)
         self._collection.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, turn, version, here.any(dim=1), received.bases)
         return losses, present
