@@ -158,12 +158,12 @@ class Matrix:
             made_by += attack_part(manipulation)
         return run_identity(
             pipeline=config,
-            stack=[layer.to_config() for layer in layers],
+            stack=[without_places(layer.to_config()) for layer in layers],
             seed=seed,
             secrets=self.spec.secrets,
             versions=id_versions(),
             code=digests_of(self.code, made_by),
-            manipulation=None if manipulation is None else manipulation.to_config(),
+            manipulation=None if manipulation is None else without_places(manipulation.to_config()),
             threat=None if entry is None else entry.threat.to_config(),
         )
 
@@ -171,7 +171,7 @@ class Matrix:
         """What a trial's id is the digest of."""
         return trial_identity(
             run=run_id,
-            attack=entry.attack.to_config(),
+            attack=without_places(entry.attack.to_config()),
             threat=entry.threat.to_config(),
             code=digests_of(self.code, attack_part(entry.attack)),
         )

@@ -95,6 +95,13 @@ class MatrixSpec(GridSpec):
             for part in ("data", "model"):
                 if isinstance(pipeline.get(part), dict):
                     pipeline[part] = resolve(pipeline[part], base)
+        attacks, stacks = found.get("attacks"), found.get("stacks")
+        for attack in attacks if isinstance(attacks, list) else []:
+            if isinstance(attack, dict) and isinstance(attack.get("params"), dict):
+                attack["params"] = resolve(attack["params"], base)
+        for layers in stacks.values() if isinstance(stacks, dict) else []:
+            if isinstance(layers, list):
+                layers[:] = [resolve(one, base) if isinstance(one, dict) else one for one in layers]
         return found
 
     def check(self) -> None:

@@ -196,6 +196,40 @@ def test_a_changed_inference_is_another_trial_on_the_same_run(tiny_text: str, pl
     assert found[0].unit_id != found[1].unit_id
 
 
+def test_a_file_that_a_parameter_names_is_covered_by_its_content(folder: Path) -> None:
+    push = PUSH.replace("class Push(Manipulation):", "class Push(Manipulation):\n    table: str").replace(
+        "from helper_c import strength", "from pathlib import Path"
+    )
+    push = push.replace("strength()", "float(Path(self.table).read_text())")
+    (folder / "push.py").write_text(push)
+    text = (folder / "matrix.toml").read_text()
+    (folder / "matrix.toml").write_text(
+        text.replace('name = "push"', 'name = "push"\nparams = { table = "strength.csv" }')
+    )
+    (folder / "strength.csv").write_text("-90.0")
+    store = folder.parent / "s.sqlite"
+    result, _ = made(folder, store)
+    before = advantage(result)
+    (folder / "strength.csv").write_text("1.0")
+    result, count = made(folder, store)
+    assert (advantage(result), count) == (0.0, 1)
+    (folder / "strength.csv").write_text("-90.0")
+    moved = folder.parent / "moved"
+    shutil.move(folder, moved)
+    result, count = made(moved, store)
+    assert (advantage(result), count) == (before, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["stacks = 3", "attacks = 3", "stacks = [1]", 'attacks = ["a"]', "stacks = { a = 1 }"]
+)
+def test_a_table_of_another_shape_is_told_plainly(wrong: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_spec(
+            f'name = "x"\nseeds = [0]\n{wrong}\n[pipelines.p]\ndata = {{}}\nmodel = {{}}\n', base=Path()
+        )
+
+
 def test_the_result_names_what_the_ids_cover(folder: Path) -> None:
     with (folder / "helper_c.py").open("a") as file:
         file.write("\n\nLATE = __import__(strength.__name__) if False else None\n")
