@@ -55,13 +55,12 @@ class Header:
 class PartyState(ABC):
     """What one party holds for one secret layer of one run."""
 
-    @abstractmethod
     def announce(self) -> bytes:
-        """This party's public message of the set-up, signed; empty if it has none."""
+        """This party's public message of the set-up, signed; empty by default: it has none."""
+        return b""
 
-    @abstractmethod
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Take in another party's announcement.
+    def learn(self, author: Party, announcement: bytes) -> None:  # noqa: B027 - many have nothing to learn
+        """Take in another party's announcement; nothing by default.
 
         Raises:
             ProtocolAbort: The announcement is not authentic.

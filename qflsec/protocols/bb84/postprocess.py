@@ -15,7 +15,7 @@ from qflsec.protocols.bb84.postprocess_parties import AlicePost, BobPost, PostPa
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
 from qflsec.protocols.bb84.transcript import PartyName, PublicChannel
 
-__all__ = ["KeyResult", "run"]
+__all__ = ["KeyResult", "run", "share_beforehand"]
 
 # Per-message tags take one pad for each message; a first run brings room for so many.
 _MANY_TAGS = 1 << 14
@@ -156,7 +156,7 @@ def run(
         The result; the parties in it hold the keys. An abort is a result with a reason.
     """
     line = PublicChannel() if channel is None else channel
-    alice_pool, bob_pool = _share_beforehand(config, secrets) if pools is None else pools
+    alice_pool, bob_pool = share_beforehand(config, secrets) if pools is None else pools
     first_round = alice_pool.refills == 0
     alice = AlicePost(alice_sifted, config, alice_pool, line.alice, secrets)
     bob = BobPost(bob_sifted, config, bob_pool, line.bob)
@@ -205,7 +205,7 @@ def _account(
     )
 
 
-def _share_beforehand(config: PostprocessConfig, secrets: Secrets) -> tuple[KeyPool, KeyPool]:
+def share_beforehand(config: PostprocessConfig, secrets: Secrets) -> tuple[KeyPool, KeyPool]:
     """Two pools with the same secret bits, as from a meeting of the parties."""
     tags = TRANSCRIPT_TAGS if config.tags == "transcript" else _MANY_TAGS
     preshared = secrets.draw(math.ceil(preshared_bits(tags) / 8))

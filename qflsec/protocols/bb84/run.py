@@ -5,20 +5,19 @@ Alice and Bob are two objects from beginning to end, and meet only through light
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from qflsec.base import OsSecrets, Secrets
-from qflsec.protocols.bb84.agreement import TRANSCRIPT_TAGS, PostprocessConfig
-from qflsec.protocols.bb84.authentication import KeyPool, preshared_bits
+from qflsec.protocols.bb84.agreement import PostprocessConfig
+from qflsec.protocols.bb84.authentication import KeyPool
 from qflsec.protocols.bb84.bits import Bits
 from qflsec.protocols.bb84.eavesdropper import OpensEavesdropper
 from qflsec.protocols.bb84.estimation import ErrorEstimate
 from qflsec.protocols.bb84.optimise import Plan
-from qflsec.protocols.bb84.postprocess import KeyResult
+from qflsec.protocols.bb84.postprocess import KeyResult, share_beforehand
 from qflsec.protocols.bb84.postprocess import run as postprocess
 from qflsec.protocols.bb84.quantum import QuantumPhase, run_quantum
 from qflsec.protocols.bb84.run_config import BB84Config, agree, length_formula
@@ -26,9 +25,6 @@ from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted, SiftedCounts
 from qflsec.protocols.bb84.transcript import PublicChannel, Transcript
 
 __all__ = ["BB84Result", "Impersonator", "run_bb84", "share_beforehand"]
-
-# Per-message tags take one pad for each message; a first run brings room for so many.
-_MANY_TAGS = 1 << 14
 
 
 @runtime_checkable
@@ -198,13 +194,6 @@ def run_bb84(
         key=key,
         cpu_seconds=time.process_time() - start,
     )
-
-
-def share_beforehand(config: PostprocessConfig, secrets: Secrets) -> tuple[KeyPool, KeyPool]:
-    """Two pools with the same secret bits, as from a meeting of the parties."""
-    tags = TRANSCRIPT_TAGS if config.tags == "transcript" else _MANY_TAGS
-    preshared = secrets.draw(math.ceil(preshared_bits(tags) / 8))
-    return KeyPool(preshared), KeyPool(preshared)
 
 
 def _between(

@@ -41,13 +41,6 @@ class _State(PartyState):
         self.secrets = secrets
         self.executor: Shots | Exact | None = None
 
-    def announce(self) -> bytes:
-        """Nothing: a delegation needs no key."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing is learnt."""
-
     def key_names(self) -> frozenset[str]:
         """None: pads are for one qubit each, and open nothing."""
         return frozenset()

@@ -322,13 +322,6 @@ class _State(PartyState):
         self.terms = terms
         self.spent = 0
 
-    def announce(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing."""
-
     def key_names(self) -> frozenset[str]:
         """None."""
         return frozenset()

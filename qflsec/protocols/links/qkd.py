@@ -40,13 +40,6 @@ class QkdEnd(LinkEnd):
         self._sending = {peer: SendingKeys(setup.quantum, peer) for peer in self._peers}
         self._receiving = {peer: ReceivingKeys(setup.quantum, peer) for peer in self._peers}
 
-    def announce(self) -> bytes:
-        """Nothing: the quantum links have authenticated keys of their own."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing."""
-
     def costs(self) -> Mapping[str, float]:
         """Key drawn for what this party sent; the receivers' copies are not counted again."""
         return {"qkd_key_bits": float(sum(keys.drawn_bits for keys in self._sending.values()))}

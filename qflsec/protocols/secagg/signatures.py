@@ -63,15 +63,6 @@ class MlDsaIdentity:
         """A fresh private key."""
         return MLDSA65PrivateKey.from_seed_bytes(secrets.draw(32))
 
-    @classmethod
-    def of_all(
-        cls, parties: tuple[Party, ...], secrets: Mapping[Party, Secrets]
-    ) -> dict[Party, MlDsaIdentity]:
-        """One identity for each party, with a common directory."""
-        keys = {party: cls.new_key(secrets[party]) for party in parties}
-        directory = {party: key.public_key().public_bytes_raw() for party, key in keys.items()}
-        return {party: cls(party=party, directory=directory, _key=key) for party, key in keys.items()}
-
     def sign(self, body: bytes, context: bytes) -> bytes:
         """``body`` followed by a signature over it, its author and ``context``."""
         return body + self._key.sign(signed_bytes("ml-dsa-65", self.party, context, body))

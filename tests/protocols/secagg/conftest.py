@@ -25,6 +25,15 @@ from qflsec.protocols.secagg import (
 from qflsec.threat import SERVER, Party, Payload, client
 
 
+def ml_dsa_identities(
+    parties: tuple[Party, ...], sources: Mapping[Party, Secrets]
+) -> dict[Party, MlDsaIdentity]:
+    """An ML-DSA identity for each party, with a common directory."""
+    keys = {party: MlDsaIdentity.new_key(sources[party]) for party in parties}
+    directory = {party: key.public_key().public_bytes_raw() for party, key in keys.items()}
+    return {p: MlDsaIdentity(party=p, directory=directory, _key=key) for p, key in keys.items()}
+
+
 class Federation:
     """The states of a server and ``n`` clients after their set-up."""
 
@@ -144,8 +153,8 @@ class Aggregation:
     ) -> None:
         parties = (*(client(i) for i in range(n)), SERVER)
         sources: dict[Party, Secrets] = {p: OsSecrets() for p in parties}
-        kind: Any = Identity if signature == "ed25519" else MlDsaIdentity
-        self.identities = kind.of_all(parties, sources)
+        signers = Identity.of_all if signature == "ed25519" else ml_dsa_identities
+        self.identities: Any = signers(parties, sources)
         common = {"session": session, "signature_bytes": SIGNATURE_BYTES[signature]}
         agreed = scheme(agreement)
         ends = Quantum(parties[:-1], key_bits=key_bits) if links is None and agreement == "bb84" else links

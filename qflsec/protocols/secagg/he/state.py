@@ -123,13 +123,6 @@ class HeServer(_State):
         super().__init__(setup, identity, protocol)
         self.released: dict[int, bytes] = {}
 
-    def announce(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing: the clients check each other's announcements."""
-
     @stage(name="key")
     def take(self, message: bytes) -> dict[Party, bytes]:
         """The first client's message: parameters to keep, and sealed keys to hand on.

@@ -46,13 +46,6 @@ class _State(PartyState, Staged):
         """The name of the key of all."""
         return key_id_of(self.public) if self.public else _NO_KEY
 
-    def announce(self) -> bytes:
-        """Nothing: the key is made one client after the other."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing."""
-
     def key_names(self) -> frozenset[str]:
         """A client's share."""
         return frozenset() if self.party == SERVER else frozenset({share_key_name(self.party)})

@@ -57,13 +57,6 @@ class _Server(PartyState):
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
 
-    def announce(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def learn(self, author: Party, announcement: bytes) -> None:
-        """Nothing: the clients check each other's announcements."""
-
     def key_names(self) -> frozenset[str]:
         """None."""
         return frozenset()
