@@ -67,6 +67,19 @@ def test_local_heads_equal_a_loop_written_out(make_pipeline: Maker) -> None:
     assert run.worst_accuracy[-1] == pytest.approx(min(own))
 
 
+def test_a_client_that_stays_away_keeps_its_head_as_it_is(make_pipeline: Maker) -> None:
+    """One of three clients in a round, three rounds: a head moves with its own client's rounds and no others."""
+    pipeline = with_head(make_pipeline, participation=0.34)
+    head = torch.tensor(
+        [n.startswith("after") for n, shape in pipeline.model.layout for _ in range(math.prod(shape))]
+    )
+    for run in run_batch(pipeline, NONE, [RunSpec(seed=seed) for seed in range(3)]):
+        took_part = set().union(*run.transcript.facts[run.lane].participants.values())
+        moved = {i for i in range(3) if not torch.equal(run.models[i][head], run.initial[head])}
+        assert moved == took_part
+        assert all(torch.equal(model[~head], run.params) for model in run.models)
+
+
 def test_no_coalition_holds_the_head_of_another_client(make_pipeline: Maker) -> None:
     run = run_batch(with_head(make_pipeline), NONE, [RunSpec(seed=0)])[0]
     n_shared = len(run.params)
