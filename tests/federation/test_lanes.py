@@ -18,11 +18,14 @@ from qflsec.federation import (
     Layer,
     PartyState,
     Pipeline,
+    Ring,
     RoundUpdates,
     RunResult,
     RunSpec,
     Stack,
+    Star,
     SummedUpdates,
+    Tree,
     run_batch,
 )
 from qflsec.models import Execution
@@ -30,6 +33,7 @@ from qflsec.threat import (
     Party,
     Payload,
     Tapped,
+    ThreatModel,
     coalition,
     corrupted_clients,
     honest_but_curious_server,
@@ -47,7 +51,7 @@ def batch(pipeline: Pipeline, stack: Stack, specs: list[RunSpec], **kwargs: obje
 
 def same(a: RunResult, b: RunResult) -> bool:
     """Every number of two runs, and every message that the coalition of everybody would see."""
-    everybody = coalition(server=True, n=a.pipeline.federation.n_clients, wire=True)
+    everybody = ThreatModel(name="everybody", corrupted=a.pipeline.parties)
     seen = [
         [
             (item.round, item.kind, str(item.sender), str(item.receiver), item.value.tolist())
@@ -206,6 +210,11 @@ CASES: dict[str, tuple[dict[str, object], tuple[Layer, ...]]] = {
         (Graded(), Shaped(factor=0.5), Aggregated(), Linked(), Ruled(counting=True), Noisy(shift=0.1)),
     ),
     "delegated": ({"members": 6}, (Delegating(executor="exact"),)),
+    "a ring with gaps": ({"topology": Ring(), "participation": 0.34, "rounds": 8}, ()),
+    "a tree with gaps": (
+        {"topology": Tree(edges=2), "participation": 0.5, "rounds": 4},
+        (),
+    ),
     "large servers' steps": ({"server_learning_rate": 3.0, "optimizer": "adam"}, ()),
 }
 
@@ -213,7 +222,9 @@ CASES: dict[str, tuple[dict[str, object], tuple[Layer, ...]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_batched_equals_single(make_pipeline: Maker, case: str) -> None:
     settings, layers = CASES[case]
-    pipeline = make_pipeline(**{"n_qubits": 2, "members": 9, "test": 10, **settings})
+    federation = {name: value for name, value in settings.items() if name != "topology"}
+    pipeline = make_pipeline(**{"n_qubits": 2, "members": 9, "test": 10, **federation})
+    pipeline = replace(pipeline, topology=settings.get("topology", Star()))
     stack = Stack.from_layers("stack", layers)
     specs = [RunSpec(seed=seed) for seed in (3, 4, 5)]
     if case != "delegated":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 from recorders import Aggregated, Linked, Shaped
 
-from qflsec.federation import Adversary, Hands, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import Adversary, Hands, Pipeline, RunResult, RunSpec, Stack, Tree, run_batch
 from qflsec.threat import (
     SERVER,
     client,
@@ -153,3 +153,18 @@ def test_a_rushing_client_reads_what_the_others_sent_in_its_round(make_pipeline:
         assert not others([1]) & seen[name, False]
         assert others([0, 1]) <= seen[name, True]
     assert wire_eavesdropper().wire
+
+
+def test_the_sums_of_edge_servers_say_what_their_clients_started_from(make_pipeline: Maker) -> None:
+    pipeline = replace(make_pipeline(n_qubits=2, n_clients=4, members=12), topology=Tree(edges=2))
+    view = run(pipeline).view(honest_but_curious_server())
+    models = {item.version: item.vector for item in view.readable("model")}
+    assert len(models) == 2
+    for round_index in range(2):
+        groups = [i for i in view.readable("aggregate", round_index=round_index) if not i.derived]
+        assert {item.about for item in groups} == {frozenset({0, 2}), frozenset({1, 3})}
+        for item in groups:
+            assert item.base == str(round_index)
+            found = view.base_of(item)
+            assert found is not None
+            assert torch.equal(found, models[str(round_index)])
