@@ -18,7 +18,7 @@ import torch
 
 from qflsec.base import QflsecError
 from qflsec.threat.sums import eliminate
-from qflsec.threat.versions import Path, Version, Versions
+from qflsec.threat.versions import Origin, Path, Trained, Version, Versions
 from qflsec.threat.view import MODELS, SUMS, Item
 
 __all__ = ["LaneFacts", "close"]
@@ -54,11 +54,13 @@ def close(items: Sequence[Item], facts: LaneFacts, corrupted: frozenset[int]) ->
         QflsecError: A readable model or update has no known place among the run's versions.
     """
     found = [_placed(item, facts) for item in items]
+    found.extend(_next_models(found, facts))
     found.extend(_steps(found, facts))
     singles = _singles(found)  # whatever is derived from here on is no update that was read as such
     found.extend(_residuals(found, singles, facts))
     found.extend(_remainders(found, facts))
-    counted = [item.with_k(_anonymity(item, singles, corrupted)) for item in found]
+    follow = _singles(found, derived=True)
+    counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in found]
     return tuple(sorted(counted, key=lambda item: (item.round, item.derived)))
 
 
@@ -72,56 +74,157 @@ def _placed(item: Item, facts: LaneFacts) -> Item:
                 "a model was sent without its version", got=f"{item.kind} of round {item.round}"
             )
         _ = facts.versions[item.version]
+    if item.kind == "aggregate" and len(item.about) == 1:
+        item = replace(item, kind="update")  # the mean of one update
     if item.kind in SUMS and item.base is None and item.derived:
-        return replace(item, base=facts.versions.base_of_round(item.round))
+        return replace(item, base=facts.versions.base_of_round(item.round, item.about))
     if item.base is not None:
         _ = facts.versions[item.base]
     return item
 
 
-def _steps(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    """What was trained between a model and the nearest readable ones before it."""
+def _models(items: Iterable[Item]) -> dict[Version, Item]:
+    """The models that are read, each once."""
     models: dict[Version, Item] = {}
     for item in items:
         if item.kind in MODELS and item.form == "plain" and item.version is not None:
             models.setdefault(item.version, item)
-    covered = _covered(items)
+    return models
+
+
+def _next_models(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+    """Models that nobody sent to the coalition, but that it makes itself of what it knows."""
+    models, sums = _models(items), _sums(items)
+    found = []
+    for version, origin in facts.versions.items():
+        if version in models or not origin.bases or not origin.linear or not set(origin.bases) <= set(models):
+            continue
+        known, rest = _told(origin, sums, facts)
+        if rest:
+            continue
+        value = sum((share * models[base].vector for base, share in origin.bases.items()), torch.zeros(()))
+        last = next(models[base] for base in origin.bases)
+        models[version] = replace(
+            last,
+            kind="model",
+            round=origin.round + 1,
+            value=value + origin.rate * known.to(value.dtype),
+            about=last.about | frozenset(part.client for part in origin.trained),
+            version=version,
+            derived=True,
+        )
+        found.append(models[version])
+    return found
+
+
+def _sums(items: Iterable[Item]) -> dict[int, list[Item]]:
+    """By round, the updates and the sums of updates that are read, smallest first."""
+    sums: dict[int, list[Item]] = {}
+    for item in items:
+        if item.kind in {"update", "aggregate"} and item.form == "plain" and item.about:
+            sums.setdefault(item.round, []).append(item)
+    return {
+        round_index: sorted(found, key=lambda item: len(item.about)) for round_index, found in sums.items()
+    }
+
+
+def _told(
+    origin: Origin, sums: Mapping[int, Sequence[Item]], facts: LaneFacts
+) -> tuple[torch.Tensor, tuple[Trained, ...]]:
+    """The known part of a linear step, and whose updates are missing in it."""
+    rest = {part.client: part for part in origin.trained}
+    total = sum(part.weight for part in origin.trained)
+    known = torch.zeros((), dtype=torch.float64)
+    for item in sums.get(origin.round, ()):
+        weight = sum(rest[client].weight for client in item.about if client in rest)
+        # a sum that counts otherwise than the step does is no part of it
+        if item.about <= set(rest) and _weight(item, facts) == weight:
+            known = known + item.vector.double() * (weight / total)
+            for client in item.about:
+                del rest[client]
+    return known, tuple(rest.values())
+
+
+def _steps(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+    """What was trained between a model and the nearest readable ones before it."""
+    models, sums, covered = _models(items), _sums(items), _covered(items)
     steps: list[Item] = []
     for version, after in models.items():
         path = facts.versions.path(version, models)
-        if path is None:
+        if path is None or not path.trained:
             continue
-        bases = {part.base for part in path.trained}
-        base = next(iter(bases)) if len(bases) == 1 else None
-        about = frozenset(part.client for part in path.trained)
-        round_index = max(origin.round for origin, _ in path.origins)
-        if path.linear and len(path.origins) == 1 and about <= covered.get((round_index, base), frozenset()):
+        if path.linear and len(path.origins) > 1:
+            step = _unknown_part(after, path, models, sums, facts)
+            steps.extend([] if step is None else [step])
             continue
-        steps.append(
-            Item(
-                round=round_index,
-                kind=_kind(path),
-                form="plain",
-                value=_difference(after.vector, path, models),
-                weight=sum(part.weight for part in path.trained),
-                about=about,
-                base=base,
-                sender=after.sender,
-                receiver=after.receiver,
-                derived=True,
-            )
-        )
+        step = _step(after, path, path.trained, _difference(after.vector, path, models) / path.factor)
+        place = step.round, step.base
+        if not (path.linear and len(path.origins) == 1 and _follows(step.about, covered.get(place, []))):
+            steps.append(step)
     return steps
 
 
-def _covered(items: Iterable[Item]) -> dict[tuple[int, Version | None], frozenset[int]]:
-    """By round and base, the clients in sums that are read without any difference of models."""
-    covered: dict[tuple[int, Version | None], frozenset[int]] = {}
+def _step(after: Item, path: Path, trained: Iterable[Trained], value: torch.Tensor) -> Item:
+    parts = frozenset(trained)
+    bases = {part.base for part in parts}
+    return Item(
+        round=max(origin.round for origin, _ in path.origins),
+        kind=_kind(path),
+        form="plain",
+        value=value,
+        weight=sum(part.weight for part in parts),
+        about=frozenset(part.client for part in parts),
+        base=next(iter(bases)) if len(bases) == 1 else None,
+        sender=after.sender,
+        receiver=after.receiver,
+        derived=True,
+    )
+
+
+def _unknown_part(
+    after: Item,
+    path: Path,
+    models: Mapping[Version, Item],
+    sums: Mapping[int, Sequence[Item]],
+    facts: LaneFacts,
+) -> Item | None:
+    """What several linear steps added to a model, less what is known of them; None where all is."""
+    value = _difference(after.vector, path, models)
+    left: list[tuple[Origin, float]] = []
+    missing: list[Trained] = []
+    for origin, share in path.origins:
+        known, rest = _told(origin, sums, facts)
+        value = value - (origin.rate * share * known).to(value.dtype)
+        if rest:
+            left.append((replace(origin, trained=rest), share * _portion(rest, origin)))
+            missing.extend(rest)
+    if not left:
+        return None
+    remainder = Path(start=path.start, origins=tuple(left))
+    return _step(after, remainder, missing, value / remainder.factor)
+
+
+def _portion(rest: Iterable[Trained], origin: Origin) -> float:
+    """What these updates together count in the mean of a step."""
+    return sum(part.weight for part in rest) / sum(part.weight for part in origin.trained)
+
+
+def _covered(items: Iterable[Item]) -> dict[tuple[int, Version | None], list[frozenset[int]]]:
+    """By round and base, the clients of each sum that is read without any difference of models."""
+    covered: dict[tuple[int, Version | None], list[frozenset[int]]] = {}
     for item in items:
         if item.kind == "aggregate" and item.form == "plain":
-            place = item.round, item.base
-            covered[place] = covered.get(place, frozenset()) | item.about
+            covered.setdefault((item.round, item.base), []).append(item.about)
     return covered
+
+
+def _follows(about: frozenset[int], sums: Sequence[frozenset[int]]) -> bool:
+    """Whether a sum over these clients follows from the sums that are read."""
+    if about in sums:
+        return True
+    everybody = sorted(about.union(*sums))
+    rows = np.array([[float(client in clients) for client in everybody] for clients in (*sums, about)])
+    return bool(np.linalg.matrix_rank(rows[:-1]) == np.linalg.matrix_rank(rows)) if sums else False
 
 
 def _kind(path: Path) -> str:
@@ -137,7 +240,7 @@ def _difference(after: torch.Tensor, path: Path, models: Mapping[Version, Item])
     for version, share in path.start.items():
         before = models[version].vector
         after = after - (before if share == 1.0 else share * before)
-    return after / path.factor
+    return after
 
 
 def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> list[Item]:
@@ -165,6 +268,7 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
                 value=(total / weight).to(item.vector.dtype),
                 weight=weight,
                 about=rest,
+                base=_base(item.base, item.round, rest, facts),
                 derived=True,
             )
         )
@@ -173,10 +277,11 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
 
 def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
     """What sums over different clients give by elimination: a sum less the sum of some of its clients, and so on."""
-    groups: dict[Version, list[Item]] = {}
+    # a client trains once in a round, so its update of that round is one unknown, whatever it started from
+    groups: dict[int, list[Item]] = {}
     for item in items:
-        if item.kind in {"update", "aggregate"} and item.form == "plain" and item.base is not None:
-            groups.setdefault(item.base, []).append(item)
+        if item.kind in {"update", "aggregate"} and item.form == "plain":
+            groups.setdefault(item.round, []).append(item)
     found: list[Item] = []
     for group in groups.values():
         singles = {next(iter(item.about)): item for item in group if _is_single(item)}
@@ -198,6 +303,8 @@ def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
     rows = np.array([[float(client in item.about) for client in everybody] for item in sums])
     reduced, makes = eliminate(rows)
     totals = torch.stack([item.vector.double() * _weight(item, facts) for item in sums])
+    bases = {item.base for item in sums}
+    common = next(iter(bases)) if len(bases) == 1 else None
     found = []
     for row, combination in zip(reduced, makes, strict=True):
         about = frozenset(everybody[place] for place in np.flatnonzero(row))
@@ -212,10 +319,16 @@ def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
                 value=value.to(sums[-1].vector.dtype),
                 weight=weight,
                 about=about,
+                base=_base(common, sums[-1].round, about, facts),
                 derived=True,
             )
         )
     return found
+
+
+def _base(known: Version | None, round_index: int, about: frozenset[int], facts: LaneFacts) -> Version | None:
+    """What fewer clients of a sum started from: they may share a base although the sum has none."""
+    return facts.versions.base_of_round(round_index, about) if known is None else known
 
 
 def _smaller(about: frozenset[int], held: Sequence[frozenset[int]]) -> bool:
@@ -232,10 +345,10 @@ def _weight(item: Item, facts: LaneFacts) -> float:
     return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.about)
 
 
-def _singles(items: Iterable[Item]) -> Singles:
+def _singles(items: Iterable[Item], *, derived: bool = False) -> Singles:
     found: dict[int, list[Item]] = {}
     for item in items:
-        if _is_single(item):
+        if _is_single(replace(item, derived=False) if derived else item):
             found.setdefault(item.round, []).append(item)
     return found
 
@@ -252,8 +365,10 @@ def _single_updates(singles: Singles, total: Item) -> dict[int, Item]:
     }
 
 
-def _anonymity(item: Item, singles: Singles, corrupted: frozenset[int]) -> int:
+def _anonymity(item: Item, singles: Singles, follow: Singles, corrupted: frozenset[int]) -> int:
+    """How many honest clients hide in an item; where all of their updates are only derived, the last one is in it."""
     honest = item.about - corrupted
     if item.form != "plain" or item.kind not in SUMS or len(item.about) == 1:
         return len(honest)
-    return len(honest - frozenset(_single_updates(singles, item)))
+    unread = len(honest - frozenset(_single_updates(singles, item)))
+    return max(min(unread, 1), len(honest - frozenset(_single_updates(follow, item))))

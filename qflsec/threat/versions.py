@@ -14,7 +14,7 @@ function of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, ItemsView, Mapping
 from dataclasses import dataclass, field
 
 from qflsec.base import QflsecError
@@ -124,13 +124,18 @@ class Versions:
             )
         return self._origins[version]
 
-    def base_of_round(self, round_index: int) -> Version | None:
-        """The one version that every update of a round started from; None where there are several or none."""
+    def items(self) -> ItemsView[Version, Origin]:
+        """Every version and how it came about, each after those that it rests on."""
+        return self._origins.items()
+
+    def base_of_round(self, round_index: int, clients: Collection[int]) -> Version | None:
+        """The one version that the updates of these clients started from in a round; None where there are several."""
         found = {
             part.base
             for origin in self._origins.values()
             if origin.round == round_index
             for part in origin.trained
+            if part.client in clients
         }
         return next(iter(found)) if len(found) == 1 else None
 
