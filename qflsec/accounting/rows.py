@@ -194,6 +194,13 @@ def sum_rows(
         released=released,
         note=joined("each further client that colludes takes one off", colluders),
     )
+    if not context.observer.reads_clients:
+        # a step may pass on values of one sum, and clients of several rounds are not together in one
+        anonymity = writer.not_covered(
+            f"reads no {of}'s sum as such, but steps of the server's rule or differences of models over several steps: "
+            "how many clients are mixed in them is not counted",
+            released=released,
+        )
     if not context.observer.listens:
         return (anonymity,)
     secrecy = writer.guarantee(

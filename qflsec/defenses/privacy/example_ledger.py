@@ -76,11 +76,24 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
     if training.sampling == "fixed":
         return (writer.not_covered("batches have a fixed size, for which no accountant here holds"),)
     rows = _rows(noise, context)
-    k = observer.smallest_k or training.participants - len(observer.clients)
+    k = _mixed(observer, training)
     if k > 1 and training.additive and training.local_steps == 1:
         rows += _rows(noise, context, k=k)
     finite = "the proof takes numbers as real: floating point and rounding before masks are not in it"
     return (*rows, writer.not_covered(finite))
+
+
+def _mixed(observer: Observer, training: Training) -> int:
+    """How many honest clients' noise is in the sum of every round, as far as this observer's rows can count on it.
+
+    Only a server reads every round's sum as such. Whoever reads differences of models over several rounds, or
+    models alone, may face a round of fewer clients than these differences hold: then only the draw says how many
+    there are at least, and an independent draw says nothing.
+    """
+    drawn = 1 if training.client_sampling == "poisson" else training.participants - len(observer.clients)
+    if observer.threat.server and observer.smallest_k:
+        return observer.smallest_k
+    return min(observer.smallest_k or drawn, drawn)
 
 
 def _expected(training: Training, index: int) -> float:

@@ -202,3 +202,28 @@ def test_a_second_call_costs_nothing(context: Context) -> None:
     for _ in range(20):
         layer.ledger(context())
     assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("seen", "drawn", "k"),
+    [
+        ({"server": True, "smallest_k": 6}, {"client_sampling": "poisson"}, 6),
+        ({"smallest_k": 6}, {"client_sampling": "poisson"}, None),
+        ({"smallest_k": 0}, {"client_sampling": "poisson"}, None),
+        ({"smallest_k": 6}, {"client_sampling": "fixed"}, 4),
+        ({"smallest_k": 3}, {"client_sampling": "fixed"}, 3),
+        ({"smallest_k": 0}, {"client_sampling": "fixed"}, 4),
+        ({"smallest_k": 6, "clients": (0,)}, {"client_sampling": "fixed"}, 3),
+    ],
+)
+def test_noise_is_summed_over_no_more_clients_than_any_round_has(
+    context: Context, seen: dict[str, Any], drawn: dict[str, Any], k: int | None
+) -> None:
+    """A difference of models over two rounds may hold six clients, of whom only four were in either round."""
+    rows = dp(
+        DpSgd(noise_multiplier=2.0).ledger(
+            context(**{"server": False, "participation": 0.4, **seen}, **drawn)
+        )
+    )
+    assert len(rows) == (1 if k is None else 2)
+    assert k is None or f"in a sum over {k} clients" in rows[1].mechanism

@@ -360,6 +360,10 @@ def test_ledger_against_colluders(context_of: Callable[..., LedgerContext]) -> N
     assert row.assumption == "none"
     clients_only = Masked().ledger(context_of(server=False, clients=(0,), smallest_k=4))
     assert [r.guarantee for r in clients_only] == ["anonymity"]
+    # steps of a rule over groups, or differences of models over rounds: k clients, but not in one sum
+    (other,) = Masked().ledger(context_of(server=False, clients=(0,), smallest_k=4, reads_clients=False))
+    assert other.guarantee == "not covered"
+    assert "not counted" in other.statement
     blind = Masked().ledger(context_of(server=False, smallest_k=0))
     assert blind == ()
 
