@@ -11,7 +11,7 @@ __all__ = ["exposure"]
 _WORDS = {
     "update": "updates of single honest clients",
     "aggregate": "sums of updates",
-    "step": "steps of the server's rule",
+    "step": "steps of the server's rule, which need not mix what it was given,",
     "path": "differences of models over several steps",
     "model": "models that clients start from",
     "final-model": "the final model",

@@ -6,6 +6,16 @@ updates that it knows gives the remainder. Who trained between two models follow
 a model or an update whose place in it is unknown is refused, never guessed. The number of examples of each
 client is taken as known to every coalition: it is a small integer that can be enumerated, and withholding it
 would overstate a protection.
+
+What a coalition could do beyond this, and the closure does not:
+
+- A step of a rule that is no mean is taken as it is. Its k counts the clients that the rule was given; a rule such
+  as a median passes on single numbers of one client, and says of nobody that it is mixed with others.
+- Known sums are taken off a difference of models over several steps, whole ones only: it is not solved together
+  with sums that share some of a step's clients.
+- A model that an active network altered on its way is not in the view, although the network made it; nor is the
+  first model in the view of parties that it was not sent to, although they may know it otherwise: then the first
+  difference of models is theirs as well.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class Item:
     Attributes:
         round: The round it belongs to.
         kind: ``model``, ``update``, ``aggregate`` (weighted mean of updates), ``step`` (what the server
-            added to the model under a rule that is not a mean), ``path`` (what several steps added to a model),
+            added to the model under a rule that is not a mean), ``path`` (what several steps added to a model,
+            less what the coalition knows of them),
             ``announcement``, ``control``, ``final-model``.
         form: ``plain`` where the coalition can read it, else the form of the layer that stopped it.
         value: A vector of parameters, an array or bytes.

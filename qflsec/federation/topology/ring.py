@@ -16,8 +16,9 @@ __all__ = ["Ring"]
 class Ring(Topology):
     """Each client trains the model that it got from the one before it, and hands it on to the next.
 
-    There is no server and no average. Client 0 holds the initial model; a client that does not take part in a
-    round is left out, and its neighbours are neighbours of each other.
+    There is no server and no average. Client 0 holds the initial model, which is in the view of nobody whom it was
+    not sent to; who knows it otherwise computes the first client's first update. A client that does not take part
+    in a round is left out, and its neighbours are neighbours of each other.
     """
 
     name = "ring"
