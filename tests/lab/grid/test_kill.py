@@ -48,12 +48,17 @@ def stored(path: Path) -> int:
         connection.close()
 
 
+def run_slowly(spec: GridSpec, path: Path) -> None:
+    """A run that rests after every batch: on any machine, it is alive for a while after what it stored."""
+    run(spec, path, jobs=1, on_progress=lambda _: time.sleep(0.1))
+
+
 def run_with_kills(server: Any, spec: GridSpec, path: Path, dice: random.Random, most: int) -> list[int]:
     """Run to the end; how many trials were stored when each process was killed."""
     kills: list[int] = []
     for _ in range(40):
         begin, further = stored(path), dice.choice([0, 1, 1])
-        process = server.Process(target=run, args=(spec, path), kwargs={"jobs": 1})
+        process = server.Process(target=run_slowly, args=(spec, path))
         process.start()
         deadline = time.monotonic() + 120
         while process.is_alive() and stored(path) < begin + further and time.monotonic() < deadline:
