@@ -294,7 +294,7 @@ def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
             groups.setdefault(item.round, []).append(item)
     found: list[Item] = []
     for group in groups.values():
-        singles = {next(iter(item.about)): item for item in group if _is_single(item)}
+        singles = {next(iter(item.about)): item for item in group if _is_update(item) and not item.derived}
         # what contains a known update stands there a second time, without it
         unknown = {item.about: item for item in group if item.about and not item.about & frozenset(singles)}
         if len(unknown) > 1:
@@ -303,7 +303,7 @@ def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
 
 
 def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    """Smaller sums than any that is held, by elimination among sums of one base."""
+    """Smaller sums than any that is held, by elimination among the sums of one round."""
     # a sum that counts otherwise than the examples say holds a client that lied: no equation of this system
     sums = [item for item in sums if _weight(item, facts) == sum(facts.counts[c] for c in item.about)]
     if len(sums) < 2:
@@ -346,9 +346,9 @@ def _smaller(about: frozenset[int], held: Sequence[frozenset[int]]) -> bool:
     return any(all(len(about) < len(other) for other in held if client in other) for client in about)
 
 
-def _is_single(item: Item) -> bool:
-    """Whether it is one client's update, read as such."""
-    return item.kind == "update" and item.form == "plain" and len(item.about) == 1 and not item.derived
+def _is_update(item: Item) -> bool:
+    """Whether it is one client's update."""
+    return item.kind == "update" and item.form == "plain" and len(item.about) == 1
 
 
 def _weight(item: Item, facts: LaneFacts) -> float:
@@ -358,7 +358,7 @@ def _weight(item: Item, facts: LaneFacts) -> float:
 def _singles(items: Iterable[Item], *, derived: bool = False) -> Singles:
     found: dict[int, list[Item]] = {}
     for item in items:
-        if _is_single(replace(item, derived=False) if derived else item):
+        if _is_update(item) and (derived or not item.derived):
             found.setdefault(item.round, []).append(item)
     return found
 
