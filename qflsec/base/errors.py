@@ -101,4 +101,50 @@ class IncompatibleAttack(QflsecError):
 
 
 class ProtocolAbort(QflsecError):
-    """A protocol that stopped because a check failed: a result, not an error of the program."""
+    """A protocol that stopped because a check failed: a result, not an error of the program.
+
+    Args:
+        what: As of every error.
+        got: As of every error.
+        expected: As of every error.
+        fix: As of every error.
+        caused_by: The party whose own authenticated words prove that it broke the protocol; None where that cannot
+            be known. What is missing or not authentic proves nothing: whoever should have sent it, whoever carried
+            it and the network can all be behind it, and whoever is named in ``what`` may be the victim.
+
+    Attributes:
+        caused_by: That party's name, such as ``"client:3"``.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object | None = None,
+        expected: object | None = None,
+        fix: str | None = None,
+        caused_by: object | None = None,
+    ) -> None:
+        super().__init__(what, got=got, expected=expected, fix=fix)
+        self.caused_by = None if caused_by is None else str(caused_by)
+
+    @property
+    def told(self) -> str:
+        """The error, and who caused it."""
+        cause = "who caused it cannot be known" if self.caused_by is None else f"caused by {self.caused_by}"
+        return f"{self}; {cause}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from all parts."""
+        return (_rebuild_abort, (type(self), self.what, self.got, self.expected, self.fix, self.caused_by))
+
+
+def _rebuild_abort(
+    kind: type[ProtocolAbort],
+    what: str,
+    got: str | None,
+    expected: str | None,
+    fix: str | None,
+    caused_by: str | None,
+) -> ProtocolAbort:
+    return kind(what, got=got, expected=expected, fix=fix, caused_by=caused_by)

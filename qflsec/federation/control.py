@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from qflsec.base import ProtocolAbort
 from qflsec.federation.parties import PartyState
 from qflsec.threat import SERVER, Envelope, Network, Party, Slot
 
@@ -94,6 +93,6 @@ class Control:
             members=[[frozenset()] * n],
         )
         if self._lane in self._network.aborts:
-            raise ProtocolAbort(self._network.aborts[self._lane])
+            raise self._network.aborts[self._lane]
         arrived = {party: delivery.at(0, place) for place, party in enumerate(slots)}
         return {party: blob for party, blob in arrived.items() if isinstance(blob, bytes)}

@@ -41,8 +41,11 @@ class RunResult:
         spec: What was asked for.
         pipeline: The pipeline.
         stack: The stack.
-        outcome: ``"completed"``; ``"aborted: "`` and the reason, where a protocol stopped; ``"failed: "`` and
-            the message, where an adversary or an update was faulty.
+        outcome: ``"completed"``; ``"aborted: "`` and the reason, where a protocol stopped; ``"lost: "``, where a
+            corrupted party had deviated before; ``"failed: "`` and the message, where an adversary or an update was
+            faulty.
+        caused_by: Who caused the abort of a protocol, as its parties could prove it, such as ``"client:3"``; None where
+            it cannot be known, or no protocol stopped.
         traceback: Of a failure; empty otherwise.
         initial: The first model.
         params: The final model, or the part of it that clients share.
@@ -70,6 +73,7 @@ class RunResult:
     pipeline: Pipeline
     stack: Stack
     outcome: str
+    caused_by: str | None
     traceback: str
     initial: torch.Tensor
     params: torch.Tensor

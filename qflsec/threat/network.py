@@ -106,7 +106,7 @@ class Network:
         self._taps = dict(taps or {})
         self.bytes_sent: dict[int, int] = {}
         self.messages_sent: dict[int, int] = {}
-        self.aborts: dict[int, str] = {}
+        self.aborts: dict[int, ProtocolAbort] = {}
 
     def send(
         self,
@@ -206,7 +206,7 @@ class Network:
                     try:
                         row.append(link.seal(lane, slot.sender, slot.receiver, payload, header))
                     except ProtocolAbort as abort:
-                        self.aborts[lane] = str(abort)
+                        self.aborts[lane] = abort
                         sent[position][index] = False
                         row.append(b"")
                 rows.append(row)
@@ -260,7 +260,7 @@ class Network:
                 header = _header(kind, round_index, slot, depth)
                 payload = decode(link.open(lane, slot.sender, slot.receiver, blob, header))
         except ProtocolAbort as abort:
-            self.aborts[lane] = str(abort)
+            self.aborts[lane] = abort
             return None
         return payload
 

@@ -34,6 +34,7 @@ from qflsec.threat import (
     Payload,
     Tapped,
     ThreatModel,
+    client,
     coalition,
     corrupted_clients,
     honest_but_curious_server,
@@ -152,7 +153,7 @@ def test_a_rule_that_fails_ends_its_own_run(make_pipeline: Maker) -> None:
             self, batch: RoundUpdates | SummedUpdates, state: object
         ) -> tuple[torch.Tensor, object]:
             if batch.generator.initial_seed() == unlucky:
-                raise ProtocolAbort("the rule stopped")
+                raise ProtocolAbort("the rule stopped", caused_by=client(1))
             return super().aggregate(batch, state)
 
     class Telling(Ruled):
@@ -168,7 +169,9 @@ def test_a_rule_that_fails_ends_its_own_run(make_pipeline: Maker) -> None:
     (unlucky,) = seeds
     stack = Stack.from_layers("choosy", [Choosy()])
     runs = batch(pipeline, stack, [RunSpec(seed=seed) for seed in (0, 1, 2)])
-    assert [run.outcome.partition(":")[0] for run in runs] == ["completed", "aborted", "completed"]
+    told = "aborted: the rule stopped; caused by client:1"
+    assert [run.outcome for run in runs] == ["completed", told, "completed"]
+    assert [run.caused_by for run in runs] == [None, "client:1", None]
     assert torch.equal(runs[1].params, runs[1].initial)
     for run in (runs[0], runs[2]):
         assert same(run, batch(pipeline, stack, [run.spec])[0])
@@ -306,7 +309,8 @@ def test_an_abort_inside_the_layer_is_that_runs_alone(make_pipeline: Maker) -> N
     pipeline = make_pipeline(n_qubits=2, members=9, rounds=2)
     specs = [RunSpec(seed=seed) for seed in (0, 1, 2)]
     runs = batch(pipeline, Stack(name="stopping", client=(Stopping(),)), specs)
-    assert [run.outcome for run in runs] == ["completed", "aborted: the layer stopped", "completed"]
+    stopped = "aborted: the layer stopped; who caused it cannot be known"
+    assert [run.outcome for run in runs] == ["completed", stopped, "completed"]
     plain = batch(pipeline, Stack(name="sum", client=(Aggregated(),)), specs)
     assert [torch.equal(a.params, b.params) for a, b in zip(runs, plain, strict=True)] == [True, False, True]
     assert calls == [0, 0, 0, 1, 1], "no second round of the run that stopped"

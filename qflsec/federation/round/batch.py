@@ -305,7 +305,7 @@ class BatchRun:
                 opened = self._collection.open(lane) if anybody[lane] else nobody
                 step = self._server.step(lane, round_index, opened, self._models.params[lane])
             except ProtocolAbort as abort:
-                self._network.aborts[lane] = str(abort)
+                self._network.aborts[lane] = abort
                 continue
             except QflsecError as error:
                 self._turns.end(lane, error)
@@ -351,13 +351,15 @@ class BatchRun:
         return [self._result(lane, cpu_seconds) for lane in range(len(self._specs))]
 
     def _result(self, lane: int, cpu_seconds: float) -> RunResult:
-        outcome, trace = self._turns.outcome(lane, self._network.aborts.get(lane))
+        abort = self._network.aborts.get(lane)
+        outcome, trace = self._turns.outcome(lane, abort)
         data, config = self._lanes[lane], self._config
         return RunResult(
             spec=self._specs[lane],
             pipeline=self._pipeline,
             stack=self._stack,
             outcome=outcome,
+            caused_by=None if abort is None else abort.caused_by,
             traceback=trace,
             initial=data.initial,
             params=self._models.params[lane].clone(),

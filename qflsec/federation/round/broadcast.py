@@ -225,7 +225,7 @@ class Broadcast:
             try:
                 mean = self._sealed.client_reads(lane, index, value, opened)
             except ProtocolAbort as abort:
-                self._network.aborts[lane] = str(abort)
+                self._network.aborts[lane] = abort
                 return None
             return self._before[lane] + self._config.server_learning_rate * mean
         if isinstance(value, torch.Tensor) and fault(value, self.params.shape[-1]) is None:

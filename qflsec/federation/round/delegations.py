@@ -117,7 +117,7 @@ class Delegations:
             try:
                 found = self._one(lane, place, everything.at(lane, place), per_sample=per_sample)
             except ProtocolAbort as abort:
-                self._network.aborts[lane] = str(abort)
+                self._network.aborts[lane] = abort
             except Exception as error:
                 if self._programs[lane] is None:
                     raise

@@ -131,7 +131,9 @@ class Session:
             for index, party in enumerate(self._clients):
                 heard = dict(_unpack(down[lane][index]))
                 if set(heard) != set(self._parties):
-                    network.aborts.setdefault(lane, f"{party} did not hear every announcement of the set-up")
+                    network.aborts.setdefault(
+                        lane, ProtocolAbort(f"{party} did not hear every announcement of the set-up")
+                    )
                 self._learn(network, lane, place, party, heard)
 
     def _learn(
@@ -144,7 +146,7 @@ class Session:
                 if author != party:
                     self._states[lane][place][party].learn(author, blob)
         except ProtocolAbort as abort:
-            network.aborts[lane] = str(abort)
+            network.aborts[lane] = abort
 
 
 class _BoundLink:

@@ -10,6 +10,9 @@ How a run may end, and what the ending is called:
 - *lost*: a corrupted party had deviated before the run ended, and no protocol stopped it for a server's or a
   network's deviation. Whatever ended it (a receiver that refuses a client, a model that overflows), somebody was
   able to end it, which is all that an attack on availability wants.
+
+Where a protocol stopped, the outcome says who caused it, or that it cannot be known: by what the parties of the
+protocol could prove to each other, and not by what the lab knows of who is corrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from qflsec.base import QflsecError, UpdateError, stream
+from qflsec.base import ProtocolAbort, QflsecError, UpdateError, stream
 from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
@@ -113,7 +116,7 @@ class Turns:
         else:
             self.failures[lane] = failure(error)
 
-    def outcome(self, lane: int, abort: str | None) -> tuple[str, str]:
+    def outcome(self, lane: int, abort: ProtocolAbort | None) -> tuple[str, str]:
         """The outcome of a run, and a traceback where it failed.
 
         Args:
@@ -123,7 +126,7 @@ class Turns:
         if lane in self.failures:
             message, trace = self.failures[lane]
             return f"failed: {message}", trace
-        reason = self.losses.get(lane, abort)
+        reason = self.losses.get(lane, None if abort is None else abort.told)
         if reason is None:
             return "completed", ""
         if lane not in self.losses and not any(party.role == "client" for party in self._acts[lane]):

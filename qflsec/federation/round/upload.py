@@ -120,7 +120,7 @@ class Uploads:
             try:
                 sealing = self._layer.prepare(self._control(self._layer, lane))
             except ProtocolAbort as abort:
-                self._network.aborts[lane] = str(abort)
+                self._network.aborts[lane] = abort
                 sealing = frozenset()
             for index in range(participants.shape[1]):
                 self._sealing[lane, index] &= client(index) in sealing
@@ -188,8 +188,12 @@ class Uploads:
                 try:
                     state = self._session.state(lane, layer, sender)
                     payload, read = layer.seal(state, vector[:-1], float(vector[-1]), header, checked=bound)
-                except (ProtocolAbort, UpdateError) as abort:
-                    self._network.aborts[lane] = str(abort)
+                except ProtocolAbort as abort:
+                    self._network.aborts[lane] = abort
+                    continue
+                except UpdateError as error:
+                    # the client says itself that it has nothing to send
+                    self._network.aborts[lane] = ProtocolAbort(str(error), caused_by=sender)
                     continue
                 peers = layer.peers(state, header)
                 rows[-1] = (read, payload, layer.keys(sender, peers), layer.keys_needed(sender, peers))

@@ -51,7 +51,8 @@ class RoundReport:
 
     Attributes:
         status: ``"sum"``, or ``"aborted"``.
-        reason: Why it aborted; empty where it did not.
+        reason: Why it aborted and who caused it; empty where it did not.
+        caused_by: Who, where that can be known.
         survivors: The clients whose vectors are in the sum.
         dropped: The clients that dropped out.
         max_error: The largest difference between the mean that was read and the true mean of the survivors.
@@ -91,6 +92,7 @@ class RoundReport:
     transcript: Transcript = field(repr=False)
     mean: torch.Tensor | None = field(repr=False)
     thresholds: tuple[int, ...] = ()
+    caused_by: str | None = None
 
     @property
     def threshold(self) -> int | None:
@@ -197,15 +199,15 @@ class OneRound:
         self.session.handshake(self._network)
         setup_bytes = self._network.bytes_sent.get(0, 0)
         self._network.begin()
-        reason = ""
+        reason, caused_by = "", None
         mean: torch.Tensor | None = None
         ids: tuple[int, ...] = ()
         try:
             self._go_on()
             mean, ids = self._play()
         except ProtocolAbort as abort:
-            reason = str(abort)
-        return self._report(reason, mean, ids, setup_bytes)
+            reason, caused_by = abort.told, abort.caused_by
+        return self._report(reason, caused_by, mean, ids, setup_bytes)
 
     def _play(self) -> tuple[torch.Tensor, tuple[int, ...]]:
         network, n = self._network, len(self._slots)
@@ -268,10 +270,15 @@ class OneRound:
 
     def _go_on(self) -> None:
         if 0 in self._network.aborts:
-            raise ProtocolAbort(self._network.aborts[0])
+            raise self._network.aborts[0]
 
     def _report(
-        self, reason: str, mean: torch.Tensor | None, ids: tuple[int, ...], setup_bytes: int
+        self,
+        reason: str,
+        caused_by: str | None,
+        mean: torch.Tensor | None,
+        ids: tuple[int, ...],
+        setup_bytes: int,
     ) -> RoundReport:
         network = self._network
         stayed = len(self._slots) - len(network.gone)
@@ -279,6 +286,7 @@ class OneRound:
         return RoundReport(
             status="aborted" if reason else "sum",
             reason=reason,
+            caused_by=caused_by,
             survivors=ids,
             dropped=self._drop,
             max_error=None
