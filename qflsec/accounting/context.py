@@ -6,11 +6,12 @@ this package did not run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Self
 
+from qflsec.base import ConfigError
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
 from qflsec.threat import SUMS, RunAnonymity, ThreatModel, View, run_anonymity
@@ -109,8 +110,10 @@ class Training:
         sampling: How batches are drawn.
         participation: The fraction of clients in a round.
         client_sampling: How the clients of a round are drawn.
-        additive: Whether an aggregate is the weighted sum of the clients' noisy gradients, so that their noise
-            adds up in it: plain SGD, a linear rule, and no layer that changes single updates.
+        weights: What each client counts in an aggregate; its number of records by default.
+        additive: Whether an aggregate is the sum, with these weights, of the clients' noisy gradients, so that their
+            noise adds up in it: plain SGD, a linear rule, and nothing that changes, clips or rejects single updates.
+        members: For each round, whose updates counted; None where no run says.
     """
 
     counts: tuple[int, ...]
@@ -121,7 +124,19 @@ class Training:
     sampling: Literal["full", "fixed", "poisson"] = "full"
     participation: float = 1.0
     client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
+    weights: tuple[float, ...] = ()
     additive: bool = False
+    members: tuple[frozenset[int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            object.__setattr__(self, "weights", tuple(map(float, self.counts)))
+        if len(self.weights) != len(self.counts):
+            raise ConfigError(
+                "every client needs a weight",
+                got=f"{len(self.weights)} weights",
+                expected=f"{len(self.counts)}, one for each of the clients",
+            )
 
     @property
     def n_clients(self) -> int:
@@ -129,9 +144,21 @@ class Training:
         return len(self.counts)
 
     @property
-    def participants(self) -> int:
-        """The (expected) number of clients in a round."""
+    def invited(self) -> int:
+        """How many clients are asked into a round, the mean of an independent draw: how many count may be fewer."""
         return max(1, round(self.participation * self.n_clients))
+
+    def sure_members(self, without: Collection[int]) -> int:
+        """How many clients' updates are sure to be together in every round that holds any of them.
+
+        Without a run nobody is sure to be joined by another: an independent draw may leave a client alone, and so may
+        clients that drop out.
+
+        Args:
+            without: Clients that do not count: corrupted ones.
+        """
+        held = [len(members - set(without)) for members in self.members or ()]
+        return min((count for count in held if count > 0), default=1)
 
 
 @dataclass(frozen=True, kw_only=True)

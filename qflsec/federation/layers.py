@@ -183,9 +183,13 @@ class AggregationLayer(SecretLayer):
 
     Attributes:
         weighted: Whether a client counts by its number of examples; every client counts the same where not.
+        additive: Whether the aggregate is the exact sum, with the weights that ``weighted`` states, of what the honest
+            clients' layers gave, up to a grid of fixed point: nothing that was given is clipped, scaled, noised or
+            approximated, so that noise in it adds up. Not stated means no.
     """
 
     weighted: ClassVar[bool] = True
+    additive: ClassVar[bool] = False
 
     @abstractmethod
     def seal(

@@ -172,7 +172,7 @@ class RunResult:
         )
 
     def _trained(self) -> Training:
-        config = self.pipeline.federation
+        config, facts = self.pipeline.federation, self.transcript.facts[self.lane]
         return Training(
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
@@ -182,10 +182,11 @@ class RunResult:
             sampling=config.batches,
             participation=config.participation,
             client_sampling=config.who,
+            weights=facts.counts,
             additive=config.optimizer == "sgd"
             and self.pipeline.topology.name == "star"
-            and self.stack.linear
-            and not self.stack.shapes,
+            and self.stack.additive,
+            members=tuple(facts.participants.values()),
         )
 
     def _circuit_use(self, threat: ThreatModel) -> CircuitUse | None:

@@ -134,6 +134,21 @@ class Stack:
         return self.rule.linear and not self.bounds and not self.noises
 
     @property
+    def additive(self) -> bool:
+        """Whether noise in what clients train adds up in the step, with :meth:`weights`: nothing touches single updates."""
+        exact = self.aggregation is None or self.aggregation.additive
+        return self.linear and exact and not self.shapes
+
+    def weights(self, counts: Sequence[float]) -> tuple[float, ...]:
+        """What each client counts in the mean.
+
+        Args:
+            counts: Their numbers of examples.
+        """
+        weighted = self.aggregation is None or self.aggregation.weighted
+        return tuple(float(count) if weighted else 1.0 for count in counts)
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """All layers."""
         return (*self.client, *self.server)

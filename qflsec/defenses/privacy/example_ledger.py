@@ -9,10 +9,11 @@ honest clients of the sum, where ``S_j`` is the clipped sum, ``N_j`` its noise o
 ``sigma C``, and ``a_j = w_j / e_j`` the client's weight over its expected batch size. A record of client i
 moves this by at most ``a_i C``, and the noise has standard deviation ``sigma C sqrt(sum_j a_j^2)``, so the
 effective noise multiplier is ``sigma sqrt(sum_j a_j^2) / a_i``: ``sigma sqrt(k)`` where all ``a_j`` are
-equal, which they are for full batches, since FedAvg weights by the number of records. The argument needs
-the noise of the others to enter additively and afresh in every release; it fails for several local steps
-(a client goes on from its own noisy model, not from the sum), for Adam, for layers that change single
-updates, and for rules other than the weighted mean.
+equal, which they are for full batches where the mean weights by the number of records; an aggregation that
+counts every client the same is covered less. The argument needs the noise of the others to enter additively
+and afresh in every release; it fails for several local steps (a client goes on from its own noisy model, not
+from the sum), for Adam, for layers and aggregations that change, clip or reject single updates, and for rules
+other than the weighted mean. How many clients are in a sum is what a run saw, not what was to be expected.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def summed_multiplier(shares: tuple[float, ...], k: int) -> float:
     """
     worst = math.inf
     for index, own in enumerate(shares):
+        if own == 0:  # adds no noise and has no record to protect
+            continue
         others = sorted(shares[:index] + shares[index + 1 :])[: k - 1]
         worst = min(worst, math.sqrt(own**2 + sum(other**2 for other in others)) / own)
     return worst
@@ -86,19 +89,21 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
 def _mixed(observer: Observer, training: Training) -> int:
     """How many honest clients' noise is in the sum of every round, as far as this observer's rows can count on it.
 
-    Only a server reads every round's sum as such. Whoever reads differences of models over several rounds, or
-    models alone, may face a round of fewer clients than these differences hold: then only the draw says how many
-    there are at least, and an independent draw says nothing.
+    A server reads every round's sum as such. Whoever reads differences of models over several rounds, or models
+    alone, may face a round of fewer clients than these differences hold: then what the run saw says how many there
+    are at least. A party that can drop, alter or invent messages and deviates decides that itself.
     """
-    drawn = 1 if training.client_sampling == "poisson" else training.participants - len(observer.clients)
-    if observer.threat.server and observer.smallest_k:
+    if observer.threat.active and observer.listens:
+        return 1
+    if training.members is None and observer.threat.server and observer.smallest_k:
         return observer.smallest_k
-    return min(observer.smallest_k or drawn, drawn)
+    sure = training.sure_members(observer.clients)
+    return min(observer.smallest_k or sure, sure)
 
 
 def _expected(training: Training, index: int) -> float:
     """The expected batch size of a client."""
-    count = training.counts[index]
+    count = max(1, training.counts[index])
     return float(count if training.batch_size is None else min(training.batch_size, count))
 
 
@@ -112,7 +117,7 @@ def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
         batch_size: The expected batch size; None for full batches.
         counts: The number of records of each client.
     """
-    return 1.0 if batch_size is None else min(1.0, batch_size / min(counts))
+    return 1.0 if batch_size is None else min(1.0, batch_size / min(filter(None, counts), default=batch_size))
 
 
 def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[LedgerRow, ...]:
@@ -127,7 +132,7 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[L
     mechanism += f"noise multiplier {multiplier:g}"
     sealed = k > 1 and observer.listens
     if k > 1:
-        shares = tuple(training.counts[i] / _expected(training, i) for i in context.honest)
+        shares = tuple(training.weights[i] / _expected(training, i) for i in context.honest)
         multiplier *= summed_multiplier(shares, k)
         trusted = f"the client itself, and the other {k - 1} honest clients of each sum to add their noise"
         mechanism += f", in a sum over {k} clients at least {multiplier:.4g}"

@@ -148,7 +148,7 @@ class BatchRun:
         )
         for lane, data in enumerate(self._lanes):
             dataset = data.dataset
-            transcript.facts[lane] = LaneFacts(counts=self._weights(lane))
+            transcript.facts[lane] = LaneFacts(counts=self._stack.weights(self._counts[lane].tolist()))
             transcript.granted[lane] = Granted(
                 # what a client keeps to itself nobody else can evaluate
                 model=None if self._pipeline.personal else self._model,
@@ -161,13 +161,6 @@ class BatchRun:
                 },
             )
         return transcript
-
-    def _weights(self, lane: int) -> tuple[float, ...]:
-        """What each client counts in the mean."""
-        aggregation = self._stack.aggregation
-        counts = self._counts[lane]
-        unweighted = aggregation is not None and not aggregation.weighted
-        return tuple((torch.ones_like(counts) if unweighted else counts).tolist())
 
     @property
     def _dead(self) -> set[int]:

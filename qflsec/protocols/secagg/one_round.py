@@ -170,7 +170,7 @@ class OneRound:
         stack = Stack(name="one round", client=(layer,))
         aggregation = stack.aggregation
         self._layer, self._drop, self._updates = layer, tuple(drop), updates
-        self._counts = counts if aggregation is None or aggregation.weighted else torch.ones_like(counts)
+        self._counts = counts.new_tensor(stack.weights(counts.tolist()))
         self._model = torch.zeros(n_params)
         # a vector that nothing seals travels as numbers, in the precision of the model
         self._given = updates.to(self._model) if aggregation is None else updates

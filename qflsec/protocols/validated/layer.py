@@ -294,7 +294,7 @@ class Validated(AggregationLayer):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer, and what it bounds."""
-        n = context.training.participants
+        n = context.training.invited
         rows = secagg_rows(
             self.card.name,
             context,

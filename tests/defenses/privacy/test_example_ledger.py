@@ -120,7 +120,7 @@ def test_no_credit_for_others_noise_where_the_argument_fails(
 
 
 def test_the_final_model_is_accounted_as_all_rounds(context: Context) -> None:
-    public = {"smallest_k": 0, "server": False}
+    public = {"smallest_k": 0, "server": False, "members": (frozenset(range(10)),) * 15}
     layer = DpSgd(noise_multiplier=2.0)
     single, summed = dp(layer.ledger(context(**public)))
     assert single.epsilon == dp(layer.ledger(context()))[0].epsilon
@@ -204,26 +204,81 @@ def test_a_second_call_costs_nothing(context: Context) -> None:
     assert time.perf_counter() - started < 0.5
 
 
+def together(*rounds: int) -> tuple[frozenset[int], ...]:
+    return tuple(frozenset(range(n)) for n in rounds)
+
+
 @pytest.mark.parametrize(
-    ("seen", "drawn", "k"),
+    ("seen", "k"),
     [
-        ({"server": True, "smallest_k": 6}, {"client_sampling": "poisson"}, 6),
-        ({"smallest_k": 6}, {"client_sampling": "poisson"}, None),
-        ({"smallest_k": 0}, {"client_sampling": "poisson"}, None),
-        ({"smallest_k": 6}, {"client_sampling": "fixed"}, 4),
-        ({"smallest_k": 3}, {"client_sampling": "fixed"}, 3),
-        ({"smallest_k": 0}, {"client_sampling": "fixed"}, 4),
-        ({"smallest_k": 6, "clients": (0,)}, {"client_sampling": "fixed"}, 3),
+        ({"server": True, "smallest_k": 6}, 6),
+        ({"server": True, "smallest_k": 6, "members": together(6, 8)}, 6),
+        ({"server": True, "smallest_k": 6, "members": together(4, 8)}, 4),
+        ({"smallest_k": 6}, None),
+        ({"smallest_k": 0}, None),
+        ({"smallest_k": 0, "participation": 0.4, "client_sampling": "fixed"}, None),
+        ({"smallest_k": 6, "members": together(4, 4)}, 4),
+        ({"smallest_k": 3, "members": together(4, 4)}, 3),
+        ({"smallest_k": 0, "members": together(9, 4, 5)}, 4),
+        ({"smallest_k": 0, "members": together(9, 0, 5)}, 5),
+        ({"smallest_k": 0, "members": together(9, 1, 5)}, None),
+        ({"smallest_k": 6, "clients": (0,), "members": together(4, 4)}, 3),
+        ({"smallest_k": 6, "clients": (0,), "members": together(4, 1)}, 3),
+        ({"server": True, "smallest_k": 6, "active": True}, None),
+        ({"wire": True, "smallest_k": 6, "active": True, "members": together(6)}, None),
+        ({"clients": (9,), "smallest_k": 6, "active": True, "members": together(6)}, 6),
     ],
 )
 def test_noise_is_summed_over_no_more_clients_than_any_round_has(
-    context: Context, seen: dict[str, Any], drawn: dict[str, Any], k: int | None
+    context: Context, seen: dict[str, Any], k: int | None
 ) -> None:
-    """A difference of models over two rounds may hold six clients, of whom only four were in either round."""
-    rows = dp(
-        DpSgd(noise_multiplier=2.0).ledger(
-            context(**{"server": False, "participation": 0.4, **seen}, **drawn)
-        )
-    )
+    """A difference of models over two rounds may hold six clients, of whom only four were in either round; no plan
+    says how many there will be; whoever can drop messages and deviates decides it."""
+    rows = dp(DpSgd(noise_multiplier=2.0).ledger(context(**{"server": False, **seen})))
     assert len(rows) == (1 if k is None else 2)
     assert k is None or f"in a sum over {k} clients" in rows[1].mechanism
+
+
+def test_a_sum_is_credited_with_the_weights_that_it_has(context: Context) -> None:
+    """Clients with 8, 11 and 41 records, one release, z = 2, delta 1e-5: exactly 1.5525 where all count the same,
+    although FedAvg's weights would give 1.0849."""
+    seen = {"smallest_k": 3, "counts": (8, 11, 41), "rounds": 1}
+    layer = DpSgd(noise_multiplier=2.0)
+    weighted = dp(layer.ledger(context(**seen)), "PRV")[-1].epsilon or 0
+    alike = dp(layer.ledger(context(weights=(1.0, 1.0, 1.0), **seen)), "PRV")[-1].epsilon or 0
+    noise = math.sqrt(sum((1 / n) ** 2 for n in (8, 11, 41)))
+    exact = gaussian_epsilon((1 / 8) / (2 * noise), 1e-5)
+    assert exact == pytest.approx(1.5525, abs=5e-5)
+    assert exact <= alike <= exact + 0.015
+    assert weighted == pytest.approx(1.0949, abs=5e-5)
+
+
+def test_a_draw_of_clients_is_no_number_of_them(context: Context) -> None:
+    """Four clients, each drawn with probability 1/2, z = 1, one release: a client is drawn in half of the rounds, with
+    0 to 3 others beside it. At delta 1e-5 that is exactly 3.678 for whoever knows who was drawn; two clients, the mean,
+    would give 2.944."""
+
+    def spent(epsilon: float, k: int) -> float:
+        mu = 1 / math.sqrt(k)
+        return float(
+            stats.norm.cdf(-epsilon / mu + mu / 2)
+            - math.exp(epsilon) * stats.norm.cdf(-epsilon / mu - mu / 2)
+        )
+
+    chances = [stats.binom.pmf(others, 3, 0.5) for others in range(4)]
+    exact = optimize.brentq(
+        lambda eps: 0.5 * sum(p * spent(eps, 1 + others) for others, p in enumerate(chances)) - 1e-5, 0.1, 20
+    )
+    assert exact == pytest.approx(3.678, abs=5e-4)
+    drawn = {"counts": (8,) * 4, "rounds": 1, "participation": 0.5, "client_sampling": "poisson"}
+    public = {"server": False, "smallest_k": 0}
+    rows = dp(DpSgd(noise_multiplier=1.0).ledger(context(**drawn, **public)), "PRV")
+    assert min(row.epsilon or 0 for row in rows) >= exact
+    assert gaussian_epsilon(1 / math.sqrt(2), 1e-5) < exact, "the mean number of clients is no bound"
+
+
+def test_an_empty_client_neither_covers_nor_counts(context: Context) -> None:
+    seen = {"smallest_k": 3, "rounds": 1, "batch_size": 4, "sampling": "poisson"}
+    with_empty = dp(DpSgd().ledger(context(counts=(8, 8, 0), **seen)))
+    without = dp(DpSgd().ledger(context(counts=(8, 8), **{**seen, "smallest_k": 2})))
+    assert [row.epsilon for row in with_empty] == [row.epsilon for row in without]

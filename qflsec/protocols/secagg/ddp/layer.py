@@ -148,6 +148,7 @@ class Ddp(SecAgg):
     )
 
     weighted = False
+    additive = False
 
     bits: int = 32
     fractional_bits: int = 12
@@ -315,7 +316,7 @@ class Ddp(SecAgg):
         rows = super().ledger(context)
         if not context.honest or not context.observer.reads_anything:
             return rows
-        n = context.training.participants
+        n = context.training.invited
         plan = self.plan(
             n_params=context.training.n_params,
             rounds=context.training.rounds,

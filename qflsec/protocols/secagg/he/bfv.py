@@ -76,6 +76,7 @@ class HeBfv(HeLayer):
         cost="about 59 kB for every 4096 parameters at quantum-128, in each direction; 0.2 MB of key for each client",
     )
     protocol = "qflsec/he-bfv/1"
+    additive = True
 
     plain_bits: int = 28
     fractional_bits: int = 12

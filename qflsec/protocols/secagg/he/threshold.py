@@ -87,6 +87,7 @@ class HeThreshold(AggregationLayer):
     takes = frozenset({"plain"})
     gives = "ciphertext"
     leaves = "sum"
+    additive = True
 
     scheme: Literal["rlwe", "openfhe"] = "rlwe"
     security: Security = "quantum-128"

@@ -142,6 +142,7 @@ class Masked(AggregationLayer):
     takes = frozenset({"plain"})
     gives = "masked"
     leaves = "sum"
+    additive = True
 
     bits: int = 64
     fractional_bits: int = 20

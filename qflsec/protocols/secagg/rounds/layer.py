@@ -95,6 +95,7 @@ class SecAgg(AggregationLayer):
     takes = frozenset({"plain"})
     gives = "masked"
     leaves: ClassVar[Leaves] = "sum"
+    additive: ClassVar[bool] = True
 
     bits: int = 32
     fractional_bits: int = 16
@@ -340,7 +341,7 @@ class SecAgg(AggregationLayer):
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""
-        n = context.training.participants
+        n = context.training.invited
         return secagg_rows(
             self.card.name,
             context,

@@ -1,0 +1,115 @@
+"""Which aggregations add up what clients give, with which weights, so that the clients' noise adds up in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from qflsec.accounting import Training
+from qflsec.base import find, names
+from qflsec.data import PartitionSpec
+from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, GradientNoise, LocalDp
+from qflsec.defenses.robust import Median, NormBound
+from qflsec.federation import AggregationLayer, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.protocols.ghz import Ghz
+from qflsec.protocols.secagg import Ddp, Masked
+from qflsec.protocols.secagg.one_round import OneRound
+from qflsec.protocols.validated import Validated
+from qflsec.threat import ThreatModel, honest_but_curious_server
+
+Maker = Callable[..., Pipeline]
+SKEWED = PartitionSpec(kind="dirichlet", alpha=0.5, min_records=2)
+
+EXACT = {"masked", "secagg", "validated-groups", "he-bfv", "he-masked", "he-threshold"}
+ALIKE = {"ghz", "ddp", "validated"}
+
+
+def aggregations() -> list[type[AggregationLayer]]:
+    kinds = [find("layer", name) for name in names("layer")]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, AggregationLayer)]
+
+
+def test_what_every_aggregation_states() -> None:
+    """A new one is no exact sum until this table says so, and the test below shows it."""
+    known = {kind.card.name: kind for kind in aggregations()}
+    assert {name for name, kind in known.items() if kind.additive} == EXACT & set(known)
+    assert {name for name, kind in known.items() if not kind.weighted} == ALIKE & set(known)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+def test_an_aggregation_that_says_so_gives_the_exact_weighted_sum(name: str) -> None:
+    """Of vectors as long as noise makes them, with the weights that the loop and the ledger use."""
+    layer = find("layer", name)()
+    n = 9 if name == "validated-groups" else 4
+    counts = torch.tensor([8.0, 11.0, 41.0, 3.0, 17.0, 5.0, 23.0, 2.0, 29.0][:n])
+    given = 20 * torch.randn(n, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    report = OneRound(layer, given, counts).run()
+    assert report.mean is not None, report.reason
+    weights = torch.tensor(Stack.from_layers("one", [layer]).weights(counts.tolist()), dtype=torch.float64)
+    expected = (weights[:, None] * given).sum(dim=0) / weights.sum()
+    grid = 2.0**-layer.fractional_bits
+    assert float((report.mean.double() - expected).abs().max()) <= n * grid / float(weights.sum()) + 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(ALIKE))
+def test_an_aggregation_that_clips_gives_no_sum_of_what_it_got(name: str) -> None:
+    """So that noise in what clients give is neither weighted by their records nor Gaussian afterwards."""
+    layer = find("layer", name)()
+    given = 20 * torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    report = OneRound(layer, given, torch.tensor([8.0, 11.0, 41.0, 3.0])).run()
+    assert report.mean is not None, report.reason
+    assert not layer.weighted
+    assert float((report.mean.double() - given.mean(dim=0)).abs().max()) > 2.0
+
+
+def handed(pipeline: Pipeline, *layers: Layer, threat: ThreatModel | None = None) -> Training:
+    """What a run of these layers hands to every row."""
+    (result,) = run_batch(pipeline, Stack.from_layers("stack", layers), [RunSpec(seed=3)])
+    return result.context(result.view(threat or honest_but_curious_server())).training
+
+
+@pytest.mark.parametrize(
+    ("layers", "additive", "alike"),
+    [
+        ((), True, False),
+        ((DpSgd(),), True, False),
+        ((DpSgd(), Masked()), True, False),
+        ((DpSgd(), ClientClip()), False, False),
+        ((DpSgd(), GradientNoise(), Masked()), False, False),
+        ((DpSgd(), LocalDp(), Masked()), False, False),
+        ((DpSgd(), NormBound()), False, False),
+        ((DpSgd(), Median()), False, False),
+        ((DpSgd(), DpFedAvg()), False, False),
+        ((DpSgd(), Ddp()), False, True),
+        ((DpSgd(), Ghz(shots=20, tests=4)), False, True),
+        ((DpSgd(), Validated()), False, True),
+    ],
+    ids=lambda value: "+".join(layer.card.name for layer in value) if isinstance(value, tuple) else "",
+)
+def test_what_a_run_hands_to_the_ledger(
+    make_pipeline: Maker, layers: tuple[Layer, ...], additive: bool, alike: bool
+) -> None:
+    training = handed(make_pipeline(rounds=1, partition=SKEWED, test=0), *layers)
+    assert training.additive is additive
+    assert len(set(training.counts)) > 1
+    assert training.weights == ((1.0,) * 3 if alike else tuple(map(float, training.counts)))
+
+
+@pytest.mark.parametrize("federation", [{"optimizer": "adam"}, {"local_steps": 2}], ids=str)
+def test_noise_adds_up_in_one_step_of_plain_sgd_only(
+    make_pipeline: Maker, federation: dict[str, Any]
+) -> None:
+    training = handed(make_pipeline(rounds=1, test=0, **federation), DpSgd())
+    assert not (training.additive and training.local_steps == 1)
+
+
+def test_a_run_hands_over_who_was_in_each_round(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=4, rounds=4, participation=0.5, client_sampling="poisson", test=0)
+    training = handed(pipeline, DpSgd())
+    sizes = [len(members) for members in training.members or ()]
+    assert len(sizes) == 4
+    assert len(set(sizes)) > 1, "an independent draw, of two clients on average"
+    assert training.sure_members(()) == min(size for size in sizes if size)
