@@ -1,6 +1,7 @@
 """Requests and answers of ETSI GS QKD 014 V1.1.1, apart from any transport.
 
-Sizes are in bits and multiples of 8. Keys are not shared among more than one slave: ``max_SAE_ID_count``
+Sizes are in bits and multiples of 8. A parameter that is null counts as absent. The standard knows the answers
+200, 400, 401 and 503 and no other: whatever is wrong with a request is a 400. Keys are not shared among more than one slave: ``max_SAE_ID_count``
 is 0, and a request with ``additional_slave_SAE_IDs`` is refused.
 """
 
@@ -57,10 +58,14 @@ class ApiError(Exception):
         status: 400, 401 or 503.
         message: What is wrong.
         details: More of it, as name and value pairs.
+        allowed: The methods of the resource, where the request had another.
     """
 
-    def __init__(self, status: int, message: str, *details: Mapping[str, Any]) -> None:
+    def __init__(
+        self, status: int, message: str, *details: Mapping[str, Any], allowed: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
+        self.allowed = allowed
         self.status = status
         self.message = message
         self.details = details
@@ -88,8 +93,8 @@ class KmeLimits:
     """
 
     key_size: int = 256
-    min_key_size: int = 64
-    max_key_size: int = 65_536
+    min_key_size: int = 256
+    max_key_size: int = 256
     max_key_per_request: int = 128
 
     def __post_init__(self) -> None:
@@ -262,14 +267,14 @@ def parse_container(body: Any) -> tuple[QkdKey, ...]:  # noqa: ANN401 - parsed J
 
 
 def _integer(body: Mapping[str, Any], name: str, default: int) -> int:
-    value = body.get(name, default)
+    value = default if body.get(name) is None else body[name]
     if isinstance(value, bool) or not isinstance(value, int):
         raise ApiError(400, f"{name} shall be an integer", {name: value})
     return value
 
 
 def _list(body: Mapping[str, Any], name: str) -> list[Any]:
-    value = body.get(name) or []
+    value = [] if body.get(name) is None else body[name]
     if not isinstance(value, list):
         raise ApiError(400, f"{name} shall be an array")
     return value

@@ -7,11 +7,15 @@ it is sent; if the connection breaks, it is lost, and nobody gets it again.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from qflsec.base import BackendError, ConfigError, QflsecError
 from qflsec.protocols.keystore.errors import KeysExhausted, UnknownKey, WrongSae
+from qflsec.protocols.keystore.etsi014_body import parsed, request_body
 from qflsec.protocols.keystore.etsi014_messages import (
     ApiError,
     KmeLimits,
@@ -34,9 +39,9 @@ from qflsec.protocols.keystore.store import KeyStore
 __all__ = ["Kme", "KmeServer", "TlsFiles"]
 
 _PREFIX = ("api", "v1", "keys")
-_MOST_BYTES = 1 << 16
-_MOST_DRAINED = 1 << 22
+_METHODS = {"status": ("GET",), "enc_keys": ("GET", "POST"), "dec_keys": ("GET", "POST")}
 _PATIENCE_SECONDS = 30.0
+_LINGER_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
@@ -84,7 +89,11 @@ class Kme:
         store: Its key store.
         local: The applications that it serves.
         remote: The applications that they have links with, each with the name of its entity.
-        limits: What it grants to one request.
+        limits: What it grants to one request. The entity neither cuts nor joins keys: both sides would
+            have to agree on it. So it advertises one size, and stocks keys of that size.
+
+    Raises:
+        ConfigError: The limits advertise sizes that cannot be served.
     """
 
     name: str
@@ -92,6 +101,15 @@ class Kme:
     local: frozenset[str]
     remote: Mapping[str, str]
     limits: KmeLimits = field(default_factory=KmeLimits)
+
+    def __post_init__(self) -> None:
+        if not self.limits.min_key_size == self.limits.key_size == self.limits.max_key_size:
+            raise ConfigError(
+                "a KME serves keys as they were stocked",
+                got=f"sizes from {self.limits.min_key_size} to {self.limits.max_key_size} bits",
+                expected="one size",
+                fix="cut blocks into keys of the size that the applications ask for",
+            )
 
     def status(self, caller: str, slave: str) -> dict[str, Any]:
         """The state of the link from the caller to a slave."""
@@ -118,9 +136,7 @@ class Kme:
             return container(self.store.take(link, number=request.number, bits=request.size))
         except KeysExhausted:
             stored = self.store.count(link, bits=request.size)
-            raise ApiError(
-                503, "too few keys of this size", {"stored_key_count": stored, "size": request.size}
-            ) from None
+            raise ApiError(503, "too few keys", {"stored_key_count": stored, "size": request.size}) from None
 
     def dec_keys(self, caller: str, master: str, body: Any) -> dict[str, Any]:  # noqa: ANN401 - parsed JSON
         """The caller's copies of keys that a master was given.
@@ -209,11 +225,22 @@ class _TlsServer(ThreadingHTTPServer):
         request.settimeout(_PATIENCE_SECONDS)
         with self._context.wrap_socket(request, server_side=True) as secured:
             _Handler(secured, client_address, self)
+            _linger(secured)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - signature of the base
         """A failed handshake or a broken connection is the client's affair; anything else is a bug."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+def _linger(connection: ssl.SSLSocket) -> None:
+    """Hear a client out for a moment: closing on bytes that were not read would destroy the answer on its way."""
+    until = time.monotonic() + _LINGER_SECONDS
+    connection.settimeout(_LINGER_SECONDS)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1 << 16) and time.monotonic() < until:
+            pass
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -224,51 +251,74 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        self._answer(self._query)
+        try:
+            if any(name in self.headers for name in ("Content-Length", "Transfer-Encoding")):
+                request_body(self.headers, self.rfile)
+        except ApiError as error:
+            self._refuse(error)
+        else:
+            self._answer(self._query)
 
     def do_POST(self) -> None:
         # read first: an answer to a request that was not read to its end may never arrive
-        length = self.headers.get("Content-Length", "")
-        n_bytes = int(length) if length.isdecimal() else None
-        raw = self.rfile.read(min(n_bytes or 0, _MOST_DRAINED))
-        self._answer(lambda _: _parsed(raw, n_bytes))
+        try:
+            raw = request_body(self.headers, self.rfile)
+        except ApiError as error:
+            self._refuse(error)
+        else:
+            self._answer(lambda _: parsed(raw))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - signature of the base
         """Nothing: identifiers and sizes are nobody's business."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base finds wrong with a request, in the error data format instead of HTML."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:  # PUT and the like: no resource has them
+            self.do_GET()
+            return
+        self._refuse(ApiError(400, message or "the request is not HTTP", {"http_status": int(code)}))
+
+    def _refuse(self, error: ApiError) -> None:
+        self._send(error.status, error.body(), allowed=error.allowed)
+
     def _answer(self, read: Callable[[str], Any]) -> None:
         try:
             body = self._serve(read)
-            status = 200
         except ApiError as error:
-            body, status = error.body(), error.status
+            self._refuse(error)
         except QflsecError as error:
-            body, status = {"message": f"the KME has a fault: {error.what}"}, 503
+            self._refuse(ApiError(503, f"the KME has a fault: {error.what}"))
+        else:
+            self._send(200, body)
+
+    def _send(self, status: int, body: Mapping[str, Any], *, allowed: Sequence[str] = ()) -> None:
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
         self.send_header("Cache-Control", "no-store")
+        if allowed:
+            self.send_header("Allow", ", ".join(allowed))
         if status != 200:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(raw)
+        if self.command != "HEAD":
+            self.wfile.write(raw)
 
     def _serve(self, read: Callable[[str], Any]) -> dict[str, Any]:
         parts = tuple(unquote(part) for part in urlsplit(self.path).path.strip("/").split("/"))
-        if len(parts) != len(_PREFIX) + 2 or parts[: len(_PREFIX)] != _PREFIX:
-            raise ApiError(400, "no such resource")
-        sae, method = parts[-2:]
+        if len(parts) != len(_PREFIX) + 2 or parts[: len(_PREFIX)] != _PREFIX or parts[-1] not in _METHODS:
+            raise ApiError(400, "no such resource", {"path": urlsplit(self.path).path})
+        sae, resource = parts[-2:]
         kme, caller = self.server.kme, self._caller()
         kme.admit(caller)
-        if method == "status" and self.command == "GET":
+        if self.command not in _METHODS[resource]:
+            raise ApiError(400, f"{resource} has no method {self.command}", allowed=_METHODS[resource])
+        if resource == "status":
             return kme.status(caller, sae)
-        if method == "enc_keys":
-            return kme.enc_keys(caller, sae, read(method))
-        if method == "dec_keys":
-            return kme.dec_keys(caller, sae, read(method))
-        self.close_connection = True
-        raise ApiError(400, "no such method")
+        if resource == "enc_keys":
+            return kme.enc_keys(caller, sae, read(resource))
+        return kme.dec_keys(caller, sae, read(resource))
 
     def _caller(self) -> str:
         subject: Any = (self.connection.getpeercert() or {}).get("subject", ())
@@ -278,10 +328,10 @@ class _Handler(BaseHTTPRequestHandler):
                     return str(value)
         raise ApiError(401, "the client certificate names no SAE")
 
-    def _query(self, method: str) -> dict[str, Any]:
+    def _query(self, resource: str) -> dict[str, Any]:
         """The parameters of a GET request as the body that a POST request would have had."""
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
-        if method == "dec_keys":
+        if resource == "dec_keys":
             return {"key_IDs": [{"key_ID": value} for value in query.get("key_ID", [])]}
         body: dict[str, Any] = {}
         for name, values in query.items():
@@ -290,12 +340,3 @@ class _Handler(BaseHTTPRequestHandler):
             except ValueError:
                 raise ApiError(400, f"{name} shall be an integer", {name: values[-1]}) from None
         return body
-
-
-def _parsed(raw: bytes, n_bytes: int | None) -> Any:  # noqa: ANN401 - parsed JSON
-    if n_bytes is None or n_bytes > _MOST_BYTES:
-        raise ApiError(400, f"the request shall state its length, at most {_MOST_BYTES} bytes")
-    try:
-        return json.loads(raw) if raw else {}
-    except ValueError:
-        raise ApiError(400, "the request is not JSON") from None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import ipaddress
+import json
 import os
 import secrets
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,11 +22,21 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from qflsec.protocols.keystore import KeyLink, KeyStore, QkdKey, TlsFiles
+from qflsec.protocols.keystore import (
+    Etsi014Client,
+    KeyLink,
+    KeyStore,
+    Kme,
+    KmeLimits,
+    KmeServer,
+    QkdKey,
+    TlsFiles,
+)
 
 ALICE, BOB, CAROL = "client-0", "server", "client-1"
 FORTH = KeyLink(master=ALICE, slave=BOB)
 BACK = KeyLink(master=BOB, slave=ALICE)
+LIMITS = KmeLimits(key_size=256, min_key_size=256, max_key_size=256, max_key_per_request=8)
 
 
 MEMORY = Path("/dev/shm")
@@ -38,20 +52,21 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.fixture
-def make_keys() -> Callable[..., list[QkdKey]]:
-    def make(n: int, bits: int = 256, *, seeded: bool = False) -> list[QkdKey]:
-        return [
-            QkdKey(
-                key_id=uuid.uuid4(),
-                material=secrets.token_bytes(bits // 8),
-                simulated_channel=True,
-                seeded=seeded,
-            )
-            for _ in range(n)
-        ]
+def made_keys(n: int, bits: int = 256, *, seeded: bool = False) -> list[QkdKey]:
+    return [
+        QkdKey(
+            key_id=uuid.uuid4(),
+            material=secrets.token_bytes(bits // 8),
+            simulated_channel=True,
+            seeded=seeded,
+        )
+        for _ in range(n)
+    ]
 
-    return make
+
+@pytest.fixture(scope="session")
+def make_keys() -> Callable[..., list[QkdKey]]:
+    return made_keys
 
 
 @pytest.fixture
@@ -116,3 +131,65 @@ class Authority:
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
+
+
+class Site:
+    """Both sides of a link: an entity with its store, and the certificates of its applications."""
+
+    def __init__(self, directory: Path, authority: Any) -> None:
+        self.stores = {
+            "A": KeyStore(directory / "A.keys", allow_seeded=True, capacity=200),
+            "B": KeyStore(directory / "B.keys", allow_seeded=True, capacity=200),
+        }
+        a = Kme(
+            name="KME-A",
+            store=self.stores["A"],
+            local=frozenset({ALICE}),
+            remote={BOB: "KME-B"},
+            limits=LIMITS,
+        )
+        b = Kme(
+            name="KME-B",
+            store=self.stores["B"],
+            local=frozenset({BOB, CAROL}),
+            remote={ALICE: "KME-A"},
+            limits=LIMITS,
+        )
+        self.a = KmeServer(a, authority.issue("KME-A", server=True))
+        self.b = KmeServer(b, authority.issue("KME-B", server=True))
+        self.tls = {name: authority.issue(name) for name in (ALICE, BOB, CAROL, "stranger")}
+
+    def at(self, side: str, name: str) -> Etsi014Client:
+        return Etsi014Client("127.0.0.1", {"A": self.a, "B": self.b}[side].port, self.tls[name])
+
+    def fill(self, keys: list[QkdKey]) -> None:
+        self.stores["A"].add(keys, link=FORTH, role="master")
+        self.stores["B"].add(keys, link=FORTH, role="slave")
+
+    def open(self, side: str, name: str) -> http.client.HTTPSConnection:
+        context = self.tls[name].context(server=False)
+        port = {"A": self.a, "B": self.b}[side].port
+        return http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+
+    def raw(self, side: str, name: str, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        with closing(self.open(side, name)) as connection:
+            connection.request(method, path, body=body)
+            answer = connection.getresponse()
+            assert answer.headers["Cache-Control"] == "no-store"
+            return answer.status, json.loads(answer.read())
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
+    made = Site(tmp_path, authority)
+    with made.a, made.b:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for a whole table of requests."""
+    directory = tmp_path_factory.mktemp("site")
+    made = Site(directory, Authority(directory))
+    with made.a, made.b:
+        yield made

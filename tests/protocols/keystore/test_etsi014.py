@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from qflsec.protocols.keystore import (
     Etsi014Client,
     Etsi014Provider,
     KeyLink,
-    KeyStore,
     Kme,
     KmeBadRequest,
     KmeError,
@@ -36,61 +35,10 @@ from qflsec.protocols.keystore import (
 from qflsec.threat import SERVER, client
 
 Maker = Callable[..., list[QkdKey]]
+Site = Any
 ALICE, BOB, CAROL = "client-0", "server", "client-1"
 FORTH = KeyLink(master=ALICE, slave=BOB)
-LIMITS = KmeLimits(key_size=256, min_key_size=64, max_key_size=1024, max_key_per_request=8)
-
-
-class Site:
-    """Both sides of a link: an entity with its store, and the certificates of its applications."""
-
-    def __init__(self, directory: Path, authority: Any) -> None:
-        self.stores = {
-            "A": KeyStore(directory / "A.keys", allow_seeded=True, capacity=50),
-            "B": KeyStore(directory / "B.keys", allow_seeded=True, capacity=50),
-        }
-        a = Kme(
-            name="KME-A",
-            store=self.stores["A"],
-            local=frozenset({ALICE}),
-            remote={BOB: "KME-B"},
-            limits=LIMITS,
-        )
-        b = Kme(
-            name="KME-B",
-            store=self.stores["B"],
-            local=frozenset({BOB, CAROL}),
-            remote={ALICE: "KME-A"},
-            limits=LIMITS,
-        )
-        self.a = KmeServer(a, authority.issue("KME-A", server=True))
-        self.b = KmeServer(b, authority.issue("KME-B", server=True))
-        self.tls = {name: authority.issue(name) for name in (ALICE, BOB, CAROL, "stranger")}
-
-    def at(self, side: str, name: str) -> Etsi014Client:
-        return Etsi014Client("127.0.0.1", {"A": self.a, "B": self.b}[side].port, self.tls[name])
-
-    def fill(self, keys: list[QkdKey]) -> None:
-        self.stores["A"].add(keys, link=FORTH, role="master")
-        self.stores["B"].add(keys, link=FORTH, role="slave")
-
-    def raw(self, side: str, name: str, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-        context = self.tls[name].context(server=False)
-        port = {"A": self.a, "B": self.b}[side].port
-        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
-        connection.request(method, path, body=body)
-        answer = connection.getresponse()
-        assert answer.headers["Cache-Control"] == "no-store"
-        found = answer.status, json.loads(answer.read())
-        connection.close()
-        return found
-
-
-@pytest.fixture
-def site(tmp_path: Path, authority: Any) -> Iterator[Site]:
-    made = Site(tmp_path, authority)
-    with made.a, made.b:
-        yield made
+LIMITS = KmeLimits(key_size=256, min_key_size=256, max_key_size=256, max_key_per_request=8)
 
 
 def test_master_and_slave_get_the_same_keys_once(site: Site, make_keys: Maker) -> None:
@@ -100,7 +48,7 @@ def test_master_and_slave_get_the_same_keys_once(site: Site, make_keys: Maker) -
     status = alice.status(BOB)
     assert (status.source_kme, status.target_kme) == ("KME-A", "KME-B")
     assert (status.master_sae, status.slave_sae) == (ALICE, BOB)
-    assert (status.stored_key_count, status.max_key_count) == (6, 50)
+    assert (status.stored_key_count, status.max_key_count) == (6, 200)
     assert status.limits == LIMITS
     drawn = alice.enc_keys(BOB, number=4)
     assert list(drawn) == keys[:4]
@@ -113,25 +61,24 @@ def test_master_and_slave_get_the_same_keys_once(site: Site, make_keys: Maker) -
     assert bob.dec_keys(ALICE, ids[3:]) == drawn[3:]
 
 
-def test_sizes_in_bits(site: Site, make_keys: Maker) -> None:
-    site.fill([*make_keys(1), *make_keys(2, bits=512)])
+def test_what_is_advertised_can_be_served(site: Site, make_keys: Maker) -> None:
+    """Thirty keys of 256 bits serve no request for 128 or 512, so no size but 256 is advertised."""
+    site.fill([*make_keys(30), *make_keys(2, bits=512)])
     alice = site.at("A", ALICE)
-    (long,) = alice.enc_keys(BOB, size=512)
-    assert long.bits == 512
-    for size, message in (
-        (100, "multiple of 8"),
-        (56, "64 to 1024"),
-        (1032, "64 to 1024"),
-        (0, "64 to 1024"),
-    ):
-        with pytest.raises(KmeBadRequest, match=message):
+    limits = alice.status(BOB).limits
+    assert alice.status(BOB).stored_key_count == 30
+    for size in range(limits.min_key_size, limits.max_key_size + 1, 8):
+        assert alice.enc_keys(BOB, size=size)[0].bits == size
+    for size in (0, 100, 128, 248, 264, 512):
+        with pytest.raises(KmeBadRequest, match="multiple of 8" if size == 100 else "256 to 256 bits"):
             alice.enc_keys(BOB, size=size)
     for number in (0, -1, 9):
         with pytest.raises(KmeBadRequest, match="number shall be 1 to 8"):
             alice.enc_keys(BOB, number=number)
-    with pytest.raises(KmeUnavailable, match="too few keys of this size; got HTTP 503"):
-        alice.enc_keys(BOB, number=2, size=512)
-    assert (site.stores["A"].count(FORTH, bits=512), site.stores["A"].count(FORTH)) == (1, 2)
+    assert site.stores["A"].count(FORTH) == 31
+    for wide in ({"min_key_size": 64}, {"max_key_size": 512}):
+        with pytest.raises(ConfigError, match="keys as they were stocked"):
+            Kme(name="K", store=site.stores["A"], local=frozenset(), remote={}, limits=KmeLimits(**wide))
 
 
 def test_who_may_ask_for_what(site: Site, make_keys: Maker) -> None:
