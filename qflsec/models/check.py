@@ -1,4 +1,4 @@
-"""Whether Opacus computes the per-sample gradients of a module rightly: a proof by comparison.
+"""Whether Opacus computes the per-sample gradients of a module rightly: a comparison on some records.
 
 Opacus differentiates a layer through ``torch.func.functional_call``, which replaces the module's
 registered parameters. A layer that reads its weights from anywhere else gets per-sample gradients of zero
@@ -12,13 +12,14 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from qflsec.base.errors import ConfigError, QflsecError
+from qflsec.models.layer import QuantumLayer
 
 __all__ = ["ModeReport", "PerSampleGradientError", "PerSampleReport", "check_per_sample_gradients"]
 
@@ -94,15 +95,17 @@ def check_per_sample_gradients(
 ) -> PerSampleReport:
     """Compare the per-sample gradients of Opacus with a plain loop over the records.
 
-    Every mode works on a copy of the module.
+    Every mode works on a copy of the module, and torch's generator is left as it was. A module may draw from that
+    generator, as dropout does: every pass then draws alike. A module whose records see each other in a batch, such
+    as batch normalisation, has no per-sample gradients and is wrong in every mode. Circuits are run without shots.
 
     Shapes:
         x: ``(B, ...)``.
         y: ``(B, ...)``.
 
     Args:
-        module: Any torch module whose output does not depend on chance.
-        x: A few records; each costs some forward and backward passes in every mode.
+        module: Any torch module.
+        x: Two or more records; with one alone, records that see each other are not found; each costs some forward and backward passes in every mode.
         y: Their targets.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
         modes: The modes of Opacus to check.
@@ -123,10 +126,11 @@ def check_per_sample_gradients(
         raise ConfigError(
             "the loss must be a torch criterion", got=criterion, expected="an attribute reduction='mean'"
         )
-    with warnings.catch_warnings(action="ignore"):
-        expected = _Expected.of(module, criterion, x, y, clip_norm)
+    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng():
+        exact = _without_shots(module)
+        expected = _Expected.of(exact, criterion, x, y, clip_norm, tolerance)
         report = PerSampleReport(
-            modes=tuple(_check_mode(mode, module, criterion, x, y, expected, tolerance) for mode in modes)
+            modes=tuple(_check_mode(mode, exact, criterion, x, y, expected, tolerance) for mode in modes)
         )
     if strict:
         report.require()
@@ -135,11 +139,12 @@ def check_per_sample_gradients(
 
 @dataclass(frozen=True, kw_only=True)
 class _Expected:
-    """The gradients of a plain loop: of each record, and of the batch."""
+    """The gradients of a plain loop: of each record, and of the batch; and whether records see each other."""
 
     records: tuple[Named, ...]
     batch: Named
     clip_norm: float
+    mixed: bool
 
     @classmethod
     def of(
@@ -149,31 +154,43 @@ class _Expected:
         x: Tensor,
         y: Tensor,
         clip_norm: float | None,
+        tolerance: float,
     ) -> _Expected:
-        plain = copy.deepcopy(module).train()
         with torch.no_grad():
-            if not torch.equal(plain(x), plain(x)):
+            outputs = _seeded(copy.deepcopy(module), x)
+            if not torch.equal(outputs, _seeded(copy.deepcopy(module), x)):
                 raise ConfigError(
-                    "the module's output depends on chance, so its gradients cannot be compared",
-                    fix="check it without shots and dropout",
+                    "the module's output depends on chance beyond torch's own generator, so its gradients cannot be "
+                    "compared",
+                    fix="draw from torch's global generator, as torch.nn.Dropout does",
                 )
-        try:
-            records = tuple(
-                _plain_gradient(plain, criterion, x[i : i + 1], y[i : i + 1]) for i in range(len(x))
-            )
-        except (RuntimeError, ValueError) as error:
-            raise ConfigError(
-                "the module cannot be trained on one record alone, so no record has a gradient of its own",
-                got=f"{type(error).__name__}: {error}",
-                fix="replace layers that mix records, such as batch normalisation",
-            ) from error
+            mixed = _mixed(module, x, outputs, tolerance)
+        plain = copy.deepcopy(module)
+        outputs = _seeded(plain, x)
+        records = tuple(
+            _plain_gradient(plain, criterion(outputs[i : i + 1], y[i : i + 1])) for i in range(len(x))
+        )
         norms = [_norm(record) for record in records]
-        if min(norms) <= 0 or not all(math.isfinite(norm) for norm in norms):
+        if max(norms) <= 0 or not all(math.isfinite(norm) for norm in norms):
             raise ConfigError(
-                "a record has no finite gradient other than zero", got=norms, fix="choose other records"
+                "no record has a gradient other than zero, or one has none that is finite",
+                got=norms,
+                fix="choose other records",
             )
-        batch = _plain_gradient(plain, criterion, x, y)
-        return cls(records=records, batch=batch, clip_norm=min(norms) / 2 if clip_norm is None else clip_norm)
+        batch = _plain_gradient(plain, criterion(outputs, y))
+        binding = min(norm for norm in norms if norm > 0) / 2
+        return cls(
+            records=records,
+            batch=batch,
+            clip_norm=binding if clip_norm is None else clip_norm,
+            mixed=mixed,
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong in every mode."""
+        mixed = "records of a batch see each other, so that no record has a gradient of its own"
+        return (mixed,) if self.mixed else ()
 
     @property
     def scale(self) -> float:
@@ -181,9 +198,38 @@ class _Expected:
         return max(_norm(record) for record in self.records)
 
 
-def _plain_gradient(module: torch.nn.Module, criterion: torch.nn.Module, x: Tensor, y: Tensor) -> Named:
+def _without_shots(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy in training mode whose circuits are exact: sampled outcomes differ from pass to pass."""
+    copied = copy.deepcopy(module).train()
+    for part in copied.modules():
+        if isinstance(part, QuantumLayer):
+            part.execution = replace(part.execution, shots=None)
+    return copied
+
+
+def _seeded(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """The module's outputs, every time with the same draws of torch's generator: dropout keeps its masks."""
+    torch.manual_seed(0)
+    outputs: Tensor = module(x)
+    return outputs
+
+
+def _mixed(module: torch.nn.Module, x: Tensor, outputs: Tensor, tolerance: float) -> bool:
+    """Whether a record's output changes with the other records of its batch, everything drawn alike."""
+    half = len(x) // 2
+    moved = x.roll(1, 0)
+    for kept, replaced in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        other = x.clone()
+        other[replaced] = moved[replaced]
+        change = (_seeded(copy.deepcopy(module), other) - outputs)[kept].abs()
+        if change.numel() and bool(change.max() > tolerance * outputs.abs().max()):
+            return True
+    return False
+
+
+def _plain_gradient(module: torch.nn.Module, loss: Tensor) -> Named:
     module.zero_grad(set_to_none=True)
-    criterion(module(x), y).backward()
+    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
     return _collect(module, lambda p: p.grad)
 
 
@@ -229,7 +275,7 @@ def _check_mode(
             record_error=nan,
             released_norm=nan,
             clip_norm=clip_norm,
-            problems=(problem,),
+            problems=(*expected.problems, problem),
         )
     return ModeReport(
         mode=mode,
@@ -251,7 +297,7 @@ def _problems(
     tolerance: float,
 ) -> tuple[str, ...]:
     """What is wrong, as sentences."""
-    problems = []
+    problems = [*expected.problems]
     slack = tolerance * expected.scale
     if silent:
         problems.append(
@@ -280,7 +326,7 @@ class _Wrapped:
         from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
         from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
-        inner = copy.deepcopy(module).train()
+        inner = copy.deepcopy(module)
         sgd = torch.optim.SGD([p for p in inner.parameters() if p.requires_grad], lr=0.0)
         options: dict[str, Any] = {
             "noise_multiplier": 0.0,
@@ -300,7 +346,7 @@ class _Wrapped:
 
     def backward(self, x: Tensor, y: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self.criterion(self.outer(x), y).backward()
+        self.criterion(_seeded(self.outer, x), y).backward()
 
     def compare(self, x: Tensor, y: Tensor, expected: _Expected) -> tuple[float, float, tuple[str, ...]]:
         """Error of the mean, error of the records, and blocks whose per-sample gradients are all zero."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ class QuantumLayer(torch.nn.Module):
     The forward pass reads ``self.weights`` and nothing else, so that whatever replaces the parameter
     (``torch.func.functional_call``, Opacus) is what the circuit runs with. Where Opacus was imported before
     the layer is made, its per-sample gradients take one broadcast call instead of ``torch.func``.
+
+    The layer gives the dtype of its weights, so that ``module.double()`` and ``module.half()`` do to it what
+    they do to its neighbours: double weights are run in ``"complex128"``, all others as ``execution`` says.
 
     Shapes:
         input ``(B, ..., F)`` -> output ``(B, ..., K)``, the expectation values of the observables.
@@ -58,8 +62,11 @@ class QuantumLayer(torch.nn.Module):
         """Measured values with other weights ``(..., P)``."""
         if inputs.numel() == 0:  # Poisson sampling may draw nobody; the graph still reaches the weights
             nobody = inputs.sum(dim=-1, keepdim=True) + weights.sum(dim=-1, keepdim=True)
-            return nobody.expand(*nobody.shape[:-1], len(self.circuit.observables))
-        return measure(self.circuit, weights, inputs, self.execution, self.shot_generator)
+            return nobody.to(weights.dtype).expand(*nobody.shape[:-1], len(self.circuit.observables))
+        execution = self.execution
+        if weights.dtype == torch.float64:
+            execution = replace(execution, dtype="complex128")
+        return measure(self.circuit, weights, inputs, execution, self.shot_generator).to(weights.dtype)
 
     def extra_repr(self) -> str:
         """The sizes, for printing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from typing import Any
 
 import pennylane as qml
@@ -13,7 +14,7 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
 from qflsec.circuits import build_circuit, pauli_z
-from qflsec.models import PerSampleGradientError, QuantumLayer, check_per_sample_gradients
+from qflsec.models import Execution, PerSampleGradientError, QuantumLayer, check_per_sample_gradients
 
 
 def records(n: int = 5) -> tuple[Tensor, Tensor]:
@@ -108,7 +109,68 @@ class CrossTalk(torch.nn.Module):
 def test_records_that_see_each_other_are_caught() -> None:
     report = check_per_sample_gradients(around(CrossTalk()), *records(), modes=["hooks"])
     assert not report.ok
-    assert "differ from a loop" in str(report)
+    assert "records of a batch see each other" in str(report)
+
+
+@pytest.mark.parametrize("middle", [CrossTalk(), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5)], ids=repr)
+@pytest.mark.parametrize("n", [2, 5])
+def test_only_modules_that_mix_records_are_wrong(middle: torch.nn.Module, n: int) -> None:
+    """Dropout draws a mask for every record: nothing mixes, and Opacus trains it."""
+    x, y = records(n)
+    report = check_per_sample_gradients(around(middle), x, y)
+    mixes = not isinstance(middle, torch.nn.Dropout)
+    assert ("records of a batch see each other" in str(report)) == mixes
+    assert report.ok != mixes
+    for mode in report.modes if not mixes else ():
+        assert mode.record_error < 1e-6
+
+
+class SharedMask(torch.nn.Module):
+    """Drops features, the same ones of every record, and by another chance where there are more records."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.rand(x.shape[1]) > 0.2)
+
+
+def test_chance_alone_is_no_mixing() -> None:
+    assert check_per_sample_gradients(around(SharedMask()), *records(), modes=["hooks"]).ok
+
+
+def test_a_circuit_with_shots_is_checked_without_them() -> None:
+    circuit = build_circuit(n_qubits=4, layers=2, observables=[pauli_z(wire, 4) for wire in range(4)])
+    for gradient in ("autograd", "parameter-shift"):
+        layer = QuantumLayer(
+            circuit,
+            generator=stream(0, "weights"),
+            execution=Execution(shots=20, gradient=gradient),
+            shot_generator=stream(0, "shots"),
+        )
+        assert check_per_sample_gradients(around(layer), *records(), modes=["hooks"]).ok
+        assert layer.execution.shots == 20
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_zeros_of_a_private_reference_are_found_beside_dropout_too(dropped: bool) -> None:
+    middle = torch.nn.Sequential(torch.nn.Dropout(0.3 * dropped), Doubled())
+    report = check_per_sample_gradients(around(middle), *records())
+    assert [bool(mode.problems) for mode in report.modes] == [True, True, True]
+
+
+def test_the_generator_of_torch_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    check_per_sample_gradients(around(torch.nn.Dropout(0.5)), *records(), modes=["hooks"])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_record_without_a_gradient_is_no_reason_to_refuse() -> None:
+    x, y = records()
+    x[0] = 0.0
+    module = torch.nn.Sequential(
+        torch.nn.Linear(6, 4, bias=False), torch.nn.ReLU(), torch.nn.Linear(4, 2, bias=False)
+    )
+    assert check_per_sample_gradients(module, x, y, modes=["hooks"]).ok
+    with pytest.raises(ConfigError, match="no record has a gradient"):
+        check_per_sample_gradients(module, 0 * x, y)
 
 
 class Buffered(torch.nn.Module):
@@ -144,14 +206,19 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+class OutsideChance(torch.nn.Module):
+    """Draws from a generator that nobody can set back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * secrets.SystemRandom().random()
+
+
 def test_what_cannot_be_checked_is_refused() -> None:
     from opacus.grad_sample import GradSampleModule
 
     x, y = records()
-    with pytest.raises(ConfigError, match="depends on chance"):
-        check_per_sample_gradients(around(torch.nn.Dropout(0.5)), x, y)
-    with pytest.raises(ConfigError, match="one record alone"):
-        check_per_sample_gradients(around(torch.nn.BatchNorm1d(4)), x, y)
+    with pytest.raises(ConfigError, match="depends on chance beyond torch's own generator"):
+        check_per_sample_gradients(around(OutsideChance()), x, y)
     with pytest.raises(ConfigError, match="reduction"):
         check_per_sample_gradients(
             around(torch.nn.Tanh()), x, y, loss=torch.nn.CrossEntropyLoss(reduction="sum")

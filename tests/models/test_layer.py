@@ -56,13 +56,38 @@ def test_reads_whatever_replaces_its_parameter(layer: QuantumLayer) -> None:
     assert torch.equal(replaced, layer.run(zeros["weights"], x))
 
 
-def test_double_precision(layer: QuantumLayer) -> None:
+EXECUTIONS = (
+    Execution(),
+    Execution(dtype="complex128"),
+    Execution(shots=10),
+    Execution(gradient="parameter-shift"),
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("execution", EXECUTIONS, ids=lambda e: f"{e.dtype} {e.shots} {e.gradient}")
+def test_the_layer_follows_the_dtype_of_its_weights(
+    circuit: Circuit, execution: Execution, dtype: torch.dtype
+) -> None:
+    """A hybrid in any precision runs and trains: each layer takes what the one before it gives."""
+    layer = QuantumLayer(
+        circuit, generator=stream(0, "w"), execution=execution, shot_generator=stream(0, "shots")
+    )
+    module = torch.nn.Sequential(torch.nn.Linear(5, 3), layer, torch.nn.Linear(3, 2)).to(dtype)
+    for n in (4, 0):
+        out = module(torch.rand(n, 5, generator=stream(0, "x")).to(dtype))
+        assert out.dtype == dtype
+        out.sum().backward()
+    assert {p.grad.dtype for p in module.parameters() if p.grad is not None} == {dtype}
+    assert layer.execution == execution
+
+
+def test_double_weights_are_run_in_double_precision(circuit: Circuit, layer: QuantumLayer) -> None:
     double = copy.deepcopy(layer).double()
-    double.execution = Execution(dtype="complex128")
-    x = torch.rand(5, 3, generator=stream(0, "x"))
-    values = double(x.double())
-    assert values.dtype == torch.float64
-    assert torch.allclose(values.float(), layer(x), atol=1e-5)
+    x = torch.rand(5, 3, generator=stream(0, "x"), dtype=torch.float64)
+    expected = expectations(circuit, double.weights, x, dtype=torch.complex128)
+    assert torch.equal(double(x), expected)
+    assert torch.allclose(double(x).float(), layer(x), atol=1e-5)
 
 
 def test_shots_need_a_stream(circuit: Circuit) -> None:

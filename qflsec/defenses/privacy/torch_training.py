@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import secrets
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from qflsec.accounting import LedgerRow
 from qflsec.base import ConfigError
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, gaussian_rows, multiplier_for
+from qflsec.defenses.privacy.release_guard import ReleaseGuard
 from qflsec.models import check_per_sample_gradients
 from qflsec.models.check import PerSampleGradientError
 
@@ -102,11 +106,18 @@ def make_private(
 ) -> PrivateTraining:
     """Make a torch training private, if the per-sample gradients of its model are right.
 
-    The check compares Opacus' per-sample gradients with a plain loop on a few records, and releases nothing of
-    them. Circuits belong in :class:`qflsec.models.QuantumLayer`; PennyLane's ``TorchLayer`` is refused.
+    The check compares Opacus' per-sample gradients with a plain loop on a few records drawn at random, now and
+    before steps 1, 4, 16, 64 and so on with other records and the weights of then; it releases nothing of them. Every
+    step asserts the norm of what it releases. Circuits belong in :class:`qflsec.models.QuantumLayer`; PennyLane's
+    ``TorchLayer`` is refused.
+
+    A record takes part in a step with probability one over the batches of ``loader``, an epoch has as many steps as
+    ``loader`` has batches, and the sum of a step is divided by the expected number of its records. Opacus 1.6.0
+    truncates both numbers where the quotient of floating point lies below them: 147 records in batches of 3 are
+    divided by 2, and 93 batches become 92.
 
     Args:
-        model: The model; its output must not depend on chance while it is checked.
+        model: The model.
         optimizer: An optimizer of the model's parameters.
         loader: Its records, as pairs of input and target; its batch size sets the sampling rate.
         clip_norm: The largest L2 norm of a record's gradient.
@@ -115,7 +126,7 @@ def make_private(
         epochs: The planned epochs, which only a target needs.
         delta: The delta at which epsilon is stated.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
-        checked_records: The records that the check takes.
+        checked_records: The records that each check takes.
 
     Raises:
         ConfigError: An argument cannot be used.
@@ -125,28 +136,18 @@ def make_private(
         clip_norm=clip_norm, noise_multiplier=noise_multiplier, target_epsilon=target_epsilon, delta=delta
     )
     _refuse_stock_layers(model)
-    x, y = _first_records(loader, checked_records)
-    check_per_sample_gradients(model, x, y, loss=loss, modes=["hooks"], strict=True)
+
+    def check(module: torch.nn.Module) -> None:
+        x, y = _random_records(loader, checked_records)
+        check_per_sample_gradients(module, x, y, loss=loss, modes=["hooks"], strict=True)
+
+    check(model)
     multiplier = noise_multiplier
     if multiplier is None:
         multiplier = 1.0
         if target_epsilon is not None:
             multiplier = multiplier_for(target_epsilon, delta, 1 / len(loader), epochs * len(loader))
-    from opacus import PrivacyEngine
-
-    with warnings.catch_warnings():
-        # the rows say so
-        warnings.filterwarnings("ignore", message="Secure RNG turned off", category=UserWarning)
-        engine = PrivacyEngine(accountant="rdp")
-        wrapped, private, batches = engine.make_private(
-            module=model.train(),
-            optimizer=optimizer,
-            data_loader=loader,
-            noise_multiplier=multiplier,
-            max_grad_norm=clip_norm,
-            poisson_sampling=True,
-            grad_sample_mode="hooks",
-        )
+    wrapped, private, batches, accountant = _wrapped(model, optimizer, loader, multiplier, clip_norm, check)
     return PrivateTraining(
         model=wrapped,
         optimizer=private,
@@ -155,8 +156,52 @@ def make_private(
         noise_multiplier=multiplier,
         delta=delta,
         n_records=len(loader.dataset),  # type: ignore[arg-type]
-        accountant=engine.accountant,
+        accountant=accountant,
     )
+
+
+def _wrapped(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: torch.utils.data.DataLoader[Any],
+    multiplier: float,
+    clip_norm: float,
+    check: Callable[[torch.nn.Module], None],
+) -> tuple[Any, Any, torch.utils.data.DataLoader[Any], Any]:
+    """Opacus' model, optimizer, loader and accountant, with the numbers that it truncates set right."""
+    from opacus import PrivacyEngine
+    from opacus.optimizers import DPOptimizer
+
+    guard = ReleaseGuard(clip_norm, lambda: check(copy.deepcopy(wrapped).to_standard_module()))
+
+    class Guarded(DPOptimizer):  # type: ignore[misc]
+        def clip_and_accumulate(self) -> None:
+            guard.before(self.params, len(self.grad_samples[0]))
+            super().clip_and_accumulate()
+            guard.after(self.params)
+
+    with warnings.catch_warnings():
+        # the rows say so
+        warnings.filterwarnings("ignore", message="Secure RNG turned off", category=UserWarning)
+        engine = PrivacyEngine(accountant="rdp")
+        wrapped, truncated, batches = engine.make_private(
+            module=model.train(),
+            optimizer=optimizer,
+            data_loader=loader,
+            noise_multiplier=multiplier,
+            max_grad_norm=clip_norm,
+            poisson_sampling=True,
+            grad_sample_mode="hooks",
+        )
+    batches.batch_sampler.steps = len(loader)
+    private = Guarded(
+        truncated.original_optimizer,
+        noise_multiplier=multiplier,
+        max_grad_norm=clip_norm,
+        expected_batch_size=len(loader.dataset) / len(loader),  # type: ignore[arg-type]
+    )
+    private.attach_step_hook(engine.accountant.get_optimizer_hook_fn(sample_rate=1 / len(loader)))
+    return wrapped, private, batches, engine.accountant
 
 
 def _refuse_stock_layers(model: torch.nn.Module) -> None:
@@ -170,12 +215,13 @@ def _refuse_stock_layers(model: torch.nn.Module) -> None:
             )
 
 
-def _first_records(
+def _random_records(
     loader: torch.utils.data.DataLoader[Any], n_records: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A few records as one batch, in the order of the data set."""
+    """A few records drawn at random as one batch; torch's generator is left as it was."""
     dataset: Any = loader.dataset
-    pairs = [dataset[index] for index in range(min(n_records, len(dataset)))]
+    drawn = secrets.SystemRandom().sample(range(len(dataset)), min(n_records, len(dataset)))
+    pairs = [dataset[index] for index in drawn]
     try:
         x, y = torch.utils.data.default_collate(pairs)
     except (TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from scipy import stats
 from qflsec.accounting.accountants import epsilon_bound
 from qflsec.base import ConfigError, stream
 from qflsec.circuits import build_circuit
-from qflsec.defenses.privacy import PrivateTraining, make_private
+from qflsec.defenses.privacy import PrivateTraining, make_private, torch_training
 from qflsec.models import QuantumLayer
 from qflsec.models.check import PerSampleGradientError
 
@@ -102,6 +102,176 @@ def test_without_noise_no_record_moves_the_model_by_more_than_the_clip_norm() ->
     training.optimizer.step()
     moved = torch.cat([(a.detach() - b).flatten() for a, b in zip(module.parameters(), before, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.05, rel=1e-4)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "steps"), [(147, 3, 49), (93, 1, 93), (10, 3, 4), (24, 24, 1)])
+def test_updates_and_epochs_have_the_length_that_was_asked_for(n: int, batch_size: int, steps: int) -> None:
+    """Opacus 1.6.0 divides 147 records in batches of 3 by 2, and makes 92 batches of 93."""
+    module = torch.nn.Linear(5, 2)
+    plain = copy.deepcopy(module)
+    data = loader(batch_size=batch_size, n_records=n)
+    training = make_private(
+        module, torch.optim.SGD(module.parameters(), lr=1.0), data, noise_multiplier=0.0, clip_norm=0.05
+    )
+    x, y = data.dataset[:]
+    training.optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(training.model(x), y).backward()
+    training.optimizer.step()
+    total = torch.zeros(12)
+    for i in range(n):
+        loss = torch.nn.functional.cross_entropy(plain(x[i : i + 1]), y[i : i + 1])
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(plain.parameters()))])
+        total -= gradient * min(1.0, 0.05 / float(gradient.norm()))
+    moved = torch.cat(
+        [
+            (a.detach() - b.detach()).flatten()
+            for a, b in zip(module.parameters(), plain.parameters(), strict=True)
+        ]
+    )
+    assert torch.allclose(moved, total / (n / steps), rtol=1e-3, atol=1e-6)
+    assert len(training.loader) == steps
+    assert len(train(training, 1)) == steps
+    assert training.steps == 1 + steps
+    (row, *_) = training.rows()
+    assert row.steps == 1 + steps
+    assert training.accountant.history[0][1] == pytest.approx(1 / steps)
+
+
+def test_steps_that_were_not_taken_are_not_counted() -> None:
+    training = private(model(), noise_multiplier=1.0)
+    for batch, (x, y) in enumerate(training.loader):
+        if batch < 2:
+            training.optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(training.model(x), y).backward()
+            training.optimizer.step()
+    assert {row.steps for row in training.rows()} == {2}
+
+
+def test_a_double_hybrid_with_dropout_trains() -> None:
+    """PennyLane's default precision, and a layer of chance that mixes no records."""
+    module = model()
+    module.insert(1, torch.nn.Dropout(0.5))
+    module.double()
+    x = torch.randn(N, 5, generator=stream(0, "x"), dtype=torch.float64)
+    data: Any = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long()), batch_size=6
+    )
+    training = make_private(module, torch.optim.SGD(module.parameters(), lr=1.0), data, noise_multiplier=1.0)
+    train(training, 1)
+    assert {row.steps for row in training.rows()} == {4}
+    assert {p.dtype for p in module.parameters()} == {torch.float64}
+
+
+def step_on(training: PrivateTraining, x: torch.Tensor, y: torch.Tensor) -> None:
+    training.optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(training.model(x), y).backward()
+    training.optimizer.step()
+
+
+def test_a_gradient_that_is_not_finite_is_not_released() -> None:
+    """Released, it would tell that its record was in the batch, whatever the noise."""
+    module = model()
+    training = private(module, noise_multiplier=1.0)
+    before = copy.deepcopy(module.state_dict())
+    x, y = torch.randn(3, 5), torch.zeros(3, dtype=torch.long)
+    x[1, 2] = torch.inf
+    with pytest.raises(PerSampleGradientError, match="more than the stated clip norm allows"):
+        step_on(training, x, y)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert training.rows() == ()
+
+
+def test_a_sum_longer_than_its_bound_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lengthens the sum: here an optimizer whose clipping is a third too weak."""
+    from opacus.optimizers import DPOptimizer
+
+    clip = DPOptimizer.clip_and_accumulate
+
+    def weak(self: Any) -> None:
+        clip(self)
+        for parameter in self.params:
+            parameter.summed_grad *= 4 / 3
+
+    module = model()
+    training = private(module, noise_multiplier=1.0, clip_norm=0.01)
+    x = torch.randn(1, 5, generator=stream(0, "x")).repeat(4, 1)
+    y = torch.zeros(4, dtype=torch.long)
+    step_on(training, x, y)
+    monkeypatch.setattr(DPOptimizer, "clip_and_accumulate", weak)
+    with pytest.raises(PerSampleGradientError, match=r"for 4 records clipped to 0.01"):
+        step_on(training, x, y)
+    assert training.steps == 1
+
+
+class Turning(torch.nn.Module):
+    """A layer that is right for some forward passes in training and reads a private reference from then on."""
+
+    def __init__(self, right_for: int) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(3))
+        self.hidden = {"scale": self.scale}
+        self.right_for = right_for
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.right_for -= 1
+        return x * (self.scale if self.right_for > 0 else self.hidden["scale"])
+
+
+def test_the_check_is_made_again_during_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before steps 1, 4, 16 and 64, on the module as it is then."""
+    checks: list[int] = []
+    check = torch_training.check_per_sample_gradients
+    monkeypatch.setattr(
+        torch_training,
+        "check_per_sample_gradients",
+        lambda *a, **b: (checks.append(len(a[1])), check(*a, **b)),
+    )
+    module = torch.nn.Sequential(torch.nn.Linear(5, 3), Turning(10), torch.nn.Linear(3, 2))
+    training = private(module, noise_multiplier=1.0)
+    with pytest.raises(PerSampleGradientError, match="all zero"):
+        train(training, 10)
+    assert training.steps == 15
+    assert checks == [4] * 4, "before the training and before steps 1, 4 and 16"
+
+
+def test_physical_batches_of_one_step_are_bounded_together() -> None:
+    """Opacus splits large batches and adds up; the bound counts the records of all parts."""
+    from opacus.utils.batch_memory_manager import BatchMemoryManager
+
+    module = model()
+    training = private(module, batch_size=12, noise_multiplier=1.0)
+    optimizer: Any = training.optimizer
+    with BatchMemoryManager(
+        data_loader=training.loader, max_physical_batch_size=2, optimizer=optimizer
+    ) as batches:
+        for x, y in batches:
+            step_on(training, x, y)
+    assert training.steps == 2
+
+
+def test_any_record_may_be_checked() -> None:
+    """Four of 40 are drawn at random each time, and not the first four."""
+
+    class Data(torch.utils.data.Dataset[Any]):
+        seen: set[int] = set()  # noqa: RUF012 - of the one test
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            self.seen.add(index)
+            return torch.full((5,), float(index)), index % 2
+
+    for _ in range(25):
+        module = torch.nn.Linear(5, 2)
+        make_private(
+            module,
+            torch.optim.SGD(module.parameters(), lr=1.0),
+            torch.utils.data.DataLoader(Data(), batch_size=8),
+        )
+    # 25 draws of four miss a record with probability .9^25 = .072: 2.9 of 40 are expected to be missed, and 15
+    # or more with probability below 1e-7 (negatively dependent, so at most as often as independent ones)
+    assert len(Data.seen) > 25
 
 
 def test_pennylanes_layer_is_refused_with_the_reason() -> None:
