@@ -16,11 +16,22 @@ from dataclasses import dataclass
 from qflsec.base import ConfigError
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.key_length import LeakAccounting, check_epsilons
+from qflsec.protocols.bb84.random_sampling import log_tail, unseen_errors
 
-__all__ = ["DecoyBounds", "DecoyCounts", "DecoySource", "lim_bounds", "lim_length", "phase_error_deviation"]
+__all__ = [
+    "DecoyBounds",
+    "DecoyCounts",
+    "DecoySource",
+    "lim_bounds",
+    "lim_length",
+    "phase_error_deviation",
+    "published_phase_error_deviation",
+]
 
 Triple = tuple[float, float, float]
 _TERMS = 21.0
+_ROUNDING = 1e-6
+"""More than floating point can take off a whole number of errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +103,30 @@ class DecoyBounds:
 
 def phase_error_deviation(eps_sec: float, rate: float, n_test: float, n_key: float) -> float:
     """gamma: how far the phase-error rate may exceed the error rate seen in the test basis.
+
+    The larger of the published formula and of the exact bound for random sampling, each allowed to fail with
+    probability eps_sec / 21. The formula approximates and misses where fewer than about thirty errors are seen; at
+    none it gives 0. From there on it is the larger of the two.
+
+    Args:
+        eps_sec: Secrecy.
+        rate: Error rate of the tested single photons.
+        n_test: Single photons that were tested, or fewer.
+        n_key: Single photons of the raw key, or fewer.
+    """
+    tested, key = math.floor(n_test), math.floor(n_key)
+    seen = min(tested, math.floor(rate * n_test + _ROUNDING))
+    if min(tested, key) < 1:
+        return 1.0 - rate
+    published = published_phase_error_deviation(eps_sec, rate, n_test, n_key)
+    allowed = math.log(eps_sec / _TERMS)
+    if log_tail(seen, math.ceil((rate + published) * key), tested, key) <= allowed:
+        return published
+    return unseen_errors(seen, tested, key, log_probability=allowed) / key - rate
+
+
+def published_phase_error_deviation(eps_sec: float, rate: float, n_test: float, n_key: float) -> float:
+    """The published gamma: no bound where fewer than about thirty errors are seen.
 
     Source:
         Lim et al., Phys. Rev. A 89, 022307 (2014), below eq. 5; after Fung, Ma, Chau (2010).

@@ -147,6 +147,46 @@ def test_keys_that_differ_after_reconciliation_do_not_pass(monkeypatch: pytest.M
     assert go().abort_reason == "verification failed"
 
 
+def said_otherwise(kind: str, instead: bytes, **sifted: float) -> KeyResult:
+    """A run in which the listener hears something else than the speaker said."""
+
+    def relay(message: Message) -> bytes:
+        return instead if message.kind == kind else message.payload
+
+    return run(*halves(**sifted), SMALL, SeededSecrets(0, "run"), channel=PublicChannel(relay))
+
+
+def test_bob_stops_at_a_failed_verification_whatever_alice_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = postprocess_parties.BobPost.correct
+
+    def careless(self: postprocess_parties.BobPost) -> None:
+        honest(self)
+        self._raw = self._raw ^ 1
+
+    monkeypatch.setattr(postprocess_parties.BobPost, "correct", careless)
+    result = said_otherwise("verdict", b"\x01")
+    assert result.abort_reason == "verification failed"
+
+
+@pytest.mark.parametrize("errors", [81, 4000])
+def test_alice_judges_the_errors_that_she_hears_of(errors: int) -> None:
+    """Bob saw 1 % and is content; the tolerance of 2 % is 80 errors of 4000."""
+    result = said_otherwise("test errors", errors.to_bytes(8, "big"))
+    assert result.abort_reason == "test error rate above tolerance"
+
+
+def test_bob_judges_the_errors_that_he_sees() -> None:
+    result = said_otherwise("test errors", (0).to_bytes(8, "big"), test_qber=0.03)
+    assert result.abort_reason == "test error rate above tolerance"
+
+
+@pytest.mark.parametrize(("errors", "reason"), [(80, None), (81, "test error rate above tolerance")])
+def test_the_tolerated_error_rate_is_tolerated(errors: int, reason: str | None) -> None:
+    result = go(k=K, test_qber=errors / K)
+    assert result.abort_reason == reason
+    assert reason or result.test.errors == errors
+
+
 def test_the_key_depends_on_every_raw_bit_and_on_fresh_seeds() -> None:
     one, two = go(seed=1), run(*halves(seed=1), SMALL, SeededSecrets(2, "run"))
     # Two independent keys of this length agree in 6 standard deviations more than half of their bits never.

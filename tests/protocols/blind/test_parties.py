@@ -177,6 +177,34 @@ def test_pads_are_uniform() -> None:
     assert stats.chisquare(np.bincount(thirds, minlength=3)).pvalue > 1e-4
 
 
+class Fixed:
+    """Secrets that are told beforehand."""
+
+    seeded = True
+
+    def __init__(self, words: list[int]) -> None:
+        self._words = words
+
+    def draw(self, n_bytes: int) -> bytes:
+        taken, self._words = self._words[: n_bytes // 4], self._words[n_bytes // 4 :]
+        return np.array(taken, dtype="<u4").tobytes()
+
+
+@pytest.mark.parametrize("bound", [3, 5, 7, 2**31 - 1])
+def test_words_that_would_favour_small_integers_are_drawn_again(bound: int) -> None:
+    """2^32 is no multiple of the bound: of its last words, none may count."""
+    most = 2**32 // bound * bound
+    words = [most - 1, most, 2**32 - 1, 1, bound, 2]
+    assert uniform_below(Fixed(words), bound, 4).tolist() == [bound - 1, 1, 0, 2]
+
+
+def test_an_angle_goes_to_the_next_of_the_grid_on_either_side() -> None:
+    grid = AngleGrid(bits=8)
+    steps = np.array([0.4, 0.6, -0.4, -0.6, 1.49, 1.51, 255.7])
+    found = grid.to_grid(steps * 2 * np.pi / 256)
+    assert found.tolist() == [0, 1, 0, 255, 1, 2, 0]
+
+
 def test_permutations_are_uniform() -> None:
     from scipy import stats
 
