@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,23 +105,23 @@ def _outside(context: LedgerContext) -> list[str]:
 
 
 def _unbounded(context: LedgerContext, rows: Sequence[LedgerRow]) -> list[str]:
-    """What the observer reads and no finite epsilon of these rows bounds, by protected unit."""
+    """What the observer reads and no epsilon of these rows bounds that forbids anything, by protected unit."""
     observer = context.observer
     if not context.honest or not observer.reads_anything:
         return []
-    finite = {
-        row.unit
-        for row in rows
-        if row.guarantee == "differential privacy" and row.epsilon is not None and math.isfinite(row.epsilon)
-    }
+    stated = {row.unit for row in rows if row.guarantee == "differential privacy"}
+    bounded = {row.unit for row in rows if row.guarantee == "differential privacy" and not row.vacuous}
     what = "the final model tells"
     if observer.reads_updates:
         what = "single updates tell"
     elif observer.reads_sums:
         what = f"sums over {observer.smallest_k} or more honest clients tell"
     found = []
-    if not finite & {"example", "client"}:
-        found.append(f"no epsilon bounds what {what} of a single record")
-    if "client" not in finite:
-        found.append(f"no epsilon bounds what {what} of a client as a whole")
+    for unit, covering in (
+        ("of a single record", {"example", "client"}),
+        ("of a client as a whole", {"client"}),
+    ):
+        if not bounded & covering:
+            only = "that forbids anything " * bool(stated & covering)
+            found.append(f"no epsilon {only}bounds what {what} {unit}")
     return found

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from qflsec.accounting.limits import is_vacuous, membership_ceiling
 from qflsec.base import Assumption
 
 __all__ = ["Guarantee", "LedgerRow", "dp_statement", "render_ledger"]
@@ -75,14 +76,23 @@ class LedgerRow:
     note: str = ""
 
     @property
+    def vacuous(self) -> bool:
+        """Whether it states an epsilon that forbids nothing."""
+        return (
+            self.guarantee == "differential privacy"
+            and self.epsilon is not None
+            and is_vacuous(self.epsilon, self.delta or 0.0)
+        )
+
+    @property
     def stated(self) -> str:
         """The row for people: :func:`dp_statement` of it, and its note where that is not in it."""
         sentence = dp_statement(self)
         return f"{sentence} ({self.note})" if self.note and sentence == self.statement else sentence
 
     def to_dict(self) -> dict[str, object]:
-        """Every field and the row's ``sentence``, JSON-able; an infinite epsilon is the string ``"infinity"``."""
-        row: dict[str, object] = {**asdict(self), "sentence": dp_statement(self)}
+        """Every field, its ``sentence`` and whether it is ``vacuous``, JSON-able; infinity as ``"infinity"``."""
+        row: dict[str, object] = {**asdict(self), "sentence": dp_statement(self), "vacuous": self.vacuous}
         for name in ("epsilon", "epsilon_unsampled"):
             if row[name] == math.inf:
                 row[name] = "infinity"
@@ -117,6 +127,9 @@ def dp_statement(row: LedgerRow) -> str:
     by = f", {row.accountant}" if row.accountant else ""
     lead = f"{level} DP with {adjacency}{at}: epsilon = {_number(row.epsilon)} ({kind}{by}"
     parts = [f"{lead}, {row.steps} compositions)." if row.steps is not None else f"{lead})."]
+    if row.vacuous and math.isfinite(row.epsilon):
+        allowed = membership_ceiling(row.epsilon, row.delta or 0.0)
+        parts.append(f"Vacuous: it allows an attack an advantage of {allowed:.6g}, and so forbids nothing.")
     if row.epsilon_unsampled is not None:
         parts.append(
             "This assumes Poisson sampling that the observer cannot see; without that assumption epsilon = "

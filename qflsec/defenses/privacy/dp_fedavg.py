@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.limits import check_delta
 from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.defenses.clipping import clip_to_norm
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, multiplier_for, needs_noise
@@ -63,6 +64,7 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
         noise_multiplier: Standard deviation of the noise on the sum, in units of S; 1 where no target is set.
         target_epsilon: In place of the multiplier: the epsilon of the whole run against whoever sees the models.
         delta: The delta at which the ledger states epsilon; below one over the number of clients.
+        large_delta: Whether ``delta`` may be one over the number of clients or more, so that one may be given away.
         quantile: Where set, S follows this quantile of the updates' norms, by a noisy count in every round.
         clip_learning_rate: How fast it follows, eta_C.
         count_noise: Standard deviation of the noise on the count, sigma_b; by default a twentieth of the
@@ -99,6 +101,7 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
     delta: float = 1e-5
+    large_delta: bool = False
     quantile: float | None = None
     clip_learning_rate: float = 0.2
     count_noise: float | None = None
@@ -121,6 +124,20 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
                 raise ConfigError(f"'{name}' is out of range", got=value, expected="positive and finite")
         if self.noise_multiplier and self.quantile is not None and self.count_noise is not None:
             sum_multiplier(self.noise_multiplier, self.count_noise)
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse a delta that gives a client away.
+
+        Raises:
+            IncompatibleStack: Delta is too large for so many clients.
+        """
+        check_delta(
+            self.card.name,
+            self.delta,
+            units=pipeline.federation.n_clients,
+            unit="client",
+            asked=self.large_delta,
+        )
 
     def calibrated(self, pipeline: Pipeline, counts: Sequence[int]) -> DpFedAvg:
         """The layer with its noise, its noise on the count and its denominator set for a run.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.limits import check_delta
 from qflsec.base import DefenseCard, IncompatibleStack, Source, register
 from qflsec.defenses.clipping import clip_to_norm
 from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
@@ -52,6 +53,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
             sees a single client's updates; the noise follows from the rounds, the local steps and the
             sampling rate of the client with the fewest records.
         delta: The delta at which the ledger states epsilon; below one over the number of records.
+        large_delta: Whether ``delta`` may be one over the number of records or more, so that one may be given away.
 
     Raises:
         ConfigError: A value is out of range, or both multiplier and target are set.
@@ -81,6 +83,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
     delta: float = 1e-5
+    large_delta: bool = False
 
     def __post_init__(self) -> None:
         check_noise(
@@ -110,11 +113,14 @@ class DpSgd(GradientLayer, CalibratedLayer):
         return replace(self, target_epsilon=None, noise_multiplier=multiplier)
 
     def check(self, pipeline: Pipeline) -> None:
-        """Refuse fixed-size batches.
+        """Refuse fixed-size batches, and a delta that gives a record away.
 
         Raises:
-            IncompatibleStack: Batches have a fixed size.
+            IncompatibleStack: Batches have a fixed size, or delta is too large for so many records.
         """
+        check_delta(
+            self.card.name, self.delta, units=pipeline.data.members, unit="record", asked=self.large_delta
+        )
         if pipeline.federation.batches == "fixed":
             raise IncompatibleStack(
                 "'dp-sgd' has no epsilon for batches of a fixed size",

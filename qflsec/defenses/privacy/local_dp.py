@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.limits import check_delta
 from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.clipping import clip_to_norm
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, multiplier_for, needs_noise
@@ -28,6 +29,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
             of a client are up to 2 S apart, so the multiplier that counts under replace-one adjacency is half.
         target_epsilon: In place of the multiplier: the epsilon of the whole run under replace-one adjacency.
         delta: The delta at which the ledger states epsilon.
+        large_delta: Whether ``delta`` may be one over the number of clients or more, so that one may be given away.
 
     Raises:
         ConfigError: A value is out of range, or both multiplier and target are set.
@@ -57,6 +59,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
     delta: float = 1e-5
+    large_delta: bool = False
 
     def __post_init__(self) -> None:
         check_noise(
@@ -67,6 +70,20 @@ class LocalDp(ShapeLayer, CalibratedLayer):
         )
         if self.noise_multiplier is None and self.target_epsilon is None:
             object.__setattr__(self, "noise_multiplier", 1.0)
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse a delta that gives a client away.
+
+        Raises:
+            IncompatibleStack: Delta is too large for so many clients.
+        """
+        check_delta(
+            self.card.name,
+            self.delta,
+            units=pipeline.federation.n_clients,
+            unit="client",
+            asked=self.large_delta,
+        )
 
     def calibrated(self, pipeline: Pipeline, counts: Sequence[int]) -> LocalDp:
         """The layer with the noise that its target needs over the planned rounds.

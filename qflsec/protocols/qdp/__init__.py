@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qflsec.accounting.limits import membership_ceiling
 from qflsec.protocols.qdp.accountant import RunAccount, SingleCopy, account_run, single_copy
 from qflsec.protocols.qdp.approximate import delta_of_epsilon
 from qflsec.protocols.qdp.certificate import certified_kappa
@@ -18,7 +19,6 @@ from qflsec.protocols.qdp.derived import (
     Ceiling,
     CertifiedRadius,
     certified_radius,
-    membership_ceiling,
     run_ceiling,
 )
 from qflsec.protocols.qdp.encoders import RecordDistance, angle_distance, record_distance, search_distance

@@ -1,8 +1,6 @@
 r"""What an epsilon implies: a ceiling on membership inference, and radii of certified robustness.
 
-*Ceiling.* Let P(S) <= exp(e) Q(S) + delta for every set S, and the same with P and Q exchanged. Adding
-P(S) <= exp(e) Q(S) + delta and, for the complement S', Q(S') <= exp(e) P(S') + delta gives, for the advantage
-a = P(S) - Q(S), 1 + a <= exp(e) (1 - a) + 2 delta, and so a <= (exp(e) - 1 + 2 delta) / (exp(e) + 1).
+*Ceiling.* See :mod:`qflsec.accounting.limits`.
 
 *Radii.* The probability of outcome k changes within trace distance tau by at most tau times the spread of the
 eigenvalues of N^dagger(M_k); the difference of two outcomes' probabilities by tau times the spread of
@@ -17,15 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qflsec.accounting.limits import is_vacuous, membership_ceiling
 from qflsec.protocols.qdp.accountant import RunAccount
 from qflsec.protocols.qdp.channel import Channel, Complex
 from qflsec.protocols.qdp.errors import QdpError
 from qflsec.protocols.qdp.kappa import check_measurement, kappa_of_effects
 
-__all__ = ["Ceiling", "CertifiedRadius", "certified_radius", "membership_ceiling", "run_ceiling"]
-
-_VACUOUS = 0.999
-"""An advantage that no attack has to fear."""
+__all__ = ["Ceiling", "CertifiedRadius", "certified_radius", "run_ceiling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,25 +46,6 @@ class Ceiling:
         return f"at most {self.advantage:.6g} ({self.covers})"
 
 
-def membership_ceiling(epsilon: float, delta: float = 0.0) -> float:
-    """The advantage (e^epsilon - 1 + 2 delta) / (e^epsilon + 1) that (epsilon, delta) allows at most.
-
-    At delta 0 it is tanh(epsilon / 2).
-
-    Source:
-        Humphries et al., Investigating membership inference attacks under data dependencies, CSF 2023, theorem 3.1;
-        derived above.
-
-    Raises:
-        QdpError: An argument out of range.
-    """
-    if not epsilon >= 0 or not 0 <= delta <= 1:
-        raise QdpError("bad epsilon or delta", got=f"{epsilon}, {delta}", expected="at least 0; 0 to 1")
-    if epsilon > 700:
-        return 1.0
-    return min(1.0, (math.expm1(epsilon) + 2 * delta) / (math.exp(epsilon) + 1))
-
-
 def run_ceiling(account: RunAccount) -> Ceiling:
     """The ceiling of a whole run: the better of its (epsilon, delta) and its pure epsilon.
 
@@ -76,16 +53,20 @@ def run_ceiling(account: RunAccount) -> Ceiling:
     of one feature, bounds attacks that tell such a change and says nothing of membership.
     """
     tau = account.single.pure.tau
-    best = min(
-        membership_ceiling(account.epsilon, account.delta), membership_ceiling(account.pure_epsilon, 0.0)
-    )
+    figures = ((account.epsilon, account.delta), (account.pure_epsilon, 0.0))
+    best = min(membership_ceiling(epsilon, delta) for epsilon, delta in figures)
     covers = (
         "replacing a record by any other"
         if tau >= 1
         else f"telling changes within trace distance {tau:g} only: no bound on membership unless any two records' "
         "states are that close"
     )
-    return Ceiling(advantage=best, vacuous=best >= _VACUOUS, tau=tau, covers=covers)
+    return Ceiling(
+        advantage=best,
+        vacuous=all(is_vacuous(epsilon, delta) for epsilon, delta in figures),
+        tau=tau,
+        covers=covers,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 from scipy import optimize
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.limits import check_delta
 from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
 from qflsec.circuits import Circuit, NoiseModel, measurement_groups
 from qflsec.federation import CalibratedLayer, ExecutionLayer, Pipeline
@@ -47,6 +48,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         target_epsilon: In its place: the epsilon at ``delta`` that the whole run is to have for the features of a
             record; the noise follows from the shots, the circuits of a gradient, the local steps and the rounds.
         delta: The delta at which the ledger states epsilon.
+        large_delta: Whether ``delta`` may be one over the number of records or more, so that one may be given away.
 
     Raises:
         ConfigError: A value is out of range, or both p and a target are set.
@@ -58,6 +60,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
     p: float | None = None
     target_epsilon: float | None = None
     delta: float = 1e-5
+    large_delta: bool = False
 
     def __post_init__(self) -> None:
         if self.p is not None and self.target_epsilon is not None:
@@ -105,6 +108,9 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
             IncompatibleStack: The noise cannot be added.
         """
         super().check(pipeline)
+        check_delta(
+            self.card.name, self.delta, units=pipeline.data.members, unit="record", asked=self.large_delta
+        )
         circuit: Circuit = pipeline.model.circuit  # type: ignore[attr-defined]
         if any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates):
             raise IncompatibleStack(

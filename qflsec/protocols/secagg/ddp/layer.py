@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.limits import check_delta
 from qflsec.accounting.skellam import (
     calibrate_skellam,
     rounded_sensitivities,
@@ -116,6 +117,7 @@ class Ddp(SecAgg):
         clip_norm: The largest L2 norm of an update.
         target_epsilon: The budget of a client over all rounds, for whoever reads every sum.
         delta: Its delta.
+        large_delta: Whether ``delta`` may be one over the number of clients or more, so that one may be given away.
         beta: The largest probability that a client draws its rounding again.
 
     Raises:
@@ -155,6 +157,7 @@ class Ddp(SecAgg):
     clip_norm: float = 1.0
     target_epsilon: float = 8.0
     delta: float = 1e-5
+    large_delta: bool = False
     beta: float = 0.6
 
     def __post_init__(self) -> None:
@@ -179,6 +182,13 @@ class Ddp(SecAgg):
             IncompatibleStack: There are too few participants, or too many colluders.
         """
         super().check(pipeline)
+        check_delta(
+            self.card.name,
+            self.delta,
+            units=pipeline.federation.n_clients,
+            unit="client",
+            asked=self.large_delta,
+        )
         n = pipeline.federation.n_participants
         if self.honest_survivors(n) < 1:
             raise IncompatibleStack(
