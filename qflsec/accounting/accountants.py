@@ -132,8 +132,11 @@ def epsilon_pld(
 ) -> DpBound:
     """Epsilon by privacy loss distributions, rounded up; the only one here for replace-one adjacency.
 
+    Two units clipped to norm S differ by up to 2 S, so that replace-one adjacency halves the multiplier that counts:
+    dp-accounting's PLD accountant does so itself, while its RDP accountant takes the multiplier as given.
+
     Args:
-        noise_multiplier: Noise standard deviation over clip norm; 0 gives an infinite epsilon.
+        noise_multiplier: Noise standard deviation over clip norm S, for both adjacencies; 0 gives an infinite epsilon.
         sample_rate: Probability that a unit takes part in a step.
         steps: Noisy releases.
         delta: Target delta.

@@ -149,6 +149,37 @@ def test_gaussian_dp_is_an_approximation_and_says_so() -> None:
         assert epsilon_bound(accountant, **_arguments(TABLE[0][0])).kind == "upper bound"
 
 
+def google(kind: str, noise_multiplier: float, steps: int, delta: float) -> float:
+    """dp-accounting's epsilon of Gaussian events under replace-one adjacency, for the multiplier as given."""
+    accounting = pytest.importorskip("dp_accounting")
+    from dp_accounting import pld, rdp
+
+    relation = accounting.NeighboringRelation.REPLACE_ONE
+    accountant = (
+        pld.PLDAccountant(relation) if kind == "pld" else rdp.RdpAccountant(neighboring_relation=relation)
+    )
+    accountant.compose(accounting.GaussianDpEvent(noise_multiplier), steps)
+    return float(accountant.get_epsilon(delta))
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(1.0, 1), (2.0, 1), (8.0, 15)])
+def test_replace_one_has_twice_the_sensitivity_in_every_accountant(noise: float, steps: int) -> None:
+    """dp-accounting 0.6.0: its PLD accountant doubles the sensitivity itself, its RDP accountant leaves that to us.
+
+    One event at z = 1: PLD says 9.997; RDP says 4.729, which is the bound of add/remove, and 10.726 at z / 2.
+    """
+    exact = gaussian_epsilon(2 * math.sqrt(steps) / noise, 1e-5)
+    arguments = {"noise_multiplier": noise, "sample_rate": 1.0, "steps": steps, "delta": 1e-5}
+    ours = epsilon_pld(**arguments, adjacency="replace-one").epsilon
+    assert ours == pytest.approx(google("pld", noise, steps, 1e-5), abs=2e-3)
+    assert exact <= ours <= exact * 1.001 + 1e-3
+    halved = {**arguments, "noise_multiplier": noise / 2}
+    assert ours <= epsilon_rdp(**halved).epsilon <= google("rdp", noise / 2, steps, 1e-5) * 1.01
+    assert exact <= google("rdp", noise / 2, steps, 1e-5)
+    if (noise, steps) == (1.0, 1):
+        assert (round(ours, 3), round(google("rdp", 1.0, 1, 1e-5), 3)) == (9.997, 4.729)
+
+
 def test_replace_one_is_never_printed_under_the_name_of_add_remove() -> None:
     pytest.importorskip("dp_accounting")
     row, *_, pld, replace_one = TABLE[0]

@@ -59,6 +59,14 @@ def test_a_bare_depolarizing_is_the_documented_default(qflsec: Call) -> None:
     assert other["single_copy"]["kappa"] == pytest.approx(14)
 
 
+def test_the_weight_that_pennylanes_damping_counts_is_told(qflsec: Call) -> None:
+    text = qflsec(
+        "epsilon", "--noise", "generalized-amplitude-damping:gamma=0.3,ground=0.75", "--shots", "1"
+    ).out
+    assert "counts the weight of |1>: p = 1 - ground" in text
+    assert "p = ground" not in text
+
+
 def test_noise_without_a_floor_is_told(qflsec: Call) -> None:
     document = qflsec("epsilon", "--noise", "phase-damping:0.3", "--shots", "10", "--json").json()
     assert document["single_copy"]["epsilon_nats"] == document["run"]["epsilon_nats"] == "infinity"

@@ -191,10 +191,12 @@ def from_pennylane(operation: Any) -> Channel:  # noqa: ANN401 - PennyLane has n
     """The channel of a PennyLane noise operation, on its own wires in their order.
 
     Only the matrices are read, so that PennyLane's convention is kept: its ``DepolarizingChannel(q)`` is the
-    literature's p = 4 q / 3 (see :func:`~qflsec.protocols.qdp.noise.depolarizing`).
+    literature's p = 4 q / 3 (see :func:`~qflsec.protocols.qdp.noise.depolarizing`), and the p of its
+    ``GeneralizedAmplitudeDamping`` the weight of |1>.
 
     Raises:
-        QdpError: The operation has no Kraus matrices.
+        QdpError: The operation has no Kraus matrices, or such as preserve no trace: those of PennyLane's
+            ``ThermalRelaxationError`` for gates far longer than its times.
     """
     try:
         matrices = (
@@ -202,7 +204,14 @@ def from_pennylane(operation: Any) -> Channel:  # noqa: ANN401 - PennyLane has n
         )
     except Exception as error:  # noqa: BLE001 - PennyLane raises errors of its own for undefined matrices
         raise QdpError("this operation has no Kraus matrices", got=operation, fix=str(error)) from None
-    return Channel(tuple(np.asarray(m, dtype=np.complex128) for m in matrices))
+    try:
+        return Channel(tuple(np.asarray(m, dtype=np.complex128) for m in matrices))
+    except QdpError as error:
+        raise QdpError(
+            f"PennyLane's matrices of this operation are no channel: {error.what}",
+            got=operation,
+            fix="check its parameters, or build the channel here: thermal_relaxation for long gates",
+        ) from None
 
 
 def from_qiskit(noise: Any) -> Channel:  # noqa: ANN401 - Qiskit's noise has several unrelated types

@@ -102,11 +102,18 @@ def thermal_relaxation(*, t1: float, t2: float, duration: float, excited: float)
 
     Units:
         All times in the same unit.
+
+    Raises:
+        QdpError: Times that no qubit has, or that are not finite.
     """
-    if not (t1 > 0 and 0 < t2 <= 2 * t1 and duration >= 0):
-        raise QdpError("bad times", got=f"t1={t1}, t2={t2}, duration={duration}", expected="0 < t2 <= 2 t1")
-    gamma = 1 - math.exp(-duration / t1)
+    if not (0 < t1 < math.inf and 0 < t2 <= 2 * t1 and 0 <= duration < math.inf):
+        raise QdpError(
+            "bad times",
+            got=f"t1={t1}, t2={t2}, duration={duration}",
+            expected="finite, 0 < t2 <= 2 t1, duration 0 or more",
+        )
+    gamma = -math.expm1(-duration / t1)
     relaxed = generalized_amplitude_damping(gamma, 1 - _probability("excited", excited))
-    # what is left of the coherence's decay after relaxation took its square root
-    rest = math.exp(-2 * duration / t2 + duration / t1)
-    return relaxed.then(phase_damping(max(0.0, 1 - rest)))
+    # what is left of the coherence's decay after relaxation took its square root; at t2 = 2 t1, nothing
+    rate = max(0.0, 2 / t2 - 1 / t1)
+    return relaxed.then(phase_damping(-math.expm1(-duration * rate)))

@@ -82,7 +82,8 @@ NOISES: dict[str, _Kind] = {
     ),
     "generalized-amplitude-damping": _Kind(
         ("gamma", "ground"),
-        "PennyLane's GeneralizedAmplitudeDamping(gamma, p = ground): decay to |0> with weight ground, else to |1>",
+        "decay to |0> with weight ground, else to |1>; PennyLane's GeneralizedAmplitudeDamping(gamma, p) counts the "
+        "weight of |1>: p = 1 - ground",
         noise.generalized_amplitude_damping,
         forms.kappa_generalized_amplitude_damping,
     ),

@@ -142,6 +142,26 @@ def test_replace_one_is_twice_the_sensitivity_and_never_called_add_remove(contex
     assert "numbers of records are public" in replaced.note
 
 
+@pytest.mark.parametrize("noise", [1.0, 4.0, 8.0])
+def test_replace_one_rows_agree_with_both_accountants_of_dp_accounting(
+    context: Context, noise: float
+) -> None:
+    """Its PLD accountant takes the layer's multiplier, its RDP accountant half of it; 15 rounds, delta 1e-5."""
+    accounting = pytest.importorskip("dp_accounting")
+    from dp_accounting import pld, rdp
+
+    relation = accounting.NeighboringRelation.REPLACE_ONE
+    tight, renyi = pld.PLDAccountant(relation), rdp.RdpAccountant(neighboring_relation=relation)
+    tight.compose(accounting.GaussianDpEvent(noise), 15)
+    renyi.compose(accounting.GaussianDpEvent(noise / 2), 15)
+    rows = LocalDp(noise_multiplier=noise).ledger(context())
+    (by_rdp,) = dp(rows, "RDP", adjacency="replace-one")
+    (by_prv,) = dp(rows, "PRV", adjacency="replace-one")
+    assert by_prv.epsilon == pytest.approx(tight.get_epsilon(1e-5), rel=3e-3, abs=0.02)
+    assert by_rdp.epsilon == pytest.approx(renyi.get_epsilon(1e-5), rel=0.01)
+    assert by_rdp.epsilon > tight.get_epsilon(1e-5)
+
+
 def test_sampling_of_clients_earns_local_noise_nothing(context: Context) -> None:
     layer = LocalDp(noise_multiplier=8.0)
     plain = dp(layer.ledger(context()))

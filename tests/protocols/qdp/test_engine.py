@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from qflsec.protocols.qdp import (
     from_qiskit_model,
     identity,
     kappa_of_epsilon,
+    noise_by_name,
     pure_epsilon,
     search_kappa,
     unitary,
@@ -333,6 +335,60 @@ def test_conventions_of_other_libraries() -> None:
     assert np.allclose(relaxed.choi, thermal_relaxation(t1=50, t2=40, duration=10, excited=0.1).choi)
     hadamard = from_pennylane(qml.Hadamard(0))
     assert np.allclose(hadamard.choi, unitary(np.array([[1, 1], [1, -1]]) / math.sqrt(2)).choi)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_pennylanes_generalized_amplitude_damping_counts_the_weight_of_one(p: float) -> None:
+    """At gamma = 1 every state goes to one with weight p on |1>, by PennyLane's simulator."""
+
+    @qml.qnode(qml.device("default.mixed", wires=1))
+    def relaxed() -> Any:
+        qml.RX(0.7, 0)
+        qml.GeneralizedAmplitudeDamping(1.0, p, wires=0)
+        return qml.probs(0)
+
+    assert np.allclose(relaxed(), [1 - p, p])
+    ours = noise_by_name(f"generalized-amplitude-damping:gamma=1,ground={1 - p}", 1)
+    assert np.allclose(ours.channel(np.full((2, 2), 0.5))[1, 1], p)
+    assert "p = 1 - ground" in ours.convention
+
+
+LONG = [(50.0, 40.0, 5e4), (50.0, 50.0, 5e4), (50.0, 80.0, 5e3), (50.0, 100.0, 5e3)]
+
+
+@pytest.mark.parametrize(("t1", "t2", "duration"), LONG)
+def test_pennylanes_long_relaxation_is_refused_and_ours_is_a_channel(
+    t1: float, t2: float, duration: float
+) -> None:
+    """PennyLane's matrices are NaN for t2 <= t1 and lose the trace for longer t2; the truth is the thermal state."""
+    with pytest.warns(RuntimeWarning) if t2 <= t1 else nullcontext():
+        theirs = qml.ThermalRelaxationError(0.1, t1, t2, duration, wires=0)
+        with pytest.raises(QdpError, match="no channel"):
+            from_pennylane(theirs)
+    ours = thermal_relaxation(t1=t1, t2=t2, duration=duration, excited=0.1)
+    for state in (np.diag([1, 0]), np.diag([0, 1]), np.full((2, 2), 0.5)):
+        assert np.allclose(ours(state), np.diag([0.9, 0.1]), atol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.8, 1.0, 1.6, 2.0])
+@pytest.mark.parametrize("duration", [0.0, 1e-9, 0.01, 1.0, 30.0, 1e3, 1e9, 1e300])
+def test_thermal_relaxation_is_a_channel_for_all_times(ratio: float, duration: float) -> None:
+    """Populations relax with exp(-t / t1), coherences with exp(-t / t2), in exact arithmetic of the exponents."""
+    excited, t1 = 0.2, 0.7
+    channel = thermal_relaxation(t1=t1, t2=ratio * t1, duration=duration, excited=excited)
+    found = channel(np.array([[0.25, 0.3], [0.3, 0.75]], dtype=complex))
+    left = math.exp(-duration / t1)
+    assert found[1, 1].real == pytest.approx(excited + (0.75 - excited) * left, abs=1e-12)
+    assert np.trace(found).real == pytest.approx(1, abs=1e-12)
+    assert found[0, 1].real == pytest.approx(0.3 * math.exp(-duration / (ratio * t1)), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"duration": math.inf}, {"t1": math.inf, "t2": 1.0}, {"t2": 101.0}, {"duration": math.nan}]
+)
+def test_times_of_no_qubit_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(QdpError, match="bad times"):
+        thermal_relaxation(**{"t1": 50.0, "t2": 40.0, "duration": 10.0, "excited": 0.1, **wrong})
 
 
 def test_qiskit_counts_qubits_from_the_other_end() -> None:
