@@ -84,7 +84,8 @@ def _ended(result: BB84Result) -> Iterator[str]:
         )  # fmt: skip
         yield _row(
             "authentication",
-            f"{key.authentication_bits:,} bits spent and put back; net gain {key.net_gain:,} bits",
+            f"{key.authentication_bits:,} bits spent, {key.refilled_bits:,} put back; spoiled runs survived: "
+            f"{key.spoiled_rounds}; net gain {key.net_gain:,} bits",
         )
     yield _row(
         "epsilons",

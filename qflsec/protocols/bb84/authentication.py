@@ -16,20 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ConfigError, ProtocolAbort
+from qflsec.protocols.bb84.key_pool import BLOCK_BYTES, SPEAKERS, TAG_BITS, KeyPool
+from qflsec.protocols.bb84.transcript import PartyName
 
-__all__ = [
-    "BLOCK_BYTES",
-    "TAG_BITS",
-    "Authenticator",
-    "KeyPool",
-    "PolynomialHash",
-    "forgery_bound",
-    "preshared_bits",
-]
+__all__ = ["BLOCK_BYTES", "TAG_BITS", "Authenticator", "PolynomialHash", "forgery_bound"]
 
-BLOCK_BYTES = 16
-TAG_BITS = 128
-MAX_SKIPPED_TAGS = 64
 _REDUCTION = 0xE1 << 120
 _LANES = 256
 
@@ -137,92 +128,21 @@ def forgery_bound(n_bytes: int) -> float:
     return (-(-n_bytes // BLOCK_BYTES) + 1) / 2.0**TAG_BITS
 
 
-def preshared_bits(tags: int) -> int:
-    """Secret bits that a first round with ``tags`` tags uses: the hash key and one pad for each tag."""
-    return TAG_BITS * (1 + tags)
-
-
-class KeyPool:
-    """One party's store of secret bits for authentication: a hash key, then pads, each used once.
-
-    Args:
-        preshared: Secret bytes that the other party holds too; 16 for the hash key, 16 for each pad.
-
-    Attributes:
-        position: Pads taken so far.
-        refills: How often new key was added: 0 in a first round.
-    """
-
-    def __init__(self, preshared: bytes) -> None:
-        if len(preshared) < 2 * BLOCK_BYTES:
-            raise ConfigError(
-                "too little key shared beforehand",
-                got=f"{8 * len(preshared)} bits",
-                expected="at least 256 bits",
-            )
-        self._secret = bytearray(preshared)
-        self.position = 0
-        self.refills = 0
-
-    def __repr__(self) -> str:
-        return f"KeyPool(position={self.position}, pads_left={self.pads_left})"
-
-    @property
-    def hash_key(self) -> bytes:
-        """The key of the polynomial hash; it serves every round."""
-        return bytes(self._secret[:BLOCK_BYTES])
-
-    @property
-    def pads_left(self) -> int:
-        """Tags that can still be made or checked."""
-        return len(self._secret) // BLOCK_BYTES - 1 - self.position
-
-    def pad(self) -> bytes:
-        """The next pad, which is erased.
-
-        Raises:
-            ProtocolAbort: No pad is left.
-        """
-        if self.pads_left < 1:
-            raise ProtocolAbort("authentication key exhausted")
-        start = BLOCK_BYTES * (1 + self.position)
-        taken = bytes(self._secret[start : start + BLOCK_BYTES])
-        self._secret[start : start + BLOCK_BYTES] = bytes(BLOCK_BYTES)
-        self.position += 1
-        return taken
-
-    def skip_to(self, position: int) -> None:
-        """Go on from the later of two positions, where a broken-off round left one party ahead.
-
-        The other's claim is not authenticated yet: a false one makes the tags of this round fail, and may
-        waste at most :data:`MAX_SKIPPED_TAGS` pads.
-
-        Raises:
-            ProtocolAbort: The claim would waste more.
-        """
-        if position > self.position + MAX_SKIPPED_TAGS:
-            raise ProtocolAbort("authentication failed")
-        while self.position < position:
-            self.pad()
-
-    def refill(self, fresh: bytes) -> None:
-        """Add pads from a new key."""
-        self._secret += fresh
-        self.refills += 1
-
-
 class Authenticator:
     """One party's half of the authentication: makes its tags and checks the other's.
 
     Args:
         pool: Its own key pool.
+        name: Which party it is.
 
     Attributes:
         eps: Probability bound that any tag checked so far belonged to an altered message.
     """
 
-    def __init__(self, pool: KeyPool) -> None:
+    def __init__(self, pool: KeyPool, name: PartyName) -> None:
         self._pool = pool
+        self._name = name
+        self._other = SPEAKERS[1 - SPEAKERS.index(name)]
         self._hash = PolynomialHash(pool.hash_key)
         self.eps = 0.0
 
@@ -244,7 +164,7 @@ class Authenticator:
 
     def tag_hashed(self, digest: bytes) -> bytes:
         """A tag for a message whose hash is known."""
-        return bytes(a ^ b for a, b in zip(digest, self._pool.pad(), strict=True))
+        return self._encrypted(digest, self._name)
 
     def check_hashed(self, digest: bytes, n_bytes: int, tag: bytes) -> None:
         """Check the other's tag of a message of ``n_bytes`` whose hash is known.
@@ -253,5 +173,8 @@ class Authenticator:
             ProtocolAbort: It does not belong to this message.
         """
         self.eps += forgery_bound(n_bytes)
-        if not hmac.compare_digest(self.tag_hashed(digest), tag):
+        if not hmac.compare_digest(self._encrypted(digest, self._other), tag):
             raise ProtocolAbort("authentication failed")
+
+    def _encrypted(self, digest: bytes, speaker: PartyName) -> bytes:
+        return bytes(a ^ b for a, b in zip(digest, self._pool.pad(speaker), strict=True))

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.protocols.bb84.agreement import TRANSCRIPT_TAGS, PostprocessConfig
-from qflsec.protocols.bb84.authentication import BLOCK_BYTES, TAG_BITS, KeyPool, preshared_bits
+from qflsec.protocols.bb84.authentication import BLOCK_BYTES, TAG_BITS
 from qflsec.protocols.bb84.cascade import CascadeCount
 from qflsec.protocols.bb84.estimation import ErrorEstimate
 from qflsec.protocols.bb84.key_length import variable_length_unproved
+from qflsec.protocols.bb84.key_pool import KeyPool, preshared_bits, spoiled_rounds
 from qflsec.protocols.bb84.postprocess_parties import AlicePost, BobPost, PostParty
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
 from qflsec.protocols.bb84.transcript import PartyName, PublicChannel
 
-__all__ = ["KeyResult", "run", "share_beforehand"]
+__all__ = ["KeyResult", "round_tags", "run", "share_beforehand"]
 
 # Per-message tags take one pad for each message; a first run brings room for so many.
 _MANY_TAGS = 1 << 14
@@ -32,13 +33,18 @@ class KeyResult:
         abort_reason: Why there is no key; None if there is one.
         key_length: Bits released, after authentication is paid for.
         net_gain: Those, less the hash key that a first round takes from what was shared beforehand.
-        authentication_bits: Bits that tags used, put back into the pools out of the new key.
+        authentication_bits: Bits that tags used.
+        refilled_bits: Bits of the new key that brought the pools back to their level: what this run's tags used, and
+            what spoiled runs before it had used.
         preshared_bits: Of a first round: what it took from the key shared beforehand.
         test: Error rate of the test bits; None if it was not reached.
         reconciliation: What error correction cost; None if it was not reached.
         messages: Public messages of this run, sifting included.
         public_bytes: Their size.
         eps_auth: Probability bound that an altered message was accepted.
+        eps_pads: How far the pads of this run may be from ideal ones: what the earlier blocks may be from theirs that
+            the pads were taken from; 0 while they were shared beforehand.
+        spoiled_rounds: How many spoiled runs the pools survive now, whatever Eve does.
         seeded: Whether secrets could be reproduced, so that the key protects nothing.
         simulated: Whether the quantum channel was simulated.
     """
@@ -50,12 +56,15 @@ class KeyResult:
     key_length: int
     net_gain: int
     authentication_bits: int
+    refilled_bits: int
     preshared_bits: int
     test: ErrorEstimate | None
     reconciliation: CascadeCount | None
     messages: int
     public_bytes: int
     eps_auth: float
+    eps_pads: float
+    spoiled_rounds: int
     seeded: bool
     simulated: bool
 
@@ -66,8 +75,8 @@ class KeyResult:
 
     @property
     def eps_total(self) -> float:
-        """eps_sec + eps_cor + eps_auth: how far the run may be from an ideal one."""
-        return self.config.eps_sec + self.config.eps_cor + self.eps_auth
+        """eps_sec + eps_cor + eps_auth + eps_pads: how far the run may be from an ideal one."""
+        return self.config.eps_sec + self.config.eps_cor + self.eps_auth + self.eps_pads
 
     @property
     def f_ec(self) -> float | None:
@@ -113,12 +122,15 @@ class KeyResult:
             "verification_bits": config.verification_bits,
             "authentication_bits": self.authentication_bits,
             "authentication_tags": config.tags,
+            "pool_refill_bits": self.refilled_bits,
+            "pool_spoiled_rounds": self.spoiled_rounds,
             "preshared_bits": self.preshared_bits,
             "public_messages": self.messages,
             "public_bytes": self.public_bytes,
             "eps_sec": config.eps_sec,
             "eps_cor": config.eps_cor,
             "eps_auth": self.eps_auth,
+            "eps_pads": self.eps_pads,
             "eps_total": self.eps_total,
             "unproved_variable_length_bits": self.variable_length_unproved,
             "seeded": self.seeded,
@@ -162,15 +174,16 @@ def run(
     bob = BobPost(bob_sifted, config, bob_pool, line.bob)
     reason = None
     try:
-        _Discussion(alice, bob, line, per_message=config.tags == "per-message").hold()
+        _Discussion(alice, bob, line, config).hold()
     except ProtocolAbort as abort:
         reason = abort.what
         alice.discard()
         bob.discard()
     seeded = secrets.seeded or alice_sifted.seeded or bob_sifted.seeded
     return _account(
-        alice, bob, line, config, reason, first_round=first_round, seeded=seeded, simulated=simulated
-    )
+        alice, bob, line, config, reason, pads_left=(alice_pool.pads_left, bob_pool.pads_left),
+        first_round=first_round, seeded=seeded, simulated=simulated,
+    )  # fmt: skip
 
 
 def _account(
@@ -180,6 +193,7 @@ def _account(
     config: PostprocessConfig,
     reason: str | None,
     *,
+    pads_left: tuple[int, int],
     first_round: bool,
     seeded: bool,
     simulated: bool,
@@ -194,20 +208,37 @@ def _account(
         key_length=length,
         net_gain=length - TAG_BITS if first_round and length else length,
         authentication_bits=spent,
+        refilled_bits=alice.refilled_bits,
         preshared_bits=spent + TAG_BITS if first_round else 0,
         test=bob.test,
         reconciliation=bob.cascade.count() if bob.reconciling else None,
         messages=len(line.alice),
         public_bytes=line.alice.n_bytes,
         eps_auth=alice.eps_auth + bob.eps_auth,
+        eps_pads=max(alice.eps_pads, bob.eps_pads),
+        spoiled_rounds=min(spoiled_rounds(pads, tags=round_tags(config)) for pads in pads_left),
         seeded=seeded,
         simulated=simulated,
     )
 
 
-def share_beforehand(config: PostprocessConfig, secrets: Secrets) -> tuple[KeyPool, KeyPool]:
-    """Two pools with the same secret bits, as from a meeting of the parties."""
-    tags = TRANSCRIPT_TAGS if config.tags == "transcript" else _MANY_TAGS
+def round_tags(config: PostprocessConfig) -> int:
+    """The most tags of one round, for which pads are shared beforehand."""
+    return TRANSCRIPT_TAGS if config.tags == "transcript" else _MANY_TAGS
+
+
+def share_beforehand(
+    config: PostprocessConfig, secrets: Secrets, *, spoiled: int = 0
+) -> tuple[KeyPool, KeyPool]:
+    """Two pools with the same secret bits, as from a meeting of the parties.
+
+    Args:
+        config: What was agreed.
+        secrets: Where the bits come from.
+        spoiled: How many spoiled rounds in a row the pools are to survive, whatever Eve does; by default none: then one
+            altered tag ends every later round.
+    """
+    tags = round_tags(config) * (1 + 2 * spoiled)
     preshared = secrets.draw(math.ceil(preshared_bits(tags) / 8))
     return KeyPool(preshared), KeyPool(preshared)
 
@@ -215,9 +246,12 @@ def share_beforehand(config: PostprocessConfig, secrets: Secrets) -> tuple[KeyPo
 class _Discussion:
     """Carries the messages; it looks into none of them."""
 
-    def __init__(self, alice: AlicePost, bob: BobPost, line: PublicChannel, *, per_message: bool) -> None:
+    def __init__(
+        self, alice: AlicePost, bob: BobPost, line: PublicChannel, config: PostprocessConfig
+    ) -> None:
         self._alice, self._bob, self._line = alice, bob, line
-        self._per_message = per_message
+        self._config = config
+        self._per_message = config.tags == "per-message"
         self._sealed = 0
 
     def hold(self) -> None:
@@ -229,9 +263,9 @@ class _Discussion:
         alice, bob = self._alice, self._bob
         alice.check_counts()
         bob.check_counts()
-        at_alice, at_bob = alice.position(), bob.position()
-        bob.hear_position(self._line.send("alice", "pads used", at_alice))
-        alice.hear_position(self._line.send("bob", "pads used", at_bob))
+        at_alice, at_bob = alice.pads(), bob.pads()
+        bob.hear_pads(self._line.send("alice", "pads left", at_alice))
+        alice.hear_pads(self._line.send("bob", "pads left", at_bob))
         bob.hear_choice(self._carry("alice", "kept bits", alice.choose()))
         errors = bob.compare(self._carry("alice", "test bits", alice.reveal()))
         alice.hear_errors(self._carry("bob", "test errors", errors))
@@ -264,8 +298,11 @@ class _Discussion:
         bob.take_digest()
         bob.check_tag(self._line.send("alice", "tag", alice.tag()))
         alice.check_tag(self._line.send("bob", "tag", bob.tag()))
-        alice.release()
-        bob.release()
+        eps = self._config.eps_sec + self._config.eps_cor + alice.eps_auth + bob.eps_auth
+        alice.release(eps)
+        bob.release(eps)
+        if alice.key is None or bob.key is None:
+            raise ProtocolAbort("the authentication pools took the whole key")
 
     def _carry(self, sender: PartyName, kind: str, payload: bytes) -> bytes:
         """One message, with a tag of its own where that was agreed."""

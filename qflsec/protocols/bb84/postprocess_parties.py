@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hmac
 import struct
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from qflsec.base import ConfigError, ProtocolAbort, Secrets
 from qflsec.protocols.bb84.agreement import PostprocessConfig
-from qflsec.protocols.bb84.authentication import BLOCK_BYTES, Authenticator, KeyPool
+from qflsec.protocols.bb84.authentication import BLOCK_BYTES, Authenticator
 from qflsec.protocols.bb84.cascade import SEED_BYTES, CascadeParty
 from qflsec.protocols.bb84.decoy_length import DecoyCounts
 from qflsec.protocols.bb84.estimation import ErrorEstimate, interval, random_subset
+from qflsec.protocols.bb84.key_pool import TAG_BITS, KeyPool
 from qflsec.protocols.bb84.privacy_amplification import draw_seed, toeplitz_hash, toeplitz_seed_bits
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
-from qflsec.protocols.bb84.transcript import Transcript
+from qflsec.protocols.bb84.transcript import PartyName, Transcript
 from qflsec.protocols.bb84.verification import verification_seed_bits, verification_tag
 from qflsec.protocols.stages import Staged, stage
 
@@ -39,18 +41,24 @@ class PostParty(Staged):
         transcript: What it said and heard in public, sifting included; it grows as messages pass.
 
     Attributes:
+        name: Which of the two it is.
         key: Its copy of the key once the run has succeeded; None before, and after an abort.
         test: The error rate of the test bits.
+        eps_pads: How far the pads of this run may be from ideal ones.
+        refilled_bits: What its pool took from the new key.
     """
+
+    name: ClassVar[PartyName]
 
     def __init__(
         self, half: AliceSifted | BobSifted, config: PostprocessConfig, pool: KeyPool, transcript: Transcript
     ) -> None:
         self._config = config
         self._pool = pool
-        self._first_pad = pool.position
+        self._spent_before = pool.spent
+        self.eps_pads = pool.eps
         self._transcript = transcript
-        self._authenticator = Authenticator(pool)
+        self._authenticator = Authenticator(pool, self.name)
         self._half = half
         self._raw, self._raw_intensity = half.key_bits, half.key_intensity
         self._test_bits, self._test_intensity = half.test_bits, half.test_intensity
@@ -60,6 +68,7 @@ class PostParty(Staged):
         self._cascade: CascadeParty | None = None
         self.key: Bits | None = None
         self.test: ErrorEstimate | None = None
+        self.refilled_bits = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(key={'none' if self.key is None else f'{self.key.size} bits'})"
@@ -67,7 +76,7 @@ class PostParty(Staged):
     @property
     def pads_spent(self) -> int:
         """Pads used in this run."""
-        return self._pool.position - self._first_pad
+        return self._pool.spent - self._spent_before
 
     @property
     def eps_auth(self) -> float:
@@ -104,15 +113,14 @@ class PostParty(Staged):
             raise ProtocolAbort("too few bits")
 
     @stage("check_counts")
-    def position(self) -> bytes:
-        """The message ``"pads used"``: where its key pool stands."""
-        return self._pool.position.to_bytes(8, "big")
+    def pads(self) -> bytes:
+        """The message ``"pads left"``: which pads its pool still has."""
+        return self._pool.says()
 
-    @stage("position")
-    def hear_position(self, payload: bytes) -> None:
-        """Go on from the later of both positions, so that no pad is used twice."""
-        _require(len(payload) == 8)
-        self._pool.skip_to(int.from_bytes(payload, "big"))
+    @stage("pads")
+    def hear_pads(self, payload: bytes) -> None:
+        """Keep to the pads that both parties still have, so that none is used twice."""
+        self._pool.agree(payload)
 
     def seal(self, header: bytes, payload: bytes) -> bytes:
         """A payload with a tag of its own."""
@@ -159,19 +167,20 @@ class PostParty(Staged):
         self._authenticator.check_hashed(self._digest, self._digest_bytes, payload)
 
     @stage("check_tag")
-    def release(self) -> None:
-        """Put back into the pool what authentication took, and release the rest of the key.
+    def release(self, eps: float) -> None:
+        """Bring the pool back to its level first, then release what is left of the key.
 
-        Raises:
-            ProtocolAbort: Nothing would be left.
+        Args:
+            eps: How far the key may be from an ideal one, its authentication included.
+
+        Where the key does not bring the pool to its level, the pool keeps what it took and there is no key.
         """
         self._require("tag", (None,))
         assert self._final is not None
-        spent = 8 * BLOCK_BYTES * self.pads_spent
-        if spent >= self._final.size:
-            raise ProtocolAbort("authentication costs more than the key")
-        self._pool.refill(np.packbits(self._final[:spent]).tobytes())
-        self.key = self._final[spent:]
+        whole = np.packbits(self._final).tobytes()[: self._final.size // TAG_BITS * BLOCK_BYTES]
+        self.refilled_bits = 8 * self._pool.refill(whole, eps=eps)
+        if self._pool.pads_left >= self._pool.level and self.refilled_bits < self._final.size:
+            self.key = self._final[self.refilled_bits :]
 
     def discard(self) -> None:
         """Forget everything that could become a key."""
@@ -216,6 +225,8 @@ class AlicePost(PostParty):
         secrets: Her source, from which seeds are drawn when the bits that they concern are fixed.
     """
 
+    name = "alice"
+
     def __init__(
         self,
         half: AliceSifted,
@@ -227,7 +238,7 @@ class AlicePost(PostParty):
         super().__init__(half, config, pool, transcript)
         self._secrets = secrets
 
-    @stage("hear_position")
+    @stage("hear_pads")
     def choose(self) -> bytes:
         """The message ``"kept bits"``: a random choice of n raw-key bits and k test bits."""
         keys = random_subset(self._raw.size, self._config.n, self._secrets)
@@ -285,7 +296,9 @@ class AlicePost(PostParty):
 class BobPost(PostParty):
     """Bob: he corrects his key to Alice's."""
 
-    @stage("hear_position")
+    name = "bob"
+
+    @stage("hear_pads")
     def hear_choice(self, payload: bytes) -> None:
         """Keep the bits that Alice chose."""
         split = -(-self._raw.size // 8)

@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 
 from qflsec.base import OsSecrets, Secrets
 from qflsec.protocols.bb84.agreement import PostprocessConfig
-from qflsec.protocols.bb84.authentication import KeyPool
 from qflsec.protocols.bb84.bits import Bits
 from qflsec.protocols.bb84.eavesdropper import OpensEavesdropper
 from qflsec.protocols.bb84.estimation import ErrorEstimate
+from qflsec.protocols.bb84.key_pool import KeyPool
 from qflsec.protocols.bb84.optimise import Plan
 from qflsec.protocols.bb84.postprocess import KeyResult, share_beforehand
 from qflsec.protocols.bb84.postprocess import run as postprocess

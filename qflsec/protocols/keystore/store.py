@@ -10,11 +10,8 @@ Keys lie in the file as they are: its mode is 0600, and the disk must be trusted
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
 from uuid import UUID
@@ -28,18 +25,17 @@ from qflsec.protocols.keystore.errors import (
     WrongSae,
 )
 from qflsec.protocols.keystore.keys import KeyLink, QkdKey
+from qflsec.protocols.secret_file import FileKind, SecretFile
 
 __all__ = ["KeyRole", "KeyStore"]
 
 KeyRole = Literal["master", "slave"]
-_APPLICATION_ID = 0x514B4459
-_VERSION = 1
-_BUSY_SECONDS = 30.0
 _AT_ONCE = 500
-_SCHEMA = f"""
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-PRAGMA journal_mode = WAL;
+_KIND = FileKind(
+    name="key store",
+    application_id=0x514B4459,
+    version=1,
+    tables="""
 CREATE TABLE keys (
     place INTEGER PRIMARY KEY AUTOINCREMENT,
     key_id TEXT NOT NULL UNIQUE,
@@ -52,7 +48,10 @@ CREATE TABLE keys (
     material BLOB CHECK (material IS NULL OR length(material) * 8 = bits)
 );
 CREATE INDEX fresh ON keys (master, slave, role, bits, place) WHERE material IS NOT NULL;
-"""
+""",
+    damaged=KeyStoreCorrupt,
+    fix="make new keys in a new store",
+)
 _COLUMNS = "place, key_id, master, slave, role, bits, simulated_channel, seeded, material"
 _Row = tuple[int, str, str, str, str, int, int, int, bytes | None]
 
@@ -78,8 +77,8 @@ class KeyStore:
         self._allow_seeded = allow_seeded
         self.capacity = capacity
         if not self._path.exists():
-            self._make()
-        self._check()
+            SecretFile.make(self._path, _KIND)
+        self._file = SecretFile(self._path, _KIND)
 
     def __repr__(self) -> str:
         return f"KeyStore({str(self._path)!r})"
@@ -102,7 +101,7 @@ class KeyStore:
             (str(k.key_id), link.master, link.slave, role, k.bits, k.simulated_channel, k.seeded, k.material)
             for k in keys
         ]
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             if self._stock(db, link, role, None)[0] + len(keys) > self.capacity:
                 raise StoreError(
                     f"the key store {self._path.name} has no room for {len(keys)} keys of {link}",
@@ -139,7 +138,7 @@ class KeyStore:
                 got=f"{number} keys of {bits} bits",
                 expected="at least one key of 8, 16, 24 ... bits",
             )
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = self._select(
                 db,
                 "WHERE master = ? AND slave = ? AND role = 'master' AND bits = ? AND material IS NOT NULL "
@@ -163,7 +162,7 @@ class KeyStore:
         """
         if not key_ids or len(set(key_ids)) < len(key_ids):
             raise UnknownKey("no key, or one key twice, was asked for", got=f"{len(key_ids)} identifiers")
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = {UUID(row[1]): row for row in self._find(db, key_ids)}
             missing = [i for i in key_ids if i not in rows or rows[i][4] != "slave" or rows[i][-1] is None]
             if missing:
@@ -182,14 +181,14 @@ class KeyStore:
         Returns:
             How many were still there.
         """
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = [row for row in self._find(db, key_ids) if row[-1] is not None]
             self._erase(db, rows)
             return len(rows)
 
     def count(self, link: KeyLink, *, role: KeyRole = "master", bits: int | None = None) -> int:
         """How many undelivered keys there are, of one length or of all."""
-        with self._open() as db:
+        with self._file.open() as db:
             return self._stock(db, link, role, bits)[0]
 
     def bits_left(self, link: KeyLink, *, role: KeyRole = "master", bits: int | None = None) -> int:
@@ -198,7 +197,7 @@ class KeyStore:
         Units:
             bits
         """
-        with self._open() as db:
+        with self._file.open() as db:
             return self._stock(db, link, role, bits)[1]
 
     def _stock(
@@ -237,82 +236,10 @@ class KeyStore:
             fix="open it with allow_seeded=True in a test or in the lab",
         )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time; what the body did is on the disk before the caller goes on."""
-        with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-            # the log still holds the erased bytes; whoever closes the store last would remove it too
-            with suppress(sqlite3.OperationalError):
-                db.execute("PRAGMA busy_timeout = 0")
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            uri = f"{self._path.absolute().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
-                db.execute("PRAGMA synchronous = FULL")
-                db.execute("PRAGMA secure_delete = ON")
-                yield db
-        except sqlite3.Error as error:
-            raise _clear(self._path, error) from error
-
-    def _make(self) -> None:
-        """Make the file beside its place and link it in whole, so that nobody sees half a store."""
-        try:
-            with tempfile.TemporaryDirectory(prefix=".keystore-", dir=self._path.parent) as directory:
-                draft = Path(directory) / "draft"
-                draft.touch(mode=0o600)
-                with closing(sqlite3.connect(draft, isolation_level=None)) as db:
-                    db.executescript(_SCHEMA)
-                os.link(draft, self._path)
-        except FileExistsError:
-            return
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot make the key store {self._path}", got=error) from error
-
-    def _check(self) -> None:
-        with self._open() as db:
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if application != _APPLICATION_ID:
-                raise KeyStoreCorrupt(f"{self._path} is not a key store", fix="name another file")
-            if version != _VERSION:
-                raise StoreError(
-                    f"the key store {self._path} is of another version", got=version, expected=_VERSION
-                )
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise KeyStoreCorrupt(
-                    f"the key store {self._path} is damaged", got=verdict, fix="make new keys in a new store"
-                )
-
 
 def _key(row: _Row) -> QkdKey:
     _, key_id, _, _, _, _, simulated, seeded, material = row
     assert material is not None
     return QkdKey(
         key_id=UUID(key_id), material=material, simulated_channel=bool(simulated), seeded=bool(seeded)
-    )
-
-
-def _clear(path: Path, error: sqlite3.Error) -> StoreError:
-    """An error of the database in the user's words."""
-    if not path.exists():
-        return StoreError(f"the key store {path} is gone")
-    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-        return StoreError(f"the key store {path} stayed locked for {_BUSY_SECONDS:.0f} s")
-    if isinstance(error, sqlite3.OperationalError):
-        return StoreError(f"the key store {path} cannot be used", got=error)
-    return KeyStoreCorrupt(
-        f"the key store {path} is damaged",
-        got=error,
-        fix="make new keys in a new store; the file was left as it is",
     )

@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 
 from qflsec.base import ConfigError, ProtocolAbort, SeededSecrets
 from qflsec.protocols.bb84.authentication import (
-    MAX_SKIPPED_TAGS,
     Authenticator,
-    KeyPool,
     PolynomialHash,
     _multiply,
     forgery_bound,
-    preshared_bits,
 )
+from qflsec.protocols.bb84.key_pool import KeyPool, preshared_bits
 
 REDUCTION = (1 << 128) | 0x87
 
@@ -77,7 +75,7 @@ def test_padding_is_injective() -> None:
 def pair(tags: int = 20) -> tuple[Authenticator, Authenticator, KeyPool, KeyPool]:
     shared = SeededSecrets(3, "shared").draw(preshared_bits(tags) // 8)
     one, two = KeyPool(shared), KeyPool(shared)
-    return Authenticator(one), Authenticator(two), one, two
+    return Authenticator(one, "alice"), Authenticator(two, "bob"), one, two
 
 
 @settings(deadline=None, max_examples=60)
@@ -132,30 +130,6 @@ def test_who_knows_the_hash_key_forges_negative_control() -> None:
         assert other(forged) != other(bytes(32))
 
 
-def test_pads_are_used_once_erased_and_run_out() -> None:
-    *_, pool, _ = pair(tags=3)
-    pads = {pool.pad() for _ in range(3)}
-    assert len(pads) == 3
-    assert all(pad not in bytes(pool._secret) for pad in pads)
-    assert pool.pads_left == 0
-    with pytest.raises(ProtocolAbort, match="exhausted"):
-        pool.pad()
-    pool.refill(bytes(32))
-    assert (pool.pads_left, pool.refills) == (2, 1)
-
-
-def test_a_pool_that_is_ahead_pulls_the_other_along_but_not_far() -> None:
-    *_, one, two = pair(tags=MAX_SKIPPED_TAGS + 10)
-    for _ in range(3):
-        one.pad()
-    two.skip_to(one.position)
-    assert one.pad() == two.pad()
-    with pytest.raises(ProtocolAbort):
-        two.skip_to(two.position + MAX_SKIPPED_TAGS + 1)
-    two.skip_to(0)
-    assert two.position == one.position
-
-
 def test_secrets_do_not_show() -> None:
     *_, pool, _ = pair()
     assert pool.hash_key.hex() not in repr(pool)
@@ -164,6 +138,6 @@ def test_secrets_do_not_show() -> None:
 
 def test_too_little_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="shared beforehand"):
-        KeyPool(bytes(16))
+        KeyPool(bytes(32))
     with pytest.raises(ConfigError, match="hash key"):
         PolynomialHash(bytes(15))

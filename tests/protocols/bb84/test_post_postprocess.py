@@ -17,8 +17,9 @@ from qflsec.base import ConfigError, OsSecrets, SeededSecrets, numpy_stream
 from qflsec.protocols.bb84 import agreement, postprocess_parties
 from qflsec.protocols.bb84.agreement import PostprocessConfig
 from qflsec.protocols.bb84.asymptotic import binary_entropy
-from qflsec.protocols.bb84.authentication import Authenticator, KeyPool, forgery_bound, preshared_bits
+from qflsec.protocols.bb84.authentication import Authenticator, forgery_bound
 from qflsec.protocols.bb84.key_length import tomamichel_length
+from qflsec.protocols.bb84.key_pool import KeyPool, preshared_bits
 from qflsec.protocols.bb84.postprocess import KeyResult, run
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted, SiftedCounts
 from qflsec.protocols.bb84.transcript import Message, PublicChannel
@@ -323,7 +324,7 @@ def test_rounds_live_on_their_own_key() -> None:
         assert result.abort_reason is None
         gains.append(result.net_gain)
         assert pools[0].pads_left == pools[1].pads_left == 2
-        assert pools[0]._secret == pools[1]._secret
+        assert pools[0]._pads == pools[1]._pads
     assert gains == [SMALL.length - 384, SMALL.length - 256, SMALL.length - 256]
     assert result.preshared_bits == 0
 
@@ -333,9 +334,10 @@ def test_what_goes_back_to_the_pool_is_not_in_the_released_key() -> None:
     shared = secrets.draw(preshared_bits(2) // 8)
     pools = KeyPool(shared), KeyPool(shared)
     result = run(*halves(), SMALL, secrets, pools=pools)
-    put_back = np.unpackbits(np.frombuffer(bytes(pools[0]._secret[-32:]), dtype=np.uint8))
     released = "".join(map(str, result.alice.key))
-    assert "".join(map(str, put_back[:64])) not in released
+    for pad in (pad for pads in pools[0]._pads.values() for pad in pads.values()):
+        put_back = np.unpackbits(np.frombuffer(bytes(pad), dtype=np.uint8))
+        assert "".join(map(str, put_back[:64])) not in released
 
 
 def test_an_abort_costs_no_pad_and_a_spent_pool_stops_the_next_round() -> None:
@@ -347,6 +349,7 @@ def test_an_abort_costs_no_pad_and_a_spent_pool_stops_the_next_round() -> None:
     spoiled = run(*halves(), SMALL, secrets, pools=pools, channel=line)
     assert (spoiled.abort_reason, spoiled.authentication_bits) == ("authentication failed", 256)
     assert run(*halves(), SMALL, secrets, pools=pools).abort_reason == "authentication key exhausted"
+    assert spoiled.spoiled_rounds == 0
 
 
 def test_a_tag_for_every_message_finds_tampering_at_once_and_costs_more() -> None:
@@ -368,7 +371,7 @@ def test_a_tag_for_every_message_finds_tampering_at_once_and_costs_more() -> Non
 
 def test_tags_that_cost_more_than_the_key_leave_none() -> None:
     result = go(config=replace(SMALL, tags="per-message"))
-    assert result.abort_reason == "authentication costs more than the key"
+    assert result.abort_reason == "the authentication pools took the whole key"
 
 
 def test_reproducible_secrets_brand_the_key() -> None:

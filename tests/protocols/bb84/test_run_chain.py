@@ -13,7 +13,7 @@ from qflsec.attacks.channel import InterceptResend, ManInTheMiddle, intercept_re
 from qflsec.base import ConfigError, Secrets, SeededSecrets
 from qflsec.protocols.bb84 import DetectorModel, FibreChannel
 from qflsec.protocols.bb84.agreement import PostprocessConfig
-from qflsec.protocols.bb84.authentication import KeyPool
+from qflsec.protocols.bb84.key_pool import KeyPool
 from qflsec.protocols.bb84.optimise import Requirements
 from qflsec.protocols.bb84.run import BB84Result, Impersonator, run_bb84, share_beforehand
 from qflsec.protocols.bb84.run_config import BB84Config, agree, length_formula
@@ -196,7 +196,9 @@ def test_pools_go_on_from_run_to_run() -> None:
     assert first.key.preshared_bits > 0
     assert second.key.preshared_bits == 0
     assert second.net_key_bits == second.key_length
-    assert pools[0].position == pools[1].position == 4
+    assert pools[0].spent == pools[1].spent == 4
+    assert first.key.eps_pads == 0.0
+    assert second.key.eps_pads == first.key.eps_total
 
 
 def test_per_message_tags_cost_more() -> None:

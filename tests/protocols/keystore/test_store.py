@@ -152,7 +152,7 @@ def test_delivered_bytes_are_erased_from_the_file(tmp_path: Path, make_keys: Mak
 def test_the_log_is_emptied_even_while_others_have_the_store_open(tmp_path: Path, make_keys: Maker) -> None:
     store, keys = KeyStore(tmp_path / "a.keys"), make_keys(3)
     store.add(keys, link=FORTH, role="master")
-    with store._open():
+    with store._file.open():
         store.take(FORTH, bits=256)
         assert keys[0].material not in everything_on_disk(tmp_path / "a.keys")
 
@@ -160,7 +160,7 @@ def test_the_log_is_emptied_even_while_others_have_the_store_open(tmp_path: Path
 def test_what_is_committed_is_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.keys"
     store = KeyStore(path)
-    with store._open() as db:
+    with store._file.open() as db:
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert db.execute("PRAGMA secure_delete").fetchone() == (1,)
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -241,12 +241,12 @@ def test_a_store_that_cannot_be_made_or_is_of_another_version(tmp_path: Path) ->
 
 
 def test_a_locked_store_says_so(tmp_path: Path, make_keys: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qflsec.protocols.keystore import store as module
+    from qflsec.protocols import secret_file as module
 
     store, keys = KeyStore(tmp_path / "a.keys"), make_keys(1)
     store.add(keys, link=FORTH, role="master")
     monkeypatch.setattr(module, "_BUSY_SECONDS", 0.05)
-    with store._open() as holder:
+    with store._file.open() as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="stayed locked"):
             store.take(FORTH, bits=256)

@@ -46,7 +46,7 @@ def careless(path: Path, log: int, _: list[uuid.UUID]) -> None:
     """The control: deliver first, spend afterwards."""
     store = KeyStore(path)
     while True:
-        with store._open() as db:
+        with store._file.open() as db:
             rows = db.execute(
                 "SELECT key_id, material FROM keys WHERE material IS NOT NULL ORDER BY place LIMIT 2"
             ).fetchall()
@@ -58,7 +58,7 @@ def careless(path: Path, log: int, _: list[uuid.UUID]) -> None:
 
 
 def undelivered(store: KeyStore) -> set[uuid.UUID]:
-    with store._open() as db:
+    with store._file.open() as db:
         return {uuid.UUID(i) for (i,) in db.execute("SELECT key_id FROM keys WHERE material IS NOT NULL")}
 
 
