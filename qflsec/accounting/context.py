@@ -31,8 +31,13 @@ class Observer:
         reads_clients: Whether it reads what honest clients sent, singly or summed, before the server's rule
             worked on it.
         read: The honest clients whose update it reads singly in some round.
-        over_run: How anonymous honest clients are among all sums that it reads; None where it reads none.
+        over_run: How anonymous honest clients are among all sums that it reads and whose clients it can name; None
+            where it reads none.
         reads_paths: Whether it reads differences of models over several steps.
+        reads_unnamed: Whether it reads sums of clients that it cannot name, which no count over the run is made of.
+        knows_rosters: Whether it can tell of some honest client whether it took part in some round. Sampling of
+            clients earns nothing against it; true unless something says otherwise.
+        reads_made: Whether it reads updates as clients made them, before anything sealed them.
     """
 
     threat: ThreatModel
@@ -42,23 +47,30 @@ class Observer:
     read: frozenset[int] = frozenset()
     over_run: RunAnonymity | None = None
     reads_paths: bool = False
+    reads_unnamed: bool = False
+    knows_rosters: bool = True
+    reads_made: bool = False
 
     @classmethod
     def of(cls, view: View) -> Self:
         """The observer that holds a view."""
-        sizes = [item.k for item in view.readable(*SUMS) if item.k > 0]
-        granted = "honest-updates" in view.threat.knows
-        sums = [item for item in view.readable("update", "aggregate") if item.k > 0]
+        corrupted = frozenset(view.threat.clients)
+        held = [item for item in view.readable(*SUMS) if item.k > 0]
+        sums = [item for item in held if item.kind in {"update", "aggregate"}]
         # an aggregate and what is left of it without the coalition's own updates are one equation
-        mixed = {(item.round, item.base, item.about - set(view.threat.clients)) for item in sums}
+        mixed = {(item.round, item.base, item.about - corrupted) for item in sums if item.about is not None}
         return cls(
             threat=view.threat,
-            smallest_k=1 if granted else min(sizes, default=0),
+            smallest_k=min((item.k for item in held), default=0),
             reads_model=view.final_model() is not None,
-            reads_clients=granted or bool(sums),
-            reads_paths=any(item.k > 0 for item in view.readable("path")),
+            reads_clients=bool(sums),
+            reads_paths=any(item.kind == "path" for item in held),
+            reads_unnamed=any(item.about is None for item in sums),
             read=frozenset().union(*(about for *_, about in mixed if len(about) == 1)),
-            over_run=_over_run(tuple(sorted(tuple(sorted(about)) for *_, about in mixed))) if sums else None,
+            over_run=_over_run(tuple(sorted(tuple(sorted(about)) for *_, about in mixed))) if mixed else None,
+            # a view that names an honest client knows a roster, whatever it says
+            knows_rosters=view.knows_rosters or any(item.named - corrupted for item in view.items),
+            reads_made=any(item.granted for item in held),
         )
 
     @property
@@ -85,6 +97,15 @@ class Observer:
     def reads_sums(self) -> bool:
         """Whether it reads updates of honest clients, and only sums of several of them."""
         return self.smallest_k > 1
+
+    @property
+    def uncounted(self) -> str:
+        """What it reads of honest clients and no anonymity over the run is counted in, in words."""
+        kinds = {
+            "differences of models over several steps": self.reads_paths,
+            "sums of clients that it cannot name": self.reads_unnamed,
+        }
+        return " and ".join(words for words, read in kinds.items() if read)
 
     @property
     def reads_anything(self) -> bool:

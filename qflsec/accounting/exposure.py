@@ -36,8 +36,10 @@ def exposure(view: View) -> tuple[str, ...]:
     if view.granted.data:
         owners = ", ".join(str(party) for party in sorted(view.granted.data))
         sentences.append(f"the records of its own clients ({owners})")
-    if view.granted.honest_updates:
-        sentences.append("honest updates, by a strong assumption of the threat model")
+    if any(item.granted for item in view.items):
+        sentences.append(
+            "of these, updates as clients made them before anything sealed them, by a strong assumption of the threat model"
+        )
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -53,11 +55,18 @@ def _sentence(kind: str, items: Sequence[Item]) -> str:
         return ""
     rounds = _rounds(len({item.round for item in held}))
     derived = ", computed from other items" if all(item.derived for item in held) else ""
-    single = sorted({min(item.about) for item in held if len(item.about) == 1})
+    single = {client for item in held if item.size == 1 for client in item.named}
+    unnamed = [item for item in held if item.about is None]
+    whose = ", of clients that it cannot name" if len(unnamed) == len(held) else ""
     if kind == "update" and single:
         return f"{_WORDS[kind]} ({len(single)} of them) in {rounds}{derived}"
     smallest = min(item.k for item in held)
-    return f"{_WORDS[kind]} with at least {smallest} honest client{'s' if smallest > 1 else ''} in them, in {rounds}{derived}"
+    if any(item.of is None for item in unnamed):
+        return f"{_WORDS[kind]}, of clients whose number it cannot tell either, in {rounds}{derived}"
+    return (
+        f"{_WORDS[kind]} with at least {smallest} honest client{'s' if smallest > 1 else ''} in them{whose}, "
+        f"in {rounds}{derived}"
+    )
 
 
 def _rounds(n: int) -> str:

@@ -224,8 +224,10 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
     found = context.observer.over_run
     writer = RowWriter(observer=context.observer.name, layer="view")
     if found is None or not found.clients:
-        uncounted = "over the run, differences of models over several steps are read and no anonymity was counted in them"
-        return (writer.not_covered(uncounted),) if context.observer.reads_paths else ()
+        uncounted = (
+            f"over the run, {context.observer.uncounted} are read and no anonymity was counted in them"
+        )
+        return (writer.not_covered(uncounted),) if context.observer.uncounted else ()
     held = f"the sums that it reads ({found.sums}, of rank {found.rank})"
     if found.singled_out:
         derived = [client for client in found.singled_out if client not in context.observer.read]
@@ -248,9 +250,7 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
             trusted=f"whoever holds single updates; {no_collusion(k)}",
             note=joined(
                 "counted as if a client's updates were alike in every round, the observer's best case",
-                "differences of models over several steps are not counted"
-                if context.observer.reads_paths
-                else "",
+                f"{context.observer.uncounted} are not counted" if context.observer.uncounted else "",
                 ""
                 if found.smallest_k
                 else f"combinations of more than {found.checked} clients were not searched",

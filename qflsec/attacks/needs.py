@@ -31,9 +31,9 @@ def missing_items(view: View, *kinds: str, what: str, about: int | None = None) 
         view: The view.
         kinds: The kinds of items.
         what: What they are called in the reason.
-        about: Only items that contain this client's contribution.
+        about: Only items that may contain this client's contribution, as far as the view says.
     """
-    held = [item for item in view.items if item.kind in kinds and (about is None or about in item.about)]
+    held = [item for item in view.items if item.kind in kinds and (about is None or item.may_hold(about))]
     if not held:
         return f"no {what} is in the view"
     if all(item.form != "plain" for item in held):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qflsec.threat.closure import LaneFacts
+from qflsec.threat.facts import LaneFacts
 from qflsec.threat.message import Envelope, Keys, Message, MessageKind, MessageLayer, Payload, Slot
 from qflsec.threat.model import (
     NOBODY,
@@ -23,6 +23,7 @@ from qflsec.threat.model import (
 from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
 from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
 from qflsec.threat.recorded import recorded_transcript
+from qflsec.threat.rosters import Rosters
 from qflsec.threat.sums import RunAnonymity, run_anonymity
 from qflsec.threat.transcript import Deriver, Transcript
 from qflsec.threat.versions import Origin, Trained, Version, Versions
@@ -54,6 +55,7 @@ __all__ = [
     "Payload",
     "Records",
     "Role",
+    "Rosters",
     "RunAnonymity",
     "Slot",
     "Tapped",

@@ -21,57 +21,51 @@ What a coalition could do beyond this, and the closure does not:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from qflsec.base import QflsecError
+from qflsec.threat.facts import LaneFacts
+from qflsec.threat.rosters import KnownRosters
 from qflsec.threat.sums import eliminate
-from qflsec.threat.versions import Origin, Path, Trained, Version, Versions
+from qflsec.threat.unnamed import unnamed_model, unnamed_steps
+from qflsec.threat.versions import Origin, Path, Trained, Version
 from qflsec.threat.view import MODELS, SUMS, Item
 
-__all__ = ["LaneFacts", "close"]
+__all__ = ["close"]
 
 Singles = Mapping[int, Sequence[Item]]
 """By round, the single updates that are read as such."""
 
 
-@dataclass(kw_only=True)
-class LaneFacts:
-    """What is known of a run besides its messages.
-
-    Attributes:
-        counts: The number of examples of each client.
-        versions: How each model came about.
-        participants: For each round, the clients whose updates were aggregated.
-    """
-
-    counts: tuple[float, ...]
-    versions: Versions = field(default_factory=Versions)
-    participants: dict[int, frozenset[int]] = field(default_factory=dict)
-
-
-def close(items: Sequence[Item], facts: LaneFacts, corrupted: frozenset[int]) -> tuple[Item, ...]:
+def close(
+    items: Sequence[Item], facts: LaneFacts, corrupted: frozenset[int], known: KnownRosters | None = None
+) -> tuple[Item, ...]:
     """The items together with all that follows from them, each with its anonymity set.
 
     Args:
         items: What the coalition sees, and what its layers let it compute.
         facts: What is known of the run.
         corrupted: The corrupted clients.
+        known: What the coalition knows of rosters; all by default.
 
     Raises:
         QflsecError: A readable model or update has no known place among the run's versions.
     """
+    known = known or KnownRosters()
     found = [_placed(item, facts) for item in items]
-    found.extend(_next_models(found, facts))
-    found.extend(_steps(found, facts))
+    found.extend(_next_models(found, facts, known))
+    unnamed = _unnamed(found, facts, known, corrupted)
+    found.extend(_steps(found, facts, known))
     singles = _singles(found)  # whatever is derived from here on is no update that was read as such
     found.extend(_residuals(found, singles, facts))
     found.extend(_remainders(found, facts))
     follow = _singles(found, derived=True)
     counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in found]
-    return tuple(sorted(counted, key=lambda item: (item.round, item.derived)))
+    counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
+    return tuple(sorted((*counted, *unnamed), key=lambda item: (item.round, item.derived)))
 
 
 def _placed(item: Item, facts: LaneFacts) -> Item:
@@ -84,10 +78,10 @@ def _placed(item: Item, facts: LaneFacts) -> Item:
                 "a model was sent without its version", got=f"{item.kind} of round {item.round}"
             )
         _ = facts.versions[item.version]
-    if item.kind == "aggregate" and len(item.about) == 1:
+    if item.kind == "aggregate" and len(item.named) == 1:
         item = replace(item, kind="update")  # the mean of one update
     if item.kind in SUMS and item.base is None and item.derived:
-        return replace(item, base=facts.versions.base_of_round(item.round, item.about))
+        return replace(item, base=facts.versions.base_of_round(item.round, item.named))
     if item.base is not None:
         _ = facts.versions[item.base]
     return item
@@ -102,14 +96,20 @@ def _models(items: Iterable[Item]) -> dict[Version, Item]:
     return models
 
 
-def _next_models(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+def _vectors(models: Mapping[Version, Item]) -> dict[Version, torch.Tensor]:
+    return {version: item.vector for version, item in models.items()}
+
+
+def _next_models(items: Sequence[Item], facts: LaneFacts, known: KnownRosters) -> list[Item]:
     """Models that nobody sent to the coalition, but that it makes itself of what it knows."""
     models, sums = _models(items), _sums(items)
     found = []
     for version, origin in facts.versions.items():
         if version in models or not origin.bases or not origin.linear or not set(origin.bases) <= set(models):
             continue
-        known, rest = _told(origin, sums, facts)
+        if not known.names([origin]):
+            continue
+        told, rest = _told(origin, sums, facts)
         if rest:
             continue
         value = sum((share * models[base].vector for base, share in origin.bases.items()), torch.zeros(()))
@@ -118,8 +118,8 @@ def _next_models(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
             last,
             kind="model",
             round=origin.round + 1,
-            value=value + origin.rate * known.to(value.dtype),
-            about=last.about | frozenset(part.client for part in origin.trained),
+            value=value + origin.rate * told.to(value.dtype),
+            about=last.named | frozenset(part.client for part in origin.trained),
             version=version,
             derived=True,
         )
@@ -131,10 +131,10 @@ def _sums(items: Iterable[Item]) -> dict[int, list[Item]]:
     """By round, the updates and the sums of updates that are read, smallest first."""
     sums: dict[int, list[Item]] = {}
     for item in items:
-        if item.kind in {"update", "aggregate"} and item.form == "plain" and item.about:
+        if item.kind in {"update", "aggregate"} and item.form == "plain" and item.named:
             sums.setdefault(item.round, []).append(item)
     return {
-        round_index: sorted(found, key=lambda item: len(item.about)) for round_index, found in sums.items()
+        round_index: sorted(found, key=lambda item: len(item.named)) for round_index, found in sums.items()
     }
 
 
@@ -146,30 +146,43 @@ def _told(
     total = sum(part.weight for part in origin.trained)
     known = torch.zeros((), dtype=torch.float64)
     for item in sums.get(origin.round, ()):
-        weight = sum(rest[client].weight for client in item.about if client in rest)
+        weight = sum(rest[client].weight for client in item.named if client in rest)
         # a sum that counts otherwise than the step does is no part of it
-        if item.about <= set(rest) and _weight(item, facts) == weight:
+        if item.named <= set(rest) and _weight(item, facts) == weight:
             known = known + item.vector.double() * (weight / total)
-            for client in item.about:
+            for client in item.named:
                 del rest[client]
     return known, tuple(rest.values())
 
 
-def _steps(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
+def _unnamed(
+    items: Sequence[Item], facts: LaneFacts, known: KnownRosters, corrupted: frozenset[int]
+) -> list[Item]:
+    """What was trained between models by clients that the coalition cannot all name."""
+    models, read = _models(items), _singles(items)
+    found: list[Item] = []
+    for version, after in models.items():
+        path = facts.versions.path(version, models)
+        if path is not None and not known.names(origin for origin, _ in path.origins):
+            found += unnamed_steps(after, path, models, facts, read, corrupted)
+    return found
+
+
+def _steps(items: Sequence[Item], facts: LaneFacts, known: KnownRosters) -> list[Item]:
     """What was trained between a model and the nearest readable ones before it."""
     models, sums, covered = _models(items), _sums(items), _covered(items)
     steps: list[Item] = []
     for version, after in models.items():
         path = facts.versions.path(version, models)
-        if path is None or not path.trained:
+        if path is None or not path.trained or not known.names(origin for origin, _ in path.origins):
             continue
         if path.linear and len(path.origins) > 1:
             step = _unknown_part(after, path, models, sums, facts)
             steps.extend([] if step is None else [step])
             continue
-        step = _step(after, path, path.trained, _difference(after.vector, path, models) / path.factor)
+        step = _step(after, path, path.trained, path.difference(after.vector, _vectors(models)) / path.factor)
         place = step.round, step.base
-        if not (path.linear and len(path.origins) == 1 and _follows(step.about, covered.get(place, []))):
+        if not (path.linear and len(path.origins) == 1 and _follows(step.named, covered.get(place, []))):
             steps.append(step)
     return steps
 
@@ -199,7 +212,7 @@ def _unknown_part(
     facts: LaneFacts,
 ) -> Item | None:
     """What several linear steps added to a model, less what is known of them; None where all is."""
-    value = _difference(after.vector, path, models)
+    value = path.difference(after.vector, _vectors(models))
     left: list[tuple[Origin, float]] = []
     missing: list[Trained] = []
     for origin, share in path.origins:
@@ -224,7 +237,7 @@ def _covered(items: Iterable[Item]) -> dict[tuple[int, Version | None], list[fro
     covered: dict[tuple[int, Version | None], list[frozenset[int]]] = {}
     for item in items:
         if item.kind == "aggregate" and item.form == "plain":
-            covered.setdefault((item.round, item.base), []).append(item.about)
+            covered.setdefault((item.round, item.base), []).append(item.named)
     return covered
 
 
@@ -246,13 +259,6 @@ def _kind(path: Path) -> str:
     return "update" if len(path.trained) == 1 else "aggregate"
 
 
-def _difference(after: torch.Tensor, path: Path, models: Mapping[Version, Item]) -> torch.Tensor:
-    for version, share in path.start.items():
-        before = models[version].vector
-        after = after - (before if share == 1.0 else share * before)
-    return after
-
-
 def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> list[Item]:
     """Aggregates less the single updates that are known."""
     residuals: list[Item] = []
@@ -260,7 +266,7 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
         if item.kind != "aggregate" or item.form != "plain":
             continue
         known = _single_updates(singles, item)
-        rest = item.about - frozenset(known)
+        rest = item.named - frozenset(known)
         if not known or not rest:
             continue
         weight = _weight(item, facts)
@@ -294,9 +300,9 @@ def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
             groups.setdefault(item.round, []).append(item)
     found: list[Item] = []
     for group in groups.values():
-        singles = {next(iter(item.about)): item for item in group if _is_update(item) and not item.derived}
+        singles = {next(iter(item.named)): item for item in group if _is_update(item) and not item.derived}
         # what contains a known update stands there a second time, without it
-        unknown = {item.about: item for item in group if item.about and not item.about & frozenset(singles)}
+        unknown = {item.named: item for item in group if item.named and not item.named & frozenset(singles)}
         if len(unknown) > 1:
             found += _eliminated(list(unknown.values()), facts)
     return found
@@ -305,12 +311,12 @@ def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
 def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
     """Smaller sums than any that is held, by elimination among the sums of one round."""
     # a sum that counts otherwise than the examples say holds a client that lied: no equation of this system
-    sums = [item for item in sums if _weight(item, facts) == sum(facts.counts[c] for c in item.about)]
+    sums = [item for item in sums if _weight(item, facts) == sum(facts.counts[c] for c in item.named)]
     if len(sums) < 2:
         return []
-    everybody = sorted({client for item in sums for client in item.about})
+    everybody = sorted({client for item in sums for client in item.named})
     # the unknowns are the updates times their weights, so every coefficient is 0 or 1
-    rows = np.array([[float(client in item.about) for client in everybody] for item in sums])
+    rows = np.array([[float(client in item.named) for client in everybody] for item in sums])
     reduced, makes = eliminate(rows)
     totals = torch.stack([item.vector.double() * _weight(item, facts) for item in sums])
     bases = {item.base for item in sums}
@@ -318,7 +324,7 @@ def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
     found = []
     for row, combination in zip(reduced, makes, strict=True):
         about = frozenset(everybody[place] for place in np.flatnonzero(row))
-        if not np.allclose(row[row != 0], 1.0) or not _smaller(about, [item.about for item in sums]):
+        if not np.allclose(row[row != 0], 1.0) or not _smaller(about, [item.named for item in sums]):
             continue
         weight = sum(facts.counts[client] for client in about)
         value = (torch.from_numpy(combination)[:, None] * totals).sum(dim=0) / weight
@@ -348,11 +354,11 @@ def _smaller(about: frozenset[int], held: Sequence[frozenset[int]]) -> bool:
 
 def _is_update(item: Item) -> bool:
     """Whether it is one client's update."""
-    return item.kind == "update" and item.form == "plain" and len(item.about) == 1
+    return item.kind == "update" and item.form == "plain" and len(item.named) == 1
 
 
 def _weight(item: Item, facts: LaneFacts) -> float:
-    return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.about)
+    return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.named)
 
 
 def _singles(items: Iterable[Item], *, derived: bool = False) -> Singles:
@@ -369,16 +375,16 @@ def _single_updates(singles: Singles, total: Item) -> dict[int, Item]:
     A sum over several bases has none of its own; a client trains once in a round, so its update is in it.
     """
     return {
-        next(iter(item.about)): item
+        next(iter(item.named)): item
         for item in singles.get(total.round, ())
-        if total.base in {None, item.base} and item.about <= total.about
+        if total.base in {None, item.base} and item.named <= total.named
     }
 
 
 def _anonymity(item: Item, singles: Singles, follow: Singles, corrupted: frozenset[int]) -> int:
     """How many honest clients hide in an item; where all of their updates are only derived, the last one is in it."""
-    honest = item.about - corrupted
-    if item.form != "plain" or item.kind not in SUMS or len(item.about) == 1:
+    honest = item.named - corrupted
+    if item.form != "plain" or item.kind not in SUMS or len(item.named) == 1:
         return len(honest)
     unread = len(honest - frozenset(_single_updates(singles, item)))
     return max(min(unread, 1), len(honest - frozenset(_single_updates(follow, item))))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from qflsec.base import ConfigError
-from qflsec.threat.closure import LaneFacts
+from qflsec.threat.facts import LaneFacts
 from qflsec.threat.message import Envelope, Message, MessageKind, Slot
 from qflsec.threat.party import PUBLIC, SERVER, client
 from qflsec.threat.transcript import Transcript
@@ -35,7 +35,7 @@ def recorded_transcript(
 
     ``recorded_transcript(models=..., updates=..., counts=...).seen_by(threat)`` is the view of a coalition: the
     server reads the models and the updates that were sent in the open, a client its own, the public the last
-    model; whatever follows from these is in the view too, as in the view of a run. Where the updates were hidden
+    model, and everybody knows who took part; whatever follows from these is in the view too, as in the view of a run. Where the updates were hidden
     from the server (by secure aggregation), leave them out: what the models say of their sums remains.
 
     >>> from qflsec.threat import honest_but_curious_server
@@ -53,7 +53,8 @@ def recorded_transcript(
             everybody's in a round of which none was.
         linear: Whether the server's step is the mean of the updates, weighted by the counts.
         server_learning_rate: The factor of the step.
-        granted: What a threat model may grant: the model as a function, auxiliary records, the defenses.
+        granted: What a threat model may grant: the model as a function, auxiliary records, the defenses. Honest
+            updates are those that were recorded.
 
     Raises:
         ConfigError: The parts do not fit each other.
@@ -81,6 +82,7 @@ def recorded_transcript(
             Origin(round=index, bases={base: 1.0}, trained=trained, rate=server_learning_rate, linear=linear),
         )
         facts.participants[index] = frozenset(members)
+    made.honest_updates[0] = {(r, i): update for r, part in enumerate(told) for i, update in part.items()}
     made.record(_final(rounds, vectors[-1]))
     return made
 

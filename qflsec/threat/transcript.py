@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
-from qflsec.base import QflsecError
-from qflsec.threat.closure import LaneFacts, close
+from qflsec.base import ConfigError, QflsecError
+from qflsec.threat.closure import close
+from qflsec.threat.facts import LaneFacts
 from qflsec.threat.message import Message, MessageKind, Payload
 from qflsec.threat.model import ThreatModel
-from qflsec.threat.party import PUBLIC, WIRE, Party
+from qflsec.threat.party import PUBLIC, WIRE, Party, client
 from qflsec.threat.view import MODELS, Granted, Item, View
 
 __all__ = ["Deriver", "Transcript"]
@@ -30,6 +31,8 @@ class Transcript:
         facts: What is known of each run besides its messages; filled by the loop as it goes.
         derivers: What the stack's layers let a coalition compute.
         granted: Per run, what knowledge a threat model may grant.
+        honest_updates: Per run, the updates of clients by round and client, as they made them before anything sealed
+            them; kept for threat models that grant them (``"honest-updates"``), a strong assumption.
     """
 
     record_kinds: frozenset[MessageKind] | None = None
@@ -37,6 +40,7 @@ class Transcript:
     facts: dict[int, LaneFacts] = field(default_factory=dict)
     derivers: tuple[Deriver, ...] = ()
     granted: dict[int, Granted] = field(default_factory=dict)
+    honest_updates: dict[int, dict[tuple[int, int], torch.Tensor]] = field(default_factory=dict)
     _messages: list[Message] = field(default_factory=list)
 
     def record(self, message: Message) -> None:
@@ -53,6 +57,7 @@ class Transcript:
 
         Raises:
             QflsecError: There is no such run in this batch.
+            ConfigError: The threat model grants honest updates, and the run kept none.
         """
         if lane not in self.facts:
             raise QflsecError("no such run in this transcript", got=lane, expected=sorted(self.facts))
@@ -62,24 +67,46 @@ class Transcript:
         items = [
             item for message in self._messages for item in _visible(message, threat, lane, parties, held)
         ]
+        known = facts.rosters.known_to(threat, items)
         for derive in self.derivers:
             items.extend(derive(items, facts, parties, held))
+        if "honest-updates" in threat.knows:
+            items.extend(self._granted(lane, facts, frozenset(threat.clients)))
         corrupted = frozenset(threat.clients)
         return View(
             threat=threat,
-            items=close(items, facts, corrupted),
+            items=close(items, facts, corrupted, known),
             granted=self.granted[lane].under(threat) if lane in self.granted else Granted(),
             keys=held,
+            knows_rosters=facts.rosters.told_to(threat),
         )
 
-    def grant_honest_updates(self, lane: int, updates: Mapping[tuple[int, int], torch.Tensor]) -> None:
-        """Keep honest updates for threat models that grant them.
+    def _granted(self, lane: int, facts: LaneFacts, corrupted: frozenset[int]) -> Iterator[Item]:
+        """The updates of honest clients that a threat model grants, as items that can be read.
 
-        Args:
-            lane: The run's index in its batch.
-            updates: By round and client.
+        Raises:
+            ConfigError: The run did not keep them, so that its view would hold less than what is granted.
         """
-        self.granted[lane] = replace(self.granted[lane], honest_updates=updates)
+        if lane not in self.honest_updates:
+            raise ConfigError(
+                "the threat model grants honest updates, but the run kept none",
+                fix="run it with grant_honest_updates=True, or against this threat model",
+            )
+        for (round_index, index), update in self.honest_updates[lane].items():
+            if index not in corrupted:
+                yield Item(
+                    round=round_index,
+                    kind="update",
+                    form="plain",
+                    value=update.clone(),
+                    weight=facts.counts[index],
+                    about=frozenset({index}),
+                    base=facts.versions.base_of_round(round_index, {index}),
+                    # no message carried it
+                    sender=client(index),
+                    receiver=client(index),
+                    granted=True,
+                )
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -1,7 +1,7 @@
 """Versions of models: how each model of a run came about, for any topology.
 
-Whoever reads two models learns what was trained between them. Which clients that were is public: it follows
-from the graph of versions and from nothing else. A star, a tree, a ring and a gossip network differ in their
+Whoever reads two models learns what was trained between them. Which clients that were follows from the graph of
+versions, for whoever knows the rosters (:mod:`qflsec.threat.rosters`). A star, a tree, a ring and a gossip network differ in their
 graphs, not in the rule that :mod:`qflsec.threat.closure` reads off them.
 
 A version is an affine combination of earlier versions and a step:
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, ItemsView, Mapping
 from dataclasses import dataclass, field
+
+import torch
 
 from qflsec.base import QflsecError
 
@@ -50,6 +52,7 @@ class Origin:
         trained: Whose updates are in the step.
         rate: The factor of the step.
         linear: Whether the step is the weighted mean of the updates.
+        drawn_from: The clients that may have taken part, as everybody knows; those in ``trained`` by default.
     """
 
     round: int
@@ -57,6 +60,12 @@ class Origin:
     trained: tuple[Trained, ...] = ()
     rate: float = 1.0
     linear: bool = True
+    drawn_from: frozenset[int] = frozenset()
+
+    @property
+    def candidates(self) -> frozenset[int]:
+        """Everybody whose update may be in the step."""
+        return self.drawn_from | frozenset(part.client for part in self.trained)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,21 @@ class Path:
     def linear(self) -> bool:
         """Whether it is a weighted sum of updates."""
         return all(origin.linear for origin, _ in self.origins)
+
+    def difference(self, after: torch.Tensor, models: Mapping[Version, torch.Tensor]) -> torch.Tensor:
+        """What the steps added to the earlier models.
+
+        Args:
+            after: The model at the end.
+            models: The models at the start.
+
+        Shapes:
+            after, models: ``(P,)``; returns the same
+        """
+        for version, share in self.start.items():
+            before = models[version]
+            after = after - (before if share == 1.0 else share * before)
+        return after
 
 
 @dataclass(kw_only=True)
@@ -138,6 +162,17 @@ class Versions:
             if part.client in clients
         }
         return next(iter(found)) if len(found) == 1 else None
+
+    def history(self, version: Version) -> tuple[Origin, ...]:
+        """Every step that leads to a version."""
+        found: dict[Version, Origin] = {}
+        pending = [version]
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found[name] = self[name]
+                pending.extend(found[name].bases)
+        return tuple(found.values())
 
     def path(self, version: Version, readable: Collection[Version]) -> Path | None:
         """What lies between a version and the nearest readable ones before it.

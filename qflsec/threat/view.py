@@ -47,14 +47,12 @@ class Granted:
         model: The model as a pure function (``"architecture"``).
         auxiliary: Records of the same kind that are nobody's training data (``"auxiliary"``).
         defenses: The stack's public configuration (``"defenses"``).
-        honest_updates: Updates of honest clients by round and client (``"honest-updates"``), a strong assumption.
         data: Each corrupted client's own records.
     """
 
     model: Any = None
     auxiliary: Records | None = None
     defenses: Any = None
-    honest_updates: Mapping[tuple[int, int], torch.Tensor] = field(default_factory=dict)
     data: Mapping[Party, Records] = field(default_factory=dict)
 
     def under(self, threat: ThreatModel) -> Granted:
@@ -64,7 +62,6 @@ class Granted:
             model=self.model if "architecture" in threat.knows else None,
             auxiliary=self.auxiliary if "auxiliary" in threat.knows else None,
             defenses=self.defenses if "defenses" in threat.knows else None,
-            honest_updates=dict(self.honest_updates) if "honest-updates" in threat.knows else {},
             data={party: records for party, records in self.data.items() if party in own},
         )
 
@@ -82,14 +79,18 @@ class Item:
         form: ``plain`` where the coalition can read it, else the form of the layer that stopped it.
         value: A vector of parameters, an array or bytes.
         weight: The number of examples behind an update or aggregate, where known.
-        about: The clients whose contributions are in it.
+        about: The clients whose updates are in it. None where the coalition's messages do not show who took part:
+            then it is ``of`` clients, unknown which.
+        of: How many clients' updates are in it where ``about`` is None; None where that is not public either.
         version: Of a model: which one it is.
         base: Of what clients trained: the version that they started from; None where there are several, or it
             is not known.
-        k: The number of honest clients in it whose shares the coalition does not know.
+        k: The number of honest clients in it whose shares the coalition does not know; 1 where neither they nor
+            their number are known, as there may be no more.
         sender: Who sent it; for derived items, who sent the last part.
         receiver: Who received it.
         derived: Whether the coalition computed it from other items.
+        granted: Whether the threat model grants it: an update as the client made it, before anything sealed it.
     """
 
     round: int
@@ -97,13 +98,36 @@ class Item:
     form: str
     value: Payload
     weight: float | None
-    about: frozenset[int]
+    about: frozenset[int] | None
     sender: Party
     receiver: Party
     version: Version | None = None
     base: Version | None = None
     k: int = 0
     derived: bool = False
+    of: int | None = None
+    granted: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """How many clients' updates are in it; None where the coalition does not know."""
+        return self.of if self.about is None else len(self.about)
+
+    @property
+    def roster(self) -> str:
+        """Whose updates are in it, in words."""
+        if self.about is not None:
+            return f"client{'s' * (len(self.about) != 1)} {', '.join(map(str, sorted(self.about)))}"
+        return "clients unknown, and how many" if self.of is None else f"{self.of} clients, unknown which"
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The clients whose updates are known to be in it."""
+        return frozenset() if self.about is None else self.about
+
+    def may_hold(self, client: int) -> bool:
+        """Whether this client's update may be in it, as far as the coalition knows."""
+        return self.about is None or client in self.about
 
     @property
     def vector(self) -> torch.Tensor:
@@ -133,6 +157,9 @@ class View:
         keys: The names of the keys that the coalition holds.
         memory: The state that the coalition's adversary kept after its last move; None where it keeps nothing.
         oracle: Query access to the last model: features in, logits out; None where there is none.
+        knows_rosters: Whether the coalition can tell of some honest client whether it took part in some round, by
+            what it hears or could infer. Where it cannot, nothing in the view depends on who did but the numbers
+            that the server released.
     """
 
     threat: ThreatModel
@@ -141,6 +168,7 @@ class View:
     keys: frozenset[str] = frozenset()
     memory: Any = None
     oracle: Oracle | None = None
+    knows_rosters: bool = True
 
     def readable(
         self, *kinds: str, round_index: int | None = None, about: int | None = None
@@ -150,7 +178,7 @@ class View:
         Args:
             kinds: The kinds; all where none is given.
             round_index: Only this round.
-            about: Only items that contain this client's contribution.
+            about: Only items that are known to contain this client's contribution.
         """
         return tuple(
             item
@@ -158,7 +186,7 @@ class View:
             if item.form == "plain"
             and (not kinds or item.kind in kinds)
             and (round_index is None or item.round == round_index)
-            and (about is None or about in item.about)
+            and (about is None or about in item.named)
         )
 
     def final_model(self) -> torch.Tensor | None:

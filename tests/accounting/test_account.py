@@ -287,7 +287,9 @@ def test_a_ledger_without_a_run() -> None:
 def test_granted_honest_updates_leave_nothing_hidden(make_pipeline: Maker) -> None:
     """An observer that is granted updates by assumption gets no row that says it does not read them."""
     pipeline = make_pipeline(n_clients=4, rounds=1)
-    result = run_batch(pipeline, Stack(name="masked", client=(Masked(),)), [RunSpec(seed=0)])[0]
+    result = run_batch(
+        pipeline, Stack(name="masked", client=(Masked(),)), [RunSpec(seed=0)], grant_honest_updates=True
+    )[0]
     knows = {True: ("honest-updates",), False: ("architecture",)}
     for granted, found in knows.items():
         rows = result.ledger(coalition(server=True, knows=found))

@@ -10,9 +10,11 @@ import pytest
 import torch
 from recorders import Aggregated, Linked, Shaped
 
+from qflsec.base import ConfigError
 from qflsec.federation import Adversary, Hands, Pipeline, RunResult, RunSpec, Stack, Tree, run_batch
 from qflsec.threat import (
     SERVER,
+    View,
     client,
     coalition,
     corrupted_clients,
@@ -62,17 +64,22 @@ class Zero(Adversary):
         return {"name": "zero"}
 
 
+def grants(view: View) -> dict[tuple[int, int], torch.Tensor]:
+    return {(item.round, min(item.about)): item.vector for item in view.items if item.granted}
+
+
 def test_honest_updates_are_granted_only_where_asked_and_assumed(make_pipeline: Maker) -> None:
     """What a client released before it sealed; of a corrupted client, what it would have sent."""
     pipeline = make_pipeline(n_qubits=2, n_clients=4, members=12, participation=0.5, rounds=3)
     strong = coalition(server=True, knows=("honest-updates",))
     stack = Stack(name="sum", client=(Shaped(factor=0.5), Aggregated()))
     granted = run(pipeline, stack, grant_honest_updates=True)
-    updates = granted.view(strong).granted.honest_updates
+    updates = grants(granted.view(strong))
     participants = granted.transcript.facts[0].participants
     assert set(updates) == {(r, i) for r, chosen in participants.items() for i in chosen}
-    assert not granted.view(coalition(server=True)).granted.honest_updates, "not assumed"
-    assert not run(pipeline, stack).view(strong).granted.honest_updates, "not asked for"
+    assert not grants(granted.view(coalition(server=True))), "not assumed"
+    with pytest.raises(ConfigError, match="kept none"):
+        run(pipeline, stack).view(strong)
     open_view = run(pipeline, Stack(name="open", client=(Shaped(factor=0.5),))).view(
         honest_but_curious_server()
     )
@@ -80,7 +87,7 @@ def test_honest_updates_are_granted_only_where_asked_and_assumed(make_pipeline: 
         if not item.derived:
             assert torch.allclose(updates[0, min(item.about)], item.vector, atol=1e-5)
     lying = RunSpec(seed=2, adversary=Zero(), threat=corrupted_clients(n=4))
-    liars = run(pipeline, stack, lying, grant_honest_updates=True).view(strong).granted.honest_updates
+    liars = grants(run(pipeline, stack, lying, grant_honest_updates=True).view(strong))
     for index in participants[0]:
         assert torch.equal(liars[0, index], updates[0, index])
         assert float(liars[0, index].abs().max()) > 0

@@ -159,7 +159,7 @@ def test_every_client_starts_where_the_topology_says(make_pipeline: Maker) -> No
     """In a ring from what its neighbour made of its own start, in a tree from the server's model."""
     pipeline = make_pipeline(members=24, n_clients=3, rounds=2)
     ring = run_batch(on(pipeline, Ring()), NONE, [RunSpec(seed=0)], grant_honest_updates=True)[0]
-    updates = ring.transcript.granted[0].honest_updates
+    updates = ring.transcript.honest_updates[0]
     model, starts = ring.initial, {i: models_to(ring, i) for i in range(3)}
     for round_index in range(2):
         for i in range(3):
@@ -177,7 +177,7 @@ def test_every_client_starts_where_the_topology_says(make_pipeline: Maker) -> No
 def test_a_client_that_is_left_out_of_a_ring_is_passed_over(make_pipeline: Maker) -> None:
     pipeline = on(make_pipeline(members=24, n_clients=4, rounds=4, participation=0.5), Ring())
     run = run_batch(pipeline, NONE, [RunSpec(seed=2)], grant_honest_updates=True)[0]
-    updates = run.transcript.granted[0].honest_updates
+    updates = run.transcript.honest_updates[0]
     assert {len([c for r, c in updates if r == k]) for k in range(4)} == {2}
     model = run.initial
     for key in sorted(updates):

@@ -138,7 +138,6 @@ def run_with_canaries(
         patch.setattr(Session, "handshake", handshake)
         result = run_batch(pipeline, stack, [RunSpec(seed=11)], grant_honest_updates=True)[0]
     assert result.outcome == "completed"
-    granted = result.transcript.granted[0]
     public = {
         blob for m in result.transcript.messages if m.kind == "announcement" for blob in blobs(m.layers)
     }
@@ -149,7 +148,7 @@ def run_with_canaries(
     secret["drawn"] = [value for value in recorder.drawn if len(value) >= 32]
     return result, Canaries(
         records={i: [head(row) for row in result.client_records(i).features] for i in CLIENTS},
-        updates=dict(granted.honest_updates),
+        updates=dict(result.transcript.honest_updates[0]),
         secrets=secret,
         coins=recorder.coins,
     )
@@ -240,7 +239,7 @@ def test_a_leak_through_the_seams_is_found(make_pipeline: Maker, monkeypatch: py
     result = run_batch(
         pipeline, Stack(name="mask", client=(Masked(),)), [RunSpec(seed=11)], grant_honest_updates=True
     )[0]
-    update = result.transcript.granted[0].honest_updates[0, 1]
+    update = result.transcript.honest_updates[0][0, 1]
     assert near(result.view(threat_of(("server",))), update)
     assert not readers_of_update("mask", 1, ("server",))
 
@@ -249,14 +248,16 @@ def test_granted_knowledge_is_only_what_is_granted(make_pipeline: Maker) -> None
     result = run_batch(
         make_pipeline(members=9), Stack(name="none"), [RunSpec(seed=1)], grant_honest_updates=True
     )[0]
-    nothing = result.view(honest_but_curious_server(knows=())).granted
+    seen = result.view(honest_but_curious_server(knows=()))
+    nothing = seen.granted
     assert nothing.model is None
     assert nothing.auxiliary is None
     assert nothing.defenses is None
-    assert not nothing.honest_updates
+    assert not any(item.granted for item in seen.items)
     assert not nothing.data
-    strong = result.view(
-        ThreatModel(name="x", corrupted=frozenset({client(1)}), knows=("honest-updates",))
-    ).granted
-    assert set(strong.data) == {client(1)}
-    assert (0, 2) in strong.honest_updates
+    strong = result.view(ThreatModel(name="x", corrupted=frozenset({client(1)}), knows=("honest-updates",)))
+    assert set(strong.granted.data) == {client(1)}
+    held = {(item.round, min(item.about)): item for item in strong.items if item.granted}
+    assert set(held) == {(r, i) for r, i in result.transcript.honest_updates[0] if i != 1}
+    assert torch.equal(held[0, 2].vector, result.transcript.honest_updates[0][0, 2])
+    assert (held[0, 2].k, held[0, 2].base) == (1, "0")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from qflsec.federation import Pipeline, Ring, RunSpec, Stack, Star, Topology, Tree, run_batch
-from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, View, client, edge
+from qflsec.threat import PUBLIC, SERVER, WIRE, Party, Rosters, ThreatModel, View, client, edge
 from qflsec.threat.view import SUMS
 
 Maker = Callable[..., Pipeline]
@@ -146,13 +146,20 @@ def test_every_coalition_knows_what_linear_algebra_says(
     )
     specs = [RunSpec(seed=seed) for seed in range(SEEDS)]
     for run in run_batch(pipeline, Stack(name="none"), specs, grant_honest_updates=True):
-        facts, updates = run.transcript.facts[run.lane], run.transcript.granted[run.lane].honest_updates
+        hidden = run.transcript.facts[run.lane].rosters
+        facts, updates = run.transcript.facts[run.lane], run.transcript.honest_updates[run.lane]
         present = [sorted(c for r, c in updates if r == k) for k in range(ROUNDS)]
         world = World(topology, present, facts.counts, rate)
         values = torch.stack([run.initial, *(updates[place] for place in world.updates)]).double().numpy()
         for chosen in coalitions(topology, run.spec.seed):
-            view = run.view(ThreatModel(name="x", corrupted=chosen))
-            agrees(view, world, chosen, values, repr((run.spec.seed, sorted(chosen), present)))
+            threat, where = (
+                ThreatModel(name="x", corrupted=chosen),
+                repr((run.spec.seed, sorted(chosen), present)),
+            )
+            facts.rosters = Rosters()  # for a coalition that was told every roster
+            agrees(run.view(threat), world, chosen, values, where)
+            facts.rosters = hidden
+            overstates_nothing(run.view(threat), world, chosen, where)
 
 
 def agrees(view: View, world: World, coalition: frozenset[Party], values: Vector, where: str) -> None:
@@ -179,6 +186,20 @@ def agrees(view: View, world: World, coalition: frozenset[Party], values: Vector
             close(base, start @ values, where)
         elif set(clients) & set(honest):
             assert not spans(rows, start), (where, item)
+
+
+def overstates_nothing(view: View, world: World, coalition: frozenset[Party], where: str) -> None:
+    """Who is not told the rosters may still guess them: no anonymity is counted on top."""
+    rows = world.seen(coalition)
+    honest = [c for c in range(N) if client(c) not in coalition]
+    known = {place for place in world.updates if spans(rows, world.one(*place))}
+    named = [item for item in view.readable("update", "aggregate") if item.about is not None]
+    for item in named:
+        close_to = [(item.round, c) for c in item.named if len(item.named) == 1 and c in honest]
+        assert set(close_to) <= known, where
+    least = fewest(world, rows, honest)
+    sizes = [item.k for item in view.readable(*SUMS) if item.k > 0]
+    assert least == 0 or 0 < min(sizes) <= least, (where, sizes, least)
 
 
 def close(value: object, expected: Vector, where: str) -> None:

@@ -100,7 +100,7 @@ def test_every_coalition_with_a_quantum_server(
 ) -> None:
     pipeline = make_pipeline(n_qubits=2, layers=1, members=6, rounds=1)
     result, canaries, drawn = run_with_canaries(pipeline, layer, monkeypatch)
-    updates = result.transcript.granted[0].honest_updates
+    updates = result.transcript.honest_updates[0]
     open_to = {"wire", "quantum-server"} if isinstance(layer, Delegated) else set()
     for coalition in COALITIONS:
         view = result.view(threat_of(coalition))

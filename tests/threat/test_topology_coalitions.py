@@ -49,7 +49,7 @@ def test_every_coalition_holds_what_it_could_and_nothing_else(make_pipeline: Mak
     topology, parties, reads = CASES[name]
     pipeline = replace(make_pipeline(layers=2, members=12, n_clients=N, rounds=3), topology=topology)
     run = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=11)], grant_honest_updates=True)[0]
-    updates = run.transcript.granted[0].honest_updates
+    updates = run.transcript.honest_updates[0]
     records = {i: [head(row) for row in run.client_records(i).features] for i in range(N)}
     for size in range(len(parties) + 1):
         for chosen in itertools.combinations(parties, size):

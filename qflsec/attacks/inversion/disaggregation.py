@@ -29,7 +29,8 @@ class Disaggregation(DeepLeakage):
     say is noise to the least squares. Two rounds that differ in one client are the smallest case.
 
     Where participation does not identify the target (everybody takes part in every round), the attack looks at
-    the sum with the fewest clients, as ``dlg`` does.
+    the sum with the fewest clients, as ``dlg`` does; so it does where the view does not say who took part, since the
+    matrix is not reconstructed here.
 
     Args:
         degree: The degree of the polynomial: 0 takes updates as constant.
@@ -74,7 +75,7 @@ class Disaggregation(DeepLeakage):
     def observation(self, view: View, challenge: InversionChallenge) -> Observation:
         """The target's update in the middle of the rounds, where the sums identify it."""
         sums = _sums(view)
-        rounds = sorted({item.round for item in sums if challenge.target in item.about})
+        rounds = sorted({item.round for item in sums if challenge.target in item.named})
         middle = rounds[len(rounds) // 2] if rounds else 0
         solved = _solve(sums, challenge.target, middle=middle, degree=self.degree)
         params = next((view.base_of(item) for item in sums if item.round == middle), None)
@@ -84,25 +85,25 @@ class Disaggregation(DeepLeakage):
 
 
 def _sums(view: View) -> list[Item]:
-    """One readable mean for each round: that of the fewest unknown clients."""
+    """One readable mean for each round whose clients are known: that of the fewest of them."""
     best: dict[int, Item] = {}
     for item in view.readable("aggregate", "update"):
-        if item.k == 0 or item.weight is None or item.base is None:
+        if item.k == 0 or item.weight is None or item.base is None or item.about is None:
             continue
         known = best.get(item.round)
-        if known is None or len(item.about) < len(known.about):
+        if known is None or len(item.named) < len(known.named):
             best[item.round] = item
     return [best[round_index] for round_index in sorted(best)]
 
 
 def _solve(sums: Sequence[Item], target: int, *, middle: int, degree: int) -> torch.Tensor | None:
     """The weighted update of the target in one round, up to its number of examples; None where it is not determined."""
-    everybody = sorted({index for item in sums for index in item.about})
+    everybody = sorted({index for item in sums for index in item.named})
     if target not in everybody:
         return None
     spread = max(1.0, float(max(abs(item.round - middle) for item in sums)))
     members = torch.tensor(
-        [[float(i in item.about) for i in everybody] for item in sums], dtype=torch.float64
+        [[float(i in item.named) for i in everybody] for item in sums], dtype=torch.float64
     )
     times = torch.tensor([(item.round - middle) / spread for item in sums], dtype=torch.float64)
     design = torch.cat([members * times[:, None] ** power for power in range(degree + 1)], dim=1)

@@ -122,6 +122,6 @@ class DeepLeakage(Inference):
             budget=Budget(screened=self.screened, restarts=self.restarts, iterations=self.iterations),
             prior=prior if self.prior else None,
             # Of k equal and independent shares, one is the target's.
-            least_noise=1 - 1 / len(seen.about),
+            least_noise=1 - 1 / seen.size,
         )
         return InversionClaim(features=found.features.float(), labels=found.labels, objective=found.objective)

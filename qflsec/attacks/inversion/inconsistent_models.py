@@ -168,7 +168,7 @@ class InconsistentModels(ActiveInference, DeepLeakage):
 
     def _item(self, view: View) -> Item | None:
         items = view.readable("update", "aggregate", round_index=self.round, about=self.victim)
-        return min(items, key=lambda item: len(item.about), default=None)
+        return min(items, key=lambda item: len(item.named), default=None)
 
 
 def dead_model(

@@ -17,13 +17,14 @@ _KINDS = ("update", "aggregate", "step")
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """One update, or a mean of updates, that contains the target's.
+    """One update, or a mean of updates, that contains the target's, or may contain it.
 
     Attributes:
         params: The model that the clients started from.
         update: What the target's local training added to it, on its own or averaged with others.
         round: The round.
-        about: The clients whose updates are in it.
+        about: The clients whose updates are in it; None where the view does not say.
+        size: How many they are at least, as far as the view says.
 
     Shapes:
         params: ``(P,)``; update: ``(P,)``
@@ -32,7 +33,8 @@ class Observation:
     params: torch.Tensor
     update: torch.Tensor
     round: int
-    about: frozenset[int]
+    about: frozenset[int] | None
+    size: int = 1
 
 
 def missing_observation(view: View, target: int) -> str | None:
@@ -47,16 +49,31 @@ def missing_observation(view: View, target: int) -> str | None:
 def observe(view: View, target: int) -> Observation:
     """The readable item that mixes the target with the fewest others, of these the earliest.
 
+    Where no item names the target, it is one that may contain it: a view that does not say who took part leaves the
+    attack to guess.
+
     A view is closed under subtraction, so a sum of which shares are known stands there without them; the
     number of clients is then the anonymity set. (A sum whose shares are all known has the anonymity set 0,
     and says less than the target's own update.) Early rounds come first because gradients of a model that
     has not been fitted are larger.
     """
-    item = min(_usable(view, target), key=lambda item: (len(item.about), _KINDS.index(item.kind), item.round))
+    usable = _usable(view, target)
+    item = min(
+        [item for item in usable if item.about is not None] or usable,
+        key=lambda item: (item.size or item.k, _KINDS.index(item.kind), item.round),
+    )
     params = view.base_of(item)
     assert params is not None  # _usable() saw to it
-    return Observation(params=params, update=item.vector, round=item.round, about=item.about)
+    return Observation(
+        params=params,
+        update=item.vector,
+        round=item.round,
+        about=item.about,
+        size=max(1, item.size or item.k),
+    )
 
 
 def _usable(view: View, target: int) -> list[Item]:
-    return [item for item in view.readable(*_KINDS, about=target) if view.base_of(item) is not None]
+    return [
+        item for item in view.readable(*_KINDS) if item.may_hold(target) and view.base_of(item) is not None
+    ]

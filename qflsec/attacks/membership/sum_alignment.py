@@ -79,10 +79,10 @@ def _directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
         params = view.base_of(items[0])
         if params is None:
             continue
-        whole = max(items, key=lambda item: (len(item.about), not item.derived))
+        whole = max(items, key=lambda item: (item.size or 0, not item.derived))
         singles = [item for item in items if item.kind == "update" and not item.derived]
         moved = whole.vector
-        if len(singles) > len(whole.about):
+        if len(singles) > (whole.size or 0):
             moved = torch.stack([item.vector for item in singles]).mean(dim=0)
         if float(moved.norm()) > 0:
             found.append((params, moved))

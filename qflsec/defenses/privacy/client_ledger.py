@@ -3,7 +3,8 @@
 *Central.* The server clips every update to norm S, adds up, and adds noise of standard deviation ``z S``; the
 released model is post-processing of these noisy sums. Taking one client away moves a sum by at most S. Who
 reads updates before the noise gets nothing from it, the server first of all. Sampling counts only where it
-is Poisson and the observer cannot see who took part; the network sees who sends, even sealed.
+is Poisson and the observer can tell of no honest client whether it took part (:mod:`qflsec.threat.rosters`); the
+network sees who sends, even sealed. The clients, and how many records each has, are public: adjacency is zero-out.
 
 *Local.* A client clips its update to S and adds noise of standard deviation ``z S`` before it sends it. Two
 data sets of the client make updates that differ by at most 2 S, so under replace-one adjacency the noise
@@ -39,10 +40,7 @@ def central_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRo
     if observer.threat.server or observer.reads_clients:
         who = "the server itself" if observer.threat.server else "an observer who reads what clients send"
         return (writer.not_covered(f"no epsilon against {who}: updates are read before the noise"),)
-    sees_senders = observer.threat.wire or context.quantum_server
-    sampled = training.client_sampling == "poisson" and not sees_senders
-    # Who sees the roster or the senders knows of the client itself: what is hidden is what it sent.
-    adjacency = "zero-out" if sees_senders or training.client_sampling == "fixed" else "add/remove"
+    sampled = training.client_sampling == "poisson" and not observer.knows_rosters
     sampling = "no credit for sampling"
     if training.client_sampling == "all":
         sampling = "none: all clients in every round"
@@ -52,7 +50,8 @@ def central_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRo
         noise,
         context,
         rate=training.participation if sampled else 1.0,
-        adjacency=adjacency,
+        # clients and their numbers of records are public: what is hidden is what a client sent
+        adjacency="zero-out",
         words="take away all that one honest client sent",
         trusted="the server, to clip, to add the noise and to keep updates to itself",
         sampling=sampling,

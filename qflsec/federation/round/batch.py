@@ -17,6 +17,7 @@ from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
 from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
+from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.turns import Turns
@@ -146,15 +147,19 @@ class BatchRun:
             keys=self._session.key_names(),
             derivers=() if aggregation is None else (aggregation.derive,),
         )
+        rosters = rosters_of(self._pipeline, self._stack)
+        if self._keep_honest:
+            transcript.honest_updates = {lane: {} for lane in range(len(self._lanes))}
         for lane, data in enumerate(self._lanes):
             dataset = data.dataset
-            transcript.facts[lane] = LaneFacts(counts=self._stack.weights(self._counts[lane].tolist()))
+            transcript.facts[lane] = LaneFacts(
+                counts=self._stack.weights(self._counts[lane].tolist()), rosters=rosters
+            )
             transcript.granted[lane] = Granted(
                 # what a client keeps to itself nobody else can evaluate
                 model=None if self._pipeline.personal else self._model,
                 auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
                 defenses=self._stack,
-                honest_updates={},
                 data={
                     client(index): _records(dataset.features, dataset.labels, rows)
                     for index, rows in enumerate(data.clients)
@@ -270,10 +275,9 @@ class BatchRun:
         if not self._keep_honest:
             return
         for lane in range(len(self._specs)):
-            kept = dict(self._transcript.granted[lane].honest_updates)
+            kept = self._transcript.honest_updates[lane]
             for index in torch.nonzero(present[lane]).flatten().tolist():
                 kept[round_index, index] = updates[lane, index].clone()
-            self._transcript.grant_honest_updates(lane, kept)
 
     def _aggregate(
         self,
@@ -331,6 +335,7 @@ class BatchRun:
             ),
             rate=self._config.server_learning_rate,
             linear=self._stack.linear,
+            drawn_from=frozenset(turn.trainers),
         )
         params = self._models.params[lane] + self._config.server_learning_rate * step
         self._models.move(lane, turn.root, version, origin, opened, params)

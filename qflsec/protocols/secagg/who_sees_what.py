@@ -83,20 +83,20 @@ def _sight(name: str, view: View, threat: ThreatModel) -> Sight:
     honest = [
         item
         for item in view.items
-        if item.kind in {"update", "aggregate"} and not item.about <= frozenset(threat.clients)
+        if item.kind in {"update", "aggregate"} and not item.named <= frozenset(threat.clients)
     ]
     plain = [item for item in honest if item.form == "plain"]
     reads = sorted(
         {
-            next(iter(item.about - frozenset(threat.clients)))
+            next(iter(item.named - frozenset(threat.clients)))
             for item in plain
-            if len(item.about - frozenset(threat.clients)) == 1
+            if len(item.named - frozenset(threat.clients)) == 1
         }
     )
-    sums = sorted({(len(item.about), item.k) for item in plain if item.k > 1}, reverse=True)
+    sums = sorted({(len(item.named), item.k) for item in plain if item.k > 1}, reverse=True)
     closed: dict[str, int] = {}
     for item in honest:
-        if item.form != "plain" and not item.about <= set(reads):
+        if item.form != "plain" and not item.named <= set(reads):
             closed[item.form] = closed.get(item.form, 0) + 1
     listens = threat.server or threat.wire
     return Sight(

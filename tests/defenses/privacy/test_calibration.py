@@ -39,11 +39,11 @@ def spent(result: Any, layer: str, threat: Any, adjacency: str) -> float:
             4.0,
         ),
         (LocalDp, honest_but_curious_server(), "replace-one", {}, 8.0),
-        (DpFedAvg, public_final_model(), "add/remove", {}, 3.0),
+        (DpFedAvg, public_final_model(), "zero-out", {}, 3.0),
         (
             DpFedAvg,
             public_final_model(),
-            "add/remove",
+            "zero-out",
             {"participation": 0.4, "client_sampling": "poisson"},
             1.0,
         ),

@@ -68,7 +68,7 @@ def test_without_sampling_it_is_the_exact_gaussian(context: Context) -> None:
     (row,) = dp(DpFedAvg(noise_multiplier=4.0).ledger(context(**PUBLIC, client_sampling="all")), "PRV")
     exact = gaussian_epsilon(math.sqrt(15) / 4, 1e-5)
     assert exact <= row.epsilon <= exact + 0.03
-    assert (row.unit, row.adjacency, row.steps, row.bound) == ("client", "add/remove", 15, "upper bound")
+    assert (row.unit, row.adjacency, row.steps, row.bound) == ("client", "zero-out", 15, "upper bound")
     assert row.epsilon_unsampled is None
     assert row.trusted.startswith("the server")
     assert "sensitivity" in row.mechanism
@@ -89,8 +89,8 @@ def test_sampling_counts_only_where_it_is_poisson_and_hidden(context: Context) -
     rows = {
         name: dp(layer.ledger(context(**{**seen, **changes})))[0]
         for name, changes in {
-            "hidden": {"client_sampling": "poisson"},
-            "seen": {"client_sampling": "poisson", "wire": True},
+            "hidden": {"client_sampling": "poisson", "knows_rosters": False},
+            "seen": {"client_sampling": "poisson", "knows_rosters": True},
             "fixed": {"client_sampling": "fixed"},
             "all": {"client_sampling": "all", "participation": 1.0},
         }.items()
@@ -102,10 +102,10 @@ def test_sampling_counts_only_where_it_is_poisson_and_hidden(context: Context) -
     assert hidden.epsilon_unsampled == rows["all"].epsilon > hidden.epsilon
     for name in ("seen", "fixed"):
         assert rows[name].epsilon == rows["all"].epsilon, "no amplification"
-        assert rows[name].adjacency == "zero-out"
         assert "no credit" in rows[name].sampling
         assert rows[name].epsilon_unsampled is None
-    assert hidden.adjacency == "add/remove"
+    # everybody knows the clients and how many records they have
+    assert {row.adjacency for row in rows.values()} == {"zero-out"}
 
 
 def test_adaptive_clipping_costs_no_epsilon_and_says_what_it_releases(context: Context) -> None:
@@ -204,7 +204,9 @@ def test_who_sees_nothing_or_corrupts_all_has_no_row(context: Context, layer: An
 
 
 def ledger_of(pipeline: Pipeline, layers: list[Any], threat: ThreatModel) -> tuple[LedgerRow, ...]:
-    return run_batch(pipeline, Stack.from_layers("s", layers), [RunSpec(seed=0)])[0].ledger(threat)
+    keep = "honest-updates" in threat.knows
+    stack = Stack.from_layers("s", layers)
+    return run_batch(pipeline, stack, [RunSpec(seed=0)], grant_honest_updates=keep)[0].ledger(threat)
 
 
 def test_the_observers_of_a_run(make_pipeline: Callable[..., Pipeline]) -> None:

@@ -214,7 +214,7 @@ def test_shot_training_with_tests_matches_plain_training_within_shot_noise(make_
         pipeline, stack_of(Blind(shots=shots, tests=0)), attacked(Flipping), grant_honest_updates=True
     )
     sigma = 0.2 * np.sqrt((9 / 2 + 81 / 16) / (6 * shots))
-    updates = [r.transcript.granted[0].honest_updates for r in (blind, clear, flipped)]
+    updates = [r.transcript.honest_updates[0] for r in (blind, clear, flipped)]
     for key in updates[1]:
         assert float((updates[0][key] - updates[1][key]).abs().max()) < 4.9 * sigma
     assert max(float((updates[2][key] - updates[1][key]).abs().max()) for key in updates[1]) > 7 * sigma

@@ -35,7 +35,7 @@ def test_the_server_reads_the_mean_of_equal_clients_with_the_stated_error(
     view = result.view(coalition(server=True))
     for round_index in range(2):
         (item,) = view.readable("aggregate", round_index=round_index)
-        updates = [result.transcript.granted[0].honest_updates[round_index, i] for i in range(4)]
+        updates = [result.transcript.honest_updates[0][round_index, i] for i in range(4)]
         error = (item.vector - torch.stack(updates).mean(dim=0)).abs().max()
         assert 0 < error < 5 * 0.5 / (torch.pi / 2) / 4000**0.5
         assert (item.k, item.weight) == (4, 4.0)
@@ -54,7 +54,7 @@ def test_costs_are_states_and_qubits(make_pipeline: Maker) -> None:
 def test_what_each_coalition_reads(make_pipeline: Maker) -> None:
     """Only all others together come to a single update, and only with the noise of the sum."""
     result = one(make_pipeline(n_clients=4), LAYER)
-    truth = result.transcript.granted[0].honest_updates[0, 3]
+    truth = result.transcript.honest_updates[0][0, 3]
     for server in (False, True):
         for n in range(4):
             threat = coalition(server=server, n=n)

@@ -135,9 +135,7 @@ def test_a_rule_gets_the_weighted_mean_and_the_weight_of_each_group(make_pipelin
         assert sorted(i for group in batch.groups for i in group) == list(range(10))
         assert sorted(len(group) for group in batch.groups) == [3, 3, 4]
         for row, group in enumerate(batch.groups):
-            updates = torch.stack(
-                [result.transcript.granted[0].honest_updates[round_index, i] for i in group]
-            )
+            updates = torch.stack([result.transcript.honest_updates[0][round_index, i] for i in group])
             counts = torch.tensor([float(len(result.clients[i])) for i in group])
             assert torch.allclose(batch.updates[row], weighted_mean(updates, counts), atol=1e-5)
             assert float(batch.counts[row]) == pytest.approx(float(counts.sum()), abs=1e-3)
@@ -183,7 +181,7 @@ def test_who_reads_a_single_update(make_pipeline: Maker) -> None:
             view = result.view(ThreatModel(name="x", corrupted=frozenset({SERVER, *map(client, clients)})))
             singles = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
             assert bool(singles) == read, (victim, clients)
-        truth = result.transcript.granted[0].honest_updates[0, victim]
+        truth = result.transcript.honest_updates[0][0, victim]
         view = result.view(ThreatModel(name="x", corrupted=frozenset({SERVER, *map(client, rest)})))
         (single, *_) = [i for i in view.readable("update", round_index=0) if i.about == {victim}]
         assert torch.allclose(single.vector, truth, atol=1e-4)
@@ -214,7 +212,7 @@ def test_no_secret_is_in_any_view(make_pipeline: Maker, monkeypatch: pytest.Monk
     assert not any(secret in memory for secret in secrets)
     assert all(part in memory for part in contributions), "the control: what is opened is found"
     vectors = [i.value for i in view.items if isinstance(i.value, torch.Tensor) and 2 not in i.about]
-    exact = result.transcript.granted[0].honest_updates[0, 2].numpy().tobytes()[:16]
+    exact = result.transcript.honest_updates[0][0, 2].numpy().tobytes()[:16]
     assert not any(exact in np.ascontiguousarray(v.numpy()).tobytes() for v in vectors)
 
 

@@ -38,7 +38,7 @@ def one(pipeline: Any, *layers: Any, **spec: Any) -> RunResult:
 
 
 def mean_of(result: RunResult, round_index: int, among: list[int]) -> torch.Tensor:
-    updates = result.transcript.granted[0].honest_updates
+    updates = result.transcript.honest_updates[0]
     counts = torch.tensor([float(len(result.clients[i])) for i in among])
     return weighted_mean(torch.stack([updates[round_index, i] for i in among]), counts)
 

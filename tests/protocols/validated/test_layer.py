@@ -47,7 +47,7 @@ def one(pipeline: Any, *layers: Any, **spec: Any) -> RunResult:
 
 
 def mean_of(result: RunResult, round_index: int, among: Any) -> torch.Tensor:
-    updates = result.transcript.granted[0].honest_updates
+    updates = result.transcript.honest_updates[0]
     return torch.stack([updates[round_index, i] for i in among]).mean(dim=0)
 
 

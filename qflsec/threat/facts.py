@@ -1,0 +1,29 @@
+"""What is known of a run besides its messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qflsec.threat.rosters import Rosters
+from qflsec.threat.versions import Versions
+
+__all__ = ["LaneFacts"]
+
+
+@dataclass(kw_only=True)
+class LaneFacts:
+    """What is known of a run besides its messages.
+
+    The lab knows all of it; which participants a coalition may name is up to ``rosters``.
+
+    Attributes:
+        counts: The number of examples of each client.
+        versions: How each model came about.
+        participants: For each round, the clients whose updates were aggregated.
+        rosters: Who learns who takes part in a round.
+    """
+
+    counts: tuple[float, ...]
+    versions: Versions = field(default_factory=Versions)
+    participants: dict[int, frozenset[int]] = field(default_factory=dict)
+    rosters: Rosters = field(default_factory=Rosters)
