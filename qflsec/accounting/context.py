@@ -89,6 +89,11 @@ class Observer:
         return self.threat.server or self.threat.wire or bool(self.threat.edges)
 
     @property
+    def interferes(self) -> bool:
+        """Whether it may drop, alter or invent what honest parties say to each other: it deviates, and hears them."""
+        return self.threat.active and self.listens
+
+    @property
     def reads_updates(self) -> bool:
         """Whether it reads a single honest client's update."""
         return self.smallest_k == 1

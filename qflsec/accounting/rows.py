@@ -161,6 +161,8 @@ def sum_rows(
     of: str = "round",
     opened: str = OPENED,
     opened_note: str | None = None,
+    deviating: str = "",
+    forced: int | None = None,
     colluders: str = "",
     further: Sequence[LedgerRow] = (),
 ) -> tuple[LedgerRow, ...]:
@@ -178,6 +180,8 @@ def sum_rows(
         of: What there is one sum of, in words.
         opened: Why nothing is hidden from an observer who reads a single update.
         opened_note: What a reader must not overlook there; ``note`` by default.
+        deviating: How an observer that interferes gets a single update all the same; empty where it cannot.
+        forced: The fewest honest clients to which such an observer can bring a sum; None where that is not up to it.
         colluders: What more colluding clients gain, beyond that each takes one off the sum.
         further: More rows against an observer who hears messages.
     """
@@ -187,6 +191,12 @@ def sum_rows(
     if context.observer.reads_updates:
         told = joined(writer.seeded, note if opened_note is None else opened_note)
         return (writer.not_covered(opened, released=released, note=told),)
+    if context.observer.interferes:
+        k = k if forced is None else min(k, forced)
+        if k <= 1 and not deviating:
+            deviating = "it can have clients dropped until the sum is that of one honest client and its own"
+        if deviating:
+            return (writer.not_covered(f"it deviates: {deviating}", released=released, note=note),)
     anonymity = writer.anonymity(
         k,
         of=of,
@@ -251,6 +261,9 @@ def run_rows(context: LedgerContext) -> tuple[LedgerRow, ...]:
             note=joined(
                 "counted as if a client's updates were alike in every round, the observer's best case",
                 f"{context.observer.uncounted} are not counted" if context.observer.uncounted else "",
+                "counted in this run: an observer that deviates may choose who is in a sum"
+                if context.observer.interferes
+                else "",
                 ""
                 if found.smallest_k
                 else f"combinations of more than {found.checked} clients were not searched",

@@ -93,7 +93,7 @@ def _mixed(observer: Observer, training: Training) -> int:
     alone, may face a round of fewer clients than these differences hold: then what the run saw says how many there
     are at least. A party that can drop, alter or invent messages and deviates decides that itself.
     """
-    if observer.threat.active and observer.listens:
+    if observer.interferes:
         return 1
     if training.members is None and observer.threat.server and observer.smallest_k:
         return observer.smallest_k

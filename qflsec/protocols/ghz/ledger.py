@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
 from qflsec.accounting.rows import joined
+from qflsec.protocols.secagg.ledger import DIFFERENT_MODELS
 
 __all__ = ["ghz_rows"]
 
@@ -50,6 +51,7 @@ def ghz_rows(
         f"probability {half:.1e} ({tenth:.1e}): {tests} random stabiliser tests, {allowed} failures tolerated; "
         f"whatever the server does, at most {100 * rest:.1f} % of the untested copies would fail a test, but for "
         "1e-6 in each round",
+        deviating=f"{DIFFERENT_MODELS}; the tests vouch for states and not for models",
         note=joined(_SEEN, *unproved),
     )
     return tuple(

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
 from qflsec.accounting.rows import clients, joined, no_collusion
 
-__all__ = ["LATER", "QuantumKeys", "masked_rows", "secagg_rows"]
+__all__ = ["DIFFERENT_MODELS", "LATER", "QuantumKeys", "masked_rows", "secagg_rows"]
 
+DIFFERENT_MODELS = (
+    "it may send clients different models, such that all updates but one are known beforehand, and read the last in "
+    "the sum"
+)
 LATER = {
     "x25519": "X25519 falls to a later quantum computer, which then opens what was recorded",
     "ml-kem-768": "holds against a later quantum computer while ML-KEM-768 does",
@@ -42,13 +46,14 @@ def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
     return sum_rows(
         RowWriter.of(layer, context),
         context,
-        sealed="hears masked vectors and reads their sum, but no single honest client's update or weight",
+        sealed="hears masked vectors and reads their sum, but no single honest client's update",
         opened="reads a single honest client's update, from its keys or by subtracting what it knows from the sum",
         released="the weighted mean of each round and its weight",
         trusted=f"{no_collusion(k)}; the directory of signature keys; all parties to follow the protocol: a server that "
         "sends clients different models can single one out",
-        note="the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, and how "
-        f"many parameters there are; {LATER['x25519']}",
+        deviating=DIFFERENT_MODELS,
+        note="the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, how many "
+        f"parameters there are, and numbers of records, which are taken as public; {LATER['x25519']}",
         colluders=f"with {k - 1} more, the last one's update is read",
     )
 
@@ -81,7 +86,8 @@ def secagg_rows(
     released = f"the weighted mean of each {each} over the clients that remain, and its weight"
     note = (
         "the sum itself leaks, masks give no differential privacy; not hidden: who takes part, who drops out and at "
-        f"which stage, sizes, times, public keys, and hashes of the model; {LATER[agreement]}"
+        "which stage, sizes, times, public keys, hashes of the model, and numbers of records, which are taken as public; "
+        f"{LATER[agreement]}"
     )
     if quantum:
         note += f"; {quantum.says}"
@@ -117,9 +123,14 @@ def secagg_rows(
         writer,
         context,
         sealed=f"hears masked vectors and opened shares and reads one sum of each {each}, but no single honest "
-        "client's update or weight, whoever drops out",
+        "client's update, whoever drops out",
         opened=f"reads a single honest client's update, {why}",
         opened_note=note,
+        deviating=f"with more than {clients(deviators, 'colluding')} it shows honest clients two lists of survivors, and "
+        "opens a single client's update"
+        if split
+        else "",
+        forced=threshold - len(observer.clients),
         released=released,
         trusted=f"fewer than {clients(threshold)} collude, with those that this observer holds, {collusion}; the directory "
         "of signature keys",

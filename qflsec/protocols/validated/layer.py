@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.base import (
     ConfigError,
     DefenseCard,
@@ -304,14 +304,24 @@ class Validated(AggregationLayer):
             min_clients=max(self.min_clients, self.threshold_for(n)),
             quantum=self.inner.quantum_keys(n, context.training.rounds),
         )
-        bound = f"every update in a sum has an L2 norm of at most {self.max_norm:g}, which moves the mean by at most "
-        bound += "that over the number of clients that remain"
-        return tuple(
-            replace(row, statement=f"{row.statement}; {bound}", note=_BOUND_NOTE)
-            if row.guarantee == "integrity"
-            else row
+        rows = tuple(
+            replace(row, note="binds the server and the network") if row.guarantee == "integrity" else row
             for row in rows
         )
+        writer = RowWriter.of(self.card.name, context)
+        if context.observer.threat.server:
+            said = "the server checks the proofs: against a coalition with it nothing bounds the norm of an update"
+            return (*rows, writer.not_covered(said))
+        if not (context.observer.clients or context.observer.threat.wire):
+            return rows
+        bound = writer.guarantee(
+            "integrity",
+            f"every update in a sum has an L2 norm of at most {self.max_norm:g}, which moves the mean by at most that over "
+            "the number of clients that remain",
+            trusted="the server, to check the proofs and to add up nothing else; the directory of signature keys",
+            note=_BOUND_NOTE,
+        )
+        return (*rows, bound)
 
 
 _BOUND_NOTE = (

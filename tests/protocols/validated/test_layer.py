@@ -321,11 +321,17 @@ def test_no_secret_is_in_any_view(pipeline: Maker, monkeypatch: pytest.MonkeyPat
 
 def test_the_ledger_states_the_bound_and_its_assumptions(pipeline: Maker) -> None:
     result = one(pipeline(), LAYER)
-    rows = {row.guarantee: row for row in result.ledger(SERVER_ONLY) if row.layer == "validated"}
-    assert "L2 norm of at most 1" in rows["integrity"].statement
-    assert rows["integrity"].assumption == "computational"
-    assert "quantum computer" in rows["integrity"].note
-    assert "mixes 5 or more" in rows["anonymity"].statement
+    for threat in (corrupted_clients(n=2), WIRE):
+        rows = [row for row in result.ledger(threat) if row.layer == "validated"]
+        (bound,) = [row for row in rows if "L2 norm of at most 1" in row.statement]
+        assert (bound.guarantee, bound.assumption) == ("integrity", "computational")
+        assert "quantum computer" in bound.note
+    for threat in (SERVER_ONLY, coalition(server=True, n=1)):
+        rows = [row for row in result.ledger(threat) if row.layer == "validated"]
+        assert not any("L2 norm" in row.statement for row in rows if row.guarantee != "not covered")
+        assert any("nothing bounds the norm" in row.statement for row in rows), "the server is the verifier"
+    server = {row.guarantee: row for row in result.ledger(SERVER_ONLY) if row.layer == "validated"}
+    assert "mixes 5 or more" in server["anonymity"].statement
 
 
 def test_batched_equals_single(pipeline: Maker) -> None:

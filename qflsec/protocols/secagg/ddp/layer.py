@@ -140,7 +140,7 @@ class Ddp(SecAgg):
         hides="single updates from the server and the network; a client's whole contribution to the sums, to the "
         "stated epsilon and delta",
         does_not=(
-            "It does not hide who takes part, who drops out, sizes, or hashes of the model.",
+            "It does not hide who takes part, who drops out, sizes, hashes of the model, or numbers of records.",
             "It does not protect a single update, once opened, beyond one client's share of the noise.",
             "It does not bind clients that lie or leave out their noise.",
             "It does not protect against an observer who times how noise and rounding are drawn.",
@@ -332,7 +332,7 @@ class Ddp(SecAgg):
             rounds=context.training.rounds,
             honest=max(1, self.honest_survivors(n)),
         )
-        honest = max(1, self.threshold_for(n) - len(context.observer.clients))
+        honest = self._sure_shares(context)
         bound = skellam_epsilon(
             variance=honest * plan.local_variance,
             l1=plan.l1,
@@ -352,6 +352,17 @@ class Ddp(SecAgg):
             clip_norm=self.clip_norm,
         )
         return (*rows, row)
+
+    def _sure_shares(self, context: LedgerContext) -> int:
+        """Of how many honest clients the noise is in whatever this observer reads of one of them.
+
+        That of the client itself always; that of others while sums stay closed.
+        """
+        observer, n = context.observer, context.training.invited
+        opens = observer.interferes and len(observer.clients) > self.deviators_for(n)
+        if observer.reads_updates or opens:
+            return 1
+        return max(1, self.threshold_for(n) - len(observer.clients))
 
 
 @lru_cache(maxsize=64)

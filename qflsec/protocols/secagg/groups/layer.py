@@ -73,9 +73,9 @@ class ValidatedGroups(SecAgg):
         claim="The server reads the sum of each group and no part of it; f corrupted clients spoil at most f groups, "
         "so that a rule which withstands f of the groups withstands them.",
         assumption="computational",
-        hides="single updates and numbers of examples, among the clients of a group, from the server and the network",
+        hides="single updates, among the clients of a group, from the server and the network",
         does_not=(
-            "It does not hide the sum of a group.",
+            "It does not hide the sum of a group, or numbers of records, which are taken as public.",
             "It does not stop a manipulation that stays within what the rule tolerates.",
             "It does not stop clients that sit in as many groups as the rule needs honest.",
             "It does not notice that a server sent two groups different models.",

@@ -66,10 +66,10 @@ class HeBfv(HeLayer):
         claim="The server and the network read no update, no sum and no model before the final one is "
         "published, provided that no client colludes with them.",
         assumption="computational",
-        hides="updates, numbers of examples, sums and intermediate models from the server and the network",
+        hides="updates, sums and intermediate models from the server and the network",
         does_not=(
             "It hides nothing once one client colludes: each holds the key that opens all updates.",
-            "It does not hide who takes part, sizes and times.",
+            "It does not hide who takes part, sizes, times, or numbers of records, which are taken as public.",
             "It does not let the server evaluate or bound anything.",
             "It does not bound what a client submits.",
         ),

@@ -72,7 +72,7 @@ class HeCkks(HeLayer):
         "final one is published, provided that no client colludes with them. Where sums are released under "
         "Gaussian flooding, the stated number of them tells nothing of the key beyond the sums, to the stated bits.",
         assumption="computational",
-        hides="updates and numbers of examples from the server and the network; sums and intermediate models as well "
+        hides="updates from the server and the network; sums and intermediate models as well "
         "unless they are released",
         does_not=(
             "It hides nothing once one client colludes: each holds the key that opens all updates.",
@@ -81,7 +81,7 @@ class HeCkks(HeLayer):
             "Publishing the final model in single precision is no better.",
             "It does not stop a server that deviates and has one client's ciphertext released.",
             "Nor does it stop one that has a ciphertext of its own making released, to learn of the key.",
-            "It does not hide who takes part, sizes and times.",
+            "It does not hide who takes part, sizes, times, or numbers of records, which are taken as public.",
             "It does not bound what a client submits.",
         ),
         cost="about 59 kB for every 2048 parameters at quantum-128, in each direction; 0.2 MB of key for each client; "

@@ -8,14 +8,17 @@ from dataclasses import replace
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter, sum_rows
 from qflsec.accounting.rows import OPENED, SEEN_OF_MESSAGES, joined, no_collusion
 from qflsec.protocols.secagg.he.guard import Estimate, Flooding, Guard
-from qflsec.protocols.secagg.ledger import LATER
+from qflsec.protocols.secagg.ledger import DIFFERENT_MODELS, LATER
 
 __all__ = ["he_masked_rows", "he_rows", "released_rows", "threshold_rows"]
 
+_ALONE = "it can bring a sum to one client's update, by handing on that client's ciphertext alone or by dropping all others"
 _MEAN = "the weighted mean of each round and its weight"
 
 
-def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str) -> tuple[LedgerRow, ...]:
+def he_rows(
+    layer: str, context: LedgerContext, *, security: str, agreement: str, alone: bool = True
+) -> tuple[LedgerRow, ...]:
     """What homomorphic encryption under a key that all clients share hides from one observer.
 
     Args:
@@ -23,17 +26,16 @@ def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str
         context: The observer and the training.
         security: The row of the security table.
         agreement: How the secret key travelled to the clients.
+        alone: Whether clients would open a sum of one client.
     """
     writer, observer = RowWriter.of(layer, context), context.observer
-    if not context.honest or not (observer.clients or observer.listens):
+    if not context.honest or not (observer.listens or (observer.clients and observer.smallest_k)):
         return ()
     if observer.clients and observer.listens:
         said = "holds the key that all clients share and hears ciphertexts: opens every client's update"
         return (writer.not_covered(said),)
     if observer.reads_updates:
         return (writer.not_covered(OPENED),)
-    if observer.clients and observer.smallest_k == 0:
-        return ()
     if observer.clients:
         return (
             writer.anonymity(
@@ -43,6 +45,8 @@ def he_rows(layer: str, context: LedgerContext, *, security: str, agreement: str
                 note="decrypts each sum, and any other client's ciphertext that it comes to hear",
             ),
         )
+    if observer.interferes and alone:
+        return (writer.not_covered(f"it deviates: {_ALONE}, which the published final model then shows"),)
     return (
         writer.guarantee(
             "secrecy",
@@ -90,6 +94,8 @@ def released_rows(
             note=f"Li and Micciancio 2021; {SEEN_OF_MESSAGES}",
         )
         return (row if guard == "none" else replace(row, assumption="heuristic"),)
+    if context.observer.interferes:
+        return (writer.not_covered(f"it deviates: {_ALONE}, and has it released", released=released),)
     opens = "every client: one that colludes with this observer opens all updates"
     secrecy = writer.guarantee(
         "secrecy",
@@ -120,14 +126,15 @@ def he_masked_rows(
         agreement: How the secret key and the mask keys travelled to the clients.
     """
     if not context.observer.clients:
-        rows = he_rows(layer, context, security=security, agreement=agreement)
+        rows = he_rows(layer, context, security=security, agreement=agreement, alone=False)
         trusted = "clients not to show this observer a decrypted sum; one that colludes opens the sum, and no update"
         return tuple(replace(row, trusted=trusted) for row in rows)
     return sum_rows(
         RowWriter.of(layer, context),
         context,
         sealed="holds the key that all clients share and opens every ciphertext to masked integers, but reads no single "
-        "honest client's update or weight",
+        "honest client's update",
+        deviating=DIFFERENT_MODELS,
         opened_note="",
         released=_MEAN,
         trusted=f"{no_collusion(context.observer.smallest_k)}; the directory of signature keys",
@@ -157,9 +164,10 @@ def threshold_rows(
         RowWriter.of(layer, context),
         context,
         sealed="hears ciphertexts and all parts of the decryption of their sum, and reads the sum but no single honest "
-        "client's update or weight",
+        "client's update",
         opened_note="",
         released=_MEAN,
+        deviating=DIFFERENT_MODELS,
         trusted="two or more honest clients in each round; all parties to follow the protocol: a server that asks for "
         "the decryption of one client's ciphertext gets it",
         mechanism=f"{_lattice(security)} ({scheme}); {drowned}",

@@ -149,12 +149,12 @@ class HeMasked(HeBfv):
         "together with clients that collude they read the sum over the others, and no part of it while two others "
         "do not collude.",
         assumption="computational",
-        hides="single updates and numbers of examples from the server, the network and colluding clients; sums and "
+        hides="single updates from the server, the network and colluding clients; sums and "
         "intermediate models from the server and the network alone",
         does_not=(
             "It does not survive a dropout.",
             "It does not hide the sum from clients.",
-            "It does not hide who takes part, sizes and times.",
+            "It does not hide who takes part, sizes, times, or numbers of records, which are taken as public.",
             "It does not let the server evaluate or bound anything.",
             "It does not bound what a client submits.",
         ),

@@ -72,10 +72,10 @@ class HeThreshold(AggregationLayer):
         claim="A server that follows the protocol, and all clients but one that collude with it, learn the sum of "
         "each round and nothing else of the last client's updates.",
         assumption="computational",
-        hides="single updates and numbers of examples from the server, the network and colluding clients",
+        hides="single updates from the server, the network and colluding clients",
         does_not=(
             "It does not survive a client that stays away.",
-            "It does not hide the sum, who takes part, sizes and times.",
+            "It does not hide the sum, who takes part, sizes, times, or numbers of records, which are taken as public.",
             "It does not stop a server that asks for the decryption of one client's ciphertext.",
             "It does not stop a client that chooses its public key after it saw the others'.",
             "It does not bound what a client submits.",

@@ -129,10 +129,10 @@ class Masked(AggregationLayer):
         claim="The server, and whoever hears everything, read the sum over the participants and no part of it, "
         "unless all but one of them collude.",
         assumption="computational",
-        hides="single updates and numbers of examples from the server and the network",
+        hides="single updates from the server and the network",
         does_not=(
             "It does not survive a dropout.",
-            "It does not hide the sum.",
+            "It does not hide the sum, or numbers of records, which are taken as public.",
             "It does not detect altered payloads or lying clients.",
             "It does not notice that a server sent clients different models.",
             "It does not withstand a later quantum computer, which breaks X25519.",

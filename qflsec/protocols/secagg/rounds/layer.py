@@ -82,10 +82,11 @@ class SecAgg(AggregationLayer):
         "the honest ones' share of it; clients that were told different things of the model or the round stop and "
         "name each other.",
         assumption="computational",
-        hides="single updates and numbers of examples from the server and the network",
+        hides="single updates from the server and the network",
         does_not=(
             "It does not hide the sum.",
             "It does not hide who takes part, who drops out and when, sizes, or hashes of the model.",
+            "It is not relied on to hide numbers of records, which are taken as public.",
             "It does not bound what a lying client submits.",
             "It does not keep a run alive when too few clients remain.",
         ),
