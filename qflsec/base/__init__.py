@@ -9,12 +9,14 @@ from qflsec.base.errors import (
     DataError,
     IncompatibleAttack,
     IncompatibleStack,
+    LostRound,
     MissingExtra,
     ProtocolAbort,
     QflsecError,
     StoreError,
     UnknownName,
     UpdateError,
+    blaming,
 )
 from qflsec.base.randomness import OsSecrets, Secrets, SeededSecrets, numpy_stream, stream, stream_seed
 from qflsec.base.registry import find, load_plugins, names, register
@@ -32,6 +34,7 @@ __all__ = [
     "Goal",
     "IncompatibleAttack",
     "IncompatibleStack",
+    "LostRound",
     "MissingExtra",
     "OsSecrets",
     "ProtocolAbort",
@@ -43,6 +46,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "UpdateError",
+    "blaming",
     "find",
     "load_plugins",
     "names",

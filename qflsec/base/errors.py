@@ -7,18 +7,23 @@ its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "BackendError",
     "ConfigError",
     "DataError",
     "IncompatibleAttack",
     "IncompatibleStack",
+    "LostRound",
     "MissingExtra",
     "ProtocolAbort",
     "QflsecError",
     "StoreError",
     "UnknownName",
     "UpdateError",
+    "blaming",
 ]
 
 
@@ -137,6 +142,24 @@ class ProtocolAbort(QflsecError):
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild from all parts."""
         return (_rebuild_abort, (type(self), self.what, self.got, self.expected, self.fix, self.caused_by))
+
+
+class LostRound(ProtocolAbort):
+    """A round that has no result, and on which no later one rests: the run goes on with the model that it had."""
+
+
+@contextmanager
+def blaming(party: object) -> Iterator[None]:
+    """Whatever is wrong inside with words that a party has authenticated is that party's doing.
+
+    Args:
+        party: Whose words were found authentic before.
+    """
+    try:
+        yield
+    except ProtocolAbort as abort:
+        abort.caused_by = abort.caused_by or str(party)
+        raise
 
 
 def _rebuild_abort(

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.base import DefenseCard, Secrets
+from qflsec.base import DefenseCard, ProtocolAbort, Secrets
 from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.identity import Identity
@@ -266,8 +266,10 @@ class AggregationLayer(SecretLayer):
         """
         return payloads
 
-    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+    def turned_away(self, state: PartyState) -> Mapping[int, ProtocolAbort]:
         """Why the server left clients out of the round, by their index, where it can say so.
+
+        A client whose lie was proved only after its update was in the sum stands here as well.
 
         Args:
             state: What the server holds.

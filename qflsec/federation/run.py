@@ -27,7 +27,7 @@ from qflsec.federation.executions import executed
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
-from qflsec.federation.updates import Dropped
+from qflsec.federation.updates import Dropped, Fault
 from qflsec.threat import Records, ThreatModel, Transcript, View
 
 __all__ = ["RunResult"]
@@ -63,7 +63,8 @@ class RunResult:
         seeded_secrets: Whether keys were made from the seed.
         delegations: For each client, what its delegations to a quantum server came to.
         memory: What the run's adversary kept; None where it keeps nothing.
-        dropped: Clients that took part in a round and whose update did not count.
+        dropped: Clients that took part in a round that had a result, and whose update did not count.
+        faults: Lies that were proved, and rounds that were lost.
 
     Shapes:
         initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``
@@ -91,6 +92,7 @@ class RunResult:
     delegations: Mapping[int, Sequence[object]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False)
     dropped: tuple[Dropped, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def training(self) -> FederationConfig:

@@ -8,7 +8,7 @@ import torch
 
 from qflsec.base import UpdateError
 
-__all__ = ["Dropped", "RoundUpdates", "SummedUpdates"]
+__all__ = ["Dropped", "Fault", "RoundUpdates", "SummedUpdates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,30 @@ class Dropped:
     round: int
     client: int
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A lie that was proved, or a round that was lost.
+
+    Attributes:
+        round: The round.
+        reason: What went wrong.
+        caused_by: The party, or parties, whose own authenticated words prove it, such as ``"client:3"``; None where it
+            cannot be known.
+        lost: Whether it cost the round: the model stayed as it was.
+    """
+
+    round: int
+    reason: str
+    caused_by: str | None
+    lost: bool
+
+    @property
+    def told(self) -> str:
+        """The fault as a sentence."""
+        cause = "who caused it cannot be known" if self.caused_by is None else f"caused by {self.caused_by}"
+        return f"round {self.round}{' was lost' if self.lost else ''}: {self.reason}; {cause}"
 
 
 @dataclass(frozen=True, kw_only=True)

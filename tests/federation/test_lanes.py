@@ -89,7 +89,11 @@ class Ending(Adversary):
 
     def tamper(self, tapped: Tapped) -> Payload | None:
         late = tapped.round >= self.round and tapped.kind == "update"
-        return None if self.how == "drop" and late and tapped.sender.index == 1 else tapped.payload
+        if not (
+            late and self.how == "alter" and tapped.sender.index == 1 and isinstance(tapped.payload, bytes)
+        ):
+            return tapped.payload
+        return tapped.payload[:-1] + bytes([tapped.payload[-1] ^ 1])
 
     def identity(self) -> dict[str, object]:
         return {"name": "ending", "how": self.how, "round": self.round}
@@ -100,8 +104,8 @@ ENDINGS = {
     "failed": (NONE, RunSpec(seed=0, adversary=Ending("bug"), threat=CLIENT)),
     "lost": (NONE, RunSpec(seed=0, adversary=Ending("huge"), threat=CLIENT)),
     "aborted": (
-        Stack(name="sum", client=(Aggregated(),)),
-        RunSpec(seed=0, adversary=Ending("drop"), threat=WIRE),
+        Stack(name="sum", client=(Aggregated(), Linked())),
+        RunSpec(seed=0, adversary=Ending("alter"), threat=WIRE),
     ),
 }
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import torch
 
-from qflsec.base import ProtocolAbort, QflsecError, stream
+from qflsec.base import LostRound, ProtocolAbort, QflsecError, stream
 from qflsec.federation.executions import executed
 from qflsec.federation.payloads import Sent
-from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.broadcast import Broadcast
 from qflsec.federation.round.collection import Collection
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
-from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.lanes import LaneData, records_used
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
+from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
@@ -28,7 +29,6 @@ from qflsec.federation.sharing import OwnParts
 from qflsec.federation.stack import Stack
 from qflsec.federation.streams import RoundStreams
 from qflsec.federation.topology import Turn
-from qflsec.federation.updates import Dropped
 from qflsec.threat import (
     SERVER,
     Granted,
@@ -114,7 +114,7 @@ class BatchRun:
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
         )
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
-        self._dropped: list[list[Dropped]] = [[] for _ in specs]
+        self._losses = Losses(len(specs), self._config.rounds)
 
     def _delegate(self, stack: Stack) -> Delegations | None:
         if stack.delegation is None:
@@ -301,17 +301,24 @@ class BatchRun:
             try:
                 opened = self._collection.open(lane) if anybody[lane] else nobody
                 step = self._server.step(lane, round_index, opened, self._models.params[lane])
+            except LostRound as lost:
+                self._lose(lane, round_index, lost)
+                continue
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = abort
                 continue
             except QflsecError as error:
                 self._turns.end(lane, error)
                 continue
-            left_out = {**opened.malformed, **opened.missing}
-            self._dropped[lane] += [
-                Dropped(round=round_index, client=index, reason=left_out[index]) for index in sorted(left_out)
-            ]
+            self._losses.note(lane, round_index, opened)
             self._move(lane, round_index, turn, version, opened, step, bases[lane])
+
+    def _lose(self, lane: int, round_index: int, lost: LostRound) -> None:
+        """A round without a result: the model stays, and what was said of a sum stays in the views."""
+        facts = self._transcript.facts[lane]
+        facts.participants[round_index] = frozenset(self._collection.heard(lane))
+        if self._losses.lose(lane, round_index, lost):
+            self._network.aborts[lane] = lost
 
     def _move(
         self,
@@ -373,22 +380,16 @@ class BatchRun:
             costs={
                 "network_bytes": float(self._network.bytes_sent.get(lane, 0)),
                 "network_messages": float(self._network.messages_sent.get(lane, 0)),
-                "record_gradients": _records_used(data, config) * config.rounds * config.local_steps,
+                "record_gradients": records_used(data, config) * config.rounds * config.local_steps,
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
             delegations={} if self._delegations is None else self._delegations.results(lane),
             memory=self._turns.memory(lane),
-            dropped=tuple(self._dropped[lane]),
+            dropped=self._losses.dropped(lane),
+            faults=self._losses.faults(lane),
         )
-
-
-def _records_used(data: LaneData, config: FederationConfig) -> float:
-    """Expected records of one step of all participating clients."""
-    counts = data.mask.sum(dim=-1)
-    used = counts if config.batch_size is None else counts.clamp(max=float(config.batch_size))
-    return float(used.sum()) * config.n_participants / config.n_clients
 
 
 def _records(features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -> Records:

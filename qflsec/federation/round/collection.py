@@ -158,6 +158,11 @@ class Collection:
             },
         )
 
+    def heard(self, lane: int) -> tuple[int, ...]:
+        """The clients whose updates arrived somewhere."""
+        heads = [self._uploads[head] for head in self._turn.groups if head in self._uploads]
+        return tuple(index for upload in heads for index in upload.heard(lane))
+
     def _mine(self, lane: int) -> Opened:
         """The update of the client that makes the next model itself."""
         for sent, counts, now in self._own:

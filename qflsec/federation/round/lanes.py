@@ -14,10 +14,10 @@ import torch
 
 from qflsec.base import stream
 from qflsec.data import Dataset, load, partition
-from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.models import Model
 
-__all__ = ["LaneData", "chunks", "lane_of", "lanes_per_batch", "prepare_lane"]
+__all__ = ["LaneData", "chunks", "lane_of", "lanes_per_batch", "prepare_lane", "records_used"]
 
 _PADDING = 8
 
@@ -106,3 +106,10 @@ def chunks(padded: Sequence[int], limit: int) -> list[list[int]]:
     return [
         group[start : start + limit] for group in groups.values() for start in range(0, len(group), limit)
     ]
+
+
+def records_used(data: LaneData, config: FederationConfig) -> float:
+    """Expected records of one step of all participating clients."""
+    counts = data.mask.sum(dim=-1)
+    used = counts if config.batch_size is None else counts.clamp(max=float(config.batch_size))
+    return float(used.sum()) * config.n_participants / config.n_clients

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from qflsec.base import ProtocolAbort, UpdateError
+from qflsec.base import LostRound, ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import AggregationLayer
@@ -41,6 +41,7 @@ class Opened:
         ids: The clients whose updates count.
         malformed: What arrived of clients that no honest code would send, and was dropped.
         missing: Why the other participants do not count: nothing arrived, or the protocol left them out.
+        proved: What parties did whose own authenticated words prove it.
         updates: Individual updates, where the stack leaves them.
         counts: The number of examples that each client states.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
@@ -56,6 +57,7 @@ class Opened:
     ids: tuple[int, ...]
     malformed: Mapping[int, str] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
+    proved: tuple[ProtocolAbort, ...] = ()
     updates: torch.Tensor | None = None
     counts: torch.Tensor | None = None
     mean: torch.Tensor | None = None
@@ -83,6 +85,7 @@ class Uploads:
         self._session = session
         self._network, self._aggregator = network, aggregator
         self._round = 0
+        self._lost: dict[int, LostRound] = {}
         self._arrived: list[tuple[Delivery, torch.Tensor]] = []
         self._participants: torch.Tensor = torch.zeros(0, 0, dtype=torch.bool)
         self._models: torch.Tensor = torch.zeros(0, 0, 0)
@@ -109,7 +112,7 @@ class Uploads:
         """
         self._round = round_index
         self._participants, self._models, self._bases = participants, models, bases
-        self._arrived = []
+        self._arrived, self._lost = [], {}
         self._sealing = participants.clone()
         if self._layer is None:
             return
@@ -119,6 +122,8 @@ class Uploads:
                 continue
             try:
                 sealing = self._layer.prepare(self._control(self._layer, lane))
+            except LostRound as lost:
+                self._lost[lane], sealing = lost, frozenset()
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = abort
                 sealing = frozenset()
@@ -241,17 +246,31 @@ class Uploads:
         """What the server alone makes of what arrived for one run.
 
         Raises:
+            LostRound: The round has no result.
             ProtocolAbort: Nothing that counts arrived, or the payloads cannot be combined.
         """
+        if lane in self._lost:
+            raise self._lost[lane]
         received = self._received(lane)
         if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
         opened = self._open_plain(received) if self._layer is None else self._unseal(lane, received)
-        layer = self._layer
-        why = {} if layer is None else layer.turned_away(self._session.state(lane, layer, self._aggregator))
+        why = self._turned_away(lane)
         counted = {*opened.ids, *opened.malformed}
         absent = [index for index in self.participants(lane) if index not in counted]
-        return replace(opened, missing={i: why.get(i, "its update did not arrive") for i in absent})
+        return replace(
+            opened,
+            missing={i: str(why.get(i, "its update did not arrive")) for i in absent},
+            proved=tuple(abort for abort in why.values() if abort.caused_by is not None),
+        )
+
+    def _turned_away(self, lane: int) -> Mapping[int, ProtocolAbort]:
+        layer = self._layer
+        return {} if layer is None else layer.turned_away(self._session.state(lane, layer, self._aggregator))
+
+    def heard(self, lane: int) -> tuple[int, ...]:
+        """The clients whose vectors arrived and were not turned away: those of a sum that a lost round may have had."""
+        return tuple(index for index in self._received(lane) if index not in self._turned_away(lane))
 
     def _open_plain(self, received: Mapping[int, Payload]) -> Opened:
         """Single updates; what is malformed or not finite is dropped before any rule sees it.

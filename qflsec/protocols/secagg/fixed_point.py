@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import ConfigError, ProtocolAbort, UpdateError
+from qflsec.base import ConfigError, LostRound, UpdateError
 from qflsec.federation import Setup
 
 __all__ = ["FixedPoint", "Words"]
@@ -196,12 +196,12 @@ class FixedPoint:
             words: ``(P + 1,)``; returns: ``(P,)`` in double precision
 
         Raises:
-            ProtocolAbort: The weight is not positive, or above ``most``.
+            LostRound: The weight is not positive, or above ``most``.
         """
         values = self.decode(words)
         weight = float(values[-1])
         if not 0 < weight <= most:
-            raise ProtocolAbort(
+            raise LostRound(
                 "a masked sum opened to an impossible weight",
                 got=f"{weight:g}",
                 expected=f"above 0, at most {most:g}",

@@ -15,6 +15,7 @@ from qflsec.base import (
     ConfigError,
     DefenseCard,
     IncompatibleStack,
+    LostRound,
     ProtocolAbort,
     Secrets,
     Source,
@@ -25,6 +26,7 @@ from qflsec.protocols.secagg import SecAgg, model_digest, scheme
 from qflsec.protocols.secagg.ledger import secagg_rows
 from qflsec.protocols.secagg.rounds.observer import observed_sums
 from qflsec.protocols.secagg.rounds.pairing import PairAgreement
+from qflsec.protocols.secagg.rounds.unmask import culprits
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.protocols.validated.encoding import LIMBS, Quantiser, SumReader, from_words
 from qflsec.protocols.validated.statement import Statement
@@ -223,12 +225,17 @@ class Validated(AggregationLayer):
                 )
                 server.commitments[party.index] = proof.commitments
             except ProtocolAbort as abort:
-                server.rejected[party.index] = str(abort)
+                server.rejected[party.index] = abort
         try:
             alive = self.inner.conclude(control, masked)
-        except ProtocolAbort as abort:
-            why = "; ".join(server.rejected.values())
-            raise ProtocolAbort(f"{abort}{f'; turned away: {why}' if why else ''}") from None
+        except LostRound as lost:
+            missing = server.protocol.threshold - len(masked)
+            why = "; ".join(map(str, server.rejected.values()))
+            raise LostRound(
+                f"{lost}{f'; turned away: {why}' if why else ''}",
+                caused_by=lost.caused_by
+                or (culprits(server.rejected.values(), missing=missing) if missing > 0 else None),
+            ) from None
         survivors = {party.index for party in alive}
         server.commitments = {i: c for i, c in server.commitments.items() if i in survivors}
         return {party: payloads[party] for party in alive}
@@ -249,10 +256,10 @@ class Validated(AggregationLayer):
         columns = zip(*state.commitments.values(), strict=True)
         for points, value, blinding in zip(columns, values, blindings, strict=True):
             if not opens_to(points, int(value), blinding):
-                raise ProtocolAbort(
+                raise LostRound(
                     f"the sum of round {header.round} is not that of the vectors that were proved short",
                     got="a client that masked another vector than it proved; which one cannot be told",
-                    fix="leave the round out, or find the liar among smaller groups",
+                    fix="find the liar among smaller groups",
                 )
         return values
 
@@ -263,7 +270,7 @@ class Validated(AggregationLayer):
         n = len(state.commitments)
         return torch.from_numpy(combined.astype(np.float64) * (self.quantiser.step / n)), float(n)
 
-    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+    def turned_away(self, state: PartyState) -> Mapping[int, ProtocolAbort]:
         """Whose proofs do not hold, and whose messages secure aggregation refused."""
         assert isinstance(state, ValidatingServer)
         return {**state.protocol.rejected, **state.rejected}

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base import ProtocolAbort, Secrets, blaming
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.rounds.pairing import Scheme
@@ -72,10 +72,10 @@ def checked(signer: Signer, author: Party, statement: Statement, packed: bytes) 
     parcel = Parcel.from_bytes(packed)
     if len(parcel.signed) < Proof.size(statement):
         raise ProtocolAbort(f"the proof of {author} is cut short")
-    proof = Proof.from_bytes(
-        signer.verify(author, parcel.signed, _context(statement, parcel.masked)), statement
-    )
-    verify(statement, proof)
+    signed = signer.verify(author, parcel.signed, _context(statement, parcel.masked))
+    with blaming(author):
+        proof = Proof.from_bytes(signed, statement)
+        verify(statement, proof)
     return parcel.masked, proof
 
 
@@ -136,4 +136,4 @@ class ValidatingServer(ServerState):
     ) -> None:
         super().__init__(setup, identity, secrets, signature, scheme=scheme)
         self.commitments: dict[int, tuple[Point, ...]] = {}
-        self.rejected: dict[int, str] = {}
+        self.rejected: dict[int, ProtocolAbort] = {}

@@ -25,7 +25,7 @@ from qflsec.protocols.keystore import (
 )
 from qflsec.protocols.secagg import SecAgg, scheme
 from qflsec.protocols.secagg.messages import body_of
-from qflsec.protocols.secagg.rounds.records import Sharing
+from qflsec.protocols.secagg.rounds.records import Sharing, split_parcel
 from qflsec.threat import SERVER, Party, client, coalition
 
 Make = Callable[..., Any]
@@ -77,7 +77,10 @@ def test_the_server_hears_names_of_keys_and_no_key(
     assert len(used) > 60
     assert not [secret for secret in used if secret in said]
     parcels = Sharing.from_bytes(body_of(run.heard["share", 0], 64)).parcels
-    assert len({UUID(bytes=parcel[:16]) for parcel in parcels.values()}) == 3
+    names = {
+        peer: split_parcel(parcel, 4)[1][:16] for peer, parcel in parcels.items()
+    }  # one's own and three pairs
+    assert len({UUID(bytes=name) for name in names.values()}) == 3
 
 
 @pytest.mark.parametrize("field", ["name", "box"])
@@ -89,7 +92,11 @@ def test_a_parcel_under_another_key_is_refused(aggregation: Make, field: str) ->
     from qflsec.protocols.secagg.messages import Kind
 
     mine, other = (unpack_entries(body_of(messages[i])) for i in (0, 1))
-    parcel = other[2] if field == "box" else other[2][:16] + mine[2][16:]
+    (digests, body), name = (
+        split_parcel(mine[2], 2),
+        split_parcel(other[2], 2)[1][:16],
+    )  # its own and that with 3
+    parcel = other[2] if field == "box" else b"".join((*digests, name, body[16:]))
     forged = run.server._mail.relay(Kind.DELIVERY, 0, pack_entries({**mine, 2: parcel}))
     with pytest.raises(ProtocolAbort, match="unknown or was used before"):
         run.clients[0].mask(forged, run.vectors()[0])

@@ -301,6 +301,7 @@ def test_a_group_that_nobody_drew_is_refused(make_pipeline: Maker, monkeypatch: 
     result = one(make_pipeline(n_clients=9), ValidatedGroups())
     assert result.outcome.startswith("aborted: too few groups are left; got 1")
     assert "was put into a group that nobody drew" in result.outcome
+    assert result.caused_by == "server"
 
 
 def test_a_group_that_loses_clients_is_lost_alone(make_pipeline: Maker) -> None:
@@ -315,7 +316,10 @@ def test_a_group_that_loses_clients_is_lost_alone(make_pipeline: Maker) -> None:
     too_few = one(
         pipeline, ValidatedGroups(groups=4, min_groups=4), adversary=Meddler(Kind.MASKED, 5), threat=WIRE
     )
-    assert too_few.outcome.startswith("aborted: too few groups are left; got 3")
+    assert too_few.outcome == "completed", "a round is lost, and not the run"
+    (fault,) = too_few.faults
+    assert (fault.round, fault.lost, fault.caused_by) == (0, True, None)
+    assert fault.reason.startswith("too few groups are left; got 3")
 
 
 def test_terms_are_those_of_the_group(make_pipeline: Maker) -> None:

@@ -427,7 +427,7 @@ def test_messages_of_an_earlier_round_are_refused_by_the_server(aggregation: Mak
     run.run(threshold=2)
     old = run.heard[stage, 1]
     run.run(round_index=1, threshold=2, tamper=lambda name, i, m: old if (name, i) == (stage, 1) else m)
-    assert "another round" in run.server.rejected[1]
+    assert "another round" in str(run.server.rejected[1])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -435,7 +435,7 @@ def test_messages_under_another_name_or_session_are_refused(aggregation: Make, s
     run, other = aggregation(3), aggregation(3, session=b"t" * 16)
     other.identities = run.identities
     run.run(threshold=2, tamper=lambda name, i, m: run.heard[name, 0] if (name, i) == (stage, 1) else m)
-    assert "wrong signature" in run.server.rejected[1]
+    assert "wrong signature" in str(run.server.rejected[1])
     foreign = Mail(session=b"t" * 16, signer=run.identities[client(1)], signature_bytes=64)
 
     def moved(name: str, i: int, message: bytes) -> bytes:
@@ -446,7 +446,7 @@ def test_messages_under_another_name_or_session_are_refused(aggregation: Make, s
         return foreign.pack(kind, 1, receiver, body_of(message, 64))
 
     run.run(round_index=1, threshold=2, tamper=moved)
-    assert "wrong signature" in run.server.rejected[1]
+    assert "wrong signature" in str(run.server.rejected[1])
 
 
 def test_a_swapped_key_is_noticed(aggregation: Make) -> None:
@@ -510,20 +510,6 @@ def test_lists_with_strangers_are_refused(aggregation: Make, stage: str) -> None
             vectors=run.vectors(),
             models={},
         )
-
-
-def test_a_lying_client_that_opens_wrong_shares_is_noticed(aggregation: Make) -> None:
-    run = aggregation(3)
-
-    def lie(name: str, i: int, message: bytes) -> bytes:
-        if (name, i) != ("reveal", 1):
-            return message
-        body = body_of(message, 64)
-        mail = Mail(session=b"s" * 16, signer=run.identities[client(1)], signature_bytes=64)
-        return mail.pack(Kind.REVEAL, 0, SERVER, body[:-1] + bytes([body[-1] ^ 1]))
-
-    with pytest.raises(ProtocolAbort, match=r"do not open to"):
-        run.run(tamper=lie)
 
 
 def test_a_late_vector_stays_hidden(aggregation: Make) -> None:

@@ -29,7 +29,7 @@ from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client, coalitio
 
 Maker = Callable[..., Any]
 WIRE = coalition(wire=True, active=True)
-KINDS = {"advertise": 2, "share": 5, "mask": 7, "agree": 8, "reveal": 11}
+KINDS = {"advertise": 2, "share": 5, "mask": 7, "agree": 9, "reveal": 11}
 
 
 def one(pipeline: Any, *layers: Any, **spec: Any) -> RunResult:
@@ -114,9 +114,25 @@ def test_a_client_that_drops_out_at_each_stage(make_pipeline: Maker, stage: str,
     assert item.derived
 
 
-def test_too_few_clients_end_the_run(make_pipeline: Maker) -> None:
-    result = one(make_pipeline(n_clients=3), SecAgg(), adversary=Dropper(KINDS["mask"], 1), threat=WIRE)
+@pytest.mark.parametrize("stage", list(KINDS))
+def test_too_few_clients_lose_a_round_and_not_the_run(make_pipeline: Maker, stage: str) -> None:
+    """Three clients leave no room: the model stays for one round, and the next one goes on from it."""
+    pipeline = make_pipeline(n_clients=3)
+    result = one(pipeline, SecAgg(), adversary=Dropper(KINDS[stage], 1), threat=WIRE)
+    assert result.outcome == "completed"
+    (fault,) = result.faults
+    assert (fault.round, fault.lost, fault.caused_by) == (0, True, None)
+    assert fault.reason.startswith("too few clients are left after the")
+    sent = result.view(coalition(server=True)).readable("model", round_index=1)
+    assert all(torch.equal(item.vector, result.initial) for item in sent)
+    assert not torch.equal(result.params, result.initial)
+
+
+def test_a_run_of_which_every_round_is_lost_has_no_model(make_pipeline: Maker) -> None:
+    pipeline = make_pipeline(n_clients=3, rounds=1)
+    result = one(pipeline, SecAgg(), adversary=Dropper(KINDS["mask"], 1), threat=WIRE)
     assert result.outcome.startswith("aborted: too few clients are left after the MASKED stage")
+    assert result.outcome.endswith("who caused it cannot be known")
 
 
 def test_partial_participation(make_pipeline: Maker) -> None:

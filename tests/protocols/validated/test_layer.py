@@ -163,18 +163,22 @@ def too_long(_state: Any, statement: Statement, _values: tuple[int, ...]) -> Any
 
 
 @pytest.mark.parametrize("by", [(1,), (10**6,), (0, -1), (2**40, 0, 1)])
-def test_a_client_that_proves_one_vector_and_masks_another_ends_the_round(
+def test_a_client_that_proves_one_vector_and_masks_another_loses_the_round(
     pipeline: Maker, monkeypatch: pytest.MonkeyPatch, by: tuple[int, ...]
 ) -> None:
     Liar(monkeypatch, {2: shifted(by)})
     result = one(pipeline(), LAYER)
+    assert [(fault.round, fault.lost, fault.caused_by) for fault in result.faults] == [
+        (0, True, None),
+        (1, True, None),
+    ]
     assert result.outcome.startswith(
-        "aborted: the sum of round 0 is not that of the vectors that were proved short"
+        "aborted: the sum of round 1 is not that of the vectors that were proved short"
     )
     assert "which one cannot be told" in result.outcome
 
 
-def test_another_blinding_factor_under_the_mask_ends_the_round_too(
+def test_another_blinding_factor_under_the_mask_loses_the_round_too(
     pipeline: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lie(_state: Any, statement: Statement, values: tuple[int, ...]) -> Any:

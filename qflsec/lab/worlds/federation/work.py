@@ -21,7 +21,7 @@ from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.grid.units import Row, Unit
 from qflsec.lab.grid.work import sentence_of
-from qflsec.lab.scoring import LOST, Raw, TrialScore, score_claim, score_manipulation
+from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
 from qflsec.lab.worlds.federation.shadows import SharedTrainer
@@ -173,14 +173,17 @@ def _content(score: TrialScore) -> dict[str, Any]:
 
 
 def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:
-    """The score with what the run's server did not count: round and client, and why."""
-    if isinstance(attacked, _Failure) or not attacked.dropped:
+    """The score with what the run's server did not count: round and client, and why; and the rounds that were lost."""
+    if isinstance(attacked, _Failure):
         return score
-    dropped: Raw = {
-        "dropped": [[drop.round, drop.client] for drop in attacked.dropped],
-        "dropped_because": [f"client:{drop.client}: {drop.reason}" for drop in attacked.dropped],
-    }
-    return replace(score, raw={**score.raw, **dropped})
+    raw: dict[str, list[list[int]] | list[int] | list[str]] = {}
+    if attacked.dropped:
+        raw["dropped"] = [[drop.round, drop.client] for drop in attacked.dropped]
+        raw["dropped_because"] = [f"client:{drop.client}: {drop.reason}" for drop in attacked.dropped]
+    if attacked.faults:
+        raw["faults"] = [fault.told for fault in attacked.faults]
+        raw["lost_rounds"] = [fault.round for fault in attacked.faults if fault.lost]
+    return replace(score, raw={**score.raw, **raw})
 
 
 def _score(

@@ -23,6 +23,7 @@ from qflsec.base import (
     ConfigError,
     DefenseCard,
     IncompatibleStack,
+    LostRound,
     ProtocolAbort,
     Secrets,
     Source,
@@ -39,6 +40,7 @@ from qflsec.protocols.secagg.rounds.layer import SecAgg
 from qflsec.protocols.secagg.rounds.observer import observed_sums
 from qflsec.protocols.secagg.rounds.pairing import scheme
 from qflsec.protocols.secagg.rounds.terms import Terms
+from qflsec.protocols.secagg.rounds.unmask import culprits
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES
 from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
 
@@ -165,7 +167,7 @@ class ValidatedGroups(SecAgg):
             try:
                 found |= super().prepare(part)
             except ProtocolAbort as abort:
-                server.drop(group, str(abort))
+                server.drop(group, abort)
         self._enough(server)
         return frozenset(found)
 
@@ -188,11 +190,14 @@ class ValidatedGroups(SecAgg):
             yield group, control.among(there, {SERVER: line})
 
     def _enough(self, server: GroupServer) -> None:
+        """Refuse to go on with too few groups: a client that refuses what it was told ends the run, a dropout does not."""
         if len(server.lines) < self.min_groups:
-            raise ProtocolAbort(
+            dropouts = all(isinstance(abort, LostRound) for abort in server.lost.values())
+            raise (LostRound if dropouts else ProtocolAbort)(
                 "too few groups are left",
-                got=f"{len(server.lines)} ({'; '.join(server.lost.values())})",
+                got=f"{len(server.lines)} ({'; '.join(map(str, server.lost.values()))})",
                 expected=f"at least {self.min_groups}",
+                caused_by=culprits(server.lost.values(), missing=self.min_groups - len(server.lines)),
             )
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
@@ -207,7 +212,7 @@ class ValidatedGroups(SecAgg):
             try:
                 alive = super().conclude(part, {p: blob for p, blob in payloads.items() if p.index in group})
             except ProtocolAbort as abort:
-                server.drop(group, str(abort))
+                server.drop(group, abort)
                 continue
             line = server.lines[group]
             assert line.total is not None
@@ -253,13 +258,13 @@ class ValidatedGroups(SecAgg):
             try:
                 mean, weight = super().reveal(state, words, replace(header, participants=_of(members)))
             except ProtocolAbort as abort:
-                state.drop(group, str(abort))
+                state.drop(group, abort)
                 continue
             found.append(GroupMean(members=members, mean=mean, weight=weight))
         self._enough(state)
         return tuple(found)
 
-    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+    def turned_away(self, state: PartyState) -> Mapping[int, ProtocolAbort]:
         """Whose messages the server refused, and the members of groups that stopped."""
         assert isinstance(state, GroupServer)
         found = {index: why for group, why in state.lost.items() for index in group}

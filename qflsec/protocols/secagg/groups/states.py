@@ -185,7 +185,7 @@ class GroupServer(ServerState):
         super().__init__(setup, identity, secrets, signature, scheme=scheme)
         self.drawing = _Drawing(setup, identity)
         self.lines: dict[tuple[int, ...], ServerState] = {}
-        self.lost: dict[tuple[int, ...], str] = {}
+        self.lost: dict[tuple[int, ...], ProtocolAbort] = {}
         self.read: list[tuple[tuple[int, ...], Words]] = []
         self._signature, self._scheme, self._n_groups = signature, scheme, n_groups
 
@@ -204,7 +204,7 @@ class GroupServer(ServerState):
         groups = self.drawing.groups(round_index, self._n_groups)
         self.lines, self.lost, self.read = {group: self._line() for group in groups}, {}, []
 
-    def drop(self, group: tuple[int, ...], why: str) -> None:
+    def drop(self, group: tuple[int, ...], why: ProtocolAbort) -> None:
         """A group stopped: the others go on without it."""
         self.lost[group] = why
         del self.lines[group]

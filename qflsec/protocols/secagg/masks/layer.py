@@ -21,7 +21,7 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import (
     DefenseCard,
     IncompatibleStack,
-    ProtocolAbort,
+    LostRound,
     Secrets,
     Source,
     register,
@@ -198,7 +198,7 @@ class Masked(AggregationLayer):
         """
         missing = sorted(set(header.participants) - set(payloads))
         if missing or len(payloads) != len(header.participants):
-            raise ProtocolAbort(
+            raise LostRound(
                 f"masked aggregation of round {header.round} is incomplete",
                 got=f"nothing from {', '.join(map(str, missing))}" if missing else "payloads of strangers",
                 expected="every participant: their masks do not cancel otherwise",
@@ -211,7 +211,7 @@ class Masked(AggregationLayer):
                 or payload.dtype != total.dtype
                 or payload.shape != total.shape
             ):
-                raise ProtocolAbort(
+                raise LostRound(
                     f"the masked update of {party} is malformed",
                     expected=f"{total.size} words of {self.bits} bits",
                 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base import ProtocolAbort, Secrets, blaming
 from qflsec.base.framing import cut, unpack_entries, unpack_indices
 from qflsec.protocols.key_agreement import expand_key
 from qflsec.protocols.keystore import KeyProvider
@@ -31,6 +31,8 @@ from qflsec.protocols.secagg.rounds.records import (
     open_box,
     pack_reveal,
     seal_box,
+    share_digest,
+    split_parcel,
     tag,
 )
 from qflsec.protocols.secagg.rounds.shamir import SECRET_BYTES, SHARE_BYTES, share_secret
@@ -122,10 +124,12 @@ class Client(Staged):
         Raises:
             ProtocolAbort: The message or its terms are not acceptable.
         """
-        terms = Terms.from_bytes(self._mail.open(Kind.START, round_index, self._server, start))
-        if terms.session != self._session:
-            raise ProtocolAbort(f"{self.party} was given terms of another session")
-        self._policy.check(terms, me=self._me, size=size, bits=bits)
+        body = self._mail.open(Kind.START, round_index, self._server, start)
+        with blaming(self._server):
+            terms = Terms.from_bytes(body)
+            if terms.session != self._session:
+                raise ProtocolAbort(f"{self.party} was given terms of another session")
+            self._policy.check(terms, me=self._me, size=size, bits=bits)
         pairing = self._scheme.start(self._secrets, self._links)
         own = Advertisement(model=model, terms=terms.digest(), mask=pairing.mask, channel=pairing.channel)
         message = self._mail.pack(Kind.ADVERTISE, round_index, EVERYBODY, own.to_bytes())
@@ -158,11 +162,16 @@ class Client(Staged):
         for label, shares in zip(secrets, shared, strict=True):
             state.shares[self._me, label] = shares[self._me + 1]
         parcels = {
-            peer: self._parcel(state, peer, token, b"".join(shares[peer + 1] for shares in shared))
+            peer: self._parcel(
+                state, peer, token, {label: s[peer + 1] for label, s in zip(secrets, shared, strict=True)}
+            )
             for peer, token in tokens.items()
         }
-        committed = tuple(commitment(label, secret) for label, secret in secrets.items())
-        sharing = Sharing(committed=committed, parcels=parcels)
+        sharing = Sharing(
+            committed=tuple(commitment(label, secret) for label, secret in secrets.items()),
+            kept=tuple(share_digest(label, self._me, state.shares[self._me, label]) for label in secrets),
+            parcels=parcels,
+        )
         return self._mail.pack(Kind.PARCELS, state.index, self._server, sharing.to_bytes())
 
     @stage("share")
@@ -205,6 +214,21 @@ class Client(Staged):
         """
         state = self._now
         body = self._mail.open(Kind.SURVIVORS, state.index, self._server, survivors)
+        with blaming(self._server):
+            state.survivors = self._read_survivors(state, body)
+        state.statement = Statement(
+            model=state.own.model,
+            terms=state.own.terms,
+            roster=state.roster,
+            sharers=indices_digest(state.sharers),
+            survivors=indices_digest(state.survivors),
+        )
+        stated = state.statement.to_bytes()
+        tags = {peer: tag(key, stated) for peer, key in state.to_peers.items()}
+        said = Said(statement=state.statement, tags=tags)
+        return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
+
+    def _read_survivors(self, state: _Round, body: bytes) -> tuple[int, ...]:
         alive, rest = unpack_indices(body)
         dropped, rest = unpack_indices(rest)
         if rest or set(alive) & set(dropped):
@@ -215,18 +239,7 @@ class Client(Staged):
         if set(alive) | set(dropped) != set(state.sharers) or self._me not in alive:
             raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
         self._enough(state, len(alive), "survivors")
-        state.survivors = tuple(sorted(alive))
-        state.statement = Statement(
-            model=state.own.model,
-            terms=state.own.terms,
-            roster=state.roster,
-            sharers=indices_digest(state.sharers),
-            survivors=indices_digest(alive),
-        )
-        stated = state.statement.to_bytes()
-        tags = {peer: tag(key, stated) for peer, key in state.to_peers.items()}
-        said = Said(statement=state.statement, tags=tags)
-        return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
+        return tuple(sorted(alive))
 
     @stage("agree")
     def reveal(self, statements: bytes) -> bytes:
@@ -290,7 +303,8 @@ class Client(Staged):
             raise ProtocolAbort(f"the key of {self.party} was replaced")
         for index, message in entries.items():
             signed = self._mail.open(Kind.ADVERTISE, state.index, client(index), message, receiver=EVERYBODY)
-            state.peers[index] = Advertisement.from_bytes(signed, self._scheme)
+            with blaming(client(index)):
+                state.peers[index] = Advertisement.from_bytes(signed, self._scheme)
         entries_read = (state.own, *state.peers.values())
         publics = [key for entry in entries_read for key in (entry.mask, entry.channel) if key]
         if len(set(publics)) != len(publics):
@@ -317,28 +331,37 @@ class Client(Staged):
     def _derive(self, state: _Round, secret: bytes, sender: int, receiver: int, purpose: str) -> bytes:
         return expand_key(secret, _PROTOCOL, self._session, state.index, sender, receiver, purpose)
 
-    def _box_about(self, state: _Round, sender: int, receiver: int) -> bytes:
-        return f"{state.index}|{sender}|{receiver}|".encode() + state.roster
+    def _box_about(self, state: _Round, sender: int, receiver: int, digests: Iterable[bytes]) -> bytes:
+        place = f"{state.index}|{sender}|{receiver}|".encode()
+        return place + state.roster + hashlib.sha256(b"".join(digests)).digest()
 
-    def _parcel(self, state: _Round, peer: int, token: bytes, shares: bytes) -> bytes:
-        body = token + seal_box(state.to_peers[peer], shares, self._box_about(state, self._me, peer))
-        if not self._scheme.signs_parcels:
-            return body
-        return self._mail.pack(Kind.PARCEL, state.index, client(peer), body)
+    def _parcel(self, state: _Round, peer: int, token: bytes, shares: Mapping[int, bytes]) -> bytes:
+        digests = [share_digest(label, peer, share) for label, share in shares.items()]
+        about = self._box_about(state, self._me, peer, digests)
+        body = token + seal_box(state.to_peers[peer], b"".join(shares.values()), about)
+        if self._scheme.signs_parcels:
+            body = self._mail.pack(Kind.PARCEL, state.index, client(peer), body)
+        return b"".join((*digests, body))
 
     def _open_parcel(self, state: _Round, peer: int, parcel: bytes) -> None:
         entry, author = state.peers[peer], client(peer)
-        signed = self._scheme.signs_parcels
-        body = self._mail.open(Kind.PARCEL, state.index, author, parcel) if signed else parcel
         labels = self._scheme.labels(peer, (*state.peers, self._me))
+        digests, body = split_parcel(parcel, len(labels))
+        if self._scheme.signs_parcels:
+            body = self._mail.open(Kind.PARCEL, state.index, author, body)
         token, box, rest = cut(body, self._scheme.token_bytes, box_bytes(len(labels)))
         if rest:
             raise ProtocolAbort(f"the parcel of {author} is malformed")
         secret = state.pairing.receive(author, entry.channel, token)
         state.from_peers[peer] = self._derive(state, secret, peer, self._me, "channel")
-        shares = open_box(state.from_peers[peer], box, self._box_about(state, peer, self._me))
-        for place, label in enumerate(labels):
-            state.shares[peer, label] = shares[place * SHARE_BYTES : (place + 1) * SHARE_BYTES]
+        opened = open_box(state.from_peers[peer], box, self._box_about(state, peer, self._me, digests))
+        shares = cut(opened, *[SHARE_BYTES] * len(labels))
+        for label, share, digest in zip(labels, shares, digests, strict=False):
+            if share_digest(label, self._me, share) != digest:
+                raise ProtocolAbort(
+                    f"{author} gave {self.party} another share than it is bound to", caused_by=author
+                )
+            state.shares[peer, label] = share
         if self._scheme.shares_private_key:
             state.seeds[peer] = state.pairing.pair_seed(entry.mask)
         elif peer < self._me:

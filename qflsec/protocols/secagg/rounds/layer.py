@@ -318,7 +318,7 @@ class SecAgg(AggregationLayer):
         most = float(state.setup.max_count * len(header.participants))
         return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
 
-    def turned_away(self, state: PartyState) -> Mapping[int, str]:
+    def turned_away(self, state: PartyState) -> Mapping[int, ProtocolAbort]:
         """Whose messages the server refused."""
         assert isinstance(state, ServerState)
         return state.protocol.rejected

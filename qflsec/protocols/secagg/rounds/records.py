@@ -29,6 +29,8 @@ __all__ = [
     "open_box",
     "pack_reveal",
     "seal_box",
+    "share_digest",
+    "split_parcel",
     "tag",
     "unpack_reveal",
 ]
@@ -42,6 +44,14 @@ STATEMENT_BYTES = 5 * _DIGEST_BYTES
 def commitment(label: int, secret: bytes) -> bytes:
     """Binds a client to one of its 256-bit secrets without saying anything of it."""
     return hashlib.sha256(b"qflsec/secagg/secret" + struct.pack("<H", label) + secret).digest()
+
+
+def share_digest(label: int, holder: int, share: bytes) -> bytes:
+    """Binds the owner of a secret to the share of it that one client holds, without saying anything of it.
+
+    A client that opens another share than it was given is then told apart from an owner that gave it a wrong one.
+    """
+    return hashlib.sha256(b"qflsec/secagg/share" + struct.pack("<HH", label, holder) + share).digest()
 
 
 def tag(key: bytes, statement: bytes) -> bytes:
@@ -119,15 +129,18 @@ class Sharing:
 
     Attributes:
         committed: The commitments to its secrets, in the order of :meth:`Scheme.labels`.
-        parcels: For each other client, a parcel with its shares.
+        kept: The digests of the shares that it keeps itself, in the same order.
+        parcels: For each other client, the digests of its shares in the same order, and a parcel with the shares.
     """
 
     committed: tuple[bytes, ...]
+    kept: tuple[bytes, ...]
     parcels: Mapping[int, bytes]
 
     def to_bytes(self) -> bytes:
         """The body of a message."""
-        return struct.pack("<H", len(self.committed)) + b"".join(self.committed) + pack_entries(self.parcels)
+        bound = b"".join((*self.committed, *self.kept))
+        return struct.pack("<H", len(self.committed)) + bound + pack_entries(self.parcels)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Sharing:
@@ -137,8 +150,32 @@ class Sharing:
             ProtocolAbort: The body is malformed.
         """
         head, rest = cut(body, 2)
-        *committed, rest = cut(rest, *[_DIGEST_BYTES] * int.from_bytes(head, "little"))
-        return cls(committed=tuple(committed), parcels=unpack_entries(rest))
+        n = int.from_bytes(head, "little")
+        *bound, rest = cut(rest, *[_DIGEST_BYTES] * (2 * n))
+        return cls(committed=tuple(bound[:n]), kept=tuple(bound[n:]), parcels=unpack_entries(rest))
+
+    def digests(self, holder: int) -> tuple[bytes, ...]:
+        """What the owner is bound to of one client's shares.
+
+        Args:
+            holder: The client; the owner itself has no parcel.
+
+        Raises:
+            ProtocolAbort: A parcel is too short.
+        """
+        if holder not in self.parcels:
+            return self.kept
+        return split_parcel(self.parcels[holder], len(self.committed))[0]
+
+
+def split_parcel(parcel: bytes, n: int) -> tuple[tuple[bytes, ...], bytes]:
+    """The digests of ``n`` shares, and the rest of a parcel.
+
+    Raises:
+        ProtocolAbort: The parcel is too short.
+    """
+    *digests, rest = cut(parcel, *[_DIGEST_BYTES] * n)
+    return tuple(digests), rest
 
 
 @dataclass(frozen=True, kw_only=True)

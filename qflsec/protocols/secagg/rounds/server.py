@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from qflsec.base import ProtocolAbort
+from qflsec.base import LostRound, ProtocolAbort, blaming
 from qflsec.base.framing import pack_entries, pack_indices
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail
 from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.records import Advertisement, Said, Shares, Sharing, unpack_reveal
 from qflsec.protocols.secagg.rounds.terms import Terms, session_digest
-from qflsec.protocols.secagg.rounds.unmask import Evidence, open_sum
+from qflsec.protocols.secagg.rounds.unmask import Evidence, culprits, liars, open_sum
 from qflsec.protocols.secagg.signatures import Signer
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party, client
@@ -40,7 +40,8 @@ class Server(Staged):
     """The server, over all rounds of a session.
 
     A message that is not what its sender should have sent counts as not sent: the sender drops out, and
-    :attr:`rejected` says why.
+    :attr:`rejected` says why. What is signed and wrong names its author as the cause; what has no right signature
+    could come from anybody.
 
     Args:
         session: The public name of the session.
@@ -51,7 +52,7 @@ class Server(Staged):
 
     def __init__(self, *, session: bytes, signer: Signer, signature_bytes: int, scheme: Scheme) -> None:
         self.party = signer.party
-        self.rejected: dict[int, str] = {}
+        self.rejected: dict[int, ProtocolAbort] = {}
         self._session, self._scheme = session_digest(session), scheme
         self._mail = Mail(session=session, signer=signer, signature_bytes=signature_bytes)
         self._round: _Round | None = None
@@ -60,6 +61,11 @@ class Server(Staged):
     def survivors(self) -> tuple[int, ...]:
         """The clients whose vectors are in the sum."""
         return () if self._round is None else tuple(self._round.masked)
+
+    @property
+    def threshold(self) -> int:
+        """The threshold of the present round; 0 before the first."""
+        return 0 if self._round is None else self._round.terms.threshold
 
     @stage(opens=True, each="round_index")
     def start(
@@ -91,7 +97,7 @@ class Server(Staged):
         """Stage 0: take in public keys, and send all of them to everybody.
 
         Raises:
-            ProtocolAbort: Too few clients are left.
+            LostRound: Too few clients are left.
         """
         state = self._now
 
@@ -107,7 +113,7 @@ class Server(Staged):
         """Stage 1: take in encrypted shares, and hand each client its own.
 
         Raises:
-            ProtocolAbort: Too few clients are left.
+            LostRound: Too few clients are left.
         """
         state = self._now
 
@@ -117,6 +123,8 @@ class Server(Staged):
                 raise ProtocolAbort(f"client:{index} is bound to another number of secrets than it shares")
             if set(sharing.parcels) != set(state.advertised) - {index}:
                 raise ProtocolAbort(f"the parcels of client:{index} are not for the clients of the round")
+            for holder in state.advertised:
+                sharing.digests(holder)
             return sharing
 
         state.shared = self._accept(Kind.PARCELS, messages, state.advertised, self.party, read)
@@ -135,7 +143,7 @@ class Server(Staged):
         """Stage 2: take in masked vectors, and tell the survivors who survived.
 
         Raises:
-            ProtocolAbort: Too few clients are left.
+            LostRound: Too few clients are left.
         """
         state = self._now
         dtype = np.dtype(f"<u{state.terms.bits // 8}")
@@ -155,7 +163,7 @@ class Server(Staged):
         """Stage 3: take in statements, and show them to all who made one.
 
         Raises:
-            ProtocolAbort: Too few clients are left.
+            LostRound: Too few clients are left.
         """
         state = self._now
 
@@ -181,11 +189,14 @@ class Server(Staged):
     def open(self, messages: Mapping[int, bytes]) -> Words:
         """Stage 4: take in opened shares, and take off the masks that are left.
 
+        Whoever opens another share than it was given is named in :attr:`rejected`, also where the sum follows from
+        the others'.
+
         Shapes:
             returns: ``(size,)``
 
         Raises:
-            ProtocolAbort: Too few clients are left, or shares do not fit together.
+            LostRound: Too few right shares are left, or a client shared another secret than it is bound to.
         """
         state = self._now
         expected = set(self._scheme.wanted(state.shared, state.masked))
@@ -197,18 +208,18 @@ class Server(Staged):
             return shares
 
         opened = self._accept(Kind.REVEAL, messages, state.stated, self.party, read)
-        return open_sum(
-            Evidence(
-                session=self._session,
-                round=state.index,
-                threshold=state.terms.threshold,
-                scheme=self._scheme,
-                advertised=state.advertised,
-                shared=state.shared,
-                masked=state.masked,
-                opened=opened,
-            )
+        evidence = Evidence(
+            session=self._session,
+            round=state.index,
+            threshold=state.terms.threshold,
+            scheme=self._scheme,
+            advertised=state.advertised,
+            shared=state.shared,
+            masked=state.masked,
+            opened=opened,
         )
+        self.rejected |= liars(evidence)
+        return open_sum(evidence)
 
     @property
     def _now(self) -> _Round:
@@ -227,20 +238,23 @@ class Server(Staged):
         state = self._now
         found: dict[int, _T] = {}
         for index in sorted(messages):
-            if index not in allowed:
-                self.rejected[index] = f"client:{index} takes no part in this stage"
+            if index not in allowed:  # what came before says why it is out of place
+                self.rejected.setdefault(index, ProtocolAbort(f"client:{index} takes no part in this stage"))
                 continue
             try:
                 body = self._mail.open(kind, state.index, client(index), messages[index], receiver=receiver)
-                found[index] = read(index, body)
+                with blaming(client(index)):
+                    found[index] = read(index, body)
             except ProtocolAbort as abort:
-                self.rejected[index] = str(abort)
-        if len(found) < state.terms.threshold:
-            why = "; ".join(self.rejected.values())
-            raise ProtocolAbort(
+                self.rejected[index] = abort
+        missing = state.terms.threshold - len(found)
+        if missing > 0:
+            why = "; ".join(map(str, self.rejected.values()))
+            raise LostRound(
                 f"too few clients are left after the {kind.name} stage of round {state.index}",
                 got=f"{len(found)}{f' ({why})' if why else ''}",
                 expected=f"at least {state.terms.threshold}",
+                caused_by=culprits(self.rejected.values(), missing=missing),
             )
         return found
 

@@ -100,6 +100,14 @@ def test_what_was_dropped_stands_with_the_trial(result: MatrixResult) -> None:
     for key, cell in result.cells.items():
         reasons = [reason for row in cell.per_seed for reason in row.raw.get("dropped_because", [])]
         assert bool(reasons) == (key in NOT_COUNTED), key
+        lost = [row.raw.get("lost_rounds", []) for row in cell.per_seed]
+        assert lost == ([[0, 1]] * 2 if key == ("withhold", "masked") else [[]] * 2), key
+        told = [sentence for row in cell.per_seed for sentence in row.raw.get("faults", [])]
+        if key == ("withhold", "masked"):
+            assert all(sentence.endswith("who caused it cannot be known") for sentence in told)
+        elif told:
+            assert key[1] == "validated", "only what is signed is proved"
+            assert all(sentence.endswith("caused by client:0") for sentence in told)
         if reasons:
             assert all(NOT_COUNTED[key] in reason for reason in reasons)
             assert [row.raw["dropped"] for row in cell.per_seed] == [[[0, 0], [1, 0]]] * 2
