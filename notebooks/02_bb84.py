@@ -297,18 +297,16 @@ pipeline = Pipeline(
 )
 directory = Path(tempfile.mkdtemp())
 server_store = KeyStore(store_path(directory, SERVER))
-eps_auth = 0.0
 for index in range(3):
     made = until_it_succeeds(replace(config, expected=FibreChannel(distance_km=5.0 + 5 * index)), 10 + index)
-    eps_auth = max(eps_auth, made.key.eps_auth)
     names = {"alice": sae_name(client(index)), "bob": sae_name(SERVER), "block": uuid4(), "key_bits": 256}
-    said = {"simulated_channel": True, "seeded": made.key.seeded}
+    said = {"epsilons": made.key.epsilons, "simulated_channel": True, "seeded": made.key.seeded}
     client_store = KeyStore(store_path(directory, client(index)))
     stock(client_store, made.alice_key, side="alice", **names, **said)
     n_keys = stock(server_store, made.bob_key, side="bob", **names, **said)
     print(f"client {index}: {made.key_length:,} bits over {5 + 5 * index} km, {n_keys} keys of 256 bits")
 
-pad = OneTimePadLink(source="stores", directory=str(directory), key_bits=256, eps_auth=eps_auth)
+pad = OneTimePadLink(source="stores", directory=str(directory), key_bits=256)
 plain, padded = (
     run_batch(pipeline, stack, [RunSpec(seed=0)])[0]
     for stack in (Stack(name="none"), Stack(name="pad", client=(pad,)))

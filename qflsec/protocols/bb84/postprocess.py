@@ -15,6 +15,7 @@ from qflsec.protocols.bb84.key_pool import KeyPool, preshared_bits, spoiled_roun
 from qflsec.protocols.bb84.postprocess_parties import AlicePost, BobPost, PostParty
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
 from qflsec.protocols.bb84.transcript import PartyName, PublicChannel
+from qflsec.protocols.epsilons import Epsilons
 
 __all__ = ["KeyResult", "round_tags", "run", "share_beforehand"]
 
@@ -77,6 +78,15 @@ class KeyResult:
     def eps_total(self) -> float:
         """eps_sec + eps_cor + eps_auth + eps_pads: how far the run may be from an ideal one."""
         return self.config.eps_sec + self.config.eps_cor + self.eps_auth + self.eps_pads
+
+    @property
+    def epsilons(self) -> Epsilons:
+        """Those of the key as a block; its authentication takes in the pads."""
+        return Epsilons(
+            eps_sec=self.config.eps_sec,
+            eps_cor=self.config.eps_cor,
+            eps_auth=min(1.0, self.eps_auth + self.eps_pads),
+        )
 
     @property
     def f_ec(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qflsec.protocols.epsilons import Epsilons, KeyBlock
 from qflsec.protocols.keystore.delivery import cut, stock
 from qflsec.protocols.keystore.errors import (
     KeysExhausted,
@@ -12,21 +13,27 @@ from qflsec.protocols.keystore.errors import (
     KmeUnavailable,
     SeededKeysRefused,
     UnknownKey,
+    WeakKeys,
     WrongSae,
 )
 from qflsec.protocols.keystore.etsi014_client import Etsi014Client, Etsi014Provider
 from qflsec.protocols.keystore.etsi014_messages import KmeLimits, KmeStatus
 from qflsec.protocols.keystore.etsi014_server import Kme, KmeServer, TlsFiles
 from qflsec.protocols.keystore.ideal import IdealLinks
+from qflsec.protocols.keystore.key_budget import KeyAccount, KeyBudget
 from qflsec.protocols.keystore.keys import KeyLink, QkdKey, fresh_key_id, sae_name
 from qflsec.protocols.keystore.provider import KeyProvider, starved
 from qflsec.protocols.keystore.store import KeyRole, KeyStore
 from qflsec.protocols.keystore.store_links import StoreProvider, store_path
 
 __all__ = [
+    "Epsilons",
     "Etsi014Client",
     "Etsi014Provider",
     "IdealLinks",
+    "KeyAccount",
+    "KeyBlock",
+    "KeyBudget",
     "KeyLink",
     "KeyProvider",
     "KeyRole",
@@ -46,6 +53,7 @@ __all__ = [
     "StoreProvider",
     "TlsFiles",
     "UnknownKey",
+    "WeakKeys",
     "WrongSae",
     "cut",
     "fresh_key_id",

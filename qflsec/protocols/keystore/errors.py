@@ -13,6 +13,7 @@ __all__ = [
     "KmeUnavailable",
     "SeededKeysRefused",
     "UnknownKey",
+    "WeakKeys",
     "WrongSae",
 ]
 
@@ -31,6 +32,10 @@ class SeededKeysRefused(StoreError):
 
 class UnknownKey(StoreError):
     """A key that was never stored here, or has been delivered."""
+
+
+class WeakKeys(StoreError):
+    """Keys whose epsilons are unknown, or larger than an application accepts; no bit of them was used."""
 
 
 class WrongSae(StoreError):

@@ -16,9 +16,11 @@ from qflsec.protocols.keystore.errors import (
     KmeUnauthorized,
     KmeUnavailable,
     SeededKeysRefused,
+    WeakKeys,
 )
 from qflsec.protocols.keystore.etsi014_messages import KmeStatus, parse_container
 from qflsec.protocols.keystore.etsi014_server import TlsFiles
+from qflsec.protocols.keystore.key_budget import KeyAccount, KeyBudget
 from qflsec.protocols.keystore.keys import QkdKey, sae_name
 from qflsec.protocols.keystore.provider import KeyProvider, starved
 from qflsec.threat import Party
@@ -113,12 +115,23 @@ class Etsi014Provider(KeyProvider):
         client: The party's client.
         party: The party.
         allow_seeded: Whether reproducible keys are accepted: in a test or in the lab only.
+        budget: What is accepted of the keys of each link; by default everything, and then nothing may be claimed. The
+            entity has spent a key by the time that it is refused.
     """
 
-    def __init__(self, client: Etsi014Client, party: Party, *, allow_seeded: bool = False) -> None:
+    def __init__(
+        self,
+        client: Etsi014Client,
+        party: Party,
+        *,
+        allow_seeded: bool = False,
+        budget: KeyBudget | None = None,
+    ) -> None:
         self._client = client
         self._party = party
         self._allow_seeded = allow_seeded
+        self._budget = budget
+        self._accounts: dict[Party, KeyAccount] = {}
 
     def draw(self, peer: Party, n_bits: int) -> tuple[QkdKey, ...]:
         """See :meth:`KeyProvider.draw`; another user of the link may still come first, in between."""
@@ -133,7 +146,7 @@ class Etsi014Provider(KeyProvider):
                 keys += self._client.enc_keys(sae_name(peer), number=min(most, number - start), size=size)
         except KmeUnavailable:
             raise starved(self._party, peer, needed=n_bits, left=self.bits_left(peer)) from None
-        return self._branded(keys)
+        return self._accepted(peer, keys)
 
     def fetch(self, peer: Party, key_ids: Sequence[UUID]) -> tuple[QkdKey, ...]:
         """See :meth:`KeyProvider.fetch`."""
@@ -149,16 +162,23 @@ class Etsi014Provider(KeyProvider):
         by_id = {key.key_id: key for key in keys}
         if set(by_id) != set(key_ids):
             raise ProtocolAbort(f"the KME of {self._party} delivered other keys than were asked for")
-        return self._branded([by_id[key_id] for key_id in key_ids])
+        return self._accepted(peer, [by_id[key_id] for key_id in key_ids])
 
     def bits_left(self, peer: Party) -> int:
         """See :meth:`KeyProvider.bits_left`."""
         status = self._client.status(sae_name(peer))
         return status.limits.key_size * status.stored_key_count
 
-    def _branded(self, keys: Sequence[QkdKey]) -> tuple[QkdKey, ...]:
+    def _accepted(self, peer: Party, keys: Sequence[QkdKey]) -> tuple[QkdKey, ...]:
         if not self._allow_seeded and any(key.seeded for key in keys):
             raise SeededKeysRefused(
                 f"the KME of {self._party} delivered seeded keys: they protect nothing outside the lab"
             )
+        if self._budget is not None:
+            try:
+                self._accounts.setdefault(peer, KeyAccount(self._budget)).admit(keys)
+            except WeakKeys as error:
+                raise ProtocolAbort(
+                    f"the QKD link between {self._party} and {peer} has no good key", got=error
+                ) from None
         return tuple(keys)

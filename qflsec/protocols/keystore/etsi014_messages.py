@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from qflsec.base import ConfigError
+from qflsec.protocols.epsilons import Epsilons, KeyBlock
 from qflsec.protocols.keystore.errors import KmeError
 from qflsec.protocols.keystore.keys import QkdKey
 
@@ -239,15 +240,37 @@ def container(keys: Sequence[QkdKey]) -> dict[str, Any]:
             {
                 "key_ID": str(key.key_id),
                 "key": base64.b64encode(key.material).decode(),
-                "key_extension": {"simulated_channel": key.simulated_channel, "seeded": key.seeded},
+                "key_extension": _extension(key),
             }
             for key in keys
         ]
     }
 
 
+def _extension(key: QkdKey) -> dict[str, Any]:
+    """What stands behind a key; epsilons that are unknown are left out."""
+    brand: dict[str, Any] = {"simulated_channel": key.simulated_channel, "seeded": key.seeded}
+    if key.block is None:
+        return brand
+    told = {name: getattr(key.block.epsilons, name) for name in ("eps_sec", "eps_cor", "eps_auth")}
+    return {**brand, "block": {"name": str(key.block.name), "n_keys": key.block.n_keys, **told}}
+
+
+def _block(extension: Mapping[str, Any]) -> KeyBlock | None:
+    """The block of a key, where its extension tells; unknown otherwise."""
+    told = extension.get("block")
+    if told is None:
+        return None
+    if type(told["n_keys"]) is not int:
+        raise TypeError
+    epsilons = Epsilons(eps_sec=told["eps_sec"], eps_cor=told["eps_cor"], eps_auth=told["eps_auth"])
+    return KeyBlock(name=UUID(told["name"]), epsilons=epsilons, n_keys=told["n_keys"])
+
+
 def parse_container(body: Any) -> tuple[QkdKey, ...]:  # noqa: ANN401 - parsed JSON
     """Read a key container. Where a key has no brand, its maker claims a real channel by saying nothing.
+
+    Epsilons that are not told are unknown.
 
     Raises:
         KmeError: It is malformed.
@@ -259,6 +282,7 @@ def parse_container(body: Any) -> tuple[QkdKey, ...]:  # noqa: ANN401 - parsed J
                 material=base64.b64decode(entry["key"], validate=True),
                 simulated_channel=bool((entry.get("key_extension") or {}).get("simulated_channel", False)),
                 seeded=bool((entry.get("key_extension") or {}).get("seeded", False)),
+                block=_block(entry.get("key_extension") or {}),
             )
             for entry in body["keys"]
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from qflsec.base import ConfigError, Secrets
+from qflsec.protocols.epsilons import KeyBlock
 from qflsec.threat import Party
 
 __all__ = ["KeyLink", "QkdKey", "fresh_key_id", "sae_name"]
@@ -23,6 +24,8 @@ class QkdKey:
         material: The key itself.
         simulated_channel: Whether the quantum channel behind it was simulated.
         seeded: Whether it can be reproduced, and so protects nothing.
+        block: The block that it was cut from, with its epsilons; None where nothing is known of them, and nothing may be
+            claimed.
 
     Raises:
         ConfigError: The key is empty.
@@ -32,6 +35,7 @@ class QkdKey:
     material: bytes = field(repr=False)
     simulated_channel: bool
     seeded: bool
+    block: KeyBlock | None = None
 
     def __post_init__(self) -> None:
         if not self.material:

@@ -3,7 +3,7 @@
 Each side of a quantum link keeps a store of its own; both hold copies of the same keys under the same
 identifiers. A key is marked as spent, its bytes are overwritten, and both are on the disk before the key
 leaves the store. A crash in between loses the key; it never serves it twice. The identifier stays behind,
-so that a replayed key is recognised.
+so that a replayed key is recognised. What is known of the block that a key was cut from stays with the key.
 
 Keys lie in the file as they are: its mode is 0600, and the disk must be trusted.
 """
@@ -11,12 +11,13 @@ Keys lie in the file as they are: its mode is 0600, and the disk must be trusted
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 from uuid import UUID
 
 from qflsec.base import ConfigError, StoreError
+from qflsec.protocols.epsilons import Epsilons, KeyBlock
 from qflsec.protocols.keystore.errors import (
     KeysExhausted,
     KeyStoreCorrupt,
@@ -27,15 +28,22 @@ from qflsec.protocols.keystore.errors import (
 from qflsec.protocols.keystore.keys import KeyLink, QkdKey
 from qflsec.protocols.secret_file import FileKind, SecretFile
 
-__all__ = ["KeyRole", "KeyStore"]
+__all__ = ["Admit", "KeyRole", "KeyStore"]
 
 KeyRole = Literal["master", "slave"]
 _AT_ONCE = 500
 _KIND = FileKind(
     name="key store",
     application_id=0x514B4459,
-    version=1,
+    version=2,
     tables="""
+CREATE TABLE blocks (
+    name TEXT PRIMARY KEY,
+    eps_sec REAL NOT NULL,
+    eps_cor REAL NOT NULL,
+    eps_auth REAL NOT NULL,
+    n_keys INTEGER NOT NULL CHECK (n_keys > 0)
+);
 CREATE TABLE keys (
     place INTEGER PRIMARY KEY AUTOINCREMENT,
     key_id TEXT NOT NULL UNIQUE,
@@ -45,15 +53,24 @@ CREATE TABLE keys (
     bits INTEGER NOT NULL CHECK (bits > 0 AND bits % 8 = 0),
     simulated_channel INTEGER NOT NULL CHECK (simulated_channel IN (0, 1)),
     seeded INTEGER NOT NULL CHECK (seeded IN (0, 1)),
+    block TEXT REFERENCES blocks (name),
     material BLOB CHECK (material IS NULL OR length(material) * 8 = bits)
 );
 CREATE INDEX fresh ON keys (master, slave, role, bits, place) WHERE material IS NOT NULL;
 """,
     damaged=KeyStoreCorrupt,
     fix="make new keys in a new store",
+    older="stores of version 1 forgot the epsilons of their keys, so that nothing can be claimed of them: make new keys in "
+    "a new store",
 )
-_COLUMNS = "place, key_id, master, slave, role, bits, simulated_channel, seeded, material"
-_Row = tuple[int, str, str, str, str, int, int, int, bytes | None]
+_COLUMNS = (
+    "place, key_id, master, slave, role, bits, simulated_channel, seeded, "
+    "block, eps_sec, eps_cor, eps_auth, n_keys, material"
+)
+_ROWS = "keys LEFT JOIN blocks ON keys.block = blocks.name"
+_Row = tuple[Any, ...]
+_WITHIN = "AND eps_sec <= ? AND eps_cor <= ? AND eps_auth <= ? "
+Admit = Callable[[Sequence[QkdKey]], None]
 
 
 class KeyStore:
@@ -92,15 +109,18 @@ class KeyStore:
             role: Which end of the link this side serves with them.
 
         Raises:
-            StoreError: An identifier was stored before, or there is no room.
+            StoreError: An identifier was stored before, a block is known under other epsilons, or there is no room.
             SeededKeysRefused: A key is seeded, and this store does not take such keys.
         """
         if not self._allow_seeded and any(key.seeded for key in keys):
             self._refuse_seeded()
         values = [
-            (str(k.key_id), link.master, link.slave, role, k.bits, k.simulated_channel, k.seeded, k.material)
+            (
+                str(k.key_id), link.master, link.slave, role, k.bits, k.simulated_channel, k.seeded,
+                str(k.block.name) if k.block else None, k.material,
+            )
             for k in keys
-        ]
+        ]  # fmt: skip
         with self._file.transaction() as db:
             if self._stock(db, link, role, None)[0] + len(keys) > self.capacity:
                 raise StoreError(
@@ -114,19 +134,31 @@ class KeyStore:
                         f"a key was offered twice to the key store {self._path.name}", got=f"key {key.key_id}"
                     )
                 known.add(key.key_id)
+            for block in {key.block for key in keys if key.block is not None}:
+                self._note_block(db, block)
             db.executemany(
-                "INSERT INTO keys (key_id, master, slave, role, bits, simulated_channel, seeded, material) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO keys (key_id, master, slave, role, bits, simulated_channel, seeded, block, material) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
 
-    def take(self, link: KeyLink, *, number: int = 1, bits: int) -> tuple[QkdKey, ...]:
+    def take(
+        self,
+        link: KeyLink,
+        *,
+        number: int = 1,
+        bits: int,
+        within: Epsilons | None = None,
+        admit: Admit | None = None,
+    ) -> tuple[QkdKey, ...]:
         """New keys for the master of a link, spent before they are returned; all or none.
 
         Args:
             link: The link.
             number: How many.
             bits: The length of each.
+            within: The worst block to take keys from; keys of others and of unknown epsilons stay where they are.
+            admit: Asked before the keys are spent; what it raises leaves them unspent.
 
         Raises:
             KeysExhausted: There are too few; none was spent.
@@ -142,8 +174,8 @@ class KeyStore:
             rows = self._select(
                 db,
                 "WHERE master = ? AND slave = ? AND role = 'master' AND bits = ? AND material IS NOT NULL "
-                "ORDER BY place LIMIT ?",
-                (link.master, link.slave, bits, number),
+                f"{_WITHIN if within else ''}ORDER BY place LIMIT ?",
+                (link.master, link.slave, bits, *_limits(within), number),
             )
             if len(rows) < number:
                 raise KeysExhausted(
@@ -151,10 +183,17 @@ class KeyStore:
                     got=f"{number} asked for",
                     expected=f"at most {len(rows)}",
                 )
-            return self._spend(db, rows)
+            return self._spend(db, rows, admit)
 
-    def take_ids(self, link: KeyLink, key_ids: Sequence[UUID]) -> tuple[QkdKey, ...]:
+    def take_ids(
+        self, link: KeyLink, key_ids: Sequence[UUID], *, admit: Admit | None = None
+    ) -> tuple[QkdKey, ...]:
         """Keys for the slave of a link by their identifiers, spent before they are returned; all or none.
+
+        Args:
+            link: The link.
+            key_ids: The identifiers.
+            admit: Asked before the keys are spent; what it raises leaves them unspent.
 
         Raises:
             UnknownKey: A key was never stored here for a slave, or has been delivered; none was spent.
@@ -173,7 +212,7 @@ class KeyStore:
                 )
             if any(row[2:4] != (link.master, link.slave) for row in rows.values()):
                 raise WrongSae(f"a key does not belong to {link}")
-            return self._spend(db, [rows[key_id] for key_id in key_ids])
+            return self._spend(db, [rows[key_id] for key_id in key_ids], admit)
 
     def discard(self, key_ids: Sequence[UUID]) -> int:
         """Spend keys without delivering them, for example those that the other side has lost.
@@ -191,27 +230,52 @@ class KeyStore:
         with self._file.open() as db:
             return self._stock(db, link, role, bits)[0]
 
-    def bits_left(self, link: KeyLink, *, role: KeyRole = "master", bits: int | None = None) -> int:
-        """How many undelivered bits there are, in keys of one length or of all.
+    def bits_left(
+        self,
+        link: KeyLink,
+        *,
+        role: KeyRole = "master",
+        bits: int | None = None,
+        within: Epsilons | None = None,
+    ) -> int:
+        """How many undelivered bits there are, in keys of one length or of all, of blocks good enough or of all.
 
         Units:
             bits
         """
         with self._file.open() as db:
-            return self._stock(db, link, role, bits)[1]
+            return self._stock(db, link, role, bits, within)[1]
 
     def _stock(
-        self, db: sqlite3.Connection, link: KeyLink, role: KeyRole, bits: int | None
+        self,
+        db: sqlite3.Connection,
+        link: KeyLink,
+        role: KeyRole,
+        bits: int | None,
+        within: Epsilons | None = None,
     ) -> tuple[int, int]:
         count, total = db.execute(
-            "SELECT count(*), coalesce(sum(bits), 0) FROM keys WHERE master = ? AND slave = ? AND role = ? "
-            "AND material IS NOT NULL AND bits = coalesce(?, bits)",
-            (link.master, link.slave, role, bits),
+            f"SELECT count(*), coalesce(sum(bits), 0) FROM {_ROWS} WHERE master = ? AND slave = ? "  # noqa: S608
+            f"AND role = ? AND material IS NOT NULL AND bits = coalesce(?, bits) {_WITHIN if within else ''}",
+            (link.master, link.slave, role, bits, *_limits(within)),
         ).fetchone()
         return int(count), int(total)
 
+    def _note_block(self, db: sqlite3.Connection, block: KeyBlock) -> None:
+        """Keep what a block claims; it claims one thing for all times."""
+        claim = (*_limits(block.epsilons), block.n_keys)
+        db.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?, ?, ?, ?)", (str(block.name), *claim))
+        kept = db.execute(
+            "SELECT eps_sec, eps_cor, eps_auth, n_keys FROM blocks WHERE name = ?", (str(block.name),)
+        ).fetchone()
+        if kept != claim:
+            raise StoreError(
+                f"the block {block.name} is known to the key store {self._path.name} with other epsilons",
+                got=claim, expected=kept,
+            )  # fmt: skip
+
     def _select(self, db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[_Row]:
-        return db.execute(f"SELECT {_COLUMNS} FROM keys {where}", tuple(values)).fetchall()  # noqa: S608
+        return db.execute(f"SELECT {_COLUMNS} FROM {_ROWS} {where}", tuple(values)).fetchall()  # noqa: S608
 
     def _find(self, db: sqlite3.Connection, key_ids: Sequence[UUID]) -> list[_Row]:
         found: list[_Row] = []
@@ -220,8 +284,10 @@ class KeyStore:
             found += self._select(db, f"WHERE key_id IN ({', '.join('?' * len(some))})", some)
         return found
 
-    def _spend(self, db: sqlite3.Connection, rows: Sequence[_Row]) -> tuple[QkdKey, ...]:
+    def _spend(self, db: sqlite3.Connection, rows: Sequence[_Row], admit: Admit | None) -> tuple[QkdKey, ...]:
         keys = tuple(_key(row) for row in rows)
+        if admit is not None:
+            admit(keys)
         if not self._allow_seeded and any(key.seeded for key in keys):
             self._refuse_seeded()
         self._erase(db, rows)
@@ -238,8 +304,16 @@ class KeyStore:
 
 
 def _key(row: _Row) -> QkdKey:
-    _, key_id, _, _, _, _, simulated, seeded, material = row
+    _, key_id, _, _, _, _, simulated, seeded, block, eps_sec, eps_cor, eps_auth, n_keys, material = row
     assert material is not None
+    origin = None
+    if block is not None:
+        epsilons = Epsilons(eps_sec=eps_sec, eps_cor=eps_cor, eps_auth=eps_auth)
+        origin = KeyBlock(name=UUID(block), epsilons=epsilons, n_keys=n_keys)
     return QkdKey(
-        key_id=UUID(key_id), material=material, simulated_channel=bool(simulated), seeded=bool(seeded)
-    )
+        key_id=UUID(key_id), material=material, simulated_channel=bool(simulated), seeded=bool(seeded), block=origin
+    )  # fmt: skip
+
+
+def _limits(epsilons: Epsilons | None) -> tuple[float, ...]:
+    return () if epsilons is None else (epsilons.eps_sec, epsilons.eps_cor, epsilons.eps_auth)

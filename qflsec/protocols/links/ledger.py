@@ -10,21 +10,25 @@ __all__ = ["link_rows", "sealed_link_rows", "union_bound"]
 
 
 def union_bound(
-    *, eps_sec: float, eps_cor: float, eps_auth: float, links: int, rounds: int
+    *, eps_sec: float, eps_cor: float, eps_auth: float, links: int, rounds: int, blocks: int
 ) -> tuple[float, str]:
     """How far the keys of quantum links are from ideal ones all together, and the terms of that.
 
+    A block of key counts once, however many keys of it are used, and whole, however few.
+
     Args:
-        eps_sec: Secrecy of the key that one link gives for one round.
+        eps_sec: Secrecy of one block of key.
         eps_cor: Its correctness.
         eps_auth: Failure of the authentication of its public discussion.
         links: The number of links.
-        rounds: The number of rounds, each of which may fail on every link.
+        rounds: The number of rounds.
+        blocks: The blocks of a link in the run: one for each round, or fewer.
     """
     terms = f"eps_sec {eps_sec:.1e} + eps_cor {eps_cor:.1e} + eps_auth {eps_auth:.1e}"
-    return links * rounds * (eps_sec + eps_cor + eps_auth), (
-        f"{terms} for each of {rounds} rounds and {links} links, by the union bound"
-    )
+    each = f"each of {rounds} rounds and" if blocks == rounds else f"{blocks} block of key of each of"
+    return links * blocks * (
+        eps_sec + eps_cor + eps_auth
+    ), f"{terms} for {each} {links} links, by the union bound"
 
 
 def link_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:

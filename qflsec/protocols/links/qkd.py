@@ -66,9 +66,9 @@ class QkdLink(LinkLayer):
         key_bits: The length of a key.
         budget_bits: What each direction of each link gives to one run; with ``"stores"``, what a policy
             reckons with.
-        eps_sec: Secrecy of the key that one link gets for one round.
-        eps_cor: Its correctness.
-        eps_auth: Failure of the authentication of its public discussion.
+        eps_sec: The worst secrecy of a block of key; a round of a link may use one such block, or several better ones.
+        eps_cor: Its correctness, likewise.
+        eps_auth: Failure of the authentication of its public discussion, likewise.
 
     Units:
         key_bits, budget_bits: bits

@@ -1,6 +1,7 @@
 """Ledger rows of links under QKD keys, for each observer.
 
-The epsilons of the quantum links compose by the union bound: every round of every link may fail. They stand
+The epsilons of the quantum links compose by the union bound over blocks of key (see :mod:`qflsec.protocols.epsilons`): every
+round of every link may use a block of its own, and keys that would make it more are refused. They stand
 beside the epsilons of differential privacy and are never added to them.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.base import Assumption
 from qflsec.protocols.bb84.authentication import forgery_bound
 from qflsec.protocols.links.budget import Traffic
 from qflsec.protocols.links.ledger import sealed_link_rows, union_bound
 from qflsec.protocols.links.qkd import QkdLink
+from qflsec.protocols.links.sources import blocks_of
 
 __all__ = ["choice_rows", "pad_rows", "qkd_rows"]
 
@@ -35,9 +37,13 @@ def qkd_rows(
         integrity: What authenticates, in words.
     """
     links, rounds = len(context.honest), context.training.rounds
+    blocks = blocks_of(link.source, rounds=rounds)
     total, terms = union_bound(
-        eps_sec=link.eps_sec, eps_cor=link.eps_cor, eps_auth=link.eps_auth, links=links, rounds=rounds
-    )
+        eps_sec=link.eps_sec, eps_cor=link.eps_cor, eps_auth=link.eps_auth, links=links, rounds=rounds, blocks=blocks
+    )  # fmt: skip
+    if total >= 1.0 and context.observer.threat.wire and not context.observer.threat.server:
+        said = f"nothing is claimed of the keys: their epsilons add up to {total:.2g} ({terms})"
+        return (RowWriter.of(link.card.name, context).not_covered(said),)
     return sealed_link_rows(
         link.card.name,
         context,
@@ -45,7 +51,7 @@ def qkd_rows(
         trusted="the server; the devices at both ends of the quantum links; the keys shared beforehand for their "
         "authentication",
         released="sizes, times, who takes part and the identifiers of keys; the final model where it is published",
-        near=f"the keys are within {total:.1e} of ideal ones ({rounds * link.eps_round:.1e} for each link)",
+        near=f"the keys are within {total:.1e} of ideal ones ({blocks * link.eps_round:.1e} for each link)",
         secrecy=f"{secrecy}; {terms}",
         integrity=integrity,
         keys=link.says_of_keys,

@@ -17,6 +17,7 @@ from qflsec.protocols.bb84 import DetectorModel, FibreChannel, QuantumConfig, ru
 from qflsec.protocols.bb84.optimise import plan_single_photon
 from qflsec.protocols.bb84.postprocess import run
 from qflsec.protocols.keystore import (
+    Epsilons,
     IdealLinks,
     KeyLink,
     KeyStore,
@@ -34,6 +35,7 @@ Maker = Callable[..., list[QkdKey]]
 FORTH = KeyLink(master="client-0", slave="server")
 BACK = KeyLink(master="server", slave="client-0")
 BLOCK = uuid.UUID(int=7)
+GOOD = Epsilons(eps_sec=1e-10, eps_cor=1e-15, eps_auth=1e-33)
 
 
 def bits(n: int, seed: int = 0) -> Any:
@@ -43,7 +45,7 @@ def bits(n: int, seed: int = 0) -> Any:
 
 def stocked(store: KeyStore, side: str, block: uuid.UUID = BLOCK, n: int = 1000) -> int:
     return stock(
-        store, bits(n), side=side, alice="client-0", bob="server", block=block, key_bits=64,
+        store, bits(n), side=side, alice="client-0", bob="server", block=block, epsilons=GOOD, key_bits=64,
         simulated_channel=True, seeded=False,
     )  # type: ignore[arg-type]  # fmt: skip
 
@@ -62,7 +64,7 @@ def test_a_bb84_run_fills_two_stores_with_equal_keys(pair: tuple[KeyStore, KeySt
     assert result.abort_reason is None
     for store, side, own in zip(pair, ("alice", "bob"), (result.alice.key, result.bob.key), strict=True):
         n = stock(
-            store, own, side=side, alice="client-0", bob="server", block=BLOCK, key_bits=256,
+            store, own, side=side, alice="client-0", bob="server", block=BLOCK, epsilons=result.epsilons, key_bits=256,
             simulated_channel=result.simulated, seeded=result.seeded,
         )  # type: ignore[arg-type]  # fmt: skip
         assert n == result.key_length // 256 > 10
@@ -94,7 +96,7 @@ def test_a_block_is_stored_once(pair: tuple[KeyStore, KeyStore]) -> None:
 @given(n=st.integers(0, 700), key_bits=st.sampled_from([8, 64, 128, 256]))
 @settings(max_examples=30, deadline=None)
 def test_a_cut_is_the_block_without_its_rest(n: int, key_bits: int) -> None:
-    keys = cut(bits(n), block=BLOCK, key_bits=key_bits, simulated_channel=True, seeded=True)
+    keys = cut(bits(n), block=BLOCK, epsilons=GOOD, key_bits=key_bits, simulated_channel=True, seeded=True)
     assert len(keys) == n // key_bits
     assert b"".join(key.material for key in keys) == np.packbits(bits(len(keys) * key_bits)).tobytes()
     assert len({key.key_id for key in keys}) == len(keys)
@@ -104,7 +106,7 @@ def test_a_cut_is_the_block_without_its_rest(n: int, key_bits: int) -> None:
 def test_impossible_lengths() -> None:
     for bad in (0, 12, -8):
         with pytest.raises(ConfigError, match="key_bits"):
-            cut(bits(64), block=BLOCK, key_bits=bad, simulated_channel=True, seeded=False)
+            cut(bits(64), block=BLOCK, epsilons=GOOD, key_bits=bad, simulated_channel=True, seeded=False)
     with pytest.raises(ConfigError, match="key_bits"):
         IdealLinks([SERVER, client(0)], OsSecrets(), key_bits=7, budget_bits=100)
     with pytest.raises(ConfigError, match="an empty key"):

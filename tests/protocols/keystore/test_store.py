@@ -235,7 +235,7 @@ def test_a_store_that_cannot_be_made_or_is_of_another_version(tmp_path: Path) ->
     KeyStore(path)
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(StoreError, match="of another version; got 7; expected 1"):
+    with pytest.raises(StoreError, match="of another version; got 7; expected 2"):
         KeyStore(path)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 

@@ -19,7 +19,15 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import SeededSecrets, StoreError
 from qflsec.federation import Adversary, Pipeline, RunResult, RunSpec, Stack, layer_from_config, run_batch
-from qflsec.protocols.keystore import KeyLink, KeyStore, SeededKeysRefused, cut, sae_name, store_path
+from qflsec.protocols.keystore import (
+    Epsilons,
+    KeyLink,
+    KeyStore,
+    SeededKeysRefused,
+    cut,
+    sae_name,
+    store_path,
+)
 from qflsec.protocols.links import HybridLink, OneTimePadLink, QkdAesLink, QkdLink, QkdPolicyLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
@@ -193,24 +201,42 @@ def directory() -> Iterator[Path]:
         yield Path(made)
 
 
-def fill(directory: Path, n_keys: int, *, block: int = 1, seeded: bool = False) -> None:
+GOOD = Epsilons(eps_sec=5e-11, eps_cor=5e-16, eps_auth=1e-33)
+"""Half of what a link states for a round: each direction has a block of its own here."""
+
+
+def fill(
+    directory: Path,
+    n_keys: int,
+    *,
+    block: int = 1,
+    seeded: bool = False,
+    epsilons: Epsilons | None = GOOD,
+) -> None:
     """Equal keys for every direction of every client's link, each side's copy in its own store."""
     parties = [client(0), client(1), client(2), SERVER]
     stores = {party: KeyStore(store_path(directory, party), allow_seeded=seeded) for party in parties}
     for sender in parties:
         for receiver in parties:
             if SERVER in (sender, receiver) and sender != receiver:
-                fill_link(stores, sender, receiver, n_keys, block, seeded=seeded)
+                fill_link(stores, sender, receiver, n_keys, block, seeded=seeded, epsilons=epsilons)
 
 
 def fill_link(
-    stores: dict[Party, KeyStore], sender: Party, receiver: Party, n_keys: int, block: int, *, seeded: bool
+    stores: dict[Party, KeyStore],
+    sender: Party,
+    receiver: Party,
+    n_keys: int,
+    block: int,
+    *,
+    seeded: bool,
+    epsilons: Epsilons | None = GOOD,
 ) -> None:
     name = f"{block} {sender} {receiver}"
     raw = SeededSecrets(block, name).draw(32 * n_keys)
     keys = cut(
         np.unpackbits(np.frombuffer(raw, dtype=np.uint8)), block=uuid.uuid5(uuid.UUID(int=block), name),
-        key_bits=256, simulated_channel=True, seeded=seeded,
+        epsilons=epsilons, key_bits=256, simulated_channel=True, seeded=seeded,
     )  # fmt: skip
     link = KeyLink(master=sae_name(sender), slave=sae_name(receiver))
     stores[sender].add(keys, link=link, role="master")
@@ -275,6 +301,54 @@ def test_stores_that_cannot_be_used(make_pipeline: Maker, directory: Path) -> No
     assert one(make_pipeline(), layer, secrets="seeded").outcome == "completed"
 
 
+WEAK = Epsilons(eps_sec=0.3, eps_cor=0.3, eps_auth=1e-33)
+
+
+@pytest.mark.parametrize("epsilons", [WEAK, None], ids=["weak", "unknown"])
+def test_keys_of_weak_or_unknown_blocks_are_refused_before_a_bit_is_used(
+    make_pipeline: Maker, directory: Path, epsilons: Epsilons | None
+) -> None:
+    """A block of eps_sec = eps_cor = .3 under a link that states 1e-10 and 1e-15."""
+    fill(directory, 20, epsilons=epsilons)
+    before = left(directory)
+    result = one(make_pipeline(), OneTimePadLink(source="stores", directory=str(directory)))
+    assert (
+        "has too little good key; got 0 bits left; 5120 more are of blocks with larger or unknown"
+        in result.outcome
+    )
+    assert result.costs["qkd_key_bits"] == 0
+    assert left(directory) == before
+
+
+def test_good_keys_are_used_and_weak_ones_beside_them_are_not(make_pipeline: Maker, directory: Path) -> None:
+    for block, epsilons in ((1, WEAK), (2, GOOD), (3, None)):
+        fill(directory, 20, block=block, epsilons=epsilons)
+    before = left(directory)
+    layer = OneTimePadLink(source="stores", directory=str(directory))
+    result = one(make_pipeline(), layer)
+    assert result.outcome == "completed"
+    assert before - left(directory) == result.costs["qkd_key_bits"] > 0
+    again = [one(make_pipeline(), layer) for _ in range(4)]
+    assert "too little good key" in again[-1].outcome
+    assert left(directory) >= 2 * before // 3, "what is left is of no use to this link"
+
+
+def test_blocks_that_add_up_to_more_than_the_ledger_states_stop_the_run(
+    make_pipeline: Maker, directory: Path
+) -> None:
+    """One round may use 1e-10 of each link: two directions of 8e-11 each are too much."""
+    fill(directory, 20, epsilons=dataclasses.replace(GOOD, eps_sec=8e-11))
+    result = one(make_pipeline(rounds=1), OneTimePadLink(source="stores", directory=str(directory)))
+    assert (
+        "the epsilons of 2 blocks of key add up to too much; got 1.6e-10; expected at most 1.0e-10"
+        in result.outcome
+    )
+    assert (
+        one(make_pipeline(rounds=2), OneTimePadLink(source="stores", directory=str(directory))).outcome
+        == "completed"
+    )
+
+
 def test_seeded_runs_repeat_bit_for_bit(make_pipeline: Maker) -> None:
     runs = [one(make_pipeline(), OneTimePadLink(), secrets="seeded") for _ in range(2)]
     beside = run_batch(
@@ -318,6 +392,20 @@ def test_epsilons_compose_over_rounds_and_links(
     fewer = secrecy(OneTimePadLink(eps_sec=1e-6), context_of(clients=(0, 1), rounds=30))
     assert fewer.steps == 240
     assert "within 2.4e-04 of ideal ones (3.0e-05 for each link)" in fewer.statement
+
+
+def test_one_block_for_a_run_counts_once(context: LedgerContext) -> None:
+    """BB84 before a run: ten links, a block each, whatever the number of rounds."""
+    row = secrecy(OneTimePadLink(source="bb84", eps_sec=1e-6, eps_cor=2e-7, eps_auth=3e-8), context)
+    assert "within 1.2e-05 of ideal ones (1.2e-06 for each link)" in row.statement
+    assert "for 1 block of key of each of 10 links" in row.mechanism
+    assert "survives no spoiled run" in row.note
+
+
+def test_epsilons_that_add_up_to_one_claim_nothing(context: LedgerContext) -> None:
+    (row,) = OneTimePadLink(source="stores", eps_sec=0.3, eps_cor=0.3).ledger(context)
+    assert row.guarantee == "not covered"
+    assert "nothing is claimed of the keys: their epsilons add up to 90" in row.statement
 
 
 @pytest.mark.parametrize("layer", LINKS, ids=NAMES)

@@ -15,6 +15,8 @@ from qflsec.base import ConfigError, OsSecrets, ProtocolAbort
 from qflsec.federation import Stack, run_batch
 from qflsec.federation.run_spec import RunSpec
 from qflsec.protocols.keystore import (
+    Epsilons,
+    KeyBlock,
     KeyLink,
     KeyProvider,
     KeyStore,
@@ -191,18 +193,23 @@ def test_the_ledger_states_the_epsilons_of_the_keys(make_pipeline: Maker) -> Non
 def test_stores_of_clients(make_pipeline: Maker, tmp_path: Path) -> None:
     """Stores that were filled beforehand, two copies of each key; the server has no store."""
     secrets = OsSecrets()
+    good = Epsilons(eps_sec=1e-11, eps_cor=1e-16, eps_auth=1e-33)
     stores = {i: KeyStore(store_path(tmp_path, client(i))) for i in range(3)}
     for one in range(3):
         for two in range(3):
             if one == two:
                 continue
-            link = KeyLink(master=sae_name(client(one)), slave=sae_name(client(two)))
+            link, block = (
+                KeyLink(master=sae_name(client(one)), slave=sae_name(client(two))),
+                fresh_key_id(secrets),
+            )
             keys = [
                 QkdKey(
                     key_id=fresh_key_id(secrets),
                     material=secrets.draw(32),
                     simulated_channel=True,
                     seeded=False,
+                    block=KeyBlock(name=block, epsilons=good, n_keys=2),
                 )
                 for _ in range(2)
             ]

@@ -11,10 +11,10 @@ from itertools import combinations
 
 from qflsec.base import ConfigError, Secrets
 from qflsec.federation import Setup
-from qflsec.protocols.keystore import IdealLinks, KeyProvider, StoreProvider
+from qflsec.protocols.keystore import Epsilons, IdealLinks, KeyBudget, KeyProvider, StoreProvider
 from qflsec.protocols.links.bb84_source import distilled_ends
 from qflsec.protocols.links.ledger import union_bound
-from qflsec.protocols.links.sources import KeySource
+from qflsec.protocols.links.sources import KeySource, blocks_of
 from qflsec.protocols.secagg.ledger import QuantumKeys
 from qflsec.protocols.secagg.rounds.pairing import QKD_KEY_BITS
 from qflsec.threat import Party
@@ -23,7 +23,8 @@ __all__ = ["PairLinks", "pair_ends"]
 
 _SAYS = {
     "ideal": "the quantum channels between clients are simulated by ideal ones: no photon was sent",
-    "stores": "keys come from the clients' key stores, which say of each key whether its channel was simulated",
+    "stores": "keys come from the clients' key stores, which say of each key whether its channel was simulated and what its "
+    "block claims; keys of larger or unknown epsilons are refused before a bit of them is used",
     "bb84": "every two clients distilled their keys by BB84 with single photons over a simulated channel",
 }
 
@@ -70,8 +71,9 @@ class PairLinks:
     def keys(self, *, links: int, rounds: int) -> QuantumKeys:
         """The keys of so many links over so many rounds, for the ledger."""
         near, terms = union_bound(
-            eps_sec=self.eps_sec, eps_cor=self.eps_cor, eps_auth=self.eps_auth, links=links, rounds=rounds
-        )
+            eps_sec=self.eps_sec, eps_cor=self.eps_cor, eps_auth=self.eps_auth, links=links, rounds=rounds,
+            blocks=blocks_of(self.source, rounds=rounds),
+        )  # fmt: skip
         words = f"masks of ChaCha20 under keys of quantum links, within {near:.1e} of ideal ones: {terms}"
         return QuantumKeys(near=f"{words}; not an epsilon of differential privacy", says=self.says)
 
@@ -91,7 +93,14 @@ def pair_ends(links: PairLinks, setup: Setup, secrets: Secrets) -> Mapping[Party
     if links.source == "stores":
         return {
             party: StoreProvider.in_directory(
-                links.directory, party, key_bits=QKD_KEY_BITS, allow_seeded=secrets.seeded
+                links.directory,
+                party,
+                key_bits=QKD_KEY_BITS,
+                allow_seeded=secrets.seeded,
+                budget=KeyBudget(
+                    block=Epsilons(eps_sec=links.eps_sec, eps_cor=links.eps_cor, eps_auth=links.eps_auth),
+                    blocks=blocks_of(links.source, rounds=setup.rounds),
+                ),
             )
             for party in setup.clients
         }
