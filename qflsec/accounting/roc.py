@@ -28,6 +28,8 @@ def auc(members: Scores, nonmembers: Scores, *, confidence: float = 0.95) -> Est
     The interval is DeLong's on the logit scale, which keeps it inside [0, 1] and covers better near the
     ends. Where DeLong's variance vanishes (perfect separation, or all scores equal) that interval would be a
     point, so Newcombe's score interval takes its place.
+    Both are approximations: of normal scores they cover 93 % or more with ten members and ten others up, but 86 % with
+    ten against two hundred near an area of 1.
 
     Args:
         members: Scores of records that were trained on.

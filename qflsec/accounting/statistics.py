@@ -8,11 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 from qflsec.base import DataError, Score
 
-__all__ = ["Estimate", "clopper_pearson", "clopper_pearson_lower", "clopper_pearson_upper", "mean_over_seeds"]
+__all__ = [
+    "Estimate",
+    "bounded_mean",
+    "clopper_pearson",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "mean_by_chance",
+    "mean_over_seeds",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +92,51 @@ def clopper_pearson_lower(successes: int, trials: int, *, alpha: float) -> float
 def clopper_pearson_upper(successes: int, trials: int, *, alpha: float) -> float:
     """The one-sided upper limit that the true proportion exceeds with probability ``alpha`` at most."""
     _check_counts(successes, trials)
-    return 1.0 if successes == trials else float(stats.beta.ppf(1 - alpha, successes + 1, trials - successes))
+    return 1.0 if successes == trials else float(stats.beta.isf(alpha, successes + 1, trials - successes))
+
+
+def bounded_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
+    """The mean of independent values from -1 to 1, with an interval that covers for every number of them.
+
+    It has a width where all values are equal, unlike an interval by their standard deviation. Of two such intervals,
+    each allowed half of the failures, it is what they share: one by relative entropy, one by the sample's variance.
+
+    Source:
+        Hoeffding: Probability inequalities for sums of bounded random variables, JASA 58, 1963, eq. (2.1),
+        solved for the mean on either side; Maurer, Pontil: Empirical Bernstein bounds and sample variance
+        penalization, COLT 2009, arXiv:0907.3740, theorem 4.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0 or not (np.abs(sample) <= 1 + 1e-9).all():
+        raise DataError("these are no values from -1 to 1", got=f"{sample.size} values")
+    mean, n, alpha = float(sample.mean()), sample.size, 1 - _level(confidence)
+    share, spent = min(1.0, max(0.0, (1 + mean) / 2)), math.log(4 / alpha) / n
+
+    def end(side: float) -> float:
+        if share == side or _divergence(share, side) <= spent:
+            return side
+        return float(optimize.brentq(lambda at: _divergence(share, at) - spent, share, side))
+
+    low, high = 2 * end(0.0) - 1, 2 * end(1.0) - 1
+    if n > 1:
+        weight = math.log(8 / alpha)
+        half = math.sqrt(2 * float(sample.var(ddof=1)) * weight / n) + 14 * weight / (3 * (n - 1))
+        low, high = max(low, mean - half), min(high, mean + half)
+    return Estimate(value=mean, low=low, high=high, n=n, confidence=confidence)
+
+
+def mean_by_chance(value: float, n: int) -> float:
+    """At most the probability that ``n`` independent values from -1 to 1 with mean 0 average ``value`` or more.
+
+    Source:
+        Hoeffding, as :func:`bounded_mean`.
+    """
+    return math.exp(-n * _divergence((1 + min(value, 1.0)) / 2, 0.5)) if value > 0 else 1.0
+
+
+def _divergence(share: float, of: float) -> float:
+    """The relative entropy of two coins, in nats."""
+    return float(special.rel_entr(share, of) + special.rel_entr(1 - share, 1 - of))
 
 
 def mean_over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:

@@ -43,12 +43,11 @@ def _saw(document: dict[str, Any]) -> Iterator[str]:
     if "angles_told" not in seen:
         return
     p = seen["angles_uniform_p_value"]
-    verdict = "uniform" if p >= _UNLIKELY else "NOT UNIFORM"
-    yield _row(
-        "angles",
-        f"{seen['angles_told']:,} on a grid of 2^{document['angle_grid_bits']}: {verdict} "
-        f"(chi-square over {seen['angles_uniform_bins']} bins, p = {p:.2g})",
-    )
+    verdict = "too few to test whether they are uniform"
+    if p is not None:
+        verdict = "uniform" if p >= _UNLIKELY else "NOT UNIFORM"
+        verdict += f" (chi-square over {seen['angles_uniform_bins']} bins, p = {p:.2g})"
+    yield _row("angles", f"{seen['angles_told']:,} on a grid of 2^{document['angle_grid_bits']}: {verdict}")
 
 
 def _cost(cost: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from qflsec.attacks.channel.base import ChannelAttack, ChannelEve, KeyGuess
 from qflsec.attacks.channel.countermeasures import MOST_INJECTED, equip, leakage_term
@@ -41,14 +42,20 @@ class ChannelRules:
         f_ec: Efficiency of the error correction.
         eps_sec: Secrecy of the key.
         eps_cor: Correctness of the key.
-        deviations: By how many standard deviations an error rate or a gain may miss what was agreed; at 5
-            an honest run fails one check with probability below 6e-7.
+        deviations: How surely an honest run passes each check of an error rate or a gain: as surely as a normal
+            variable stays within so many standard deviations, which at 5 it leaves with probability 5.7e-7. The
+            limits are those of the binomial and the Poisson law, so that they hold for few counts.
     """
 
     f_ec: float = 1.16
     eps_sec: float = 1e-10
     eps_cor: float = 1e-15
     deviations: float = 5.0
+
+    @property
+    def tail(self) -> float:
+        """The probability with which an honest count may lie beyond a limit on one side."""
+        return float(stats.norm.sf(self.deviations))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +187,8 @@ def _expected_qber(config: QuantumConfig) -> float:
 def _tolerance(phase: QuantumPhase, rules: ChannelRules) -> float:
     """The error rate above which the run aborts."""
     q = _expected_qber(phase.config)
-    return min(0.49, q + rules.deviations * math.sqrt(q * (1 - q) / max(1, phase.counts.n_test)))
+    n_test = max(1, phase.counts.n_test)
+    return min(0.49, float(stats.binom.isf(rules.tail, n_test, q)) / n_test)
 
 
 def _checks(
@@ -209,7 +217,9 @@ def _gains_as_expected(phase: QuantumPhase, rules: ChannelRules) -> bool:
     ):
         gain = coherent_gain(mean, config.channel, config.detector)
         expected = gain * (sent_key * p + sent_test * (1 - p))
-        if abs(key + test - expected) > rules.deviations * math.sqrt(expected) + 1:
+        # A sum of unlike coins strays from its mean less often than a Poisson variable (Hoeffding 1956).
+        low, high = stats.poisson.ppf(rules.tail, expected), stats.poisson.isf(rules.tail, expected)
+        if not low <= key + test <= high:
             return False
     return True
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qflsec.base import Score
-from qflsec.lab.worlds.delegation.session import DEVIATIONS, SessionOutcome
+from qflsec.lab.worlds.delegation.scores import by_chance
+from qflsec.lab.worlds.delegation.session import SessionOutcome
 from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean
 
 __all__ = ["LEARNED", "SessionCell", "SessionMatrixResult", "SessionRow"]
 
 LEARNED = ("angles", "outcomes", "rounds")
 """What a server can learn."""
-_Z = 1.959963984540054
+_FALSE_ALARM = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +80,17 @@ class SessionCell(PairCell[SessionRow]):
 
     @property
     def leaking(self) -> tuple[str, ...]:
-        """What the server learned, in any session, with one false alarm in 100,000 for each."""
+        """What the server learned, in any session, with at most one false alarm in 100,000 for each.
+
+        A session of a dozen rounds or fewer cannot show that much.
+        """
         return tuple(
             sorted(
                 {
                     name
                     for outcome in self.outcomes
                     for name, score in outcome.scores.items()
-                    if score.value > DEVIATIONS / _Z * (score.high - score.value)
+                    if by_chance(score, outcome.tests) <= _FALSE_ALARM
                 }
             )
         )

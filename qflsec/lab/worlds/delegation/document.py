@@ -18,6 +18,8 @@ from qflsec.protocols.blind import blind_rows, harmless_rounds, soundness_error
 __all__ = ["DELTA_BINS", "SessionReport", "server_attack_from_text"]
 
 DELTA_BINS = 64
+_LEAST_IN_A_BIN = 5
+"""Angles expected in a bin from which a chi-square test means what it says."""
 """Bins of the chi-square test of the told angles."""
 _ALIASES = {
     "flip": "flip-outcomes",
@@ -124,13 +126,14 @@ class SessionReport:
     def _seen(self) -> dict[str, Any]:
         outcome = self.outcome
         turns = np.bincount((outcome.deltas * DELTA_BINS).astype(np.int64), minlength=DELTA_BINS)
+        enough = turns.sum() >= _LEAST_IN_A_BIN * DELTA_BINS
         return {
             "nodes": outcome.nodes,
             "edges": outcome.edges,
             "graph": "the circuit's own" if self.device.config.embedding == "ansatz" else "a brickwork",
             "rounds": outcome.counts.rounds,
             "angles_told": int(turns.sum()),
-            "angles_uniform_p_value": float(stats.chisquare(turns).pvalue),
+            "angles_uniform_p_value": float(stats.chisquare(turns).pvalue) if enough else None,
             "angles_uniform_bins": DELTA_BINS,
         }
 

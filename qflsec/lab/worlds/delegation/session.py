@@ -36,7 +36,10 @@ from qflsec.protocols.blind.execute import constant_terms, observables
 __all__ = ["DEVIATIONS", "MOST_TOGETHER", "Device", "SessionOutcome", "run_session"]
 
 DEVIATIONS = 4.4
-"""Standard deviations beyond which an estimate is off by more than shot noise: one in 100,000."""
+"""Standard deviations beyond which an estimate is off by more than shot noise.
+
+With 1 / shots added (``_noise``), an honest estimate exceeds them at most twice in 100,000, at every mean.
+"""
 MOST_TOGETHER = 12
 """Qubits of a round that are simulated together, for a server that wants all before its first answer."""
 _BOUND_ERROR = 1e-3

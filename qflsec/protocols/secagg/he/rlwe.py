@@ -170,8 +170,9 @@ class RlweScheme(ThresholdScheme):
 def error_bound(n_parties: int) -> float:
     """Eight standard deviations of a coefficient's error in the sum of all parties' fresh ciphertexts.
 
-    The error of one is ``e_0 + e_1 s + e u``, with the sums ``s`` and ``e`` over the parties; exceeded with
-    probability below 1e-14 for each coefficient, as if it were Gaussian.
+    The error of one is ``e_0 + e_1 s + e u``, with the sums ``s`` and ``e`` over the parties. What a part of a decryption
+    tells depends on its mean magnitude, by Cauchy and Schwarz at most an eighth of this bound, so that no tail of its law
+    enters the distance. Only that sums decrypt rests on the tail, below 1e-14 for each coefficient as if it were Gaussian.
     """
     one = 1 + 2 * _DEGREE * (2 / 3) * n_parties
     return _DEVIATIONS * _ERROR_SIGMA * math.sqrt(n_parties * one)

@@ -174,7 +174,8 @@ def test_scores_against_closed_forms() -> None:
     assert angle_score([angles + np.pi / 2], [angles]).value == pytest.approx(-1)
     blind = angle_score([rng.uniform(0, np.pi, 4000)], [angles])
     assert abs(blind.value) < 4.4 * math.sqrt(0.5 / 4000)
-    assert (blind.high - blind.value) == pytest.approx(1.96 * math.sqrt(0.5 / 4000), rel=0.05)
+    # an interval that holds for every number of rounds is wider than one by the normal law, 0.022
+    assert 1.96 * math.sqrt(0.5 / 4000) < blind.high - blind.value < 0.05
     bits = rng.integers(2, size=4000, dtype=np.uint8)
     assert outcome_score([bits], [bits]).value == 1
     assert outcome_score([1 - bits], [bits]).value == -1
