@@ -365,3 +365,27 @@ def _rounds_with_wrong_shape() -> None:
         f=0,
         generator=torch.Generator(),
     )
+
+
+EMPTY = PartitionSpec(kind="quantity-skew", alpha=0.2, min_records=0)
+
+
+@pytest.mark.parametrize("batch", [{}, {"sampling": "poisson", "batch_size": 2}], ids=["full", "poisson"])
+@pytest.mark.parametrize(
+    "stack", [NONE, Stack(name="dp", client=(DpSgd(),)), Stack(name="masked", client=(Masked(),))]
+)
+def test_a_client_without_records_sits_out(
+    make_pipeline: Maker, stack: Stack, batch: dict[str, object]
+) -> None:
+    """It adds no noise and no update, and the run of the others goes on."""
+    pipeline = make_pipeline(n_clients=6, partition=EMPTY, **batch)
+    (run,) = run_batch(pipeline, stack, [RunSpec(seed=1)])
+    counts = [len(rows) for rows in run.clients]
+    holders = frozenset(index for index, count in enumerate(counts) if count)
+    assert 1 < len(holders) < 6
+    assert run.outcome == "completed"
+    assert bool(torch.isfinite(run.params).all())
+    members = run.transcript.facts[0].participants
+    assert members == {0: holders, 1: holders}
+    assert run.dropped == ()
+    assert all(row.epsilon is None or row.epsilon > 0 for row in run.ledger(honest_but_curious_server()))

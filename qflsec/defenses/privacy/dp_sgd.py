@@ -131,7 +131,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
     def gradient(
         self, per_sample: torch.Tensor, mask: torch.Tensor, expected: torch.Tensor, streams: Streams
     ) -> torch.Tensor:
-        """The noisy clipped sum over the expected number of records.
+        """The noisy clipped sum over the expected number of records; zero for a client without records.
 
         Shapes:
             per_sample: ``(lane, client, B, P)``; mask: ``(lane, client, B)``; expected: ``(lane, client)``;
@@ -144,7 +144,8 @@ class DpSgd(GradientLayer, CalibratedLayer):
             drawn = streams.normal("dp-sgd", (clients, n_params))
             noise = multiplier * self.clip_norm * drawn.to(per_sample)
         total = noisy_clipped_sum(per_sample, mask, clip_norm=self.clip_norm, noise=noise)
-        return total / expected[..., None].to(total)
+        divisor = expected[..., None].to(total)
+        return torch.where(divisor > 0, total / divisor.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """Epsilon against this observer; a row says so where there is none."""

@@ -261,6 +261,11 @@ class BatchRun:
         return len(turn.trainers) == self._config.n_clients
 
     def _participants(self, round_index: int) -> torch.Tensor:
+        """Who takes part in a round; a client without records has nothing to train on and sits out.
+
+        Shapes:
+            returns: ``(lane, client)``
+        """
         n, chosen = self._config.n_clients, self._config.n_participants
         present = torch.zeros(len(self._specs), n, dtype=torch.bool)
         for lane, seed in enumerate(self._seeds):
@@ -269,7 +274,7 @@ class BatchRun:
                 present[lane] = torch.rand(n, generator=generator) < self._config.participation
             else:
                 present[lane, torch.randperm(n, generator=generator)[:chosen]] = True
-        return present
+        return present & (self._counts > 0)
 
     def _grant(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> None:
         if not self._keep_honest:
