@@ -8,6 +8,7 @@ from typing import Any
 
 from qflsec.accounting.context import LedgerContext
 from qflsec.accounting.ledger import LedgerRow
+from qflsec.accounting.person_rows import rows_by_conversion
 from qflsec.accounting.rows import RowWriter
 
 __all__ = ["ObserverAccount", "ledger", "observer_account"]
@@ -83,11 +84,14 @@ def ledger(
         for sentence in sees
     ]
     pipeline, view = RowWriter(observer=name, layer="pipeline"), RowWriter(observer=name, layer="view")
+    people = rows_by_conversion(rows, context.training.people, context.honest)
     return (
         *seen,
         *rows,
+        *people,
         *map(pipeline.not_covered, _outside(context)),
         *map(view.not_covered, _unbounded(context, rows)),
+        *map(pipeline.not_covered, _unnamed(context, rows)),
     )
 
 
@@ -125,3 +129,12 @@ def _unbounded(context: LedgerContext, rows: Sequence[LedgerRow]) -> list[str]:
             only = "that forbids anything " * bool(stated & covering)
             found.append(f"no epsilon {only}bounds what {what} {unit}")
     return found
+
+
+def _unnamed(context: LedgerContext, rows: Sequence[LedgerRow]) -> list[str]:
+    """That a record's epsilon is no person's, where nothing names people."""
+    units = {row.unit for row in rows if row.guarantee == "differential privacy"}
+    if context.training.people.named or "example" not in units:
+        return []
+    found = "no column of the data names people: whoever has several records that are not equal, or is at several "
+    return [f"{found}clients, has a larger epsilon than a record"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Self
 
+from qflsec.accounting.people import People
 from qflsec.base import ConfigError
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
@@ -140,6 +141,7 @@ class Training:
         additive: Whether an aggregate is the sum, with these weights, of the clients' noisy gradients, so that their
             noise adds up in it: plain SGD, a linear rule, and nothing that changes, clips or rejects single updates.
         members: For each round, whose updates counted; None where no run says.
+        people: Who stands behind the records.
     """
 
     counts: tuple[int, ...]
@@ -153,6 +155,7 @@ class Training:
     weights: tuple[float, ...] = ()
     additive: bool = False
     members: tuple[frozenset[int], ...] | None = None
+    people: People = field(default_factory=People)
 
     def __post_init__(self) -> None:
         if not self.weights:

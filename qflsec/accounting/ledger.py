@@ -27,6 +27,7 @@ _ADJACENCY = {
 _UNIT = {
     "example": "Example-level",
     "client": "Client-level",
+    "person": "Person-level",
     "features of an example": "Feature-level (an example's features, not its label)",
 }
 

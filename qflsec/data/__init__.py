@@ -5,7 +5,19 @@ from __future__ import annotations
 from qflsec.data.loading import Dataset, as_long, load, source_digest
 from qflsec.data.partitioners import PartitionSpec
 from qflsec.data.partitioning import partition
+from qflsec.data.people import equal_records, kinds_of_people
 from qflsec.data.sources import RawData
 from qflsec.data.spec import DataSpec
 
-__all__ = ["DataSpec", "Dataset", "PartitionSpec", "RawData", "as_long", "load", "partition", "source_digest"]
+__all__ = [
+    "DataSpec",
+    "Dataset",
+    "PartitionSpec",
+    "RawData",
+    "as_long",
+    "equal_records",
+    "kinds_of_people",
+    "load",
+    "partition",
+    "source_digest",
+]

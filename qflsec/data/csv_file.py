@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +12,78 @@ from numpy.typing import NDArray
 
 from qflsec.base import DataError
 
-__all__ = ["read_csv"]
+__all__ = ["Table", "read_csv"]
 
 
-def read_csv(
-    path: str | Path, label_column: str
-) -> tuple[NDArray[np.float64], NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
-    """Read a comma-separated file with a header line; every column but the class must be a number.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """A table's records.
 
-    Classes are numbered in the order of their values, as numbers where all of them are.
+    Attributes:
+        features: float64 ``[N, D]``.
+        labels: int64 ``[N]``, numbering ``class_names``.
+        feature_names: One name for each feature column.
+        class_names: One name for each class, in the order of their values: as numbers where all of them are.
+        persons: int64 ``[N]``, numbering the people in the order of their values; None without a column of them.
+    """
+
+    features: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    persons: NDArray[np.int64] | None = None
+
+
+def read_csv(path: str | Path, label_column: str, person_column: str | None = None) -> Table:
+    """Read a comma-separated file with a header line; every column but class and person must be a number.
 
     Args:
         path: The file, UTF-8.
         label_column: The name of the column that holds the class.
-
-    Returns:
-        Features, labels, names of the feature columns, names of the classes.
-
-    Shapes:
-        features: float64 ``[N, D]``; labels: int64 ``[N]``.
+        person_column: The name of the column that says whose record it is; None without one.
 
     Raises:
         DataError: The file is missing, is not a table of finite numbers, or holds fewer than two classes.
     """
     header, rows = _read_rows(Path(path))
-    if label_column not in header:
-        raise DataError(
-            f"{path} has no column for the class",
-            got=repr(label_column),
-            expected=f"one of {', '.join(header)}",
-            fix="set label_column",
-        )
-    if len(header) < 2:
-        raise DataError(f"{path} has no feature columns", got=f"only {label_column!r}")
-    where = header.index(label_column)
-    names = header[:where] + header[where + 1 :]
+    special = {"class": label_column} | ({} if person_column is None else {"person": person_column})
+    for what, column in special.items():
+        if column not in header:
+            raise DataError(
+                f"{path} has no column for the {what}",
+                got=repr(column),
+                expected=f"one of {', '.join(header)}",
+                fix="set label_column" if what == "class" else "set person_column, or leave it out",
+            )
+    names = [name for name in header if name not in special.values()]
+    if not names:
+        raise DataError(f"{path} has no feature columns", got=f"only {', '.join(map(repr, header))}")
     features = np.empty((len(rows), len(names)), dtype=np.float64)
-    texts: list[str] = []
+    texts: dict[str, list[str]] = {what: [] for what in special}
     for position, (line, row) in enumerate(rows):
-        texts.append(_label(row[where], path, line))
-        cells = row[:where] + row[where + 1 :]
-        features[position] = [
-            _number(cell, path, line, name) for cell, name in zip(cells, names, strict=True)
-        ]
-    classes = _ordered(set(texts))
+        cells = dict(zip(header, row, strict=True))
+        for what, column in special.items():
+            texts[what].append(_text(cells[column], what, path, line))
+        features[position] = [_number(cells[name], path, line, name) for name in names]
+    classes, labels = _numbered(texts["class"])
     if len(classes) < 2:
         raise DataError(
             f"{path} holds a single class", got=repr(classes[0]), expected=f"two or more in {label_column!r}"
         )
-    number = {text: label for label, text in enumerate(classes)}
-    labels = np.array([number[text] for text in texts], dtype=np.int64)
-    return features, labels, tuple(names), tuple(classes)
+    return Table(
+        features=features,
+        labels=labels,
+        feature_names=tuple(names),
+        class_names=classes,
+        persons=None if person_column is None else _numbered(texts["person"])[1],
+    )
+
+
+def _numbered(texts: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The different texts in their order, and the number of each text."""
+    different = _ordered(set(texts))
+    number = {text: index for index, text in enumerate(different)}
+    return tuple(different), np.array([number[text] for text in texts], dtype=np.int64)
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -91,10 +113,10 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows
 
 
-def _label(cell: str, path: str | Path, line: int) -> str:
+def _text(cell: str, what: str, path: str | Path, line: int) -> str:
     text = cell.strip()
     if text.lower() in ("", "nan"):
-        raise DataError(f"{path} has no class at row {line}", fix="fill it in or remove the record")
+        raise DataError(f"{path} has no {what} at row {line}", fix="fill it in or remove the record")
     return text
 
 

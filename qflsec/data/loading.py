@@ -46,6 +46,7 @@ class Dataset:
         duplicates: Records dropped because an equal one came before.
         collisions: Records of one split whose features equal those of a record of another, after clipping.
         content_digest: sha256 of the source's records.
+        persons: int64 ``[N]``: a number for the person of each record; None where the source names nobody.
 
     Shapes:
         N usable records, F features, K classes. The four index sets are disjoint; some rows may be in none.
@@ -71,6 +72,14 @@ class Dataset:
     duplicates: int
     collisions: int
     content_digest: str
+    persons: LongTensor | None = None
+
+    @property
+    def people_told_by(self) -> str:
+        """What tells people apart, in words."""
+        if self.persons is None:
+            return "equal records"
+        return f"the column {self.spec.person_column!r}"
 
     @property
     def name(self) -> str:
@@ -156,6 +165,7 @@ def load(spec: DataSpec, seed: int) -> Dataset:
         duplicates=found.duplicates,
         collisions=_collisions(features.numpy(), splits),
         content_digest=found.content,
+        persons=None if raw.persons is None else as_long(raw.persons.copy()),
     )
 
 
@@ -186,7 +196,7 @@ def _selected(origin: _Origin) -> _Selected:
     raw, rows = _select_classes(reduce_columns(whole, spec), spec)
     kept = first_of_equals(raw.features)
     return _Selected(
-        raw=replace(raw, features=raw.features[kept], labels=raw.labels[kept]),
+        raw=_taken(raw, kept),
         rows=rows[kept],
         duplicates=len(rows) - len(kept),
         content=_content_digest(whole),
@@ -213,6 +223,8 @@ def _content_digest(raw: RawData) -> str:
         sha.update(f"{array.dtype.str}{array.shape}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     sha.update(json.dumps([raw.feature_names, raw.class_names]).encode())
+    if raw.persons is not None:
+        sha.update(raw.persons.tobytes())
     return sha.hexdigest()
 
 
@@ -232,7 +244,13 @@ def _select_classes(
     labels = number[raw.labels]
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
     names = tuple(raw.class_names[label] for label in classes)
-    return replace(raw, features=raw.features[rows], labels=labels[rows], class_names=names), rows
+    return _taken(replace(raw, labels=labels, class_names=names), rows), rows
+
+
+def _taken(raw: RawData, rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> RawData:
+    """Some of the records."""
+    persons = None if raw.persons is None else raw.persons[rows]
+    return replace(raw, features=raw.features[rows], labels=raw.labels[rows], persons=persons)
 
 
 def _collisions(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], splits: Splits) -> int:

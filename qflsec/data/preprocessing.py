@@ -7,7 +7,7 @@ pipeline says what it was fitted on, and the ledger repeats it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,10 @@ def reduce_columns(raw: RawData, spec: DataSpec) -> RawData:
             f"data set {spec.name!r} needs one range for each column", got=len(raw.ranges), expected=columns
         )
     keep = columns if spec.reduction == "pca" else spec.n_features
-    return RawData(
+    return replace(
+        raw,
         features=raw.features[:, :keep],
-        labels=raw.labels,
         feature_names=raw.feature_names[:keep],
-        class_names=raw.class_names,
         ranges=None if raw.ranges is None else raw.ranges[:keep],
         image_side=raw.image_side if keep == columns else None,
     )
@@ -91,11 +90,10 @@ def _pool(raw: RawData, spec: DataSpec) -> RawData:
         )
     block = side // target
     pooled = raw.features.reshape(-1, target, block, target, block).mean(axis=(2, 4))
-    return RawData(
+    return replace(
+        raw,
         features=pooled.reshape(-1, target * target),
-        labels=raw.labels,
         feature_names=tuple(f"block {row},{column}" for row in range(target) for column in range(target)),
-        class_names=raw.class_names,
         ranges=None if raw.ranges is None else raw.ranges[: target * target],
         image_side=target,
     )

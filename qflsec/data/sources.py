@@ -28,6 +28,7 @@ class RawData:
         class_names: One name for each class.
         ranges: Published (lowest, highest) value of each column; None where none was published.
         image_side: The side of a square image, row by row in the columns; None for tables.
+        persons: int64 ``[N]``, a number for the person of each record; None where the source names nobody.
 
     Shapes:
         N records, D columns.
@@ -39,6 +40,7 @@ class RawData:
     class_names: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...] | None = None
     image_side: int | None = None
+    persons: NDArray[np.int64] | None = None
 
 
 def _pixel_names(side: int) -> tuple[str, ...]:
@@ -138,16 +140,17 @@ def mnist_5k(_spec: DataSpec) -> RawData:
 
 
 def csv(spec: DataSpec) -> RawData:
-    """The user's own table: a comma-separated file with a header line and one column of classes."""
+    """The user's own table: a comma-separated file with a header line, a column of classes and perhaps one of people."""
     assert spec.path is not None
     assert spec.label_column is not None
-    features, labels, feature_names, class_names = read_csv(spec.path, spec.label_column)
+    table = read_csv(spec.path, spec.label_column, spec.person_column)
     return RawData(
-        features=features,
-        labels=labels,
-        feature_names=feature_names,
-        class_names=class_names,
+        features=table.features,
+        labels=table.labels,
+        feature_names=table.feature_names,
+        class_names=table.class_names,
         ranges=spec.ranges,
+        persons=table.persons,
     )
 
 

@@ -37,6 +37,8 @@ class DataSpec:
         feature_range: Where the features end up; values outside are clipped and counted.
         path: The file of ``name="csv"``.
         label_column: The column of ``name="csv"`` that holds the class.
+        person_column: The column of ``name="csv"`` that says whose record it is, such as a patient's number; it is
+            no feature. Without one, only equal records are known to be one person's.
         ranges: Public (lowest, highest) value of each column, for ``"fixed-range"`` where the data set
             publishes none.
         balanced: Whether every split holds every class equally often (to within one record).
@@ -57,6 +59,7 @@ class DataSpec:
     feature_range: tuple[float, float] = (0.0, math.pi)
     path: str | None = None
     label_column: str | None = None
+    person_column: str | None = None
     ranges: tuple[tuple[float, float], ...] | None = None
     balanced: bool = False
     members: int = 160
@@ -109,6 +112,12 @@ class DataSpec:
                 "a CSV data set needs its file and the column of its classes",
                 got=f"path={self.path!r}, label_column={self.label_column!r}",
                 fix="set path and label_column",
+            )
+        if self.person_column is not None and (self.name != "csv" or self.person_column == self.label_column):
+            raise ConfigError(
+                "only a CSV data set has a column of people, and it is not the column of classes",
+                got=f"name={self.name!r}, person_column={self.person_column!r}",
+                fix="leave out person_column, or name the column of another meaning",
             )
 
     def to_config(self) -> dict[str, Any]:

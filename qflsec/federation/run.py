@@ -13,6 +13,7 @@ from qflsec.accounting import (
     LedgerRow,
     Observer,
     ObserverAccount,
+    People,
     Preparation,
     Seeds,
     Training,
@@ -22,7 +23,7 @@ from qflsec.accounting import (
     run_rows,
 )
 from qflsec.base import ConfigError
-from qflsec.data import Dataset
+from qflsec.data import Dataset, kinds_of_people
 from qflsec.federation.executions import executed
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run_spec import RunSpec
@@ -189,6 +190,11 @@ class RunResult:
             and self.pipeline.topology.name == "star"
             and self.stack.additive,
             members=tuple(facts.participants.values()),
+            people=People(
+                told_by=self.dataset.people_told_by,
+                named=self.dataset.persons is not None,
+                kinds=kinds_of_people(self.dataset, self.clients),
+            ),
         )
 
     def _circuit_use(self, threat: ThreatModel) -> CircuitUse | None:

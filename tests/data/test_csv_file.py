@@ -23,18 +23,33 @@ def _table(n: int, kinds: tuple[str, ...] = ("no", "yes")) -> str:
 
 def test_columns_and_classes_are_read(tmp_path: Path) -> None:
     path = _write(tmp_path, "\ufeffa, class ,b\n1,yes,2.5\n\n-3e1, no ,4\n")
-    features, labels, columns, classes = read_csv(path, "class")
-    np.testing.assert_array_equal(features, [[1.0, 2.5], [-30.0, 4.0]])
-    assert labels.tolist() == [1, 0]
-    assert columns == ("a", "b")
-    assert classes == ("no", "yes")
+    table = read_csv(path, "class")
+    np.testing.assert_array_equal(table.features, [[1.0, 2.5], [-30.0, 4.0]])
+    assert table.labels.tolist() == [1, 0]
+    assert table.feature_names == ("a", "b")
+    assert table.class_names == ("no", "yes")
+    assert table.persons is None
+
+
+def test_a_column_of_people_is_read_and_is_no_feature(tmp_path: Path) -> None:
+    path = _write(tmp_path, "a,who,class,b\n1,Bob,x,2\n3,Ann,y,4\n5, Bob ,y,6\n")
+    table = read_csv(path, "class", "who")
+    np.testing.assert_array_equal(table.features, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    assert table.feature_names == ("a", "b")
+    assert table.persons is not None
+    assert table.persons.tolist() == [1, 0, 1]
+    assert table.labels.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="no column for the person; got 'patient'"):
+        read_csv(path, "class", "patient")
+    with pytest.raises(DataError, match="no person at row 3"):
+        read_csv(_write(tmp_path, "a,who,class\n1,1,x\n2,,y\n"), "class", "who")
 
 
 def test_numeric_classes_are_ordered_as_numbers(tmp_path: Path) -> None:
     path = _write(tmp_path, "a,class\n1,10\n2,9\n3,-1\n")
-    _, labels, _, classes = read_csv(path, "class")
-    assert classes == ("-1", "9", "10")
-    assert labels.tolist() == [2, 1, 0]
+    table = read_csv(path, "class")
+    assert table.class_names == ("-1", "9", "10")
+    assert table.labels.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(

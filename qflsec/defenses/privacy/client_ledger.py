@@ -15,11 +15,14 @@ Gaussian mechanism of the accountants.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
+from qflsec.accounting.group_privacy import GroupShare
 from qflsec.accounting.rows import SIMULATED
 from qflsec.defenses.privacy.bounds import GaussianNoise, gaussian_rows
+from qflsec.defenses.privacy.person_rows import person_row
 
 __all__ = ["central_rows", "local_rows"]
 
@@ -56,8 +59,14 @@ def central_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRo
         trusted="the server, to clip, to add the noise and to keep updates to itself",
         sampling=sampling,
     )
+    rate = training.participation if sampled else 1.0
+
+    def share(kind: tuple[int, ...]) -> list[GroupShare]:
+        return [GroupShare(records=len(kind), rate=rate, steps=training.rounds)]
+
     return (
         *rows,
+        *_people(noise, context, rows[0], share),
         writer.not_covered(f"{_REAL_NUMBERS}; nor is which updates the server dropped"),
     )
 
@@ -71,14 +80,14 @@ def local_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRow,
     """
     if not context.honest or not context.observer.reads_anything:
         return ()
-    rows = [
-        row
-        for adjacency, factor, words in (
-            ("replace-one", 0.5, "any two data sets of an honest client, equal in size"),
-            ("zero-out", 1.0, "an honest client's data set, or an update of zero in its place"),
-        )
-        for row in _rows(
-            replace(noise, noise_multiplier=noise.noise_multiplier * factor),
+    rows: list[LedgerRow] = []
+    for adjacency, factor, words in (
+        ("replace-one", 0.5, "any two data sets of an honest client, equal in size"),
+        ("zero-out", 1.0, "an honest client's data set, or an update of zero in its place"),
+    ):
+        scaled = replace(noise, noise_multiplier=noise.noise_multiplier * factor)
+        found = _rows(
+            scaled,
             context,
             adjacency=adjacency,
             words=words,
@@ -86,8 +95,26 @@ def local_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRow,
             sampling="no credit for sampling",
             alone=True,
         )
-    ]
+        rows += [*found, *_people(scaled, context, found[0], _own_messages(context))]
     return (*rows, RowWriter.of(noise.layer, context).not_covered(_REAL_NUMBERS))
+
+
+def _own_messages(context: LedgerContext) -> Callable[[tuple[int, ...]], list[GroupShare]]:
+    """One unit at each client of a person: every client adds noise of its own."""
+    share = GroupShare(records=1, steps=context.training.rounds)
+    return lambda kind: [share] * len(kind)
+
+
+def _people(
+    noise: GaussianNoise,
+    context: LedgerContext,
+    alike: LedgerRow,
+    shares: Callable[[tuple[int, ...]], Sequence[GroupShare]],
+) -> tuple[LedgerRow, ...]:
+    """The row for people at several clients; who is at one is covered by the row of that client."""
+    people = context.training.people
+    kinds = [kind for kind in people.at(context.honest) if len(kind) > 1]
+    return (person_row(alike, noise.noise_multiplier, people, kinds, shares),) if kinds else ()
 
 
 def _rows(

@@ -23,8 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qflsec.accounting import LedgerContext, LedgerRow, Observer, RowWriter, Training
+from qflsec.accounting.group_privacy import GroupShare
 from qflsec.accounting.rows import SIMULATED
 from qflsec.defenses.privacy.bounds import GaussianNoise, gaussian_rows
+from qflsec.defenses.privacy.person_rows import person_row
 
 __all__ = ["ExampleNoise", "example_rate", "example_rows", "summed_multiplier"]
 
@@ -79,11 +81,27 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
     if training.sampling == "fixed":
         return (writer.not_covered("batches have a fixed size, for which no accountant here holds"),)
     rows = _rows(noise, context)
+    rows += _people(noise, context, rows[0])
     k = _mixed(observer, training)
     if k > 1 and training.additive and training.local_steps == 1:
         rows += _rows(noise, context, k=k)
     finite = "the proof takes numbers as real: floating point and rounding before masks are not in it"
     return (*rows, writer.not_covered(finite))
+
+
+def _people(noise: ExampleNoise, context: LedgerContext, alike: LedgerRow) -> tuple[LedgerRow, ...]:
+    """The row for people with several records, by the noise of each client alone: nobody else is trusted."""
+    training = context.training
+    kinds = training.people.at(context.honest)
+    if not kinds:
+        return ()
+    rate = example_rate(training.batch_size, [training.counts[index] for index in context.honest])
+    steps = training.rounds * training.local_steps
+
+    def shares(kind: tuple[int, ...]) -> list[GroupShare]:
+        return [GroupShare(records=records, rate=rate, steps=steps) for records in kind]
+
+    return (person_row(alike, noise.noise_multiplier, training.people, kinds, shares),)
 
 
 def _mixed(observer: Observer, training: Training) -> int:
@@ -110,8 +128,9 @@ def _expected(training: Training, index: int) -> float:
 def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
     """The largest sampling rate of a client's records: that of the client with the fewest.
 
-    Clients hold different records, so what is released of one client's records costs the others nothing:
-    the epsilon of all clients together is the largest of theirs and not the sum.
+    What is released of one client's records costs records of other clients nothing: the epsilon of all clients
+    together is the largest of theirs and not the sum. It is that of a record at one client; people who have several,
+    or whose record several clients hold, have rows of their own.
 
     Args:
         batch_size: The expected batch size; None for full batches.

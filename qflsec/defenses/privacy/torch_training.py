@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import secrets
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from qflsec.accounting import LedgerRow
+from qflsec.accounting import LedgerRow, People
+from qflsec.accounting.group_privacy import GroupShare
 from qflsec.base import ConfigError
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, gaussian_rows, multiplier_for
+from qflsec.defenses.privacy.person_rows import person_row
 from qflsec.defenses.privacy.release_guard import ReleaseGuard
 from qflsec.models import check_per_sample_gradients
 from qflsec.models.check import PerSampleGradientError
@@ -34,6 +38,7 @@ class PrivateTraining:
         delta: The delta at which the rows state epsilon.
         n_records: The number of records.
         accountant: Opacus' accountant, which counts the steps.
+        people: Who stands behind the records.
     """
 
     model: torch.nn.Module
@@ -44,6 +49,7 @@ class PrivateTraining:
     delta: float
     n_records: int
     accountant: Any
+    people: People
 
     @property
     def steps(self) -> int:
@@ -52,6 +58,8 @@ class PrivateTraining:
 
     def rows(self, observer: str = "whoever reads the model after any step") -> tuple[LedgerRow, ...]:
         """What the steps taken so far have spent, a row for each accountant; none before the first step.
+
+        Where a person has several records, one more row says what they have spent together.
 
         Args:
             observer: A name for the observer.
@@ -70,6 +78,17 @@ class PrivateTraining:
                 fix="start a new private training for another setting",
             )
         ((noise, rate),) = history
+        rows = self._record_rows(noise, rate, observer)
+        kinds = self.people.at([0])
+        if not kinds:
+            return rows
+
+        def shares(kind: tuple[int, ...]) -> list[GroupShare]:
+            return [GroupShare(records=sum(kind), rate=rate, steps=self.steps)]
+
+        return (*rows, person_row(rows[0], noise, self.people, kinds, shares))
+
+    def _record_rows(self, noise: float, rate: float, observer: str) -> tuple[LedgerRow, ...]:
         return gaussian_rows(
             GaussianNoise(
                 layer="opacus",
@@ -87,7 +106,10 @@ class PrivateTraining:
             trusted="whoever trains",
             released="the model after every step",
             sampling=f"Poisson, rate {rate:.4g}" if rate < 1 else "none: all records in every step",
-            notes=("the noise comes from torch's generator, which is no cryptographic source",),
+            notes=(
+                "the noise comes from torch's generator, which is no cryptographic source",
+                "" if self.people.named else "nobody was named: a person with several records needs 'people'",
+            ),
         )
 
 
@@ -103,6 +125,7 @@ def make_private(
     delta: float = 1e-5,
     loss: torch.nn.Module | None = None,
     checked_records: int = 4,
+    people: Sequence[Hashable] | None = None,
 ) -> PrivateTraining:
     """Make a torch training private, if the per-sample gradients of its model are right.
 
@@ -127,6 +150,8 @@ def make_private(
         delta: The delta at which epsilon is stated.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
         checked_records: The records that each check takes.
+        people: For each record of the data set in order, whose it is, such as a patient's number. Without it, only
+            equal records are known to be one person's; the data set is read once to find them.
 
     Raises:
         ConfigError: An argument cannot be used.
@@ -157,7 +182,34 @@ def make_private(
         delta=delta,
         n_records=len(loader.dataset),  # type: ignore[arg-type]
         accountant=accountant,
+        people=_people(loader.dataset, people),
     )
+
+
+def _people(dataset: Any, named: Sequence[Hashable] | None) -> People:  # noqa: ANN401 - any data set of torch
+    """Who stands behind the records: as the user says, else by equal records."""
+    if named is not None and len(named) != len(dataset):
+        raise ConfigError(
+            "'people' does not say whose every record is",
+            got=len(named),
+            expected=f"{len(dataset)}, one for each",
+        )
+    told = [_content(dataset[index]) for index in range(len(dataset))] if named is None else named
+    sizes = {size for size in Counter(told).values() if size > 1}
+    return People(
+        told_by="equal records" if named is None else "the people that were named",
+        named=named is not None,
+        kinds=tuple((size,) for size in sorted(sizes)),
+    )
+
+
+def _content(record: tuple[Any, Any]) -> str:
+    """A digest of a record: equal for equal ones."""
+    sha = hashlib.sha256()
+    for part in map(torch.as_tensor, record):
+        sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
+        sha.update(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _wrapped(
