@@ -261,11 +261,7 @@ class BatchRun:
         return len(turn.trainers) == self._config.n_clients
 
     def _participants(self, round_index: int) -> torch.Tensor:
-        """Who takes part in a round; a client without records has nothing to train on and sits out.
-
-        Shapes:
-            returns: ``(lane, client)``
-        """
+        """Who takes part in a round, by lane and client; a client without records sits out."""
         n, chosen = self._config.n_clients, self._config.n_participants
         present = torch.zeros(len(self._specs), n, dtype=torch.bool)
         for lane, seed in enumerate(self._seeds):
