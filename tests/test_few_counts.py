@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +23,13 @@ from qflsec.accounting.statistics import (
     mean_by_chance,
 )
 from qflsec.base import numpy_stream
+from qflsec.lab.scoring import channel
 from qflsec.lab.scoring.channel import ChannelRules
 from qflsec.lab.worlds.delegation.cells import SessionCell
 from qflsec.lab.worlds.delegation.scores import angle_score, by_chance, outcome_score, round_score
 from qflsec.lab.worlds.delegation.session import DEVIATIONS
+from qflsec.protocols.bb84 import FibreChannel, QuantumConfig, WeakCoherentSource
+from qflsec.protocols.bb84.channel import coherent_gain
 from qflsec.protocols.bb84.estimation import interval
 from qflsec.protocols.bb84.key_length import sampling_deviation
 from qflsec.protocols.blind import RoundCounts
@@ -133,6 +137,36 @@ def test_an_honest_line_passes_each_check_as_often_as_the_rules_say(mean: float)
         assert stats.poisson.sf(math.floor(mean + 5 * math.sqrt(mean) + 1), mean) > 500 * tail
 
 
+@pytest.mark.parametrize("n_test", [20, 200, 2000, 10**6])
+def test_the_tolerated_error_rate_of_a_lab_run_is_exact(n_test: int) -> None:
+    config = QuantumConfig(n_pulses=1000, channel=FibreChannel(misalignment=0.005))
+    phase = SimpleNamespace(config=config, counts=SimpleNamespace(n_test=n_test))
+    rules = ChannelRules()
+    expected = channel._expected_qber(config)
+    errors = round(channel._tolerance(phase, rules) * n_test)
+    assert (
+        stats.binom.sf(errors, n_test, expected) <= rules.tail < stats.binom.sf(errors - 1, n_test, expected)
+    )
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.1, 1.0, 400.0])
+def test_the_gains_of_a_lab_run_are_judged_by_exact_laws(mean: float) -> None:
+    """The largest count that passes is exceeded less often than the rules say; one count less would be too strict."""
+    source = WeakCoherentSource(intensities=(0.5,), probabilities=(1.0,))
+    config = QuantumConfig(n_pulses=1000, source=source)
+    sent = 2 * mean / coherent_gain(source.means[0], config.channel, config.detector)
+
+    def passes(count: int) -> bool:
+        counts = SimpleNamespace(key=(count,), test=(0,), sent_key=(sent / 2,), sent_test=(sent / 2,))
+        return channel._gains_as_expected(SimpleNamespace(config=config, counts=counts), ChannelRules())
+
+    tail = ChannelRules().tail
+    most = max(count for count in range(1200) if passes(count))
+    assert stats.poisson.sf(most, mean) <= tail < stats.poisson.sf(most - 1, mean)
+    least = min(count for count in range(1200) if passes(count))
+    assert stats.poisson.cdf(least - 1, mean) <= tail
+
+
 # -- tests of blind computation and of GHZ states ---------------------------------------------------------
 
 
@@ -206,8 +240,6 @@ def test_guessing_which_rounds_are_tests_is_no_likelier_than_said(tests: int, ot
 
 
 def test_a_matrix_names_as_learned_only_what_chance_does_not_give() -> None:
-    from types import SimpleNamespace
-
     bits = np.ones(6, dtype=np.uint8)
     row = SimpleNamespace(scores={"outcomes": outcome_score([bits], [bits])}, tests=0)
     many = np.ones(40, dtype=np.uint8)
