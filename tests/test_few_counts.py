@@ -32,9 +32,19 @@ from qflsec.protocols.bb84 import FibreChannel, QuantumConfig, WeakCoherentSourc
 from qflsec.protocols.bb84.channel import coherent_gain
 from qflsec.protocols.bb84.estimation import interval
 from qflsec.protocols.bb84.key_length import sampling_deviation
+from qflsec.protocols.bb84.optimise import Requirements
 from qflsec.protocols.blind import RoundCounts
 from qflsec.protocols.blind.soundness import acceptance, accepted_harm
 from qflsec.protocols.ghz.resource import untested_failure_bound
+from qflsec.protocols.qdp.composition import (
+    binomial_delta,
+    binomial_epsilon,
+    composed_delta,
+    composed_epsilon,
+    mixed_vertices_delta,
+    renyi_epsilon,
+    renyi_of_outcome,
+)
 
 FEW = [0, 1, 2, 5, 10]
 
@@ -248,6 +258,41 @@ def test_a_matrix_names_as_learned_only_what_chance_does_not_give() -> None:
     assert leaking is not None
     assert leaking(SimpleNamespace(outcomes=[row])) == ()
     assert leaking(SimpleNamespace(outcomes=[row, sure])) == ("outcomes",)
+
+
+# -- shots and copies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 10])
+def test_accounts_of_few_copies_lie_above_the_exact_worst_case(n: int) -> None:
+    """One outcome with probabilities from 0.05 to 0.95 that a record changes by up to 0.1."""
+    low, change = 0.05, 0.1
+    single = math.log((low + change) / low)
+    for at in (0.0, 0.3, 1.0, 2.0):
+        assert mixed_vertices_delta(n, low, change, at) <= composed_delta(n, single, change, at)
+    divergences = renyi_of_outcome(low, 1 - low, change)
+    for q, r in ((low + change, low), (low, low + change), (0.5, 0.6)):
+        exact = binomial_epsilon(n, q, r, 1e-4)
+        assert exact <= composed_epsilon(n, single, change, 1e-4) <= n * single + 1e-8
+        assert exact <= renyi_epsilon(n, divergences, 1e-4) + 1e-8  # the exact one is rounded up by as much
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 10])
+def test_the_exact_delta_of_few_shots_is_a_sum_over_counts(n: int) -> None:
+    for q, r, at in itertools.product((0.0, 0.05, 0.3, 1.0), (0.01, 0.15, 0.3), (0.0, 0.5, 3.0)):
+        first, second = (stats.binom.pmf(np.arange(n + 1), n, p) for p in (q, r))
+        exact = np.maximum(first - math.exp(at) * second, 0.0).sum()
+        assert binomial_delta(n, q, r, at) == pytest.approx(exact, abs=1e-13)
+
+
+# -- plans ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mean", [*FEW[1:], 40, 400, 10**6])
+def test_an_expected_line_seldom_gives_too_few_bits(mean: float) -> None:
+    asked = Requirements(abort_probability=1e-2)
+    assert stats.poisson.cdf(asked.at_least(mean) - 1, mean) <= asked.tail
+    assert stats.binom.sf(asked.at_most_errors(1000, mean / 10**7), 1000, mean / 10**7) <= asked.tail
 
 
 # -- noise of distributed privacy -------------------------------------------------------------------------

@@ -35,7 +35,7 @@ SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 _LASER_BIAS = 0.9
 _FORMULAS: dict[SourceName, str] = {
     "single-photon": "Tomamichel, Lim, Gisin, Renner 2012, theorem 2",
-    "decoy": "Lim, Curty, Walenta, Xu, Zbinden 2014, eq. 1",
+    "decoy": "Lim, Curty, Walenta, Xu, Zbinden 2014, eq. 1, with an exact bound where few errors are seen",
     "weak-coherent": "none: the single-photon formula, which does not hold for laser pulses without decoys",
 }
 

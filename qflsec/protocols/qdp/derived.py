@@ -98,7 +98,8 @@ def certified_radius(
         channel: The noise before measurement.
         measurement: The effects, one for each class.
         least: Lower bounds on the classes' probabilities, such as Clopper-Pearson's lower ends of counts.
-        greatest: Upper bounds; both alike for exact probabilities.
+        greatest: Upper bounds; both alike for exact probabilities. All bounds have to hold at once: of counts, each of
+            the 2 c bounds of c classes gets its share of the probability to be wrong.
 
     Source:
         Du et al., Quantum noise protects quantum classifiers against adversaries, PRR 3, 023153, 2021 (the idea of
