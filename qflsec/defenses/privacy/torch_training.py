@@ -15,6 +15,7 @@ import torch
 
 from qflsec.accounting import LedgerRow, People
 from qflsec.accounting.group_privacy import GroupShare
+from qflsec.accounting.limits import check_delta
 from qflsec.base import ConfigError
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, gaussian_rows, multiplier_for
 from qflsec.defenses.privacy.person_rows import person_row
@@ -123,6 +124,7 @@ def make_private(
     target_epsilon: float | None = None,
     epochs: int = 1,
     delta: float = 1e-5,
+    large_delta: bool = False,
     loss: torch.nn.Module | None = None,
     checked_records: int = 4,
     people: Sequence[Hashable] | None = None,
@@ -148,6 +150,7 @@ def make_private(
         target_epsilon: In place of it, the epsilon of ``epochs`` epochs.
         epochs: The planned epochs, which only a target needs.
         delta: The delta at which epsilon is stated.
+        large_delta: Whether ``delta`` may be one over the number of records or more, so that one may be given away.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
         checked_records: The records that each check takes.
         people: For each record of the data set in order, whose it is, such as a patient's number. Without it, only
@@ -160,6 +163,8 @@ def make_private(
     check_noise(
         clip_norm=clip_norm, noise_multiplier=noise_multiplier, target_epsilon=target_epsilon, delta=delta
     )
+    n_records = len(loader.dataset)  # type: ignore[arg-type]
+    check_delta("make_private", delta, units=n_records, unit="record", asked=large_delta, error=ConfigError)
     _refuse_stock_layers(model)
 
     def check(module: torch.nn.Module) -> None:
@@ -180,7 +185,7 @@ def make_private(
         clip_norm=clip_norm,
         noise_multiplier=multiplier,
         delta=delta,
-        n_records=len(loader.dataset),  # type: ignore[arg-type]
+        n_records=n_records,
         accountant=accountant,
         people=_people(loader.dataset, people),
     )

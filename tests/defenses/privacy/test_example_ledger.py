@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import optimize, stats
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.defenses.privacy import DpSgd, summed_multiplier
+from qflsec.federation import RunSpec, Stack, run_batch
+from qflsec.protocols.secagg import SecAgg
+from qflsec.threat import honest_but_curious_server
 
 Context = Callable[..., LedgerContext]
 
@@ -282,3 +287,64 @@ def test_an_empty_client_neither_covers_nor_counts(context: Context) -> None:
     with_empty = dp(DpSgd().ledger(context(counts=(8, 8, 0), **seen)))
     without = dp(DpSgd().ledger(context(counts=(8, 8), **{**seen, "smallest_k": 2})))
     assert [row.epsilon for row in with_empty] == [row.epsilon for row in without]
+
+
+# -- fixed point ------------------------------------------------------------------------------------
+
+
+def rounded(mean: float, spread: float, how: str, reach: int) -> np.ndarray[Any, Any]:
+    """The probabilities of the whole numbers that one client's noisy number is rounded to."""
+    n = np.arange(-reach, reach + 1, dtype=np.float64)
+    if how == "nearest":
+        edges = stats.norm.cdf((np.append(n - 0.5, reach + 0.5) - mean) / spread)
+        return np.diff(edges)
+
+    def below(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        z = (x - mean) / spread
+        return spread * (z * stats.norm.cdf(z) + stats.norm.pdf(z))
+
+    return below(n + 1) - 2 * below(n) + below(n - 1)  # the expectation of the triangle around n
+
+
+def worst_ratio(spread: float, how: str) -> float:
+    """The delta of the sum of two rounded numbers over that of the noisy sum, at the worst places on the grid; each
+    noise is as large as the record's reach."""
+    reach, mu, worst = int(60 + 40 * spread), 1 / math.sqrt(2), 0.0
+    for own, other in itertools.product(np.linspace(0, 1, 11), np.linspace(0, 1, 6)):
+        beside = rounded(other, spread, how, reach)
+        with_it, without = (np.convolve(rounded(own + d, spread, how, reach), beside) for d in (spread, 0.0))
+        for epsilon in (0.0, 1.0, 2.0):
+            exact = stats.norm.cdf(-epsilon / mu + mu / 2) - math.exp(epsilon) * stats.norm.cdf(
+                -epsilon / mu - mu / 2
+            )
+            for p, q in ((with_it, without), (without, with_it)):
+                worst = max(worst, float(np.maximum(p - math.exp(epsilon) * q, 0).sum() / exact))
+    return worst
+
+
+@pytest.mark.parametrize("how", ["nearest", "at random"])
+def test_rounding_before_the_sum_is_harmless_where_noise_is_many_steps(how: str) -> None:
+    assert worst_ratio(4.0, how) <= 1 + 1e-9
+    assert worst_ratio(0.2, how) > 1, "the others' noise does not protect what is rounded first"
+
+
+@pytest.mark.parametrize(
+    ("grid", "counted"), [(0.0, True), (0.5 / 4.01, True), (0.5 / 3.99, False), (4.0, False)]
+)
+def test_others_noise_counts_only_above_the_grid(context: Context, grid: float, counted: bool) -> None:
+    """Weight over expected batch 1, rate 0.25, z = 2, C = 1: the noise of a client is 0.5."""
+    seen = context(smallest_k=10, grid=grid, learning_rate=0.25)
+    rows = DpSgd(noise_multiplier=2.0).ledger(seen)
+    assert len(dp(rows)) == (2 if counted else 1)
+    assert any("steps of the aggregation's fixed point" in row.statement for row in rows) is not counted
+
+
+def test_a_run_with_a_coarse_grid_says_so(make_pipeline: Callable[..., Any]) -> None:
+    for bits, counted in ((16, True), (1, False)):
+        layers = [DpSgd(noise_multiplier=1.0), SecAgg(fractional_bits=bits)]
+        (result,) = run_batch(
+            make_pipeline(rounds=1, learning_rate=0.2, test=0),
+            Stack.from_layers("s", layers),
+            [RunSpec(seed=0)],
+        )
+        assert len(dp(result.ledger(honest_but_curious_server()))) == (2 if counted else 1)

@@ -326,3 +326,9 @@ def test_impossible_requests_are_refused() -> None:
     module = model()
     with pytest.raises(ConfigError, match="no pairs"):
         make_private(module, torch.optim.SGD(module.parameters(), lr=1.0), single)
+
+
+def test_a_delta_that_gives_a_record_away_is_refused_unless_asked_for() -> None:
+    with pytest.raises(ConfigError, match=f"below 1/{N}"):
+        private(model(), delta=1 / N)
+    assert private(model(), delta=1 / N, large_delta=True).delta == 1 / N

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
+from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.accounting.limits import check_delta
 from qflsec.accounting.skellam import (
     calibrate_skellam,
@@ -326,9 +326,6 @@ class Ddp(SecAgg):
         rows = super().ledger(context)
         if not context.honest or not context.observer.reads_anything:
             return rows
-        if context.observer.reads_made:
-            said = "no epsilon: reads updates as clients made them, before they are clipped and noisy"
-            return (*rows, RowWriter.of(self.card.name, context).not_covered(said))
         n = context.training.invited
         plan = self.plan(
             n_params=context.training.n_params,

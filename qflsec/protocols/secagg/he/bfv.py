@@ -92,6 +92,11 @@ class HeBfv(HeLayer):
             )
         super().__post_init__()
 
+    @property
+    def grid(self) -> float:
+        """The resolution of a weighted coordinate."""
+        return 2.0**-self.fractional_bits
+
     def parameters(self, n_clients: int) -> BfvParameters:
         """The parameters for a number of clients.
 

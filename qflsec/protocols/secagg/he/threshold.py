@@ -110,6 +110,11 @@ class HeThreshold(AggregationLayer):
                     f"{name!r} is out of range", got=getattr(self, name), expected=f"{low} to {high}"
                 )
 
+    @property
+    def grid(self) -> float:
+        """The resolution of a weighted coordinate."""
+        return 2.0**-self.fractional_bits
+
     def check(self, pipeline: Pipeline) -> None:
         """Refuse rounds without some client: only all together open a sum.
 

@@ -145,6 +145,11 @@ class SecAgg(AggregationLayer):
         )
 
     @property
+    def grid(self) -> float:
+        """The resolution of a weighted coordinate."""
+        return 1 / self.words.scale
+
+    @property
     def words(self) -> FixedPoint:
         """How numbers become elements of the ring."""
         return FixedPoint(bits=self.bits, fractional_bits=self.fractional_bits)
