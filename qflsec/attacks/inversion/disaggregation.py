@@ -28,6 +28,9 @@ class Disaggregation(DeepLeakage):
     from round to round with the model, so each is modelled as a polynomial in the round; what the model does not
     say is noise to the least squares. Two rounds that differ in one client are the smallest case.
 
+    Groups that are drawn anew in each round come to the same with everybody taking part: each round gives one equation
+    for each group.
+
     Where participation does not identify the target (everybody takes part in every round), the attack looks at
     the sum with the fewest clients, as ``dlg`` does; so it does where the view does not say who took part, since the
     matrix is not reconstructed here.
@@ -85,15 +88,19 @@ class Disaggregation(DeepLeakage):
 
 
 def _sums(view: View) -> list[Item]:
-    """One readable mean for each round whose clients are known: that of the fewest of them."""
-    best: dict[int, Item] = {}
+    """The readable means of each round whose clients are known, one for every set of clients: several of groups.
+
+    A sum and what is left of it without known shares are one equation, of which the one with fewer clients stays.
+    """
+    found: dict[int, list[Item]] = {}
     for item in view.readable("aggregate", "update"):
         if item.k == 0 or item.weight is None or item.base is None or item.about is None:
             continue
-        known = best.get(item.round)
-        if known is None or len(item.named) < len(known.named):
-            best[item.round] = item
-    return [best[round_index] for round_index in sorted(best)]
+        of_round = found.setdefault(item.round, [])
+        of_round[:] = [other for other in of_round if not item.named < other.named]
+        if not any(other.named <= item.named for other in of_round):
+            of_round.append(item)
+    return [item for _, of_round in sorted(found.items()) for item in of_round]
 
 
 def _solve(sums: Sequence[Item], target: int, *, middle: int, degree: int) -> torch.Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,36 @@ def test_changing_clients_give_every_update(vqc: Model, item: MakeItem, view: Ma
     assert torch.equal(seen.params, torch.full((SIZE,), float(seen.round)))
     constant = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge(target))
     assert not parallel(constant.update, base[target] + 0.3 * constant.round * drift[target])
+
+
+GROUPS = [
+    ({0, 1, 2}, {3, 4}),
+    ({0, 3}, {1, 2, 4}),
+    ({0, 4, 2}, {1, 3}),
+    ({0, 1}, {2, 3, 4}),
+    ({1, 2, 3}, {0, 4}),
+]
+
+
+@pytest.mark.parametrize("target", range(N))
+def test_all_sums_of_a_round_count_where_groups_change(
+    vqc: Model, item: MakeItem, view: MakeView, target: int
+) -> None:
+    """One sum of each round alone would not do: every round gives as many equations as it has groups."""
+    flat = [who for groups in GROUPS[:4] for who in groups]
+    items, base, _ = sums(item, flat, slope=0.0)
+    paired = [replace(i, round=i.round // 2, base=i.base and str(i.round // 2)) for i in items]
+    paired = [i for place, i in enumerate(paired) if i.kind == "aggregate" or place % 4 == 0]
+    paired = [replace(i, version=str(i.round)) if i.kind == "model" else i for i in paired]
+    seen = Disaggregation(degree=0).observation(view(*paired, model=vqc), challenge(target))
+    assert seen.about == {target}
+    assert parallel(seen.update, base[target])
+
+
+def test_groups_that_stay_give_a_group_only(vqc: Model, item: MakeItem, view: MakeView) -> None:
+    items, _, _ = sums(item, [who for _ in range(6) for who in GROUPS[0]], slope=0.0)
+    seen = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge())
+    assert seen.about == {0, 1, 2}
 
 
 def test_everybody_in_every_round_gives_a_sum_only(vqc: Model, item: MakeItem, view: MakeView) -> None:

@@ -1,11 +1,14 @@
 """Secure aggregation in groups: one sum of each group, so that a robust rule can tell bad groups from good ones.
 
 The clients draw common coins in the set-up of the session, which neither the server nor a client chooses; a hash of
-the coins and the round puts the clients into groups. In each group runs :class:`SecAgg`, with keys, shares and
-signatures of its own, and every client refuses a group that was not drawn. The server reads one sum of each group
-and hands their means to its rule as if each were a client's.
+the coins puts the clients into groups. In each group runs :class:`SecAgg`, with keys, shares and signatures of its
+own, and every client refuses a group that was not drawn. The server reads one sum of each group and hands their means
+to its rule as if each were a client's.
 
-The price is the anonymity set: a client hides among its group and no longer among all.
+The price is the anonymity set: a client hides among its group and no longer among all. The groups stay the same for
+the whole run, so that a client has the same companions in every round. Groups that are drawn anew give the server
+other equations in the same clients' updates each time: after a few rounds they determine what each client adds on
+average, and nothing is left of the anonymity set (see ``disaggregation``).
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import Leaves
-from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer
+from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer, Partition
 from qflsec.protocols.secagg.ledger import secagg_rows
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of
 from qflsec.protocols.secagg.rounds.layer import SecAgg
@@ -53,11 +56,14 @@ _COINS = b"\xc0"
 @register("layer", "validated-groups")
 @dataclass(frozen=True, kw_only=True)
 class ValidatedGroups(SecAgg):
-    """Secure aggregation in groups that common coins draw anew in each round; the server reads one sum of each.
+    """Secure aggregation in groups that common coins draw; the server reads one sum of each.
 
     Attributes:
         groups: How many groups there are.
         min_groups: How many must be left: a group that loses too many clients is lost alone.
+        redraw: Whether the coins draw other groups in each round. The sums of few rounds then determine every client's
+            mean update, and corrupted clients come into other groups' company; without it a client hides among the
+            same clients throughout.
 
     Raises:
         ConfigError: A value is out of range.
@@ -78,6 +84,7 @@ class ValidatedGroups(SecAgg):
         hides="single updates, among the clients of a group, from the server and the network",
         does_not=(
             "It does not hide the sum of a group, or numbers of records, which are taken as public.",
+            "With groups that are drawn anew in each round, it does not hide what a client adds on average over a run.",
             "It does not stop a manipulation that stays within what the rule tolerates.",
             "It does not stop clients that sit in as many groups as the rule needs honest.",
             "It does not notice that a server sent two groups different models.",
@@ -88,6 +95,7 @@ class ValidatedGroups(SecAgg):
 
     groups: int = 3
     min_groups: int = 3
+    redraw: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +134,11 @@ class ValidatedGroups(SecAgg):
                     fix="change 'threshold', 'colluders' or 'groups'",
                 )
 
+    @property
+    def partition(self) -> Partition:
+        """What everybody knows of the groups before they are drawn."""
+        return Partition(groups=self.groups, redraw=self.redraw)
+
     def expected_clients(self, setup: Setup) -> int:
         """0: every client knows its group."""
         return 0
@@ -146,9 +159,9 @@ class ValidatedGroups(SecAgg):
                 self.signature,
                 policy=self.policy,
                 scheme=agreed,
-                n_groups=self.groups,
+                partition=self.partition,
             )
-        return GroupServer(setup, identity, secrets, self.signature, scheme=agreed, n_groups=self.groups)
+        return GroupServer(setup, identity, secrets, self.signature, scheme=agreed, partition=self.partition)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Draw the groups, then stages 0 and 1 in each.

@@ -20,26 +20,49 @@ from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party
 
-__all__ = ["GroupMember", "GroupServer", "draw_groups"]
+__all__ = ["GroupMember", "GroupServer", "Partition", "draw_groups"]
 
 _CONTEXT = b"qflsec/secagg/groups|"
 _ANNOUNCED_BYTES = BOUND_BYTES + ED25519_BYTES
 
 
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """How clients are put into groups.
+
+    Attributes:
+        groups: How many groups there are.
+        redraw: Whether each round has groups of its own; otherwise all have those of the first.
+    """
+
+    groups: int
+    redraw: bool
+
+    def draw(self, coins: bytes, round_index: int, clients: Iterable[int]) -> tuple[tuple[int, ...], ...]:
+        """The groups of a round.
+
+        Args:
+            coins: The session's common coins.
+            round_index: The round.
+            clients: All clients of the session.
+        """
+        return draw_groups(coins, round_index if self.redraw else 0, clients, self.groups)
+
+
 def draw_groups(
-    coins: bytes, round_index: int, clients: Iterable[int], n_groups: int
+    coins: bytes, draw: int, clients: Iterable[int], n_groups: int
 ) -> tuple[tuple[int, ...], ...]:
-    """The groups of a round, whose sizes differ by at most one.
+    """Groups whose sizes differ by at most one.
 
     Args:
         coins: The session's common coins.
-        round_index: The round.
+        draw: Which of the groups that the coins give.
         clients: All clients of the session.
         n_groups: How many groups there are.
     """
 
     def place(index: int) -> bytes:
-        return hashlib.sha256(b"qflsec/secagg/group" + coins + f"|{round_index}|{index}".encode()).digest()
+        return hashlib.sha256(b"qflsec/secagg/group" + coins + f"|{draw}|{index}".encode()).digest()
 
     order = sorted(clients, key=place)
     return tuple(tuple(sorted(order[k::n_groups])) for k in range(n_groups))
@@ -111,10 +134,9 @@ class _Drawing(Staged):
         self.coins = draw_coins(self.label, self._hashes, contributions)
 
     @stage("settle", opens=True, each="round_index")
-    def groups(self, round_index: int, n_groups: int) -> tuple[tuple[int, ...], ...]:
+    def groups(self, round_index: int, partition: Partition) -> tuple[tuple[int, ...], ...]:
         """The groups of a round."""
-        clients = (party.index for party in self._setup.clients)
-        return draw_groups(self.coins, round_index, clients, n_groups)
+        return partition.draw(self.coins, round_index, (party.index for party in self._setup.clients))
 
 
 class GroupMember(ClientState):
@@ -129,7 +151,7 @@ class GroupMember(ClientState):
         *,
         policy: Policy,
         scheme: Scheme,
-        n_groups: int,
+        partition: Partition,
     ) -> None:
         self._expected = _Expected()
         strict = _GroupPolicy(
@@ -142,7 +164,7 @@ class GroupMember(ClientState):
         super().__init__(setup, identity, secrets, signature, policy=strict, scheme=scheme)
         self.drawing = _Drawing(setup, identity)
         self.contribution = secrets.draw(CONTRIBUTION_BYTES)
-        self._n_groups = n_groups
+        self._partition = partition
 
     @property
     def group(self) -> tuple[int, ...]:
@@ -165,7 +187,7 @@ class GroupMember(ClientState):
 
     def begin(self, round_index: int) -> None:
         """Find the own group of a round."""
-        groups = self.drawing.groups(round_index, self._n_groups)
+        groups = self.drawing.groups(round_index, self._partition)
         self._expected.members = next(group for group in groups if self.party.index in group)
 
 
@@ -180,14 +202,14 @@ class GroupServer(ServerState):
         signature: SignatureScheme,
         *,
         scheme: Scheme,
-        n_groups: int,
+        partition: Partition,
     ) -> None:
         super().__init__(setup, identity, secrets, signature, scheme=scheme)
         self.drawing = _Drawing(setup, identity)
         self.lines: dict[tuple[int, ...], ServerState] = {}
         self.lost: dict[tuple[int, ...], ProtocolAbort] = {}
         self.read: list[tuple[tuple[int, ...], Words]] = []
-        self._signature, self._scheme, self._n_groups = signature, scheme, n_groups
+        self._signature, self._scheme, self._partition = signature, scheme, partition
 
     def learn(self, author: Party, announcement: bytes) -> None:
         """Take in what a client is bound to, and its own key for signatures if it has one.
@@ -200,8 +222,8 @@ class GroupServer(ServerState):
             super().learn(author, rest)
 
     def begin(self, round_index: int) -> None:
-        """Draw the groups of a round, and start a run of the protocol for each."""
-        groups = self.drawing.groups(round_index, self._n_groups)
+        """Find the groups of a round, and start a run of the protocol for each."""
+        groups = self.drawing.groups(round_index, self._partition)
         self.lines, self.lost, self.read = {group: self._line() for group in groups}, {}, []
 
     def drop(self, group: tuple[int, ...], why: ProtocolAbort) -> None:
