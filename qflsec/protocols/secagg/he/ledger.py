@@ -144,7 +144,7 @@ def he_masked_rows(
 
 
 def threshold_rows(
-    layer: str, context: LedgerContext, *, scheme: str, security: str, smudging_bits: int | None
+    layer: str, context: LedgerContext, *, scheme: str, security: str, smudging_bits: int | None, slots: int
 ) -> tuple[LedgerRow, ...]:
     """What threshold encryption hides from one observer.
 
@@ -154,11 +154,16 @@ def threshold_rows(
         scheme: The scheme.
         security: The row of the security table.
         smudging_bits: The statistical bits of a part of a decryption; None where the library decides.
+        slots: How many coefficients a ciphertext has.
     """
     drowned = "flooding by the library"
     if smudging_bits is not None:
+        training = context.training
+        ciphertexts = -(-(training.n_params + 1) // slots)
+        coefficients = slots * ciphertexts * training.n_clients * training.rounds
         drowned = (
-            f"parts of decryptions within 2^-{smudging_bits} of what the sum tells, for each coefficient"
+            f"parts of decryptions within 2^-{smudging_bits} of what the sum tells for each coefficient, and within "
+            f"2^{math.log2(coefficients) - smudging_bits:.1f} for all {coefficients:,} of the run together (union bound)"
         )
     return sum_rows(
         RowWriter.of(layer, context),
@@ -167,9 +172,11 @@ def threshold_rows(
         "client's update",
         opened_note="",
         released=_MEAN,
-        deviating=DIFFERENT_MODELS,
-        trusted="two or more honest clients in each round; all parties to follow the protocol: a server that asks for "
-        "the decryption of one client's ciphertext gets it",
+        deviating=f"{DIFFERENT_MODELS}; with one client that sends a crafted ciphertext it gets every share of the key "
+        "of the session, and so every update",
+        trusted="two or more honest clients in each round, who decrypt only what they added up themselves; all parties "
+        "to follow the protocol: one crafted ciphertext of a client gives a server that deviates every key share of the "
+        "session",
         mechanism=f"{_lattice(security)} ({scheme}); {drowned}",
         note=joined(
             "a scheme for teaching, not reviewed" if scheme == "rlwe" else "",

@@ -7,8 +7,11 @@ encrypts draws ``u, e_0, e_1`` and sends ``(b u + e_0 + D m, a u + e_1)``; ciphe
 
 The noise in a part is uniform in an interval ``2^k`` times longer than the error that it drowns, so that all
 parts of one decryption can be made from the sum and the other parties' shares alone up to a statistical
-distance of ``2^-k`` for each coefficient. This assumes parties that follow the protocol: one that chooses its
-public key after it saw the others' can cancel them.
+distance of ``2^-k`` for each coefficient. The distances of all coefficients of all parts of a session add up: by the
+union bound ``P C R`` ciphertexts, for ``P`` parties, ``C`` of a sum and ``R`` rounds, leave ``k - log2(4096 P C R)``
+bits. All of this assumes parties that follow the protocol. One that chooses its public key after it saw the others'
+can cancel them. A part of the decryption of a ciphertext of somebody's choice, with a second component above the noise,
+is the share itself: parties must only decrypt what they added up themselves, and ciphertexts that no party crafted.
 
 Source:
     Asharov, Jain, López-Alt, Tromer, Vaikuntanathan and Wichs: Multiparty computation with low communication,
@@ -32,9 +35,9 @@ from qflsec.protocols.secagg.he.ring import negacyclic
 from qflsec.protocols.secagg.he.sampling import centred_binomial, ternary, uniform_words
 from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdScheme
 
-__all__ = ["RlweScheme", "RlweShare"]
+__all__ = ["DEGREE", "RlweScheme", "RlweShare"]
 
-_DEGREE = 4096
+DEGREE = 4096
 _PRIME_BITS = 25
 _ERROR_SIGMA = math.sqrt(21 / 2)
 _DEVIATIONS = 8.0
@@ -77,8 +80,8 @@ class RlweScheme(ThresholdScheme):
         smudging_bits: int,
         security: Security,
     ) -> None:
-        self.slots, self.modulus = _DEGREE, 1 << plain_bits
-        bits = LARGEST_MODULUS[security][_DEGREE] // _PRIME_BITS * _PRIME_BITS
+        self.slots, self.modulus = DEGREE, 1 << plain_bits
+        bits = LARGEST_MODULUS[security][DEGREE] // _PRIME_BITS * _PRIME_BITS
         self.primes = _primes(bits // _PRIME_BITS)
         self.ciphertext_modulus = math.prod(self.primes)
         self._step = self.ciphertext_modulus // self.modulus
@@ -91,7 +94,7 @@ class RlweScheme(ThresholdScheme):
                 got=f"plain_bits={plain_bits}, smudging_bits={smudging_bits}",
                 fix="lower 'plain_bits' or 'smudging_bits'",
             )
-        self._rings = [negacyclic(_DEGREE, prime) for prime in self.primes]
+        self._rings = [negacyclic(DEGREE, prime) for prime in self.primes]
         self._column = np.array(self.primes, dtype=np.int64)[:, None]
         self._common = np.stack([_uniform(session, prime) for prime in self.primes])
 
@@ -100,8 +103,8 @@ class RlweScheme(ThresholdScheme):
 
     def new_share(self, secrets: Secrets, previous: bytes) -> tuple[KeyShare, bytes]:
         """A ternary share, and the sum of the public keys so far."""
-        share = self._values(ternary(secrets, _DEGREE))
-        error = self._values(centred_binomial(secrets, _DEGREE))
+        share = self._values(ternary(secrets, DEGREE))
+        error = self._values(centred_binomial(secrets, DEGREE))
         public = (error - self._common * share) % self._column
         if previous:
             public = (public + self._read(previous, 1)[0]) % self._column
@@ -115,17 +118,17 @@ class RlweScheme(ThresholdScheme):
         """
         (key,) = self._read(public, 1)
         found = []
-        for start in range(0, len(integers), _DEGREE):
-            part = np.zeros(_DEGREE, dtype=np.int64)
-            part[: len(integers[start : start + _DEGREE])] = integers[start : start + _DEGREE]
+        for start in range(0, len(integers), DEGREE):
+            part = np.zeros(DEGREE, dtype=np.int64)
+            part[: len(integers[start : start + DEGREE])] = integers[start : start + DEGREE]
             scaled = np.stack(
                 [
                     ring.values(part % prime * (self._step % prime) % prime)
                     for ring, prime in zip(self._rings, self.primes, strict=True)
                 ]
             )
-            once = self._values(ternary(secrets, _DEGREE))
-            errors = [self._values(centred_binomial(secrets, _DEGREE)) for _ in range(2)]
+            once = self._values(ternary(secrets, DEGREE))
+            errors = [self._values(centred_binomial(secrets, DEGREE)) for _ in range(2)]
             first = (key * once + errors[0] + scaled) % self._column
             second = (self._common * once + errors[1]) % self._column
             found.append(_write(np.stack([first, second])))
@@ -138,7 +141,7 @@ class RlweScheme(ThresholdScheme):
     def partial(self, share: KeyShare, ciphertext: bytes, secrets: Secrets, *, lead: bool) -> bytes:
         """The second component times the share, and uniform noise."""
         assert isinstance(share, RlweShare)
-        noise = np.array(uniform_words(secrets, _DEGREE, self.smudging), dtype=object)
+        noise = np.array(uniform_words(secrets, DEGREE, self.smudging), dtype=object)
         drowned = np.stack([ring.values((noise % ring.prime).astype(np.int64)) for ring in self._rings])
         return _write(((self._read(ciphertext, 2)[1] * share.values + drowned) % self._column)[None])
 
@@ -147,7 +150,7 @@ class RlweScheme(ThresholdScheme):
         total = self._read(ciphertext, 2)[0]
         for part in partials:
             total = (total + self._read(part, 1)[0]) % self._column
-        whole = np.zeros(_DEGREE, dtype=object)
+        whole = np.zeros(DEGREE, dtype=object)
         q = self.ciphertext_modulus
         for ring, residues in zip(self._rings, total, strict=True):
             rest = q // ring.prime
@@ -158,10 +161,10 @@ class RlweScheme(ThresholdScheme):
         return np.array([m - self.modulus if m >= half else m for m in rounded], dtype=np.int64)
 
     def _read(self, blob: bytes, n_polynomials: int) -> Residues:
-        if len(blob) != 4 * n_polynomials * len(self.primes) * _DEGREE:
+        if len(blob) != 4 * n_polynomials * len(self.primes) * DEGREE:
             raise ProtocolAbort("a threshold message has the wrong size")
         found = np.frombuffer(blob, dtype="<u4").astype(np.int64)
-        shaped = found.reshape(n_polynomials, len(self.primes), _DEGREE)
+        shaped = found.reshape(n_polynomials, len(self.primes), DEGREE)
         if bool((shaped >= self._column).any()):
             raise ProtocolAbort("a threshold message holds numbers out of range")
         return shaped
@@ -174,7 +177,7 @@ def error_bound(n_parties: int) -> float:
     tells depends on its mean magnitude, by Cauchy and Schwarz at most an eighth of this bound, so that no tail of its law
     enters the distance. Only that sums decrypt rests on the tail, below 1e-14 for each coefficient as if it were Gaussian.
     """
-    one = 1 + 2 * _DEGREE * (2 / 3) * n_parties
+    one = 1 + 2 * DEGREE * (2 / 3) * n_parties
     return _DEVIATIONS * _ERROR_SIGMA * math.sqrt(n_parties * one)
 
 
@@ -187,7 +190,7 @@ def _primes(count: int) -> tuple[int, ...]:
     found: list[int] = []
     limit = 1 << _PRIME_BITS
     while len(found) < count:
-        limit = prime_below(limit, 2 * _DEGREE)
+        limit = prime_below(limit, 2 * DEGREE)
         found.append(limit)
     return tuple(found)
 
@@ -195,9 +198,9 @@ def _primes(count: int) -> tuple[int, ...]:
 def _uniform(session: bytes, prime: int) -> Residues:
     """Public values, uniform modulo a prime, from a hash of the session's name."""
     label = b"qflsec/he-threshold/common" + session + prime.to_bytes(8, "big")
-    words = np.frombuffer(hashlib.shake_256(label).digest(16 * _DEGREE), dtype="<u4") >> np.uint32(
+    words = np.frombuffer(hashlib.shake_256(label).digest(16 * DEGREE), dtype="<u4") >> np.uint32(
         32 - _PRIME_BITS
     )
     accepted = words[words < prime].astype(np.int64)
-    assert accepted.size >= _DEGREE
-    return accepted[:_DEGREE]
+    assert accepted.size >= DEGREE
+    return accepted[:DEGREE]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from qflsec.base import (
     ConfigError,
     DefenseCard,
     IncompatibleStack,
+    LostRound,
     ProtocolAbort,
     Secrets,
     Source,
@@ -28,7 +30,7 @@ from qflsec.protocols.secagg.he.envelope import read_envelope
 from qflsec.protocols.secagg.he.ledger import threshold_rows
 from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
-from qflsec.protocols.secagg.he.rlwe import RlweScheme
+from qflsec.protocols.secagg.he.rlwe import DEGREE, RlweScheme
 from qflsec.protocols.secagg.he.threshold_scheme import ThresholdScheme
 from qflsec.protocols.secagg.he.threshold_state import (
     ThresholdClient,
@@ -76,13 +78,13 @@ class HeThreshold(AggregationLayer):
         does_not=(
             "It does not survive a client that stays away.",
             "It does not hide the sum, who takes part, sizes, times, or numbers of records, which are taken as public.",
-            "It does not stop a server that asks for the decryption of one client's ciphertext.",
+            "It does not stop a server and one client: with a ciphertext that it crafts they get every share of the key.",
             "It does not stop a client that chooses its public key after it saw the others'.",
             "It does not bound what a client submits.",
             "The scheme 'rlwe' is for teaching: it is not constant time and was not reviewed.",
         ),
-        cost="rlwe: 131 kB for every 4096 parameters from each client, and 66 kB twice for each decryption; openfhe: "
-        "about twice that",
+        cost="rlwe: for every 4096 parameters 131 kB from each client, all of them to each client, and 66 kB from each "
+        "for the decryption; openfhe: about twice that",
     )
     takes = frozenset({"plain"})
     gives = "ciphertext"
@@ -209,33 +211,28 @@ class HeThreshold(AggregationLayer):
         return envelope, fixed.inside(words, update)
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:
-        """Add the ciphertexts, and have every client give its part of the sum's decryption.
+        """Add the ciphertexts, and show them to every client, which adds them too and gives its part of the decryption.
 
         Raises:
-            ProtocolAbort: An envelope is not authentic, or a client was not heard.
+            LostRound: An envelope is missing or not authentic, or a client gave no part.
+            ProtocolAbort: A client refuses.
         """
         server = control.state(SERVER)
         assert isinstance(server, ThresholdServer)
         server.require_key()
-        total: list[bytes] = []
-        for party, payload in payloads.items():
-            if not isinstance(payload, bytes) or party not in control.participants:
-                raise ProtocolAbort(f"the update of {party} is no envelope of a participant")
-            chunks = server.unseal("update", party, control.round, payload)
-            if total and len(chunks) != len(total):
-                raise ProtocolAbort(f"the ciphertexts of {party} do not fit")
-            added = [server.scheme.add(a, b) for a, b in zip(total, chunks, strict=bool(total))]
-            total = added or chunks
+        sent = {p: blob for p in server.setup.clients if isinstance(blob := payloads.get(p), bytes)}
+        _everybody(server, sent, "update")
+        with _losing():
+            total = server.added(sent, control.round)
         size = _SIZE.pack(server.setup.n_params + 1)
-        asked = server.seal("sum", control.round, [size, *total])
+        asked = server.seal("sum", control.round, [size, *sent.values()])
         arrived = control.to_clients(dict.fromkeys(server.setup.clients, asked))
         parts = {p: _client(control, p).open_part(blob, control.round) for p, blob in arrived.items()}
         heard = control.to_server(parts)
-        missing = [str(party) for party in server.setup.clients if party not in heard]
-        if missing:
-            raise ProtocolAbort(f"a threshold sum needs every client, but {', '.join(missing)} was not heard")
-        opened = [server.unseal("partial", p, control.round, heard[p]) for p in server.setup.clients]
-        server.opened[control.round] = _fuse(server.scheme, total, opened, server.setup.n_params + 1)
+        _everybody(server, heard, "part of the decryption")
+        with _losing():
+            opened = [_part(server, p, control.round, heard[p], len(total)) for p in server.setup.clients]
+            server.opened[control.round] = _fuse(server.scheme, total, opened, server.setup.n_params + 1)
         return payloads
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
@@ -280,6 +277,7 @@ class HeThreshold(AggregationLayer):
             scheme=self.scheme,
             security=self.security,
             smudging_bits=self.smudging_bits if self.scheme == "rlwe" else None,
+            slots=DEGREE,
         )
 
 
@@ -289,30 +287,53 @@ def _client(control: Control, party: Party) -> ThresholdClient:
     return state
 
 
+def _everybody(server: ThresholdServer, heard: Mapping[Party, object], what: str) -> None:
+    """A sum without somebody is not opened: everybody holds a share of the key."""
+    missing = [str(party) for party in server.setup.clients if party not in heard]
+    if missing:
+        raise LostRound(f"a threshold sum needs every client's {what}", got=f"none of {', '.join(missing)}")
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    """What is wrong with a message to the server costs the round; the next one has ciphertexts of its own."""
+    try:
+        yield
+    except ProtocolAbort as abort:
+        raise LostRound(str(abort), caused_by=abort.caused_by) from None
+
+
+def _part(server: ThresholdServer, party: Party, round_index: int, message: bytes, n: int) -> list[bytes]:
+    parts = server.unseal("partial", party, round_index, message)
+    if len(parts) != n:
+        raise ProtocolAbort(f"{party} gave parts of another sum", caused_by=party)
+    return parts
+
+
 def _fuse(
     scheme: ThresholdScheme, sums: Sequence[bytes], parts: Sequence[Sequence[bytes]], size: int
 ) -> bytes:
     """The integers of a sum, from every client's parts, as words."""
-    if not sums or any(len(own) != len(sums) for own in parts):
-        raise ProtocolAbort("a client gave parts of another sum")
     integers = [scheme.fuse(blob, [own[k] for own in parts]) for k, blob in enumerate(sums)]
     return np.concatenate(integers)[:size].view(np.uint64).tobytes()
 
 
 def _sum(layer: HeThreshold, clients: Sequence[Party], heard: Heard) -> Sum | None:
-    sums: list[bytes] = []
+    envelopes: list[bytes] = []
     parts: dict[Party, list[bytes]] = {}
     for item in heard.control:
         kind, *chunks = _chunks(item.value)
         if kind == b"sum":
-            sums = chunks
+            envelopes = chunks
         elif kind == b"partial":
             parts[item.sender] = chunks
-    if not sums or len(sums[0]) != _SIZE.size or set(parts) != set(clients):
+    if not envelopes or len(envelopes[0]) != _SIZE.size or set(parts) != set(clients):
         return None
     # whoever only listens needs no common polynomial to add parts up
     scheme = layer.new_scheme(b"", len(clients))
-    raw = _fuse(scheme, sums[1:], [parts[p] for p in clients], _SIZE.unpack(sums[0])[0])
+    columns = zip(*(_chunks(envelope)[1:] for envelope in envelopes[1:]), strict=True)
+    sums = [reduce(scheme.add, column) for column in columns]
+    raw = _fuse(scheme, sums, [parts[p] for p in clients], _SIZE.unpack(envelopes[0])[0])
     mean, weight = layer.words(scheme).read(np.frombuffer(raw, dtype=np.uint64))
     return Sum(mean=mean, weight=weight, said=heard.control[-1])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base import ProtocolAbort, Secrets, blaming
 from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity, PartyState, Setup
 from qflsec.protocols.secagg.he.envelope import KEY_ID_BYTES, open_envelope, seal_envelope
@@ -88,6 +88,23 @@ class _State(PartyState, Staged):
             raise ProtocolAbort(f"an envelope of {author} is empty")
         return chunks[1:]
 
+    def added(self, sent: Mapping[Party, bytes], round_index: int) -> list[bytes]:
+        """The sum of the ciphertexts that clients sealed in a round.
+
+        Raises:
+            ProtocolAbort: An envelope is not its client's, or holds no ciphertexts that fit the others.
+        """
+        total: list[bytes] = []
+        for party, envelope in sent.items():
+            chunks = self.unseal("update", party, round_index, envelope)
+            with blaming(party):
+                if total and len(chunks) != len(total):
+                    raise ProtocolAbort(f"the ciphertexts of {party} do not fit")
+                total = (
+                    [self.scheme.add(a, b) for a, b in zip(total, chunks, strict=True)] if total else chunks
+                )
+        return total
+
     def _bound(self, what: str) -> bytes:
         return pack_fields(_PROTOCOL, self.setup.session, what)
 
@@ -132,6 +149,7 @@ class ThresholdClient(_State):
         super().__init__(setup, identity, scheme)
         self.secrets = secrets
         self._share: KeyShare = None
+        self._sent: dict[int, bytes] = {}
 
     @stage()
     def extend(self, message: bytes) -> bytes:
@@ -163,16 +181,29 @@ class ThresholdClient(_State):
         Raises:
             ProtocolAbort: There is no key, or this round was sealed already.
         """
-        return self.seal("update", round_index, self.scheme.encrypt(self.public, integers, self.secrets))
+        sent = self.seal("update", round_index, self.scheme.encrypt(self.public, integers, self.secrets))
+        self._sent = {round_index: sent}
+        return sent
 
     @stage("finish", opens=True, each="round_index")
     def open_part(self, message: bytes, round_index: int) -> bytes:
-        """This client's part of the decryption of a sum, once in a round.
+        """This client's part of the decryption of a round's sum, once in a round.
+
+        A part of the decryption of a ciphertext of somebody's choice is an equation in the share, so a client takes no
+        sum from anybody: it adds up what all clients signed in this round, its own among it.
 
         Raises:
-            ProtocolAbort: The sum is not the server's, or one of this round was opened already.
+            ProtocolAbort: The envelopes are not those of all clients, one of them is not its client's, or a sum of this
+                round was opened already.
         """
-        _, *sums = self.unseal("sum", SERVER, round_index, message)
+        _, *envelopes = self.unseal("sum", SERVER, round_index, message)
+        with blaming(SERVER):
+            if len(envelopes) != len(self.setup.clients):
+                raise ProtocolAbort(f"{self.party} opens the sum of all clients and no other")
+            sent = dict(zip(self.setup.clients, envelopes, strict=True))
+            if self._sent.get(round_index) != sent[self.party]:
+                raise ProtocolAbort(f"{self.party} was asked to open a sum without its own update")
+        sums = self.added(sent, round_index)
         lead = self.party == self.setup.clients[0]
         parts = [self.scheme.partial(self._share, blob, self.secrets, lead=lead) for blob in sums]
         return self.seal("partial", round_index, parts)

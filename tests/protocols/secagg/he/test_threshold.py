@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from scipy import stats
 from qflsec.base import (
     ConfigError,
     IncompatibleStack,
+    LostRound,
     MissingExtra,
     OsSecrets,
     ProtocolAbort,
@@ -228,13 +231,19 @@ def test_the_layer_is_exact_and_opens_once(parties_of: Maker, updates_of: Maker)
     run = parties_of(HeThreshold(), 3)
     updates, weights = updates_of(3), [3.0, 1.0, 7.0]
     words = run.layer.words(run.states[SERVER].scheme)
-    for r, who in enumerate([(0, 1, 2), (0, 2), (1,)]):  # an update that is lost is no share that is lost
-        sealed = {client(i): run.seal(i, updates[i], weights[i], r)[0] for i in who}
+    for r in range(3):
+        sealed = {client(i): run.seal(i, updates[i], weights[i], r)[0] for i in range(3)}
+        if (
+            r == 1
+        ):  # a sum of fewer is a sum of a server's choice: nobody opens it, and the next round goes on
+            with pytest.raises(LostRound, match=r"every client's update; got none of client:1"):
+                run.conclude({p: blob for p, blob in sealed.items() if p != client(1)}, r)
+            continue
         run.conclude(sealed, r)
         mean, weight = run.reveal(SERVER, run.combine(sealed, r), r)
-        clear = np.sum([words.encode(updates[i], weights[i], n=3) for i in who], axis=0, dtype=np.uint64)
+        clear = np.sum([words.encode(updates[i], weights[i], n=3) for i in range(3)], axis=0, dtype=np.uint64)
         assert torch.equal(mean, words.read(clear)[0])
-        assert weight == sum(weights[i] for i in who)
+        assert weight == sum(weights)
     with pytest.raises(ProtocolAbort, match="not concluded"):
         run.combine({}, 2)
     with pytest.raises(ProtocolAbort, match="twice"):
@@ -251,8 +260,102 @@ def test_a_client_that_stays_away_stops_the_round(parties_of: Maker, updates_of:
     control.to_server = lambda messages: {  # type: ignore[method-assign]
         p: m for p, m in original(messages).items() if p != client(1)
     }
-    with pytest.raises(ProtocolAbort, match=r"client:1 was not heard"):
+    with pytest.raises(
+        LostRound, match=r"every client's part of the decryption; got none of client:1"
+    ) as lost:
         run.layer.conclude(control, sealed)
+    assert lost.value.caused_by is None
+
+
+def crafted(scheme: RlweScheme, second: int) -> bytes:
+    """A ciphertext whose second component is a constant."""
+    pair = np.zeros((2, len(scheme.primes), 4096), dtype=np.int64)
+    pair[1] = np.array([second % prime for prime in scheme.primes])[:, None]
+    return pair.astype("<u4").tobytes()
+
+
+def read_share(scheme: RlweScheme, part: bytes, factor: int) -> np.ndarray[Any, Any]:
+    """What a part of the decryption of a crafted ciphertext says: ``factor * share`` and noise far below ``factor``."""
+    (residues,) = scheme._read(part, 1)
+    q, whole = scheme.ciphertext_modulus, np.zeros(4096, dtype=object)
+    for ring, values in zip(scheme._rings, residues, strict=True):
+        rest = q // ring.prime
+        whole += ring.coefficients(values).astype(object) * (rest * pow(rest, -1, ring.prime))
+    return np.array([round(int(((x + q // 2) % q) - q // 2) / factor) for x in whole])
+
+
+FACTOR = 1 << 80
+
+
+def test_a_part_of_a_crafted_ciphertext_is_the_share() -> None:
+    """Why parties decrypt only what they added up: one request, and every coefficient of the share is read."""
+    scheme = RlweScheme(session=b"s", n_parties=3, plain_bits=32, smudging_bits=40, security="quantum-128")
+    shares, _ = keys_of(scheme, 3)
+    for share in shares:
+        part = scheme.partial(share, crafted(scheme, FACTOR), OsSecrets(), lead=False)
+        ring = scheme._rings[0]
+        truth = ring.centred(ring.coefficients(share.values[0]))
+        assert np.array_equal(read_share(scheme, part, FACTOR), truth)
+
+
+def test_a_client_opens_what_all_clients_signed_and_nothing_else(
+    parties_of: Maker, updates_of: Maker
+) -> None:
+    """A server that asks for a ciphertext of its own, for one client's, or for a set of its choice is refused by name."""
+    updates = updates_of(3)
+
+    def asked(ask: Callable[[SimpleNamespace], list[bytes]]) -> ProtocolAbort:
+        run, other = parties_of(HeThreshold(), 3), parties_of(HeThreshold(), 3, session=b"another")
+        sealed = {client(i): run.seal(i, updates[i], 1.0)[0] for i in range(3)}
+        message = run.states[SERVER].seal(
+            "sum", 0, [b"\x06\0\0\0", *ask(SimpleNamespace(run=run, sent=sealed, other=other))]
+        )
+        with pytest.raises(ProtocolAbort) as abort:
+            run.states[client(0)].open_part(message, 0)
+        return abort.value
+
+    zero, one, two = (client(i) for i in range(3))
+    raw = asked(lambda s: [crafted(s.run.states[SERVER].scheme, FACTOR)])
+    assert (raw.caused_by, "all clients and no other" in str(raw)) == ("server", True)
+    own = asked(lambda s: [crafted(s.run.states[SERVER].scheme, FACTOR), s.sent[one], s.sent[two]])
+    assert (own.caused_by, "without its own update" in str(own)) == ("server", True)
+    thrice = asked(lambda s: [s.sent[zero]] * 3)
+    assert "wrong signature" in str(thrice)
+    subset = asked(lambda s: [s.sent[zero], s.sent[one]])
+    assert "all clients and no other" in str(subset)
+    foreign = asked(lambda s: [s.sent[zero], s.sent[one], s.other.seal(2, updates[2], 1.0)[0]])
+    assert "another key" in str(foreign)
+    bare = asked(lambda s: [s.sent[zero], s.sent[one], crafted(s.run.states[SERVER].scheme, FACTOR)])
+    assert bare.caused_by is None, "without a right signature nobody is named"
+
+
+def test_a_colluding_client_still_breaks_it_as_the_row_says(parties_of: Maker, updates_of: Maker) -> None:
+    """The limit: a client signs a ciphertext that brings the sum's second component to the server's choice."""
+    run = parties_of(HeThreshold(), 3)
+    sealed = {client(i): run.seal(i, updates_of(3)[i], 1.0)[0] for i in range(3)}
+    server, liar = run.states[SERVER], run.states[client(2)]
+    scheme = server.scheme
+    honest = server.added({client(i): sealed[client(i)] for i in range(2)}, 0)[0]
+    wished = (scheme._read(crafted(scheme, FACTOR), 2) - scheme._read(honest, 2)) % scheme._column
+    sealed[client(2)] = liar.seal("update", 0, [wished.astype("<u4").tobytes()])
+    message = server.seal("sum", 0, [b"\x06\0\0\0", *sealed.values()])
+    part = server.unseal("partial", client(0), 0, run.states[client(0)].open_part(message, 0), n=1)[0]
+    ring, share = scheme._rings[0], run.states[client(0)]._share
+    assert np.array_equal(read_share(scheme, part, FACTOR), ring.centred(ring.coefficients(share.values[0])))
+
+
+def test_a_client_that_signs_what_does_not_fit_is_named_and_costs_a_round(
+    parties_of: Maker, updates_of: Maker
+) -> None:
+    run = parties_of(HeThreshold(), 3)
+    sealed = {client(i): run.seal(i, updates_of(3)[i], 1.0)[0] for i in range(3)}
+    sealed[client(1)] = run.states[client(1)].seal("update", 0, [b"garbage"])
+    with pytest.raises(LostRound) as lost:
+        run.conclude(sealed)
+    assert lost.value.caused_by == "client:1"
+    again = {client(i): run.seal(i, updates_of(3)[i], 1.0, 1)[0] for i in range(3)}
+    run.conclude(again, 1)
+    assert run.reveal(SERVER, run.combine(again, 1), 1)[1] == 3.0
 
 
 def test_envelopes_are_bound(parties_of: Maker) -> None:
@@ -327,7 +430,11 @@ def test_in_the_loop(make_pipeline: Maker) -> None:
         rows = [r for r in result.ledger(threat) if r.layer == "he-threshold"]
         assert [r.guarantee for r in rows] == ["secrecy", "anonymity"]
         assert "teaching" in rows[0].note
-        assert "one client's ciphertext" in rows[0].trusted
+        assert "every key share of the session" in rows[0].trusted
+        # 4,096 coefficients of three parties' parts in each round, at 2^-40 each
+        rounds = pipeline.federation.rounds
+        assert f"all {4096 * 3 * rounds:,} of the run together" in rows[0].mechanism
+        assert f"within 2^{math.log2(4096 * 3 * rounds) - 40:.1f} for all" in rows[0].mechanism
     last = ThreatModel(name="l", corrupted=frozenset({SERVER, client(1), client(2)}))
     assert [r.guarantee for r in result.ledger(last) if r.layer == "he-threshold"] == ["not covered"]
 
