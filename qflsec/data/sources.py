@@ -14,7 +14,7 @@ from qflsec.data.csv_file import read_csv
 from qflsec.data.ranges import BREAST_CANCER, DIGITS, IRIS, MNIST, WINE
 from qflsec.data.spec import DataSpec
 
-__all__ = ["RawData", "Source", "find_source", "read_source"]
+__all__ = ["PUBLIC", "RawData", "Source", "find_source", "read_source"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +165,8 @@ _BUNDLED: dict[str, Source] = {
     "mnist-5k": mnist_5k,
     "wine": wine,
 }
+PUBLIC = frozenset(_BUNDLED) - {"csv"}
+"""The data sets that come with the package or its extras: published records, not the user's."""
 for _name, _source in _BUNDLED.items():
     register("dataset", _name)(_source)
 

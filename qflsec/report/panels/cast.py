@@ -15,7 +15,7 @@ class Cast(Panel):
     """The layers of each stack with their claims, and each attack with its threat model."""
 
     title = "Stacks and attacks"
-    order = 80.0
+    order = 90.0
 
     def applies(self, result: object) -> bool:
         """For matrices of the federation."""

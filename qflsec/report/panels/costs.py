@@ -15,7 +15,7 @@ class Costs(Panel):
     """Bytes, gradients, circuits and seconds of each stack's honest runs."""
 
     title = "Costs"
-    order = 70.0
+    order = 80.0
 
     def applies(self, result: object) -> bool:
         """Where an honest run has costs."""

@@ -21,7 +21,7 @@ class Code(Panel):
     """The user's code that the results' ids cover, and what they cannot cover."""
 
     title = "Your code"
-    order = 90.0
+    order = 100.0
 
     def applies(self, result: object) -> bool:
         """Where a plugin or a file of the user's made a part of the result."""
@@ -42,7 +42,7 @@ class Made(Panel):
     """The command, the seeds, the versions and the specification."""
 
     title = "How this page was made"
-    order = 100.0
+    order = 110.0
 
     def applies(self, result: object) -> bool:
         """For matrices of every kind."""

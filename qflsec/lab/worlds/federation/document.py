@@ -1,7 +1,7 @@
 """The result of a matrix as a JSON document, and back.
 
 Keys are stable: they are the fields of the dataclasses in :mod:`qflsec.lab.worlds.federation.results`, with
-cells, summaries and ledgers as lists. Units stand at the end of a cost's name; a score states its own unit.
+cells, summaries and ledgers as lists; ``session`` is computed from ledgers and runs. Units stand at the end of a cost's name; a score states its own unit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from qflsec.lab.worlds.federation.results import (
     StackSummary,
     TrialRow,
 )
+from qflsec.lab.worlds.federation.session import session_accounts
 
 __all__ = ["SCHEMA", "from_document", "to_document"]
 
@@ -46,6 +47,7 @@ def to_document(result: MatrixResult) -> dict[str, Any]:
                     for (stack, observer), rows in result.ledgers.items()
                 ],
                 "runs": [asdict(run) for run in result.runs],
+                "session": [account.to_dict() for account in session_accounts(result)],
             }
         ),
     }
