@@ -86,10 +86,10 @@ class Authority:
         certificate = self._signed(self._name, self._key.public_key(), authority=True, server=False)
         self.path.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *, server: bool = False) -> TlsFiles:
-        """A certificate for an application or, with the loopback address, for a server."""
+    def issue(self, name: str, *, server: bool = False, named: bool = True) -> TlsFiles:
+        """A certificate for an application or, with the loopback address, for a server; with no subject if not named."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if named else [])
         certificate = self._signed(subject, key.public_key(), authority=False, server=server)
         files = TlsFiles(
             certificate=self._directory / f"{name}.crt",
@@ -158,6 +158,7 @@ class Site:
         self.a = KmeServer(a, authority.issue("KME-A", server=True))
         self.b = KmeServer(b, authority.issue("KME-B", server=True))
         self.tls = {name: authority.issue(name) for name in (ALICE, BOB, CAROL, "stranger")}
+        self.tls["nameless"] = authority.issue("nameless", named=False)
 
     def at(self, side: str, name: str) -> Etsi014Client:
         return Etsi014Client("127.0.0.1", {"A": self.a, "B": self.b}[side].port, self.tls[name])

@@ -166,6 +166,7 @@ RULES = (
     enc("keys for an unknown slave", {}, path="/api/v1/keys/nobody/enc_keys", check=says("unknown SAE_ID")),
     enc("keys for itself", {}, path=f"/api/v1/keys/{ALICE}/enc_keys", check=says("unknown SAE_ID")),
     enc("keys for a stranger", {}, caller="stranger", status=401),
+    enc("keys for a certificate without a name", {}, caller="nameless", status=401, check=says("names no SAE")),
     enc("no keys in this direction", {}, caller=BOB, side="B", path=f"/api/v1/keys/{ALICE}/enc_keys", status=503),
     # 5.3 Get key with key IDs (6.4)
     dec("a known key", ONE, ok=1),

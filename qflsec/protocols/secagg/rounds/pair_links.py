@@ -25,7 +25,8 @@ _SAYS = {
     "ideal": "the quantum channels between clients are simulated by ideal ones: no photon was sent",
     "stores": "keys come from the clients' key stores, which say of each key whether its channel was simulated and what its "
     "block claims; keys of larger or unknown epsilons are refused before a bit of them is used",
-    "bb84": "every two clients distilled their keys by BB84 with single photons over a simulated channel",
+    "bb84": "every two clients distilled their keys by BB84 with single photons over a simulated channel, one block for the "
+    "whole run; their authentication key survives no spoiled run",
 }
 
 
