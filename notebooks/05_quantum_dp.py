@@ -524,7 +524,7 @@ right.axhline(0, color="#999999", lw=0.8)
 right.set(ylabel="advantage of the attack", ylim=(-0.6, 1.2), title="Membership: 2 records for each client")
 for ax in (left, right):
     ax.set_xticks(where, names)
-    ax.set_xlabel(rf"target $\varepsilon$ of the run at $\delta$ = {DELTA:g} (add or remove one record)")
+    ax.set_xlabel(rf"target $\varepsilon$ of the run at $\delta$ = {DELTA:g} (zero out one record)")
     ax.legend(frameon=False, fontsize=8, loc="lower left")
 fig.tight_layout()
 plt.show()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from qflsec.accounting.account import ObserverAccount, ledger, observer_account
 from qflsec.accounting.context import CircuitUse, LedgerContext, Observer, Preparation, Seeds, Training
 from qflsec.accounting.exposure import exposure
-from qflsec.accounting.ledger import Guarantee, LedgerRow, dp_statement, render_ledger
+from qflsec.accounting.ledger import Adjacency, Guarantee, LedgerRow, dp_statement, render_ledger
 from qflsec.accounting.people import People
 from qflsec.accounting.rows import RowWriter, run_rows, sum_rows
 
 __all__ = [
+    "Adjacency",
     "CircuitUse",
     "Guarantee",
     "LedgerContext",

@@ -12,14 +12,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from qflsec.accounting.limits import is_vacuous, membership_ceiling
-from qflsec.base import Assumption
+from qflsec.base import Assumption, ConfigError
 
-__all__ = ["Guarantee", "LedgerRow", "dp_statement", "render_ledger"]
+__all__ = ["Adjacency", "Guarantee", "LedgerRow", "dp_statement", "render_ledger"]
 
 Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered", "seen"]
+Adjacency = Literal["add/remove", "replace-one", "zero-out"]
+"""What neighbouring runs differ in: whether a unit is there; what it is; or what it sent, its place staying.
+
+Where numbers of records and of clients are public, as everywhere in a federation here, a unit that is not there
+shows in them: then only the other two can hold. Zero-out costs what add/remove would cost without these numbers.
+"""
 BoundKind = Literal["upper bound", "approximation", "audited lower bound", "statement"]
 
-_ADJACENCY = {
+_ADJACENCY: dict[str, str] = {
     "add/remove": "add-or-remove-one adjacency",
     "replace-one": "replace-one adjacency",
     "zero-out": "zero-out adjacency (what the unit sent is taken away, its place in the protocol stays)",
@@ -49,7 +55,8 @@ class LedgerRow:
         delta: For differential privacy.
         epsilon_unsampled: The epsilon against whoever knows which units were sampled; None where nothing was.
         unit: The protected unit, such as ``"example"`` or ``"client"``.
-        adjacency: ``"add/remove"``, ``"replace-one"`` or a trace distance.
+        adjacency: What neighbouring runs differ in: an :data:`Adjacency`, or a trace distance of states, in words.
+            No epsilon stands without it.
         mechanism: The mechanism and its sensitivity.
         sampling: How the protected records are sampled.
         steps: The number of compositions.
@@ -75,6 +82,14 @@ class LedgerRow:
     steps: int | None = None
     accountant: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None and not self.adjacency:
+            raise ConfigError(
+                "an epsilon means nothing without its adjacency",
+                got=f"epsilon {self.epsilon:g} of {self.layer!r}",
+                fix=f"name what neighbouring runs differ in: {', '.join(_ADJACENCY)} or a trace distance",
+            )
 
     @property
     def vacuous(self) -> bool:

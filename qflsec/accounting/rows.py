@@ -11,6 +11,7 @@ from qflsec.base import Assumption
 from qflsec.threat import RunAnonymity
 
 __all__ = [
+    "GRANTED",
     "OPENED",
     "SEEN_OF_MESSAGES",
     "SIMULATED",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 OPENED = "reads a single honest client's update, by subtracting what it knows from the sum"
+GRANTED = "reads every honest client's update: the threat model grants them as clients made them"
 SIMULATED = "simulated guarantee: seeded noise"
 _NAMED = 8
 SEEN_OF_MESSAGES = "not hidden: who takes part, who drops out, sizes and times"
@@ -188,6 +190,8 @@ def sum_rows(
     k = context.observer.smallest_k
     if not context.honest or k == 0:
         return ()
+    if context.observer.reads_made:
+        opened = GRANTED
     if context.observer.reads_updates:
         told = joined(writer.seeded, note if opened_note is None else opened_note)
         return (writer.not_covered(opened, released=released, note=told),)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from qflsec.accounting import LedgerRow
+from qflsec.accounting import Adjacency, LedgerRow
 from qflsec.accounting.accountants import DpBound, epsilon_prv, epsilon_rdp
 from qflsec.accounting.calibrate import calibrate_noise
 from qflsec.accounting.rows import joined
@@ -138,7 +138,7 @@ def gaussian_rows(
     steps: int,
     unit: Literal["example", "client"],
     units: int,
-    adjacency: str = "add/remove",
+    adjacency: Adjacency,
     protects: str,
     alone: bool = False,
     assumption: Assumption = "information-theoretic",

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
+from qflsec.accounting import Adjacency, LedgerContext, LedgerRow, RowWriter
 from qflsec.accounting.group_privacy import GroupShare
 from qflsec.accounting.rows import SIMULATED
 from qflsec.defenses.privacy.bounds import GaussianNoise, gaussian_rows
@@ -80,11 +80,12 @@ def local_rows(noise: GaussianNoise, context: LedgerContext) -> tuple[LedgerRow,
     """
     if not context.honest or not context.observer.reads_anything:
         return ()
-    rows: list[LedgerRow] = []
-    for adjacency, factor, words in (
+    claims: tuple[tuple[Adjacency, float, str], ...] = (
         ("replace-one", 0.5, "any two data sets of an honest client, equal in size"),
         ("zero-out", 1.0, "an honest client's data set, or an update of zero in its place"),
-    ):
+    )
+    rows: list[LedgerRow] = []
+    for adjacency, factor, words in claims:
         scaled = replace(noise, noise_multiplier=noise.noise_multiplier * factor)
         found = _rows(
             scaled,
@@ -122,7 +123,7 @@ def _rows(
     context: LedgerContext,
     *,
     rate: float = 1.0,
-    adjacency: str,
+    adjacency: Adjacency,
     words: str,
     trusted: str,
     sampling: str,

@@ -68,7 +68,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
             where="Algorithm 1",
         ),
         claim="Example-level (epsilon, delta)-differential privacy for the records of every client that follows "
-        "it, under add-or-remove-one adjacency; the ledger states epsilon for each observer.",
+        "it, under zero-out adjacency, as numbers of records are public; the ledger states epsilon for each observer.",
         assumption="information-theoretic",
         hides="whether any one record was trained on, from everybody but the client itself, up to epsilon",
         does_not=(

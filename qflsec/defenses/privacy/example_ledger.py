@@ -195,7 +195,9 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[L
         steps=training.rounds * training.local_steps,
         unit="example",
         units=sum(counts),
-        protects="for each record of an honest client (add or remove one)",
+        # weights and sampling rates are made of the numbers of records, so a neighbouring run keeps these
+        adjacency="zero-out",
+        protects="for each record of an honest client (zero-out: take away what the record contributed)",
         # a sum over sealed updates is all that this observer sees only while the seals hold
         assumption="computational" if sealed else "information-theoretic",
         trusted=trusted,
@@ -205,7 +207,7 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[L
         else f"Poisson, rate at most {rate:.4g}, which records were drawn stays with the client",
         notes=(
             SIMULATED if context.seeds.noise else "",
-            "numbers of records are public",
+            "numbers of records are public, and stay as they are when a record is taken away",
             "seeded keys: the seals protect nothing" if sealed and context.seeds.secrets else "",
         ),
     )

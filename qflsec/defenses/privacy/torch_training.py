@@ -103,7 +103,9 @@ class PrivateTraining:
             steps=self.steps,
             unit="example",
             units=self.n_records,
-            protects="for each record",
+            # the sampling rate is made of the number of records, so a neighbouring training keeps it
+            adjacency="zero-out",
+            protects="for each record (zero-out: take away what it contributed)",
             trusted="whoever trains",
             released="the model after every step",
             sampling=f"Poisson, rate {rate:.4g}" if rate < 1 else "none: all records in every step",

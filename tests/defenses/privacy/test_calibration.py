@@ -30,11 +30,11 @@ def spent(result: Any, layer: str, threat: Any, adjacency: str) -> float:
 @pytest.mark.parametrize(
     ("layer", "threat", "adjacency", "federation", "target"),
     [
-        (DpSgd, honest_but_curious_server(), "add/remove", {"local_steps": 2}, 0.5),
+        (DpSgd, honest_but_curious_server(), "zero-out", {"local_steps": 2}, 0.5),
         (
             DpSgd,
             honest_but_curious_server(),
-            "add/remove",
+            "zero-out",
             {"batch_size": 2, "sampling": "poisson", "partition": SKEWED},
             4.0,
         ),

@@ -66,7 +66,7 @@ def test_full_batches_agree_with_the_analytic_gaussian(context: Context, k: int)
 
 def test_every_field_of_a_row_is_filled(context: Context) -> None:
     (row,) = dp(DpSgd().ledger(context()))
-    assert (row.unit, row.adjacency, row.delta, row.steps) == ("example", "add/remove", 1e-5, 15)
+    assert (row.unit, row.adjacency, row.delta, row.steps) == ("example", "zero-out", 1e-5, 15)
     assert "sensitivity" in row.mechanism
     assert row.sampling
     assert row.released

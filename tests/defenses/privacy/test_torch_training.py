@@ -60,7 +60,7 @@ def test_a_training_meets_its_target_and_states_it() -> None:
     tightest = min(row.epsilon for row in rows if row.epsilon is not None)
     assert 0.98 * 3.0 <= tightest <= 3.0
     for row in rows:
-        assert (row.unit, row.adjacency, row.steps) == ("example", "add/remove", 20)
+        assert (row.unit, row.adjacency, row.steps) == ("example", "zero-out", 20)
         same = epsilon_bound(
             row.accountant.split()[0].lower(),
             noise_multiplier=training.noise_multiplier,
