@@ -79,9 +79,12 @@ class Rosters:
         The credit of a sampled mechanism rests on the answer, so it does not depend on what happened in a run, and
         is yes where it is not known.
         """
+        if not threat.corrupted:
+            return False
         honest_heard = self._always(threat) - frozenset(threat.clients)
-        of_clients = self.told or self.handed_on or not self.steps_alike
-        return self._all(threat) or bool(honest_heard) or (bool(threat.clients) and of_clients)
+        # in a ring whoever trained last publishes the model
+        of_clients = bool(threat.clients) and (self.told or not self.steps_alike)
+        return self._all(threat) or bool(honest_heard) or self.handed_on or of_clients
 
     def known_to(self, threat: ThreatModel, seen: Iterable[Item]) -> KnownRosters:
         """What a coalition knows of rosters by the messages that it sees.
