@@ -70,7 +70,7 @@ def converted(epsilon: float, delta: float, k: int) -> tuple[float, float]:
 def epsilon_of_group(*, noise_multiplier: float, shares: Sequence[GroupShare], delta: float) -> DpBound:
     """Epsilon of a group of units in the Poisson-sampled Gaussian mechanism, by Rényi divergences.
 
-    Add-or-remove adjacency: all units of the group are there, or none is.
+    Zero-out adjacency: what all units of the group sent counts, or nothing of it does; numbers of units stay.
 
     Args:
         noise_multiplier: Noise standard deviation over the sensitivity of one unit; 0 gives an infinite epsilon.
