@@ -79,8 +79,6 @@ class Rosters:
         The credit of a sampled mechanism rests on the answer, so it does not depend on what happened in a run, and
         is yes where it is not known.
         """
-        if not threat.corrupted:
-            return False
         honest_heard = self._always(threat) - frozenset(threat.clients)
         # in a ring whoever trained last publishes the model
         of_clients = bool(threat.clients) and (self.told or not self.steps_alike)
