@@ -18,11 +18,14 @@ from qflsec.protocols.keystore.errors import (
 )
 from qflsec.protocols.keystore.etsi014_client import Etsi014Client, Etsi014Provider
 from qflsec.protocols.keystore.etsi014_messages import KmeLimits, KmeStatus
-from qflsec.protocols.keystore.etsi014_server import Kme, KmeServer, TlsFiles
+from qflsec.protocols.keystore.etsi014_server import KmeServer
 from qflsec.protocols.keystore.ideal import IdealLinks
+from qflsec.protocols.keystore.json_server import TlsFiles
 from qflsec.protocols.keystore.key_budget import KeyAccount, KeyBudget
 from qflsec.protocols.keystore.keys import KeyLink, QkdKey, fresh_key_id, sae_name
+from qflsec.protocols.keystore.kme import Kme
 from qflsec.protocols.keystore.provider import KeyProvider, starved
+from qflsec.protocols.keystore.skip_server import SkipServer
 from qflsec.protocols.keystore.store import KeyRole, KeyStore
 from qflsec.protocols.keystore.store_links import StoreProvider, store_path
 
@@ -50,6 +53,7 @@ __all__ = [
     "KmeUnavailable",
     "QkdKey",
     "SeededKeysRefused",
+    "SkipServer",
     "StoreProvider",
     "TlsFiles",
     "UnknownKey",

@@ -19,7 +19,7 @@ from qflsec.protocols.keystore.errors import (
     WeakKeys,
 )
 from qflsec.protocols.keystore.etsi014_messages import KmeStatus, parse_container
-from qflsec.protocols.keystore.etsi014_server import TlsFiles
+from qflsec.protocols.keystore.json_server import TlsFiles
 from qflsec.protocols.keystore.key_budget import KeyAccount, KeyBudget
 from qflsec.protocols.keystore.keys import QkdKey, sae_name
 from qflsec.protocols.keystore.provider import KeyProvider, starved

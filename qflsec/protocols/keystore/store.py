@@ -91,7 +91,7 @@ class KeyStore:
         if capacity < 1:
             raise ConfigError("'capacity' of a key store is too small", got=capacity, expected="at least 1")
         self._path = Path(path)
-        self._allow_seeded = allow_seeded
+        self.allow_seeded = allow_seeded
         self.capacity = capacity
         if not self._path.exists():
             SecretFile.make(self._path, _KIND)
@@ -112,7 +112,7 @@ class KeyStore:
             StoreError: An identifier was stored before, a block is known under other epsilons, or there is no room.
             SeededKeysRefused: A key is seeded, and this store does not take such keys.
         """
-        if not self._allow_seeded and any(key.seeded for key in keys):
+        if not self.allow_seeded and any(key.seeded for key in keys):
             self._refuse_seeded()
         values = [
             (
@@ -288,7 +288,7 @@ class KeyStore:
         keys = tuple(_key(row) for row in rows)
         if admit is not None:
             admit(keys)
-        if not self._allow_seeded and any(key.seeded for key in keys):
+        if not self.allow_seeded and any(key.seeded for key in keys):
             self._refuse_seeded()
         self._erase(db, rows)
         return keys
