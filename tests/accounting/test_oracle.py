@@ -142,14 +142,14 @@ class Oracle:
         members: For each round, who took part.
         counts: How many records each client has.
         groups: For each round, the groups that were drawn.
-        poisson: Whether clients are drawn independently.
+        drawn: How clients are drawn: not at all, so many in each round, or independently.
     """
 
     layers: frozenset[str]
     members: tuple[frozenset[int], ...]
     counts: tuple[int, ...]
     groups: tuple[tuple[frozenset[int], ...], ...] = ()
-    poisson: bool = False
+    drawn: str = "all"
 
     @property
     def linear(self) -> bool:
@@ -235,7 +235,7 @@ class Oracle:
             over_run=run_anonymity([frozenset(part) for part in listed]) if listed else None,
             reads_paths=reads_path,
             reads_unnamed=False,
-            knows_rosters=not self.poisson
+            knows_rosters=self.drawn == "all"
             or threat.server
             or threat.wire
             or "honest-updates" in threat.knows
@@ -251,8 +251,8 @@ class Oracle:
             counts=self.counts,
             rounds=ROUNDS,
             n_params=pipeline.model.n_params,
-            participation=0.5 if self.poisson else 1.0,
-            client_sampling="poisson" if self.poisson else "all",
+            participation={"all": 1.0, "fixed": 4 / N, "poisson": 0.5}[self.drawn],
+            client_sampling=self.drawn,  # type: ignore[arg-type]
             weights=tuple(1.0 if alike else float(n) for n in self.counts),
             additive=not self.layers & (SHAPES | RULES) and (not self.seal or self.seal in EXACT_SUMS),
             grid=2.0 ** -FRACTIONAL_BITS[self.seal] if self.seal in FRACTIONAL_BITS else 0.0,
@@ -286,12 +286,14 @@ def made(layers: list[dict[str, Any]], **federation: Any) -> RunResult | str:
 
 
 def oracle_of(result: RunResult, layers: list[dict[str, Any]]) -> Oracle:
-    everybody = frozenset(range(N))
-    poisson = result.training.client_sampling == "poisson"
+    everybody, drawn = frozenset(range(N)), result.training.who
     members = [everybody] * ROUNDS
-    if poisson:
-        drawn = [torch.rand(N, generator=stream(SEED, "participation", r)) < 0.5 for r in range(ROUNDS)]
-        members = [frozenset(torch.nonzero(row).flatten().tolist()) for row in drawn]
+    chance = [stream(SEED, "participation", r) for r in range(ROUNDS)]
+    if drawn == "poisson":
+        coins = [torch.rand(N, generator=one) < 0.5 for one in chance]
+        members = [frozenset(torch.nonzero(row).flatten().tolist()) for row in coins]
+    if drawn == "fixed":
+        members = [frozenset(torch.randperm(N, generator=one)[:4].tolist()) for one in chance]
     groups = []
     for r in range(ROUNDS):
         # which groups the clients' coins drew is chance: the run says it
@@ -302,7 +304,7 @@ def oracle_of(result: RunResult, layers: list[dict[str, Any]]) -> Oracle:
         members=tuple(members),
         counts=tuple(map(len, result.clients)),
         groups=tuple(groups),
-        poisson=poisson,
+        drawn=drawn,
     )
 
 
@@ -364,6 +366,29 @@ def test_the_rows_of_a_run_whose_clients_are_drawn_are_those_of_the_oracle(
     assert isinstance(result, RunResult), result
     oracle = oracle_of(result, layers)
     assert len({len(members) for members in oracle.members}) > 1, "draws of different sizes"
+    compare(result, layers, {words: threat for words, threat in THREATS.items() if not threat.clients})
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [],
+        [config("dp-sgd", noise_multiplier=2.0, delta=1e-3)],
+        [config("dp-fedavg", delta=1e-2)],
+        [config("dp-sgd", noise_multiplier=2.0, delta=1e-3), config("masked")],
+        [config("dp-sgd", noise_multiplier=2.0, delta=1e-3), config("secagg"), config("aes-gcm-link")],
+        [config("ddp", delta=1e-2)],
+        [config("he-bfv")],
+    ],
+    ids=lambda layers: "+".join(x["name"] for x in layers) or "none",
+)
+def test_the_rows_of_a_run_with_four_of_six_clients_are_those_of_the_oracle(
+    layers: list[dict[str, Any]],
+) -> None:
+    """No credit for a draw of a fixed size; sums over four, of other clients in each round."""
+    result = made(layers, participation=4 / N)
+    assert isinstance(result, RunResult), result
+    assert len(set(oracle_of(result, layers).members)) > 1
     compare(result, layers, {words: threat for words, threat in THREATS.items() if not threat.clients})
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qflsec.accounting import Training
-from qflsec.base import find, names
+from qflsec.base import ConfigError, find, names
 from qflsec.data import PartitionSpec
 from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, GradientNoise, LocalDp
 from qflsec.defenses.robust import Median, NormBound
@@ -113,3 +113,9 @@ def test_a_run_hands_over_who_was_in_each_round(make_pipeline: Maker) -> None:
     assert len(sizes) == 4
     assert len(set(sizes)) > 1, "an independent draw, of two clients on average"
     assert training.sure_members(()) == min(size for size in sizes if size)
+
+
+def test_a_training_has_a_weight_for_each_client() -> None:
+    assert Training(counts=(3, 4), rounds=1, n_params=1).weights == (3.0, 4.0)
+    with pytest.raises(ConfigError, match="every client needs a weight"):
+        Training(counts=(3, 4), rounds=1, n_params=1, weights=(1.0,))

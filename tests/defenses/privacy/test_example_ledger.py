@@ -339,6 +339,15 @@ def test_others_noise_counts_only_above_the_grid(context: Context, grid: float, 
     assert any("steps of the aggregation's fixed point" in row.statement for row in rows) is not counted
 
 
+def test_the_least_noise_of_all_clients_is_what_the_grid_must_resolve(context: Context) -> None:
+    """One client of ten counts for a quarter of the others: its noise is 0.125."""
+    seen = {"smallest_k": 10, "learning_rate": 0.25, "weights": (2.0, *(8.0,) * 9)}
+    fine, coarse = (
+        dp(DpSgd(noise_multiplier=2.0).ledger(context(grid=grid, **seen))) for grid in (0.03, 0.035)
+    )
+    assert (len(fine), len(coarse)) == (2, 1)
+
+
 def test_a_run_with_a_coarse_grid_says_so(make_pipeline: Callable[..., Any]) -> None:
     for bits, counted in ((16, True), (1, False)):
         layers = [DpSgd(noise_multiplier=1.0), SecAgg(fractional_bits=bits)]
