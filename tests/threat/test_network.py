@@ -101,6 +101,31 @@ def test_a_link_is_crossed_unchanged_and_hides_from_the_wire() -> None:
     assert network.bytes_sent[0] == payload_bytes(wire[0].value)
 
 
+def test_a_corrupted_sender_reads_what_it_made_though_it_cannot_open_the_seal() -> None:
+    """Whoever encrypts for somebody else knows what it encrypted; whoever hands on a sealed message does not."""
+    layers = (
+        MessageLayer(form="plain", value=torch.tensor([[[3.0, 5.0, 2.0]]]), keys=[[NONE]]),
+        MessageLayer(form="ciphertext", value=[[b"sealed"]], keys=[[frozenset({"another's key"})]]),
+    )
+    for origin, readable in ((0, True), (1, False)):
+        record = transcript()
+        Network(record).send(
+            Envelope(layers=layers),
+            kind="update",
+            round_index=0,
+            lanes=[0],
+            slots=[Slot(client(0), SERVER)],
+            present=[[True]],
+            members=[[frozenset({0})]],
+            versions=[["0"]],
+            origin=origin,
+        )
+        own = record.seen_by(coalition(n=1), 0)
+        assert [item.vector.tolist() for item in own.readable("update")] == [[3.0, 5.0]] * readable
+        assert "ciphertext" in {item.form for item in own.items}, "it holds the closed form as well"
+        assert not record.seen_by(coalition(server=True), 0).readable("update")
+
+
 @pytest.mark.parametrize("position", [0, 3, -1])
 def test_an_altered_message_aborts_its_run(position: int) -> None:
     def flip(tapped: Tapped) -> bytes:

@@ -188,6 +188,17 @@ def test_a_client_whose_update_is_known_hides_nobody() -> None:
     assert {(tuple(sorted(i.about)), i.k) for i in found} == {((1,), 1), ((0, 1, 2, 3), 2), ((0, 2, 3), 2)}
 
 
+def test_a_client_whose_update_follows_hides_nobody_either() -> None:
+    """Of two sums the one less the other is client 4's update: in the larger one three are left, not four."""
+    updates = {i: vector(i) for i in range(1, 5)}
+    facts = LaneFacts(counts=(1.0,) * 5)
+    facts.versions.add("0", Origin(round=-1))
+    found = close([total("0", [1, 2, 3, 4], updates), total("0", [1, 2, 3], updates)], facts, frozenset())
+    assert {(tuple(sorted(i.about)), i.k) for i in found} == {((1, 2, 3, 4), 3), ((1, 2, 3), 3), ((4,), 1)}
+    (single,) = [i for i in found if i.about == {4}]
+    assert torch.allclose(single.vector, updates[4])
+
+
 def test_updates_of_other_rounds_are_not_subtracted() -> None:
     updates = {i: vector(i) for i in range(3)}
     facts = LaneFacts(counts=(1.0,) * 3)

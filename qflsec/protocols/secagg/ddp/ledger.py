@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.accounting.rows import SEEN_OF_MESSAGES, SIMULATED, joined
@@ -36,19 +37,26 @@ def ddp_row(
         scale: Integers for each unit of an update.
         clip_norm: Of an update.
     """
+    if context.observer.reads_made:
+        # noise is drawn when an update is sealed
+        bound = replace(bound, epsilon=math.inf)
     l1, l2 = sensitivities
     sigma = math.sqrt(honest * local_variance) / scale
     return LedgerRow(
         observer=context.observer.name,
         layer=layer,
         guarantee="differential privacy",
-        statement=f"distributed differential privacy of a client: epsilon {bound.epsilon:.4g} at delta {delta:g} over "
+        statement="this observer is granted updates before their noise, so epsilon is infinite: nothing is guaranteed"
+        if math.isinf(bound.epsilon)
+        else f"distributed differential privacy of a client: epsilon {bound.epsilon:.4g} at delta {delta:g} over "
         f"{context.training.rounds} rounds",
         assumption="none" if context.seeds.secrets else "computational",
         trusted="nobody but the client itself, which adds its noise"
         if honest == 1
         else f"secure aggregation; {honest} honest clients that remain in each round and add their noise",
-        released="the noisy mean of each round, and the number of clients that remain",
+        released="every update of an honest client, as it made it"
+        if context.observer.reads_made
+        else "the noisy mean of each round, and the number of clients that remain",
         bound="upper bound",
         epsilon=bound.epsilon,
         delta=delta,
