@@ -151,7 +151,7 @@ HIDDEN: dict[str, tuple[Any, dict[str, Any], set[str]]] = {
     "he-bfv": (HeBfv(), {}, {*ODD} - {"nothing"}),
     "he-ckks": (HeCkks(), {}, {*ODD} - {"nothing"}),
     "he-masked": (HeMasked(), {}, {*ODD}),
-    "he-threshold": (HeThreshold(), {}, {*ODD} - {"nothing"}),
+    "he-threshold": (HeThreshold(), {}, {*ODD}),
     "ghz": (Ghz(shots=1, tests=8), {}, {*ODD}),
 }
 

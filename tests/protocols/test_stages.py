@@ -7,6 +7,8 @@ that the party has done in this pass, and before its time, all that it will do l
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import qflsec.protocols
 from qflsec.base import SeededSecrets
 from qflsec.circuits import Angle, Circuit, Gate, pauli_z
+from qflsec.federation import PartyState
 from qflsec.protocols.bb84.cascade import CascadeParty
 from qflsec.protocols.bb84.channel import FibreChannel
 from qflsec.protocols.bb84.detector import DetectorModel
@@ -30,17 +34,22 @@ from qflsec.protocols.blind import QlineClients, Shots, blind_expectations
 from qflsec.protocols.blind.client import BlindClient
 from qflsec.protocols.blind.homomorphic import Homomorphic, homomorphic_expectations
 from qflsec.protocols.blind.homomorphic.parties import PadClient, PadServer
+from qflsec.protocols.blind.opened import OpenClient
 from qflsec.protocols.blind.qline import LineClient, Masks
 from qflsec.protocols.blind.server import QuantumServer
 from qflsec.protocols.ghz import Ghz, GhzClient, GhzServer
+from qflsec.protocols.ghz.layer import _Server as GhzServerState
 from qflsec.protocols.links import KeyAgreement
 from qflsec.protocols.secagg import Client, Ddp, HeBfv, HeCkks, HeMasked, HeThreshold, Masked, SecAgg, Server
+from qflsec.protocols.secagg.ddp.layer import DdpClient
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer
+from qflsec.protocols.secagg.groups.states import _Drawing as Drawing
 from qflsec.protocols.secagg.he.masked import MaskingClient
 from qflsec.protocols.secagg.he.release import ReleaseClient
 from qflsec.protocols.secagg.he.state import HeClient, HeServer
 from qflsec.protocols.secagg.he.threshold_state import ThresholdClient, ThresholdServer
+from qflsec.protocols.secagg.masks.layer import _Client as MaskedClient
 from qflsec.protocols.secagg.one_round import run_round
 from qflsec.protocols.secagg.rounds.states import ClientState, ServerState
 from qflsec.protocols.stages import OutOfOrder, Staged
@@ -48,6 +57,7 @@ from qflsec.protocols.validated.layer import Validated
 from qflsec.protocols.validated.states import ProvingClient, ValidatingServer
 
 STATE = {"key_names", "costs"}
+READS_OF_BLIND = {"batches", "decoded_signs", "outcomes", "failures"}
 READS: dict[type, set[str]] = {
     Client: set(),
     Server: set(),
@@ -61,12 +71,12 @@ READS: dict[type, set[str]] = {
     HeServer: STATE | {"bound", "require_key", "announce", "learn"},  # says and hears nothing
     MaskingClient: STATE | {"bound", "require_key"},
     ReleaseClient: STATE | {"bound", "require_key"},
-    ThresholdClient: STATE | {"seal", "unseal", "require_key", "announce", "learn"},
-    ThresholdServer: STATE | {"seal", "unseal", "require_key", "announce", "learn"},
+    ThresholdClient: STATE | {"seal", "unseal", "added", "require_key", "announce", "learn"},
+    ThresholdServer: STATE | {"seal", "unseal", "added", "require_key", "announce", "learn"},
     KeyAgreement: {"agree", "encapsulate", "decapsulate"},  # of what was heard once
     GhzClient: set(),
     GhzServer: set(),
-    BlindClient: {"batches", "decoded_signs", "outcomes", "failures"},
+    BlindClient: READS_OF_BLIND,
     QuantumServer: {"answer", "entangle"},  # answering is linking and measuring
     Masks: set(),
     LineClient: set(),
@@ -77,7 +87,51 @@ READS: dict[type, set[str]] = {
     AlicePost: {"seal", "unseal", "discard"},  # tags are numbered by their pads
     BobPost: {"seal", "unseal", "discard"},
     CascadeParty: {"corrected", "count"},
+    DdpClient: STATE | {"mask"},
+    MaskedClient: STATE | {"announce", "learn"},  # stages of its key agreement
+    Drawing: set(),
+    OpenClient: READS_OF_BLIND,
+    GhzServerState: STATE | {"announce", "learn"},  # says and hears nothing
 }
+SHARED = {
+    "PostParty",  # what Alice and Bob have in common
+    "_State",  # what clients and the server of a layer have in common
+}
+"""Classes that nobody is, but others are made from."""
+NOT_STAGED = {
+    "qflsec.protocols.ghz.layer.ClientState": "hands everything to a GhzClient",
+    "qflsec.protocols.secagg.masks.layer._Server": "adds what it got and holds no secret",
+    "qflsec.protocols.blind.layer._State": "hands everything to a BlindClient",
+    "qflsec.protocols.links.link_end.LinkEnd": "numbers messages: a second one under a number is refused there",
+    "qflsec.protocols.links.sealed_epochs.EpochEnd": "as LinkEnd",
+    "qflsec.protocols.links.aes_gcm._End": "as LinkEnd",
+    "qflsec.protocols.links.hybrid._HybridEnd": "as LinkEnd",
+    "qflsec.protocols.links.one_time_pad._PadEnd": "as LinkEnd",
+    "qflsec.protocols.links.qkd.QkdEnd": "as LinkEnd",
+    "qflsec.protocols.links.qkd_aes._AesEnd": "as LinkEnd",
+}
+"""States of parties without stages, and why they need none."""
+
+
+def of_protocols(kind: type) -> Iterator[type]:
+    """All classes below one in the package's protocols, whichever modules tests happen to import."""
+    for module in pkgutil.walk_packages(qflsec.protocols.__path__, "qflsec.protocols."):
+        importlib.import_module(module.name)
+    for below in {*all_parties(kind)}:
+        if below.__module__.startswith("qflsec.protocols"):
+            yield below
+
+
+def test_no_party_is_missing() -> None:
+    """A new party with stages stands in the table above, and a new state without stages says why it needs none."""
+    missing = [kind for kind in of_protocols(Staged) if kind not in READS and kind.__name__ not in SHARED]
+    assert not missing
+    bare = {
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in of_protocols(PartyState)
+        if not issubclass(kind, Staged) and f"{kind.__module__}.{kind.__qualname__}" not in NOT_STAGED
+    }
+    assert not {name for name in bare if not name.endswith("ghz.layer._State")}
 
 
 @pytest.mark.parametrize("party", READS, ids=lambda party: party.__name__)
@@ -159,6 +213,19 @@ PLAYS: dict[str, Callable[[], object]] = {
     "padded interactive": padded("interactive"),
 }
 PLAYED: dict[str, set[type]] = {
+    "masked": {MaskedClient},
+    "secagg": {Client, Server},
+    "secagg ml-kem-768": {Client, Server, ClientState, ServerState},
+    "ddp": {DdpClient, Server},
+    "validated": {ProvingClient, Client, Server},
+    "validated-groups": {Client, Server, Drawing},
+    "he-bfv": {HeClient, HeServer},
+    "he-ckks": {ReleaseClient, HeServer},
+    "he-masked": {MaskingClient, HeServer},
+    "he-threshold": {ThresholdClient, ThresholdServer},
+    "blind": {BlindClient, QuantumServer},
+    "padded deferred": {PadClient, PadServer},
+    "padded interactive": {PadClient, PadServer},
     "bb84": {Alice, Bob, AlicePost, BobPost, CascadeParty},
     "ghz": {GhzClient, GhzServer},
     "line": {BlindClient, QuantumServer, Masks, LineClient},
@@ -257,7 +324,7 @@ INDEPENDENT = {
 """Pairs of stages of which neither rests on the other."""
 
 
-def all_parties(kind: type[Staged] = Staged) -> Iterator[type[Staged]]:
+def all_parties(kind: type[Any] = Staged) -> Iterator[type[Any]]:
     for below in kind.__subclasses__():
         yield below
         yield from all_parties(below)

@@ -318,7 +318,8 @@ class BatchRun:
         """A round without a result: the model stays, and what was said of a sum stays in the views."""
         facts = self._transcript.facts[lane]
         facts.participants[round_index] = frozenset(self._collection.heard(lane))
-        if self._losses.lose(lane, round_index, lost):
+        # where only clients open sums, nobody could send them the model that they had
+        if self._losses.lose(lane, round_index, lost) or self._stack.leaves == "nothing":
             self._network.aborts[lane] = lost
 
     def _move(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base import LostRound, ProtocolAbort, Secrets
 from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Bits, Floats, Mask, Qubits, measure, rotate, split
@@ -172,6 +172,7 @@ class GhzClient(Staged):
         assert state.tests is not None
         self.failed = state.tests.failures(np.stack([row for row in rows if row is not None]))
         if self.failed > terms.allowed:
+            # the source, the channels or a client that lies about its outcomes: the tests cannot tell them apart
             raise ProtocolAbort(
                 f"{self.party} refuses the quantum states of round {state.index}",
                 got=f"{self.failed} of {terms.tests} stabiliser tests failed",
@@ -246,11 +247,15 @@ class GhzServer(Staged):
             returns: ``(n_params,)``
 
         Raises:
-            ProtocolAbort: A client is missing, or a message is not authentic.
+            LostRound: A client is missing, or a message is not authentic.
         """
         phases, terms = self._terms.phases, self._terms
         copies = phases.copies(terms.n_params)
-        bodies = read_signed(self._signer, terms, terms.label(round_index, "sealed"), sealed, -(-copies // 8))
+        label = terms.label(round_index, "sealed")
+        try:
+            bodies = read_signed(self._signer, terms, label, sealed, -(-copies // 8))
+        except ProtocolAbort as abort:  # the next round has states of its own
+            raise LostRound(str(abort), caused_by=abort.caused_by) from None
         return phases.total(parities(bodies, copies))
 
 

@@ -22,8 +22,9 @@ from qflsec.federation import (
     run_batch,
 )
 from qflsec.federation.aggregation import weighted_mean
+from qflsec.protocols.ghz import Ghz
 from qflsec.protocols.links import AesGcmLink
-from qflsec.protocols.secagg import SecAgg, Terms
+from qflsec.protocols.secagg import HeMasked, HeThreshold, Masked, SecAgg, Terms
 from qflsec.protocols.secagg.messages import Kind
 from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client, coalition
 
@@ -64,6 +65,18 @@ class Dropper(Adversary):
             and isinstance(tapped.payload, bytes)
             and tapped.payload[:1] == bytes([self.kind])
         )
+        return None if lost else tapped.payload
+
+
+@dataclass(frozen=True)
+class Withholder(Dropper):
+    """A network that loses a client's update in the first round."""
+
+    kind: int = -1
+    victim: int = 1
+
+    def tamper(self, tapped: Tapped) -> Payload | None:
+        lost = tapped.round == 0 and tapped.kind == "update" and tapped.sender == client(self.victim)
         return None if lost else tapped.payload
 
 
@@ -126,6 +139,21 @@ def test_too_few_clients_lose_a_round_and_not_the_run(make_pipeline: Maker, stag
     sent = result.view(coalition(server=True)).readable("model", round_index=1)
     assert all(torch.equal(item.vector, result.initial) for item in sent)
     assert not torch.equal(result.params, result.initial)
+
+
+@pytest.mark.parametrize(
+    "layer", [Masked(), HeThreshold(), Ghz(shots=4, tests=8)], ids=lambda layer: layer.card.name
+)
+def test_protocols_that_need_everybody_lose_a_round_and_not_the_run(make_pipeline: Maker, layer: Any) -> None:
+    result = one(make_pipeline(n_clients=3), layer, adversary=Withholder(), threat=WIRE)
+    assert result.outcome == "completed"
+    assert [(fault.round, fault.lost, fault.caused_by) for fault in result.faults] == [(0, True, None)]
+    assert not torch.equal(result.params, result.initial)
+
+
+def test_where_only_clients_open_sums_a_lost_round_ends_the_run(make_pipeline: Maker) -> None:
+    result = one(make_pipeline(n_clients=3), HeMasked(), adversary=Withholder(), threat=WIRE)
+    assert result.outcome.startswith("aborted: ")
 
 
 def test_a_run_of_which_every_round_is_lost_has_no_model(make_pipeline: Maker) -> None:
