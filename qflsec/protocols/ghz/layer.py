@@ -44,7 +44,7 @@ MakesStates = Callable[[Laboratory, int, int], list[Qubits]]
 class Ghz(AggregationLayer):
     """Phases on the qubits of GHZ states: the server reads a noisy sum of the updates, and nothing else.
 
-    Every client counts the same. A client that is missing ends the run: a GHZ state has a qubit of each.
+    Every client counts the same. Where a client is missing the round is lost: a GHZ state has a qubit of each.
 
     Attributes:
         shots: GHZ states for each parameter and quadrature.

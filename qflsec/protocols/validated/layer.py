@@ -76,7 +76,7 @@ class Validated(AggregationLayer):
         hides="single updates from the server and the network, as 'secagg' does; commitments hide perfectly",
         does_not=(
             "It does not stop a manipulation that stays within the bound.",
-            "It does not name a client that masks another vector than it proved: the run ends.",
+            "It does not name a client that masks another vector than it proved: the round is lost.",
             "It does not withstand a quantum computer while it runs; a later one cannot open commitments.",
         ),
         cost="at 10 bits, 1.6 kilobytes for each parameter and client, and about 3 milliseconds of the client and 4 of "
@@ -333,7 +333,7 @@ class Validated(AggregationLayer):
 
 _BOUND_NOTE = (
     "proofs rest on discrete logarithms in Ed25519 and the random oracle, and fall to a quantum computer that exists "
-    "while they are checked; a client that masks another vector than it proved ends the run unnamed; what stays within "
+    "while they are checked; a client that masks another vector than it proved costs the round and stays unnamed; what stays within "
     "the bound is not stopped"
 )
 

@@ -88,7 +88,8 @@ class SecAgg(AggregationLayer):
             "It does not hide who takes part, who drops out and when, sizes, or hashes of the model.",
             "It is not relied on to hide numbers of records, which are taken as public.",
             "It does not bound what a lying client submits.",
-            "It does not keep a run alive when too few clients remain.",
+            "It does not save a round in which too few clients remain.",
+            "It does not keep a run alive when a client lies to other clients and not to the server.",
         ),
         cost="4 or 8 bytes for each parameter, five messages of each client, and for each other client keys, "
         "shares and a mask in every round",
