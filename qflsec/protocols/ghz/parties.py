@@ -136,7 +136,7 @@ class GhzClient(Staged):
         state, terms = self._now(), self._terms
         assert state.qubits is not None
         opened = self._heard(state, "opened coins", contributions, CONTRIBUTION_BYTES)
-        coins = draw_coins(self._label(state, "coins"), state.hashes, opened)
+        coins = draw_coins(self._label(state, "coins"), state.hashes, opened, signed=True)
         tests = StateTests.draw(coins, n=len(terms.clients), copies=terms.copies, tests=terms.tests)
         tested, state.qubits = split(state.qubits, tests.tested)
         bits = measure(tested, tests.radians(self._index), tests.along_z)
@@ -167,7 +167,7 @@ class GhzClient(Staged):
         state, terms = self._now(), self._terms
         size = _NONCE_BYTES + -(-terms.tests // 8)
         opened = self._heard(state, "opened outcomes", outcomes, size)
-        check_opened(self._label(state, "outcomes"), state.outcome_hashes, opened, size)
+        check_opened(self._label(state, "outcomes"), state.outcome_hashes, opened, size, signed=True)
         rows = [unpack(opened[party][_NONCE_BYTES:], terms.tests) for party in terms.clients]
         assert state.tests is not None
         self.failed = state.tests.failures(np.stack([row for row in rows if row is not None]))

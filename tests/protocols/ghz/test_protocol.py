@@ -324,8 +324,23 @@ def test_a_client_that_lies_about_its_outcomes_after_hearing_the_others_is_caugh
     assert state is not None
     forged = state.outcomes[:32] + bytes([state.outcomes[32] ^ 1]) + state.outcomes[33:]
     signed = liar._sign(state, "opened outcomes", forged)
-    with pytest.raises(ProtocolAbort, match="client:1 opened another content"):
+    with pytest.raises(ProtocolAbort, match="client:1 opened another content") as abort:
         parties.clients[client(0)].judge({**told, client(1): signed})
+    assert abort.value.caused_by == "client:1", "it signed both"
+
+
+@pytest.mark.parametrize("stage", [2, 3, 4, 5])
+def test_a_server_cannot_hand_out_other_qubits_once_it_knows_the_coins(stage: int) -> None:
+    """It would pass every test with GHZ states and have product states turned: each client takes qubits once."""
+    parties = Parties()
+    parties.until(stage)
+    me = parties.clients[client(0)]
+    assert me._round is not None
+    hashes, before = dict.fromkeys(parties.who, b""), me._round.qubits
+    others = parties.laboratory.send(3, parties.terms.copies)[0]
+    with pytest.raises(ProtocolAbort, match="twice"):
+        me.receive(hashes, others)
+    assert me._round.qubits is before, "nothing has changed"
 
 
 def test_a_missing_client_kills_the_round() -> None:

@@ -35,7 +35,7 @@ def bound(label: bytes, author: Party, content: bytes) -> bytes:
 
 
 def check_opened(
-    label: bytes, hashes: Mapping[Party, bytes], contents: Mapping[Party, bytes], size: int
+    label: bytes, hashes: Mapping[Party, bytes], contents: Mapping[Party, bytes], size: int, *, signed: bool
 ) -> None:
     """Whether everybody opened what it was bound to.
 
@@ -44,6 +44,7 @@ def check_opened(
         hashes: What everybody was bound to.
         contents: What arrived.
         size: The size of a content.
+        signed: Whether each content was found to be its author's: another one than it is bound to is then its doing.
 
     Raises:
         ProtocolAbort: A content is missing or another one.
@@ -53,16 +54,30 @@ def check_opened(
         if content is None or len(content) != size:
             raise ProtocolAbort(f"{party} did not open what it was bound to")
         if not hmac.compare_digest(bound(label, party, content), expected):
-            raise ProtocolAbort(f"{party} opened another content than it was bound to")
+            raise ProtocolAbort(
+                f"{party} opened another content than it was bound to", caused_by=party if signed else None
+            )
 
 
-def draw_coins(label: bytes, hashes: Mapping[Party, bytes], contributions: Mapping[Party, bytes]) -> bytes:
+def draw_coins(
+    label: bytes,
+    hashes: Mapping[Party, bytes],
+    contributions: Mapping[Party, bytes],
+    *,
+    signed: bool = False,
+) -> bytes:
     """The 32 bytes that all contributions make.
+
+    Args:
+        label: Where they belong.
+        hashes: What everybody was bound to.
+        contributions: What arrived.
+        signed: As in :func:`check_opened`.
 
     Raises:
         ProtocolAbort: A contribution is missing or another one.
     """
-    check_opened(label, hashes, contributions, CONTRIBUTION_BYTES)
+    check_opened(label, hashes, contributions, CONTRIBUTION_BYTES, signed=signed)
     parts = [part for p in sorted(hashes, key=str) for part in (str(p).encode(), contributions[p])]
     return _hash(b"coins", label, *parts)
 

@@ -75,9 +75,14 @@ def open_envelope(
     try:
         blobs = read_envelope(blob)
     except ProtocolAbort:
-        raise ProtocolAbort(f"an envelope of {author} is malformed") from None
+        raise ProtocolAbort(f"an envelope of {author} is malformed", caused_by=author) from None
     if n is not None and len(blobs) != n:
-        raise ProtocolAbort(f"an envelope of {author} is malformed", got=f"{len(blobs)} blobs", expected=n)
+        raise ProtocolAbort(
+            f"an envelope of {author} is malformed",
+            got=f"{len(blobs)} blobs",
+            expected=n,
+            caused_by=author,
+        )
     return blobs
 
 
