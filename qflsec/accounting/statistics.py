@@ -8,19 +8,28 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from qflsec.base import DataError, Score
 
 __all__ = [
+    "MOST_SEEDS",
     "Estimate",
+    "Interval",
     "bounded_mean",
     "clopper_pearson",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "mean_by_chance",
     "mean_over_seeds",
+    "seeds_to_decide",
 ]
+
+Interval = tuple[float, float]
+
+MOST_SEEDS = 10_000
+"""Beyond so many seeds nobody is told a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +148,39 @@ def _divergence(share: float, of: float) -> float:
     return float(special.rel_entr(share, of) + special.rel_entr(1 - share, 1 - of))
 
 
-def mean_over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
-    """The mean over independent seeds with Student's interval; one seed allows none (NaN).
+def mean_over_seeds(
+    values: Sequence[float],
+    *,
+    within: Interval = (-math.inf, math.inf),
+    records: Sequence[Interval] | None = None,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The mean over independent seeds with its interval; one seed allows none (NaN).
+
+    Seeds are the outer level, records the inner one. Student's interval takes the spread between the seeds'
+    values, in which the noise of their records is already. Seeds that agree by chance, as counts near 0 and 1
+    often do, make it too short, down to a point. Where each value has an interval over its own records, the
+    result is therefore the hull of Student's and of the interval of the mean that follows from those alone, whose ends
+    lie sqrt(sum of squared distances to the records' ends) / n away. The hull covers at least as often as
+    either: as the second where all seeds have the same true value, and as the first where they spread like a normal
+    distribution. A random-effects estimate with a normal quantile is shorter, but covers in only 70 to 86 % of
+    all cases (two or three seeds, 150 records each, a mean of one half, seeds that differ).
+
+    What no interval of a few seeds sees is a rare seed far from the others: three that agree leave room for
+    71 % that do not (1 - .025^(1/3)).
+
+    Args:
+        values: One value for each seed.
+        within: What the mean can be; the interval is cut there, which loses no coverage.
+        records: For each value its interval over the records of its run, at the same confidence.
+        confidence: The coverage.
 
     Raises:
         DataError: There is no value, or one is not finite: a failed trial must not drop out of a mean.
 
     Source:
-        Student: The probable error of a mean, Biometrika 6, 1908.
+        Student: The probable error of a mean, Biometrika 6, 1908. Zou, Donner: Construction of confidence
+        limits about effect measures, Statistics in Medicine 27, 2008 (limits of a sum from limits of its terms).
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
@@ -158,9 +192,56 @@ def mean_over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Est
     mean, n = float(sample.mean()), int(sample.size)
     if n == 1:
         return Estimate(value=mean, low=math.nan, high=math.nan, n=1, confidence=_level(confidence))
-    quantile = float(stats.t.ppf((1 + _level(confidence)) / 2, n - 1))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(n)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, confidence=confidence)
+    half = _quantile(n, confidence) * float(sample.std(ddof=1)) / math.sqrt(n)
+    down, up = _of_records(sample, records)
+    low, high = (
+        min(max(end, within[0]), within[1]) for end in (mean - max(half, down), mean + max(half, up))
+    )
+    return Estimate(value=mean, low=low, high=high, n=n, confidence=confidence)
+
+
+def seeds_to_decide(
+    values: Sequence[float],
+    gap: float,
+    *,
+    records: Sequence[Interval] | None = None,
+    confidence: float = 0.95,
+) -> int | None:
+    """How many seeds would make the interval of :func:`mean_over_seeds` end nearer to the mean than ``gap``.
+
+    The plan assumes that further seeds spread as these do, and keep their mean: it is an estimate, and a rough one from two
+    seeds.
+
+    Args:
+        values: One value for each seed that there is.
+        gap: The distance of the mean from what it is to be told apart from.
+        records: As for the interval.
+        confidence: The interval's coverage.
+
+    Returns:
+        The smallest number; None from one seed, which shows no spread, and beyond ``MOST_SEEDS``.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 2 or not gap > 0:
+        return None
+    n = np.arange(2, MOST_SEEDS + 1)
+    between = stats.t.ppf((1 + _level(confidence)) / 2, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+    within = max(_of_records(sample, records)) * np.sqrt(sample.size / n)
+    enough = np.flatnonzero(np.maximum(between, within) < gap)
+    return int(n[enough[0]]) if enough.size else None
+
+
+def _of_records(sample: npt.NDArray[np.float64], records: Sequence[Interval] | None) -> Interval:
+    """How far the ends of the mean's interval lie below and above it, by the records alone."""
+    if records is None:
+        return 0.0, 0.0
+    ends = np.asarray(records, dtype=np.float64).reshape(-1, 2)
+    low, high = (float(np.sqrt(np.square(sample - ends[:, side]).sum())) / sample.size for side in (0, 1))
+    return low, high
+
+
+def _quantile(n: int, confidence: float) -> float:
+    return float(stats.t.ppf((1 + _level(confidence)) / 2, n - 1))
 
 
 def _level(confidence: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 __all__ = ["Score"]
@@ -31,9 +30,3 @@ class Score:
     baseline: float
     ideal: float
     unit: str = "1"
-
-    def clear_of(self, reference: float) -> bool:
-        """Whether the whole interval lies on one side of ``reference``."""
-        if math.isnan(self.low) or math.isnan(self.high):
-            return False
-        return self.low > reference or self.high < reference

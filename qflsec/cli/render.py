@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from qflsec.base import Score
     from qflsec.lab import Result
-    from qflsec.lab.worlds.federation.results import Cell, MatrixResult
+    from qflsec.lab.worlds.federation.results import Cell, MatrixResult, PipelineSummary
 
 __all__ = ["print_json", "print_result"]
 
@@ -64,17 +64,25 @@ def _print_federation(result: MatrixResult) -> None:
 
 def _summary_lines(result: MatrixResult) -> list[str]:
     lines = []
-    for summary in result.summaries.values():
-        if summary.incompatible:
-            lines.append(f"{summary.stack}: {summary.incompatible}")
+    for stack in result.summaries.values():
+        if stack.incompatible:
+            lines.append(f"{stack.stack}: {stack.incompatible}")
             continue
-        worst = "no attack with power was scored"
-        if summary.worst is not None:
-            worst = f"strongest attack {summary.worst[0]} {_short(summary.worst[1])}"
-        accuracy = "unknown" if summary.utility is None else _short(summary.utility)
-        useless = ", useless" if summary.useless else ""
-        lines.append(f"{summary.stack}: {worst}; accuracy {accuracy}{useless}")
+        lines += [
+            f"{stack.stack} on {name}: {_summary(summary)}" for name, summary in stack.by_pipeline.items()
+        ]
     return lines
+
+
+def _summary(summary: PipelineSummary) -> str:
+    worst = [
+        f"strongest attack on {protects} {found.attack} {_short(found.advantage)}"
+        f"{f', not ranked: {found.unranked}' if found.unranked else ''}"
+        for protects, found in summary.worst.items()
+    ]
+    accuracy = "unknown" if summary.accuracy is None else _short(summary.accuracy)
+    use = ", useless" if summary.useless else ", too few seeds to tell its use" if summary.undecided else ""
+    return "; ".join([*(worst or ["no attack with power was scored"]), f"accuracy {accuracy}{use}"])
 
 
 def _table(result: MatrixResult) -> Table:
@@ -96,7 +104,8 @@ def _cell(cell: Cell) -> str:
     if cell.advantage is None:
         return cell.state
     text = _short(cell.advantage)
-    return text if cell.state == "ok" else f"{text}\n{cell.state}"
+    needed = f": {cell.seeds_to_decide}" if cell.seeds_to_decide else ""
+    return text if cell.state == "ok" else f"{text}\n{cell.state}{needed}"
 
 
 def _short(score: Score) -> str:

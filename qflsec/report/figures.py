@@ -47,58 +47,55 @@ def _bars(scores: Sequence[Score]) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
 
 
-def tradeoff_figure(points: Sequence[StackPoint], goal: str) -> dict[str, Any]:
-    """Strongest attack against accuracy, cost as the marker's size.
+def tradeoff_figure(points: Sequence[StackPoint], protects: str, pipeline: str) -> dict[str, Any]:
+    """Strongest attack against accuracy, cost as the marker's size; hollow where a stack is not ranked.
 
     Args:
         points: The stacks.
-        goal: What they protect, for the title.
+        protects: What they protect, for the title.
+        pipeline: The pipeline that all figures are of, for the title.
     """
     largest = max((point.cost or 0.0) for point in points) or 1.0
     figure = go.Figure()
     for position, point in enumerate(points):
         colour = COLOURS[position % len(COLOURS)]
+        mark, worst = _mark(position), point.worst
         figure.add_trace(
             go.Scatter(
                 x=[point.utility.value],
-                y=[point.worst.value],
+                y=[worst.advantage.value],
                 error_x={**_bars([point.utility]), "color": colour},
-                error_y={**_bars([point.worst]), "color": colour},
+                error_y={**_bars([worst.advantage]), "color": colour},
                 mode="markers",
                 name=_label(point),
                 marker={
                     "color": colour,
-                    "symbol": _mark(position),
+                    "symbol": f"{mark}-open" if point.worst.unranked else mark,
                     "size": 10 + 16 * math.sqrt((point.cost or 0.0) / largest),
-                    "line": {"width": 3 if point.non_dominated else 0, "color": "#222"},
+                    "line": {"width": 3, "color": "#222"}
+                    if point.non_dominated
+                    else {"width": 2 if point.worst.unranked else 0},
                     "opacity": 0.85,
                 },
                 hovertemplate=(
-                    f"{point.stack}<br>accuracy %{{x:.3f}}<br>strongest attack: {point.worst_attack}, "
+                    f"{point.stack}<br>accuracy %{{x:.3f}}<br>strongest attack: {worst.attack}, "
                     f"advantage %{{y:.3f}}<br>{_bytes(point.cost)}<extra></extra>"
                 ),
             )
         )
-    # Few seeds give intervals far outside of what an accuracy can be: they are cut, the values are not.
-    figure.update_xaxes(range=_accuracies(points))
     return _as_json(
         figure,
-        title=f"{goal.capitalize()}, utility and cost (95 % intervals over {points[0].worst.n} seeds; size: bytes sent)",
+        title=f"{protects.capitalize()}, utility and cost on pipeline {pipeline!r} "
+        f"(95 % intervals over {points[0].worst.advantage.n} seeds; size: bytes sent)",
         x="test accuracy without an attack",
-        y=f"strongest attack on {goal} (advantage)",
+        y=f"strongest attack on {protects} (advantage)",
         height=460,
     )
 
 
-def _accuracies(points: Sequence[StackPoint]) -> list[float]:
-    bounds = [value for p in points for value in (p.utility.low, p.utility.value, p.utility.high)]
-    known = [value for value in bounds if math.isfinite(value)]
-    return [max(0.0, min(known)) - 0.02, min(1.0, max(known)) + 0.02]
-
-
 def _label(point: StackPoint) -> str:
-    if point.useless:
-        return f"{point.stack} (useless)"
+    if point.worst.unranked:
+        return f"{point.stack} ({point.worst.unranked})"
     return f"{point.stack} ★" if point.non_dominated else point.stack
 
 

@@ -20,7 +20,12 @@ STATES: States = {
     "no power": (
         "≈",
         "no power",
-        "The attack has no clear effect even without a defense: says nothing of any defense.",
+        "Without a defense the attack is shown to be no better than guessing: says nothing of any defense.",
+    ),
+    "too few seeds": (
+        "?",
+        "too few seeds",
+        "The intervals decide nothing; the number is that of the seeds that would, if they spread as these do.",
     ),
     "blocked": (
         "⊘",
@@ -31,7 +36,7 @@ STATES: States = {
     "useless": (
         "†",
         "useless",
-        "The stack's accuracy is not clear of chance: there is nothing left to attack.",
+        "The stack leaves no accuracy worth the name above chance: there is nothing left to attack. Never ranked.",
     ),
     "aborted": ("■", "aborted", "The protocol noticed something and stopped: a result, not an error."),
     "lost": (

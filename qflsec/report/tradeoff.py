@@ -1,4 +1,4 @@
-"""Protection against utility against cost: which stacks no other stack beats in everything."""
+"""Protection against utility against cost on one pipeline: which stacks no other stack beats in everything."""
 
 from __future__ import annotations
 
@@ -6,88 +6,71 @@ import math
 from dataclasses import dataclass
 
 from qflsec.base import Score
-from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.lab.worlds.federation.results import MatrixResult, PipelineSummary, Strongest
 
-__all__ = ["GOALS", "StackPoint", "stack_points"]
+__all__ = ["StackPoint", "stack_points"]
 
-GOALS = {"privacy": frozenset({"confidentiality"}), "robustness": frozenset({"integrity", "availability"})}
-"""What a stack protects, and the goals of the attacks on it."""
 _COST = "network_bytes"
-_STRENGTH = frozenset({"ok", "useless", "lost"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackPoint:
-    """One stack as a point.
+    """One stack as a point. Attack, accuracy and cost are of one pipeline.
 
     Attributes:
         stack: Its name.
-        worst_attack: The label of the strongest attack.
-        worst: Its advantage; lower is better.
+        worst: The strongest attack; a lower advantage is better.
         utility: The accuracy; higher is better.
         cost: Bytes on the network in one run; lower is better. None where unknown.
-        useless: Whether its accuracy is not clear of chance.
-        non_dominated: Whether no other useful stack is at least as good in all three and better in one.
+        non_dominated: Whether it is ranked and no other ranked stack is at least as good in all three and better in
+            one.
     """
 
     stack: str
-    worst_attack: str
-    worst: Score
+    worst: Strongest
     utility: Score
     cost: float | None
-    useless: bool
     non_dominated: bool
 
 
-def stack_points(result: MatrixResult, goals: frozenset[str]) -> tuple[StackPoint, ...]:
-    """The stacks that have both a scored attack with one of these goals and an accuracy.
+def stack_points(result: MatrixResult, protects: str, pipeline: str) -> tuple[StackPoint, ...]:
+    """The stacks that have both a scored attack of this kind and an accuracy on this pipeline.
 
     Args:
         result: What the matrix found.
-        goals: The goals of the attacks that count.
+        protects: ``"privacy"`` or ``"robustness"``.
+        pipeline: The pipeline's name.
 
     Units:
         cost: bytes
     """
-    found: dict[str, tuple[str, Score, Score, float]] = {}
-    for name, summary in result.summaries.items():
-        strongest = _worst(result, name, goals)
-        if strongest is None or summary.utility is None:
-            continue
-        spent = summary.costs.get(_COST)
-        found[name] = (*strongest, summary.utility, math.inf if spent is None else spent.value)
+    found: dict[str, tuple[PipelineSummary, Strongest, Score]] = {}
+    for name, stack in result.summaries.items():
+        summary = stack.by_pipeline.get(pipeline)
+        if summary is not None and summary.accuracy is not None and protects in summary.worst:
+            found[name] = (summary, summary.worst[protects], summary.accuracy)
     # whoever does worse than guessing can guess, so a negative advantage protects no better than 0
-    values = {
-        n: (max(worst.value, 0.0), -utility.value, cost) for n, (_, worst, utility, cost) in found.items()
+    ranked = {
+        name: (max(worst.advantage.value, 0.0), -accuracy.value, _cost(summary))
+        for name, (summary, worst, accuracy) in found.items()
+        if not worst.unranked
     }
-    points = []
-    for name, (label, worst, utility, cost) in found.items():
-        rivals = [v for n, v in values.items() if n != name and not result.summaries[n].useless]
-        useless = result.summaries[name].useless
-        points.append(
-            StackPoint(
-                stack=name,
-                worst_attack=label,
-                worst=worst,
-                utility=utility,
-                cost=cost if math.isfinite(cost) else None,
-                useless=useless,
-                non_dominated=not useless and not any(_dominates(rival, values[name]) for rival in rivals),
-            )
+    return tuple(
+        StackPoint(
+            stack=name,
+            worst=worst,
+            utility=accuracy,
+            cost=_cost(summary) if math.isfinite(_cost(summary)) else None,
+            non_dominated=name in ranked
+            and not any(_dominates(rival, ranked[name]) for rival in ranked.values()),
         )
-    return tuple(points)
+        for name, (summary, worst, accuracy) in found.items()
+    )
 
 
-def _worst(result: MatrixResult, stack: str, goals: frozenset[str]) -> tuple[str, Score] | None:
-    """The strongest scored attack; cells without power say nothing and do not count."""
-    found = [
-        (attack.label, cell.advantage)
-        for attack in result.attacks
-        if attack.goal in goals
-        for cell in (result.cells[attack.label, stack],)
-        if cell.state in _STRENGTH and cell.advantage is not None and math.isfinite(cell.advantage.value)
-    ]
-    return max(found, key=lambda pair: pair[1].value, default=None)
+def _cost(summary: PipelineSummary) -> float:
+    spent = summary.costs.get(_COST)
+    return math.inf if spent is None else spent.value
 
 
 def _dominates(rival: tuple[float, float, float], value: tuple[float, float, float]) -> bool:

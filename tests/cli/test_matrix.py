@@ -23,7 +23,7 @@ def test_run_prints_sentences_and_progress(qflsec: Call) -> None:
     answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
     assert answer.code == 0
     assert "against bad cannot run here: 'median' needs individual updates" in answer.out
-    assert "\nclip: " in answer.out
+    assert "\nclip on main: " in answer.out
     assert "[0/12 trials" in answer.err
     assert "[12/12 trials" in answer.err
     assert Path("tiny.sqlite").exists()
@@ -31,10 +31,15 @@ def test_run_prints_sentences_and_progress(qflsec: Call) -> None:
 
 def test_run_as_json_is_one_document(qflsec: Call) -> None:
     document = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json").json()
-    assert document["schema"] == "qflsec-matrix-result/2"
+    assert document["schema"] == "qflsec-matrix-result/3"
     assert document["command"] == "qflsec matrix run tiny.toml --jobs 1 --json"
     assert {cell["state"] for cell in document["cells"]} >= {"incompatible"}
-    names = {name for summary in document["summaries"] for name in summary["costs"]}
+    names = {
+        name
+        for stack in document["summaries"]
+        for summary in stack["by_pipeline"].values()
+        for name in summary["costs"]
+    }
     assert names
     assert all(name.rpartition("_")[2] in {"bytes", "seconds", "messages", "gradients"} for name in names)
 

@@ -13,10 +13,11 @@ from qflsec.lab.worlds.federation.results import (
     Cell,
     CellState,
     MatrixResult,
-    PipelineUtility,
+    PipelineSummary,
     RunRow,
     StackInfo,
     StackSummary,
+    Strongest,
     TrialRow,
 )
 
@@ -74,24 +75,34 @@ def make_cell(attack: str, stack: str) -> Cell:
     )
 
 
+def summary(stack: str, accuracy: float) -> PipelineSummary:
+    useless = stack == "median"
+    worst = {
+        protects: Strongest(
+            attack=attack,
+            advantage=score(ADVANTAGES[attack, stack]),
+            unranked="useless" if useless else "",
+        )
+        for protects, attack in (("privacy", "loss"), ("robustness", "flip"))
+        if (attack, stack) in ADVANTAGES and STATES[attack, stack] != "no power"
+    }
+    return PipelineSummary(
+        pipeline="p",
+        accuracy=score(accuracy, "accuracy"),
+        loss=score(0.9 - accuracy, "loss"),
+        useless=useless,
+        worst=worst,
+        costs={"network_bytes": score(58500.0, "network_bytes")},
+    )
+
+
 @pytest.fixture
 def result() -> MatrixResult:
     accuracies = {"none": 0.9, "median": 0.5, "masked": 0.9}
     summaries = {
         name: StackSummary(
             stack=name,
-            worst=("flip", score(ADVANTAGES["flip", name])) if ("flip", name) in ADVANTAGES else None,
-            utility=score(accuracies[name], "accuracy") if name in accuracies else None,
-            utility_loss=score(0.9 - accuracies[name], "loss") if name in accuracies else None,
-            useless=name == "median",
-            by_pipeline={
-                "p": PipelineUtility(
-                    pipeline="p", accuracy=score(accuracies[name]), loss=None, useless=name == "median"
-                )
-            }
-            if name in accuracies
-            else {},
-            costs={"network_bytes": score(58500.0, "network_bytes")} if name in accuracies else {},
+            by_pipeline={"p": summary(name, accuracies[name])} if name in accuracies else {},
         )
         for name in STACKS
     }

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.worlds.federation.results import Cell, MatrixResult
+from qflsec.lab.worlds.federation.results import Cell, MatrixResult, PipelineSummary, StackSummary, Strongest
 from qflsec.report import render_report, write_report
+from qflsec.report.figures import tradeoff_figure
 from qflsec.report.html import interval, number
-from qflsec.report.tradeoff import GOALS, stack_points
+from qflsec.report.tradeoff import stack_points
 
 
 class Collector(HTMLParser):
@@ -78,11 +79,6 @@ def test_a_lost_cell_shows_its_advantage_and_counts(result: MatrixResult) -> Non
     assert 'data-state="lost"' in page
     assert "▼ 1.00" in page
     assert "client:0 sent nothing; updates not counted: 1, the first of client:3: its update" in page
-    points = {point.stack: point for point in stack_points(found, GOALS["robustness"])}
-    assert points["masked"].worst_attack == "flip"
-    assert points["masked"].worst.value == 1.0
-    before = {point.stack for point in stack_points(result, GOALS["robustness"])}
-    assert "masked" not in before, "the control: a failed cell ranks nowhere"
 
 
 def test_names_cannot_break_the_page(result: MatrixResult) -> None:
@@ -103,13 +99,75 @@ def test_ids_are_unique_and_every_button_has_its_article(result: MatrixResult) -
 
 
 def test_a_stack_that_is_beaten_in_everything_is_not_marked(result: MatrixResult) -> None:
-    points = {point.stack: point for point in stack_points(result, GOALS["robustness"])}
+    points = {point.stack: point for point in stack_points(result, "robustness", "p")}
     assert set(points) == {"none", "median"}
     assert points["none"].non_dominated
-    assert points["median"].useless
+    assert points["median"].worst.unranked == "useless"
     assert not points["median"].non_dominated
-    privacy = {point.stack for point in stack_points(result, GOALS["privacy"])}
+    privacy = {point.stack for point in stack_points(result, "privacy", "p")}
     assert privacy == {"none"}, "cells without power, blocked or incompatible cells do not count"
+
+
+def number_of(value: float, name: str = "advantage") -> Score:
+    return Score(name=name, value=value, low=value, high=value, n=3, baseline=0.0, ideal=1.0)
+
+
+def mixed(result: MatrixResult, *, unranked: str = "") -> MatrixResult:
+    """Two pipelines on which two stacks change places, and a cheap stack that may not be ranked."""
+    stacks: dict[str, dict[str, tuple[float, float]]] = {
+        "none": {"p": (0.9, 0.9), "q": (0.2, 0.6)},
+        "median": {"p": (0.1, 0.8), "q": (0.5, 0.5)},
+        "masked": {"p": (0.0, 0.95), "q": (0.0, 0.95)},
+    }
+    summaries = {
+        name: StackSummary(
+            stack=name,
+            by_pipeline={
+                pipeline: PipelineSummary(
+                    pipeline=pipeline,
+                    accuracy=number_of(accuracy, "accuracy"),
+                    worst={
+                        "privacy": Strongest(
+                            attack="loss",
+                            advantage=number_of(advantage),
+                            unranked=unranked if name == "masked" else "",
+                        )
+                    },
+                )
+                for pipeline, (advantage, accuracy) in parts.items()
+            },
+        )
+        for name, parts in stacks.items()
+    }
+    return replace(result, summaries={**result.summaries, **summaries}, pipelines={"p": {}, "q": {}})
+
+
+@pytest.mark.parametrize("unranked", ["useless", "too few seeds", "failed"])
+def test_stars_and_points_are_of_one_pipeline_and_of_ranked_stacks_alone(
+    result: MatrixResult, unranked: str
+) -> None:
+    made = mixed(result, unranked=unranked)
+    stars = {
+        pipeline: {p.stack for p in stack_points(made, "privacy", pipeline) if p.non_dominated}
+        for pipeline in ("p", "q")
+    }
+    assert stars == {"p": {"none", "median"}, "q": {"none"}}, "it beats both, and is not ranked"
+    point = {p.stack: p for p in stack_points(made, "privacy", "q")}["median"]
+    assert (point.worst.advantage.value, point.utility.value) == (0.5, 0.5), "both of pipeline q"
+    drawn = tradeoff_figure(stack_points(made, "privacy", "q"), "privacy", "q")["data"]
+    marks = {trace["name"]: trace["marker"]["symbol"] for trace in drawn}
+    hollow = {name for name, mark in marks.items() if mark.endswith("-open")}
+    assert hollow == {f"masked ({unranked})"}
+    ranked = {p.stack for p in stack_points(mixed(result), "privacy", "q") if p.non_dominated}
+    assert ranked == {"masked"}, "the control: ranked, it is the only star"
+
+
+def test_the_page_shows_every_pipeline_by_itself(result: MatrixResult) -> None:
+    page = render_report(mixed(result, unranked="useless"))
+    for pipeline in ("p", "q"):
+        assert f'scope="rowgroup">pipeline {pipeline}</th>' in page
+        assert f"Privacy on pipeline “{pipeline}”" in page
+    assert "† useless: not ranked" in page
 
 
 def test_an_empty_matrix_still_makes_a_page(result: MatrixResult) -> None:
@@ -117,7 +175,8 @@ def test_an_empty_matrix_still_makes_a_page(result: MatrixResult) -> None:
         key: Cell(**{**vars(cell), "state": "pending", "advantage": None, "per_seed": ()})
         for key, cell in result.cells.items()
     }
-    bare = MatrixResult(**{**vars(result), "cells": cells, "runs": (), "ledgers": {}, "failures": ()})
+    summaries = {name: StackSummary(stack=name, by_pipeline={}) for name in result.summaries}
+    bare = replace(result, cells=cells, summaries=summaries, runs=(), ledgers={}, failures=())
     assert "Nothing was scored yet." in render_report(bare)
 
 

@@ -6,6 +6,7 @@ from qflsec.base import register
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
+from qflsec.lab.worlds.federation.states import GOALS
 from qflsec.report.html import fill
 from qflsec.report.panel import Panel
 from qflsec.report.states import CHANNEL_STATES, DELEGATION_STATES, STATES, shade
@@ -29,7 +30,19 @@ class HeatMap(Panel):
         families: dict[str, list[AttackInfo]] = {}
         for attack in result.attacks:
             families.setdefault(attack.family, []).append(attack)
-        return fill("panels/matrix.html.j2", result=result, families=families, states=STATES, shade=shade)
+        goals = {
+            protects: "strongest that was not blocked"
+            for protects, kinds in GOALS.items()
+            if any(attack.goal in kinds for attack in result.attacks)
+        }
+        return fill(
+            "panels/matrix.html.j2",
+            result=result,
+            families=families,
+            goals=goals,
+            states=STATES,
+            shade=shade,
+        )
 
 
 @register("panel", "channel-matrix")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from qflsec.base import register
 from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.lab.worlds.federation.states import GOALS
 from qflsec.report.html import fill
 from qflsec.report.panel import Panel
-from qflsec.report.tradeoff import GOALS, stack_points
+from qflsec.report.states import STATES
+from qflsec.report.tradeoff import stack_points
 
 __all__ = ["TradeOff", "Training"]
 
 
 @register("panel", "tradeoff")
 class TradeOff(Panel):
-    """The strongest attack on each stack against its accuracy and its cost."""
+    """The strongest attack on each stack against its accuracy and its cost, on one pipeline at a time."""
 
     title = "Privacy, robustness, utility and cost"
     order = 40.0
@@ -23,12 +25,17 @@ class TradeOff(Panel):
         return isinstance(result, MatrixResult)
 
     def render(self, result: MatrixResult) -> str:
-        """A figure and a table for each goal."""
+        """A figure and a table for each goal and pipeline."""
         from qflsec.report.figures import tradeoff_figure
 
-        points = {goal: stack_points(result, goals) for goal, goals in GOALS.items()}
-        figures = {goal: tradeoff_figure(found, goal) for goal, found in points.items() if found}
-        return fill("panels/tradeoff.html.j2", tradeoffs=points, figures=figures)
+        points = {
+            (protects, pipeline): found
+            for protects in GOALS
+            for pipeline in result.pipelines
+            if (found := stack_points(result, protects, pipeline))
+        }
+        figures = {key: tradeoff_figure(found, *key) for key, found in points.items()}
+        return fill("panels/tradeoff.html.j2", tradeoffs=points, figures=figures, states=STATES)
 
 
 @register("panel", "training")

@@ -37,8 +37,8 @@ def test_a_matrix_from_beginning_to_end(tiny: MatrixSpec, tmp_path: Path) -> Non
     assert len(result.runs) == 12
     assert all(len(row.accuracy) == 2 for row in result.runs)
     assert (
-        result.summaries["link"].costs["network_bytes"].value
-        > result.summaries["none"].costs["network_bytes"].value
+        result.summaries["link"].by_pipeline["main"].costs["network_bytes"].value
+        > result.summaries["none"].by_pipeline["main"].costs["network_bytes"].value
     )
     assert {row["layer"] for row in result.ledgers["link", "wire-eavesdropper"]} >= {"aes-gcm-link"}
 

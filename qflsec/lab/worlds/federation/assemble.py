@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
-from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
 from qflsec.lab.grid.results import head_of
 from qflsec.lab.grid.units import Row
@@ -16,17 +15,22 @@ from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
     MatrixResult,
-    PipelineUtility,
+    PipelineSummary,
     RunRow,
     StackInfo,
     StackSummary,
+    Strongest,
     TrialRow,
     TrialStatus,
 )
+from qflsec.lab.worlds.federation.samples import Sample, advantages
 from qflsec.lab.worlds.federation.sentences import cell_sentence
-from qflsec.lab.worlds.federation.states import SCORED, cell_state, strongest
+from qflsec.lab.worlds.federation.states import GOALS, cell_state, shown, strongest
+from qflsec.lab.worlds.federation.summaries import summarise_pipeline
 
 __all__ = ["assemble"]
+
+_Found = tuple[tuple[TrialRow, ...], tuple[Sample, Score] | None]
 
 
 def assemble(matrix: Matrix, layout: Layout, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
@@ -56,8 +60,8 @@ class _Assembly:
         self._layout = layout
         self._rows = rows
         self._none = undefended_stack(matrix)
-        self._utility = {
-            (pipeline, stack): self._pipeline_utility(pipeline, stack)
+        self._honest_runs = {
+            (pipeline, stack): self._summarise(pipeline, stack)
             for pipeline, stack in dict.fromkeys(
                 (run.pipeline, run.stack) for run in self._layout.honest.values()
             )
@@ -82,33 +86,31 @@ class _Assembly:
         )
 
     def _cells(self) -> dict[tuple[str, str], Cell]:
-        bare: dict[tuple[str, str], tuple[tuple[TrialRow, ...], Score | None]] = {}
+        bare: dict[tuple[str, str], _Found] = {}
         for entry in self._matrix.attacks:
             for stack in self._matrix.stacks:
                 rows = self._trial_rows(entry.label, stack)
-                bare[entry.label, stack] = (rows, _advantage(rows, entry))
+                bare[entry.label, stack] = (rows, advantages(rows, entry.attack.card))
         return {
             (entry.label, stack): self._cell(entry, stack, bare)
             for entry in self._matrix.attacks
             for stack in self._matrix.stacks
         }
 
-    def _cell(
-        self,
-        entry: AttackEntry,
-        stack: str,
-        bare: Mapping[tuple[str, str], tuple[tuple[TrialRow, ...], Score | None]],
-    ) -> Cell:
-        rows, advantage = bare[entry.label, stack]
-        undefended = None if self._none is None else bare[entry.label, self._none][1]
-        utility = self._utility.get((entry.pipeline, stack))
+    def _cell(self, entry: AttackEntry, stack: str, bare: Mapping[tuple[str, str], _Found]) -> Cell:
+        rows, found = bare[entry.label, stack]
+        control = None if self._none is None else bare[entry.label, self._none][1]
+        advantage, undefended = (None if part is None else part[1] for part in (found, control))
+        summary = self._honest_runs[entry.pipeline, stack]
         n_seeds = len(self._matrix.spec.seeds)
         state = cell_state(
             rows,
             n_seeds=n_seeds,
+            advantage=advantage,
             undefended=undefended,
-            useless=utility is not None and utility.useless,
+            useless=summary.useless,
         )
+        needed = _needed(found, control) if state == "too few seeds" else None
         sentence = cell_sentence(
             label=entry.label,
             stack=stack,
@@ -116,8 +118,9 @@ class _Assembly:
             rows=rows,
             advantage=advantage,
             undefended=None if stack == self._none else undefended,
-            utility=utility,
+            summary=summary,
             n_seeds=n_seeds,
+            seeds_to_decide=needed,
         )
         return Cell(
             attack=entry.label,
@@ -129,6 +132,7 @@ class _Assembly:
             per_seed=rows,
             sentence=sentence,
             threat=entry.threat.name,
+            seeds_to_decide=needed,
         )
 
     def _trial_rows(self, label: str, stack: str) -> tuple[TrialRow, ...]:
@@ -147,65 +151,42 @@ class _Assembly:
                 found[seed] = row
         return found
 
-    def _pipeline_utility(self, pipeline: str, stack: str) -> PipelineUtility | None:
-        rows = self._honest(pipeline, stack)
-        if not rows:
-            return None
-        accuracy = self._accuracy(pipeline, stack)
-        reference = {} if self._none is None else self._honest(pipeline, self._none)
-        pairs = [
-            reference[seed].content["accuracy"][-1] - rows[seed].content["accuracy"][-1]
-            for seed in rows
-            if seed in reference
-        ]
-        loss = _mean(pairs, name="accuracy_loss", baseline=0.0, ideal=0.0) if pairs else None
-        undefended_learns = not reference or not _touches(self._accuracy(pipeline, str(self._none)))
-        return PipelineUtility(
-            pipeline=pipeline,
-            accuracy=accuracy,
-            loss=loss,
-            useless=_touches(accuracy) and undefended_learns and stack != self._none,
-        )
-
-    def _accuracy(self, pipeline: str, stack: str) -> Score:
-        rows = self._honest(pipeline, stack).values()
-        chance = max(float(row.content["chance"]) for row in rows)
-        return _mean(
-            [row.content["accuracy"][-1] for row in rows], name="accuracy", baseline=chance, ideal=1.0
+    def _summarise(self, pipeline: str, stack: str) -> PipelineSummary:
+        reference: dict[int, Row] | None = {} if self._none is None else self._honest(pipeline, self._none)
+        return summarise_pipeline(
+            pipeline,
+            self._honest(pipeline, stack),
+            None if stack == self._none else reference,
+            n_test=self._matrix.pipelines[pipeline].data.test,
         )
 
     def _summary(self, stack: str, cells: Mapping[tuple[str, str], Cell]) -> StackSummary:
-        mine = [cell for cell in cells.values() if cell.stack == stack]
-        by_pipeline = {
-            pipeline: utility
-            for (pipeline, name), utility in self._utility.items()
-            if name == stack and utility is not None
-        }
-        main = by_pipeline.get(self._matrix.utility_pipeline)
         return StackSummary(
             stack=stack,
-            worst=strongest(mine),
-            utility=None if main is None else main.accuracy,
-            utility_loss=None if main is None else main.loss,
-            useless=main is not None and main.useless,
-            by_pipeline=by_pipeline,
-            costs=self._costs(stack),
+            by_pipeline={
+                pipeline: replace(summary, worst=self._worst(summary, stack, cells))
+                for (pipeline, name), summary in self._honest_runs.items()
+                if name == stack
+            },
             incompatible=self._stack_info(stack).incompatible,
         )
 
-    def _costs(self, stack: str) -> dict[str, Score]:
-        rows = list(self._honest(self._matrix.utility_pipeline, stack).values())
-        names = dict.fromkeys(name for row in rows for name in row.content["costs"])
-        return {
-            name: _mean(
-                [row.content["costs"].get(name, 0.0) for row in rows],
-                name=name,
-                baseline=0.0,
-                ideal=0.0,
-                unit=name.rpartition("_")[2],
-            )
-            for name in names
-        }
+    def _worst(
+        self, summary: PipelineSummary, stack: str, cells: Mapping[tuple[str, str], Cell]
+    ) -> dict[str, Strongest]:
+        """The strongest attack by what it is on: cells of one pipeline and one kind of goal can be compared."""
+        found = {}
+        for protects, goals in GOALS.items():
+            mine = [
+                entry.label
+                for entry in self._matrix.attacks
+                if entry.pipeline == summary.pipeline and entry.attack.card.goal in goals
+            ]
+            silent = {label for label in mine if self._none is not None and _silent(cells[label, self._none])}
+            worst = strongest([cells[label, stack] for label in mine], silent=silent, use=summary.open_use)
+            if worst is not None:
+                found[protects] = worst
+        return found
 
     def _stack_info(self, name: str) -> StackInfo:
         column = self._matrix.stacks[name]
@@ -270,19 +251,18 @@ def _add(rows: list[dict[str, Any]], row: dict[str, Any], seed: int) -> None:
     rows.append({**row, "seeds": [seed]})
 
 
-def _advantage(rows: Sequence[TrialRow], entry: AttackEntry) -> Score | None:
-    values = [row.advantage for row in rows if row.status in SCORED and row.advantage is not None]
-    card = entry.attack.card
-    return _mean(values, name=card.metric, baseline=card.baseline, ideal=card.ideal) if values else None
+def _silent(control: Cell) -> bool:
+    """Whether an attack is not shown to be better than guessing without a defense, so that it ranks no defense."""
+    return control.advantage is not None and control.state != "lost" and shown(control.advantage) != "better"
 
 
-def _mean(values: Sequence[float], *, name: str, baseline: float, ideal: float, unit: str = "1") -> Score:
-    return mean_over_seeds(values).score(name=name, baseline=baseline, ideal=ideal, unit=unit)
-
-
-def _touches(score: Score) -> bool:
-    """Whether an interval exists and does not lie above the baseline."""
-    return not math.isnan(score.low) and score.low <= score.baseline
+def _needed(found: tuple[Sample, Score] | None, control: tuple[Sample, Score] | None) -> int | None:
+    """About how many seeds would decide what a cell leaves open: without a defense, or else with it."""
+    if control is not None and shown(control[1]) == "open":
+        return control[0].seeds_to_decide(control[1])
+    assert found is not None
+    sample, score = found
+    return sample.seeds_to_decide(score, *(() if control is None else (control[1].low,)))
 
 
 def _attack_info(entry: AttackEntry) -> AttackInfo:

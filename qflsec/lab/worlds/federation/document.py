@@ -17,17 +17,18 @@ from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
     MatrixResult,
-    PipelineUtility,
+    PipelineSummary,
     RunRow,
     StackInfo,
     StackSummary,
+    Strongest,
     TrialRow,
 )
 from qflsec.lab.worlds.federation.session import session_accounts
 
 __all__ = ["SCHEMA", "from_document", "to_document"]
 
-SCHEMA = "qflsec-matrix-result/2"
+SCHEMA = "qflsec-matrix-result/3"
 _SIMPLE = ("observers", "pipelines", "utility_pipeline")
 
 
@@ -95,22 +96,20 @@ def _run(row: Mapping[str, Any]) -> RunRow:
 
 
 def _summary(value: Mapping[str, Any]) -> StackSummary:
-    worst = value["worst"]
-    return StackSummary(
-        stack=value["stack"],
-        worst=None if worst is None else (worst[0], read_score(worst[1])),
-        utility=_score(value["utility"]),
-        utility_loss=_score(value["utility_loss"]),
-        useless=value["useless"],
-        by_pipeline={
-            name: PipelineUtility(
-                pipeline=part["pipeline"],
-                accuracy=read_score(part["accuracy"]),
-                loss=_score(part["loss"]),
-                useless=part["useless"],
-            )
-            for name, part in value["by_pipeline"].items()
-        },
-        costs={name: read_score(cost) for name, cost in value["costs"].items()},
-        incompatible=value["incompatible"],
+    by_pipeline = {name: _pipeline(part) for name, part in value["by_pipeline"].items()}
+    return StackSummary(**{**value, "by_pipeline": by_pipeline})
+
+
+def _pipeline(value: Mapping[str, Any]) -> PipelineSummary:
+    return PipelineSummary(
+        **{
+            **value,
+            "accuracy": _score(value["accuracy"]),
+            "loss": _score(value["loss"]),
+            "worst": {
+                protects: Strongest(**{**worst, "advantage": read_score(worst["advantage"])})
+                for protects, worst in value["worst"].items()
+            },
+            "costs": {name: read_score(cost) for name, cost in value["costs"].items()},
+        }
     )

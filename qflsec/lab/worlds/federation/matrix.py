@@ -113,7 +113,7 @@ class Matrix:
 
     @property
     def utility_pipeline(self) -> str:
-        """The pipeline that summaries take accuracy and costs from."""
+        """The pipeline whose training and costs a report shows."""
         return self.spec.utility_pipeline or next(iter(self.pipelines))
 
     def entry(self, label: str) -> AttackEntry:

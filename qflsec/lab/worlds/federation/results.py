@@ -17,17 +17,27 @@ __all__ = [
     "Cell",
     "CellState",
     "MatrixResult",
-    "PipelineUtility",
+    "PipelineSummary",
     "RunRow",
     "StackInfo",
     "StackSummary",
+    "Strongest",
     "TrialRow",
     "TrialStatus",
 ]
 
 TrialStatus = Literal["ok", "undefined", "blocked", "incompatible", "failed", "aborted", "lost"]
 CellState = Literal[
-    "ok", "incompatible", "blocked", "no power", "useless", "failed", "aborted", "lost", "pending"
+    "ok",
+    "incompatible",
+    "blocked",
+    "no power",
+    "too few seeds",
+    "useless",
+    "failed",
+    "aborted",
+    "lost",
+    "pending",
 ]
 
 
@@ -151,11 +161,14 @@ class Cell:
         stack: The stack's name.
         pipeline: The pipeline's name.
         state: ``ok``; ``incompatible`` (the layers or the attack cannot work on the pipeline); ``blocked`` (the view lacks what the
-            attack needs); ``no power`` (the interval of the undefended attack touches 0, so that the cell says
-            nothing of a defense); ``useless`` (the stack's accuracy is not clear of chance); ``failed`` (a
+            attack needs); ``no power`` (the undefended attack is shown to be no better than guessing, so that the cell
+            says nothing of a defense); ``too few seeds`` (the intervals leave open whether the undefended attack is
+            better than guessing, or whether this one is, or does less than that);
+            ``useless`` (the stack's accuracy is shown not to be clear of chance, or of less use than without it); ``failed`` (a
             trial ended in a bug); ``aborted`` (the protocol stopped); ``lost`` (corrupted parties ended a run,
             which counts as an advantage of 1); ``pending`` (not run yet).
-        advantage: Mean over the seeds with a Student t interval; None where no trial was scored.
+        advantage: Mean over the seeds with its interval; None where no trial was scored.
+        seeds_to_decide: About how many seeds would decide, where they are too few; None where that cannot be told.
         per_seed: The trials, in the order of the seeds.
         sentence: What the cell says, as one plain sentence.
         threat: The threat model's name.
@@ -170,6 +183,7 @@ class Cell:
     per_seed: tuple[TrialRow, ...]
     sentence: str
     threat: str
+    seeds_to_decide: int | None = None
 
     @property
     def column(self) -> str:
@@ -211,45 +225,64 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineUtility:
-    """What a stack leaves of the model's use on one pipeline, from honest runs.
+class Strongest:
+    """The strongest attack with one goal on one stack and pipeline.
+
+    Attributes:
+        attack: Its label.
+        advantage: Its advantage.
+        unranked: Why the stack must not be ranked by it: ``"useless"``, ``"too few seeds"`` where that is open, or the
+            state of a cell that leaves open what another attack can do; empty where all were tested.
+    """
+
+    attack: str
+    advantage: Score
+    unranked: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSummary:
+    """A stack on one pipeline: honest runs, and the attacks that were made there. No two pipelines are mixed.
 
     Attributes:
         pipeline: The pipeline's name.
-        accuracy: Test accuracy over the seeds; its baseline is chance.
+        accuracy: Test accuracy over the seeds; its baseline is chance. None where no honest run completed.
         loss: Accuracy of the stack ``none`` less this one's, paired by seed; None without such a stack.
-        useless: Whether the accuracy is not clear of chance while that of the stack ``none`` is.
+        useless: Whether the accuracy is shown to be nothing worth the name above chance, or is not clear of it
+            and below that of the stack ``none``, which is clear.
+        undecided: Whether the seeds are too few to tell.
+        seeds_to_decide: About how many would; None where that cannot be told, or where it is decided.
+        worst: The strongest attack by what it is on, ``"privacy"`` or ``"robustness"``.
+        costs: Mean costs of the honest runs, the unit at the end of the name.
     """
 
     pipeline: str
-    accuracy: Score
-    loss: Score | None
-    useless: bool
+    accuracy: Score | None = None
+    loss: Score | None = None
+    useless: bool = False
+    undecided: bool = False
+    seeds_to_decide: int | None = None
+    worst: Mapping[str, Strongest] = field(default_factory=dict)
+    costs: Mapping[str, Score] = field(default_factory=dict)
+
+    @property
+    def open_use(self) -> Literal["", "useless", "too few seeds"]:
+        """Why the stack is ranked nowhere on the pipeline, whatever the attacks do; empty where it is of use."""
+        return "useless" if self.useless else "too few seeds" if self.undecided else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackSummary:
-    """A stack in one line.
+    """A stack on every pipeline.
 
     Attributes:
         stack: Its name.
-        worst: The label and advantage of the strongest attack that was scored; None where none was. Attacks
-            without power on the undefended stack are left out.
-        utility: Accuracy on the matrix's utility pipeline; None where no honest run completed.
-        utility_loss: Its loss against the stack ``none``.
-        useless: Whether the stack is useless on the utility pipeline.
-        by_pipeline: The same for every pipeline.
-        costs: Mean costs of its honest runs on the utility pipeline, the unit at the end of the name.
+        by_pipeline: What it does on each pipeline.
         incompatible: Why the layers cannot work together; empty where they can.
     """
 
     stack: str
-    worst: tuple[str, Score] | None
-    utility: Score | None
-    utility_loss: Score | None
-    useless: bool
-    by_pipeline: Mapping[str, PipelineUtility]
-    costs: Mapping[str, Score]
+    by_pipeline: Mapping[str, PipelineSummary]
     incompatible: str = ""
 
 
@@ -265,7 +298,7 @@ class MatrixResult(Result[Cell]):
             them, with the keys ``pipeline`` and ``seeds`` added.
         observers: Each observer's threat model as a sentence.
         pipelines: Each pipeline's configuration, defaults written out.
-        utility_pipeline: The pipeline that summaries take utility and costs from.
+        utility_pipeline: The pipeline whose training and costs a report shows.
         runs: All runs.
     """
 

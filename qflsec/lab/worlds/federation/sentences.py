@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from qflsec.accounting.statistics import MOST_SEEDS
 from qflsec.base import Score
-from qflsec.lab.worlds.federation.results import CellState, PipelineUtility, TrialRow
+from qflsec.lab.worlds.federation.results import CellState, PipelineSummary, TrialRow
+from qflsec.lab.worlds.federation.states import shown
 
 __all__ = ["cell_sentence", "figures", "number"]
 
@@ -37,8 +39,9 @@ def cell_sentence(
     rows: Sequence[TrialRow],
     advantage: Score | None,
     undefended: Score | None,
-    utility: PipelineUtility | None,
+    summary: PipelineSummary,
     n_seeds: int,
+    seeds_to_decide: int | None = None,
 ) -> str:
     """One sentence for a cell.
 
@@ -49,8 +52,9 @@ def cell_sentence(
         rows: Its trials.
         advantage: Their mean advantage.
         undefended: The advantage on the stack without layers; None on that stack itself.
-        utility: The stack's utility on the cell's pipeline.
+        summary: The stack on the cell's pipeline.
         n_seeds: The number of seeds.
+        seeds_to_decide: About how many seeds would decide, where they are too few.
     """
     if advantage is None or state in _WITHOUT_SCORE:
         return _without_score(label, stack, state, rows, n_seeds)
@@ -61,16 +65,35 @@ def cell_sentence(
     if state == "lost":
         reason = next(row.reason for row in rows if row.status == "lost")
         return f"{found}; a run that corrupted parties can end counts as 1: {reason}."
-    if state == "no power" and undefended is None:
-        return f"{found}; that is not clear of {advantage.baseline:g}, so the attack has no power here."
+    control = advantage if undefended is None else undefended
     if state == "no power":
-        return f"{found}; it has no power on the undefended stack, so this says nothing of {stack}."
-    if state == "useless" and utility is not None:
-        accuracy = utility.accuracy
+        without = "" if undefended is None else f", {figures(control)}"
+        end = "" if undefended is None else f" and says nothing of {stack}"
+        worse = "is worse than guessing" if control.high < control.baseline else "is no better than guessing"
+        return f"{found}; without a defense it {worse}{without}, so it has no power{end}."
+    if state == "too few seeds":
+        return f"{found}; {_open(stack, control, seeds_to_decide)}."
+    accuracy = summary.accuracy
+    if state == "useless" and accuracy is not None:
         return f"{found}; but the model is useless: accuracy {figures(accuracy)}, chance {number(accuracy.baseline)}."
-    return (
-        f"{found}." if undefended is None else f"{found}; without defense it has {number(undefended.value)}."
-    )
+    without = "" if undefended is None else f"; without defense it has {number(undefended.value)}"
+    if summary.undecided and accuracy is not None:
+        needed = _needed(summary.seeds_to_decide, accuracy.n)
+        without += f"; whether the model is of any use is open, accuracy {figures(accuracy)}: {needed}"
+    return f"{found}{without}."
+
+
+def _open(stack: str, control: Score, seeds_to_decide: int | None) -> str:
+    """What too few seeds leave open, and how many would decide."""
+    without = "whether the attack is better than guessing without a defense"
+    what = without if shown(control) == "open" else f"what {stack} does to the attack"
+    return f"the seeds are too few to tell {what}: {_needed(seeds_to_decide, control.n)}"
+
+
+def _needed(seeds: int | None, n: int) -> str:
+    if n == 1:
+        return "two are the fewest that show a spread"
+    return f"more than {MOST_SEEDS:,} would be needed" if seeds is None else f"about {seeds:,} would decide"
 
 
 def _dropped(rows: Sequence[TrialRow]) -> str:

@@ -72,7 +72,7 @@ class MatrixSpec(GridSpec):
         stacks: Stacks by name, each a list of layers.
         threats: Threat models by name: a registered ``kind`` and its arguments.
         attacks: The attacks.
-        utility_pipeline: Where the summaries take accuracy and costs from; the first pipeline by default.
+        utility_pipeline: Whose training and costs a report shows; the first pipeline by default.
         reference: The stack that the others are compared with; by default the one without layers. Where an
             attack needs something that only a layer brings, such as a quantum server, it is the weakest one.
         secrets: ``"os"``, or ``"seeded"`` for reproducible keys that protect nothing.

@@ -86,8 +86,8 @@ def test_where_nothing_is_delegated_the_attack_is_blocked_or_impossible(result: 
 
 
 def test_the_worst_attack_and_the_costs_are_told(result: MatrixResult) -> None:
-    assert result.summaries["delegated"].worst is not None
-    assert result.summaries["blind, tests"].costs["sent_qubits"].value > 0
+    assert result.summaries["delegated"].by_pipeline["training"].worst
+    assert result.summaries["blind, tests"].by_pipeline["training"].costs["sent_qubits"].value > 0
 
 
 def test_attacks_inside_one_protocol_are_sent_to_their_matrix() -> None:

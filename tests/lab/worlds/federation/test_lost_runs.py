@@ -88,9 +88,8 @@ def test_a_lost_run_counts_as_one_and_is_ranked(result: MatrixResult) -> None:
     assert cell.per_seed[0].traceback == ""
     assert "counts as 1" in cell.sentence
     assert "incomplete" in cell.sentence
-    worst = result.summaries["masked"].worst
-    assert worst is not None
-    assert worst[1].value >= 1.0
+    worst = result.summaries["masked"].by_pipeline["main"].worst["robustness"]
+    assert worst.advantage.value >= 1.0
     outcomes = {row.outcome.partition(":")[0] for row in result.runs if row.attack == "withhold"}
     assert outcomes == {"completed", "lost"}
     assert from_json(to_json(result)).cells == result.cells
@@ -142,7 +141,7 @@ def test_one_lost_seed_makes_the_cell_lost_whatever_the_attack_can_do_elsewhere(
         for seed, (status, value) in enumerate([("ok", 0.1), ("lost", 1.0)])
     )
     nothing = Score(name="a", value=0.0, low=-0.1, high=0.1, n=2, baseline=0.0, ideal=1.0)
-    assert cell_state(rows, n_seeds=2, undefended=nothing, useless=True) == "lost"
+    assert cell_state(rows, n_seeds=2, advantage=None, undefended=nothing, useless=True) == "lost"
     sentence = cell_sentence(
         label="withhold",
         stack="masked",

@@ -19,9 +19,16 @@ from qflsec.lab import (
     run,
     to_json,
 )
-from qflsec.lab.worlds.federation.results import Cell, CellState, TrialRow, TrialStatus
+from qflsec.lab.worlds.federation.results import (
+    Cell,
+    CellState,
+    PipelineSummary,
+    Strongest,
+    TrialRow,
+    TrialStatus,
+)
 from qflsec.lab.worlds.federation.sentences import cell_sentence, number
-from qflsec.lab.worlds.federation.states import cell_state, powerless, strongest
+from qflsec.lab.worlds.federation.states import cell_state, shown, strongest
 
 
 def score(value: float, half: float = 0.1, baseline: float = 0.0, n: int = 3) -> Score:
@@ -48,8 +55,12 @@ STATES: list[tuple[tuple[TrialStatus, ...], Score | None, bool, CellState]] = [
     (("ok", "ok", "ok"), score(0.5), False, "ok"),
     (("ok", "ok", "ok"), None, False, "ok"),
     (("ok", "ok", "ok"), score(0.5), True, "useless"),
-    (("ok", "ok", "ok"), score(0.05), False, "no power"),
-    (("ok", "ok", "ok"), score(0.05), True, "no power"),
+    (("ok", "ok", "ok"), score(0.01, half=0.05), False, "no power"),
+    (("ok", "ok", "ok"), score(0.01, half=0.05), True, "no power"),
+    (("ok", "ok", "ok"), score(-2.85, half=0.72), False, "no power"),
+    (("ok", "ok", "ok"), score(0.05), False, "too few seeds"),
+    (("ok", "ok", "ok"), score(0.05), True, "too few seeds"),
+    (("ok", "ok", "ok"), score(5.0, half=28.0), False, "too few seeds"),
     (("ok", "ok", "failed"), score(0.5), False, "failed"),
     (("ok", "ok"), score(0.5), False, "pending"),
     ((), None, False, "pending"),
@@ -70,14 +81,34 @@ STATES: list[tuple[tuple[TrialStatus, ...], Score | None, bool, CellState]] = [
 def test_states(
     statuses: tuple[TrialStatus, ...], undefended: Score | None, useless: bool, state: CellState
 ) -> None:
-    assert cell_state(rows(*statuses), n_seeds=3, undefended=undefended, useless=useless) == state
+    found = score(0.5) if "ok" in statuses else None
+    state_now = cell_state(
+        rows(*statuses), n_seeds=3, advantage=found, undefended=undefended, useless=useless
+    )
+    assert state_now == state
 
 
-def test_one_seed_allows_no_claim_about_power() -> None:
-    alone = Score(name="a", value=0.0, low=math.nan, high=math.nan, n=1, baseline=0.0, ideal=1.0)
-    assert not powerless(alone)
-    assert powerless(score(0.0, half=0.0))
-    assert not powerless(score(-0.5))  # clear of zero on the other side is not nothing
+def test_one_side_alone_is_power() -> None:
+    """The figure of the claim that was too strong: -2.85 [-3.57, -2.13] is no power, and not open either."""
+    assert shown(score(-2.85, half=0.72)) == "nothing"
+    assert shown(score(0.5)) == "better"
+    assert shown(score(0.05)) == "open"
+    assert shown(score(0.05, half=0.04)) == "better"
+    assert shown(score(0.0, half=0.0)) == "nothing"
+    alone = Score(name="a", value=0.9, low=math.nan, high=math.nan, n=1, baseline=0.0, ideal=1.0)
+    assert shown(alone) == "open"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "state"),
+    [(0.5, 0.3, "ok"), (0.0, 0.09, "ok"), (0.3, 0.4, "ok"), (0.5, 0.6, "too few seeds")],
+)
+def test_a_defended_cell_says_something_or_that_it_does_not(
+    value: float, half: float, state: CellState
+) -> None:
+    """It works; it does not; it does less than [0.8, 1.0] without a defense; or nobody can tell."""
+    found = cell_state(rows("ok", "ok", "ok"), n_seeds=3, advantage=score(value, half), undefended=score(0.9))
+    assert found == state
 
 
 @pytest.mark.parametrize(("statuses", "undefended", "state"), [(s, u, state) for s, u, _, state in STATES])
@@ -92,8 +123,9 @@ def test_every_state_has_one_plain_sentence(
         rows=trials,
         advantage=score(0.5) if "ok" in statuses else None,
         undefended=undefended,
-        utility=None,
+        summary=PipelineSummary(pipeline="p"),
         n_seeds=3,
+        seeds_to_decide=7,
     )
     assert text.endswith(".")
     assert not text.endswith("..")
@@ -101,6 +133,8 @@ def test_every_state_has_one_plain_sentence(
     assert "masked" in text
     if state in {"blocked", "incompatible", "aborted", "failed"}:
         assert f"because of {state}" in text
+    if state == "too few seeds":
+        assert "about 7 would decide" in text
     if state == "failed" and "ok" in statuses:
         assert "1 of 3 seeds" in text
     if state == "ok" and len(set(statuses)) > 1:
@@ -127,15 +161,42 @@ def cell(attack: str, state: CellState, value: float | None, half: float = 0.1) 
 
 
 def test_the_strongest_attack_leaves_out_what_was_not_scored() -> None:
-    cells = [cell("blocked", "blocked", None), cell("weak", "ok", 0.2), cell("strong", "useless", 0.6)]
-    assert strongest(cells) == ("strong", score(0.6))
-    assert strongest(cells[:1]) is None
+    cells = [cell("blocked", "blocked", None), cell("weak", "ok", 0.2), cell("strong", "lost", 0.6)]
+    assert strongest(cells, silent=()) == Strongest(attack="strong", advantage=score(0.6))
+    assert strongest(cells[:1], silent=()) is None
+
+
+@pytest.mark.parametrize("state", ["failed", "pending", "incompatible", "too few seeds"])
+def test_what_an_attack_can_do_is_open_until_it_was_tested(state: CellState) -> None:
+    cells = [cell("weak", "ok", 0.2), cell("other", state, None)]
+    found = strongest(cells, silent=())
+    assert found is not None
+    assert (found.attack, found.unranked) == ("weak", state)
+
+
+def test_a_useless_stack_is_told_and_not_ranked() -> None:
+    found = strongest(
+        [cell("weak", "useless", 0.2)], silent=(), use=PipelineSummary(pipeline="p", useless=True).open_use
+    )
+    assert found is not None
+    assert found.unranked == "useless"
+
+
+def test_a_stack_whose_use_is_open_is_not_ranked() -> None:
+    use = PipelineSummary(pipeline="p", undecided=True).open_use
+    found = strongest([cell("weak", "ok", 0.2)], silent=(), use=use)
+    assert found is not None
+    assert found.unranked == "too few seeds"
 
 
 def test_an_attack_without_power_counts_only_where_it_has_some() -> None:
     idle, lively = cell("idle", "no power", 0.05), cell("lively", "no power", 0.4)
-    assert strongest([idle]) is None
-    assert strongest([idle, lively]) == ("lively", score(0.4))
+    silent = {"idle", "lively"}
+    assert strongest([idle], silent=silent) is None
+    worse = cell("worse", "no power", -2.85, half=0.72)
+    assert strongest([worse], silent={"worse"}) is None
+    found = strongest([idle, lively], silent=silent)
+    assert found == Strongest(attack="lively", advantage=score(0.4))
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +211,14 @@ def test_json_comes_back_as_it_was(stored: tuple[Path, MatrixResult]) -> None:
     again = from_json(to_json(result))
     assert to_json(again) == to_json(result)
     assert again.cells.keys() == result.cells.keys()
-    assert again.summaries["clip"].costs == result.summaries["clip"].costs
+    assert again.summaries == result.summaries
     document = json.loads(to_json(result))
-    assert document["schema"] == "qflsec-matrix-result/2"
+    assert document["schema"] == "qflsec-matrix-result/3"
     assert "NaN" not in to_json(result)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"schema": "other"}', '{"schema": "qflsec-matrix-result/2"}', "[1]"]
+    "text", ["", "{}", '{"schema": "other"}', '{"schema": "qflsec-matrix-result/3"}', "[1]"]
 )
 def test_other_documents_are_refused(text: str) -> None:
     with pytest.raises(StoreError):
@@ -181,14 +242,15 @@ def test_utility_is_paired_with_the_undefended_stack(tiny_text: str, tmp_path: P
     accuracy = {(row.stack, row.seed): row.accuracy[-1] for row in result.runs if not row.attack}
     losses = [accuracy["none", seed] - accuracy["clip", seed] for seed in (0, 1)]
     assert sum(losses) != 0.0
-    loss = result.summaries["clip"].utility_loss
+    loss = result.summaries["clip"].by_pipeline["main"].loss
     assert loss is not None
     assert loss.value == pytest.approx(sum(losses) / 2)
     assert loss.n == 2
-    utility = result.summaries["none"].utility
+    utility = result.summaries["none"].by_pipeline["main"].accuracy
     assert utility is not None
     assert utility.baseline == 0.5  # balanced test records
-    assert result.summaries["bad"].utility is None
+    assert 0.0 <= utility.low <= utility.value <= utility.high <= 1.0
+    assert result.summaries["bad"].by_pipeline["main"].accuracy is None
     assert "median" in result.summaries["bad"].incompatible
 
 
