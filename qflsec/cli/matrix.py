@@ -69,6 +69,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say how far a matrix is."""
+    from qflsec.lab.grid.results import cause_words
+
     result = _read(store, spec)
     cells = list(result.cells.values())
     done = sum(len(cell.statuses) for cell in cells)
@@ -91,6 +93,7 @@ def status(
                         "state": cell.state,
                         "trials_done": len(cell.statuses),
                         "trials_total": len(result.seeds),
+                        "aborts_by_cause": dict(cell.aborts),
                     }
                     for cell in cells
                 ],
@@ -99,7 +102,9 @@ def status(
         return
     typer.echo(f"{result.name}: {done} of {total} trials are done, {failed} of them failed.")
     for cell in cells:
-        typer.echo(f"  {cell.attack} x {cell.column}: {cell.state}, {len(cell.statuses)}/{len(result.seeds)}")
+        causes = f"; stopped by cause: {cause_words(cell.aborts)}" if cell.aborts else ""
+        done_here = f"{len(cell.statuses)}/{len(result.seeds)}"
+        typer.echo(f"  {cell.attack} x {cell.column}: {cell.state}, {done_here}{causes}")
     if done < total or failed:
         typer.echo(f"To go on: {result.command}")
 

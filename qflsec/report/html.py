@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qflsec.base import Score
+from qflsec.lab.grid.results import cause_words
 
 __all__ = ["cell_id", "figure", "fill", "interval", "number", "quantity", "slug", "spread", "table"]
 
@@ -118,7 +119,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, spread=spread)
+    environment.filters.update(number=number, interval=interval, spread=spread, causes=cause_words)
     environment.globals.update(cell_id=cell_id, quantity=quantity, figure=figure, pretty=_pretty)
     return environment
 

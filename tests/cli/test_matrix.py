@@ -76,6 +76,7 @@ def test_status(qflsec: Call) -> None:
     partial = qflsec("matrix", "status", "tiny.sqlite", "--spec", "tiny.toml")
     assert "6 of 12 trials are done" in partial.out
     assert "pending, 1/2" in partial.out
+    assert all(cell["aborts_by_cause"] == {} for cell in whole["cells"])
     assert "To go on: qflsec matrix run tiny.toml" in partial.out
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError, Score
-from qflsec.lab.worlds.federation.results import Cell, MatrixResult, PipelineSummary, StackSummary, Strongest
+from qflsec.lab import from_json, to_json
+from qflsec.lab.worlds.federation.results import (
+    Abort,
+    Cell,
+    MatrixResult,
+    PipelineSummary,
+    StackSummary,
+    Strongest,
+)
 from qflsec.report import render_report, write_report
 from qflsec.report.figures import tradeoff_figure
 from qflsec.report.html import interval, number
@@ -79,6 +87,44 @@ def test_a_lost_cell_shows_its_advantage_and_counts(result: MatrixResult) -> Non
     assert 'data-state="lost"' in page
     assert "▼ 1.00" in page
     assert "client:0 sent nothing; updates not counted: 1, the first of client:3: its update" in page
+
+
+def test_aborts_stand_by_their_cause(result: MatrixResult) -> None:
+    """A lie that cost no round is no abort; a party is named where it was proved, and nobody elsewhere."""
+    key = "flip", "broken <b>& bold</b>"
+    causes = (
+        (Abort(what="run", caused_by="client:3"),),
+        (Abort(what="round", caused_by="client:3"), Abort(what="round", caused_by=None)),
+        (Abort(what="lie", caused_by="client:1"),),
+    )
+    trials = tuple(
+        replace(row, aborts=found) for row, found in zip(result.cells[key].per_seed, causes, strict=True)
+    )
+    cell = replace(result.cells[key], per_seed=trials)
+    assert cell.aborts == {"client:3": 2, "cannot be known": 1}
+    assert [row["caused_by"] for row in cell.records()] == ["client:3", "client:3, cannot be known", ""]
+    made = replace(result, cells={**result.cells, key: cell})
+    assert from_json(to_json(made)).cells[key].aborts == cell.aborts
+    page = render_report(made)
+    assert "by client:3 (2), cannot be known (1)" in page
+    assert '<th scope="col">cannot be known</th><th scope="col">client:3</th>' in page
+    assert "Aborts by cause" not in render_report(result)
+
+
+def test_a_rate_that_the_records_cannot_resolve_says_so(result: MatrixResult) -> None:
+    """Three non-members: one of them is 33 %, more than a budget of 10 %."""
+    row = result.cells["loss", "none"].per_seed[0]
+    rate = replace(row.metrics["auc"], name="tpr_at_10_percent_fpr")
+    raw = {**row.raw, "resolved_at_10_percent": 0.0}
+    trial = replace(row, metrics={"tpr_at_10_percent_fpr": rate}, raw=raw)
+    cell = replace(result.cells["loss", "none"], per_seed=(trial,))
+    words = "not resolved: one of 3 non-members is already 33.3 %"
+    made = replace(result, cells={**result.cells, ("loss", "none"): cell})
+    assert words in render_report(made)
+    assert cell.records()[0]["resolved_at_10_percent"] is False
+    resolved = replace(trial, raw={**raw, "resolved_at_10_percent": 1.0})
+    shown = replace(result, cells={**result.cells, ("loss", "none"): replace(cell, per_seed=(resolved,))})
+    assert words not in render_report(shown)
 
 
 def test_names_cannot_break_the_page(result: MatrixResult) -> None:

@@ -15,7 +15,10 @@ from qflsec.lab.grid.ids import versions
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place
 
-__all__ = ["Cell", "Head", "Result", "head_of", "plain", "read_head", "read_score"]
+__all__ = ["UNKNOWN", "Cell", "Head", "Result", "cause_words", "head_of", "plain", "read_head", "read_score"]
+
+UNKNOWN = "cannot be known"
+"""The cause of what nobody could prove."""
 
 
 class Cell(Protocol):
@@ -44,6 +47,10 @@ class Cell(Protocol):
     @property
     def measures(self) -> Mapping[str, Mapping[int, float]]:
         """The numbers that two results are compared by: each measure by seed."""
+
+    @property
+    def aborts(self) -> Mapping[str, int]:
+        """How many runs, rounds or sessions a protocol stopped, by who caused it as its parties could prove it."""
 
     def records(self) -> list[dict[str, Any]]:
         """The stored trials, a flat record each."""
@@ -126,6 +133,11 @@ def read_head(document: Mapping[str, Any]) -> dict[str, Any]:
             for part in document["code"]
         ),
     }
+
+
+def cause_words(aborts: Mapping[str, int]) -> str:
+    """Aborts by cause, in words; empty where there were none."""
+    return ", ".join(f"{cause} ({count})" for cause, count in aborts.items())
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - JSON is heterogeneous

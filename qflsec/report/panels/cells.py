@@ -5,7 +5,7 @@ from __future__ import annotations
 from qflsec.base import register
 from qflsec.lab.worlds.channel import ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
-from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.lab.worlds.federation.results import MatrixResult, TrialRow
 from qflsec.report.html import fill, spread, table
 from qflsec.report.panel import Panel
 
@@ -28,7 +28,7 @@ class Cells(Panel):
         from qflsec.report.figures import cell_figures
 
         figures = {key: cell_figures(cell) for key, cell in result.cells.items()}
-        return fill("panels/cells.html.j2", result=result, figures=figures)
+        return fill("panels/cells.html.j2", result=result, figures=figures, unresolved=_unresolved)
 
 
 @register("panel", "channel-numbers")
@@ -78,6 +78,15 @@ class DelegationNumbers(Panel):
         }
         note = "Learned: 0 for a guess, 1 for certainty."
         return fill("panels/numbers.html.j2", result=result, tables=tables, note=note)
+
+
+def _unresolved(trial: TrialRow, name: str) -> str:
+    """That a true-positive rate is at no false positive, because a single one is more than its budget."""
+    label = name.removeprefix("tpr_at_").removesuffix("_percent_fpr")
+    if trial.raw.get(f"resolved_at_{label}_percent", 1.0):
+        return ""
+    n = len(trial.raw["nonmember_scores"])
+    return f", not resolved: one of {n} non-members is already {100 / n:.3g} %, so this is the rate at no false positive"
 
 
 def _channel_row(result: ChannelMatrixResult, row: str, column: str) -> tuple[object, ...]:

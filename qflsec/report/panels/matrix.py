@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qflsec.base import register
+from qflsec.lab import Result
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
 from qflsec.lab.worlds.federation.states import GOALS
-from qflsec.report.html import fill
+from qflsec.report.html import fill, table
 from qflsec.report.panel import Panel
 from qflsec.report.states import CHANNEL_STATES, DELEGATION_STATES, STATES, shade
 
@@ -42,7 +45,7 @@ class HeatMap(Panel):
             goals=goals,
             states=STATES,
             shade=shade,
-        )
+        ) + _aborts(result)
 
 
 @register("panel", "channel-matrix")
@@ -64,7 +67,8 @@ class ChannelHeatMap(Panel):
             "error correction."
         )
         notes = {key: _noticed(cell) for key, cell in result.cells.items()}
-        return fill("panels/faces.html.j2", result=result, states=CHANNEL_STATES, intro=intro, notes=notes)
+        faces = fill("panels/faces.html.j2", result=result, states=CHANNEL_STATES, intro=intro, notes=notes)
+        return faces + _aborts(result)
 
 
 @register("panel", "delegation-matrix")
@@ -85,7 +89,21 @@ class DelegationHeatMap(Panel):
             "rounds."
         )
         notes = dict.fromkeys(result.cells, "")
-        return fill("panels/faces.html.j2", result=result, states=DELEGATION_STATES, intro=intro, notes=notes)
+        faces = fill(
+            "panels/faces.html.j2", result=result, states=DELEGATION_STATES, intro=intro, notes=notes
+        )
+        return faces + _aborts(result)
+
+
+def _aborts(result: Result[Any]) -> str:
+    """What protocols stopped: one row for each cell in which they did, one column for each cause."""
+    cells = [cell for cell in result.cells.values() if cell.aborts]
+    causes = sorted({cause for cell in cells for cause in cell.aborts})
+    rows = [
+        (f"{cell.attack} against {cell.column}", *(cell.aborts.get(cause, 0) for cause in causes))
+        for cell in cells
+    ]
+    return fill("panels/aborts.html.j2", table=table(("cell", *causes), rows)) if rows else ""
 
 
 def _noticed(cell: ChannelCell) -> str:

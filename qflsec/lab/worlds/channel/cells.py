@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,13 +50,13 @@ class ChannelCell(PairCell[ChannelOutcome]):
     def eve_information(self) -> Score | None:
         """What the adversary knows of each raw-key bit: the mean over the seeds."""
         values = [outcome.eve_information for outcome in self.outcomes]
-        return mean(values, name="eve_information", ideal=1.0, unit="bit")
+        return mean(values, name="eve_information", ideal=1.0, unit="bit", within=(0.0, 1.0))
 
     @property
     def key_length(self) -> Score | None:
         """Bits of key claimed: the mean over the seeds."""
         values = [float(outcome.key_length) for outcome in self.outcomes]
-        return mean(values, name="key_length", ideal=0.0, unit="bit")
+        return mean(values, name="key_length", ideal=0.0, unit="bit", within=(0.0, math.inf))
 
     @property
     def finding(self) -> str:
@@ -72,6 +73,14 @@ class ChannelCell(PairCell[ChannelOutcome]):
         score = self.eve_information
         knows = "" if score is None else f"; Eve knows {score.value:.2f} of each raw-key bit"
         return f"{noticed}; {claim}{knows}"
+
+    blamed: ClassVar[str] = "wire"
+    """Alice and Bob trust each other: what stops them is the line, its noise, or whoever sits on it."""
+
+    @staticmethod
+    def stopped(outcome: ChannelOutcome) -> bool:
+        """Whether the run aborts."""
+        return outcome.detected
 
     @staticmethod
     def figures(outcome: ChannelOutcome) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qflsec.accounting.statistics import clopper_pearson
 from qflsec.base import Score
 from qflsec.lab.worlds.delegation.scores import by_chance
 from qflsec.lab.worlds.delegation.session import SessionOutcome
@@ -109,13 +110,20 @@ class SessionCell(PairCell[SessionRow]):
     def advantage(self, name: str) -> Score | None:
         """What the server learned of ``angles``, ``outcomes`` or ``rounds``: the mean over the seeds."""
         values = [outcome.scores[name].value for outcome in self.outcomes if name in outcome.scores]
-        return mean(values, name=f"{name}_advantage", ideal=1.0)
+        return mean(values, name=f"{name}_advantage", ideal=1.0, within=(-1.0, 1.0))
 
     @property
     def failure_rate(self) -> Score | None:
         """The share of failed tests: the mean over the seeds; None without tests."""
-        values = [one.tests_failed / one.tests for one in self.outcomes if one.tests]
-        return mean(values, name="failure_rate", ideal=1.0)
+        tested = [one for one in self.outcomes if one.tests]
+        rates = [clopper_pearson(one.tests_failed, one.tests) for one in tested]
+        return mean(
+            [rate.value for rate in rates],
+            name="failure_rate",
+            ideal=1.0,
+            within=(0.0, 1.0),
+            records=[(rate.low, rate.high) for rate in rates],
+        )
 
     @property
     def detection(self) -> float | None:
@@ -141,6 +149,14 @@ class SessionCell(PairCell[SessionRow]):
         if learned:
             parts.append(f"the server learns {' and '.join(learned)}")
         return "; ".join(parts)
+
+    blamed: ClassVar[str] = "quantum server or wire"
+    """The client trusts itself: its tests do not tell a server from the line to it, nor either from its noise."""
+
+    @staticmethod
+    def stopped(outcome: SessionRow) -> bool:
+        """Whether the client released no result."""
+        return not outcome.accepted
 
     @staticmethod
     def figures(outcome: SessionRow) -> dict[str, float]:

@@ -12,6 +12,7 @@ from qflsec.lab.grid.units import Row
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import Layout, PlannedRun, PlannedTrial
 from qflsec.lab.worlds.federation.results import (
+    Abort,
     AttackInfo,
     Cell,
     MatrixResult,
@@ -296,6 +297,7 @@ def _trial(planned: PlannedTrial, row: Row) -> TrialRow:
         reason=row.reason,
         traceback=row.traceback,
         seconds=row.seconds,
+        aborts=_aborts(row),
     )
 
 
@@ -313,4 +315,9 @@ def _run(planned: PlannedRun, row: Row) -> RunRow:
         train_loss=tuple(content.get("train_loss", ())),
         costs=content.get("costs", {}),
         seeded_secrets=bool(content["seeded_secrets"]),
+        aborts=_aborts(row),
     )
+
+
+def _aborts(row: Row) -> tuple[Abort, ...]:
+    return tuple(Abort(**part) for part in row.content.get("aborts", ()))

@@ -14,6 +14,7 @@ from typing import Any
 from qflsec.base import Score
 from qflsec.lab.grid.results import plain, read_head, read_score
 from qflsec.lab.worlds.federation.results import (
+    Abort,
     AttackInfo,
     Cell,
     MatrixResult,
@@ -41,7 +42,9 @@ def to_document(result: MatrixResult) -> dict[str, Any]:
                 **{name: getattr(result, name) for name in _SIMPLE},
                 "attacks": [asdict(attack) for attack in result.attacks],
                 "stacks": [asdict(stack) for stack in result.stacks],
-                "cells": [asdict(cell) for cell in result.cells.values()],
+                "cells": [
+                    {**asdict(cell), "aborts_by_cause": dict(cell.aborts)} for cell in result.cells.values()
+                ],
                 "summaries": [asdict(summary) for summary in result.summaries.values()],
                 "ledgers": [
                     {"stack": stack, "observer": observer, "rows": rows}
@@ -75,7 +78,8 @@ def from_document(document: Mapping[str, Any]) -> MatrixResult:
 
 def _cell(value: Mapping[str, Any]) -> Cell:
     rows = tuple(_trial(row) for row in value["per_seed"])
-    return Cell(**{**value, "advantage": _score(value["advantage"]), "per_seed": rows})
+    parts = {name: part for name, part in value.items() if name != "aborts_by_cause"}
+    return Cell(**{**parts, "advantage": _score(value["advantage"]), "per_seed": rows})
 
 
 def _score(value: Mapping[str, Any] | None) -> Score | None:
@@ -84,7 +88,7 @@ def _score(value: Mapping[str, Any] | None) -> Score | None:
 
 def _trial(row: Mapping[str, Any]) -> TrialRow:
     metrics = {name: read_score(score) for name, score in row["metrics"].items()}
-    return TrialRow(**{**row, "metrics": metrics})
+    return TrialRow(**{**row, "metrics": metrics, "aborts": _aborts(row)})
 
 
 def _run(row: Mapping[str, Any]) -> RunRow:
@@ -92,7 +96,11 @@ def _run(row: Mapping[str, Any]) -> RunRow:
         name: tuple(math.nan if part is None else part for part in row[name])
         for name in ("accuracy", "loss", "train_loss")
     }
-    return RunRow(**{**row, **curves})
+    return RunRow(**{**row, **curves, "aborts": _aborts(row)})
+
+
+def _aborts(row: Mapping[str, Any]) -> tuple[Abort, ...]:
+    return tuple(Abort(**abort) for abort in row["aborts"])
 
 
 def _summary(value: Mapping[str, Any]) -> StackSummary:

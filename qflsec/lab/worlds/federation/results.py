@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from qflsec.base import Score
-from qflsec.lab.grid.results import Result
+from qflsec.lab.grid.results import UNKNOWN, Result
 
 __all__ = [
+    "Abort",
     "AttackInfo",
     "Cell",
     "CellState",
@@ -42,6 +44,19 @@ CellState = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
+class Abort:
+    """What a protocol stopped, and who caused it, as its parties could prove it.
+
+    Attributes:
+        what: ``"run"``, ``"round"``, or ``"lie"`` where one was proved and the round had its result all the same.
+        caused_by: The party, or parties, such as ``"client:3"``; None where that cannot be known.
+    """
+
+    what: Literal["run", "round", "lie"]
+    caused_by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRow:
     """One attack on one run.
 
@@ -59,6 +74,7 @@ class TrialRow:
         reason: Why it is undefined, blocked, incompatible, aborted, lost or failed, as a sentence.
         traceback: The traceback of a bug; empty otherwise.
         seconds: CPU time of the attack and its scoring.
+        aborts: What protocols stopped in the run, and who caused it.
     """
 
     trial_id: str
@@ -72,6 +88,7 @@ class TrialRow:
     reason: str = ""
     traceback: str = ""
     seconds: float = 0.0
+    aborts: tuple[Abort, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +107,7 @@ class RunRow:
         train_loss: Mean training loss of the honest clients in each round.
         costs: Costs by name, the unit at the end of the name.
         seeded_secrets: Whether its keys were made from the seed and protect nothing.
+        aborts: What protocols stopped in it, and who caused it.
     """
 
     run_id: str
@@ -103,6 +121,7 @@ class RunRow:
     train_loss: tuple[float, ...] = ()
     costs: Mapping[str, float] = field(default_factory=dict)
     seeded_secrets: bool = False
+    aborts: tuple[Abort, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +219,13 @@ class Cell:
         """The advantage by seed."""
         return {"advantage": {row.seed: row.advantage for row in self.per_seed if row.advantage is not None}}
 
+    @property
+    def aborts(self) -> Mapping[str, int]:
+        """Runs and rounds that a protocol stopped, by cause."""
+        return Counter(
+            abort.caused_by or UNKNOWN for row in self.per_seed for abort in row.aborts if abort.what != "lie"
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """The stored trials, a flat record each; metrics come last."""
         return [
@@ -214,11 +240,15 @@ class Cell:
                 "status": row.status,
                 "advantage": row.advantage,
                 "reason": row.reason,
+                "caused_by": ", ".join(
+                    dict.fromkeys(abort.caused_by or UNKNOWN for abort in row.aborts if abort.what != "lie")
+                ),
                 "seconds": row.seconds,
                 "trial_id": row.trial_id,
                 "run_id": row.run_id,
                 "baseline_run_id": row.baseline_run_id,
                 **{name: score.value for name, score in sorted(row.metrics.items())},
+                **{name: bool(row.raw[name]) for name in sorted(row.raw) if name.startswith("resolved_at_")},
             }
             for row in self.per_seed
         ]

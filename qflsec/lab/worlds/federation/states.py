@@ -138,5 +138,5 @@ def strongest(
         return None
     attack, advantage = max(scored, key=lambda pair: pair[1].value)
     states = {cell.state for cell in heard}
-    gaps = use or next((state for state in _NOT_TESTED if state in states), "")
-    return Strongest(attack=attack, advantage=advantage, unranked=gaps)
+    gaps: list[str] = [state for state in _NOT_TESTED if state in states]
+    return Strongest(attack=attack, advantage=advantage, unranked=use or (gaps[0] if gaps else ""))

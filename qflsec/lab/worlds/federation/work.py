@@ -107,6 +107,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
             "chance": _chance(made),
             "costs": {name: float(value) for name, value in made.costs.items()},
             "seeded_secrets": made.seeded_secrets,
+            **_aborts(made),
         }
     row = run.row(status, content, reason=reason, traceback=made.traceback)
     yield row
@@ -144,8 +145,8 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given
         status, reason = trial_status(result.outcome, entry.attack.card.goal)
         if status != "completed":
             words = reason if attacked is honest else f"the {role} run: {reason}"
-            content = _content(_with_dropped(LOST, result)) if status == "lost" else None
-            return trial.row(status, content, reason=words, traceback=result.traceback)
+            content = _content(_with_dropped(LOST, result)) if status == "lost" else {}
+            return trial.row(status, {**content, **_aborts(result)}, reason=words, traceback=result.traceback)
     assert isinstance(attacked, RunResult)
     assert isinstance(honest, RunResult)
     started = time.process_time()
@@ -158,10 +159,11 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given
         return trial.row("failed", reason=sentence_of(error), traceback=traceback.format_exc())
     seconds = time.process_time() - started
     if isinstance(found, Blocked):
-        return trial.row("blocked", reason=found.reason, seconds=seconds)
+        return trial.row("blocked", _aborts(attacked), reason=found.reason, seconds=seconds)
     found = _with_dropped(found, attacked)
     status = "undefined" if found.reason else "ok"
-    return trial.row(status, _content(found), reason=found.reason, seconds=seconds)
+    content = {**_content(found), **_aborts(attacked)}
+    return trial.row(status, content, reason=found.reason, seconds=seconds)
 
 
 def _content(score: TrialScore) -> dict[str, Any]:
@@ -170,6 +172,18 @@ def _content(score: TrialScore) -> dict[str, Any]:
         "metrics": {name: asdict(part) for name, part in score.metrics.items()},
         "raw": dict(score.raw),
     }
+
+
+def _aborts(result: _Made) -> dict[str, Any]:
+    """What protocols stopped in a run, and who caused it; nothing where they stopped nothing."""
+    if isinstance(result, _Failure):
+        return {}
+    found = [
+        {"what": "round" if fault.lost else "lie", "caused_by": fault.caused_by} for fault in result.faults
+    ]
+    if result.outcome.partition(": ")[0] in {"aborted", "lost"}:
+        found.append({"what": "run", "caused_by": result.caused_by})
+    return {"aborts": found} if found else {}
 
 
 def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from qflsec.accounting.statistics import mean_over_seeds
+from qflsec.accounting.statistics import Interval, mean_over_seeds
 from qflsec.base import Score
 from qflsec.lab.grid.results import Result, plain
 
@@ -113,6 +115,19 @@ class PairCell(ABC, Generic[O]):
     def figures(outcome: O) -> dict[str, float]:
         """The numbers of an outcome that two results are compared by, and that a table shows."""
 
+    blamed: ClassVar[str]
+    """Who causes an abort, as the honest parties can tell."""
+
+    @staticmethod
+    @abstractmethod
+    def stopped(outcome: O) -> bool:
+        """Whether the honest parties stopped the trial."""
+
+    @property
+    def aborts(self) -> Mapping[str, int]:
+        """The trials that were stopped, by cause."""
+        return Counter(self.blamed for outcome in self.outcomes if self.stopped(outcome))
+
     def records(self) -> list[dict[str, Any]]:
         """The stored trials, a flat record each."""
         return [
@@ -123,6 +138,7 @@ class PairCell(ABC, Generic[O]):
                 "seed": trial.seed,
                 "status": trial.status,
                 "reason": trial.reason,
+                "caused_by": self.blamed if trial.outcome is not None and self.stopped(trial.outcome) else "",
                 "seconds": trial.seconds,
                 "trial_id": trial.trial_id,
                 **({} if trial.outcome is None else self.figures(trial.outcome)),
@@ -151,11 +167,29 @@ class PairResult(Result[C]):
     spec: Mapping[str, Any] = field(repr=False)
 
 
-def mean(values: Sequence[float], *, name: str, ideal: float, unit: str = "1") -> Score | None:
-    """The mean over the seeds; None where there is none."""
+def mean(
+    values: Sequence[float],
+    *,
+    name: str,
+    ideal: float,
+    unit: str = "1",
+    within: Interval = (-math.inf, math.inf),
+    records: Sequence[Interval] | None = None,
+) -> Score | None:
+    """The mean over the seeds; None where there is none.
+
+    Args:
+        values: One value for each seed.
+        name: What it is.
+        ideal: The value of a perfect attack.
+        unit: The values' unit.
+        within: What the mean can be.
+        records: For each value its interval over what it was counted from.
+    """
     if not values:
         return None
-    return mean_over_seeds(values).score(name=name, baseline=0.0, ideal=ideal, unit=unit)
+    found = mean_over_seeds(values, within=within, records=records)
+    return found.score(name=name, baseline=0.0, ideal=ideal, unit=unit)
 
 
 def mean_document(score: Score | None) -> dict[str, Any] | None:

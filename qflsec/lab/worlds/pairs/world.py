@@ -233,6 +233,7 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
             "column": cell.column,
             "state": cell.state,
             "trials": cell.n_seeds,
+            "aborts_by_cause": dict(cell.aborts),
             **cls.summary(cell),
             "sentence": cell.sentence,
             "per_seed": [

@@ -80,6 +80,10 @@ def test_every_pair_and_seed_is_run_and_told(small: ChannelMatrixResult) -> None
     assert document["specification"]["pulses"] == 400_000
     assert [cell["state"] for cell in document["cells"]] == [state for state, _ in states.values()]
     assert document["cells"][0]["per_seed"][1]["seed"] == 1
+    causes = [cell["aborts_by_cause"] for cell in document["cells"]]
+    assert causes == [{"wire": 2} if state == "no key" else {} for state, _ in states.values()]
+    assert {row["caused_by"] for row in result.cells["half", "none"].records()} == {"wire"}
+    assert {row["caused_by"] for row in result.cells["honest", "none"].records()} == {""}
 
 
 def test_the_document_comes_back_as_it_was(small: ChannelMatrixResult) -> None:

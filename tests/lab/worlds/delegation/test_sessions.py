@@ -87,11 +87,13 @@ def test_every_pair_and_seed_is_run_and_told(small: SessionMatrixResult) -> None
     assert [cell["state"] for cell in document["cells"]] == list(states.values())
     flip = next(c for c in document["cells"] if (c["attack"], c["column"]) == ("a flip", "blind, tests"))
     assert flip["sessions_aborted"] == 2
+    assert flip["aborts_by_cause"] == {"quantum server or wire": 2}
     assert flip["test_failure_rate_theory"] == 0.25
     assert [row["seed"] for row in flip["per_seed"]] == [0, 1]
     page = render_report(result)
     for words in ("wrong result", "a flip", "in 2 of 2", "a command"):
         assert words in page
+    assert "Aborts by cause" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
