@@ -109,7 +109,7 @@ for observer in (honest_but_curious_server(), wire_eavesdropper()):
 # ## Four families of attacks against six stacks
 #
 # A matrix is a TOML file; presets come with the package. Here is `quickstart` with one seed, to keep the notebook short (with
-# one seed there is no interval; `make demo` uses three).
+# one seed there is no interval, and every sentence says that the seeds are too few; `make demo` uses three).
 
 # %%
 store_path = Path(tempfile.mkdtemp()) / "first.sqlite"

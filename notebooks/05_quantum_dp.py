@@ -383,7 +383,7 @@ for name, execution, layer in (
 ):
     stack = Stack(name="device", client=() if layer is None else (layer,))
     runs = run_batch(device(execution), stack, [RunSpec(seed=s) for s in range(5)])
-    found = mean_over_seeds([run.accuracy[-1] for run in runs])
+    found = mean_over_seeds([run.accuracy[-1] for run in runs], within=(0.0, 1.0))
     account = runs[0].account(honest_but_curious_server())
     strength = f"p = {runs[0].stack.client[0].p:.4f}" if layer else ""
     proved = f"epsilon {account.bounds[0].epsilon:,.2f}" if account.bounds else "no row"
@@ -427,7 +427,7 @@ for target in (None, 0, *TARGETS):
 
 
 def accuracy(runs):
-    return mean_over_seeds([run.accuracy[-1] for run in runs])
+    return mean_over_seeds([run.accuracy[-1] for run in runs], within=(0.0, 1.0))
 
 
 def loss_of(runs):
@@ -473,7 +473,7 @@ def advantage(runs):
     for run in runs:
         asked, truth = challenge_for(attack, run, seed=run.spec.seed)
         found.append(score_claim(attack(run.view(public), asked), truth).advantage)
-    return mean_over_seeds(found)
+    return mean_over_seeds(found, within=(-1.0, 1.0))
 
 
 membership = {}

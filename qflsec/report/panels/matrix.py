@@ -33,19 +33,22 @@ class HeatMap(Panel):
         families: dict[str, list[AttackInfo]] = {}
         for attack in result.attacks:
             families.setdefault(attack.family, []).append(attack)
-        goals = {
-            protects: "strongest that was not blocked"
+        tested = {
+            (attack.pipeline, protects)
+            for attack in result.attacks
             for protects, kinds in GOALS.items()
-            if any(attack.goal in kinds for attack in result.attacks)
+            if attack.goal in kinds
         }
-        return fill(
+        heat_map = fill(
             "panels/matrix.html.j2",
             result=result,
             families=families,
-            goals=goals,
+            goals=tuple(GOALS),
+            tested=tested,
             states=STATES,
             shade=shade,
-        ) + _aborts(result)
+        )
+        return heat_map + _aborts(result)
 
 
 @register("panel", "channel-matrix")
