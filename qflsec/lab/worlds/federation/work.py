@@ -181,7 +181,9 @@ def _aborts(result: _Made) -> dict[str, Any]:
     found = [
         {"what": "round" if fault.lost else "lie", "caused_by": fault.caused_by} for fault in result.faults
     ]
-    if result.outcome.partition(": ")[0] in {"aborted", "lost"}:
+    last = result.faults[-1] if result.faults else None
+    by_round = last is not None and last.lost and last.reason in result.outcome  # no round had a result
+    if result.outcome.partition(": ")[0] in {"aborted", "lost"} and not by_round:
         found.append({"what": "run", "caused_by": result.caused_by})
     return {"aborts": found} if found else {}
 

@@ -8,7 +8,7 @@ import pytest
 
 from qflsec.base import Score
 from qflsec.lab import MatrixResult, from_json, parse_spec, run, to_json
-from qflsec.lab.worlds.federation.results import Abort, TrialRow
+from qflsec.lab.worlds.federation.results import Abort, PipelineSummary, TrialRow
 from qflsec.lab.worlds.federation.sentences import cell_sentence
 from qflsec.lab.worlds.federation.states import cell_state, trial_status
 
@@ -87,11 +87,11 @@ def test_a_lost_run_counts_as_one_and_is_ranked(result: MatrixResult) -> None:
     assert "client:0 sent nothing" in cell.per_seed[0].reason
     assert cell.per_seed[0].traceback == ""
     assert "counts as 1" in cell.sentence
-    assert cell.aborts == {"cannot be known": 2}, "the lab knows who sent nothing; the parties do not"
+    assert cell.aborts == {"cannot be known": 4}, "the lab knows who sent nothing; the parties do not"
     assert {row["caused_by"] for row in cell.records()} == {"cannot be known"}
     assert result.cells["withhold", "none"].aborts == {}
     runs = {row.aborts for row in result.runs if row.attack == "withhold" and row.stack == "masked"}
-    assert runs == {(Abort(what="run", caused_by=None),)}
+    assert runs == {(Abort(what="round", caused_by=None),) * 2}, "both rounds, and not the run once more"
     assert "incomplete" in cell.sentence
     worst = result.summaries["masked"].by_pipeline["main"].worst["robustness"]
     assert worst.advantage.value >= 1.0
@@ -154,7 +154,7 @@ def test_one_lost_seed_makes_the_cell_lost_whatever_the_attack_can_do_elsewhere(
         rows=rows,
         advantage=Score(name="a", value=0.55, low=0.0, high=1.0, n=2, baseline=0.0, ideal=1.0),
         undefended=nothing,
-        utility=None,
+        summary=PipelineSummary(pipeline="p"),
         n_seeds=2,
     )
     assert "of 2 seeds 1 lost" in sentence
