@@ -119,7 +119,9 @@ def test_a_round_that_broke_off_never_uses_its_pads_again(
         seen += pads_of(line, secret[:16])
     assert len(seen) == 10
     assert len(set(seen)) == len(seen)
-    assert {*seen[:6]} <= {secret[at : at + 16] for at in range(16, len(secret), 16)}
+    for turn in range(2):  # a pad of Alice's encrypts no tag of Bob's, nor the other way round
+        own = {secret[at : at + 16] for at in range(16 * (1 + turn), len(secret), 32)}
+        assert {*seen[turn:6:2]} <= own
 
 
 @KINDS
