@@ -96,6 +96,7 @@ def _document(
         "outcome": {
             "status": report.status,
             "reason": report.reason,
+            "caused_by": report.caused_by,
             "survivors": list(report.survivors),
             "exact": _exact(report),
             "max_error": report.max_error,

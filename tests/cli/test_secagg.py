@@ -40,6 +40,8 @@ def test_an_abort_is_a_result() -> None:
     found = document("--drop", "4", "--drop-stage", "share")
     assert found["outcome"]["status"] == "aborted"
     assert "too few clients" in found["outcome"]["reason"]
+    assert found["outcome"]["reason"].endswith("who caused it cannot be known")
+    assert found["outcome"]["caused_by"] is None
     assert found["outcome"]["exact"] is None
     assert "No sum was released" in run("--drop", "4")
 
