@@ -72,7 +72,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
         assumption="information-theoretic",
         hides="whether any one record was trained on, from everybody but the client itself, up to epsilon",
         does_not=(
-            "It does not protect a client as a whole.",
+            "It does not protect a client as a whole, nor a person with several records as it does one record.",
             "It does not bind a client that ignores it.",
             "It does not cover preprocessing, hyperparameter search or floating-point effects.",
         ),
