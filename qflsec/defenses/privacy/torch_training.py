@@ -215,7 +215,8 @@ def _content(record: tuple[Any, Any]) -> str:
     sha = hashlib.sha256()
     for part in map(torch.as_tensor, record):
         sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
-        sha.update(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        plain = part.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
+        sha.update(plain.view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

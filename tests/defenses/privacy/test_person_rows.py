@@ -15,7 +15,7 @@ from qflsec.accounting import LedgerContext, LedgerRow, People
 from qflsec.accounting.group_privacy import GroupShare, epsilon_of_group
 from qflsec.base import ConfigError, stream
 from qflsec.data import load
-from qflsec.defenses.privacy import DpFedAvg, DpSgd, LocalDp, PrivateTraining, make_private
+from qflsec.defenses.privacy import DpFedAvg, DpSgd, LocalDp, PrivateTraining, make_private, torch_training
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.federation.round.lanes import lane_of
 from qflsec.threat import honest_but_curious_server, public_final_model
@@ -144,6 +144,25 @@ def test_a_torch_training_states_people_too(found_by: str) -> None:
     assert row.epsilon == epsilon_of_group(noise_multiplier=2.0, shares=[share], delta=1e-3).epsilon
     assert row.epsilon > max(row.epsilon or 0.0 for row in rows if row.unit == "example")
     assert all(("nobody was named" in row.note) == (named is None) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.tensor([[1.0], [2.0], [1.0]]).expand(3, 5),
+        torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]).bfloat16(),
+        torch.tensor([[True, False], [False, True], [True, False]]),
+        torch.arange(12).reshape(2, 6).T[[0, 1, 0]],
+        torch.tensor([1.0, 2.0, 1.0])[:, None, None].expand(3, 1, 1),
+    ],
+    ids=["expanded", "half", "bool", "transposed", "one number"],
+)
+def test_equal_records_are_found_whatever_their_memory(x: torch.Tensor) -> None:
+    labels = torch.tensor([0, 0, 0])
+    found = torch_training._people(torch.utils.data.TensorDataset(x, labels), None)
+    assert found.kinds == ((2,),)
+    other = torch_training._people(torch.utils.data.TensorDataset(x, torch.tensor([0, 0, 1])), None)
+    assert other.kinds == (), "another label is another record"
 
 
 def test_everybody_with_one_record_needs_no_row() -> None:
