@@ -2,13 +2,15 @@
 
 Without it an attack would be called blocked although its coalition only has to add or subtract: two models
 whose line of descent is public give the coalition what was trained between them, and an aggregate less the
-updates that it knows gives the remainder. Who trained between two models follows from the graph of versions;
-a model or an update whose place in it is unknown is refused, never guessed. The number of examples of each
-client is taken as known to every coalition: it is a small integer that can be enumerated, and withholding it
-would overstate a protection.
+updates that it knows gives the remainder. Who trained between two models follows from the graph of versions
+for whoever knows the rosters; for others the step has no names (:mod:`qflsec.threat.unnamed`). A model or an
+update whose place in the graph is unknown is refused, never guessed. The number of examples of each client is
+taken as known to every coalition: it is a small integer that can be enumerated, and withholding it would
+overstate a protection.
 
 What a coalition could do beyond this, and the closure does not:
 
+- Rosters that its messages do not show are not inferred, neither from weights nor from the models themselves.
 - A step of a rule that is no mean is taken as it is. Its k counts the clients that the rule was given; a rule such
   as a median passes on single numbers of one client, and says of nobody that it is mixed with others.
 - Known sums are taken off a difference of models over several steps, whole ones only: it is not solved together

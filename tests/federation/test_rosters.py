@@ -264,6 +264,22 @@ def test_layers_that_tell_participants_who_they_are_name_them(make_pipeline: Mak
     assert not run.view(final).knows_rosters
 
 
+def test_a_baseline_says_what_is_read_of_clients_without_names(make_pipeline: Maker, forced: Any) -> None:
+    pipeline = make_pipeline(n_qubits=2, n_clients=4, members=12, rounds=2, **POISSON)
+    forced([[[0, 1], [2]]])
+    run = run_batch(pipeline, Stack.from_layers("plain", [find("layer", "plain")()]), [RunSpec(seed=3)])[0]
+    said = {
+        threat.name: [row.statement for row in run.ledger(threat) if row.layer == "plain"]
+        for threat in (honest_but_curious_server(), corrupted_clients(n=1))
+    }
+    assert said["honest-but-curious-server"] == ["reads every honest client's update and number of examples"]
+    assert [text.partition(",")[0] for text in said["1-corrupted-clients"]] == [
+        "reads sums of clients whom it cannot name"
+    ]
+    sees = " ".join(run.account(corrupted_clients(n=1)).sees)
+    assert "of clients whose number it cannot tell either" in sees
+
+
 def lower_bound(inside: int, outside: int, n: int) -> float:
     """Epsilon that an attack proves: right for so many of n runs with the unit, wrong for so many of n without."""
     low, high = clopper_pearson_lower(inside, n, alpha=0.025), clopper_pearson_upper(outside, n, alpha=0.025)

@@ -46,9 +46,13 @@ class Plain(ShapeLayer):
         """Nothing is hidden from an observer who reads updates."""
         if not (context.honest and context.observer.reads_updates):
             return ()
+        observer = context.observer
+        guessed = bool(observer.uncounted) and not observer.read
         return (
             RowWriter.of(self.card.name, context).not_covered(
-                "reads every honest client's update and number of examples",
-                released="every update in every round",
+                "reads sums of clients whom it cannot name, of a single one at times: nothing hides that one's update"
+                if guessed
+                else "reads every honest client's update and number of examples",
+                released="sums of updates" if guessed else "every update in every round",
             ),
         )
