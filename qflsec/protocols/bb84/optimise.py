@@ -82,7 +82,10 @@ class Requirements:
     def leak_budget(self, n: int, qber: float) -> int:
         """Bits of leak that reconciling ``n`` bits seldom exceeds."""
         worst = max(self.at_most_errors(n, qber), 1) / n
-        alice = math.ceil(schedule(self.schedule).planned_efficiency(qber, n) * n * binary_entropy(worst))
+        plan = schedule(self.schedule)
+        alice = math.ceil(plan.planned_efficiency(qber, n) * n * binary_entropy(worst))
+        # without an error there is still one parity for each block of each pass
+        alice = max(alice, sum(-(-n // size) for size in plan.block_sizes(qber, n)))
         return leak_bits(alice, alice, self.accounting)
 
 

@@ -174,15 +174,12 @@ def _standard_deviation(value: Callable[[DecoyCounts], float], counts: DecoyCoun
     for part, means in enumerate(parts):
         for i, mean in enumerate(means):
             step = math.sqrt(mean)
+            below = min(step, mean)  # no count is negative
             up, down = (
-                value(
-                    _with(
-                        parts, part, _scaled([m + sign * step * (j == i) for j, m in enumerate(means)], 1.0)
-                    )
-                )
-                for sign in (1.0, -1.0)
+                value(_with(parts, part, _scaled([m + by * (j == i) for j, m in enumerate(means)], 1.0)))
+                for by in (step, -below)
             )
-            variance += ((up - down) / 2.0) ** 2
+            variance += ((up - down) * step / (step + below)) ** 2 if mean else 0.0
     return math.sqrt(variance)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from qflsec.base import ConfigError, SeededSecrets
+from qflsec.protocols.bb84.cascade_variants import schedule
 from qflsec.protocols.bb84.channel import FibreChannel, photon_error_gain, photon_gain
 from qflsec.protocols.bb84.config import QuantumConfig
 from qflsec.protocols.bb84.detector import DetectorModel
@@ -138,3 +140,33 @@ def test_a_line_without_a_key_is_refused(plan: object) -> None:
 def test_impossible_requirements_are_refused() -> None:
     with pytest.raises(ConfigError, match="abort probability"):
         Requirements(abort_probability=0.0)
+
+
+CLEAN = FibreChannel(distance_km=1.0, misalignment=0.0)
+DARKLESS = DetectorModel(efficiency=0.5, dark_count=1e-9)
+
+
+def test_a_line_that_hardly_errs_is_planned_and_keeps_to_its_plan() -> None:
+    """Expected counts of errors below 1: none of them may be taken for a negative number."""
+    plan = plan_decoy(pulses=300_000, channel=CLEAN, detector=DARKLESS)
+    assert plan.config.length > 3_000
+    assert plan.config.q_tol == 0.0
+    config = QuantumConfig(
+        n_pulses=300_000,
+        basis_probability=plan.basis_probability,
+        source=plan.source,
+        channel=CLEAN,
+        detector=DARKLESS,
+    )
+    secrets = SeededSecrets(1, "alice"), SeededSecrets(1, "bob")
+    phase = run_quantum(config, seed=1, alice_secrets=secrets[0], bob_secrets=secrets[1])
+    result = distil(phase, plan, 1)
+    assert result.abort_reason is None
+    assert result.test.errors == 0
+
+
+@pytest.mark.parametrize("n", [100, 10**4, 10**6, 2 * 10**7])
+def test_the_leak_budget_pays_for_a_key_without_an_error(n: int) -> None:
+    asked = Requirements(accounting="error-pattern-public")
+    blocks = schedule(asked.schedule).block_sizes(1e-9, n)
+    assert asked.leak_budget(n, 1e-9) >= sum(math.ceil(n / size) for size in blocks)
