@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal, Self
 
 from qflsec.accounting.people import People
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
 from qflsec.threat import SUMS, RunAnonymity, ThreatModel, View, run_anonymity
@@ -124,6 +124,7 @@ def _over_run(sums: tuple[tuple[int, ...], ...]) -> RunAnonymity:
     return run_anonymity([frozenset(clients) for clients in sums])
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What was trained, and how.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from qflsec.base import ConfigError, stream_seed
+from qflsec.base import ConfigError, finite, stream_seed
 from qflsec.threat import Records
 
 __all__ = ["OneByOne", "ShadowRequest", "Trainer"]
@@ -60,6 +60,7 @@ class OneByOne:
         )
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class ShadowRequest:
     """What an attack wants to have trained.

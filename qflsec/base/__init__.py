@@ -18,6 +18,7 @@ from qflsec.base.errors import (
     UpdateError,
     blaming,
 )
+from qflsec.base.numbers import finite
 from qflsec.base.randomness import OsSecrets, Secrets, SeededSecrets, numpy_stream, stream, stream_seed
 from qflsec.base.registry import find, load_plugins, names, register
 from qflsec.base.scores import Score
@@ -48,6 +49,7 @@ __all__ = [
     "UpdateError",
     "blaming",
     "find",
+    "finite",
     "load_plugins",
     "names",
     "numpy_stream",

@@ -7,6 +7,7 @@ the group ``qflsec.plugins`` that names a module.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
@@ -15,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
+from qflsec.base.numbers import finite
 
 __all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
@@ -35,7 +37,7 @@ _state = {"loaded": False}
 
 
 def register(kind: Kind, name: str) -> Callable[[_T], _T]:
-    """Register the decorated class or function under ``name``.
+    """Register the decorated class or function under ``name``; the numbers of a dataclass are checked from then on.
 
     Args:
         kind: What it is.
@@ -43,6 +45,8 @@ def register(kind: Kind, name: str) -> Callable[[_T], _T]:
     """
 
     def keep(thing: _T) -> _T:
+        if dataclasses.is_dataclass(thing) and isinstance(thing, type):
+            finite(thing)
         entries = _entries.setdefault(kind, {})
         known = entries.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (

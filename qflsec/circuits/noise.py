@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qflsec.base import finite
 from qflsec.circuits.errors import CircuitError
 
 __all__ = ["KINDS", "PLACES", "NoiseModel"]
@@ -32,6 +33,7 @@ _PAULIS = [
 ]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
     """One channel at one kind of place.

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qflsec.base import ConfigError, DataError, register
+from qflsec.base import ConfigError, DataError, finite, register
 
 __all__ = ["PARTITIONERS", "PartitionSpec", "Partitioner", "Positions"]
 
 Positions = NDArray[np.int64]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PartitionSpec:
     """How the members are spread over the clients.

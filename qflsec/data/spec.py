@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 
 __all__ = ["DataSpec", "Preprocessing", "Reduction"]
 
@@ -20,6 +20,7 @@ def _tuples(value: object) -> object:
     return tuple(_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Which records, how they are split, and how they become features.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
@@ -16,6 +16,7 @@ from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party
 __all__ = ["FederationConfig", "Pipeline"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class FederationConfig:
     """How clients and server train together.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.federation.adversary import Adversary
 from qflsec.threat import ThreatModel
 
 __all__ = ["RunSpec"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run of a pipeline under a stack.

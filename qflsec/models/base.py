@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
+from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, NoiseModel
 
@@ -72,6 +73,7 @@ class Evaluator(Protocol):
         """
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a model's circuit is executed; a value, so that parties may differ in it.

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
@@ -29,6 +30,7 @@ from qflsec.models.vqc import DEFAULT_SCALE, scores_to_logits
 __all__ = ["QNodeModel"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class QNodeModel(Model):
     """A PennyLane QNode of two arguments, weights and features.

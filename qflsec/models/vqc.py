@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, weight_periods
@@ -40,6 +41,7 @@ def scores_to_logits(scores: Tensor, scale: float) -> Tensor:
     return scores * scale
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Vqc(Model):
     """A circuit whose expectation values, times a fixed scale, are the logits.

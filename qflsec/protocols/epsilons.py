@@ -20,11 +20,12 @@ import math
 from dataclasses import dataclass
 from uuid import UUID
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 
 __all__ = ["Epsilons", "KeyBlock"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Epsilons:
     """How far the keys of one block may be from ideal ones.
@@ -65,6 +66,7 @@ class Epsilons:
         )
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class KeyBlock:
     """The distilled block that a key was cut from.

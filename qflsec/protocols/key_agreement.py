@@ -42,6 +42,7 @@ __all__ = [
 Agreement = Literal["x25519", "ml-kem-768", "hybrid"]
 KEY_BYTES = ROOT_BYTES = 32
 _ML_KEM_PUBLIC, _ML_KEM_CIPHERTEXT = 1184, 1088
+_X25519_PRIME = 2**255 - 19
 
 
 class KeyPair(ABC):
@@ -94,6 +95,10 @@ class KeyExchange(ABC):
         if len(public) != self.public_bytes:
             raise ProtocolAbort("a public key cannot be used", got=f"{len(public)} bytes")
 
+    def canonical(self, public: bytes) -> tuple[bytes, ...]:
+        """The parts of a public key, each in its one form: two keys with a part in common are one key in two guises."""
+        return (public,)
+
 
 class _X25519Pair(KeyPair):
     def __init__(self, root: bytes) -> None:
@@ -126,6 +131,16 @@ class X25519Exchange(KeyExchange):
     name = "x25519"
     public_bytes = 32
     ciphertext_bytes = 0
+
+    def canonical(self, public: bytes) -> tuple[bytes, ...]:
+        """The coordinate as it is computed with: without the highest bit, and below the prime.
+
+        Up to three more encodings of a key give the same secrets (RFC 7748, section 5). Points that differ by one of
+        small order give the same products too; the secrets made from those differ, since both keys enter them as they
+        were sent.
+        """
+        u = int.from_bytes(public, "little") % 2**255 % _X25519_PRIME
+        return (u.to_bytes(32, "little"),)
 
     def pair(self, root: bytes) -> KeyPair:
         """The key pair that belongs to a root."""
@@ -212,6 +227,10 @@ class HybridExchange(KeyExchange):
     name = "hybrid"
     public_bytes = 32 + _ML_KEM_PUBLIC
     ciphertext_bytes = _ML_KEM_CIPHERTEXT
+
+    def canonical(self, public: bytes) -> tuple[bytes, ...]:
+        """Both halves: either alone may carry the secret one day."""
+        return (*X25519Exchange().canonical(public[:32]), public[32:])
 
     def pair(self, root: bytes) -> KeyPair:
         """The key pair that belongs to a root."""

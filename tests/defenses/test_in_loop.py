@@ -45,11 +45,11 @@ def run(pipeline: Pipeline, stack: Stack, seed: int = 0, **options: Any) -> RunR
 
 @pytest.mark.parametrize("layer", [Masked(), Masked(bits=32, fractional_bits=16)])
 def test_masked_equals_none_up_to_rounding(make_pipeline: Maker, layer: Masked) -> None:
-    """One round: half a unit of each client over the weight, and float32 rounding of the model."""
+    """One round: a unit of each client over the weight, and float32 rounding of the model."""
     pipeline = make_pipeline(n_clients=5, members=40, rounds=1, partition=SKEWED)
     plain, masked = run(pipeline, NONE), run(pipeline, Stack.from_layers("mask", [layer]))
     weight = sum(len(rows) for rows in plain.clients)
-    bound = 5 * 0.5 * 2.0**-layer.fractional_bits / weight + 1e-6
+    bound = 5 * 2.0**-layer.fractional_bits / weight + 1e-6
     gap = float((plain.params - masked.params).abs().max())
     assert gap <= bound
     assert masked.outcome == "completed"
@@ -66,13 +66,18 @@ def test_masked_equals_none_over_a_whole_run(make_pipeline: Maker) -> None:
 
 
 @pytest.mark.parametrize("stack", [MASK, LINK, MASK_LINK], ids=lambda stack: stack.name)
-def test_secrets_do_not_change_the_model(make_pipeline: Maker, stack: Stack) -> None:
+def test_secrets_change_the_model_by_what_is_rounded_alone(make_pipeline: Maker, stack: Stack) -> None:
+    """Seeded secrets repeat a run bit for bit; others round the words under masks another way, and nothing else."""
     pipeline = make_pipeline(n_clients=4, rounds=3)
     first, second = (run(pipeline, stack, secrets="os") for _ in range(2))
     seeded = [run(pipeline, stack, secrets="seeded") for _ in range(2)]
     for other in (second, *seeded):
-        assert torch.equal(first.params, other.params)
+        rounds = 3 * 4 * 2.0**-20 / sum(len(rows) for rows in first.clients)
+        assert torch.allclose(
+            first.params, other.params, rtol=0.0, atol=0.0 if stack is LINK else rounds + 1e-6
+        )
         assert first.accuracy == other.accuracy
+    assert torch.equal(seeded[0].params, seeded[1].params)
     assert not first.seeded_secrets
     assert seeded[0].seeded_secrets
 
@@ -89,7 +94,8 @@ def test_links_do_not_change_the_model(make_pipeline: Maker, inner: list[Any]) -
     pipeline = make_pipeline(n_clients=4, rounds=3, participation=0.75)
     off = run(pipeline, Stack.from_layers("off", inner))
     on = run(pipeline, Stack.from_layers("on", [*inner, AesGcmLink()]))
-    assert torch.equal(off.params, on.params)
+    exact = not inner or not isinstance(inner[0], Masked)  # what is masked is rounded by fresh secrets
+    assert torch.allclose(off.params, on.params, rtol=0.0, atol=0.0 if exact else 1e-5)
     assert off.accuracy == on.accuracy
 
 
@@ -140,9 +146,9 @@ def _altered(payload: Payload) -> Payload:
 def attacked(pipeline: Pipeline, stack: Stack, tamper: Tamper) -> RunResult:
     threat = wire_eavesdropper(active=True)
     specs = [RunSpec(seed=0, adversary=tamper, threat=threat), RunSpec(seed=0)]
-    broken, spared = run_batch(pipeline, stack, specs)
+    broken, spared = run_batch(pipeline, stack, specs, secrets="seeded")
     assert spared.outcome == "completed", "the run beside it must not notice"
-    assert torch.equal(spared.params, run(pipeline, stack).params)
+    assert torch.equal(spared.params, run(pipeline, stack, secrets="seeded").params)
     return broken
 
 
@@ -221,9 +227,9 @@ def test_dp_sgd_batched_equals_single_bit_for_bit(make_pipeline: Maker, batch: d
     pipeline = make_pipeline(members=36, partition=SKEWED, **batch)
     stack = Stack.from_layers("dp", [DpSgd(), ClientClip(clip_norm=0.5), Masked(), AesGcmLink()])
     specs = [RunSpec(seed=seed) for seed in range(4)]
-    single = [run_batch(pipeline, stack, [spec])[0] for spec in specs]
+    single = [run_batch(pipeline, stack, [spec], secrets="seeded")[0] for spec in specs]
     for lanes in (2, 3, 16):
-        together = run_batch(pipeline, stack, specs, max_lanes=lanes)
+        together = run_batch(pipeline, stack, specs, max_lanes=lanes, secrets="seeded")
         assert all(torch.equal(a.params, b.params) for a, b in zip(single, together, strict=True))
     assert not torch.equal(single[0].params, single[1].params)
 

@@ -110,10 +110,10 @@ def test_batched_equals_single_bit_for_bit(make_pipeline: Maker, n_qubits: int, 
         RunSpec(seed=1, adversary=Adaptive(factor=3.0), threat=threat),
         RunSpec(seed=1, adversary=Adaptive(), threat=rushing),
     ]
-    single = [run_batch(pipeline, stack, [spec])[0] for spec in specs]
+    single = [run_batch(pipeline, stack, [spec], secrets="seeded")[0] for spec in specs]
     assert len({tuple(len(c) for c in run.clients) for run in single}) > 1, "client sizes must differ"
     for lanes in (2, 3, 7, 16):
-        together = run_batch(pipeline, stack, specs, max_lanes=lanes)
+        together = run_batch(pipeline, stack, specs, max_lanes=lanes, secrets="seeded")
         assert [same(a, b) for a, b in zip(single, together, strict=True)] == [True] * len(specs)
     assert all(run.outcome == "completed" for run in single)
     assert not same(single[1], single[4]), "the attack must change the run"

@@ -87,7 +87,7 @@ def table_of(thing: Callable[..., Any]) -> type[BaseModel]:
     }
     return create_model(
         getattr(thing, "__name__", "table"),
-        __config__=ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True),
+        __config__=ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False),
         **arguments,
     )
 

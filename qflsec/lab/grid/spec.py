@@ -17,7 +17,7 @@ __all__ = ["STRICT", "GridSpec", "Name", "Table", "kind_of", "parse_toml", "read
 
 Table = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
-STRICT = ConfigDict(extra="forbid", frozen=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 DEFAULT_KIND = "federation"
 
 

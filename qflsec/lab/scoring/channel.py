@@ -15,7 +15,7 @@ from scipy import stats
 from qflsec.attacks.channel.base import ChannelAttack, ChannelEve, KeyGuess
 from qflsec.attacks.channel.countermeasures import MOST_INJECTED, equip, leakage_term
 from qflsec.attacks.channel.trojan_horse import reflected_photons
-from qflsec.base import SeededSecrets
+from qflsec.base import SeededSecrets, finite
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.bits import Bits
 from qflsec.protocols.bb84.channel import (
@@ -34,6 +34,7 @@ from qflsec.protocols.bb84.source import WeakCoherentSource
 __all__ = ["ChannelOutcome", "ChannelRules", "channel_outcome", "eve_information"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class ChannelRules:
     """How Alice and Bob judge a run.

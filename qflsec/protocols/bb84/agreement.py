@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.authentication import TAG_BITS
 from qflsec.protocols.bb84.cascade import CascadeConfig
 from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
@@ -19,6 +19,7 @@ TagMode = Literal["transcript", "per-message"]
 TRANSCRIPT_TAGS = 2
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PostprocessConfig:
     """Block sizes, tolerances, budget and length, all fixed beforehand.

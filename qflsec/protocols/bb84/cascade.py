@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.base import ProtocolAbort, Secrets
+from qflsec.base import ProtocolAbort, Secrets, finite
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.cascade_search import Search
 from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
@@ -27,6 +27,7 @@ Bits = npt.NDArray[np.uint8]
 SEED_BYTES = 32
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class CascadeConfig:
     """What the parties agree on before the run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.detector import DetectorModel
 from qflsec.protocols.bb84.signal import PulseTrain, attenuate
 
@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class FibreChannel:
     """A fibre that loses photons, with optics that turn some to the wrong detector.

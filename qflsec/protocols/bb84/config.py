@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.bits import stated_probability
 from qflsec.protocols.bb84.channel import FibreChannel
 from qflsec.protocols.bb84.detector import DetectorModel
@@ -15,6 +15,7 @@ __all__ = ["QuantumConfig"]
 _MAX_BLOCK = 1 << 24
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class QuantumConfig:
     """The quantum phase: a fixed number of pulses over a given line between given devices.

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 
 __all__ = [
     "BLINDED",
@@ -35,6 +35,7 @@ _N_SLOTS = 3
 ClickTable = npt.NDArray[np.float64]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class DetectorModel:
     """Two gated threshold detectors behind an active choice of basis.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.agreement import PostprocessConfig, TagMode
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.cascade_variants import DEFAULT_SCHEDULE, schedule
@@ -35,6 +35,7 @@ __all__ = [
 MOST_TOLERATED = 0.49
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
     """What is asked of a plan.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.channel import (
     FibreChannel,
     coherent_error_gain,
@@ -40,6 +40,7 @@ _FORMULAS: dict[SourceName, str] = {
 }
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class BB84Config:
     """One run from the first pulse to the key.

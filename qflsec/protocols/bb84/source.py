@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.bits import stated_probability
 from qflsec.protocols.bb84.detector import FOCK
 
@@ -52,6 +52,7 @@ class SinglePhotonSource:
         return (1.0,)
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class WeakCoherentSource:
     """Phase-randomised laser pulses whose intensity Alice chooses in secret.

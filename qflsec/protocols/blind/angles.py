@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from qflsec.base import finite
 from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.pattern import Pattern
 
@@ -25,6 +26,7 @@ _ON_GRID = 1e-3
 """How far from a grid point, in steps, rounding errors may put an angle that lies on it."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class AngleGrid:
     """The group of angles 2 pi k / 2^b.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qflsec.base import OsSecrets, ProtocolAbort, Secrets
+from qflsec.base import OsSecrets, ProtocolAbort, Secrets, finite
 from qflsec.circuits import Circuit
 from qflsec.protocols.blind.angles import AngleGrid, Angles, Floats
 from qflsec.protocols.blind.client import BlindClient, RoundPlan, plan_order
@@ -26,6 +26,7 @@ ClientFactory = Callable[..., ClientSide]
 """What makes the client of a delegation, or several on a line, with the arguments of :class:`BlindClient`."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class BlindConfig:
     """The public choices of a delegation.

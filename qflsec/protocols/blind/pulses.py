@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from qflsec.base import finite
 from qflsec.protocols.blind.errors import BlindError
 
 __all__ = ["MOST_PHOTONS", "Line", "PulsedSource"]
@@ -24,6 +25,7 @@ MOST_PHOTONS = 40
 """Photons of a pulse beyond which its probability is left out."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PulsedSource:
     """Weak coherent pulses with phases at random, each a qubit in the polarisation of all its photons.

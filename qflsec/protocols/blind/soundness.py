@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from qflsec.base import finite
 from qflsec.protocols.blind.angles import Floats
 from qflsec.protocols.blind.errors import BlindError
 
@@ -42,6 +43,7 @@ MOST_TESTS = 20_000
 """Tests beyond which the planner gives up."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class RoundCounts:
     """Rounds on one graph.

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.base import ConfigError, UpdateError
+from qflsec.base import ConfigError, UpdateError, finite
 
 __all__ = ["Phases"]
 
 Floats = npt.NDArray[np.float64]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Phases:
     """Each of ``n`` clients turns its qubit by ``x / max_abs * span / n``, so that the sum stays within ``span``.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.epsilons import Epsilons, KeyBlock
 from qflsec.protocols.keystore.errors import KmeError
 from qflsec.protocols.keystore.keys import QkdKey
@@ -76,6 +76,7 @@ class ApiError(Exception):
         return {"message": self.message, **({"details": list(self.details)} if self.details else {})}
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class KmeLimits:
     """What a key management entity grants to one request.

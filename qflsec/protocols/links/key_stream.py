@@ -16,11 +16,12 @@ from qflsec.base import ProtocolAbort
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import Party
 
-__all__ = ["Frame", "ReceivingKeys", "SendingKeys"]
+__all__ = ["MOST_IDS", "Frame", "ReceivingKeys", "SendingKeys"]
 
 _HEAD = struct.Struct(">QIH")
 _ID_BYTES = 16
-_MOST_IDS = 2**16 - 1
+MOST_IDS = 2**16 - 1
+"""How many keys a frame can name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +88,20 @@ class SendingKeys:
         """The next bytes, and the keys that had to be drawn for them.
 
         Raises:
-            ProtocolAbort: Too little key is left; none was spent.
+            ProtocolAbort: Too little key is left, and none was spent; or the message takes more keys than a frame can
+                name, and those are spent.
         """
         missing = n_bytes - len(self._left)
         drawn = self._provider.draw(self._peer, 8 * missing) if missing > 0 else ()
+        self.drawn_bits += sum(key.bits for key in drawn)
+        if len(drawn) > MOST_IDS:
+            raise ProtocolAbort(
+                f"a message takes more than {MOST_IDS} keys, which are lost",
+                got=f"{len(drawn)} keys",
+                fix="use longer keys",
+            )
         for key in drawn:
             self._left += key.material
-            self.drawn_bits += key.bits
-        if len(drawn) > _MOST_IDS:
-            raise ProtocolAbort(f"a message takes more than {_MOST_IDS} keys", fix="use longer keys")
         return _pop(self._left, n_bytes), tuple(key.key_id for key in drawn)
 
 

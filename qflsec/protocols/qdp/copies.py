@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qflsec.base import finite
 from qflsec.circuits import Circuit, measurement_groups, shift_count
 from qflsec.protocols.qdp.errors import QdpError
 
@@ -17,6 +18,7 @@ __all__ = ["Copies", "Gradient", "copies_of"]
 Gradient = Literal["parameter-shift", "shifts-only", "spsa", "none"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Copies:
     """The copies that a run measures of one record.

@@ -170,7 +170,8 @@ def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCos
     """All five stages: keys are fresh in every round."""
     state = _session(layer, n_clients, n_params)
     held = [state(client(index)) for index in range(n_clients)]
-    clients = [party.protocol for party in held if isinstance(party, ClientState)]
+    states = [party for party in held if isinstance(party, ClientState)]
+    clients = [party.protocol for party in states]
     serving = state(SERVER)
     assert isinstance(serving, ServerState)
     server, meter, sizes = serving.protocol, _Meter(), {"up": 0, "down": 0}
@@ -192,7 +193,8 @@ def _secagg(name: str, layer: SecAgg, n_clients: int, n_params: int) -> RoundCos
         )
 
     def mask(index: int, message: bytes) -> bytes:
-        return clients[index].mask(message, layer.words.encode(updates[index], 1.0, n=n_clients))
+        words = layer.words.encode(updates[index], 1.0, n=n_clients, secrets=states[index].secrets)
+        return clients[index].mask(message, words)
 
     with meter.on("server"):
         down = server.start(

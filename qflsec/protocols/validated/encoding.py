@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import ProtocolAbort, UpdateError
-from qflsec.protocols.secagg.fixed_point import FixedPoint, Words
+from qflsec.base import ProtocolAbort, Secrets, UpdateError
+from qflsec.protocols.secagg.fixed_point import FixedPoint, Words, round_at_random
 from qflsec.protocols.validated.group import ORDER
 from qflsec.protocols.validated.prover import Opening
 
@@ -41,15 +41,20 @@ class Quantiser:
         """What one unit is worth."""
         return self.max_norm / self.bound
 
-    def integers(self, update: torch.Tensor, *, checked: bool = True) -> tuple[int, ...]:
-        """The nearest integers, of the update scaled down where it is too long for rounding to stay in the bound.
+    def integers(self, update: torch.Tensor, *, secrets: Secrets, checked: bool = True) -> tuple[int, ...]:
+        """Integers of the update, scaled down where it is too long for every rounding of it to stay in the bound.
+
+        An honest client rounds at random without bias. Rounding moves each coordinate by less than 1, and so the
+        vector by less than ``sqrt(d)``: of a vector that leaves so much room, every rounding has a proof, and none
+        is drawn again, which would bias what stays.
 
         A corrupted client scales down too: a vector that it cannot prove short counts for nothing, and the longest
-        one that it can prove is its best lie. NaN and infinity point nowhere that scaling keeps: they become the
-        ends of a coordinate's range, for which no proof holds.
+        one that it can prove is its best lie, of which it takes the nearest integers. NaN and infinity point nowhere
+        that scaling keeps: they become the ends of a coordinate's range, for which no proof holds.
 
         Args:
             update: The update.
+            secrets: The client's own source, which decides what is rounded up.
             checked: Whether the client refuses what is not finite.
 
         Shapes:
@@ -66,9 +71,10 @@ class Quantiser:
             raise UpdateError(
                 "an update cannot be committed to", got="NaN or infinity", expected="finite numbers"
             )
-        room = self.bound - math.sqrt(len(values)) / 2
+        moved = math.sqrt(len(values)) * (1.0 if checked else 0.5)
         norm = float(np.linalg.norm(values))
-        rounded = np.rint(values * min(1.0, room / norm) if norm > 0 else values)
+        inside = values * min(1.0, (self.bound - moved) / norm) if norm > 0 else values
+        rounded = round_at_random(inside, secrets) if checked else np.rint(inside)
         return tuple(int(value) for value in rounded)
 
 

@@ -12,7 +12,6 @@ import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.base import (
-    ConfigError,
     DefenseCard,
     IncompatibleStack,
     LostRound,
@@ -96,8 +95,6 @@ class Validated(AggregationLayer):
     signature: SignatureScheme = "ed25519"
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_norm < math.inf:
-            raise ConfigError("'max_norm' is out of range", got=self.max_norm, expected="positive and finite")
         self._statement(1, b"", 0, 0, b"")
         self.inner  # noqa: B018 - refuses what secure aggregation refuses
 
@@ -128,6 +125,7 @@ class Validated(AggregationLayer):
         return Statement(
             dimension=dimension,
             resolution_bits=self.resolution_bits,
+            max_norm=self.max_norm,
             session=session,
             round=round_index,
             client=index,
@@ -145,9 +143,9 @@ class Validated(AggregationLayer):
             raise IncompatibleStack(
                 "'validated' proves the norm of few parameters", got=f"{d} parameters", expected="at most 64"
             )
-        if self.quantiser.bound < 2 * math.sqrt(d):
+        if self.quantiser.bound < 4 * math.sqrt(d):
             raise IncompatibleStack(
-                "'validated' would round most of an update away",
+                "'validated' would leave a quarter of the bound to rounding, or more",
                 got=f"resolution_bits={self.resolution_bits} with {d} parameters",
                 fix="raise 'resolution_bits'",
             )
@@ -197,7 +195,7 @@ class Validated(AggregationLayer):
             UpdateError: A number is not finite.
         """
         assert isinstance(state, ProvingClient)
-        values = self.quantiser.integers(update, checked=checked)
+        values = self.quantiser.integers(update, secrets=state.secrets, checked=checked)
         statement = self._statement(
             len(values), state.setup.session, header.round, state.party.index, state.model
         )

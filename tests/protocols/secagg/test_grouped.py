@@ -178,7 +178,7 @@ def test_a_scaled_sign_flip_that_ruins_one_sum_is_stopped_by_the_median_over_gro
 def test_corrupted_clients_in_most_groups_are_not_stopped(make_pipeline: Maker) -> None:
     """What it cannot stop: with five of nine clients corrupted at least two of three groups are spoilt."""
     result = drawn(make_pipeline(**STRONG), ValidatedGroups(), Median(), **flipped(5))
-    assert result.accuracy[-1] < 0.5
+    assert result.accuracy[-1] < 0.7, "where the test above reaches 0.8"
 
 
 def test_f_corrupted_clients_spoil_at_most_f_groups() -> None:

@@ -83,21 +83,20 @@ def updates_of(n: int, size: int = 5, seed: int = 0) -> Sequence[torch.Tensor]:
 @pytest.mark.parametrize(
     ("layer", "n_params"), [(HeBfv(), 5), (HeBfv(), 4096), (HeCkks(), 5), (HeCkks(), 2048)]
 )
-def test_every_surviving_subset(layer: Any, n_params: int) -> None:
+def test_every_surviving_subset(layer: Any, n_params: int, integers_in: Callable[..., Any]) -> None:
     """BFV is bit-equal to the sum of the integers; CKKS stays within the stated precision of the sum."""
     run = Parties(layer, 3, n_params)
-    updates, weights = updates_of(3, n_params), [3.0, 1.0, 7.0]
-    sealed = [run.seal(i, updates[i], weights[i])[0] for i in range(3)]
+    updates, weights = [update.double() for update in updates_of(3, n_params)], [3.0, 1.0, 7.0]
+    sealed, reads = zip(*(run.seal(i, updates[i], weights[i]) for i in range(3)), strict=True)
     for size in (1, 2, 3):
         for who in itertools.combinations(range(3), size):
             mean, weight = run.reveal(who[0], run.combine({client(i): sealed[i] for i in who}))
             exact = sum(updates[i].double() * weights[i] for i in who)
             if isinstance(layer, HeBfv):
                 words = layer.words(3)
-                clear = np.sum(
-                    [words.encode(updates[i], weights[i], n=3) for i in who], axis=0, dtype=np.uint64
-                )
-                assert torch.equal(mean, words.read(clear)[0])
+                clear = np.sum([integers_in(reads[i], words.scale) for i in who], axis=0)
+                assert torch.equal(mean, words.read(clear.view(np.uint64))[0])
+                assert float((mean * weight - exact).abs().max()) < size / words.scale
                 assert weight == sum(weights[i] for i in who)
             else:
                 assert float((mean * weight - exact).abs().max()) <= layer.precision
@@ -136,16 +135,17 @@ def test_overflow_is_refused_before_it_wraps() -> None:
     assert 4 * (words.share(4) + 1) > (words.modulus - 1) // 2
     for sign in (1, -1):
         good = torch.tensor([sign * words.share(4)], dtype=torch.float64) / words.scale
-        assert words.encode(good, 1.0, n=4).size == 2
+        assert words.encode(good, 1.0, n=4, secrets=OsSecrets()).size == 2
         bad = torch.tensor([sign * (words.share(4) + 1)], dtype=torch.float64) / words.scale
         with pytest.raises(UpdateError, match="does not fit"):
-            words.encode(bad, 1.0, n=4)
+            words.encode(bad, 1.0, n=4, secrets=OsSecrets())
     ckks = HeCkks(largest=128.0)
     context = ckks.new_context(3)
-    chunks, _ = ckks.encrypt(context, torch.tensor([128.0, -128.0]), 1.0, 3)
+    chunks, _ = ckks.encrypt(context, torch.tensor([128.0, -128.0]), 1.0, 3, secrets=OsSecrets())
     assert abs(ckks.load(context, chunks[0]).decrypt()[0] - 128.0) < ckks.precision
+    beyond = torch.tensor([np.nextafter(np.float32(128), np.float32(200))])
     with pytest.raises(UpdateError, match="cannot be encrypted"):
-        ckks.encrypt(context, torch.tensor([np.nextafter(np.float32(128), np.float32(200))]), 1.0, 3)
+        ckks.encrypt(context, beyond, 1.0, 3, secrets=OsSecrets())
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.card.name)
@@ -154,7 +154,7 @@ def test_overflow_is_refused_before_it_wraps() -> None:
 )
 def test_what_cannot_be_encrypted(layer: Any, update: list[float], weight: float) -> None:
     with pytest.raises(UpdateError):
-        layer.encrypt(None, torch.tensor(update), weight, 3)
+        layer.encrypt(None, torch.tensor(update), weight, 3, secrets=OsSecrets())
 
 
 def test_the_sum_of_the_largest_does_not_wrap_in_ckks() -> None:
@@ -165,7 +165,8 @@ def test_the_sum_of_the_largest_does_not_wrap_in_ckks() -> None:
     layer = HeCkks(largest=128.0)
     context = layer.new_context(10)
     load = [
-        layer.load(context, layer.encrypt(context, torch.tensor([128.0]), 1.0, 10)[0][0]) for _ in range(10)
+        layer.load(context, layer.encrypt(context, torch.tensor([128.0]), 1.0, 10, secrets=OsSecrets())[0][0])
+        for _ in range(10)
     ]
     total = load[0]
     for other in load[1:]:
@@ -181,7 +182,7 @@ def test_the_error_of_ckks_is_the_stated_one() -> None:
     values = torch.rand(2047, generator=torch.Generator().manual_seed(1)).double()
     total = None
     for _ in range(10):
-        vector = layer.load(context, layer.encrypt(context, values, 1.0, 10)[0][0])
+        vector = layer.load(context, layer.encrypt(context, values, 1.0, 10, secrets=OsSecrets())[0][0])
         total = vector if total is None else total + vector
     assert total is not None
     error = np.asarray(total.decrypt())[:2047] - 10 * values.numpy()
@@ -244,7 +245,7 @@ def test_the_server_has_no_secret_key(parties: Parties) -> None:
     assert not server.context.has_secret_key()
     assert server.context.is_public()
     vector = parties.layer.load(
-        server.context, parties.layer.encrypt(one.context, torch.ones(3), 1.0, 3)[0][0]
+        server.context, parties.layer.encrypt(one.context, torch.ones(3), 1.0, 3, secrets=OsSecrets())[0][0]
     )
     with pytest.raises((RuntimeError, ValueError)):
         vector.decrypt()
@@ -353,7 +354,7 @@ def test_a_bare_ciphertext_is_malleable() -> None:
     """The control: without envelopes many flipped bits decrypt to something else, without complaint."""
     layer = HeBfv()
     context = layer.new_context(2)
-    blob = layer.encrypt(context, torch.ones(5), 1.0, 2)[0][0]
+    blob = layer.encrypt(context, torch.ones(5), 1.0, 2, secrets=OsSecrets())[0][0]
     silent = 0
     for bit in range(40_000, 40_040):
         altered = bytearray(blob)

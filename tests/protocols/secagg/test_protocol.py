@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qflsec.base import ConfigError, ProtocolAbort
+from qflsec.base import ConfigError, OsSecrets, ProtocolAbort
 from qflsec.base.framing import pack_entries, pack_indices, unpack_entries
+from qflsec.protocols.key_agreement import key_exchange
 from qflsec.protocols.secagg import Client, Policy, SecAgg, Terms, default_threshold, model_digest, scheme
 from qflsec.protocols.secagg.masks.expansion import add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, body_of
@@ -472,6 +474,33 @@ def test_a_reflected_key_is_noticed(aggregation: Make) -> None:
     entries[2] = mail.pack(Kind.ADVERTISE, 0, EVERYBODY, body_of(entries[1], 64))
     with pytest.raises(ProtocolAbort, match="repeated key"):
         run.clients[0].share(relays(run, Kind.ROSTER, pack_entries(entries)))
+
+
+@pytest.mark.parametrize("agreement", ["x25519", "hybrid"])
+def test_a_repeated_key_is_noticed_however_it_is_written(aggregation: Make, agreement: str) -> None:
+    """X25519 ignores the highest bit of a key: the same secrets, in other bytes."""
+    run = aggregation(3, agreement=agreement)
+    messages = run.run(until="share")
+    entries = unpack_entries(body_of(messages[0]))
+    body = bytearray(body_of(entries[1], 64))
+    body[64 + 31] ^= 0x80
+    mail = Mail(session=b"s" * 16, signer=run.identities[client(2)], signature_bytes=64)
+    entries[2] = mail.pack(Kind.ADVERTISE, 0, EVERYBODY, bytes(body))
+    with pytest.raises(ProtocolAbort, match="repeated key"):
+        run.clients[0].share(relays(run, Kind.ROSTER, pack_entries(entries)))
+
+
+def test_the_forms_of_a_key_are_those_that_the_curve_takes_for_one() -> None:
+    """RFC 7748: the highest bit is masked and the coordinate is reduced; all forms give one product."""
+    exchange, prime = key_exchange("x25519"), 2**255 - 19
+    own = X25519PrivateKey.generate()
+    for u in (9, 2, 5, *(int.from_bytes(OsSecrets().draw(32), "little") % prime for _ in range(3))):
+        written = {(u + k * prime + top) for k in (0, 1) for top in (0, 2**255) if u + k * prime < 2**255}
+        keys = [number.to_bytes(32, "little") for number in written]
+        assert len({own.exchange(X25519PublicKey.from_public_bytes(key)) for key in keys}) == 1
+        assert {exchange.canonical(key) for key in keys} == {(u.to_bytes(32, "little"),)}
+    one, two = (exchange.pair(OsSecrets().draw(32)).public for _ in range(2))
+    assert exchange.canonical(one) != exchange.canonical(two)
 
 
 def test_a_client_in_a_list_twice_is_noticed(aggregation: Make) -> None:

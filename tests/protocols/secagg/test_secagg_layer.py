@@ -276,9 +276,10 @@ def test_no_secret_is_in_any_view(make_pipeline: Maker, monkeypatch: pytest.Monk
 
 def test_batched_equals_single(make_pipeline: Maker) -> None:
     pipeline, stack = make_pipeline(n_clients=4), Stack(name="s", client=(SecAgg(),))
-    both = run_batch(pipeline, stack, [RunSpec(seed=1), RunSpec(seed=2)])
+    both = run_batch(pipeline, stack, [RunSpec(seed=1), RunSpec(seed=2)], secrets="seeded")
     for result, seed in zip(both, (1, 2), strict=True):
-        assert torch.equal(result.params, run_batch(pipeline, stack, [RunSpec(seed=seed)])[0].params)
+        alone = run_batch(pipeline, stack, [RunSpec(seed=seed)], secrets="seeded")[0]
+        assert torch.equal(result.params, alone.params)
 
 
 @pytest.mark.parametrize(

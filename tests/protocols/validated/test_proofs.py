@@ -42,6 +42,7 @@ def statement(d: int = 3, r: int = 4, **changes: Any) -> Statement:
         **{
             "dimension": d,
             "resolution_bits": r,
+            "max_norm": 1.0,
             "session": b"session",
             "round": 2,
             "client": 1,
@@ -280,6 +281,7 @@ def test_every_word_of_a_proof_counts() -> None:
         {"session": b"other"},
         {"round": 3},
         {"client": 0},
+        {"max_norm": 2.0},
         {"context": b"another model"},
         {"session": b"sessiom"},
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qflsec.attacks.server import Reading, ServerAttack, ServerInference, ServerManipulation
-from qflsec.base import ConfigError, OsSecrets, Score, SeededSecrets
+from qflsec.base import ConfigError, OsSecrets, Score, SeededSecrets, finite
 from qflsec.circuits import Circuit, expectations
 from qflsec.lab.worlds.delegation.clients import PadSet, ScoredClient
 from qflsec.lab.worlds.delegation.scores import angle_score, outcome_score, round_score
@@ -45,6 +45,7 @@ MOST_TOGETHER = 12
 _BOUND_ERROR = 1e-3
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """The client's side of a session.

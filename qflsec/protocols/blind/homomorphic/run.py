@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from qflsec.base import OsSecrets, Secrets
+from qflsec.base import OsSecrets, Secrets, finite
 from qflsec.circuits import Circuit, measurement_groups
 from qflsec.circuits.sampling import MeasurementGroup
 from qflsec.protocols.blind.angles import Floats
@@ -44,6 +44,7 @@ _LARGEST_DEFERRED = 16
 _AMPLITUDES = 2**21
 
 
+@finite
 @dataclass(kw_only=True)
 class HomomorphicCosts:
     """What it cost.

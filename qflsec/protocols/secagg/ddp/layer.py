@@ -37,7 +37,7 @@ from qflsec.base import (
 from qflsec.federation import Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.secagg.ddp.ledger import ddp_row
 from qflsec.protocols.secagg.ddp.skellam_noise import LARGEST_VARIANCE, draw_skellam, sampling_distance
-from qflsec.protocols.secagg.fixed_point import Words
+from qflsec.protocols.secagg.fixed_point import Words, round_at_random
 from qflsec.protocols.secagg.rounds.layer import SecAgg
 from qflsec.protocols.secagg.rounds.pairing import scheme
 from qflsec.protocols.secagg.rounds.states import ClientState
@@ -81,7 +81,6 @@ class DdpClient(ClientState):
             policy=layer.policy_for(setup),
             scheme=scheme(layer.agreement),
         )
-        self.secrets = secrets
 
 
 def round_conditionally(
@@ -98,11 +97,8 @@ def round_conditionally(
     Shapes:
         values: ``(n,)``; returns: ``(n,)``
     """
-    below = np.floor(values)
     for _ in range(_TRIES):
-        words = np.frombuffer(secrets.draw(8 * values.size), dtype="<u8") >> np.uint64(11)
-        up = words.astype(np.float64) * 2.0**-53 < values - below
-        rounded = (below + up).astype(np.int64)
+        rounded = round_at_random(values, secrets).astype(np.int64)
         if sum(int(v) * int(v) for v in rounded) <= squared_bound:
             return rounded
     raise ProtocolAbort("an update cannot be rounded within its sensitivity")

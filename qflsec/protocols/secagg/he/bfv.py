@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import ConfigError, DefenseCard, Source, register
+from qflsec.base import ConfigError, DefenseCard, Secrets, Source, register
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.parameters import BfvParameters, bfv_parameters
@@ -148,6 +148,7 @@ class HeBfv(HeLayer):
         weight: float,
         n_clients: int,
         *,
+        secrets: Secrets,
         checked: bool = True,
     ) -> tuple[list[bytes], torch.Tensor]:
         """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.
@@ -156,7 +157,7 @@ class HeBfv(HeLayer):
             UpdateError: A weighted coordinate exceeds its share of the plaintext modulus.
         """
         fixed = self.words(n_clients)
-        words = fixed.encode(update, weight, n=n_clients, checked=checked)
+        words = fixed.encode(update, weight, n=n_clients, secrets=secrets, checked=checked)
         chunks = self.encrypt_integers(context, words.view(np.int64), n_clients)
         return chunks, fixed.inside(words, update)
 

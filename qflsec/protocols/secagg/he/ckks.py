@@ -205,6 +205,7 @@ class HeCkks(HeLayer):
         weight: float,
         n_clients: int,
         *,
+        secrets: Secrets,  # nothing is rounded here: the encoder's steps lie far below its noise
         checked: bool = True,
     ) -> tuple[list[bytes], torch.Tensor]:
         """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.

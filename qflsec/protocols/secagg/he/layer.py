@@ -75,6 +75,7 @@ class HeLayer(AggregationLayer):
         weight: float,
         n_clients: int,
         *,
+        secrets: Secrets,
         checked: bool = True,
     ) -> tuple[list[bytes], torch.Tensor]:
         """Ciphertexts of a weighted update and its weight, and what whoever decrypts them reads.
@@ -84,6 +85,7 @@ class HeLayer(AggregationLayer):
             update: The update.
             weight: Its weight.
             n_clients: The number of clients that the sum must have room for.
+            secrets: The client's own source, for what is rounded at random.
             checked: As in :meth:`seal`.
 
         Shapes:
@@ -142,7 +144,8 @@ class HeLayer(AggregationLayer):
         self, state: HeClient, update: torch.Tensor, weight: float, header: Header, *, checked: bool
     ) -> tuple[list[bytes], torch.Tensor]:
         """A client's ciphertexts, and what they carry."""
-        return self.encrypt(state.context, update, weight, len(state.setup.clients), checked=checked)
+        n = len(state.setup.clients)
+        return self.encrypt(state.context, update, weight, n, secrets=state.secrets, checked=checked)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Before the first round, give the clients their key and the server its parameters.

@@ -220,7 +220,7 @@ class HeMasked(HeBfv):
         assert isinstance(state, MaskingClient)
         n_clients = len(state.setup.clients)
         fixed = self.words(n_clients)
-        words = fixed.encode(update, weight, n=n_clients, checked=checked)
+        words = fixed.encode(update, weight, n=n_clients, secrets=state.secrets, checked=checked)
         masked = (words.view(np.int64) + state.mask(header, words.size, fixed.modulus)) % fixed.modulus
         signed = np.where(masked > fixed.modulus // 2, masked - fixed.modulus, masked)
         return self.encrypt_integers(state.context, signed, n_clients), fixed.inside(words, update)

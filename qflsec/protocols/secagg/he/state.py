@@ -155,6 +155,7 @@ class HeClient(_State):
         self, setup: Setup, identity: Identity, secrets: Secrets, protocol: str, exchange: KeyExchange
     ) -> None:
         super().__init__(setup, identity, protocol)
+        self.secrets = secrets
         self._exchange = exchange
         self.agreement = KeyAgreement(
             protocol=protocol, session=setup.session, identity=identity, secrets=secrets, exchange=exchange

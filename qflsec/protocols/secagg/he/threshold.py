@@ -206,7 +206,9 @@ class HeThreshold(AggregationLayer):
         """
         assert isinstance(state, ThresholdClient)
         fixed = self.words(state.scheme)
-        words = fixed.encode(update, weight, n=len(state.setup.clients), checked=checked)
+        words = fixed.encode(
+            update, weight, n=len(state.setup.clients), secrets=state.secrets, checked=checked
+        )
         envelope = state.encrypt(header.round, words.view(np.int64))
         return envelope, fixed.inside(words, update)
 

@@ -68,6 +68,7 @@ class _Client(PartyState, Staged):
     def __init__(self, setup: Setup, identity: Identity, secrets: Secrets) -> None:
         self.setup = setup
         self.party = identity.party
+        self.secrets = secrets
         self._agreement = KeyAgreement(
             protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
         )
@@ -192,7 +193,9 @@ class Masked(AggregationLayer):
             UpdateError: A weighted coordinate does not fit into the ring.
         """
         assert isinstance(state, _Client)
-        words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
+        words = self.words.encode(
+            update, weight, n=len(state.setup.clients), secrets=state.secrets, checked=checked
+        )
         return state.mask(header, words), self.words.inside(words, update)
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:

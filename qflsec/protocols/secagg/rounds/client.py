@@ -306,8 +306,9 @@ class Client(Staged):
             with blaming(client(index)):
                 state.peers[index] = Advertisement.from_bytes(signed, self._scheme)
         entries_read = (state.own, *state.peers.values())
-        publics = [key for entry in entries_read for key in (entry.mask, entry.channel) if key]
-        if len(set(publics)) != len(publics):
+        publics = [key for entry in entries_read for key in (entry.mask, entry.channel)]
+        forms = [form for key in publics for form in self._scheme.canonical(key)]
+        if len(set(forms)) != len(forms):
             raise ProtocolAbort(f"{self.party} got a repeated key")
         for index, entry in state.peers.items():
             self._compare("model", index, state.own.model, entry.model)

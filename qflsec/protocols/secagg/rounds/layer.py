@@ -283,7 +283,9 @@ class SecAgg(AggregationLayer):
             UpdateError: A weighted coordinate does not fit into the ring.
         """
         assert isinstance(state, ClientState)
-        words = self.words.encode(update, weight, n=len(state.setup.clients), checked=checked)
+        words = self.words.encode(
+            update, weight, n=len(state.setup.clients), secrets=state.secrets, checked=checked
+        )
         return state.mask(words), self.words.inside(words, update)
 
     def conclude(self, control: Control, payloads: Mapping[Party, Payload]) -> Mapping[Party, Payload]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from qflsec.base import ConfigError, Secrets
+from qflsec.base import ConfigError, Secrets, finite
 from qflsec.federation import Setup
 from qflsec.protocols.keystore import Epsilons, IdealLinks, KeyBudget, KeyProvider, StoreProvider
 from qflsec.protocols.links.bb84_source import distilled_ends
@@ -30,6 +30,7 @@ _SAYS = {
 }
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PairLinks:
     """What a stack says of the quantum links between its clients.

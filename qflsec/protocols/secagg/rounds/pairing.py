@@ -108,6 +108,10 @@ class Scheme:
         """Whether parcels are signed: a ciphertext could come from anybody, the other secrets belong to a pair."""
         return self.exchange is not None and self.exchange.ciphertext_bytes > 0
 
+    def canonical(self, public: bytes) -> tuple[bytes, ...]:
+        """What of a public key tells it from others, however it is written; nothing where there is no key."""
+        return () if self.exchange is None or not public else self.exchange.canonical(public)
+
     def labels(self, owner: int, roster: Iterable[int]) -> tuple[int, ...]:
         """The secrets of a client, in the order in which it shares them: its own mask's, then those of its pairs."""
         if self.shares_private_key:

@@ -82,6 +82,7 @@ class ClientState(_State):
         scheme: Scheme,
     ) -> None:
         super().__init__(setup, identity, secrets, signature)
+        self.secrets = secrets
         links = setup.quantum if isinstance(setup.quantum, KeyProvider) else None
         if scheme.exchange is None:
             scheme.start(secrets, links)  # refuses links that cannot serve, before the first round

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from qflsec.base import ConfigError, ProtocolAbort
+from qflsec.base import ConfigError, ProtocolAbort, finite
 from qflsec.base.framing import cut, pack_indices, unpack_indices
 
 __all__ = ["Policy", "Terms", "default_threshold", "session_digest"]
@@ -70,6 +70,7 @@ class Terms:
         return hashlib.sha256(b"qflsec/secagg/terms" + self.to_bytes()).digest()
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What a client insists on, whatever the server proposes.

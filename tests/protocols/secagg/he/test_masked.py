@@ -28,16 +28,19 @@ def opened_by_a_coalition(run: Any, envelope: bytes) -> np.ndarray[Any, Any]:
     return np.concatenate([run.layer.load(context, blob).decrypt() for blob in read_envelope(envelope)])
 
 
-def test_the_sum_is_exact(parties_of: Maker, updates_of: Maker) -> None:
+def test_the_sum_is_exact(parties_of: Maker, updates_of: Maker, integers_in: Maker) -> None:
     """Bit-equal to the sum of the integers, for three to five clients and over two ciphertexts."""
     for n, size in ((3, 5), (4, 5), (5, 4096)):
         run = parties_of(HeMasked(), n, n_params=size)
-        updates = updates_of(n, size)
+        updates = [update.double() for update in updates_of(n, size)]
         words = run.layer.words(n)
-        sealed = {client(i): run.seal(i, updates[i], 1.0 + i)[0] for i in range(n)}
+        done = {client(i): run.seal(i, updates[i], 1.0 + i) for i in range(n)}
+        sealed = {party: envelope for party, (envelope, _) in done.items()}
         mean, weight = run.reveal(client(0), run.combine(sealed))
-        clear = np.sum([words.encode(updates[i], 1.0 + i, n=n) for i in range(n)], axis=0, dtype=np.uint64)
-        assert torch.equal(mean, words.read(clear)[0])
+        clear = np.sum([integers_in(read, words.scale) for _, read in done.values()], axis=0)
+        assert torch.equal(mean, words.read(clear.view(np.uint64))[0])
+        exact = sum(updates[i] * (1.0 + i) for i in range(n))
+        assert float((mean * weight - exact).abs().max()) < n / words.scale
         assert weight == n * (n + 1) / 2
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, SeededSecrets
+from qflsec.base import ConfigError, IncompatibleStack, OsSecrets, ProtocolAbort, SeededSecrets
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.protocols.secagg import HeCkks
 from qflsec.protocols.secagg.he.envelope import open_envelope
@@ -88,7 +88,7 @@ def test_worst_case_is_above_the_heuristic_and_both_above_what_is_measured() -> 
     values = torch.rand(2047, generator=torch.Generator().manual_seed(1)).double()
     total = None
     for _ in range(10):
-        vector = layer.load(context, layer.encrypt(context, values, 1.0, 10)[0][0])
+        vector = layer.load(context, layer.encrypt(context, values, 1.0, 10, secrets=OsSecrets())[0][0])
         total = vector if total is None else total + vector
     assert total is not None
     assert np.abs(np.asarray(total.decrypt())[:2047] - 10 * values.numpy()).max() < heuristic

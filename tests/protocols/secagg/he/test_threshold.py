@@ -227,12 +227,13 @@ def test_the_transform_multiplies_polynomials() -> None:
         negacyclic(16, 101)
 
 
-def test_the_layer_is_exact_and_opens_once(parties_of: Maker, updates_of: Maker) -> None:
+def test_the_layer_is_exact_and_opens_once(parties_of: Maker, updates_of: Maker, integers_in: Maker) -> None:
     run = parties_of(HeThreshold(), 3)
-    updates, weights = updates_of(3), [3.0, 1.0, 7.0]
+    updates, weights = [update.double() for update in updates_of(3)], [3.0, 1.0, 7.0]
     words = run.layer.words(run.states[SERVER].scheme)
     for r in range(3):
-        sealed = {client(i): run.seal(i, updates[i], weights[i], r)[0] for i in range(3)}
+        done = {client(i): run.seal(i, updates[i], weights[i], r) for i in range(3)}
+        sealed = {party: envelope for party, (envelope, _) in done.items()}
         if (
             r == 1
         ):  # a sum of fewer is a sum of a server's choice: nobody opens it, and the next round goes on
@@ -241,8 +242,10 @@ def test_the_layer_is_exact_and_opens_once(parties_of: Maker, updates_of: Maker)
             continue
         run.conclude(sealed, r)
         mean, weight = run.reveal(SERVER, run.combine(sealed, r), r)
-        clear = np.sum([words.encode(updates[i], weights[i], n=3) for i in range(3)], axis=0, dtype=np.uint64)
-        assert torch.equal(mean, words.read(clear)[0])
+        clear = np.sum([integers_in(read, words.scale) for _, read in done.values()], axis=0)
+        assert torch.equal(mean, words.read(clear.view(np.uint64))[0])
+        exact = sum(updates[i] * weights[i] for i in range(3))
+        assert float((mean * weight - exact).abs().max()) < 3 / words.scale
         assert weight == sum(weights)
     with pytest.raises(ProtocolAbort, match="not concluded"):
         run.combine({}, 2)
