@@ -25,7 +25,7 @@ from qflsec.federation import (
     Setup,
 )
 from qflsec.models import build_model
-from qflsec.threat import NOBODY, SERVER, Party, Payload, threat_from_config
+from qflsec.threat import NOBODY, SERVER, Party, Payload, Traffic, Workload, threat_from_config
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -157,6 +157,11 @@ class SharedKeyStub(AggregationLayer):
             total = total - _pad(state.key, f"{header.round}|{party}", len(total))
         values = total.view(np.int64) / 2**32
         return torch.from_numpy(values[:-1] / values[-1]).float(), float(values[-1])
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic:
+        words = 8 * (load.n_params + 1)
+        each = Traffic().then(up={"update": words}, down={"aggregate": words})
+        return Traffic.of_rounds(load.rounds, each=each).then(down={"model": load.model_bytes})
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         return frozenset({"shared"})

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from qflsec.accounting.people import People
 from qflsec.base import ConfigError, finite
 from qflsec.circuits import Circuit
 from qflsec.models import Execution
-from qflsec.threat import SUMS, RunAnonymity, ThreatModel, View, run_anonymity
+from qflsec.threat import SUMS, RunAnonymity, ThreatModel, Traffic, View, run_anonymity
 
 __all__ = ["CircuitUse", "LedgerContext", "Observer", "Preparation", "Seeds", "Training"]
 
@@ -254,6 +254,7 @@ class LedgerContext:
             or somebody else evaluates it.
         delegations: For each client, what its delegations to a quantum server came to; None where nothing is
             delegated.
+        traffic: What each link layer got to carry, at most; None where that cannot be told.
     """
 
     observer: Observer
@@ -262,6 +263,7 @@ class LedgerContext:
     seeds: Seeds = field(default_factory=Seeds)
     circuit_use: CircuitUse | None = None
     delegations: Mapping[int, Sequence[object]] | None = None
+    traffic: Mapping[Any, Traffic | None] = field(default_factory=dict)
 
     @property
     def honest(self) -> tuple[int, ...]:

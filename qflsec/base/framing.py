@@ -9,6 +9,8 @@ from qflsec.base.errors import ProtocolAbort
 
 __all__ = [
     "cut",
+    "entries_bytes",
+    "indices_bytes",
     "pack_entries",
     "pack_fields",
     "pack_indices",
@@ -77,6 +79,16 @@ def pack_entries(entries: Mapping[int, bytes]) -> bytes:
     parts = [struct.pack("<H", len(entries))]
     parts += [_ENTRY.pack(index, len(blob)) + blob for index, blob in sorted(entries.items())]
     return b"".join(parts)
+
+
+def entries_bytes(n: int, each: int) -> int:
+    """The size of so many packed entries of this size."""
+    return 2 + n * (_ENTRY.size + each)
+
+
+def indices_bytes(n: int) -> int:
+    """The size of so many packed indices."""
+    return 2 + 2 * n
 
 
 def unpack_entries(body: bytes) -> dict[int, bytes]:

@@ -57,6 +57,7 @@ def _document(name: str, found: Estimate, workers: int) -> dict[str, Any]:
         "trials_total": found.trials,
         "trials_stored": found.stored,
         "trials_incompatible": dict(found.incompatible),
+        "remarks": list(found.remarks),
         "runs": found.runs,
         "batches": found.batches,
         "workers": workers,
@@ -88,6 +89,8 @@ def _print(name: str, found: Estimate, workers: int) -> None:
     )
     for reason, count in found.incompatible.items():
         typer.echo(f"  cannot be run ({count}): {reason}")
+    for remark in found.remarks:
+        typer.echo(f"  note: {remark}")
     for part in found.parts:
         memory = "unknown" if part.memory_bytes is None else volume(part.memory_bytes)
         time = "unknown" if part.cpu_seconds is None else f"{duration(part.cpu_seconds)} ({part.source})"

@@ -60,6 +60,8 @@ def run_matrix_command(
     check_folder(report)
     command = command_line()
     world = build(chosen)
+    for remark in world.remarks():
+        typer.echo(f"note: {remark}", err=True)
     steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command, long=long)
     try:
         with _terminable():

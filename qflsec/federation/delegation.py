@@ -25,6 +25,8 @@ from qflsec.threat import (
     Payload,
     Slot,
     ThreatModel,
+    Traffic,
+    Workload,
 )
 from qflsec.threat.message import payload_bytes
 
@@ -40,6 +42,10 @@ class DelegationLayer(SecretLayer):
 
     Each client has a state of its own; the aggregation server's is never used.
     """
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """Unchanged: what crosses to the quantum server crosses no link between a client and the server."""
+        return inner
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse models without a circuit, and executions that say how the client itself would execute.

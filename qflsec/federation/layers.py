@@ -39,7 +39,8 @@ from qflsec.federation.parties import Header, PartyState, Setup
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.streams import Streams
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
-from qflsec.threat import Item, LaneFacts, Party, Payload
+from qflsec.threat import Item, LaneFacts, Party, Payload, Traffic, Workload
+from qflsec.threat.codec import ENCODING_BYTES
 
 __all__ = [
     "AggregationLayer",
@@ -80,6 +81,15 @@ class Layer(ABC):
         Raises:
             IncompatibleStack: The pipeline and the layer do not fit.
         """
+
+    def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
+        """What is to be said before a run, such as what would end it; nothing by default.
+
+        Args:
+            pipeline: A pipeline that the layer fits.
+            traffic: For a link layer, what it gets to carry.
+        """
+        return ()
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """The guarantees that this layer gives against one observer; none by default."""
@@ -154,12 +164,40 @@ class SecretLayer(ClientLayer):
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """One party's state, made from nothing but public set-up and its own secrets."""
 
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """What crosses a client's link with the server, at most; None where it cannot be told.
+
+        Without announcements, which come before there are keys. A corrupted party may send anything.
+
+        Args:
+            load: What a run has to carry.
+            inner: What crosses under the layers before this one.
+        """
+        return None
+
 
 class LinkLayer(SecretLayer):
     """Protects every message between two parties on the network, up and down."""
 
     takes = frozenset({"plain", "integers", "masked", "ciphertext", "sealed"})
     gives = "sealed"
+
+    def sealed_bytes(self, n_bytes: int) -> int | None:
+        """The size of a sealed message of so many encoded bytes, at most; None where it cannot be told."""
+        return None
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """The same messages, sealed."""
+        if self.sealed_bytes(0) is None:
+            return None
+        return inner.sized(lambda n_bytes: self.sealed_bytes(n_bytes + ENCODING_BYTES) or 0)
+
+    def check_traffic(self, traffic: Traffic | None) -> None:
+        """Refuse a run that the link's keys cannot carry, before its first round; none by default.
+
+        Raises:
+            IncompatibleStack: There is too little key, or what the link gets to carry cannot be told.
+        """
 
     @abstractmethod
     def key_name(self, sender: Party, receiver: Party) -> str:

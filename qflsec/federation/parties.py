@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qflsec.threat import Party
+from qflsec.threat import Party, Traffic
 
 __all__ = ["Header", "PartyState", "Setup"]
 
@@ -25,6 +25,7 @@ class Setup:
         participants: How many clients take part in a round, as everybody knows beforehand; 0 stands for all.
         quantum: The receiving party's own end of the layer's quantum links, as the layer's
             :meth:`SecretLayer.quantum_ends` made it; None where the layer has none.
+        traffic: For a link layer, what it gets to carry in the run, at most; None where that cannot be told.
     """
 
     session: bytes
@@ -35,6 +36,7 @@ class Setup:
     max_count: int
     participants: int = 0
     quantum: object | None = field(default=None, repr=False)
+    traffic: Traffic | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,13 @@ class PartyState(ABC):
 
         Raises:
             ProtocolAbort: The announcement is not authentic.
+        """
+
+    def check_ready(self) -> None:  # noqa: B027 - most parties are
+        """Refuse to begin a run that this party could not bring to its end; nothing by default.
+
+        Raises:
+            ProtocolAbort: It could not.
         """
 
     @abstractmethod

@@ -11,7 +11,7 @@ from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.models import EXACT, Execution, Model
-from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party
+from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party, Workload
 
 __all__ = ["FederationConfig", "Pipeline"]
 
@@ -140,6 +140,16 @@ class Pipeline:
     def sharing(self) -> Sharing:
         """Which parameters the clients share."""
         return Sharing.of(self.model, self.personal)
+
+    @property
+    def workload(self) -> Workload:
+        """How much a run has to carry."""
+        return Workload(
+            n_params=self.sharing.n_shared,
+            n_clients=self.federation.n_clients,
+            participants=self.federation.n_participants,
+            rounds=self.federation.rounds,
+        )
 
     @property
     def parties(self) -> frozenset[Party]:

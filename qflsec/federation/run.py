@@ -172,6 +172,7 @@ class RunResult:
             seeds=Seeds(secrets=self.seeded_secrets),
             circuit_use=None if delegated else self._circuit_use(view.threat),
             delegations=self.delegations if delegated else None,
+            traffic=self.stack.carried(self.pipeline.workload),
         )
 
     def _trained(self) -> Training:

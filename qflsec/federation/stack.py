@@ -26,6 +26,7 @@ from qflsec.federation.layers import (
     ShapeLayer,
 )
 from qflsec.federation.pipeline import Pipeline
+from qflsec.threat import Traffic, Workload
 
 __all__ = ["Stack", "layer_from_config"]
 
@@ -153,6 +154,31 @@ class Stack:
         """All layers."""
         return (*self.client, *self.server)
 
+    def carried(self, load: Workload) -> dict[LinkLayer, Traffic | None]:
+        """What each link layer gets to carry in a run over a star, at most; None where that cannot be told.
+
+        Without layers it is the model down and the update with its weight up, in every round and for every client:
+        whoever is drawn into a round is not known beforehand. Evaluation sends nothing, and the final model goes to
+        the public.
+        """
+        update = load.model_bytes + load.number_bytes
+        each = Traffic().then(down={"model": load.model_bytes}, up={"update": update})
+        inner: Traffic | None = Traffic.of_rounds(load.rounds, each=each)
+        found: dict[LinkLayer, Traffic | None] = {}
+        for layer in self.client:
+            if isinstance(layer, LinkLayer):
+                found[layer] = inner
+            if isinstance(layer, SecretLayer):
+                inner = None if inner is None else layer.traffic(load, inner)
+        return found
+
+    def remarks(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """What is to be said before a run of a pipeline that fits."""
+        carried: dict[Any, Traffic | None] = dict(self.carried(pipeline.workload))
+        return tuple(
+            remark for layer in self.layers for remark in layer.remarks(pipeline, carried.get(layer))
+        )
+
     def check(self, pipeline: Pipeline) -> None:
         """Refuse a pipeline with which the stack cannot keep its promises.
 
@@ -168,6 +194,9 @@ class Stack:
                     fix=f"leave out {layer.card.name!r}, or use another topology",
                 )
             layer.check(pipeline)
+        if topology.name == "star":
+            for link, traffic in self.carried(pipeline.workload).items():
+                link.check_traffic(traffic)
         if self.aggregation is not None and pipeline.federation.who == "poisson":
             raise IncompatibleStack(
                 f"{self.aggregation.card.name!r} needs a known number of clients in every round, but Poisson sampling "

@@ -25,6 +25,7 @@ from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Rol
 from qflsec.threat.recorded import recorded_transcript
 from qflsec.threat.rosters import Rosters
 from qflsec.threat.sums import RunAnonymity, run_anonymity
+from qflsec.threat.traffic import Bulk, Direction, Traffic, Workload
 from qflsec.threat.transcript import Deriver, Transcript
 from qflsec.threat.versions import Origin, Trained, Version, Versions
 from qflsec.threat.view import MODELS, SUMS, Granted, Item, Records, View
@@ -37,8 +38,10 @@ __all__ = [
     "SERVER",
     "SUMS",
     "WIRE",
+    "Bulk",
     "Delivery",
     "Deriver",
+    "Direction",
     "Envelope",
     "Granted",
     "Item",
@@ -60,12 +63,14 @@ __all__ = [
     "Slot",
     "Tapped",
     "ThreatModel",
+    "Traffic",
     "Trained",
     "Transcript",
     "Version",
     "Versions",
     "View",
     "WireTap",
+    "Workload",
     "client",
     "coalition",
     "corrupted_clients",

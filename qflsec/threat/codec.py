@@ -11,7 +11,10 @@ import torch
 from qflsec.base import ProtocolAbort
 from qflsec.threat.message import Payload
 
-__all__ = ["decode", "encode"]
+__all__ = ["ENCODING_BYTES", "decode", "encode"]
+
+ENCODING_BYTES = 5
+"""What an encoding adds to the values."""
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     code: np.dtype(name) for code, name in enumerate(("<f4", "<f8", "<u4", "<u8", "<i8"))

@@ -12,7 +12,7 @@ from qflsec.federation.identity import Identity
 from qflsec.federation.layers import LinkLayer, SecretLayer
 from qflsec.federation.parties import PartyState, Setup
 from qflsec.federation.stack import Stack
-from qflsec.threat import SERVER, Envelope, Network, Party, Slot, client
+from qflsec.threat import SERVER, Envelope, Network, Party, Slot, Workload, client
 
 __all__ = ["SecretsMode", "Session"]
 
@@ -48,6 +48,11 @@ class Session:
         mode: SecretsMode,
         participants: int = 0,
     ) -> None:
+        self._carried = stack.carried(
+            Workload(
+                n_params=n_params, n_clients=n_clients, participants=participants or n_clients, rounds=rounds
+            )
+        )
         self._layers = [layer for layer in stack.client if isinstance(layer, SecretLayer)]
         self._clients = tuple(client(index) for index in range(n_clients))
         self._parties = (*self._clients, SERVER) if self._layers else ()
@@ -72,8 +77,11 @@ class Session:
         identities = Identity.of_all(self._parties, sources)
         states = []
         for place, layer in enumerate(self._layers):
-            ends = layer.quantum_ends(setup, _source(mode, seed, f"quantum links {place}"))
-            own = {party: replace(setup, quantum=ends.get(party)) for party in self._parties}
+            known = (
+                replace(setup, traffic=self._carried.get(layer)) if isinstance(layer, LinkLayer) else setup
+            )
+            ends = layer.quantum_ends(known, _source(mode, seed, f"quantum links {place}"))
+            own = {party: replace(known, quantum=ends.get(party)) for party in self._parties}
             states.append({p: layer.open(own[p], identities[p], sources[p]) for p in self._parties})
         return states
 
@@ -104,8 +112,15 @@ class Session:
     def handshake(self, network: Network) -> None:
         """Announce over the network: clients to the server, which relays everything to everybody.
 
-        A run in which an announcement is not authentic is named in the network's ``aborts``.
+        A run that a party is not ready for, or in which an announcement is not authentic, is named in the network's
+        ``aborts``.
         """
+        for lane, states in enumerate(self._states):
+            try:
+                for state in (state for held in states for state in held.values()):
+                    state.check_ready()
+            except ProtocolAbort as abort:
+                network.aborts.setdefault(lane, abort)
         for place in range(len(self._layers)):
             announced = [
                 [states[place][party].announce() for party in self._parties] for states in self._states

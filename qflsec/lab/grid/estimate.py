@@ -52,6 +52,7 @@ class Estimate:
         parts: The parts.
         attack_seconds: Processor time of the attacks themselves; None where the store has no trials of them.
         incompatible: Why cells cannot run, and how many trials that is.
+        remarks: What is to be said before anything is run.
     """
 
     trials: int
@@ -59,6 +60,7 @@ class Estimate:
     parts: tuple[Part, ...] = ()
     attack_seconds: float | None = None
     incompatible: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> float:

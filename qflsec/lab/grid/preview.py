@@ -64,6 +64,7 @@ def estimate(
         parts=world.parts(plan, measure=measure),
         attack_seconds=_attack_seconds(left, rows),
         incompatible=dict(Counter(row.reason for row in plan.ready)),
+        remarks=world.remarks(),
     )
 
 

@@ -64,6 +64,10 @@ class World(ABC, Generic[S, B, R]):
             settled: Ids of units that need not be repeated.
         """
 
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said before anything is run; nothing by default."""
+        return ()
+
     def parts(self, plan: Plan[B], *, measure: bool = False) -> tuple[Part, ...]:
         """What is left to do, part by part, with what it costs; by default nothing is known of that.
 

@@ -20,17 +20,17 @@ from qflsec.base import (
     Source,
     register,
 )
-from qflsec.base.framing import pack_entries, unpack_entries
+from qflsec.base.framing import entries_bytes, pack_entries, unpack_entries
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.ghz.ledger import ghz_rows
-from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities
+from qflsec.protocols.ghz.parties import GhzClient, GhzServer, Terms, parities, said_bytes
 from qflsec.protocols.ghz.phases import Phases
 from qflsec.protocols.ghz.physics import Laboratory, Qubits
 from qflsec.protocols.ghz.resource import escape_probability, untested_failure_bound
 from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.stages import Staged, stage
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, Traffic, Workload, client
 
 __all__ = ["ClientState", "Ghz", "MakesStates"]
 
@@ -235,6 +235,19 @@ class Ghz(AggregationLayer):
         return torch.from_numpy(state.terms.phases.mean(combined.astype(np.float64))), float(
             len(state.terms.clients)
         )
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """Four messages that everybody hears of everybody, and the outcomes; qubits travel on lines of their own."""
+        said = said_bytes(self.tests)
+        outcomes = -(-self.phases(load.n_clients).copies(load.n_params) // 8) + ED25519_BYTES
+        each = Traffic().then(
+            down={
+                "model": load.model_bytes,
+                **{what: entries_bytes(load.n_clients, size) for what, size in said.items()},
+            },
+            up={**said, "update": outcomes},
+        )
+        return Traffic.of_rounds(load.rounds, each=each)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """A name that nobody holds: an outcome opens to nothing, whoever colludes.

@@ -36,7 +36,7 @@ from qflsec.protocols.secagg.signatures import Signer
 from qflsec.protocols.stages import Staged, stage
 from qflsec.threat import Party
 
-__all__ = ["GhzClient", "GhzServer", "Terms"]
+__all__ = ["GhzClient", "GhzServer", "Terms", "parities", "read_signed", "said_bytes"]
 
 _NONCE_BYTES = 32
 
@@ -264,6 +264,18 @@ def parities(bodies: Mapping[Party, bytes], copies: int) -> Bits:
     rows = [unpack(body, copies) for body in bodies.values()]
     total: Bits = np.bitwise_xor.reduce([row for row in rows if row is not None], axis=0)
     return total
+
+
+def said_bytes(tests: int) -> dict[str, int]:
+    """The sizes of what a client says before it turns a qubit, by what it is."""
+    opened = _NONCE_BYTES + -(-tests // 8)
+    bodies = {
+        "coins": BOUND_BYTES,
+        "opened coins": CONTRIBUTION_BYTES,
+        "outcomes": BOUND_BYTES,
+        "opened outcomes": opened,
+    }
+    return {what: size + ED25519_BYTES for what, size in bodies.items()}
 
 
 def read_signed(

@@ -49,6 +49,21 @@ class KeyProvider(ABC):
             bits
         """
 
+    def require(self, me: Party, peer: Party, n_bits: int) -> None:
+        """Refuse to begin what takes more key than is left for sending to ``peer``; nothing is spent.
+
+        Args:
+            me: Whose end this is.
+            peer: The other end.
+            n_bits: What it takes.
+
+        Raises:
+            ProtocolAbort: Too few bits are left.
+        """
+        left = self.bits_left(peer)
+        if left < n_bits:
+            raise starved(me, peer, needed=n_bits, left=left)
+
 
 def starved(sender: Party, receiver: Party, *, needed: int, left: int) -> ProtocolAbort:
     """The abort of a link that has run out of key."""

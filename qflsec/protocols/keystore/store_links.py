@@ -95,6 +95,12 @@ class StoreProvider(KeyProvider):
         link = KeyLink(master=sae_name(self._party), slave=sae_name(peer))
         return self._store.bits_left(link, bits=self._key_bits, within=self._worst)
 
+    def require(self, me: Party, peer: Party, n_bits: int) -> None:
+        """See :meth:`KeyProvider.require`; it says what is left of weak keys besides."""
+        if self.bits_left(peer) < n_bits:
+            link = KeyLink(master=sae_name(self._party), slave=sae_name(peer))
+            raise self._too_little(link, peer, n_bits)
+
     @property
     def _worst(self) -> Epsilons | None:
         return None if self._budget is None else self._budget.block

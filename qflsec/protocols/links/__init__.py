@@ -5,7 +5,7 @@ from __future__ import annotations
 from qflsec.protocols.key_agreement import KEY_BYTES, KeyAgreement, expand_key, in_order
 from qflsec.protocols.links.aes_gcm import MAX_MESSAGES, OVERHEAD_BYTES, AesGcmLink
 from qflsec.protocols.links.bb84_source import DistilledEnd
-from qflsec.protocols.links.budget import Traffic, aes_bits, pad_bits
+from qflsec.protocols.links.budget import aes_bits, pad_bits
 from qflsec.protocols.links.hybrid import HybridLink
 from qflsec.protocols.links.one_time_pad import OneTimePadLink
 from qflsec.protocols.links.policy import LinkPlan, QkdPolicyLink
@@ -28,7 +28,6 @@ __all__ = [
     "QkdEnd",
     "QkdLink",
     "QkdPolicyLink",
-    "Traffic",
     "aes_bits",
     "expand_key",
     "in_order",

@@ -121,6 +121,10 @@ class AesGcmLink(LinkLayer):
         cost="one key agreement for each link; 24 bytes for each message, and 5 for its type and length",
     )
 
+    def sealed_bytes(self, n_bytes: int) -> int:
+        """The number of the message and the tag besides."""
+        return n_bytes + OVERHEAD_BYTES
+
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """A party's ends of its links."""
         return _End(setup, identity, secrets)

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from qflsec.protocols.bb84.authentication import BLOCK_BYTES
+from qflsec.threat.codec import ENCODING_BYTES
 
-__all__ = ["AES_KEY_BYTES", "Traffic", "aes_bits", "pad_bits", "pad_bytes"]
+__all__ = ["AES_KEY_BYTES", "aes_bits", "pad_bits", "pad_bytes"]
 
 AES_KEY_BYTES = 32
-_ENCODING_BYTES = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """What crosses one direction of a link in a run, at most.
-
-    Attributes:
-        messages: The number of messages.
-        message_bytes: The size of each.
-    """
-
-    messages: int
-    message_bytes: int
-
-    @classmethod
-    def of_run(cls, *, n_params: int, rounds: int, bytes_per_parameter: int) -> Traffic:
-        """A message for each round and one for the release, each with a weight beside the parameters."""
-        return cls(messages=rounds + 1, message_bytes=_ENCODING_BYTES + bytes_per_parameter * (n_params + 1))
 
 
 def pad_bytes(n_bytes: int, *, first: bool) -> int:
@@ -39,24 +21,41 @@ def pad_bytes(n_bytes: int, *, first: bool) -> int:
     return n_bytes + BLOCK_BYTES * (2 if first else 1)
 
 
-def pad_bits(traffic: Traffic, *, key_bits: int) -> int:
+def pad_bits(sizes: Iterable[int], *, key_bits: int) -> int:
     """Key that a direction under a one-time pad takes in a run, in whole keys.
 
+    Args:
+        sizes: The sizes of its messages, before their encoding.
+        key_bits: The length of a key.
+
     Units:
-        bits
+        sizes: bytes; key_bits, returns: bits
     """
-    each = pad_bytes(traffic.message_bytes, first=False)
-    return _whole(8 * (traffic.messages * each + BLOCK_BYTES), key_bits)
+    total = [pad_bytes(n_bytes + ENCODING_BYTES, first=place == 0) for place, n_bytes in enumerate(sizes)]
+    return _whole(8 * sum(total), key_bits)
 
 
-def aes_bits(traffic: Traffic, *, key_bits: int, rekey_messages: int, rekey_bytes: int) -> int:
+def aes_bits(sizes: Iterable[int], *, key_bits: int, rekey_messages: int, rekey_bytes: int) -> int:
     """Key that a direction under AES-256 takes in a run, in whole keys.
 
+    Messages are put under keys as the links do it, in order. Larger or further messages never take fewer keys, so
+    upper bounds of their sizes give an upper bound.
+
+    Args:
+        sizes: As for :func:`pad_bits`.
+        key_bits: The length of a key.
+        rekey_messages: Messages under one key.
+        rekey_bytes: Bytes under one key.
+
     Units:
-        bits
+        sizes, rekey_bytes: bytes; key_bits, returns: bits
     """
-    by_bytes = max(1, rekey_bytes // max(1, traffic.message_bytes))
-    epochs = -(-traffic.messages // min(rekey_messages, by_bytes))
+    epochs = messages = n_bytes = 0
+    for size in sizes:
+        encoded = size + ENCODING_BYTES
+        if epochs == 0 or messages >= rekey_messages or n_bytes + encoded > rekey_bytes:
+            epochs, messages, n_bytes = epochs + 1, 0, 0
+        messages, n_bytes = messages + 1, n_bytes + encoded
     return _whole(8 * AES_KEY_BYTES * epochs, key_bits)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -22,16 +23,16 @@ from qflsec.federation import Identity, Setup
 from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.key_agreement import KeyAgreement, MlKemExchange
 from qflsec.protocols.links.budget import AES_KEY_BYTES
-from qflsec.protocols.links.qkd import QkdEnd, QkdLink
+from qflsec.protocols.links.qkd import QkdEnd
 from qflsec.protocols.links.qkd_ledger import qkd_rows
-from qflsec.protocols.links.sealed_epochs import EpochEnd, check_rekeying
+from qflsec.protocols.links.sealed_epochs import EpochEnd, EpochLink
 from qflsec.threat import Party
 
 __all__ = ["HybridLink", "combine"]
 
 _PROTOCOL = "qflsec/hybrid-link/2"
 _X25519_BYTES = 32 + ED25519_BYTES
-_CIPHERTEXT_BYTES = 1088
+_OPENING_BYTES = 1088 + ED25519_BYTES
 
 
 def combine(*, qkd: bytes, ml_kem: bytes, x25519: bytes, salt: bytes, said: bytes) -> bytes:
@@ -56,7 +57,7 @@ def combine(*, qkd: bytes, ml_kem: bytes, x25519: bytes, salt: bytes, said: byte
 class _HybridEnd(EpochEnd):
     """A party's ends of hybrid links."""
 
-    opening_bytes = _CIPHERTEXT_BYTES + ED25519_BYTES
+    opening_bytes = _OPENING_BYTES
 
     def __init__(
         self, setup: Setup, identity: Identity, secrets: Secrets, *, rekey_messages: int, rekey_bytes: int
@@ -128,16 +129,8 @@ class _HybridEnd(EpochEnd):
 
 @register("layer", "hybrid-link")
 @dataclass(frozen=True, kw_only=True)
-class HybridLink(QkdLink):
-    """AES-256-GCM under hybrid keys between every client and the server, up and down.
-
-    Attributes:
-        rekey_messages: Messages of a direction under one key.
-        rekey_bytes: Bytes of a direction under one key.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
+class HybridLink(EpochLink):
+    """AES-256-GCM under hybrid keys between every client and the server, up and down."""
 
     card = DefenseCard(
         name="hybrid-link",
@@ -162,14 +155,9 @@ class HybridLink(QkdLink):
         "bytes for each announcement; 30 bytes for each message and 16 for each key drawn",
     )
 
-    rekey_messages: int = 1024
-    rekey_bytes: int = 1 << 30
+    opening_bytes: ClassVar[int] = _OPENING_BYTES
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rekeying(self.rekey_messages, self.rekey_bytes)
-
-    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+    def new_end(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
         """A party's ends of its links."""
         return _HybridEnd(
             setup, identity, secrets, rekey_messages=self.rekey_messages, rekey_bytes=self.rekey_bytes

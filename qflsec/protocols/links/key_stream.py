@@ -40,6 +40,11 @@ class Frame:
     key_ids: tuple[UUID, ...]
     body: bytes = field(repr=False)
 
+    @staticmethod
+    def head_bytes(n_keys: int) -> int:
+        """The size of everything before the body, with so many keys named."""
+        return _HEAD.size + _ID_BYTES * n_keys
+
     @property
     def head(self) -> bytes:
         """Everything before the body, as bytes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Secrets, Source, register
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.bb84.authentication import BLOCK_BYTES, PolynomialHash
-from qflsec.protocols.links.budget import pad_bytes
+from qflsec.protocols.links.budget import pad_bits, pad_bytes
 from qflsec.protocols.links.key_stream import Frame
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
 from qflsec.protocols.links.qkd_ledger import pad_rows
@@ -93,7 +94,16 @@ class OneTimePadLink(QkdLink):
         "each message and 16 for each key drawn",
     )
 
-    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+    def takes_bits(self, sizes: Sequence[int]) -> int:
+        """A bit for each bit, the tags, and the point of the hash."""
+        return pad_bits(sizes, key_bits=self.key_bits)
+
+    def sealed_bytes(self, n_bytes: int) -> int:
+        """The frame with the names of the keys, and the tag, besides."""
+        keys = -(-8 * pad_bytes(n_bytes, first=True) // self.key_bits)
+        return Frame.head_bytes(keys) + n_bytes + BLOCK_BYTES
+
+    def new_end(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
         """A party's ends of its links."""
         return _PadEnd(setup, identity)
 

@@ -6,18 +6,18 @@ sends and what each direction of a link has been given. So the ledger can state 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.base import ConfigError, DefenseCard, Secrets, Source, register
-from qflsec.federation import Identity, Setup
-from qflsec.protocols.links.budget import Traffic, aes_bits, pad_bits
+from qflsec.base import DefenseCard, Secrets, Source, register
+from qflsec.federation import Identity, Pipeline, Setup
 from qflsec.protocols.links.one_time_pad import OneTimePadLink
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
 from qflsec.protocols.links.qkd_aes import QkdAesLink
 from qflsec.protocols.links.qkd_ledger import choice_rows
-from qflsec.protocols.links.sealed_epochs import check_rekeying
+from qflsec.protocols.links.sealed_epochs import EpochLink
+from qflsec.threat import Traffic
 
 __all__ = ["LinkPlan", "QkdPolicyLink"]
 
@@ -30,8 +30,8 @@ class LinkPlan:
 
     Attributes:
         cipher: What it chose.
-        pad_bits: Key that a one-time pad takes in each direction of a link.
-        aes_bits: Key that AES-256 takes.
+        pad_bits: Key that a one-time pad takes in each direction of a link, at most.
+        aes_bits: Key that AES-256 takes, likewise.
         budget_bits: Key that there is.
     """
 
@@ -48,26 +48,18 @@ class LinkPlan:
                 f"one-time pad: each direction of a link takes up to {self.pad_bits:,} bits of key and has "
                 f"{self.budget_bits:,}"
             )
-        short = ", so the run will stop" if self.aes_bits > self.budget_bits else ""
         return (
             f"AES-256-GCM: a one-time pad would take {self.pad_bits:,} bits of key for each direction of a link, "
-            f"which has {self.budget_bits:,}; AES takes {self.aes_bits:,}{short}"
+            f"which has {self.budget_bits:,}; AES takes up to {self.aes_bits:,}"
         )
 
 
 @register("layer", "qkd-link")
 @dataclass(frozen=True, kw_only=True)
-class QkdPolicyLink(QkdLink):
+class QkdPolicyLink(EpochLink):
     """One-time pad or AES-256-GCM under QKD keys, whichever the key budget allows.
 
-    Attributes:
-        bytes_per_parameter: Of the largest message: 4 for plain updates, 8 for masked ones, more for
-            ciphertexts.
-        rekey_messages: With AES, messages of a direction under one key.
-        rekey_bytes: With AES, bytes of a direction under one key.
-
-    Raises:
-        ConfigError: A value is out of range.
+    The limits on messages and bytes under one key hold where it is AES.
     """
 
     card = DefenseCard(
@@ -91,64 +83,64 @@ class QkdPolicyLink(QkdLink):
         cost="as otp-link or as qkd-aes-link",
     )
 
-    bytes_per_parameter: int = 8
-    rekey_messages: int = 1024
-    rekey_bytes: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rekeying(self.rekey_messages, self.rekey_bytes)
-        if self.bytes_per_parameter < 1:
-            raise ConfigError(
-                "'bytes_per_parameter' is too small", got=self.bytes_per_parameter, expected="1 or more"
-            )
-
-    def plan(self, *, n_params: int, rounds: int) -> LinkPlan:
+    def plan(self, traffic: Traffic | None) -> LinkPlan:
         """The choice for a run.
 
         Args:
-            n_params: The number of parameters.
-            rounds: The number of rounds.
+            traffic: What the links get to carry.
+
+        Raises:
+            IncompatibleStack: That cannot be told.
         """
-        traffic = Traffic.of_run(
-            n_params=n_params, rounds=rounds, bytes_per_parameter=self.bytes_per_parameter
-        )
-        pad = pad_bits(traffic, key_bits=self.key_bits)
-        aes = aes_bits(
-            traffic,
-            key_bits=self.key_bits,
-            rekey_messages=self.rekey_messages,
-            rekey_bytes=self.rekey_bytes,
-        )
+        pad, aes = self.pads.planned_bits(traffic), self.ciphers.planned_bits(traffic)
         cipher: Cipher = "one-time pad" if pad <= self.budget_bits else "AES-256-GCM"
         return LinkPlan(cipher=cipher, pad_bits=pad, aes_bits=aes, budget_bits=self.budget_bits)
 
-    def explain(self, *, n_params: int, rounds: int) -> str:
-        """The choice for a run in a sentence."""
-        return self.plan(n_params=n_params, rounds=rounds).sentence
+    @property
+    def pads(self) -> OneTimePadLink:
+        """The links where they are one-time pads."""
+        return OneTimePadLink(**self._common)
 
-    def chosen(self, *, n_params: int, rounds: int) -> QkdLink:
-        """The link that the policy stands for in a run."""
-        common: dict[str, Any] = {
-            "source": self.source,
-            "directory": self.directory,
-            "key_bits": self.key_bits,
-            "budget_bits": self.budget_bits,
-            "eps_sec": self.eps_sec,
-            "eps_cor": self.eps_cor,
-            "eps_auth": self.eps_auth,
-        }
-        if self.plan(n_params=n_params, rounds=rounds).cipher == "one-time pad":
-            return OneTimePadLink(**common)
-        return QkdAesLink(**common, rekey_messages=self.rekey_messages, rekey_bytes=self.rekey_bytes)
+    @property
+    def ciphers(self) -> QkdAesLink:
+        """The links where they are AES-256-GCM."""
+        return QkdAesLink(**self._common, rekey_messages=self.rekey_messages, rekey_bytes=self.rekey_bytes)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(OneTimePadLink)}
+
+    def chosen(self, traffic: Traffic | None) -> QkdLink:
+        """The link that the policy stands for in a run.
+
+        Raises:
+            IncompatibleStack: What it gets to carry cannot be told.
+        """
+        return self.pads if self.plan(traffic).cipher == "one-time pad" else self.ciphers
+
+    def planned_bits(self, traffic: Traffic | None) -> int:
+        """What the chosen link may take."""
+        return self.chosen(traffic).planned_bits(traffic)
+
+    def sealed_bytes(self, n_bytes: int) -> int:
+        """What the larger of the two makes of it."""
+        return max(self.pads.sealed_bytes(n_bytes), self.ciphers.sealed_bytes(n_bytes))
+
+    def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
+        """The choice in a sentence."""
+        return (f"{self.card.name!r}: {self.plan(traffic).sentence}",)
 
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
         """A party's ends of its links, of the chosen kind."""
-        return self.chosen(n_params=setup.n_params, rounds=setup.rounds).open(setup, identity, secrets)
+        return self.chosen(setup.traffic).open(setup, identity, secrets)
+
+    def new_end(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+        """That of the chosen kind."""
+        return self.chosen(setup.traffic).new_end(setup, identity, secrets)
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """The choice, and what the chosen links hide from this observer."""
-        training = context.training
-        chosen = self.chosen(n_params=training.n_params, rounds=training.rounds)
-        said = self.explain(n_params=training.n_params, rounds=training.rounds)
-        return choice_rows(self.card.name, said, chosen.ledger(context))
+        traffic = context.traffic.get(self)
+        chosen = self.chosen(traffic)
+        rows = chosen.ledger(replace(context, traffic={chosen: traffic}))
+        return choice_rows(self.card.name, self.plan(traffic).sentence, rows)

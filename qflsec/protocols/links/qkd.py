@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qflsec.base import ConfigError, ProtocolAbort, Secrets
-from qflsec.federation import Identity, LinkLayer, PartyState, Setup
+from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort, Secrets
+from qflsec.federation import Identity, LinkLayer, PartyState, Pipeline, Setup
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.protocols.links.key_stream import Frame, ReceivingKeys, SendingKeys
+from qflsec.protocols.links.key_stream import MOST_IDS, Frame, ReceivingKeys, SendingKeys
 from qflsec.protocols.links.link_end import LinkEnd, link_name
 from qflsec.protocols.links.sources import KeySource, open_ends, source_names, what_it_says
-from qflsec.threat import Party
+from qflsec.threat import Party, Traffic
 
 __all__ = ["QkdEnd", "QkdLink"]
 
@@ -23,6 +23,9 @@ class QkdEnd(LinkEnd):
     Args:
         setup: What every party knows, with this party's end of the quantum links.
         identity: Who the party is.
+
+    Attributes:
+        planned_bits: Key that sending to each peer may take in the run.
 
     Raises:
         ConfigError: There is no end of quantum links.
@@ -37,8 +40,20 @@ class QkdEnd(LinkEnd):
                 expected="a KeyProvider as 'quantum' of the set-up",
             )
         super().__init__(setup, identity)
+        self.planned_bits = 0
+        self._quantum = setup.quantum
+        self._talks_to = setup.clients if identity.party == setup.server else (setup.server,)
         self._sending = {peer: SendingKeys(setup.quantum, peer) for peer in self._peers}
         self._receiving = {peer: ReceivingKeys(setup.quantum, peer) for peer in self._peers}
+
+    def check_ready(self) -> None:
+        """Refuse a run that may take more key than there is, before a bit of it is spent.
+
+        Raises:
+            ProtocolAbort: It may.
+        """
+        for peer in self._talks_to:
+            self._quantum.require(self.party, peer, self.planned_bits)
 
     def costs(self) -> Mapping[str, float]:
         """Key drawn for what this party sent; the receivers' copies are not counted again."""
@@ -64,8 +79,8 @@ class QkdLink(LinkLayer):
         source: Where the keys come from: ``"ideal"`` or ``"stores"``.
         directory: The directory of the parties' key stores, for the source ``"stores"``.
         key_bits: The length of a key.
-        budget_bits: What each direction of each link gives to one run; with ``"stores"``, what a policy
-            reckons with.
+        budget_bits: What each direction of each link gives to one run. A run that may take more is refused before
+            its first round, with the figure; so is one for which a link has less than that left.
         eps_sec: The worst secrecy of a block of key; a round of a link may use one such block, or several better ones.
         eps_cor: Its correctness, likewise.
         eps_auth: Failure of the authentication of its public discussion, likewise.
@@ -96,6 +111,68 @@ class QkdLink(LinkLayer):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is a probability", got=getattr(self, name), expected="in (0, 1)")
 
+    @abstractmethod
+    def takes_bits(self, sizes: Sequence[int]) -> int:
+        """Key that one direction of a link takes for messages of these sizes, in whole keys.
+
+        Args:
+            sizes: The sizes of the messages in order, before their encoding.
+
+        Units:
+            sizes: bytes; returns: bits
+        """
+
+    @abstractmethod
+    def sealed_bytes(self, n_bytes: int) -> int:
+        """The size of a sealed message of so many encoded bytes, at most."""
+
+    def planned_bits(self, traffic: Traffic | None) -> int:
+        """Key that each direction of each link may take in a run: what the larger direction does.
+
+        Args:
+            traffic: What the link gets to carry.
+
+        Raises:
+            IncompatibleStack: That cannot be told, or a message takes more keys than a frame can name.
+        """
+        if traffic is None:
+            raise IncompatibleStack(
+                f"{self.card.name!r} cannot tell how much key a run takes",
+                got="a layer before it that does not state its traffic",
+                fix="let that layer implement 'traffic', or use 'aes-gcm-link'",
+            )
+        largest = max((*traffic.of("up"), *traffic.of("down")), default=0)
+        if self.takes_bits([largest]) // self.key_bits > MOST_IDS:
+            raise IncompatibleStack(
+                f"a message of {largest:,} bytes takes more keys than a frame of {self.card.name!r} can name",
+                got=f"key_bits={self.key_bits}",
+                expected=f"at most {MOST_IDS:,} keys for one message",
+                fix="raise 'key_bits'",
+            )
+        return max(self.takes_bits(traffic.of("up")), self.takes_bits(traffic.of("down")))
+
+    def check_traffic(self, traffic: Traffic | None) -> None:
+        """Refuse a run that may take more key than a direction of a link gives.
+
+        Raises:
+            IncompatibleStack: It may.
+        """
+        needed = self.planned_bits(traffic)
+        if needed > self.budget_bits:
+            raise IncompatibleStack(
+                f"{self.card.name!r} has too little key for the run: each direction of a link takes up to "
+                f"{needed:,} bits",
+                got=f"budget_bits={self.budget_bits}",
+                expected=f"{needed} or more",
+                fix="raise 'budget_bits', lower the number of rounds, or let AES-256 stretch the key",
+            )
+
+    def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
+        """How much key a run may take of what there is."""
+        needed = self.planned_bits(traffic)
+        said = f"each direction of a link takes up to {needed:,} bits of key of the {self.budget_bits:,} that it has"
+        return (f"{self.card.name!r}: {said}",)
+
     @property
     def eps_round(self) -> float:
         """How far the key of one link and round may be from an ideal one."""
@@ -119,8 +196,17 @@ class QkdLink(LinkLayer):
         )
         return open_ends(source, setup, secrets)
 
-    @abstractmethod
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+        """A party's ends of its links, which know how much key the run may take."""
+        end = self.new_end(setup, identity, secrets)
+        if setup.traffic is not None:
+            end.planned_bits = self.takes_bits(
+                setup.traffic.of("down" if identity.party == setup.server else "up")
+            )
+        return end
+
+    @abstractmethod
+    def new_end(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
         """A party's ends of its links."""
 
     def key_name(self, sender: Party, receiver: Party) -> str:

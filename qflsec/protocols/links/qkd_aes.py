@@ -12,9 +12,9 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, Secrets, Source, register
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.links.budget import AES_KEY_BYTES
-from qflsec.protocols.links.qkd import QkdEnd, QkdLink
+from qflsec.protocols.links.qkd import QkdEnd
 from qflsec.protocols.links.qkd_ledger import qkd_rows
-from qflsec.protocols.links.sealed_epochs import EpochEnd, check_rekeying
+from qflsec.protocols.links.sealed_epochs import EpochEnd, EpochLink
 from qflsec.threat import Party
 
 __all__ = ["QkdAesLink"]
@@ -33,16 +33,8 @@ class _AesEnd(EpochEnd):
 
 @register("layer", "qkd-aes-link")
 @dataclass(frozen=True, kw_only=True)
-class QkdAesLink(QkdLink):
-    """AES-256-GCM under QKD keys between every client and the server, up and down.
-
-    Attributes:
-        rekey_messages: Messages of a direction under one key.
-        rekey_bytes: Bytes of a direction under one key.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
+class QkdAesLink(EpochLink):
+    """AES-256-GCM under QKD keys between every client and the server, up and down."""
 
     card = DefenseCard(
         name="qkd-aes-link",
@@ -67,14 +59,7 @@ class QkdAesLink(QkdLink):
         "key drawn",
     )
 
-    rekey_messages: int = 1024
-    rekey_bytes: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rekeying(self.rekey_messages, self.rekey_bytes)
-
-    def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
+    def new_end(self, setup: Setup, identity: Identity, secrets: Secrets) -> QkdEnd:
         """A party's ends of its links."""
         return _AesEnd(setup, identity, rekey_messages=self.rekey_messages, rekey_bytes=self.rekey_bytes)
 

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
-from qflsec.base import Assumption
+from qflsec.base import Assumption, QflsecError
 from qflsec.protocols.bb84.authentication import forgery_bound
-from qflsec.protocols.links.budget import Traffic
 from qflsec.protocols.links.ledger import sealed_link_rows, union_bound
 from qflsec.protocols.links.qkd import QkdLink
 from qflsec.protocols.links.sources import blocks_of
+from qflsec.threat.codec import ENCODING_BYTES
 
 __all__ = ["choice_rows", "pad_rows", "qkd_rows"]
 
 _LARGEST_HEADER = 256
-_LARGEST_PARAMETER = 8
 
 
 def qkd_rows(
@@ -63,13 +62,12 @@ def qkd_rows(
 
 def pad_rows(link: QkdLink, context: LedgerContext) -> tuple[LedgerRow, ...]:
     """One-time pads: no computing power helps."""
-    traffic = Traffic.of_run(
-        n_params=context.training.n_params,
-        rounds=context.training.rounds,
-        bytes_per_parameter=_LARGEST_PARAMETER,
-    )
-    n_tags = 2 * traffic.messages * len(context.honest)
-    eps_tags = n_tags * forgery_bound(traffic.message_bytes + _LARGEST_HEADER)
+    traffic = context.traffic.get(link)
+    if traffic is None:
+        raise QflsecError(f"the context of {link.card.name!r} does not say what the link carried")
+    sizes = traffic.of("up") + traffic.of("down")
+    n_tags = len(sizes) * len(context.honest)
+    eps_tags = n_tags * forgery_bound(link.sealed_bytes(max(sizes) + ENCODING_BYTES) + _LARGEST_HEADER)
     return qkd_rows(
         link,
         context,

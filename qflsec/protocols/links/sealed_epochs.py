@@ -7,34 +7,71 @@ direction, so no nonce is used twice under a key. Keys live in memory only: afte
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from qflsec.base import ConfigError
 from qflsec.federation import Identity, Setup
+from qflsec.protocols.links.budget import AES_KEY_BYTES, aes_bits
 from qflsec.protocols.links.key_stream import Frame
 from qflsec.protocols.links.link_end import nonce
-from qflsec.protocols.links.qkd import QkdEnd
+from qflsec.protocols.links.qkd import QkdEnd, QkdLink
 from qflsec.threat import Party
 
-__all__ = ["EpochEnd", "check_rekeying"]
+__all__ = ["EpochEnd", "EpochLink"]
+
+_TAG_BYTES = 16
 
 
-def check_rekeying(messages: int, n_bytes: int) -> None:
-    """Refuse limits beyond those of the standard.
+@dataclass(frozen=True, kw_only=True)
+class EpochLink(QkdLink):
+    """Links that change their AES key after so many messages or bytes.
 
     Source:
-        NIST SP 800-38D (2007), sections 5.2.1.1 and 8.3.
+        NIST SP 800-38D (2007), sections 5.2.1.1 and 8.3, for the limits.
+
+    Attributes:
+        opening_bytes: What the first message of an epoch carries besides its ciphertext.
+        rekey_messages: Messages of a direction under one key.
+        rekey_bytes: Bytes of a direction under one key.
 
     Raises:
-        ConfigError: A limit is out of range.
+        ConfigError: A value is out of range.
     """
-    if not 1 <= messages <= 2**32:
-        raise ConfigError("'rekey_messages' is out of range", got=messages, expected="1 to 2^32")
-    if not 1 <= n_bytes <= 2**36 - 32:
-        raise ConfigError("'rekey_bytes' is out of range", got=n_bytes, expected="1 to 2^36 - 32")
+
+    opening_bytes: ClassVar[int] = 0
+
+    rekey_messages: int = 1024
+    rekey_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.rekey_messages <= 2**32:
+            raise ConfigError(
+                "'rekey_messages' is out of range", got=self.rekey_messages, expected="1 to 2^32"
+            )
+        if not 1 <= self.rekey_bytes <= 2**36 - 32:
+            raise ConfigError(
+                "'rekey_bytes' is out of range", got=self.rekey_bytes, expected="1 to 2^36 - 32"
+            )
+
+    def takes_bits(self, sizes: Sequence[int]) -> int:
+        """A key of AES-256 for each epoch."""
+        return aes_bits(
+            sizes,
+            key_bits=self.key_bits,
+            rekey_messages=self.rekey_messages,
+            rekey_bytes=self.rekey_bytes,
+        )
+
+    def sealed_bytes(self, n_bytes: int) -> int:
+        """The frame with the names of the keys, what opens an epoch, and the tag, besides."""
+        keys = -(-8 * AES_KEY_BYTES // self.key_bits)
+        return Frame.head_bytes(keys) + self.opening_bytes + n_bytes + _TAG_BYTES
 
 
 @dataclass(kw_only=True)

@@ -18,6 +18,7 @@ from qflsec.threat import Party
 
 __all__ = [
     "EVERYBODY",
+    "HEAD_BYTES",
     "Kind",
     "Mail",
     "body_of",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _HEAD = struct.Struct("<BI")
+HEAD_BYTES = _HEAD.size
 _PROTOCOL = b"qflsec/secagg/1"
 EVERYBODY = Party("public")
 """The receiver of a message that others get to check as well."""

@@ -28,10 +28,18 @@ from qflsec.protocols.secagg.rounds.pairing import PairAgreement
 from qflsec.protocols.secagg.rounds.unmask import culprits
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
 from qflsec.protocols.validated.encoding import LIMBS, Quantiser, SumReader, from_words
+from qflsec.protocols.validated.prover import Proof
 from qflsec.protocols.validated.statement import Statement
-from qflsec.protocols.validated.states import Parcel, ProvingClient, ValidatingServer, checked, sealed
+from qflsec.protocols.validated.states import (
+    PARCEL_HEAD_BYTES,
+    Parcel,
+    ProvingClient,
+    ValidatingServer,
+    checked,
+    sealed,
+)
 from qflsec.protocols.validated.verifier import opens_to
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, Traffic, Workload
 
 __all__ = ["Validated"]
 
@@ -150,6 +158,13 @@ class Validated(AggregationLayer):
                 fix="raise 'resolution_bits'",
             )
         self.inner.check(pipeline)
+
+    def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
+        """As secure aggregation says, under this name."""
+        return tuple(
+            remark.replace(repr(self.inner.card.name), repr(self.card.name), 1)
+            for remark in self.inner.remarks(pipeline)
+        )
 
     def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
         """Those of secure aggregation."""
@@ -272,6 +287,13 @@ class Validated(AggregationLayer):
         """Whose proofs do not hold, and whose messages secure aggregation refused."""
         assert isinstance(state, ValidatingServer)
         return {**state.protocol.rejected, **state.rejected}
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """Secure aggregation of integers and blinding factors, each vector with its proof."""
+        inside = self.inner.sizes(load.participants, 8 * (LIMBS + 1) * load.n_params)
+        proof = Proof.size(self._statement(load.n_params, b"", 0, 0, b"")) + SIGNATURE_BYTES[self.signature]
+        each = inside.traffic(model=load.model_bytes, update=PARCEL_HEAD_BYTES + inside.masked + proof)
+        return Traffic.of_rounds(load.rounds, each=each)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The other participants' shares of the sender's secrets."""

@@ -22,9 +22,10 @@ from qflsec.protocols.validated.statement import Statement
 from qflsec.protocols.validated.verifier import verify
 from qflsec.threat import Party
 
-__all__ = ["Parcel", "ProvingClient", "ValidatingServer", "checked", "sealed"]
+__all__ = ["PARCEL_HEAD_BYTES", "Parcel", "ProvingClient", "ValidatingServer", "checked", "sealed"]
 
 _LENGTH = struct.Struct("<I")
+PARCEL_HEAD_BYTES = _LENGTH.size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qflsec.base import ConfigError, OsSecrets, ProtocolAbort, Secrets, SeededSecrets
+from qflsec.base import ConfigError, IncompatibleStack, OsSecrets, ProtocolAbort, Secrets, SeededSecrets
 from qflsec.base.framing import pack_fields
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.bb84.authentication import PolynomialHash
@@ -27,15 +27,14 @@ from qflsec.protocols.links import (
     QkdEnd,
     QkdLink,
     QkdPolicyLink,
-    Traffic,
     aes_bits,
     key_stream,
-    pad_bits,
     sealed_epochs,
 )
 from qflsec.protocols.links.hybrid import combine
 from qflsec.protocols.links.key_stream import MOST_IDS, SendingKeys
-from qflsec.threat import SERVER, Party, client
+from qflsec.threat import SERVER, Party, Traffic, client
+from qflsec.threat.codec import encode
 
 PARTIES = (client(0), client(1), SERVER)
 LINKS: list[QkdLink] = [
@@ -68,6 +67,12 @@ class Recording(KeyProvider):
         return self._inner.bits_left(peer)
 
 
+def of_rounds(rounds: int, *, n_params: int) -> Traffic:
+    """Plain updates and models."""
+    each = Traffic().then(up={"update": 4 * (n_params + 1)}, down={"model": 4 * n_params})
+    return Traffic.of_rounds(rounds, each=each)
+
+
 class Ends:
     """All ends of one session, as a session of the loop makes them."""
 
@@ -83,6 +88,7 @@ class Ends:
             n_params=30,
             rounds=5,
             max_count=9,
+            traffic=of_rounds(5, n_params=30),
         )
         identities = Identity.of_all(PARTIES, sources)
         ends = layer.quantum_ends(setup, source("nature"))
@@ -468,31 +474,50 @@ def test_a_link_without_key_says_so_and_keeps_what_is_left(kind: type[QkdLink]) 
 @settings(max_examples=25, deadline=None)
 def test_the_plan_is_what_a_run_takes(n_params: int, rounds: int, key_bits: int, rekey: int) -> None:
     """Messages as large as planned take exactly the planned key, and not a bit more is needed."""
-    traffic = Traffic.of_run(n_params=n_params, rounds=rounds, bytes_per_parameter=8)
-    pad = pad_bits(traffic, key_bits=key_bits)
-    aes = aes_bits(traffic, key_bits=key_bits, rekey_messages=rekey, rekey_bytes=1 << 30)
-    for link, planned in (
-        (OneTimePadLink(key_bits=key_bits, budget_bits=pad), pad),
-        (QkdAesLink(key_bits=key_bits, budget_bits=aes, rekey_messages=rekey), aes),
+    traffic = [8 * (n_params + 1)] * rounds
+    for link in (OneTimePadLink(key_bits=key_bits), QkdAesLink(key_bits=key_bits, rekey_messages=rekey)):
+        planned = link.takes_bits(traffic)
+        assert sent(replace(link, budget_bits=planned), traffic) == (rounds, planned)
+        assert sent(replace(link, budget_bits=planned - key_bits), traffic)[0] < rounds
+
+
+@given(
+    sizes=st.lists(st.integers(0, 300), min_size=1, max_size=12), rekey=st.integers(1, 4),
+    most=st.integers(100, 900), data=st.data(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_any_messages_take_the_planned_key_and_smaller_or_fewer_take_no_more(
+    sizes: list[int], rekey: int, most: int, data: Any
+) -> None:
+    """What bounds every message bounds the key."""
+    left = [data.draw(st.integers(0, size)) for size in sizes if data.draw(st.booleans())]
+    for link in (
+        OneTimePadLink(key_bits=64),
+        QkdAesLink(key_bits=64, rekey_messages=rekey, rekey_bytes=most),
+        HybridLink(key_bits=64, rekey_messages=rekey, rekey_bytes=most),
     ):
-        assert sent(link, traffic) == (traffic.messages, planned)
-        assert sent(replace(link, budget_bits=planned - key_bits), traffic)[0] < traffic.messages
+        planned = link.takes_bits(sizes)
+        assert sent(replace(link, budget_bits=planned), sizes) == (len(sizes), planned)
+        assert link.takes_bits(left) <= planned
+        assert sent(replace(link, budget_bits=planned), left)[0] == len(left)
 
 
-def sent(link: QkdLink, traffic: Traffic) -> tuple[int, float]:
+def sent(link: QkdLink, sizes: Sequence[int]) -> tuple[int, float]:
     """How many messages a link carries before it starves, and the key that this takes."""
     ends = Ends(link)
     state = ends.states[client(0)]
-    for number in range(traffic.messages):
+    for number, size in enumerate(sizes):
+        payload = encode(bytes(size))
         try:
-            ends.seal(client(0), SERVER, bytes(traffic.message_bytes))
+            blob = ends.seal(client(0), SERVER, payload)
         except ProtocolAbort:
             return number, state.costs()["qkd_key_bits"]
-    return traffic.messages, state.costs()["qkd_key_bits"]
+        assert len(blob) <= link.sealed_bytes(len(payload))
+    return len(sizes), state.costs()["qkd_key_bits"]
 
 
 def test_aes_budget_by_bytes() -> None:
-    traffic = Traffic(messages=10, message_bytes=1000)
+    traffic = [1000] * 10
     assert aes_bits(traffic, key_bits=256, rekey_messages=100, rekey_bytes=2500) == 5 * 256
     assert aes_bits(traffic, key_bits=256, rekey_messages=100, rekey_bytes=10) == 10 * 256
     assert aes_bits(traffic, key_bits=1024, rekey_messages=100, rekey_bytes=2500) == 2048
@@ -511,7 +536,6 @@ def test_aes_budget_by_bytes() -> None:
         (QkdAesLink, {"rekey_messages": 2**32 + 1}, "rekey_messages"),
         (HybridLink, {"rekey_bytes": 0}, "rekey_bytes"),
         (HybridLink, {"rekey_bytes": 2**36}, "rekey_bytes"),
-        (QkdPolicyLink, {"bytes_per_parameter": 0}, "bytes_per_parameter"),
         (QkdPolicyLink, {"rekey_messages": 0}, "rekey_messages"),
     ],
 )
@@ -530,18 +554,27 @@ def test_a_link_needs_a_quantum_link_under_it() -> None:
 
 
 def test_the_policy_chooses_by_its_budget_and_says_why() -> None:
-    pad = QkdPolicyLink().plan(n_params=100, rounds=10).pad_bits
+    traffic = of_rounds(10, n_params=100)
+    pad = QkdPolicyLink().plan(traffic).pad_bits
+    assert pad == -(-8 * (10 * (5 + 404 + 16) + 16) // 256) * 256
     enough, short = QkdPolicyLink(budget_bits=pad), QkdPolicyLink(budget_bits=pad - 1)
-    assert isinstance(enough.chosen(n_params=100, rounds=10), OneTimePadLink)
-    assert isinstance(short.chosen(n_params=100, rounds=10), QkdAesLink)
-    assert enough.explain(n_params=100, rounds=10).startswith(
-        "one-time pad: each direction of a link takes up to"
-    )
-    assert short.explain(n_params=100, rounds=10).startswith("AES-256-GCM: a one-time pad would take")
-    nothing = QkdPolicyLink(budget_bits=0)
-    assert nothing.explain(n_params=100, rounds=10).endswith("AES takes 256, so the run will stop")
+    assert isinstance(enough.chosen(traffic), OneTimePadLink)
+    assert isinstance(short.chosen(traffic), QkdAesLink)
+    assert enough.plan(traffic).sentence.startswith("one-time pad: each direction of a link takes up to")
+    assert short.plan(traffic).sentence.startswith("AES-256-GCM: a one-time pad would take")
+    for link in (enough, short):
+        link.check_traffic(traffic)
+    with pytest.raises(IncompatibleStack, match=r"takes up to 256 bits; got budget_bits=0"):
+        QkdPolicyLink(budget_bits=0).check_traffic(traffic)
     # a million parameters: beyond a one-time pad at a few hundred kilobits
-    assert isinstance(QkdPolicyLink().chosen(n_params=1_000_000, rounds=10), QkdAesLink)
+    assert isinstance(QkdPolicyLink(key_bits=4096).chosen(of_rounds(10, n_params=1_000_000)), QkdAesLink)
+
+
+def test_a_message_that_no_frame_could_name_the_keys_of_is_refused_beforehand() -> None:
+    with pytest.raises(
+        IncompatibleStack, match=r"4,000,004 bytes takes more keys than a frame .* raise 'key_bits'"
+    ):
+        OneTimePadLink(budget_bits=1 << 40).check_traffic(of_rounds(1, n_params=1_000_000))
 
 
 def test_seeded_ends_repeat_and_are_branded() -> None:

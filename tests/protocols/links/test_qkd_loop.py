@@ -17,10 +17,20 @@ import pytest
 import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
-from qflsec.base import SeededSecrets, StoreError
-from qflsec.federation import Adversary, Pipeline, RunResult, RunSpec, Stack, layer_from_config, run_batch
+from qflsec.base import Secrets, SeededSecrets, StoreError
+from qflsec.federation import (
+    Adversary,
+    Pipeline,
+    RunResult,
+    RunSpec,
+    Setup,
+    Stack,
+    layer_from_config,
+    run_batch,
+)
 from qflsec.protocols.keystore import (
     Epsilons,
+    IdealLinks,
     KeyLink,
     KeyStore,
     SeededKeysRefused,
@@ -28,13 +38,23 @@ from qflsec.protocols.keystore import (
     sae_name,
     store_path,
 )
-from qflsec.protocols.links import HybridLink, OneTimePadLink, QkdAesLink, QkdLink, QkdPolicyLink
+from qflsec.protocols.links import (
+    HybridLink,
+    KeySource,
+    OneTimePadLink,
+    QkdAesLink,
+    QkdEnd,
+    QkdLink,
+    QkdPolicyLink,
+    register_source,
+)
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     SERVER,
     Party,
     Payload,
     Tapped,
+    Traffic,
     client,
     corrupted_clients,
     honest_but_curious_server,
@@ -163,7 +183,36 @@ def test_an_untouched_run_beside_a_tampered_one_goes_on(make_pipeline: Maker) ->
     assert torch.equal(honest.params, one(make_pipeline(), seed=1).params)
 
 
-def test_starvation_stops_the_round_and_loses_nothing(make_pipeline: Maker) -> None:
+@register_source("scarce", says="a link that gives less than was said, for tests")
+def _scarce(source: KeySource, setup: Setup, secrets: Secrets) -> Any:
+    parties = (*setup.clients, setup.server)
+    links = IdealLinks(parties, secrets, key_bits=source.key_bits, budget_bits=SCARCE["bits"])
+    return {party: links.end(party) for party in parties}
+
+
+SCARCE: dict[str, int] = {}
+
+
+def scarce(bits: int) -> OneTimePadLink:
+    SCARCE["bits"] = bits
+    return OneTimePadLink(key_bits=64, source="scarce")
+
+
+def test_a_run_that_a_link_has_too_little_key_for_does_not_begin(make_pipeline: Maker) -> None:
+    """Up, 3 rounds take 3 x (5 + 52 + 16) + 16 bytes: 30 keys of 8. With one less nothing is spent, and nothing sent."""
+    pipeline = make_pipeline(rounds=3)
+    assert one(pipeline, scarce(30 * 64)).outcome == "completed"
+    result = one(pipeline, scarce(29 * 64))
+    assert result.outcome.startswith(
+        "aborted: the QKD link from client:0 to server has too little key; got 1856 bits left; expected 1920 bits"
+    )
+    assert result.costs["qkd_key_bits"] == result.costs["network_messages"] == 0
+    assert torch.equal(result.params, result.initial)
+
+
+def test_starvation_stops_the_round_and_loses_nothing(
+    make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Key for two rounds of five: the model of the second round stays.
 
     A model of 12 parameters takes 5 + 48 bytes and 16 for its tag, the first one 16 more: 154 bytes in two
@@ -171,7 +220,8 @@ def test_starvation_stops_the_round_and_loses_nothing(make_pipeline: Maker) -> N
     """
     pipeline = make_pipeline(rounds=5)
     assert pipeline.model.n_params == 12
-    starving = one(pipeline, OneTimePadLink(key_bits=64, budget_bits=21 * 64))
+    monkeypatch.setattr(QkdEnd, "check_ready", lambda _: None)  # else it would not begin
+    starving = one(pipeline, scarce(21 * 64))
     assert starving.outcome.startswith(
         "aborted: the QKD link from server to client:0 has too little key; got 64 bits left; expected 504 bits"
     )
@@ -182,11 +232,14 @@ def test_starvation_stops_the_round_and_loses_nothing(make_pipeline: Maker) -> N
     assert all(item.derived for item in models), "all clients together compute it; nobody was sent it"
 
 
-def test_what_was_not_sent_for_lack_of_key_is_in_no_view(make_pipeline: Maker) -> None:
+def test_what_was_not_sent_for_lack_of_key_is_in_no_view(
+    make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The uploads starve one after the other; the transcript holds only what was sealed."""
     pipeline = make_pipeline(rounds=1)
     down = 5 + 4 * pipeline.model.n_params + 32  # 85 bytes; an upload takes 4 more
-    result = one(pipeline, OneTimePadLink(key_bits=64, budget_bits=8 * 88))
+    monkeypatch.setattr(QkdEnd, "check_ready", lambda _: None)
+    result = one(pipeline, scarce(8 * 88))
     assert down <= 88 < down + 4
     assert "from client:0 to server" in result.outcome
     assert not result.view(honest_but_curious_server()).readable("update")
@@ -365,7 +418,20 @@ def test_seeded_runs_repeat_bit_for_bit(make_pipeline: Maker) -> None:
 @pytest.fixture
 def context_of(ledger_context: Callable[..., LedgerContext]) -> Callable[..., LedgerContext]:
     """The network hears sealed messages of ten clients."""
-    return partial(ledger_context, server=False, wire=True, smallest_k=0)
+
+    def make(**changes: Any) -> LedgerContext:
+        context = partial(ledger_context, server=False, wire=True, smallest_k=0)(**changes)
+        return dataclasses.replace(context, traffic=Alike())
+
+    return make
+
+
+class Alike(dict[object, Traffic | None]):
+    """Every link got to carry the same: 40 parameters both ways in 20 rounds."""
+
+    def get(self, key: object, default: object = None) -> Traffic:  # type: ignore[override]
+        each = Traffic().then(up={"update": 4 * 41}, down={"model": 4 * 40})
+        return Traffic.of_rounds(20, each=each)
 
 
 @pytest.fixture
@@ -442,7 +508,8 @@ def test_only_a_one_time_pad_is_information_theoretic(context: LedgerContext) ->
 def test_the_ledger_of_a_run_states_what_the_run_used(make_pipeline: Maker) -> None:
     """The policy decides alike when it opens and when it accounts."""
     pipeline = make_pipeline(rounds=2)
-    pad = QkdPolicyLink(key_bits=64).plan(n_params=pipeline.model.n_params, rounds=2).pad_bits
+    link = QkdPolicyLink(key_bits=64)
+    pad = link.plan(stack(link).carried(pipeline.workload)[link]).pad_bits
     for budget, assumption, overhead in ((pad, "information-theoretic", 0), (pad - 64, "computational", 1)):
         layer = QkdPolicyLink(key_bits=64, budget_bits=budget)
         result = one(pipeline, layer)

@@ -68,6 +68,18 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         """What is left to do."""
         return make_plan(self.layout, settled)
 
+    def remarks(self) -> tuple[str, ...]:
+        """What the layers of stacks that fit say of the runs, each once."""
+        matrix = self.matrix
+        places = dict.fromkeys((run.pipeline, run.stack) for run in self.layout.honest.values())
+        found = []
+        for pipeline, column in places:
+            stack = matrix.stacks[column].stack
+            if stack is not None and not matrix.incompatible(pipeline, column):
+                said = stack.remarks(matrix.pipelines[pipeline])
+                found += [f"{pipeline} x {column}: {remark}" for remark in said]
+        return tuple(found)
+
     def parts(self, plan: Plan[RunBatch | ShadowBatch], *, measure: bool = False) -> tuple[Part, ...]:
         """What is left to do, pipeline by pipeline."""
         return parts_of(self.matrix, tuple(plan.batches), measure=measure)

@@ -32,10 +32,11 @@ from qflsec.base import (
     Source,
     register,
 )
-from qflsec.base.framing import pack_entries, unpack_entries
+from qflsec.base.framing import entries_bytes, pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.layers import Leaves
+from qflsec.protocols.secagg.groups.common_coins import CONTRIBUTION_BYTES
 from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer, Partition
 from qflsec.protocols.secagg.ledger import secagg_rows
 from qflsec.protocols.secagg.messages import Kind, body_of, kind_of
@@ -45,7 +46,7 @@ from qflsec.protocols.secagg.rounds.pairing import scheme
 from qflsec.protocols.secagg.rounds.terms import Terms
 from qflsec.protocols.secagg.rounds.unmask import culprits
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, Traffic, Workload, client
 
 __all__ = ["ValidatedGroups"]
 
@@ -138,6 +139,11 @@ class ValidatedGroups(SecAgg):
     def partition(self) -> Partition:
         """What everybody knows of the groups before they are drawn."""
         return Partition(groups=self.groups, redraw=self.redraw)
+
+    def cohorts(self, pipeline: Pipeline) -> tuple[int, ...]:
+        """The sizes of the groups."""
+        n = pipeline.federation.n_clients
+        return tuple(sorted({n // self.groups, -(-n // self.groups)}))
 
     def expected_clients(self, setup: Setup) -> int:
         """0: every client knows its group."""
@@ -284,6 +290,15 @@ class ValidatedGroups(SecAgg):
         for line in state.lines.values():
             found |= line.protocol.rejected
         return found
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """The common coins, and the five stages in the largest group in every round."""
+        coins = Traffic().then(
+            up={"coins": len(_COINS) + CONTRIBUTION_BYTES},
+            down={"coins": len(_COINS) + entries_bytes(load.n_clients, CONTRIBUTION_BYTES)},
+        )
+        sizes = self.sizes(-(-load.n_clients // self.groups), self.bits // 8 * (load.n_params + 1))
+        return Traffic.of_rounds(load.rounds, each=sizes.traffic(model=load.model_bytes), setup=coins)
 
     def peers(self, state: PartyState, header: Header) -> tuple[Party, ...]:
         """The sender's group."""

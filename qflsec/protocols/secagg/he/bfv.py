@@ -10,10 +10,13 @@ import numpy.typing as npt
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Secrets, Source, register
+from qflsec.protocols.key_agreement import key_exchange
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.parameters import BfvParameters, bfv_parameters
+from qflsec.protocols.secagg.he.sizes import HeSizes
 from qflsec.protocols.secagg.he.state import Handle, refused
+from qflsec.threat import Workload
 
 __all__ = ["HeBfv", "PrimeFixedPoint"]
 
@@ -104,6 +107,12 @@ class HeBfv(HeLayer):
             ConfigError: None fit.
         """
         return bfv_parameters(security=self.security, n_clients=n_clients, plain_bits=self.plain_bits)
+
+    def sizes(self, load: Workload) -> HeSizes:
+        """A ciphertext holds as many integers as the ring has coefficients."""
+        degree = self.parameters(load.n_clients).degree
+        exchange = key_exchange(self.agreement)
+        return HeSizes(degree=degree, per_ciphertext=degree, ciphertext_bytes=exchange.ciphertext_bytes)
 
     def words(self, n_clients: int) -> PrimeFixedPoint:
         """How numbers become integers."""

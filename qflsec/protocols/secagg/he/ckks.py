@@ -29,8 +29,9 @@ from qflsec.protocols.secagg.he.layer import HeLayer
 from qflsec.protocols.secagg.he.ledger import he_rows, released_rows
 from qflsec.protocols.secagg.he.parameters import CkksParameters, ckks_parameters
 from qflsec.protocols.secagg.he.release import ReleaseClient, ask_release, observed_releases
+from qflsec.protocols.secagg.he.sizes import HeSizes
 from qflsec.protocols.secagg.he.state import Handle, HeClient, HeServer, refused
-from qflsec.threat import Item, LaneFacts, Party, Payload
+from qflsec.threat import Item, LaneFacts, Party, Payload, Traffic, Workload
 
 __all__ = ["HeCkks"]
 
@@ -258,6 +259,16 @@ class HeCkks(HeLayer):
 
     def _decrypted(self, context: Handle, blobs: Sequence[bytes], size: int) -> npt.NDArray[np.float64]:
         return np.asarray(self.opened_values(context, blobs, size))
+
+    def sizes(self, load: Workload) -> HeSizes:
+        """A ciphertext holds half as many numbers as the ring has coefficients."""
+        degree = self.parameters(load.n_clients, load.n_params + 1).degree
+        exchange = key_exchange(self.agreement)
+        return HeSizes(degree=degree, per_ciphertext=degree // 2, ciphertext_bytes=exchange.ciphertext_bytes)
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """The key before the first round, then ciphertexts; numbers where sums are released."""
+        return self.sizes(load).released(load) if self.mode == "released" else super().traffic(load, inner)
 
     def new_client(self, setup: Setup, identity: Identity, secrets: Secrets) -> HeClient:
         """A client's state."""

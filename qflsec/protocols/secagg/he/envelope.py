@@ -11,7 +11,7 @@ from qflsec.federation.identity import ED25519_BYTES
 from qflsec.protocols.secagg.signatures import check_digest, sign_digest
 from qflsec.threat import Party
 
-__all__ = ["KEY_ID_BYTES", "open_envelope", "read_envelope", "seal_envelope"]
+__all__ = ["KEY_ID_BYTES", "envelope_bytes", "open_envelope", "read_envelope", "seal_envelope"]
 
 KEY_ID_BYTES = 16
 _HEAD = struct.Struct(f"<{KEY_ID_BYTES}sIH")
@@ -32,6 +32,11 @@ def seal_envelope(
     sizes = struct.pack(f"<{len(chunks)}I", *(len(chunk) for chunk in chunks))
     body = _HEAD.pack(key_id, round_index, len(chunks)) + sizes + b"".join(chunks)
     return body + sign_digest(identity, context, body)
+
+
+def envelope_bytes(*chunks: int) -> int:
+    """The size of an envelope around blobs of these sizes."""
+    return _HEAD.size + 4 * len(chunks) + sum(chunks) + ED25519_BYTES
 
 
 def open_envelope(

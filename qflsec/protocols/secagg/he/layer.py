@@ -16,8 +16,9 @@ from qflsec.protocols.key_agreement import Agreement, key_exchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_rows
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
+from qflsec.protocols.secagg.he.sizes import HeSizes
 from qflsec.protocols.secagg.he.state import KEY_NAME, Handle, HeClient, HeServer, refused
-from qflsec.threat import SERVER, Party, Payload
+from qflsec.threat import SERVER, Party, Payload, Traffic, Workload
 
 __all__ = ["HeLayer"]
 
@@ -243,6 +244,18 @@ class HeLayer(AggregationLayer):
         )
         most = float(state.setup.max_count * len(header.participants))
         return self.decrypt(state.context, chunks, state.setup.n_params + 1, most)
+
+    @abstractmethod
+    def sizes(self, load: Workload) -> HeSizes:
+        """The sizes of what is sent.
+
+        Raises:
+            ConfigError: No parameters fit.
+        """
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """The key before the first round, then ciphertexts both ways."""
+        return self.sizes(load).traffic(load)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The one key that all clients share."""

@@ -25,7 +25,7 @@ from qflsec.protocols.secagg.he.ledger import he_masked_rows
 from qflsec.protocols.secagg.he.state import KEY_NAME, HeClient
 from qflsec.protocols.secagg.masks.expansion import check_peers, keystream_of, pair_masks, participants_digest
 from qflsec.protocols.stages import stage
-from qflsec.threat import SERVER, Party, Payload, client
+from qflsec.threat import SERVER, Party, Payload, Traffic, Workload, client
 
 __all__ = ["HeMasked", "MaskingClient", "he_mask_name", "masks_below"]
 
@@ -239,6 +239,10 @@ class HeMasked(HeBfv):
                 expected="every participant: their masks do not cancel otherwise",
             )
         return super().combine(state, payloads, header)
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """As without masks, and a key for each pair before the first round."""
+        return self.sizes(load).traffic(load, pairs=True)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The shared key; for a client's ciphertexts also its pairs with the other participants."""

@@ -38,7 +38,6 @@ class ReleaseClient(HeClient):
         releases: int,
     ) -> None:
         super().__init__(setup, identity, secrets, protocol, exchange)
-        self.secrets = secrets
         self._left = releases
 
     @stage("key", opens=True, each="round_index")

@@ -38,6 +38,7 @@ from qflsec.protocols.secagg.he.threshold_scheme import KeyShare, ThresholdSchem
 __all__ = ["DEGREE", "RlweScheme", "RlweShare"]
 
 DEGREE = 4096
+_RESIDUE_BYTES = 4
 _PRIME_BITS = 25
 _ERROR_SIGMA = math.sqrt(21 / 2)
 _DEVIATIONS = 8.0
@@ -101,6 +102,11 @@ class RlweScheme(ThresholdScheme):
     def _values(self, coefficients: npt.NDArray[np.int64]) -> Residues:
         return np.stack([ring.values(coefficients) for ring in self._rings])
 
+    def message_bytes(self) -> tuple[int, int, int]:
+        """One, two and one polynomials of 32-bit residues."""
+        one = _RESIDUE_BYTES * len(self.primes) * DEGREE
+        return one, 2 * one, one
+
     def new_share(self, secrets: Secrets, previous: bytes) -> tuple[KeyShare, bytes]:
         """A ternary share, and the sum of the public keys so far."""
         share = self._values(ternary(secrets, DEGREE))
@@ -161,7 +167,7 @@ class RlweScheme(ThresholdScheme):
         return np.array([m - self.modulus if m >= half else m for m in rounded], dtype=np.int64)
 
     def _read(self, blob: bytes, n_polynomials: int) -> Residues:
-        if len(blob) != 4 * n_polynomials * len(self.primes) * DEGREE:
+        if len(blob) != _RESIDUE_BYTES * n_polynomials * len(self.primes) * DEGREE:
             raise ProtocolAbort("a threshold message has the wrong size")
         found = np.frombuffer(blob, dtype="<u4").astype(np.int64)
         shaped = found.reshape(n_polynomials, len(self.primes), DEGREE)

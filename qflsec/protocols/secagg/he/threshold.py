@@ -26,7 +26,7 @@ from qflsec.base import (
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
 from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
-from qflsec.protocols.secagg.he.envelope import read_envelope
+from qflsec.protocols.secagg.he.envelope import envelope_bytes, read_envelope
 from qflsec.protocols.secagg.he.ledger import threshold_rows
 from qflsec.protocols.secagg.he.openfhe_scheme import OpenFheScheme
 from qflsec.protocols.secagg.he.parameters import LARGEST_MODULUS, Security
@@ -37,7 +37,7 @@ from qflsec.protocols.secagg.he.threshold_state import (
     ThresholdServer,
     share_key_name,
 )
-from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, client
+from qflsec.threat import SERVER, Item, LaneFacts, Party, Payload, Traffic, Workload, client
 
 __all__ = ["HeThreshold"]
 
@@ -259,6 +259,29 @@ class HeThreshold(AggregationLayer):
         assert isinstance(combined, bytes)
         most = float(state.setup.max_count * len(header.participants))
         return self.words(state.scheme).read(np.frombuffer(combined, dtype=np.uint64), most=most)
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """The key, made in a chain; then ciphertexts up, all of them down, and a part of their sum's decryption up."""
+        scheme = self.new_scheme(b"", load.n_clients)
+        sizes = scheme.message_bytes()
+        if sizes is None:
+            return None
+        public, ciphertext, part = sizes
+        n = -(-(load.n_params + 1) // scheme.slots)
+        key = envelope_bytes(len(b"public"), public)
+        setup = Traffic().then(down={"keys so far": key, "key": key}, up={"key": key})
+        update = envelope_bytes(len(b"update"), *[ciphertext] * n)
+        each = Traffic().then(
+            down={
+                "model": load.model_bytes,
+                "updates": envelope_bytes(len(b"sum"), _SIZE.size, *[update] * load.n_clients),
+            },
+            up={
+                "update": update,
+                "partial": envelope_bytes(len(b"partial"), *[part] * n),
+            },
+        )
+        return Traffic.of_rounds(load.rounds, each=each, setup=setup)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """Every client's share."""

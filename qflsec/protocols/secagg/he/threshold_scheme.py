@@ -30,6 +30,10 @@ class ThresholdScheme(ABC):
     slots: int
     modulus: int
 
+    def message_bytes(self) -> tuple[int, int, int] | None:
+        """The sizes of a public key, a ciphertext and a part of a decryption; None where they cannot be told."""
+        return None
+
     @abstractmethod
     def new_share(self, secrets: Secrets, previous: bytes) -> tuple[KeyShare, bytes]:
         """A party's share, and the public key of all parties so far.

@@ -38,7 +38,7 @@ from qflsec.protocols.secagg.masks.expansion import (
     participants_digest,
 )
 from qflsec.protocols.stages import Staged, stage
-from qflsec.threat import Item, LaneFacts, Party, Payload
+from qflsec.threat import Item, LaneFacts, Party, Payload, Traffic, Workload
 
 __all__ = ["Masked", "mask_name"]
 
@@ -236,6 +236,12 @@ class Masked(AggregationLayer):
         assert isinstance(combined, np.ndarray)
         most = float(state.setup.max_count * len(header.participants))
         return self.words.read(combined.astype(self.words.dtype, copy=False), most=most)
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """A word for each parameter and the weight."""
+        update = self.bits // 8 * (load.n_params + 1)
+        each = Traffic().then(down={"model": load.model_bytes}, up={"update": update})
+        return Traffic.of_rounds(load.rounds, each=each)
 
     def keys(self, sender: Party, participants: tuple[Party, ...]) -> frozenset[str]:
         """The sender's pairs with the other participants: all of them open its vector."""

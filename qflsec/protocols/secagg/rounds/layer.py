@@ -27,6 +27,7 @@ from qflsec.protocols.secagg.masks.expansion import model_digest
 from qflsec.protocols.secagg.rounds.observer import observed_sums
 from qflsec.protocols.secagg.rounds.pair_links import PairLinks, pair_ends
 from qflsec.protocols.secagg.rounds.pairing import PairAgreement, scheme
+from qflsec.protocols.secagg.rounds.sizes import RoundSizes
 from qflsec.protocols.secagg.rounds.states import (
     ClientState,
     ServerState,
@@ -34,9 +35,9 @@ from qflsec.protocols.secagg.rounds.states import (
     server_state,
     share_name,
 )
-from qflsec.protocols.secagg.rounds.terms import Policy, default_threshold
+from qflsec.protocols.secagg.rounds.terms import Policy, default_threshold, no_drop_out
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, SignatureScheme
-from qflsec.threat import Item, LaneFacts, Party, Payload
+from qflsec.threat import Item, LaneFacts, Party, Payload, Traffic, Workload
 
 __all__ = ["SecAgg", "share_name"]
 
@@ -211,6 +212,15 @@ class SecAgg(AggregationLayer):
                 fix="change 'threshold', 'colluders' or the number of participants",
             )
 
+    def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
+        """That a round survives no drop-out, where it survives none."""
+        cohorts = (n for n in self.cohorts(pipeline) if self.threshold_for(n) >= n)
+        return tuple(no_drop_out(self.card.name, n) for n in cohorts)
+
+    def cohorts(self, pipeline: Pipeline) -> tuple[int, ...]:
+        """How many clients mask with each other."""
+        return (pipeline.federation.n_participants,)
+
     def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
         """Each client's end of its links with the other clients; the server has none."""
         return pair_ends(self.links, setup, secrets) if self.agreement == "bb84" else {}
@@ -347,6 +357,15 @@ class SecAgg(AggregationLayer):
         return observed_sums(
             items, facts, words=self.words, scheme=scheme(self.agreement), signature_bytes=size
         )
+
+    def sizes(self, n: int, vector_bytes: int) -> RoundSizes:
+        """The sizes of a round among ``n`` clients."""
+        return RoundSizes.under(self.agreement, self.signature, n, self.threshold_for(n), vector_bytes)
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """Five stages in every round."""
+        sizes = self.sizes(load.participants, self.bits // 8 * (load.n_params + 1))
+        return Traffic.of_rounds(load.rounds, each=sizes.traffic(model=load.model_bytes))
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """What it hides from this observer."""

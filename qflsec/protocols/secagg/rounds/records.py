@@ -17,7 +17,11 @@ from qflsec.protocols.secagg.rounds.pairing import Scheme
 from qflsec.protocols.secagg.rounds.shamir import SHARE_BYTES
 
 __all__ = [
+    "COMMITMENT_BYTES",
+    "HASHES_BYTES",
+    "REVEALED_BYTES",
     "STATEMENT_BYTES",
+    "TAG_BYTES",
     "Advertisement",
     "Said",
     "Shares",
@@ -39,6 +43,11 @@ _NONCE = bytes(12)  # every key seals one message
 _REVEALED = struct.Struct("<HH")
 _DIGEST_BYTES = 32
 STATEMENT_BYTES = 5 * _DIGEST_BYTES
+COMMITMENT_BYTES = TAG_BYTES = _DIGEST_BYTES
+HASHES_BYTES = 2 * _DIGEST_BYTES
+"""Model and terms in an advertisement."""
+REVEALED_BYTES = _REVEALED.size + SHARE_BYTES
+"""An opened share, and which it is."""
 
 
 def commitment(label: int, secret: bytes) -> bytes:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from qflsec.base import ConfigError, ProtocolAbort, finite
 from qflsec.base.framing import cut, pack_indices, unpack_indices
 
-__all__ = ["Policy", "Terms", "default_threshold", "session_digest"]
+__all__ = ["TERMS_BYTES", "Policy", "Terms", "default_threshold", "no_drop_out", "session_digest"]
 
 _NUMBERS = struct.Struct("<HIB")
+TERMS_BYTES = 32 + _NUMBERS.size
+"""Terms without their list of participants."""
 
 
 def session_digest(session: bytes) -> bytes:
@@ -26,6 +28,11 @@ def default_threshold(n: int) -> int:
         Bonawitz et al., CCS 2017, section 6.2 and theorem 6.5 (t >= floor(2n/3) + 1).
     """
     return 2 * n // 3 + 1
+
+
+def no_drop_out(layer: str, n: int) -> str:
+    """What is to be said of a round whose threshold is all of its clients."""
+    return f"{layer!r}: {n} clients with a threshold of {n} survive no drop-out: one that is not heard loses the round for all"
 
 
 @dataclass(frozen=True, kw_only=True)
