@@ -60,9 +60,9 @@ def test_no_registered_option_takes_what_is_no_number(kind: type) -> None:
                 kind(**{**dict.fromkeys(needed), name: value})
 
 
-INNER = {"Gate", "Circuit", "Graph", "Pattern", "RoundUpdates", "Exact"}
+INNER = {"LedgerRow", "Gate", "Circuit", "Graph", "Pattern", "RoundUpdates", "Exact"}
 """Made by code, by the thousand; what they are made from is checked."""
-ABSTRACT = {"ServerManipulation", "_Delegating", "QkdLink", "CircuitNoise"}
+ABSTRACT = {"ServerManipulation", "_Delegating", "QkdLink", "EpochLink", "CircuitNoise"}
 """What is registered of these is checked."""
 
 
