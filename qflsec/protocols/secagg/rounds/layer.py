@@ -214,8 +214,7 @@ class SecAgg(AggregationLayer):
 
     def remarks(self, pipeline: Pipeline, traffic: Traffic | None = None) -> tuple[str, ...]:
         """That a round survives no drop-out, where it survives none."""
-        cohorts = (n for n in self.cohorts(pipeline) if self.threshold_for(n) >= n)
-        return tuple(no_drop_out(self.card.name, n) for n in cohorts)
+        return no_drop_out(self.card.name, {n: self.threshold_for(n) for n in self.cohorts(pipeline)})
 
     def cohorts(self, pipeline: Pipeline) -> tuple[int, ...]:
         """How many clients mask with each other."""

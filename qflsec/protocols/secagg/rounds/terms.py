@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qflsec.base import ConfigError, ProtocolAbort, finite
@@ -30,9 +31,18 @@ def default_threshold(n: int) -> int:
     return 2 * n // 3 + 1
 
 
-def no_drop_out(layer: str, n: int) -> str:
-    """What is to be said of a round whose threshold is all of its clients."""
-    return f"{layer!r}: {n} clients with a threshold of {n} survive no drop-out: one that is not heard loses the round for all"
+def no_drop_out(layer: str, thresholds: Mapping[int, int]) -> tuple[str, ...]:
+    """What is to be said of rounds whose threshold is all of their clients.
+
+    Args:
+        layer: The layer's name.
+        thresholds: The threshold of a round by its number of clients.
+    """
+    return tuple(
+        f"{layer!r}: {n} clients with a threshold of {t} survive no drop-out: one that is not heard loses the round"
+        for n, t in thresholds.items()
+        if t >= n
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
