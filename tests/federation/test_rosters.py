@@ -309,16 +309,19 @@ def test_a_client_that_takes_part_is_not_named_to_another(
 
     def without(batch: BatchRun, round_index: int) -> torch.Tensor:
         present = drawn(batch, round_index)
-        present[n:, 9] = False
+        present[[seed >= n for seed in batch._seeds], 9] = False
         return present
 
     monkeypatch.setattr(BatchRun, "_participants", without)
     stack = Stack.from_layers("dp", [DpFedAvg(noise_multiplier=4.0)])
-    specs = [RunSpec(seed=seed, evaluate="never") for seed in (*range(n), *range(n))]
+    specs = [RunSpec(seed=seed, evaluate="never") for seed in range(2 * n)]
     runs = run_batch(pipeline, stack, specs)
     threat = corrupted_clients(n=1, active=False)
     (epsilon,) = [row.epsilon for row in runs[0].ledger(threat) if row.accountant.startswith("PRV")]
     assert epsilon == pytest.approx(0.4391, abs=1e-3)
+    assert [9 in set().union(*run.transcript.facts[run.lane].participants.values()) for run in runs[n:]] == [
+        False
+    ] * n
     views = [run.view(threat) for run in runs]
     hits = [9 in set(mentioned(view)) for view in views]
     assert lower_bound(sum(hits[:n]), sum(hits[n:]), n) <= epsilon
