@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -326,8 +328,8 @@ for shots_each, colour in ((1, GREEN), (10, PINK), (1000, BLACK)):
         values.append(account_run(one, Copies.of_rule("parameter-shift", shots=shots_each, **rule)).epsilon)
     right.plot(signal, values, color=colour, label=f"{shots_each} shots" if shots_each > 1 else "1 shot")
 for ax in (left, right):
-    ax.axhspan(math.log(1999), 1e7, color=ORANGE, alpha=0.08, zorder=0)
-right.text(1.1e-3, 1.2e6, "membership ceiling above 0.999: vacuous", fontsize=8, color=ORANGE)
+    ax.axhspan(math.log(19999), 1e7, color=ORANGE, alpha=0.08, zorder=0)
+right.text(1.1e-3, 1.2e6, "membership ceiling above 0.9999: vacuous", fontsize=8, color=ORANGE)
 right.set(
     xscale="log",
     xlabel="1 - p: what is left of every expectation value",

@@ -16,8 +16,8 @@ from qflsec.base import ConfigError, IncompatibleStack, QflsecError
 
 __all__ = ["check_delta", "is_vacuous", "membership_ceiling"]
 
-_VACUOUS = 0.999
-"""An advantage that no attack has to fear."""
+_VACUOUS = 0.9999
+"""An advantage that no attack has to fear: an epsilon of 9.9, near the ten from which on guides speak of no guarantee."""
 
 
 def membership_ceiling(epsilon: float, delta: float = 0.0) -> float:
@@ -44,7 +44,11 @@ def membership_ceiling(epsilon: float, delta: float = 0.0) -> float:
 
 
 def is_vacuous(epsilon: float, delta: float = 0.0) -> bool:
-    """Whether it forbids nothing that an attack could hope for: at delta 0 from epsilon 7.6 on.
+    """Whether it forbids nothing that an attack could hope for: at delta 0 from epsilon 9.9 on.
+
+    Source:
+        Ponomareva et al., How to DP-fy ML, JAIR 77, 2023, section 5.2, whose third tier (weak or no formal
+        guarantee) begins at an epsilon of 10.
 
     Args:
         epsilon: 0 or more.
