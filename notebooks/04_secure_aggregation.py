@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from qflsec.base import OsSecrets
 from qflsec.lab import load_spec, run
 from qflsec.protocols.secagg import FixedPoint
 from qflsec.protocols.secagg.catalogue import protocol
@@ -51,7 +52,7 @@ n, size = 3, 5000
 fixed = FixedPoint(bits=32, fractional_bits=16)
 generator = torch.Generator().manual_seed(0)
 vectors = [0.3 * torch.randn(size, generator=generator) for _ in range(n)]
-plain = [fixed.encode(v, 1.0, n=n) for v in vectors]
+plain = [fixed.encode(v, 1.0, n=n, secrets=OsSecrets()) for v in vectors]
 keys = {(i, j): bytes([i, j]) * 16 for i in range(n) for j in range(i + 1, n)}
 masked = [
     add_masks(
