@@ -100,7 +100,7 @@ class Etsi014Client:
             connection.close()
         try:
             body = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise KmeError("the KME did not answer in JSON", got=f"HTTP {status}") from None
         if status != 200:
             message = body.get("message", "no reason given") if isinstance(body, dict) else "no reason given"

@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
+from urllib.parse import SplitResult, urlsplit
 
 from qflsec.base import BackendError, ConfigError, QflsecError
 from qflsec.protocols.keystore.etsi014_body import parsed, request_body
@@ -224,6 +225,18 @@ class JsonHandler(BaseHTTPRequestHandler, ABC):
     @abstractmethod
     def query(self, resource: str) -> dict[str, Any]:
         """The parameters of a GET request as the body that a POST request would have had."""
+
+    @property
+    def target(self) -> SplitResult:
+        """The path and the query that are asked for.
+
+        Raises:
+            ApiError: What stands there is no address.
+        """
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            raise ApiError(400, "no such resource") from None
 
     def caller(self) -> str:
         """The application that the certificate names.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 from uuid import UUID
 
 from qflsec.base import ConfigError
+from qflsec.protocols.keystore.etsi014_body import whole_number
 from qflsec.protocols.keystore.etsi014_messages import ApiError
 from qflsec.protocols.keystore.json_server import JsonHandler, JsonServer, TlsFiles
 from qflsec.protocols.keystore.kme import Kme
@@ -24,7 +25,7 @@ __all__ = ["SkipServer"]
 class _Handler(JsonHandler):
     def serve(self, read: Callable[[str], Any]) -> dict[str, Any]:
         """Answer a request of the draft: capabilities, a new key, or a key by its identifier."""
-        resource, *rest = (unquote(part) for part in urlsplit(self.path).path.strip("/").split("/"))
+        resource, *rest = (unquote(part) for part in self.target.path.strip("/").split("/"))
         if resource not in {"capabilities", "entropy", "key"} or len(rest) > (resource == "key"):
             raise ApiError(404, "no such resource")
         kme, caller = self.server.kme, self.caller()
@@ -51,15 +52,17 @@ class _Handler(JsonHandler):
 
     def query(self, resource: str) -> dict[str, Any]:
         """The other system, and the size where one is asked for."""
-        query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+        query = parse_qs(self.target.query, keep_blank_values=True)
         if set(query) - {"remoteSystemID", "size"} or any(len(values) > 1 for values in query.values()):
             raise ApiError(400, "the parameters are remoteSystemID and size, each once")
         if "remoteSystemID" not in query:
             raise ApiError(400, "remoteSystemID is missing")
-        size = query.get("size", [""])[0]
-        if "size" in query and not (size.isascii() and size.isdecimal()):
-            raise ApiError(400, "size shall be an integer", {"size": size})
-        return {"remoteSystemID": query["remoteSystemID"][0], **({"size": int(size)} if size else {})}
+        asked: dict[str, Any] = {"remoteSystemID": query["remoteSystemID"][0]}
+        if "size" in query:
+            asked["size"] = whole_number(query["size"][0])
+            if asked["size"] is None:
+                raise ApiError(400, "size shall be an integer", {"size": query["size"][0]})
+        return asked
 
 
 class SkipServer(JsonServer):

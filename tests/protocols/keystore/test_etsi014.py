@@ -302,7 +302,8 @@ def test_no_answer_and_impossible_settings(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"<html>", b"[]", b'{"keys": [{"key_ID": "x", "key": "AAAA"}]}', b'{"keys": 1}']
+    "answer",
+    [b"<html>", b"[]", b"[" * 100_000, b'{"keys": [{"key_ID": "x", "key": "AAAA"}]}', b'{"keys": 1}'],
 )
 def test_an_entity_that_answers_nonsense(monkeypatch: pytest.MonkeyPatch, site: Site, answer: bytes) -> None:
     class Response:

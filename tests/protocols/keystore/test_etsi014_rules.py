@@ -11,7 +11,7 @@ import base64
 import json
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -162,6 +162,10 @@ RULES = (
     enc("no JSON", None, raw=b"{", check=says("not JSON")),
     enc("no text", None, raw=b"\xff\xfe", check=says("not JSON")),
     enc("JSON too deep to read", None, raw=b"[" * 60_000, check=says("not JSON")),
+    enc("NaN, which JSON does not know", None, raw=b'{"number": NaN}', check=says("not JSON")),
+    enc("infinity, which JSON does not know", None, raw=b'{"size": -Infinity}', check=says("not JSON")),
+    enc("a number with too large an exponent", None, raw=b'{"size": 1e999}', check=says("shall be an integer")),
+    enc("a number with too many digits", None, raw=b'{"size": ' + b"1" * 5_000 + b"}", check=says("not JSON")),
     enc("a long request", None, raw=b'{"a": "' + b"x" * 70_000 + b'"}', check=says("at most 65536 bytes")),
     enc("keys for an unknown slave", {}, path="/api/v1/keys/nobody/enc_keys", check=says("unknown SAE_ID")),
     enc("keys for itself", {}, path=f"/api/v1/keys/{ALICE}/enc_keys", check=says("unknown SAE_ID")),
@@ -201,6 +205,8 @@ RULES = (
     other("the root", "GET", "/", check=says("no such resource")),
     other("another version", "GET", f"/api/v2/keys/{BOB}/status", check=says("no such resource")),
     other("another resource", "GET", f"/api/v1/keys/{BOB}/all_keys", check=says("no such resource")),
+    other("a target that is no address", "GET", "x://[", check=says("no such resource")),
+    other("a target that is no address, and a body", "POST", "x://[", body={}, check=says("no such resource")),
     other("a path too long", "GET", f"/{'x' * 70_000}"),
     other("headers too many", "GET", STATUS, headers={f"X-{i}": "x" for i in range(120)}),
     # bodies
@@ -210,6 +216,7 @@ RULES = (
     enc("in an unknown coding", None, raw=b"x", headers={"Transfer-Encoding": "gzip, chunked"}),
     enc("in chunks and with a length", None, raw=b"0\r\n\r\n", headers={"Transfer-Encoding": "chunked", "Content-Length": "5"}),
     enc("with an impossible length", None, raw=b"{}", headers={"Content-Length": "+2"}),
+    enc("with a length of many digits", None, raw=b"{}", headers={"Content-Length": "9" * 5_000}),
 )  # fmt: skip
 
 
@@ -255,7 +262,7 @@ def test_a_rule_of_etsi_gs_qkd_014(shared_site: Any, waiting: list[QkdKey], rule
     assert answer.headers.get_content_type() == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
     if rule.method != "HEAD":
-        found = json.loads(raw)
+        found = json.loads(raw, parse_constant=pytest.fail)
         if rule.status != 200:
             assert isinstance(found["message"], str)
             assert all(isinstance(detail, dict) for detail in found.get("details", []))
@@ -292,3 +299,17 @@ def test_requests_on_one_connection(shared_site: Any) -> None:
         connection.request("GET", STATUS)
         answer = connection.getresponse()
         is_status(json.loads(answer.read()), [])
+
+
+@pytest.mark.parametrize("length", [1, 2, 20])
+@pytest.mark.usefixtures("waiting")
+def test_a_request_that_is_cut_short_spends_nothing(shared_site: Any, length: int) -> None:
+    """What is left of it may be another request: a body of nothing asks for one key."""
+    before = counts(shared_site)
+    with closing(shared_site.open("A", ALICE)) as connection:
+        connection.putrequest("POST", ENC)
+        connection.putheader("Content-Length", str(length))
+        connection.endheaders()
+        with suppress(OSError):  # says that no more comes, and waits until the server says so too
+            connection.sock.unwrap()
+    assert counts(shared_site) == before

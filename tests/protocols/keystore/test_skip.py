@@ -86,6 +86,8 @@ def test_both_systems_get_the_same_key_once(systems: Systems) -> None:
         ("GET", f"/key?remoteSystemID={BOB}&size=128", ALICE, 400),
         ("GET", f"/key?remoteSystemID={BOB}&size=-256", ALICE, 400),
         ("GET", f"/key?remoteSystemID={BOB}&size=", ALICE, 400),
+        ("GET", f"/key?remoteSystemID={BOB}&size={'2' * 5_000}", ALICE, 400),
+        ("GET", "x://[", ALICE, 400),
         ("GET", f"/key?remoteSystemID={BOB}&number=2", ALICE, 400),
         ("GET", f"/key?remoteSystemID={BOB}&remoteSystemID={BOB}", ALICE, 400),
         ("GET", f"/key/{LOST}?remoteSystemID={BOB}", ALICE, 400),
