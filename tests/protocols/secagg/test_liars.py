@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from qflsec.base import LostRound, ProtocolAbort
+from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.protocols.secagg import Client
-from qflsec.protocols.secagg.messages import Kind, Mail, body_of
+from qflsec.protocols.secagg.messages import HEAD_BYTES, Kind, Mail, body_of
 from qflsec.protocols.secagg.rounds import client as client_module
 from qflsec.protocols.secagg.rounds.records import (
     Sharing,
@@ -197,3 +198,26 @@ def test_what_is_signed_and_wrong_has_an_author_and_what_is_not_signed_has_none(
         run.run(tamper=meddle)
     assert {i: abort.caused_by for i, abort in run.server.rejected.items()} == {0: "client:0", 1: None}
     assert lost.value.caused_by == "client:0", "three would have been enough"
+
+
+@pytest.mark.parametrize("agreement", AGREEMENTS)
+@pytest.mark.parametrize("cut_off", ["to share", "to mask"])
+def test_whoever_carries_a_message_frames_nobody(aggregation: Make, cut_off: str, agreement: str) -> None:
+    """Client 3 is missing in what client 0 gets of keys or of parcels: nobody that kept to the protocol is named."""
+    run = aggregation(4, agreement=agreement)
+
+    def meddle(name: str, i: int, message: bytes) -> bytes:
+        if (name, i) != (cut_off, 0):
+            return message
+        entries = unpack_entries(body_of(message))
+        del entries[3]
+        return message[:HEAD_BYTES] + pack_entries(entries)
+
+    named: list[str | None] = []
+    try:
+        run.run(threshold=3, tamper=meddle)
+    except ProtocolAbort as abort:
+        named.append(abort.caused_by)
+    named += [abort.caused_by for abort in run.server.rejected.values()]
+    assert named, "the control: it is noticed"
+    assert set(named) == {None}

@@ -215,7 +215,11 @@ class Client(Staged):
         state = self._now
         body = self._mail.open(Kind.SURVIVORS, state.index, self._server, survivors)
         with blaming(self._server):
-            state.survivors = self._read_survivors(state, body)
+            state.survivors, told = self._read_survivors(state, body)
+        if told != set(
+            state.sharers
+        ):  # nobody signs a delivery: whoever carried it may have left out a parcel
+            raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
         state.statement = Statement(
             model=state.own.model,
             terms=state.own.terms,
@@ -228,7 +232,8 @@ class Client(Staged):
         said = Said(statement=state.statement, tags=tags)
         return self._mail.pack(Kind.STATEMENT, state.index, self._server, said.to_bytes())
 
-    def _read_survivors(self, state: _Round, body: bytes) -> tuple[int, ...]:
+    def _read_survivors(self, state: _Round, body: bytes) -> tuple[tuple[int, ...], set[int]]:
+        """Who survived, and of whom that was said at all."""
         alive, rest = unpack_indices(body)
         dropped, rest = unpack_indices(rest)
         if rest or set(alive) & set(dropped):
@@ -236,10 +241,10 @@ class Client(Staged):
                 f"{self.party} refuses to open both secrets of a client",
                 got=sorted(set(alive) & set(dropped)),
             )
-        if set(alive) | set(dropped) != set(state.sharers) or self._me not in alive:
+        if self._me not in alive:
             raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
         self._enough(state, len(alive), "survivors")
-        return tuple(sorted(alive))
+        return tuple(sorted(alive)), {*alive, *dropped}
 
     @stage("agree")
     def reveal(self, statements: bytes) -> bytes:

@@ -40,8 +40,9 @@ class Server(Staged):
     """The server, over all rounds of a session.
 
     A message that is not what its sender should have sent counts as not sent: the sender drops out, and
-    :attr:`rejected` says why. What is signed and wrong names its author as the cause; what has no right signature
-    could come from anybody.
+    :attr:`rejected` says why. What is signed and wrong names its author as the cause, unless it may be right for what
+    the author was told: only terms and survivors are signed on the way to clients, rosters, deliveries and statements
+    as wholes are not. What has no right signature could come from anybody.
 
     Args:
         session: The public name of the session.
@@ -101,8 +102,9 @@ class Server(Staged):
         """
         state = self._now
 
-        def read(_: int, body: bytes) -> Advertisement:
-            return Advertisement.from_bytes(body, self._scheme)
+        def read(index: int, body: bytes) -> Advertisement:
+            with blaming(client(index)):
+                return Advertisement.from_bytes(body, self._scheme)
 
         state.advertised = self._accept(Kind.ADVERTISE, messages, state.terms.participants, EVERYBODY, read)
         body = pack_entries({i: messages[i] for i in state.advertised})
@@ -118,13 +120,18 @@ class Server(Staged):
         state = self._now
 
         def read(index: int, body: bytes) -> Sharing:
-            sharing = Sharing.from_bytes(body)
-            if len(sharing.committed) != len(self._scheme.labels(index, state.advertised)):
-                raise ProtocolAbort(f"client:{index} is bound to another number of secrets than it shares")
+            with blaming(client(index)):
+                sharing = Sharing.from_bytes(body)
             if set(sharing.parcels) != set(state.advertised) - {index}:
+                # nobody signs a roster: whoever carried it may have left out a client
                 raise ProtocolAbort(f"the parcels of client:{index} are not for the clients of the round")
-            for holder in state.advertised:
-                sharing.digests(holder)
+            with blaming(client(index)):
+                if len(sharing.committed) != len(self._scheme.labels(index, state.advertised)):
+                    raise ProtocolAbort(
+                        f"client:{index} is bound to another number of secrets than it shares"
+                    )
+                for holder in state.advertised:
+                    sharing.digests(holder)
             return sharing
 
         state.shared = self._accept(Kind.PARCELS, messages, state.advertised, self.party, read)
@@ -150,7 +157,9 @@ class Server(Staged):
 
         def read(index: int, body: bytes) -> Words:
             if len(body) != state.terms.size * dtype.itemsize:
-                raise ProtocolAbort(f"the masked vector of client:{index} has the wrong size")
+                raise ProtocolAbort(
+                    f"the masked vector of client:{index} has the wrong size", caused_by=client(index)
+                )
             return np.frombuffer(body, dtype=dtype)
 
         state.masked = self._accept(Kind.MASKED, messages, state.shared, self.party, read)
@@ -168,9 +177,12 @@ class Server(Staged):
         state = self._now
 
         def read(index: int, body: bytes) -> Said:
-            said = Said.from_bytes(body)
-            if set(said.tags) != set(state.advertised) - {index}:
-                raise ProtocolAbort(f"the statement of client:{index} is not for the clients of the round")
+            with blaming(client(index)):
+                said = Said.from_bytes(body)
+                if set(said.tags) != set(state.advertised) - {index}:
+                    raise ProtocolAbort(
+                        f"the statement of client:{index} is not for the clients of the round"
+                    )
             return said
 
         stated = self._accept(Kind.STATEMENT, messages, state.masked, self.party, read)
@@ -202,9 +214,10 @@ class Server(Staged):
         expected = set(self._scheme.wanted(state.shared, state.masked))
 
         def read(index: int, body: bytes) -> Shares:
-            shares = unpack_reveal(body)
-            if set(shares) != expected:
-                raise ProtocolAbort(f"client:{index} opened other shares than it was asked for")
+            with blaming(client(index)):
+                shares = unpack_reveal(body)
+                if set(shares) != expected:
+                    raise ProtocolAbort(f"client:{index} opened other shares than it was asked for")
             return shares
 
         opened = self._accept(Kind.REVEAL, messages, state.stated, self.party, read)
@@ -243,8 +256,7 @@ class Server(Staged):
                 continue
             try:
                 body = self._mail.open(kind, state.index, client(index), messages[index], receiver=receiver)
-                with blaming(client(index)):
-                    found[index] = read(index, body)
+                found[index] = read(index, body)
             except ProtocolAbort as abort:
                 self.rejected[index] = abort
         missing = state.terms.threshold - len(found)
