@@ -95,9 +95,12 @@ class SessionAccount:
     @property
     def sentence(self) -> str:
         """The account in one sentence."""
+        spent = f"{self.together.epsilon:.4g} at delta {self.together.delta:.3g} by {self.together.by}"
+        if self.together.delta >= 1:
+            spent = f"no epsilon together, since their deltas add up to {self.together.delta:.3g}"
         told = (
-            f"the {self.bounded} runs with an epsilon for each {self.unit} ({self.adjacency}) come to "
-            f"{self.together.epsilon:.4g} at delta {self.together.delta:.3g} by {self.together.by}"
+            f"the {self.bounded} runs with an epsilon for each {self.unit} ({self.adjacency}) come to {spent}, as far as "
+            "everybody keeps to the protocol whom their rows trust"
         )
         if self.bounded == self.runs:
             return f"{told}: all {self.runs} runs together"

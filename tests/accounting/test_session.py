@@ -61,4 +61,11 @@ def test_one_run_without_a_bound_leaves_none() -> None:
     assert one.epsilon == math.inf
     assert "have no epsilon, since those of none have none" in one.sentence
     assert one.to_dict()["epsilon"] == "infinity"
-    assert account(together=Composed(epsilon=1.0, delta=1.0, by="x")).epsilon == math.inf
+    nothing = account(together=Composed(epsilon=1.0, delta=1.25, by="x"))
+    assert nothing.epsilon == math.inf
+    assert "come to no epsilon together, since their deltas add up to 1.25" in nothing.sentence
+
+
+def test_a_composition_rests_on_whom_its_rows_trust() -> None:
+    """It takes the least epsilon of each run, which may count the noise of other clients or rest on seals."""
+    assert "as far as everybody keeps to the protocol whom their rows trust" in account().sentence
