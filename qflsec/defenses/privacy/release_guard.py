@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from qflsec.base import ConfigError
 from qflsec.models.check import PerSampleGradientError
 
 __all__ = ["ReleaseGuard"]
@@ -34,16 +35,28 @@ class ReleaseGuard:
         self._passes = 0
         self._next_check = 1
 
-    def before(self, parameters: Sequence[Any], n_records: int) -> None:
+    def before(self, parameters: Sequence[Any], n_records: int, clip_norm: float) -> None:
         """Before a pass's gradients are clipped and added to those of earlier passes of the same step.
+
+        The clip norm may not change: noise follows the norm at the end of a step, which may be below that of its passes,
+        and rows state one norm.
 
         Args:
             parameters: Parameters with Opacus' ``summed_grad``; None at the first pass of a step.
             n_records: The records of the pass.
+            clip_norm: What the pass will be clipped to.
 
         Raises:
+            ConfigError: The clip norm was changed.
             PerSampleGradientError: A recheck fails.
         """
+        if clip_norm != self._clip_norm:
+            raise ConfigError(
+                "the clip norm was changed during the training",
+                got=clip_norm,
+                expected=f"{self._clip_norm:g} throughout",
+                fix="start a new private training for another setting",
+            )
         self._passes += 1
         if self._passes == self._next_check:
             self._next_check *= 4

@@ -236,7 +236,7 @@ def _wrapped(
 
     class Guarded(DPOptimizer):  # type: ignore[misc]
         def clip_and_accumulate(self) -> None:
-            guard.before(self.params, len(self.grad_samples[0]))
+            guard.before(self.params, len(self.grad_samples[0]), self.max_grad_norm)
             super().clip_and_accumulate()
             guard.after(self.params)
 

@@ -308,6 +308,24 @@ def test_a_changed_noise_has_no_row() -> None:
         training.rows()
 
 
+@pytest.mark.parametrize("norm", [0.01, 10.0])
+def test_the_clip_norm_may_not_change_between_the_passes_of_a_step(norm: float) -> None:
+    """The noise of a step follows the norm at its end: a pass clipped to 1 before noise of z .01 is 100 times too long."""
+    module = model()
+    training = private(module, rate=1.0, noise_multiplier=1.0)
+    optimizer: Any = training.optimizer
+    before = copy.deepcopy(module.state_dict())
+    x, y = torch.randn(3, 5, generator=stream(0, "x")), torch.zeros(3, dtype=torch.long)
+    optimizer.signal_skip_step(do_skip=True)
+    step_on(training, x, y)
+    optimizer.max_grad_norm = norm
+    optimizer.signal_skip_step(do_skip=False)
+    with pytest.raises(ConfigError, match="the clip norm was changed"):
+        step_on(training, x, y)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert training.rows() == ()
+
+
 def test_impossible_requests_are_refused() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         private(model(), noise_multiplier=1.0, target_epsilon=1.0)
