@@ -140,10 +140,11 @@ class Training:
         client_sampling: How the clients of a round are drawn.
         weights: What each client counts in an aggregate; its number of records by default.
         additive: Whether an aggregate is the sum, with these weights, of the clients' noisy gradients, so that their
-            noise adds up in it: plain SGD, a linear rule, and nothing that changes, clips or rejects single updates.
+            noise adds up in it: plain SGD, a linear rule, nothing that changes, clips or rejects single updates, and no
+            part of the model that a client keeps to itself.
         grid: The step to which a client's weighted coordinates are rounded before they are added; 0 where they are not.
         learning_rate: The factor between a client's gradient and its update.
-        members: For each round, whose updates counted; None where no run says.
+        members: For each round, whose updates counted and were made as the layers say; None where no run says.
         people: Who stands behind the records.
     """
 

@@ -332,7 +332,7 @@ class ServerLayer(Layer):
     Attributes:
         accepts: What it can work on: ``individual`` updates, or their ``sum``.
         over_groups: Whether a rule for individual updates may take the means of groups in their place. A rule
-            that follows a client over the rounds cannot: its groups change.
+            that follows a client over the rounds cannot, nor one that bounds what a client adds.
         linear: Whether the aggregate stays the weighted mean of what the clients sent.
     """
 

@@ -177,6 +177,8 @@ class RunResult:
 
     def _trained(self) -> Training:
         config, facts = self.pipeline.federation, self.transcript.facts[self.lane]
+        acting = self.spec.threat if self.spec.adversary is not None else None
+        deviating = frozenset(() if acting is None else acting.clients)
         return Training(
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
@@ -189,10 +191,12 @@ class RunResult:
             weights=facts.counts,
             additive=config.optimizer == "sgd"
             and self.pipeline.topology.name == "star"
+            and not self.pipeline.personal
             and self.stack.additive,
             grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
             learning_rate=config.learning_rate,
-            members=tuple(facts.participants.values()),
+            # whoever makes updates of its own is no party whose noise covers others, whoever looks
+            members=tuple(members - deviating for members in facts.participants.values()),
             people=People(
                 told_by=self.dataset.people_told_by,
                 named=self.dataset.persons is not None,

@@ -41,7 +41,7 @@ _STEPS = {
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
 _LEFT: dict[Leaves, str] = {
-    "groups": "only sums over groups that change from round to round",
+    "groups": "only sums over groups",
     "sum": "only their sum",
     "nothing": "nothing that the server can read",
 }

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 
 from qflsec.accounting import Training
+from qflsec.accounting.accountants import epsilon_rdp
+from qflsec.attacks import attack_from_config
 from qflsec.base import ConfigError, find, names
 from qflsec.data import PartitionSpec
 from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, GradientNoise, LocalDp
 from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import AggregationLayer, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.models import build_model
 from qflsec.protocols.ghz import Ghz
 from qflsec.protocols.secagg import Ddp, Masked
 from qflsec.protocols.secagg.one_round import OneRound
 from qflsec.protocols.validated import Validated
-from qflsec.threat import ThreatModel, honest_but_curious_server
+from qflsec.threat import ThreatModel, corrupted_clients, honest_but_curious_server, public_final_model
 
 Maker = Callable[..., Pipeline]
 SKEWED = PartitionSpec(kind="dirichlet", alpha=0.5, min_records=2)
@@ -104,6 +110,35 @@ def test_noise_adds_up_in_one_step_of_plain_sgd_only(
 ) -> None:
     training = handed(make_pipeline(rounds=1, test=0, **federation), DpSgd())
     assert not (training.additive and training.local_steps == 1)
+
+
+def test_a_part_that_clients_keep_ends_the_credit_for_others_noise(make_pipeline: Maker) -> None:
+    """A head that stays at its client has that client's noise alone, and steers what all of its records add to the next sum.
+
+    Noise z = 1, two rounds, 100 clients: one record moves the head by a standard deviation, and the other records of its
+    client, many of them, send its sign. The sign is right with probability .8413 instead of .5, so that epsilon is at
+    least 1.147, whereas noise added up over 100 clients would promise less than 0.7.
+    """
+    pipeline = make_pipeline(members=24, n_clients=3, rounds=1, test=0)
+    hybrid = build_model({"name": "hybrid", "n_qubits": 4, "layers": 1, "n_features": 4, "n_classes": 2})
+    assert handed(replace(pipeline, model=hybrid), DpSgd()).additive
+    assert not handed(replace(pipeline, model=hybrid, personal=("after",)), DpSgd()).additive
+    told = math.log((1 - stats.norm.cdf(0) - 1e-5) / (1 - stats.norm.cdf(1)))
+    promised = epsilon_rdp(noise_multiplier=10.0, sample_rate=1.0, steps=2, delta=1e-5).epsilon
+    assert told == pytest.approx(1.1478, abs=1e-4)
+    assert promised < 0.7
+
+
+def test_a_client_that_deviated_covers_nobody(make_pipeline: Maker) -> None:
+    """Two of four clients send updates of their own making, without noise: whoever else looks counts the noise of two."""
+    threat = corrupted_clients(n=2)
+    spec = RunSpec(seed=3, threat=threat, adversary=attack_from_config({"name": "sign-flip"}))
+    pipeline = make_pipeline(n_clients=4, rounds=2, test=0)
+    run, honest = run_batch(pipeline, Stack.from_layers("s", [DpSgd()]), [spec, RunSpec(seed=3)])
+    public = public_final_model()
+    assert run.context(run.view(public)).training.sure_members(()) == 2
+    assert honest.context(honest.view(public)).training.sure_members(()) == 4
+    assert "in a sum over 2 clients" in str([row.mechanism for row in run.ledger(public)])
 
 
 def test_a_run_hands_over_who_was_in_each_round(make_pipeline: Maker) -> None:

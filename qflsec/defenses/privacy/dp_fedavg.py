@@ -90,10 +90,11 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
         hides="all that any one client sent, from everybody but the server and who reads its mail, up to epsilon",
         does_not=(
             "It does not protect against the server, which reads every update.",
-            "It does not work on sums that hide single updates.",
+            "It does not work on sums that hide single updates, neither of all clients nor of groups.",
         ),
         cost="noise on every step; updates lose their weights; the server needs individual updates",
     )
+    over_groups = False  # a clipped mean may move by 2 S where one client of its group goes
     needs_separate = True
     acts_on_nobody = True
 

@@ -12,8 +12,9 @@ effective noise multiplier is ``sigma sqrt(sum_j a_j^2) / a_i``: ``sigma sqrt(k)
 equal, which they are for full batches where the mean weights by the number of records; an aggregation that
 counts every client the same is covered less. The argument needs the noise of the others to enter additively
 and afresh in every release; it fails for several local steps (a client goes on from its own noisy model, not
-from the sum), for Adam, for layers and aggregations that change, clip or reject single updates, and for rules
-other than the weighted mean. How many clients are in a sum is what a run saw, not what was to be expected.
+from the sum), for Adam, for layers and aggregations that change, clip or reject single updates, for rules
+other than the weighted mean, and for clients that keep a part of the model to themselves: that part follows the
+client's own noise alone, and steers the gradients of all its records in later rounds. How many clients are in a sum is what a run saw, not what was to be expected.
 
 Sums of fixed point add numbers that each client rounded first, to the nearest step or at random without bias. A sum of
 rounded numbers is no function of the sum, and where the noise of a client is below half a step the others' noise protects

@@ -17,6 +17,7 @@ from qflsec.defenses.privacy import DpFedAvg, sum_multiplier
 from qflsec.defenses.robust import NormBound
 from qflsec.federation import FedAvg, Pipeline, RoundUpdates, RunSpec, Stack, run_batch
 from qflsec.protocols.secagg import Masked
+from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 
 Maker = Callable[..., Pipeline]
 
@@ -251,3 +252,16 @@ def test_impossible_values_are_refused(values: dict[str, float]) -> None:
 def test_noise_and_target_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         DpFedAvg(noise_multiplier=1.0, target_epsilon=1.0)
+
+
+def test_means_of_groups_are_no_updates_to_it() -> None:
+    """A group of two whose mean is clipped to S: without one of its clients it points the other way, 2 S from before,
+    for which noise of z S has the multiplier z / 2. So the rule refuses groups as it refuses sums."""
+    layer = DpFedAvg(clip_norm=1.0, noise_multiplier=0.0, expected_clients=1.0)
+    alone = torch.tensor([[-3.0, 0.0]])
+    together = (alone + torch.tensor([[9.0, 0.0]])) / 2
+    moved = step(layer, made(together))[0] - step(layer, made(alone))[0]
+    assert float(moved.norm()) == pytest.approx(2.0)
+    with pytest.raises(IncompatibleStack, match="only sums over groups"):
+        Stack.from_layers("groups", [ValidatedGroups(), DpFedAvg()])
+    Stack.from_layers("groups", [ValidatedGroups(), NormBound(max_norm=1.0)])
