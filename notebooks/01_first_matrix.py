@@ -153,7 +153,8 @@ for attack in attacks:
 # ## The ledger
 #
 # What does the honest-but-curious server learn of one record, *by which proof*? Noise earns an epsilon only as a proved
-# mechanism; everything that no proof covers is listed as well.
+# mechanism; everything that no proof covers is listed as well. The epsilon of this run is proved, and *vacuous*: above 9.9 it
+# forbids an attack next to nothing. Notebook 5 has epsilons that forbid something, and what they cost.
 
 # %%
 private = Stack(name="dp-sgd", client=(DpSgd(clip_norm=1.0, noise_multiplier=2.0, delta=1e-3), AesGcmLink()))

@@ -315,7 +315,8 @@ print(f"{padded.outcome}: accuracy {padded.accuracy[-1]}; without the link {plai
 print(f"key used: {padded.costs['qkd_key_bits']:,.0f} bits")
 
 # %% [markdown]
-# The training is the same, bit for bit. What has changed is what each observer reads:
+# The training is the same, bit for bit. What has changed is what each observer reads on its way (the final model is published, with
+# or without the link, and is not counted here):
 
 
 # %%

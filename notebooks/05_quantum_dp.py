@@ -631,8 +631,8 @@ for name in ("server + 2 clients", "server + 4 clients", "public"):
 # - **A client as a whole.** All rows above protect *one record*. A client with twenty similar records is not hidden by them; that
 #   takes client-level noise (`dp-fedavg`, `local-dp`), which costs more.
 # - **What was chosen before the run.** Features, circuit, learning rate and clip norm were tuned by looking at this data set.
-# - **Real arithmetic.** The proofs take noise as real numbers; floating point and rounding before the masks are outside them. And the
-#   noise of a laboratory run is drawn from a known seed: a deployment needs noise that nobody can recompute.
+# - **Real arithmetic.** The proofs take noise as real numbers; floating point is outside them. (Rounding before the masks is counted:
+#   where a client's noise is below a few steps of the grid, the others' noise earns nothing.) And the noise of a laboratory run is drawn from a known seed: a deployment needs noise that nobody can recompute.
 # - **What holds of everybody.** That a tumour which looks like this is usually malignant is what the model is *for*; no epsilon hides
 #   it.
 # - **Devices.** The keys' proof is one of the protocol, with simulated photons; a light source or a detector that leaks is notebook 2.
