@@ -30,6 +30,7 @@ __all__ = [
     "TAG_BITS",
     "KeyPool",
     "PoolState",
+    "common_pads",
     "laid_out",
     "preshared_bits",
     "spoiled_rounds",
@@ -51,10 +52,19 @@ def spoiled_rounds(pads: int, *, tags: int) -> int:
     """How many spoiled rounds ``pads`` pads survive, so that one more round can be authenticated, whatever Eve does.
 
     Args:
-        pads: Pads in the pool, for both directions together.
+        pads: Pads that both parties have, for both directions together and as many for each: see :func:`common_pads`.
         tags: The most tags of a round, likewise.
     """
     return max(0, (pads // tags - 1) // 2)
+
+
+def common_pads(one: KeyPool, other: KeyPool) -> int:
+    """What a round can rest on: twice the pads that both pools have for the direction that has fewer.
+
+    Eve may spoil rounds so that one direction alone loses pads, and others at one end than at the other. What a party
+    counts in its own pool then says too much.
+    """
+    return 2 * min(len(one.state(speaker).free & other.state(speaker).free) for speaker in SPEAKERS)
 
 
 @dataclass(frozen=True, kw_only=True)

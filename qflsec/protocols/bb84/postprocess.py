@@ -11,7 +11,7 @@ from qflsec.protocols.bb84.authentication import BLOCK_BYTES, TAG_BITS
 from qflsec.protocols.bb84.cascade import CascadeCount
 from qflsec.protocols.bb84.estimation import ErrorEstimate
 from qflsec.protocols.bb84.key_length import variable_length_unproved
-from qflsec.protocols.bb84.key_pool import KeyPool, preshared_bits, spoiled_rounds
+from qflsec.protocols.bb84.key_pool import KeyPool, common_pads, preshared_bits, spoiled_rounds
 from qflsec.protocols.bb84.postprocess_parties import AlicePost, BobPost, PostParty
 from qflsec.protocols.bb84.sifting import AliceSifted, BobSifted
 from qflsec.protocols.bb84.transcript import PartyName, PublicChannel
@@ -191,7 +191,7 @@ def run(
         bob.discard()
     seeded = secrets.seeded or alice_sifted.seeded or bob_sifted.seeded
     return _account(
-        alice, bob, line, config, reason, pads_left=(alice_pool.pads_left, bob_pool.pads_left),
+        alice, bob, line, config, reason, pads_left=common_pads(alice_pool, bob_pool),
         first_round=first_round, seeded=seeded, simulated=simulated,
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def _account(
     config: PostprocessConfig,
     reason: str | None,
     *,
-    pads_left: tuple[int, int],
+    pads_left: int,
     first_round: bool,
     seeded: bool,
     simulated: bool,
@@ -226,7 +226,7 @@ def _account(
         public_bytes=line.alice.n_bytes,
         eps_auth=alice.eps_auth + bob.eps_auth,
         eps_pads=max(alice.eps_pads, bob.eps_pads),
-        spoiled_rounds=min(spoiled_rounds(pads, tags=round_tags(config)) for pads in pads_left),
+        spoiled_rounds=spoiled_rounds(pads_left, tags=round_tags(config)),
         seeded=seeded,
         simulated=simulated,
     )

@@ -124,6 +124,9 @@ class StoredKeyPool(KeyPool):
     ) -> None:
         with self._file.transaction() as db:
             for speaker in SPEAKERS:
+                (end,) = db.execute("SELECT ends FROM directions WHERE speaker = ?", (speaker,)).fetchone()
+                if end > ends[speaker]:
+                    raise ProtocolAbort("another process refilled the authentication pool in this round")
                 have = db.execute(
                     "SELECT place FROM pads WHERE speaker = ? AND pad IS NOT NULL", (speaker,)
                 ).fetchall()

@@ -187,6 +187,15 @@ def test_the_stated_number_of_spoiled_rounds_is_survived_and_no_more(pads: int) 
             assert pools[0].says() == pools[1].says()
 
 
+def test_what_an_account_says_of_spoiled_rounds_is_true_amid_an_attack() -> None:
+    """Eve takes pads of one direction only, and each party another one: the pads of one party do not tell."""
+    pools = in_memory(Path(), 10)
+    for attack in (1, 2):
+        spoiled, _ = go(pools, attack, spoil_twice(pools))
+        assert spoiled.spoiled_rounds == 2 - attack
+    assert go(pools, 3)[0].abort_reason is None
+
+
 @pytest.mark.parametrize("claim", ["no pads", "far ahead", "another level", "garbage", "nothing"])
 def test_a_false_claim_uses_up_one_pad_of_each_direction_at_most(claim: str) -> None:
     """The old rule went on from the later of two claimed positions: one forged number emptied a pool of 64 pads."""
@@ -340,3 +349,8 @@ def test_two_processes_of_one_party_share_no_pad(tmp_path: Path) -> None:
     with pytest.raises(ProtocolAbort, match="another process"):
         two.pad("alice")
     assert two.pad("alice") != first
+    assert one.refill(shared(10), eps=0.0) == 16
+    with pytest.raises(
+        ProtocolAbort, match="another process refilled"
+    ):  # and the file is not said to be damaged
+        two.refill(shared(10), eps=0.0)
