@@ -37,7 +37,16 @@ from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Ddp, HeBfv, HeCkks, HeMasked, HeThreshold, Masked, SecAgg
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.protocols.validated import Validated
-from qflsec.threat import Payload, Tapped, ThreatModel, corrupted_clients, malicious_server, wire_eavesdropper
+from qflsec.threat import (
+    Payload,
+    Tapped,
+    ThreatModel,
+    coalition,
+    corrupted_clients,
+    honest_but_curious_server,
+    malicious_server,
+    wire_eavesdropper,
+)
 
 Maker = Callable[..., Pipeline]
 NONE = Stack(name="none")
@@ -215,6 +224,36 @@ def test_what_a_client_cannot_prove_is_turned_away_by_name(make_pipeline: Maker)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SilentOnce(Adversary):
+    """Sends nothing in the first round, and follows the protocol afterwards."""
+
+    def updates(self, hands: Hands) -> torch.Tensor | ClientPayloads:
+        n_lanes, n_clients, _ = hands.honest.shape
+        return hands.honest if hands.round else [[None] * n_clients] * n_lanes
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "silent once"}
+
+
+@pytest.mark.parametrize(
+    "layer", [Masked(), Ghz(shots=1, tests=4), HeThreshold()], ids=["masked", "ghz", "he"]
+)
+def test_a_lost_round_leaves_no_sum_where_every_client_is_needed(make_pipeline: Maker, layer: Any) -> None:
+    """What arrived adds up to noise: half of the noise of masks, and all parities of GHZ states, were taken for sums of
+    those who had sent, so that views held random numbers, and rows derived the silent client's update from them."""
+    pipeline = make_pipeline(n_clients=4, rounds=2, test=0)
+    seeds = range(8 if isinstance(layer, Masked) else 1)
+    specs = [RunSpec(seed=s, adversary=SilentOnce(), threat=corrupted_clients(n=1)) for s in seeds]
+    for run in run_batch(pipeline, stack_of(layer), specs, secrets="seeded"):
+        assert run.outcome == "completed"
+        assert [(fault.round, fault.lost) for fault in run.faults] == [(0, True)]
+        for threat in (honest_but_curious_server(), coalition(server=True, n=1), wire_eavesdropper()):
+            sums = run.view(threat).readable("update", "aggregate")
+            assert {item.round for item in sums} == {1}, threat.name
+        told = [row.statement for row in run.ledger(honest_but_curious_server())]
+        assert not any("derives the updates" in statement for statement in told)
+
+
 class Declared(AggregatorLayer):
     """The mean, on a server that remembers which f it was told."""
 

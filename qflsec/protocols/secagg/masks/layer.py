@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -255,14 +256,16 @@ class Masked(AggregationLayer):
         The masks are those of a complete graph, so no smaller set cancels among itself. What a coalition of
         clients takes off the sum besides, its own updates, is the closure's business.
         """
-        return derived_sums(items, facts, self._sum)
+        return derived_sums(items, facts, partial(self._sum, facts.counts))
 
-    def _sum(self, heard: Heard) -> Sum | None:
+    def _sum(self, counts: Sequence[float], heard: Heard) -> Sum | None:
         vectors = [item.value for item in heard.uploads.values() if isinstance(item.value, np.ndarray)]
         if not heard.complete or len(vectors) < len(heard.uploads):
             return None
         total = np.stack(vectors).astype(self.words.dtype).sum(axis=0, dtype=self.words.dtype)
         mean, weight = self.words.read(total)
+        if weight != sum(counts[member] for member in heard.members):
+            return None  # a lost round: masks that others did not cancel, and no sum
         return Sum(mean=mean, weight=weight, said=list(heard.uploads.values())[-1])
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
