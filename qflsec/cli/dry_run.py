@@ -61,8 +61,8 @@ def _document(name: str, found: Estimate, workers: int) -> dict[str, Any]:
         "runs": found.runs,
         "batches": found.batches,
         "workers": workers,
-        "memory_per_worker_bytes": found.memory_bytes,
-        "cpu_seconds": found.cpu_seconds,
+        "memory_per_worker_bytes": _memory(found),
+        "cpu_seconds": _time(found),
         "attacks_cpu_seconds": found.attack_seconds,
         "parts": [
             {
@@ -79,8 +79,33 @@ def _document(name: str, found: Estimate, workers: int) -> dict[str, Any]:
     }
 
 
+def _memory(found: Estimate) -> float | None:
+    """Memory of one worker, or None where nothing is known of any part."""
+    unknown = found.parts and all(part.memory_bytes is None for part in found.parts)
+    return None if unknown else found.memory_bytes
+
+
+def _time(found: Estimate) -> float | None:
+    """Processor time of all, or None where it is not known of every part."""
+    return None if any(part.cpu_seconds is None for part in found.parts) else found.cpu_seconds
+
+
+def _total(found: Estimate, workers: int) -> str:
+    """What all of it takes, as far as that is known."""
+    from qflsec.lab.grid.estimate import duration, machine_memory, volume
+
+    memory, seconds = _memory(found), _time(found)
+    apart = ", attacks and scoring apart" if found.attack_seconds is None else ""
+    time = "an unknown time" if seconds is None else f"about {duration(seconds / workers)}"
+    need = "an unknown part" if memory is None else f"at most {volume(workers * memory)}"
+    return (
+        f"In all {time} with {workers} worker{'s' if workers > 1 else ''}{apart}; "
+        f"{need} of {volume(machine_memory())} memory."
+    )
+
+
 def _print(name: str, found: Estimate, workers: int) -> None:
-    from qflsec.lab.grid.estimate import LONG_SECONDS, duration, machine_memory, volume
+    from qflsec.lab.grid.estimate import LONG_SECONDS, duration, volume
 
     impossible = sum(found.incompatible.values())
     typer.echo(
@@ -103,12 +128,8 @@ def _print(name: str, found: Estimate, workers: int) -> None:
         if known is None
         else f"  attacks and scoring: {duration(known)}, by their times in the store"
     )
-    wall = found.cpu_seconds / workers
-    typer.echo(
-        f"In all about {duration(wall)} with {workers} worker{'s' if workers > 1 else ''}; at most "
-        f"{volume(workers * found.memory_bytes)} of {volume(machine_memory())} memory."
-    )
+    typer.echo(_total(found, workers))
     for source, basis in dict.fromkeys((part.source, part.basis) for part in found.parts if part.basis):
         typer.echo(f"({source}: {basis})")
-    if wall > LONG_SECONDS:
+    if found.cpu_seconds / workers > LONG_SECONDS:
         typer.echo("That is more than a day: it runs with --long alone.")

@@ -17,6 +17,7 @@ def test_it_says_what_would_run_and_writes_nothing(tiny: Path, tmp_path: Path, q
     assert "12 trials, 0 of them stored, 4 that cannot be run; 8 runs in 2 batches are left" in text
     assert "'median' needs individual updates" in text
     assert "measured: processor time of three rounds" in text
+    assert ", attacks and scoring apart; at most" in text
     document = qflsec("matrix", "run", str(tiny), "--dry-run", "--store", str(store), "--json").json()
     assert document["schema"] == "qflsec-matrix-plan/1"
     assert (document["trials_total"], document["trials_stored"]) == (12, 0)
@@ -46,6 +47,23 @@ def test_a_channel_is_counted_by_its_pulses(tmp_path: Path, qflsec: Call) -> Non
     assert document["runs"] == document["trials_total"] > 20
     assert document["cpu_seconds"] == pytest.approx(document["runs"] * 8_000_000 * 1e-7)
     assert document["parts"][0]["basis"] == "100 ns for each pulse of a run"
+
+
+def test_what_is_not_known_is_no_zero(tmp_path: Path, qflsec: Call) -> None:
+    plan = (
+        "matrix",
+        "run",
+        "blind-sessions",
+        "--seeds",
+        "0",
+        "--dry-run",
+        "--store",
+        str(tmp_path / "none.sqlite"),
+    )
+    assert "In all an unknown time with" in qflsec(*plan).out
+    document = qflsec(*plan, "--json").json()
+    assert document["runs"] > 0
+    assert (document["cpu_seconds"], document["memory_per_worker_bytes"]) == (None, None)
 
 
 def test_seeds_beyond_number_are_refused(tiny: Path, qflsec: Call) -> None:
