@@ -302,11 +302,8 @@ class BatchRun:
             try:
                 opened = self._collection.open(lane) if anybody[lane] else nobody
                 step = self._server.step(lane, round_index, opened, self._models.params[lane])
-            except LostRound as lost:
-                self._lose(lane, round_index, lost)
-                continue
             except ProtocolAbort as abort:
-                self._network.aborts[lane] = abort
+                self._lose(lane, round_index, abort)
                 continue
             except QflsecError as error:
                 self._turns.end(lane, error)
@@ -314,13 +311,14 @@ class BatchRun:
             self._losses.note(lane, round_index, opened)
             self._move(lane, round_index, turn, version, opened, step, bases[lane])
 
-    def _lose(self, lane: int, round_index: int, lost: LostRound) -> None:
+    def _lose(self, lane: int, round_index: int, abort: ProtocolAbort) -> None:
         """A round without a result: the model stays, and what was said of a sum stays in the views."""
-        facts = self._transcript.facts[lane]
-        facts.participants[round_index] = frozenset(self._collection.heard(lane))
+        facts, heard = self._transcript.facts[lane], frozenset(self._collection.heard(lane))
+        facts.participants[round_index] = facts.participants.get(round_index, frozenset()) | heard
+        lost = isinstance(abort, LostRound) and not self._losses.lose(lane, round_index, abort)
         # where only clients open sums, nobody could send them the model that they had
-        if self._losses.lose(lane, round_index, lost) or self._stack.leaves == "nothing":
-            self._network.aborts[lane] = lost
+        if not lost or self._stack.leaves == "nothing":
+            self._network.aborts[lane] = abort
 
     def _move(
         self,

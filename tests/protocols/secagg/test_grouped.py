@@ -31,7 +31,7 @@ from qflsec.protocols.secagg import SecAgg
 from qflsec.protocols.secagg.groups.common_coins import bound, draw_coins
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.protocols.secagg.groups.states import GroupMember, Partition, draw_groups
-from qflsec.protocols.secagg.messages import Kind
+from qflsec.protocols.secagg.messages import Kind, kind_of
 from qflsec.protocols.secagg.rounds.terms import Terms
 from qflsec.threat import SERVER, Payload, Tapped, ThreatModel, client, coalition, corrupted_clients
 
@@ -400,6 +400,36 @@ def test_a_group_that_loses_clients_is_lost_alone(make_pipeline: Maker) -> None:
     (fault,) = too_few.faults
     assert (fault.round, fault.lost, fault.caused_by) == (0, True, None)
     assert fault.reason.startswith("too few groups are left; got 3")
+
+
+class Spoiler(Adversary):
+    """A network that alters the statements that one client is shown in the first round."""
+
+    def tamper(self, tapped: Tapped) -> Payload | None:
+        payload = tapped.payload
+        if tapped.kind != "control" or tapped.round or tapped.receiver != client(8):
+            return payload
+        if not isinstance(payload, bytes) or kind_of(payload) != Kind.STATEMENTS:
+            return payload
+        return payload[:-1] + bytes([payload[-1] ^ 1])
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "spoiler"}
+
+
+def test_sums_that_were_read_before_a_run_stopped_stay_in_the_view(make_pipeline: Maker) -> None:
+    """One client refuses what it is shown; by then the server has opened the other groups, or opens them all the same."""
+    result = one(make_pipeline(n_clients=9), ValidatedGroups(), adversary=Spoiler(), threat=WIRE)
+    assert result.outcome.startswith("aborted: too few groups are left; got 2")
+    sums = result.view(SERVER_ONLY).readable("aggregate")
+    assert sorted(len(item.named) for item in sums) == [3, 3]
+    assert not any(item.may_hold(8) for item in sums)
+    counts, honest = result.transcript.facts[0].counts, result.transcript.honest_updates[0]
+    for item in sums:
+        weights = torch.tensor([counts[i] for i in sorted(item.named)])
+        true = weighted_mean(torch.stack([honest[0, i] for i in sorted(item.named)]), weights)
+        assert torch.allclose(item.vector, true, atol=1e-5)
+    assert any(row.guarantee == "anonymity" for row in result.ledger(SERVER_ONLY))
 
 
 def test_terms_are_those_of_the_group(make_pipeline: Maker) -> None:
