@@ -45,7 +45,15 @@ def finite(kind: _T) -> _T:
 
 def _check(name: str, value: object, *, whole: bool) -> None:
     for number in _numbers(value):
-        if not math.isfinite(number):
+        try:
+            known = math.isfinite(number)
+        except (
+            OverflowError
+        ):  # it would go on into rates and lengths until one of them is computed in floating point
+            raise ConfigError(
+                f"{name!r} is out of range", got="an integer above all floating-point numbers"
+            ) from None
+        if not known:
             raise ConfigError(f"{name!r} is no number", got=number, expected="a finite one")
         if whole and not isinstance(number, Integral):
             raise ConfigError(f"{name!r} is out of range", got=number, expected="a whole number")

@@ -111,3 +111,15 @@ def test_what_is_taken() -> None:
     assert dataclasses.replace(made, steps=None).steps is None
     with pytest.raises(ConfigError):
         dataclasses.replace(made, rate=math.inf)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**5000)], ids=["large", "low"])
+def test_an_integer_above_all_floats_is_a_users_mistake(value: int) -> None:
+    @finite
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        bits: int = 1
+
+    with pytest.raises(ConfigError, match="'bits' is out of range; got an integer above all"):
+        Settings(bits=value)
+    assert Settings(bits=10**300).bits == 10**300
