@@ -229,6 +229,18 @@ def test_a_store_gives_out_only_keys_of_good_blocks_and_spends_no_others(tmp_pat
     assert store.take(FORTH, number=4, bits=256) == unknown
 
 
+@pytest.mark.parametrize("name", ["eps_sec", "eps_cor", "eps_auth"])
+def test_each_epsilon_counts_and_is_asked_for(tmp_path: Path, name: str) -> None:
+    worse = replace(GOOD, **{name: 1e-3})
+    assert worse.total - GOOD.total == pytest.approx(1e-3, rel=1e-6)
+    store = KeyStore(tmp_path / "a.keys")
+    store.add(keys_of(1, worse), link=FORTH, role="master")
+    assert store.bits_left(FORTH, within=GOOD) == 0
+    with pytest.raises(KeysExhausted):
+        store.take(FORTH, bits=256, within=GOOD)
+    assert store.bits_left(FORTH, within=worse) == 4 * 256
+
+
 def test_a_refused_key_stays_where_it_is(tmp_path: Path) -> None:
     """Both directions of a link share one account, and the receiver refuses as the sender does."""
     store = KeyStore(tmp_path / "a.keys")
