@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import ConfigError, ProtocolAbort, SeededSecrets, StoreError, numpy_stream
+from qflsec.protocols.bb84 import authentication
 from qflsec.protocols.bb84.agreement import PostprocessConfig
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.authentication import PolynomialHash
@@ -219,11 +220,22 @@ def test_a_false_claim_uses_up_one_pad_of_each_direction_at_most(claim: str) -> 
     assert go(pools, 2)[0].abort_reason is None
 
 
-def test_one_party_dies_before_its_refill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pools_of_different_levels_are_not_of_one_pair() -> None:
+    """They would be refilled to different levels, so that the two copies of the key would differ in length."""
+    pools = KeyPool(shared(6)), KeyPool(shared(10))
+    result, _ = go(pools, 1)
+    assert result.abort_reason == "the authentication pools have different levels"
+    assert (pools[0].spent, pools[1].spent) == (0, 0)
+
+
+@pytest.mark.parametrize("make", [in_memory, in_files])
+def test_one_party_dies_before_its_refill(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Pools]
+) -> None:
     """Alice's pool then holds pads that Bob never got: they are dropped, and the pools are equal again."""
     from qflsec.protocols.bb84.postprocess_parties import BobPost
 
-    pools = in_memory(Path(), 6)
+    pools = make(tmp_path, 6)
     with monkeypatch.context() as patch:
         patch.setattr(BobPost, "release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -232,17 +244,27 @@ def test_one_party_dies_before_its_refill(monkeypatch: pytest.MonkeyPatch) -> No
     result, _ = go(pools, 2)
     assert result.abort_reason is None
     assert (result.alice.key == result.bob.key).all()
-    assert pools[0]._pads == pools[1]._pads
+    assert pools[0].says() == pools[1].says()
     assert pools[0].pads_left == 6
+    if make is in_memory:
+        assert pools[0]._pads == pools[1]._pads
 
 
-def test_pads_that_came_from_earlier_blocks_carry_their_epsilon() -> None:
-    """By the union bound over the blocks that the pads were taken from."""
+@pytest.mark.parametrize("forgery", [None, 1e-6], ids=["as it is", "large"])
+def test_pads_that_came_from_earlier_blocks_carry_their_epsilon(
+    monkeypatch: pytest.MonkeyPatch, forgery: float | None
+) -> None:
+    """By the union bound over the blocks that the pads were taken from, their authentication included."""
+    if forgery is not None:
+        monkeypatch.setattr(authentication, "forgery_bound", lambda _: forgery)
     pools = in_memory(Path(), 2)
     results = [go(pools, seed)[0] for seed in range(3)]
     own = [r.config.eps_sec + r.config.eps_cor + r.eps_auth for r in results]
     assert [r.eps_pads for r in results] == pytest.approx([0.0, own[0], own[0] + own[1]], rel=1e-12)
     assert results[2].eps_total == pytest.approx(sum(own), rel=1e-12)
+    assert results[2].epsilons.total == pytest.approx(sum(own), rel=1e-12), (
+        "so do the keys that are cut from it"
+    )
 
 
 @pytest.mark.parametrize("make", [in_memory, in_files])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,37 +192,52 @@ def test_the_ledger_states_the_epsilons_of_the_keys(make_pipeline: Maker) -> Non
     assert "simulated" in row.note
 
 
-def test_stores_of_clients(make_pipeline: Maker, tmp_path: Path) -> None:
-    """Stores that were filled beforehand, two copies of each key; the server has no store."""
+def fill_stores(directory: Path, epsilons: Epsilons) -> None:
+    """Two keys of one block for each direction of each pair of three clients; the server has no store."""
     secrets = OsSecrets()
-    good = Epsilons(eps_sec=1e-11, eps_cor=1e-16, eps_auth=1e-33)
-    stores = {i: KeyStore(store_path(tmp_path, client(i))) for i in range(3)}
-    for one in range(3):
-        for two in range(3):
-            if one == two:
-                continue
-            link, block = (
-                KeyLink(master=sae_name(client(one)), slave=sae_name(client(two))),
-                fresh_key_id(secrets),
+    stores = {i: KeyStore(store_path(directory, client(i))) for i in range(3)}
+    for one, two in itertools.permutations(range(3), 2):
+        link = KeyLink(master=sae_name(client(one)), slave=sae_name(client(two)))
+        block = KeyBlock(name=fresh_key_id(secrets), epsilons=epsilons, n_keys=2)
+        keys = [
+            QkdKey(
+                key_id=fresh_key_id(secrets),
+                material=secrets.draw(32),
+                simulated_channel=True,
+                seeded=False,
+                block=block,
             )
-            keys = [
-                QkdKey(
-                    key_id=fresh_key_id(secrets),
-                    material=secrets.draw(32),
-                    simulated_channel=True,
-                    seeded=False,
-                    block=KeyBlock(name=block, epsilons=good, n_keys=2),
-                )
-                for _ in range(2)
-            ]
-            stores[one].add(keys, link=link, role="master")
-            stores[two].add(keys, link=link, role="slave")
+            for _ in range(2)
+        ]
+        stores[one].add(keys, link=link, role="master")
+        stores[two].add(keys, link=link, role="slave")
+
+
+def test_stores_of_clients(make_pipeline: Maker, tmp_path: Path) -> None:
+    """Stores that were filled beforehand, two copies of each key."""
+    fill_stores(tmp_path, Epsilons(eps_sec=1e-11, eps_cor=1e-16, eps_auth=1e-33))
     layer = SecAgg(agreement="bb84", key_source="stores", key_directory=str(tmp_path))
     trained(make_pipeline(n_clients=3, rounds=2), layer)
     again = run_batch(
         make_pipeline(n_clients=3, rounds=2), Stack(name="s", client=(layer,)), [RunSpec(seed=4)]
     )[0]
     assert "too little key" in again.outcome, "every key is used once"
+
+
+def test_a_pair_uses_no_more_blocks_than_its_epsilons_are_stated_for(
+    make_pipeline: Maker, tmp_path: Path
+) -> None:
+    """A pair has a block for each direction: two of them are within two rounds' epsilons, and not within one's."""
+    fill_stores(tmp_path, Epsilons(eps_sec=8e-11, eps_cor=1e-16, eps_auth=1e-33))
+    layer = SecAgg(agreement="bb84", key_source="stores", key_directory=str(tmp_path))
+    stack = Stack(name="s", client=(layer,))
+    once = run_batch(make_pipeline(n_clients=3, rounds=1), stack, [RunSpec(seed=3)])[0]
+    assert "2 blocks of key add up to too much; got 1.6e-10; expected at most 1.0e-10" in once.outcome
+    worse = SecAgg(agreement="bb84", key_source="stores", key_directory=str(tmp_path), eps_sec=1e-11)
+    weak = run_batch(
+        make_pipeline(n_clients=3, rounds=2), Stack(name="s", client=(worse,)), [RunSpec(seed=3)]
+    )
+    assert "too little good key" in weak[0].outcome
 
     """Three runs of BB84, two million pulses each, before the first round."""
     result = trained(make_pipeline(n_clients=3, rounds=1), SecAgg(agreement="bb84", key_source="bb84"))
