@@ -20,6 +20,7 @@ from qflsec.protocols.bb84.decoy_length import (
 )
 from qflsec.protocols.bb84.detector import DetectorModel
 from qflsec.protocols.bb84.optimise_decoy import expected_counts, optimise_decoy_block
+from qflsec.protocols.bb84.random_sampling import unseen_errors
 
 LIM = DetectorModel(efficiency=0.1, dark_count=6e-7, afterpulse=0.04)
 SOURCE = DecoySource(intensities=(0.5, 0.15, 2e-4), probabilities=(0.5, 0.3, 0.2))
@@ -268,3 +269,11 @@ def test_impossible_sources_are_refused(
 ) -> None:
     with pytest.raises(ConfigError):
         DecoySource(intensities=intensities, probabilities=probabilities)
+
+
+def test_a_number_of_errors_is_not_rounded_away() -> None:
+    """5 / 9007 times 9007 is less than 5 in floating point: counted as 4 errors, the bound would be too small."""
+    n, seen = 9007, 5
+    assert math.floor(seen / n * n) == seen - 1
+    exact = unseen_errors(seen, n, n, log_probability=math.log(1e-10 / 21))
+    assert phase_error_deviation(1e-10, seen / n, n, n) == pytest.approx(exact / n - seen / n, rel=1e-12)
