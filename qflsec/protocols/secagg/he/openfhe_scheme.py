@@ -88,6 +88,10 @@ class OpenFheScheme(ThresholdScheme):
             found.append(self._save(self._context.Encrypt(key, packed)))
         return found
 
+    def check(self, ciphertext: bytes) -> None:
+        """Refuse what the library cannot read."""
+        self._ciphertext(ciphertext)
+
     def add(self, one: bytes, other: bytes) -> bytes:
         """A ciphertext of the sum."""
         return self._save(self._context.EvalAdd(self._ciphertext(one), self._ciphertext(other)))

@@ -140,6 +140,10 @@ class RlweScheme(ThresholdScheme):
             found.append(_write(np.stack([first, second])))
         return found
 
+    def check(self, ciphertext: bytes) -> None:
+        """Refuse another size, and numbers that are no residues."""
+        self._read(ciphertext, 2)
+
     def add(self, one: bytes, other: bytes) -> bytes:
         """A ciphertext of the sum."""
         return _write((self._read(one, 2) + self._read(other, 2)) % self._column)

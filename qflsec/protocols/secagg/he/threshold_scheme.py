@@ -48,6 +48,14 @@ class ThresholdScheme(ABC):
         """Ciphertexts of integers under the public key of all parties."""
 
     @abstractmethod
+    def check(self, ciphertext: bytes) -> None:
+        """Refuse bytes that are no ciphertext, so that whoever sent them is named and not whoever's is added to it.
+
+        Raises:
+            ProtocolAbort: They are none of this scheme.
+        """
+
+    @abstractmethod
     def add(self, one: bytes, other: bytes) -> bytes:
         """A ciphertext of the sum.
 

@@ -91,18 +91,19 @@ class _State(PartyState, Staged):
     def added(self, sent: Mapping[Party, bytes], round_index: int) -> list[bytes]:
         """The sum of the ciphertexts that clients sealed in a round.
 
+        Each envelope is judged by itself, so that none is blamed for not fitting one before it.
+
         Raises:
-            ProtocolAbort: An envelope is not its client's, or holds no ciphertexts that fit the others.
+            ProtocolAbort: An envelope is not its client's, or does not hold the ciphertexts of an update.
         """
+        n = -(-(self.setup.n_params + 1) // self.scheme.slots)
         total: list[bytes] = []
         for party, envelope in sent.items():
-            chunks = self.unseal("update", party, round_index, envelope)
+            chunks = self.unseal("update", party, round_index, envelope, n=n)
             with blaming(party):
-                if total and len(chunks) != len(total):
-                    raise ProtocolAbort(f"the ciphertexts of {party} do not fit")
-                total = (
-                    [self.scheme.add(a, b) for a, b in zip(total, chunks, strict=True)] if total else chunks
-                )
+                for chunk in chunks:
+                    self.scheme.check(chunk)
+            total = [self.scheme.add(a, b) for a, b in zip(total, chunks, strict=True)] if total else chunks
         return total
 
     def _bound(self, what: str) -> bytes:

@@ -347,15 +347,25 @@ def test_a_colluding_client_still_breaks_it_as_the_row_says(parties_of: Maker, u
     assert np.array_equal(read_share(scheme, part, FACTOR), ring.centred(ring.coefficients(share.values[0])))
 
 
+@pytest.mark.parametrize("liar", [0, 1, 2])
+@pytest.mark.parametrize("what", ["garbage", "too many", "numbers out of range"])
 def test_a_client_that_signs_what_does_not_fit_is_named_and_costs_a_round(
-    parties_of: Maker, updates_of: Maker
+    parties_of: Maker, updates_of: Maker, what: str, liar: int
 ) -> None:
+    """Also the first one, whose ciphertexts are what the others' are added to."""
     run = parties_of(HeThreshold(), 3)
     sealed = {client(i): run.seal(i, updates_of(3)[i], 1.0)[0] for i in range(3)}
-    sealed[client(1)] = run.states[client(1)].seal("update", 0, [b"garbage"])
+    state = run.states[client(liar)]
+    (good,) = state.unseal("update", client(liar), 0, sealed[client(liar)], n=1)
+    sent = {
+        "garbage": [b"garbage"],
+        "too many": [good, good],
+        "numbers out of range": [b"\xff" * len(good)],
+    }
+    sealed[client(liar)] = state.seal("update", 0, sent[what])
     with pytest.raises(LostRound) as lost:
         run.conclude(sealed)
-    assert lost.value.caused_by == "client:1"
+    assert lost.value.caused_by == f"client:{liar}"
     again = {client(i): run.seal(i, updates_of(3)[i], 1.0, 1)[0] for i in range(3)}
     run.conclude(again, 1)
     assert run.reveal(SERVER, run.combine(again, 1), 1)[1] == 3.0
