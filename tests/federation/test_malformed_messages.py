@@ -297,7 +297,9 @@ def test_a_model_that_is_not_finite_is_refused_by_its_client() -> None:
 
 
 AGREED = scheme("x25519")
-STATEMENT = Statement(dimension=2, resolution_bits=3, session=b"s", round=0, client=1, context=b"m")
+STATEMENT = Statement(
+    dimension=2, resolution_bits=3, max_norm=1.0, session=b"s", round=0, client=1, context=b"m"
+)
 READERS: dict[str, Callable[[bytes], object]] = {
     "decode": decode,
     "entries": unpack_entries,
