@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from qflsec.base import finite
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import GATES
 
@@ -24,7 +23,6 @@ __all__ = ["Angle", "AngleKind", "Circuit", "Gate", "Observable", "pauli_z"]
 AngleKind = Literal["weight", "feature", "constant"]
 
 
-@finite
 @dataclass(frozen=True)
 class Angle:
     """An affine form ``scale * source[index] + offset``; a constant is its ``offset`` alone.

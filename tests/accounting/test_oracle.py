@@ -125,7 +125,7 @@ def stacks() -> Iterator[list[dict[str, Any]]]:
     yield [noise, config("validated-groups"), config("median")]
     yield [noise, config("norm-bound", max_norm=1.0), config("dp-fedavg")]
     yield [noise, config("delegated")]
-    for preset in files("qflsec.lab.presets").iterdir():
+    for preset in (files("qflsec.lab") / "presets").iterdir():
         if preset.name.endswith(".toml"):
             written = tomllib.loads(preset.read_text())
             yield from (

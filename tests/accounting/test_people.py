@@ -27,6 +27,7 @@ def row(**changes: Any) -> LedgerRow:
             "epsilon": 0.5,
             "delta": 1e-6,
             "unit": "example",
+            "adjacency": "zero-out",
             "accountant": "PRV",
             **changes,
         }

@@ -56,7 +56,7 @@ from qflsec.protocols.stages import OutOfOrder, Staged
 from qflsec.protocols.validated.layer import Validated
 from qflsec.protocols.validated.states import ProvingClient, ValidatingServer
 
-STATE = {"key_names", "costs"}
+STATE = {"key_names", "costs", "check_ready"}
 READS_OF_BLIND = {"batches", "decoded_signs", "outcomes", "failures"}
 READS: dict[type, set[str]] = {
     Client: set(),

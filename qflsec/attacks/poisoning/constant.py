@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -45,9 +44,8 @@ class Constant(Manipulation):
     value: float | str = 500.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no number."""
-        text = isinstance(self.value, str)
-        if self.value not in _NOT_FINITE if text else not math.isfinite(float(self.value)):
+        """Refuse words that are no number; a number is finite, as every option is."""
+        if isinstance(self.value, str) and self.value not in _NOT_FINITE:
             raise ConfigError(
                 "'value' of a constant is no number that a file can hold",
                 got=self.value,
