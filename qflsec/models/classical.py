@@ -97,6 +97,7 @@ def classical_like(model: Model, *, report: Callable[[str], None] = print) -> Cl
 
 @register("model", "classical")
 def _build(config: Mapping[str, object]) -> Classical:
+    """A classical network, as a baseline of equal size."""
     fields = Fields(config, {"n_features", "n_classes", "hidden"})
     return Classical(
         n_features=fields.integer("n_features"),

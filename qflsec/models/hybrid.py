@@ -106,6 +106,7 @@ class Hybrid(Model):
 
 @register("model", "hybrid")
 def _build(config: Mapping[str, object]) -> Hybrid:
+    """A quantum circuit between classical layers."""
     fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "hidden"})
     n_qubits = fields.integer("n_qubits") if "n_qubits" in fields else 0
     circuit, recipe = read_circuit(fields, n_observables=n_qubits, n_features=None)

@@ -194,7 +194,7 @@ def _source_digest(qnode: Any) -> str:  # noqa: ANN401 - a user's object
 
 @register("model", "qnode")
 def build_qnode(config: Mapping[str, object]) -> QNodeModel:
-    """Load the QNode that a configuration names.
+    """A PennyLane QNode of your own, from the file that a configuration names.
 
     Raises:
         ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.

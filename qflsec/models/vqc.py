@@ -110,6 +110,7 @@ class Vqc(Model):
 
 @register("model", "vqc")
 def _build(config: Mapping[str, object]) -> Vqc:
+    """A variational quantum circuit, whose expectation values are the scores of the classes."""
     fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "scale"})
     n_classes = fields.integer("n_classes", 2, minimum=2)
     n_features = fields.integer("n_features") if "n_features" in fields else None

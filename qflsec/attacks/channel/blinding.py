@@ -32,7 +32,7 @@ class DetectorBlinding(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="detector-blinding",
-        idea="blind Bob's detectors with bright light and trigger them with what Eve measured",
+        idea="Blind Bob's detectors with bright light and trigger them with what Eve measured.",
         source=Source(
             paper="Lydersen et al.: Hacking commercial quantum cryptography systems by tailored bright illumination",
             year=2010,

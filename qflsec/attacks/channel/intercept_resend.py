@@ -48,7 +48,7 @@ class InterceptResend(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="intercept-resend",
-        idea="measure a share of the pulses in a guessed basis and resend what was seen",
+        idea="Measure a share of the pulses in a guessed basis and resend what was seen.",
         source=Source(
             paper="Bennett, Bessette, Brassard, Salvail, Smolin: Experimental quantum cryptography",
             year=1992,

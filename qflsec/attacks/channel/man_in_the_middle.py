@@ -44,7 +44,7 @@ class ManInTheMiddle(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="man-in-the-middle",
-        idea="run BB84 with each party in the other's name, and rewrite the public discussion",
+        idea="Run BB84 with each party in the other's name, and rewrite the public discussion.",
         source=Source(
             paper="Bennett, Brassard: Quantum cryptography: public key distribution and coin tossing",
             year=1984,

@@ -52,7 +52,7 @@ class PhotonNumberSplitting(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="photon-number-splitting",
-        idea="keep one photon of every multi-photon pulse and block single photons to hide the loss",
+        idea="Keep one photon of every multi-photon pulse and block single photons to hide the loss.",
         source=Source(
             paper="Brassard, Lütkenhaus, Mor, Sanders: Limitations on practical quantum cryptography",
             year=2000,

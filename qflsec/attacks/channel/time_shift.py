@@ -30,7 +30,7 @@ class TimeShift(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="time-shift",
-        idea="shift pulses in time so that Bob's mismatched detectors betray his bit",
+        idea="Shift pulses in time so that Bob's mismatched detectors betray his bit.",
         source=Source(
             paper="Qi, Fung, Lo, Ma: Time-shift attack in practical quantum cryptosystems",
             year=2007,

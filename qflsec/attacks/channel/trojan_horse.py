@@ -67,7 +67,7 @@ class TrojanHorse(ChannelAttack):
 
     card: ClassVar[AttackCard] = AttackCard(
         name="trojan-horse",
-        idea="read Alice's basis off reflected light, then measure and resend without an error",
+        idea="Read Alice's basis off reflected light, then measure and resend without an error.",
         source=_SOURCE,
         family="channel",
         goal="confidentiality",
