@@ -15,23 +15,39 @@ modulo the ring instead would make most large lies harmless: 1e30 is a multiple 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from qflsec.base import ConfigError, LostRound, Secrets, UpdateError, finite
 from qflsec.federation import Setup
 
-__all__ = ["FixedPoint", "Words", "round_at_random"]
+__all__ = ["Coins", "FixedPoint", "Words", "coins_of", "round_at_random"]
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 14
 Words = npt.NDArray[np.unsignedinteger[Any]]
 
 
-def round_at_random(values: npt.NDArray[np.float64], secrets: Secrets) -> npt.NDArray[np.float64]:
+Coins = Callable[[int], bytes]
+"""So many uniform bytes, new ones at every call."""
+
+
+def coins_of(secrets: Secrets) -> Coins:
+    """Coins for the rounding of one vector: the ChaCha20 keystream under a key of its own.
+
+    Eight bytes for each value are many; from the operating system they would cost more than all masks of a round.
+    """
+    stream = Cipher(ChaCha20(secrets.draw(32), bytes(16)), mode=None).encryptor()
+    return lambda n_bytes: stream.update(bytes(n_bytes))
+
+
+def round_at_random(values: npt.NDArray[np.float64], coins: Coins) -> npt.NDArray[np.float64]:
     """Whole numbers next to values: up with the probability of the fraction, down otherwise, each by itself.
 
     The probability is exact but for less than ``2^-53``, which is all that the expectation can be off. A whole number
@@ -43,14 +59,14 @@ def round_at_random(values: npt.NDArray[np.float64], secrets: Secrets) -> npt.ND
 
     Args:
         values: The values.
-        secrets: Whoever rounds draws from its own source: what is rounded away is as secret as the values.
+        coins: Whoever rounds tosses its own (:func:`coins_of`): what is rounded away is as secret as the values.
 
     Shapes:
         values: ``(n,)``; returns: ``(n,)``
     """
     below = np.floor(values)
-    words = np.frombuffer(secrets.draw(8 * values.size), dtype="<u8") >> np.uint64(11)
-    rounded: npt.NDArray[np.float64] = below + (words.astype(np.float64) * 2.0**-53 < values - below)
+    words = np.frombuffer(coins(8 * values.size), dtype="<u8") >> np.uint64(11)
+    rounded: npt.NDArray[np.float64] = below + (words * 2.0**-53 < values - below)
     return rounded
 
 
@@ -149,11 +165,11 @@ class FixedPoint:
         extremes = np.array([source.max(initial=0), source.min(initial=0), 1.0], dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # infinity times a weight of 0 is refused as NaN
             self._check(_outwards(extremes * factor), n)
-        block = np.empty(min(_BLOCK, source.size))
+        coins, block = coins_of(secrets), np.empty(min(_BLOCK, source.size))
         for start in range(0, source.size, _BLOCK):
             part = source[start : start + _BLOCK]
             values = np.multiply(part, factor, out=block[: part.size], dtype=np.float64)
-            signed[start : start + part.size] = round_at_random(values, secrets)
+            signed[start : start + part.size] = round_at_random(values, coins)
         signed[-1] = round(factor)
         return signed.view(self.dtype)
 

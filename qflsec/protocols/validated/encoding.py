@@ -74,7 +74,7 @@ class Quantiser:
         moved = math.sqrt(len(values)) * (1.0 if checked else 0.5)
         norm = float(np.linalg.norm(values))
         inside = values * min(1.0, (self.bound - moved) / norm) if norm > 0 else values
-        rounded = round_at_random(inside, secrets) if checked else np.rint(inside)
+        rounded = round_at_random(inside, secrets.draw) if checked else np.rint(inside)
         return tuple(int(value) for value in rounded)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.base import OsSecrets, ProtocolAbort, UpdateError
-from qflsec.protocols.secagg import FixedPoint
+from qflsec.protocols.secagg import FixedPoint, fixed_point
 from qflsec.protocols.secagg.fixed_point import round_at_random
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
 
@@ -86,7 +86,10 @@ class Scripted:
 
 
 @pytest.mark.parametrize("ring", RINGS)
-def test_a_number_becomes_one_of_its_two_neighbours(ring: FixedPoint) -> None:
+def test_a_number_becomes_one_of_its_two_neighbours(
+    ring: FixedPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixed_point, "coins_of", lambda secrets: secrets.draw)
     update = torch.randn(200, generator=torch.Generator().manual_seed(0)).double()
     wanted = 3.0 * update.numpy() * ring.scale
     down, up = (
@@ -130,15 +133,18 @@ def test_the_probability_of_rounding_up_is_the_fraction_to_53_bits() -> None:
 
     for fraction in (0.5, 0.25 + 2.0**-40, 2.0**-53, 1 - 2.0**-53):
         word = int(fraction * 2**53)
-        assert round_at_random(np.array([fraction]), One(word - 1)).tolist() == [1.0]
-        assert round_at_random(np.array([fraction]), One(word)).tolist() == [0.0]
-    assert round_at_random(np.array([3.0, -2.0, 0.0]), One(0)).tolist() == [3.0, -2.0, 0.0]
+        assert round_at_random(np.array([fraction]), One(word - 1).draw).tolist() == [1.0]
+        assert round_at_random(np.array([fraction]), One(word).draw).tolist() == [0.0]
+    assert round_at_random(np.array([3.0, -2.0, 0.0]), One(0).draw).tolist() == [3.0, -2.0, 0.0]
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_rounding_up_cannot_leave_a_clients_share(n: int, sign: float) -> None:
+def test_rounding_up_cannot_leave_a_clients_share(
+    n: int, sign: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What lies above the last whole number of the share is refused, though its nearest would fit."""
+    monkeypatch.setattr(fixed_point, "coins_of", lambda secrets: secrets.draw)
     for ring in (RINGS[1], PRIME):
         share = ring.share(n)
         inside = torch.tensor([sign * (share - 0.75) / ring.scale], dtype=torch.float64)

@@ -98,7 +98,7 @@ def round_conditionally(
         values: ``(n,)``; returns: ``(n,)``
     """
     for _ in range(_TRIES):
-        rounded = round_at_random(values, secrets).astype(np.int64)
+        rounded = round_at_random(values, secrets.draw).astype(np.int64)
         if sum(int(v) * int(v) for v in rounded) <= squared_bound:
             return rounded
     raise ProtocolAbort("an update cannot be rounded within its sensitivity")
