@@ -11,7 +11,7 @@ RESULTS := results
 # One thread for each process: the tensors are small, and the tests and runs use processes.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-all lint format notebooks clean
+.PHONY: demo test test-all mutants lint format notebooks clean
 
 demo: $(VENV)/.base
 	@mkdir -p $(RESULTS)
@@ -23,6 +23,12 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" --cov --cov-report=term-missing:skip-covered
+
+# a seeded sample of faults, each made on purpose: does a test notice? (about an hour; options in MUTANTS)
+mutants: $(VENV)/.dev
+	$(PIP) -e '.[mutants]'
+	rm -rf mutants
+	$(BIN)/python tests/mutation/sample.py $(MUTANTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -40,7 +46,7 @@ notebooks: $(VENV)/.dev
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean:
-	rm -rf $(VENV) $(RESULTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(RESULTS) mutants build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
