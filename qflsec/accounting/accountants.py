@@ -2,8 +2,9 @@
 
 Every bound here holds for add-or-remove-one adjacency of the sampled unit, Poisson sampling at
 ``sample_rate``, Gaussian noise of standard deviation ``noise_multiplier * clip_norm`` on the *sum*, and all
-``steps`` outputs released. So it does for zero-out adjacency, where the unit's contribution is taken away and numbers
-of units stay: what is released is the same as without the unit. Fixed-size batches and replace-one adjacency need other proofs.
+``steps`` outputs released. So it does for zero-out adjacency, where the unit's contribution is taken away and
+numbers of units stay: what is released is the same as without the unit. Fixed-size batches and replace-one
+adjacency need other proofs.
 
 The accountants are Opacus' (and Google's dp-accounting, where it is installed); none is written here.
 Gaussian DP by the central limit theorem can fall below the true epsilon, so :func:`epsilon_gdp` is labelled

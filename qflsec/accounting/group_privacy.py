@@ -83,7 +83,8 @@ def epsilon_of_group(*, noise_multiplier: float, shares: Sequence[GroupShare], d
     Source:
         Ganesh: Tight group-level DP guarantees for DP-SGD with sampling via mixture of Gaussians mechanisms,
         arXiv:2401.10294, 2024, section 4 (the dominating mixture); Balle et al.: Hypothesis testing interpretations
-        and Rényi differential privacy, AISTATS 2020, theorem 21 (from Rényi to epsilon). The divergences are one-dimensional integrals, taken by the trapezoidal rule.
+        and Rényi differential privacy, AISTATS 2020, theorem 21 (from Rényi to epsilon). The divergences are one-dimensional
+        integrals, taken by the trapezoidal rule.
     """
     if not 0 <= noise_multiplier < math.inf:
         raise ConfigError("noise_multiplier is out of range", got=noise_multiplier, expected="0 or more")
@@ -98,10 +99,8 @@ def epsilon_of_group(*, noise_multiplier: float, shares: Sequence[GroupShare], d
         spent = sum(
             share.steps * _divergence(order, noise_multiplier, share.records, share.rate) for share in real
         )
-        if (
-            spent > epsilon
-        ):  # divergences grow with the order, and what the conversion adds is not negative then
-            break
+        if spent > epsilon:
+            break  # divergences only grow with the order; to stop gives an upper bound in any case
         conversion = math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
         epsilon = min(epsilon, max(0.0, spent + conversion))
     sampled = any(share.rate < 1 for share in real)

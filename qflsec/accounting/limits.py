@@ -11,10 +11,11 @@ delta of 1/n it publishes one of them in expectation.
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Protocol
 
-from qflsec.base import ConfigError, IncompatibleStack, QflsecError
+from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, QflsecError
 
-__all__ = ["check_delta", "is_vacuous", "membership_ceiling"]
+__all__ = ["StatesDelta", "check_delta", "is_vacuous", "membership_ceiling", "refuse_delta"]
 
 _VACUOUS = 0.9999
 """An advantage that no attack has to fear: an epsilon of 9.9, near the ten from which on guides speak of no guarantee."""
@@ -57,7 +58,35 @@ def is_vacuous(epsilon: float, delta: float = 0.0) -> bool:
     return membership_ceiling(epsilon, delta) >= _VACUOUS
 
 
-def check_delta(
+class StatesDelta(Protocol):
+    """A layer with a delta of its own."""
+
+    card: ClassVar[DefenseCard]
+
+    @property
+    def delta(self) -> float:
+        """The delta at which it states epsilon."""
+
+    @property
+    def large_delta(self) -> bool:
+        """Whether the user asked for one that gives a unit away."""
+
+
+def check_delta(layer: StatesDelta, *, units: int, unit: str) -> None:
+    """Refuse a layer's delta at which one unit could be given away whole.
+
+    Args:
+        layer: The layer.
+        units: How many units there are.
+        unit: What they are.
+
+    Raises:
+        IncompatibleStack: It is one over the number of units, or more.
+    """
+    refuse_delta(layer.card.name, layer.delta, units=units, unit=unit, asked=layer.large_delta)
+
+
+def refuse_delta(
     layer: str,
     delta: float,
     *,
@@ -66,7 +95,7 @@ def check_delta(
     asked: bool,
     error: type[QflsecError] = IncompatibleStack,
 ) -> None:
-    """Refuse a delta at which one unit could be given away whole.
+    """The same for any delta.
 
     Args:
         layer: Whose delta it is.

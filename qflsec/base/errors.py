@@ -24,6 +24,7 @@ __all__ = [
     "UnknownName",
     "UpdateError",
     "blaming",
+    "cause_in_words",
 ]
 
 
@@ -136,12 +137,16 @@ class ProtocolAbort(QflsecError):
     @property
     def told(self) -> str:
         """The error, and who caused it."""
-        cause = "who caused it cannot be known" if self.caused_by is None else f"caused by {self.caused_by}"
-        return f"{self}; {cause}"
+        return f"{self}; {cause_in_words(self.caused_by)}"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild from all parts."""
         return (_rebuild_abort, (type(self), self.what, self.got, self.expected, self.fix, self.caused_by))
+
+
+def cause_in_words(caused_by: str | None) -> str:
+    """Who caused an abort, or that it cannot be known."""
+    return "who caused it cannot be known" if caused_by is None else f"caused by {caused_by}"
 
 
 class LostRound(ProtocolAbort):

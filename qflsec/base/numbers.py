@@ -47,9 +47,8 @@ def _check(name: str, value: object, *, whole: bool) -> None:
     for number in _numbers(value):
         try:
             known = math.isfinite(number)
-        except (
-            OverflowError
-        ):  # it would go on into rates and lengths until one of them is computed in floating point
+        except OverflowError:
+            # it would go on into rates and lengths until one of them is computed in floating point
             raise ConfigError(
                 f"{name!r} is out of range", got="an integer above all floating-point numbers"
             ) from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["GroupMean"]
+from qflsec.federation.parties import Header, PartyState
+from qflsec.threat import Payload
+
+__all__ = ["GroupMean", "LeavesGroups"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,3 +29,15 @@ class GroupMean:
     members: tuple[int, ...]
     mean: torch.Tensor
     weight: float
+
+
+class LeavesGroups(ABC):
+    """What an aggregation adds that leaves the server the sums of groups."""
+
+    @abstractmethod
+    def reveal_groups(self, state: PartyState, combined: Payload, header: Header) -> tuple[GroupMean, ...]:
+        """The weighted mean of each group, by the server.
+
+        Raises:
+            ProtocolAbort: Too few groups are left.
+        """

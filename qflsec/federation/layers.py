@@ -33,7 +33,6 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets
 from qflsec.federation.control import Control
-from qflsec.federation.groups import GroupMean
 from qflsec.federation.identity import Identity
 from qflsec.federation.parties import Header, PartyState, Setup
 from qflsec.federation.pipeline import Pipeline
@@ -266,10 +265,6 @@ class AggregationLayer(SecretLayer):
     @abstractmethod
     def reveal(self, state: PartyState, combined: Payload, header: Header) -> tuple[torch.Tensor, float]:
         """The weighted mean and its weight, by the server (leaves ``sum``) or by a client (``nothing``)."""
-
-    def reveal_groups(self, state: PartyState, combined: Payload, header: Header) -> tuple[GroupMean, ...]:
-        """The weighted mean of each group, by the server, where the layer leaves ``groups``."""
-        raise NotImplementedError(self.card.name)
 
     def peers(self, state: PartyState, header: Header) -> tuple[Party, ...]:
         """The participants with whom a client seals, itself included; all by default."""

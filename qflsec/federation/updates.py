@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.base import UpdateError
+from qflsec.base.errors import cause_in_words
 
 __all__ = ["Dropped", "Fault", "RoundUpdates", "SummedUpdates"]
 
@@ -46,8 +47,8 @@ class Fault:
     @property
     def told(self) -> str:
         """The fault as a sentence."""
-        cause = "who caused it cannot be known" if self.caused_by is None else f"caused by {self.caused_by}"
-        return f"round {self.round}{' was lost' if self.lost else ''}: {self.reason}; {cause}"
+        lost = " was lost" if self.lost else ""
+        return f"round {self.round}{lost}: {self.reason}; {cause_in_words(self.caused_by)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,8 @@ def check_per_sample_gradients(
 
     Args:
         module: Any torch module.
-        x: Two or more records; with one alone, records that see each other are not found; each costs some forward and backward passes in every mode.
+        x: Two or more records; with one alone, records that see each other are not found. Each costs some forward and
+            backward passes in every mode.
         y: Their targets.
         loss: A torch criterion with reduction ``"mean"``; cross entropy if None.
         modes: The modes of Opacus to check.

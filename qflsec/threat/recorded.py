@@ -35,8 +35,9 @@ def recorded_transcript(
 
     ``recorded_transcript(models=..., updates=..., counts=...).seen_by(threat)`` is the view of a coalition: the
     server reads the models and the updates that were sent in the open, a client its own, the public the last
-    model, and everybody knows who took part; whatever follows from these is in the view too, as in the view of a run. Where the updates were hidden
-    from the server (by secure aggregation), leave them out: what the models say of their sums remains.
+    model, and everybody knows who took part; whatever follows from these is in the view too, as in the view of a
+    run. Where the updates were hidden from the server (by secure aggregation), leave them out: what the models say
+    of their sums remains.
 
     >>> from qflsec.threat import honest_but_curious_server
     >>> made = recorded_transcript(models=[[0.0, 0.0], [1.0, 2.0]], counts=[10, 30], updates=[{0: [4.0, 2.0], 1: [0.0, 2.0]}])

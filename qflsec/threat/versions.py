@@ -1,8 +1,8 @@
 """Versions of models: how each model of a run came about, for any topology.
 
 Whoever reads two models learns what was trained between them. Which clients that were follows from the graph of
-versions, for whoever knows the rosters (:mod:`qflsec.threat.rosters`). A star, a tree, a ring and a gossip network differ in their
-graphs, not in the rule that :mod:`qflsec.threat.closure` reads off them.
+versions, for whoever knows the rosters (:mod:`qflsec.threat.rosters`). A star, a tree, a ring and a gossip network
+differ in their graphs, not in the rule that :mod:`qflsec.threat.closure` reads off them.
 
 A version is an affine combination of earlier versions and a step:
 

@@ -132,13 +132,7 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
         Raises:
             IncompatibleStack: Delta is too large for so many clients.
         """
-        check_delta(
-            self.card.name,
-            self.delta,
-            units=pipeline.federation.n_clients,
-            unit="client",
-            asked=self.large_delta,
-        )
+        check_delta(self, units=pipeline.federation.n_clients, unit="client")
 
     def calibrated(self, pipeline: Pipeline, counts: Sequence[int]) -> DpFedAvg:
         """The layer with its noise, its noise on the count and its denominator set for a run.

@@ -118,9 +118,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
         Raises:
             IncompatibleStack: Batches have a fixed size, or delta is too large for so many records.
         """
-        check_delta(
-            self.card.name, self.delta, units=pipeline.data.members, unit="record", asked=self.large_delta
-        )
+        check_delta(self, units=pipeline.data.members, unit="record")
         if pipeline.federation.batches == "fixed":
             raise IncompatibleStack(
                 "'dp-sgd' has no epsilon for batches of a fixed size",

@@ -14,7 +14,8 @@ counts every client the same is covered less. The argument needs the noise of th
 and afresh in every release; it fails for several local steps (a client goes on from its own noisy model, not
 from the sum), for Adam, for layers and aggregations that change, clip or reject single updates, for rules
 other than the weighted mean, and for clients that keep a part of the model to themselves: that part follows the
-client's own noise alone, and steers the gradients of all its records in later rounds. How many clients are in a sum is what a run saw, not what was to be expected.
+client's own noise alone, and steers the gradients of all its records in later rounds. How many clients are in a sum
+is what a run saw, not what was to be expected.
 
 Sums of fixed point add numbers that each client rounded first, to the nearest step or at random without bias. A sum of
 rounded numbers is no function of the sum, and where the noise of a client is below half a step the others' noise protects

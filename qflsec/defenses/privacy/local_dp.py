@@ -77,13 +77,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
         Raises:
             IncompatibleStack: Delta is too large for so many clients.
         """
-        check_delta(
-            self.card.name,
-            self.delta,
-            units=pipeline.federation.n_clients,
-            unit="client",
-            asked=self.large_delta,
-        )
+        check_delta(self, units=pipeline.federation.n_clients, unit="client")
 
     def calibrated(self, pipeline: Pipeline, counts: Sequence[int]) -> LocalDp:
         """The layer with the noise that its target needs over the planned rounds.

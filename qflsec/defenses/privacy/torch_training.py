@@ -15,7 +15,7 @@ import torch
 
 from qflsec.accounting import LedgerRow, People
 from qflsec.accounting.group_privacy import GroupShare
-from qflsec.accounting.limits import check_delta
+from qflsec.accounting.limits import refuse_delta
 from qflsec.base import ConfigError
 from qflsec.defenses.privacy.bounds import GaussianNoise, check_noise, gaussian_rows, multiplier_for
 from qflsec.defenses.privacy.person_rows import person_row
@@ -166,7 +166,7 @@ def make_private(
         clip_norm=clip_norm, noise_multiplier=noise_multiplier, target_epsilon=target_epsilon, delta=delta
     )
     n_records = len(loader.dataset)  # type: ignore[arg-type]
-    check_delta("make_private", delta, units=n_records, unit="record", asked=large_delta, error=ConfigError)
+    refuse_delta("make_private", delta, units=n_records, unit="record", asked=large_delta, error=ConfigError)
     _refuse_stock_layers(model)
 
     def check(module: torch.nn.Module) -> None:

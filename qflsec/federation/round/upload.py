@@ -9,7 +9,7 @@ import torch
 
 from qflsec.base import LostRound, ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
-from qflsec.federation.groups import GroupMean
+from qflsec.federation.groups import GroupMean, LeavesGroups
 from qflsec.federation.layers import AggregationLayer
 from qflsec.federation.parties import Header
 from qflsec.federation.payloads import Sent, fault
@@ -299,7 +299,7 @@ class Uploads:
         combined = self._layer.combine(
             self._session.state(lane, self._layer, self._aggregator), payloads, header
         )
-        if self._layer.leaves == "groups":
+        if isinstance(self._layer, LeavesGroups):
             groups = self._layer.reveal_groups(
                 self._session.state(lane, self._layer, self._aggregator), combined, header
             )

@@ -1,8 +1,8 @@
 """Requests and answers of ETSI GS QKD 014 V1.1.1, apart from any transport.
 
 Sizes are in bits and multiples of 8. A parameter that is null counts as absent. The standard knows the answers
-200, 400, 401 and 503 and no other: whatever is wrong with a request is a 400. Keys are not shared among more than one slave: ``max_SAE_ID_count``
-is 0, and a request with ``additional_slave_SAE_IDs`` is refused.
+200, 400, 401 and 503 and no other: whatever is wrong with a request is a 400. Keys are not shared among more than
+one slave: ``max_SAE_ID_count`` is 0, and a request with ``additional_slave_SAE_IDs`` is refused.
 """
 
 from __future__ import annotations

@@ -108,9 +108,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
             IncompatibleStack: The noise cannot be added.
         """
         super().check(pipeline)
-        check_delta(
-            self.card.name, self.delta, units=pipeline.data.members, unit="record", asked=self.large_delta
-        )
+        check_delta(self, units=pipeline.data.members, unit="record")
         circuit: Circuit = pipeline.model.circuit  # type: ignore[attr-defined]
         if any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates):
             raise IncompatibleStack(

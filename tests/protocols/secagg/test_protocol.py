@@ -21,7 +21,7 @@ from qflsec.protocols.key_agreement import key_exchange
 from qflsec.protocols.secagg import Client, Policy, SecAgg, Terms, default_threshold, model_digest, scheme
 from qflsec.protocols.secagg.masks.expansion import add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail, body_of
-from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, pair_seed
 from qflsec.protocols.secagg.rounds.records import indices_digest, unpack_reveal
 from qflsec.protocols.secagg.rounds.shamir import combine_shares, weights_at_zero
 from qflsec.protocols.secagg.rounds.terms import session_digest
@@ -344,11 +344,11 @@ def test_the_bound_on_colluders_of_a_server_that_deviates_is_tight(aggregation: 
     own = combine_shares({i + 1: opened[i, 0][0, 0] for i in (0, 2, 3, 4, 5)}, weights)
     weights = weights_at_zero(range(2, 7))
     root = combine_shares({i + 1: opened[i, 1][0, PRIVATE_KEY] for i in range(1, 6)}, weights)
-    pairing, masked = scheme("x25519").rebuilt(root), run.server._round.masked[0]
+    masks, masked = scheme("x25519").rebuilt(root), run.server._round.masked[0]
     place = (session_digest(b"s" * 16), 0, b"m" * 32, indices_digest(range(6)))
     left = [(-1, self_key(own, 0, place))]
     for i in range(1, 6):
-        seed = pairing.pair_seed(run.server._round.advertised[i].mask)
+        seed = pair_seed(masks, run.server._round.advertised[i].mask)
         left.append((-1, pair_key(seed, 0, i, place)))
     assert list(add_expanded(masked, left)) == list(vectors[0]), "the single vector is read"
     with pytest.raises(ProtocolAbort, match="threshold of 5"):
@@ -566,6 +566,8 @@ def test_a_late_vector_stays_hidden(aggregation: Make) -> None:
     place = (run.server._session, 0, b"m" * 32, indices_digest(range(4)))
     for i in (0, 1, 3):
         theirs = Advertisement.from_bytes(body_of(run.heard["advertise", i], 64), agreed)
-        mask = expand(pair_key(agreed.rebuilt(root).pair_seed(theirs.mask), 2, i, place), 20_000, words.dtype)
+        mask = expand(
+            pair_key(pair_seed(agreed.rebuilt(root), theirs.mask), 2, i, place), 20_000, words.dtype
+        )
         words = words - mask if i > 2 else words + mask
     assert stats.chisquare(np.bincount(words.view(np.uint8), minlength=256)).pvalue > 1e-6

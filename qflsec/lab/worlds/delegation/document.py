@@ -18,9 +18,9 @@ from qflsec.protocols.blind import blind_rows, harmless_rounds, soundness_error
 __all__ = ["DELTA_BINS", "SessionReport", "server_attack_from_text"]
 
 DELTA_BINS = 64
+"""Bins of the chi-square test of the told angles."""
 _LEAST_IN_A_BIN = 5
 """Angles expected in a bin from which a chi-square test means what it says."""
-"""Bins of the chi-square test of the told angles."""
 _ALIASES = {
     "flip": "flip-outcomes",
     "angles": "wrong-angles",

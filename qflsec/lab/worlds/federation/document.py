@@ -1,7 +1,8 @@
 """The result of a matrix as a JSON document, and back.
 
 Keys are stable: they are the fields of the dataclasses in :mod:`qflsec.lab.worlds.federation.results`, with
-cells, summaries and ledgers as lists; ``session`` is computed from ledgers and runs. Units stand at the end of a cost's name; a score states its own unit.
+cells, summaries and ledgers as lists; ``session`` is computed from ledgers and runs. Units stand at the end of a
+cost's name; a score states its own unit.
 """
 
 from __future__ import annotations

@@ -178,13 +178,7 @@ class Ddp(SecAgg):
             IncompatibleStack: There are too few participants, or too many colluders.
         """
         super().check(pipeline)
-        check_delta(
-            self.card.name,
-            self.delta,
-            units=pipeline.federation.n_clients,
-            unit="client",
-            asked=self.large_delta,
-        )
+        check_delta(self, units=pipeline.federation.n_clients, unit="client")
         n = pipeline.federation.n_participants
         if self.honest_survivors(n) < 1:
             raise IncompatibleStack(

@@ -34,7 +34,7 @@ from qflsec.base import (
 )
 from qflsec.base.framing import entries_bytes, pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
-from qflsec.federation.groups import GroupMean
+from qflsec.federation.groups import GroupMean, LeavesGroups
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.groups.common_coins import CONTRIBUTION_BYTES
 from qflsec.protocols.secagg.groups.states import GroupMember, GroupServer, Partition
@@ -56,7 +56,7 @@ _COINS = b"\xc0"
 
 @register("layer", "validated-groups")
 @dataclass(frozen=True, kw_only=True)
-class ValidatedGroups(SecAgg):
+class ValidatedGroups(SecAgg, LeavesGroups):
     """Secure aggregation in groups that common coins draw; the server reads one sum of each.
 
     Attributes:

@@ -18,7 +18,7 @@ from qflsec.protocols.keystore import KeyProvider
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks.expansion import PairPlace, add_expanded, pair_key, self_key
 from qflsec.protocols.secagg.messages import EVERYBODY, Kind, Mail
-from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, QKD_KEY_BITS, Pairing, Scheme, pair_seed
 from qflsec.protocols.secagg.rounds.records import (
     STATEMENT_BYTES,
     Advertisement,
@@ -216,9 +216,8 @@ class Client(Staged):
         body = self._mail.open(Kind.SURVIVORS, state.index, self._server, survivors)
         with blaming(self._server):
             state.survivors, told = self._read_survivors(state, body)
-        if told != set(
-            state.sharers
-        ):  # nobody signs a delivery: whoever carried it may have left out a parcel
+        # nobody signs a delivery: whoever carried it may have left out a parcel
+        if told != set(state.sharers):
             raise ProtocolAbort(f"{self.party} was given survivors that are not those of the round")
         state.statement = Statement(
             model=state.own.model,
@@ -369,7 +368,8 @@ class Client(Staged):
                 )
             state.shares[peer, label] = share
         if self._scheme.shares_private_key:
-            state.seeds[peer] = state.pairing.pair_seed(entry.mask)
+            assert state.pairing.masks is not None
+            state.seeds[peer] = pair_seed(state.pairing.masks, entry.mask)
         elif peer < self._me:
             state.seeds[peer] = self._derive(state, secret, peer, self._me, "seed")
 

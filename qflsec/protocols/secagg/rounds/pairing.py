@@ -23,11 +23,11 @@ from typing import Literal
 from uuid import UUID
 
 from qflsec.base import ConfigError, ProtocolAbort, Secrets
-from qflsec.protocols.key_agreement import ROOT_BYTES, KeyExchange, key_exchange
+from qflsec.protocols.key_agreement import ROOT_BYTES, KeyExchange, KeyPair, key_exchange
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import Party
 
-__all__ = ["PRIVATE_KEY", "QKD_KEY_BITS", "PairAgreement", "Pairing", "Scheme", "scheme"]
+__all__ = ["PRIVATE_KEY", "QKD_KEY_BITS", "PairAgreement", "Pairing", "Scheme", "pair_seed", "scheme"]
 
 PairAgreement = Literal["x25519", "ml-kem-768", "hybrid", "bb84"]
 PRIVATE_KEY = 0xFFFF
@@ -41,14 +41,19 @@ class Pairing(ABC):
     """One client's key material of one round.
 
     Attributes:
-        mask: The public key of its masks; empty where seeds are chosen.
+        masks: The key pair of its masks; None where seeds are chosen.
         channel: The public key of its channels; empty where none is needed.
         root: What rebuilds the private key of its masks; empty where seeds are chosen.
     """
 
-    mask: bytes = b""
+    masks: KeyPair | None = None
     channel: bytes = b""
     root: bytes = b""
+
+    @property
+    def mask(self) -> bytes:
+        """The public key of its masks; empty where seeds are chosen."""
+        return b"" if self.masks is None else self.masks.public
 
     @abstractmethod
     def send(self, peer: Party, public: bytes) -> tuple[bytes, bytes]:
@@ -66,9 +71,14 @@ class Pairing(ABC):
             ProtocolAbort: The token or the public key cannot be used.
         """
 
-    def pair_seed(self, public: bytes) -> bytes:
-        """The seed with the owner of a public key of masks, where seeds follow from private keys."""
-        raise NotImplementedError
+
+def pair_seed(masks: KeyPair, public: bytes) -> bytes:
+    """The seed of two clients' common mask, by the key pair of one and the public key of the other: both get the same.
+
+    Raises:
+        ProtocolAbort: The public key cannot be used.
+    """
+    return masks.decapsulate(public, b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +156,10 @@ class Scheme:
             return _AgreedPairing(self.exchange, secrets)
         return _SentPairing(self.exchange, secrets)
 
-    def rebuilt(self, root: bytes) -> Pairing:
-        """The key material of masks that a shared private key gives."""
+    def rebuilt(self, root: bytes) -> KeyPair:
+        """The key pair of masks that a shared private key gives."""
         assert self.exchange is not None
-        return _RebuiltPairing(self.exchange, root)
+        return self.exchange.pair(root)
 
 
 def scheme(name: str) -> Scheme:
@@ -169,27 +179,12 @@ def scheme(name: str) -> Scheme:
     return Scheme(name=exchange.name, exchange=exchange)
 
 
-class _RebuiltPairing(Pairing):
-    def __init__(self, exchange: KeyExchange, root: bytes) -> None:
-        self.root = root
-        self._masks = exchange.pair(root)
-        self.mask = self._masks.public
-
-    def send(self, peer: Party, public: bytes) -> tuple[bytes, bytes]:
-        raise NotImplementedError
-
-    def receive(self, peer: Party, public: bytes, token: bytes) -> bytes:
-        raise NotImplementedError
-
-    def pair_seed(self, public: bytes) -> bytes:
-        return self._masks.decapsulate(public, b"")
-
-
-class _AgreedPairing(_RebuiltPairing):
+class _AgreedPairing(Pairing):
     """Both compute the same from their own private key; masks and channels have keys of their own."""
 
     def __init__(self, exchange: KeyExchange, secrets: Secrets) -> None:
-        super().__init__(exchange, secrets.draw(ROOT_BYTES))
+        self.root = secrets.draw(ROOT_BYTES)
+        self.masks = exchange.pair(self.root)
         self._channels = exchange.pair(secrets.draw(ROOT_BYTES))
         self.channel = self._channels.public
         self._known: dict[bytes, bytes] = {}

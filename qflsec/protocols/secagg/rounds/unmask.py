@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qflsec.base import LostRound, ProtocolAbort
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks.expansion import PairPlace, add_expanded, add_masks, pair_key, self_key
-from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, Scheme
+from qflsec.protocols.secagg.rounds.pairing import PRIVATE_KEY, Scheme, pair_seed
 from qflsec.protocols.secagg.rounds.records import (
     Advertisement,
     Shares,
@@ -157,10 +157,10 @@ def _seeds(evidence: Evidence, dropped: int, secrets: Mapping[tuple[int, int], b
     """What a dropped client shares with each survivor."""
     if not evidence.scheme.shares_private_key:
         return {index: secrets[min(index, dropped), max(index, dropped)] for index in evidence.masked}
-    pairing = evidence.scheme.rebuilt(secrets[dropped, PRIVATE_KEY])
-    if pairing.mask != evidence.advertised[dropped].mask:
+    masks = evidence.scheme.rebuilt(secrets[dropped, PRIVATE_KEY])
+    if masks.public != evidence.advertised[dropped].mask:
         raise LostRound(
             f"the shares of client:{dropped} do not open to the key that it advertised",
             caused_by=client(dropped),
         )
-    return {index: pairing.pair_seed(evidence.advertised[index].mask) for index in evidence.masked}
+    return {index: pair_seed(masks, evidence.advertised[index].mask) for index in evidence.masked}
