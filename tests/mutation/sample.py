@@ -119,7 +119,9 @@ def _versions(name: str) -> tuple[ast.AST, ast.AST]:
 
 def _parsed(lines: Sequence[str], span: Sequence[int]) -> ast.AST:
     source = lines[span[0] - 1 : span[1]]
-    indent = len(source[0]) - len(source[0].lstrip())
+    # a span may begin with empty lines
+    first = next(line for line in source if line.strip())
+    indent = len(first) - len(first.lstrip())
     # a method is still indented; lines inside of texts need not be
     parsed = ast.parse("if True:\n" + "\n".join(source) if indent else "\n".join(source))
     body = parsed.body[0]
@@ -156,7 +158,8 @@ def _shorten(seconds: float) -> None:
     stats = json.loads(path.read_text(encoding="utf-8"))
     durations = stats["duration_by_test"]
     for function, tests in stats["tests_by_mangled_function_name"].items():
-        left, kept = seconds, []
+        left = seconds
+        kept: list[str] = []
         for test in sorted(tests, key=lambda test: (durations[test], test)):
             left -= durations[test]
             if left < 0 and kept:
@@ -167,17 +170,22 @@ def _shorten(seconds: float) -> None:
 
 
 def _run(names: Sequence[str], jobs: int, minutes: float) -> None:
-    print(f"testing {len(names)} mutants", flush=True)
-    process = subprocess.Popen(
-        [str(MUTMUT), "run", "--max-children", str(jobs), *names],
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        process.wait(timeout=60 * minutes)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+    log = FOLDER / "run.log"
+    print(f"testing {len(names)} mutants; mutmut's own words go to {log}", flush=True)
+    with log.open("w", encoding="utf-8") as said:
+        process = subprocess.Popen(
+            [str(MUTMUT), "run", "--max-children", str(jobs), *names],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=60 * minutes)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    if process.returncode > 0:
+        sys.exit(f"{log.read_text(encoding='utf-8', errors='replace')[-4000:]}\nmutmut stopped: see above")
 
 
 def _report(names: Sequence[str], options: argparse.Namespace) -> int:
@@ -192,7 +200,7 @@ def _report(names: Sequence[str], options: argparse.Namespace) -> int:
         killed = sum(1 for name in noticed if name.split(".")[1] == package)
         lines.append(f"  {package}: {killed} of {total}")
     for ended, count in sorted(
-        Counter(NOTICED.get(code, "other") for n, code in tested.items() if n in noticed).items()
+        Counter(NOTICED.get(code or 0, "other") for n, code in tested.items() if n in noticed).items()
     ):
         lines.append(f"  {ended}: {count}")
     missed = sorted(set(tested) - noticed)
