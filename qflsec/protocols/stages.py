@@ -99,7 +99,8 @@ class _Stage:
         else:
             again = any(item in span.begun.get(self.name, ()) for span in spans)
         if again:
-            raise self._refusal(party, item, "twice")
+            later = self.opens and item != record.last[self.name]
+            raise self._refusal(party, item, f"after that of {record.last[self.name]}" if later else "twice")
         rests_on = [span for span in spans if any(self._holds(span, name, item) for name in self.after)]
         if self.after and not rests_on:
             raise self._refusal(party, item, "out of order")
