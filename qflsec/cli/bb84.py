@@ -82,7 +82,7 @@ def run(
     seeded_secrets: Annotated[
         bool, typer.Option("--seeded-secrets", help="Take secrets from the seed too: such a key protects nothing.")
     ] = False,
-    figure: Annotated[Path | None, typer.Option(help="Draw the run into FILE.png or FILE.html.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Draw the run into FILE.png or FILE.html.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Run BB84 once and print the whole chain of numbers; an abort is a result, with its reason."""
@@ -94,10 +94,10 @@ def run(
     from qflsec.protocols.bb84.run import run_bb84
     from qflsec.protocols.bb84.run_config import BB84Config
 
-    if figure is not None:
+    if out is not None:
         from qflsec.report.chain import check_figure_path
 
-        check_figure_path(figure)
+        check_figure_path(out)
     detector = DetectorModel(
         efficiency=efficiency, dark_count=dark_count, afterpulse=afterpulse, shift_ratio=shift_ratio
     )
@@ -130,11 +130,11 @@ def run(
         print_json(_document(result, judgement, described, countermeasure or []))
     else:
         _print(result, judgement, attack)
-    if figure is not None:
+    if out is not None:
         from qflsec.report.chain import write_chain_figure
 
-        write_chain_figure(result, figure)
-        typer.echo(f"figure: {figure}", err=True)
+        write_chain_figure(result, out)
+        typer.echo(f"figure: {out}", err=True)
 
 
 @app.command("matrix")

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qflsec.cli.dry_run import dry_run_command
-from qflsec.cli.options import Address, AsJson, Backend, Jobs, Report, SeedOffset, Seeds, Spec, StoreFile
+from qflsec.cli.options import (
+    Address,
+    AsJson,
+    Backend,
+    Jobs,
+    Report,
+    SeedOffset,
+    Seeds,
+    Spec,
+    StoreFile,
+    the_only_store,
+)
 from qflsec.cli.render import print_json
 from qflsec.cli.run_matrix import check_folder, run_matrix_command, write_report_to
 
@@ -19,9 +30,14 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Attack-vs-defense matrices.")
 
-StoreArgument = Annotated[
-    Path, typer.Argument(help="A store, or a JSON document that was exported from one.")
+Filled = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="A store, or a JSON document exported from one; the only *.sqlite of this folder by default.",
+    ),
 ]
+TwoStores = Annotated[Path, typer.Argument(help="A store, or a JSON document exported from one.")]
 SpecOption = Annotated[
     str | None,
     typer.Option("--spec", help="The matrix, where the store holds several; the last one by default."),
@@ -64,7 +80,7 @@ def run(
 
 @app.command("status")
 def status(
-    store: StoreArgument,
+    store: Filled = None,
     spec: SpecOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -111,8 +127,8 @@ def status(
 
 @app.command("report")
 def report(
-    store: StoreArgument,
     out: Annotated[Path, typer.Option("--out", help="The HTML file.")],
+    store: Filled = None,
     spec: SpecOption = None,
 ) -> None:
     """Write the HTML report of what a store holds."""
@@ -122,7 +138,7 @@ def report(
 
 @app.command("export")
 def export(
-    store: StoreArgument,
+    store: Filled = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file; stdout by default.")] = None,
     form: Annotated[
         str, typer.Option("--format", help="json (everything) or csv (one line per trial).")
@@ -147,8 +163,8 @@ def export(
 
 @app.command("diff")
 def diff(
-    first: StoreArgument,
-    second: StoreArgument,
+    first: TwoStores,
+    second: TwoStores,
     as_json: AsJson = False,
 ) -> None:
     """Compare two results cell by cell; exit code 1 where they differ."""
@@ -167,7 +183,7 @@ def diff(
         raise typer.Exit(1)
 
 
-def _read(store: Path, spec: str | None) -> Result[Any]:
+def _read(store: Path | None, spec: str | None) -> Result[Any]:
     from qflsec.lab import load_spec, read_result
 
-    return read_result(store, None if spec is None else load_spec(spec))
+    return read_result(store or the_only_store(), None if spec is None else load_spec(spec))

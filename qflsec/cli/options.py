@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qflsec.base.errors import ConfigError
+from qflsec.base.errors import ConfigError, StoreError
 
 __all__ = [
     "Address",
@@ -24,6 +24,7 @@ __all__ = [
     "command_line",
     "parse_seeds",
     "refuse_options",
+    "the_only_store",
 ]
 
 _MAX_SEEDS = 100_000
@@ -92,3 +93,20 @@ def refuse_options(context: typer.Context) -> None:
             got=" ".join(given),
             fix=f"write them after {context.invoked_subcommand!r}, or leave them out",
         )
+
+
+def the_only_store() -> Path:
+    """The result store of the working folder, where it holds one alone.
+
+    Raises:
+        StoreError: It holds none or several.
+    """
+    found = sorted(Path().glob("*.sqlite"))
+    if len(found) != 1:
+        raise StoreError(
+            "which result store is meant",
+            got=", ".join(str(path) for path in found) or f"no *.sqlite in {Path.cwd()}",
+            expected="one",
+            fix="name it: --store FILE",
+        )
+    return found[0]

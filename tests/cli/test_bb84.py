@@ -96,7 +96,7 @@ def test_the_seed_is_of_the_physics_and_on_request_of_the_secrets(qflsec: Call) 
 def test_a_figure_is_saved(name: str, qflsec: Call, tmp_path: Path) -> None:
     if name.endswith("png"):
         pytest.importorskip("matplotlib")
-    answer = qflsec("bb84", *FAST, "--figure", str(tmp_path / name), "--json")
+    answer = qflsec("bb84", *FAST, "--out", str(tmp_path / name), "--json")
     assert (tmp_path / name).stat().st_size > 1000
     assert answer.json()["schema"] == "qflsec-bb84/1"
 
@@ -119,8 +119,8 @@ MISTAKES = {
     "accounting": (("--accounting", "creative"), "--accounting"),
     "schedule": (("--schedule", "none"), "unknown schedule"),
     "tags": (("--tags", "none"), "--tags"),
-    "figure": (("--figure", "run.gif"), "unknown kind of figure"),
-    "figure folder": (("--figure", "no/such/run.html"), "folder of the figure"),
+    "figure": (("--out", "run.gif"), "unknown kind of figure"),
+    "figure folder": (("--out", "no/such/run.html"), "folder of the figure"),
     "options of the wrong command": (("--json", "matrix"), "write them after 'matrix'"),
     "matrix": (("matrix", "bb48"), "did you mean 'bb84'"),
     "matrix report": (("matrix", "--report", "no/such/page.html"), "folder"),

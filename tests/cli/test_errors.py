@@ -75,9 +75,9 @@ def test_a_corrupt_store(qflsec: Call) -> None:
     Path("s.sqlite").write_bytes(b"this is no database, it is a note of some length" * 40)
     for command in (
         ("matrix", "run", "tiny.toml", "--store", "s.sqlite"),
-        ("matrix", "status", "s.sqlite"),
-        ("matrix", "export", "s.sqlite"),
-        ("matrix", "report", "s.sqlite", "--out", "r.html"),
+        ("matrix", "status", "--store", "s.sqlite"),
+        ("matrix", "export", "--store", "s.sqlite"),
+        ("matrix", "report", "--store", "s.sqlite", "--out", "r.html"),
         ("matrix", "diff", "s.sqlite", "s.sqlite"),
     ):
         assert_one_line(qflsec(*command), "s.sqlite", "not a store", "move it away")
@@ -88,13 +88,13 @@ def test_a_store_of_another_version(qflsec: Call) -> None:
     connection = sqlite3.connect("s.sqlite")
     connection.execute("PRAGMA user_version = 7")
     connection.close()
-    assert_one_line(qflsec("matrix", "status", "s.sqlite"), "another version", "schema 7")
+    assert_one_line(qflsec("matrix", "status", "--store", "s.sqlite"), "another version", "schema 7")
 
 
 def test_a_store_that_is_not_there_or_empty(qflsec: Call) -> None:
-    assert_one_line(qflsec("matrix", "status", "none.sqlite"), "no such store")
+    assert_one_line(qflsec("matrix", "status", "--store", "none.sqlite"), "no such store")
     Store("s.sqlite").close()
-    assert_one_line(qflsec("matrix", "status", "s.sqlite"), "no matrix was run")
+    assert_one_line(qflsec("matrix", "status", "--store", "s.sqlite"), "no matrix was run")
 
 
 def test_a_document_that_is_no_result(qflsec: Call) -> None:
@@ -108,7 +108,7 @@ def test_unknown_names(qflsec: Call) -> None:
 
 
 def test_an_unknown_format(qflsec: Call) -> None:
-    assert_one_line(qflsec("matrix", "export", "s.sqlite", "--format", "xml"), "json or csv")
+    assert_one_line(qflsec("matrix", "export", "--store", "s.sqlite", "--format", "xml"), "json or csv")
 
 
 def test_an_unknown_option_is_no_traceback(qflsec: Call) -> None:

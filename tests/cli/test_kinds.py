@@ -66,29 +66,34 @@ def test_it_is_run_extended_and_looked_at(name: str, qflsec: Call) -> None:
     run = ("matrix", "run", f"{name}.toml", "--jobs", "1")
     first = qflsec(*run, "--seeds", "0")
     assert (first.code, "[4/4 trials" in first.err) == (0, True), first.err
-    partial = qflsec("matrix", "status", f"{name}.sqlite", "--spec", f"{name}.toml")
+    partial = qflsec("matrix", "status", "--store", f"{name}.sqlite", "--spec", f"{name}.toml")
     assert f"{name}: 4 of 8 trials are done, 0 of them failed." in partial.out
     assert "pending, 1/2" in partial.out
     assert "To go on: qflsec matrix run" in partial.out
     assert (
-        qflsec("matrix", "report", f"{name}.sqlite", "--spec", f"{name}.toml", "--out", "part.html").code == 0
+        qflsec(
+            "matrix", "report", "--store", f"{name}.sqlite", "--spec", f"{name}.toml", "--out", "part.html"
+        ).code
+        == 0
     )
     assert "1 of 2 trials have not been run" in Path("part.html").read_text(encoding="utf-8")
     whole = qflsec(*run, "--json")
     assert "4 of 8 trials are in the store already" in whole.err
     assert {cell["state"] for cell in whole.json()["cells"]}.isdisjoint({"pending", "failed"})
     assert "8 of 8 trials are in the store already" in qflsec(*run).err
-    status = qflsec("matrix", "status", f"{name}.sqlite", "--json").json()
+    status = qflsec("matrix", "status", "--store", f"{name}.sqlite", "--json").json()
     assert (status["kind"], status["trials_done"]) == (whole.json()["kind"], 8)
 
 
 def test_it_is_exported_and_compared(name: str, qflsec: Call) -> None:
     run = ("matrix", "run", f"{name}.toml", "--jobs", "1", "--json")
     document = qflsec(*run, "--store", "a.sqlite").json()
-    assert qflsec("matrix", "export", "a.sqlite", "--out", "a.json").code == 0
+    assert qflsec("matrix", "export", "--store", "a.sqlite", "--out", "a.json").code == 0
     same = qflsec("matrix", "diff", "a.sqlite", "a.json")
     assert (same.code, same.out) == (0, "0 of 4 cells differ.\n")
-    rows = list(csv.DictReader(io.StringIO(qflsec("matrix", "export", "a.sqlite", "--format", "csv").out)))
+    rows = list(
+        csv.DictReader(io.StringIO(qflsec("matrix", "export", "--store", "a.sqlite", "--format", "csv").out))
+    )
     assert [(row["attack"], row["column"], int(row["seed"])) for row in rows] == [
         (cell["attack"], cell["column"], seed) for cell in document["cells"] for seed in (0, 1)
     ]
@@ -99,7 +104,7 @@ def test_it_is_exported_and_compared(name: str, qflsec: Call) -> None:
     other = qflsec("matrix", "diff", "a.sqlite", "b.sqlite")
     assert other.code == 1
     assert " changed by " in other.out
-    assert qflsec("matrix", "report", "a.json", "--out", "r.html").code == 0
+    assert qflsec("matrix", "report", "--store", "a.json", "--out", "r.html").code == 0
     assert name in Path("r.html").read_text(encoding="utf-8")
 
 
@@ -175,7 +180,7 @@ def test_sigterm_ends_cleanly_and_the_same_command_goes_on(
     assert out == ""
     assert "stopped; every finished batch is in s.sqlite. Give the same command again to go on." in err
     assert "Traceback" not in err
-    status = qflsec("matrix", "status", "s.sqlite", "--json").json()
+    status = qflsec("matrix", "status", "--store", "s.sqlite", "--json").json()
     assert 0 < status["trials_done"] < status["trials_total"]
     assert status["trials_failed"] == 0
     again = qflsec(*arguments[:-1], "1", "--json")

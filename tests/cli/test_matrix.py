@@ -62,7 +62,7 @@ def test_seed_shifts_every_seed(qflsec: Call) -> None:
 def test_report_is_written(qflsec: Call) -> None:
     answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--report", "first.html")
     assert answer.code == 0
-    assert qflsec("matrix", "report", "tiny.sqlite", "--out", "second.html").code == 0
+    assert qflsec("matrix", "report", "--store", "tiny.sqlite", "--out", "second.html").code == 0
     for name in ("first.html", "second.html"):
         text = Path(name).read_text(encoding="utf-8")
         assert "tiny" in text
@@ -71,9 +71,9 @@ def test_report_is_written(qflsec: Call) -> None:
 
 def test_status(qflsec: Call) -> None:
     qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--seeds", "0")
-    whole = qflsec("matrix", "status", "tiny.sqlite", "--json").json()
+    whole = qflsec("matrix", "status", "--store", "tiny.sqlite", "--json").json()
     assert (whole["trials_done"], whole["trials_total"], whole["trials_failed"]) == (6, 6, 0)
-    partial = qflsec("matrix", "status", "tiny.sqlite", "--spec", "tiny.toml")
+    partial = qflsec("matrix", "status", "--store", "tiny.sqlite", "--spec", "tiny.toml")
     assert "6 of 12 trials are done" in partial.out
     assert "pending, 1/2" in partial.out
     assert all(cell["aborts_by_cause"] == {} for cell in whole["cells"])
@@ -82,18 +82,22 @@ def test_status(qflsec: Call) -> None:
 
 def test_export(qflsec: Call) -> None:
     qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
-    rows = list(csv.DictReader(io.StringIO(qflsec("matrix", "export", "tiny.sqlite", "--format", "csv").out)))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(qflsec("matrix", "export", "--store", "tiny.sqlite", "--format", "csv").out)
+        )
+    )
     assert len(rows) == 12
     assert {row["status"] for row in rows} >= {"ok", "incompatible"}
     scored = next(row for row in rows if row["attack"] == "loss-threshold" and row["status"] == "ok")
     assert float(scored["advantage"]) == pytest.approx(2 * float(scored["auc"]) - 1)
-    assert qflsec("matrix", "export", "tiny.sqlite", "--out", "r.json").code == 0
+    assert qflsec("matrix", "export", "--store", "tiny.sqlite", "--out", "r.json").code == 0
     assert json.loads(Path("r.json").read_text())["name"] == "tiny"
 
 
 def test_diff(tiny: Path, qflsec: Call) -> None:
     qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--store", "a.sqlite")
-    qflsec("matrix", "export", "a.sqlite", "--out", "a.json")
+    qflsec("matrix", "export", "--store", "a.sqlite", "--out", "a.json")
     same = qflsec("matrix", "diff", "a.sqlite", "a.json")
     assert (same.code, same.out) == (0, "0 of 6 cells differ.\n")
     tiny.write_text(tiny.read_text().replace("clip_norm = 0.5", "clip_norm = 0.01"))
@@ -158,7 +162,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert out == ""
     assert "Give the same command again to go on." in err
     assert "Traceback" not in err
-    status = qflsec("matrix", "status", "s.sqlite", "--json").json()
+    status = qflsec("matrix", "status", "--store", "s.sqlite", "--json").json()
     assert 4 < status["trials_done"] < 40
 
 
