@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +14,11 @@ from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
+from qflsec.circuits.roles import Roles, read_roles
 from qflsec.circuits.to_pennylane import OPERATIONS
 
-__all__ = ["from_qnode"]
+__all__ = ["from_qnode", "roles_of"]
 
-FEATURE_NAMES = ("inputs", "features", "x", "data")
 NAMES = {theirs: ours for ours, theirs in OPERATIONS.items()} | {
     name: name for name in GATES if name not in OPERATIONS
 }
@@ -33,33 +31,41 @@ TOLERANCE = 1e-9
 def from_qnode(
     qnode: Callable[..., Any],
     *,
-    n_weights: int,
+    n_weights: int | None = None,
     n_features: int,
     weight_shape: Sequence[int] | None = None,
+    weight_shapes: Mapping[str, Sequence[int]] | None = None,
+    features_argument: str | None = None,
 ) -> Circuit:
-    """The circuit of a QNode ``f(features, weights)``.
+    """The circuit of a QNode of features and weights.
 
     The QNode's tape is built with tensors that require gradients and decomposed into the gate set; the
     Jacobian of the tape's angles gives each angle's affine form. The form is checked at other points, and
     the circuit's expectation values are compared with PennyLane's.
 
     Args:
-        qnode: A QNode of two arguments. The one called inputs, features, x or data takes the features (the
-            first one where no name decides), the other one the weights. It returns expectation values of
-            Pauli observables.
-        n_weights: Number of weights.
+        qnode: A QNode whose arguments are told apart by name
+            (:func:`~qflsec.circuits.roles.read_roles`). It returns expectation values of Pauli observables.
+        n_weights: Number of weights, where neither shape says it.
         n_features: Number of features.
         weight_shape: The shape in which the QNode takes its weights; flat when None. The circuit takes them
             flat, in row-major order, and remembers the shape.
+        weight_shapes: The shape of each weight argument, where there are several. The circuit takes them
+            flat, one after the other in the QNode's order.
+        features_argument: The argument that takes the features, where its name does not say so.
 
     Raises:
         NotAffine: The QNode is no such circuit; the message says why.
-        CircuitError: The QNode fails at the sizes given.
+        CircuitError: The QNode fails at the sizes given, or a role is not named.
     """
-    shape = (n_weights,) if weight_shape is None else tuple(weight_shape)
-    if math.prod(shape) != n_weights:
-        raise CircuitError("the weights' shape does not fit", got=shape, expected=f"{n_weights} weights")
-    reader = _Reader(qnode, n_weights, n_features, shape)
+    roles = roles_of(
+        qnode,
+        n_weights=n_weights,
+        weight_shape=weight_shape,
+        weight_shapes=weight_shapes,
+        features_argument=features_argument,
+    )
+    reader = _Reader(qnode, roles, n_features)
     reader.settle()
     probe = reader.probe(0)
     tape = reader.tape(*probe)
@@ -71,39 +77,57 @@ def from_qnode(
         n_qubits=len(wires),
         gates=gates,
         observables=observables,
-        n_weights=n_weights,
+        n_weights=roles.n_weights,
         n_features=n_features,
-        weight_shape=None if weight_shape is None else shape,
+        weight_shape=None if weight_shape is None else tuple(weight_shape),
     )
     for number in range(1, PROBES + 1):
         _check(circuit, reader, reader.probe(number), angles, _skeleton(tape))
     return circuit
 
 
+def roles_of(
+    qnode: Callable[..., Any],
+    *,
+    n_weights: int | None = None,
+    weight_shape: Sequence[int] | None = None,
+    weight_shapes: Mapping[str, Sequence[int]] | None = None,
+    features_argument: str | None = None,
+) -> Roles:
+    """The roles of a QNode's arguments, from what is said of its weights.
+
+    Raises:
+        NotAffine: It is no QNode.
+        CircuitError: The shapes contradict each other, or a role is not named.
+    """
+    function = getattr(qnode, "func", None)
+    if function is None:
+        raise NotAffine("not a QNode", got=type(qnode).__name__, fix="decorate the function with qml.qnode")
+    shapes: Mapping[str, Sequence[int]] | Sequence[int]
+    if weight_shapes is not None:
+        shapes, fits = weight_shapes, weight_shape is None
+    elif weight_shape is None and n_weights is None:
+        raise CircuitError(
+            "how many weights the QNode takes is not said", fix="give weight_shape or n_weights"
+        )
+    else:
+        shapes, fits = (n_weights or 0,) if weight_shape is None else tuple(weight_shape), True
+    roles = read_roles(function, shapes, features_argument=features_argument)
+    if not fits or n_weights not in (None, roles.n_weights):
+        raise CircuitError(
+            "the weights' shape does not fit",
+            got=weight_shape or weight_shapes,
+            expected="either weight_shape or weight_shapes" if not fits else f"{n_weights} weights",
+        )
+    return roles
+
+
 class _Reader:
     """Builds a QNode's tape at given inputs."""
 
-    def __init__(
-        self, qnode: Callable[..., Any], n_weights: int, n_features: int, shape: tuple[int, ...]
-    ) -> None:
-        function = getattr(qnode, "func", None)
-        if function is None:
-            raise NotAffine(
-                "not a QNode", got=type(qnode).__name__, fix="decorate the function with qml.qnode"
-            )
-        names = list(inspect.signature(function).parameters)
-        if len(names) != 2:
-            raise NotAffine(
-                "the QNode does not take two arguments",
-                got=f"({', '.join(names)})",
-                expected="(features, weights)",
-                fix="take all weights as one array",
-            )
-        self._qnode, self._shape = qnode, shape
-        self._sizes = n_features, n_weights
-        known = [name for name in names if name in FEATURE_NAMES]
-        self._features = known[0] if len(known) == 1 else names[0]
-        self._weights = next(name for name in names if name != self._features)
+    def __init__(self, qnode: Callable[..., Any], roles: Roles, n_features: int) -> None:
+        self._qnode, self._roles = qnode, roles
+        self._sizes = n_features, roles.n_weights
         self._unit = False
 
     def probe(self, number: int) -> tuple[Tensor, Tensor]:
@@ -121,14 +145,15 @@ class _Reader:
         """The tape as the user wrote it."""
         import pennylane as qml
 
-        arguments = {self._features: features, self._weights: weights.reshape(self._shape)}
         try:
+            arguments = self._roles.arguments(weights, features)
             return qml.workflow.construct_tape(self._qnode, level="user")(**arguments)
         except Exception as error:  # whatever the user's function raises
             raise CircuitError(
                 "the QNode fails",
                 got=f"{type(error).__name__}: {error}",
-                expected=f"{self._sizes[0]} features and weights of shape {self._shape}",
+                expected=f"{self._sizes[0]} features as {self._roles.features}, "
+                + ", ".join(f"{name} of shape {shape}" for name, shape in self._roles.weights),
             ) from error
 
     def settle(self) -> None:

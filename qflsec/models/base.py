@@ -159,6 +159,11 @@ class Model(ABC):
         return False
 
     @property
+    def classes_fix(self) -> str:
+        """How a user changes the number of classes."""
+        return "set 'n_classes' of the model"
+
+    @property
     @abstractmethod
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """The blocks of the flat parameter vector in order: name and shape of each."""

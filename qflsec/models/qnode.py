@@ -19,6 +19,7 @@ from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
+from qflsec.circuits.from_pennylane import roles_of
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
@@ -29,14 +30,16 @@ from qflsec.models.vqc import DEFAULT_SCALE, scores_to_logits
 
 __all__ = ["QNodeModel"]
 
+FIELDS = ("weight_shape", "weight_shapes", "features_argument")
+
 
 @finite
 @dataclass(frozen=True, kw_only=True)
 class QNodeModel(Model):
-    """A PennyLane QNode of two arguments, weights and features.
+    """A PennyLane QNode of features and weights.
 
-    The features' argument is called ``inputs``, ``features``, ``x`` or ``data``; the first one is taken
-    where no name decides.
+    The features' argument is called ``inputs``, ``features``, ``x``, ``data`` or ``sample``, or is the one that
+    ``features_argument`` names; nothing is told by position. The others take weights.
 
     A QNode whose angles are affine in weights and features runs in the batched kernel. Any other runs in
     PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
@@ -45,8 +48,10 @@ class QNodeModel(Model):
 
     Args:
         qnode: The QNode, without shots of its own.
-        weight_shape: The shape in which the QNode takes its weights.
         n_features: Features per record.
+        weight_shape: The shape in which the QNode takes its weights, where one argument takes them.
+        weight_shapes: The shape of each weight argument, where there are several.
+        features_argument: The features' argument, where its name does not say so.
         scale: What measured values are multiplied by.
         path: ``"file.py:name"`` where the QNode came from a file.
         digest: SHA-256 of that file and of what it imports; of the circuit or the source where there is none.
@@ -57,8 +62,10 @@ class QNodeModel(Model):
 
     name = "qnode"
     qnode: Any = field(compare=False, repr=False)
-    weight_shape: tuple[int, ...]
     n_features: int
+    weight_shape: tuple[int, ...] | None = None
+    weight_shapes: tuple[tuple[str, tuple[int, ...]], ...] | None = None
+    features_argument: str | None = None
     scale: float = DEFAULT_SCALE
     path: str | None = None
     digest: str = ""
@@ -93,16 +100,20 @@ class QNodeModel(Model):
     @cached_property
     def call(self) -> QNodeCall:
         """The QNode as a function of flat weights and features."""
-        return QNodeCall.of(self.qnode, self.weight_shape)
+        return QNodeCall(self.qnode, roles_of(self.qnode, **self._shapes()))
+
+    def _shapes(self) -> dict[str, Any]:
+        """What the configuration says of the QNode's arguments."""
+        shapes = self.weight_shapes
+        return {
+            "weight_shape": self.weight_shape,
+            "weight_shapes": None if shapes is None else dict(shapes),
+            "features_argument": self.features_argument,
+        }
 
     def _read(self) -> tuple[Circuit | None, str]:
         try:
-            circuit = from_qnode(
-                self.qnode,
-                n_weights=self.n_params,
-                n_features=self.n_features,
-                weight_shape=self.weight_shape,
-            )
+            circuit = from_qnode(self.qnode, n_features=self.n_features, **self._shapes())
         except NotAffine as error:
             return None, error.what
         return circuit, ""
@@ -113,9 +124,15 @@ class QNodeModel(Model):
         return self.circuit is not None
 
     @property
+    def classes_fix(self) -> str:
+        """The QNode's own values are the classes."""
+        return "return as many values from the QNode as there are classes (for two, one will do)"
+
+    @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """One block, ``weights``, in the QNode's own shape."""
-        return (("weights", self.weight_shape),)
+        """The weight arguments in the QNode's own shapes; a single one is called ``weights``."""
+        blocks = self.call.roles.weights
+        return blocks if self.weight_shape is None else (("weights", blocks[0][1]),)
 
     @property
     def periods(self) -> tuple[float | None, ...]:
@@ -133,7 +150,7 @@ class QNodeModel(Model):
             "path": self.path,
             "digest": self.digest,
             "n_params": self.n_params,
-            "weight_shape": list(self.weight_shape),
+            **{key: _listed(value) for key, value in self._shapes().items() if value is not None},
             "n_features": self.n_features,
             "scale": self.scale,
         }
@@ -181,6 +198,13 @@ def _warn(qnode: Any, found: Probe, reason: str) -> None:  # noqa: ANN401 - a us
     )
 
 
+def _listed(value: Any) -> object:  # noqa: ANN401 - shapes and names
+    """Tuples as lists, as JSON and TOML have them."""
+    if isinstance(value, dict):
+        return {name: list(shape) for name, shape in value.items()}
+    return value if isinstance(value, str) else list(value)
+
+
 def _source_digest(qnode: Any) -> str:  # noqa: ANN401 - a user's object
     try:
         source = inspect.getsource(qnode.func)
@@ -199,17 +223,12 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
     Raises:
         ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.
     """
-    fields = Fields(config, {"path", "digest", "n_params", "weight_shape", "n_features", "scale"})
+    fields = Fields(config, {*FIELDS, "path", "digest", "n_params", "n_features", "scale"})
     if "path" not in fields:
         raise ConfigError(
             "a model 'qnode' is built from a file", got="no path", fix='add path = "file.py:name"'
         )
-    shape = fields.integers("weight_shape") if "weight_shape" in fields else (fields.integer("n_params"),)
-    if "n_params" in fields and math.prod(shape) != fields.integer("n_params"):
-        raise ConfigError(
-            "weight_shape does not hold n_params weights",
-            got=f"{shape} for {fields.integer('n_params')}",
-        )
+    shapes = _read_shapes(fields)
     path = fields.text("path")
     qnode, digest = load_qnode(path)
     if "digest" in fields and fields.text("digest") != digest:
@@ -220,9 +239,38 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
         )
     return QNodeModel(
         qnode=qnode,
-        weight_shape=shape,
+        **shapes,
         n_features=fields.integer("n_features"),
         scale=fields.number("scale", DEFAULT_SCALE),
         path=path,
         digest=digest,
     )
+
+
+def _read_shapes(fields: Fields) -> dict[str, Any]:
+    """What a configuration says of the QNode's arguments."""
+    named = None
+    if "weight_shapes" in fields:
+        table = Fields({"name": "qnode", **fields.mapping("weight_shapes")}, fields.mapping("weight_shapes"))
+        named = tuple((key, table.integers(key)) for key in fields.mapping("weight_shapes"))
+    elif "weight_shape" not in fields and "n_params" not in fields:
+        raise ConfigError(
+            "model 'qnode' does not say how many weights its QNode takes",
+            fix="add n_params = 12, weight_shape = [2, 6] or weight_shapes = { weights = [2, 4, 3], bias = [2] }",
+        )
+    shape = None
+    if "weight_shape" in fields:
+        shape = fields.integers("weight_shape")
+    elif named is None:
+        shape = (fields.integer("n_params"),)
+    held = math.prod(shape) if shape is not None else sum(math.prod(own) for _, own in named or ())
+    if "n_params" in fields and held != fields.integer("n_params"):
+        raise ConfigError(
+            f"{'weight_shape does' if shape else 'weight_shapes do'} not hold n_params weights",
+            got=f"{shape or dict(named or ())} for {fields.integer('n_params')}",
+        )
+    return {
+        "weight_shape": shape,
+        "weight_shapes": named,
+        "features_argument": fields.text("features_argument") if "features_argument" in fields else None,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
-from qflsec.circuits.from_pennylane import FEATURE_NAMES
+from qflsec.circuits.roles import Roles
 
 __all__ = ["Mode", "Probe", "QNodeCall", "probe"]
 
@@ -27,50 +26,26 @@ class QNodeCall:
 
     Attributes:
         qnode: The QNode.
-        weights: The name of its weight argument.
-        features: The name of its feature argument.
-        shape: The shape in which it takes its weights.
+        roles: What each of its arguments takes.
     """
 
     qnode: Callable[..., Any]
-    weights: str
-    features: str
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, qnode: Any, shape: tuple[int, ...]) -> QNodeCall:  # noqa: ANN401 - a user's object
-        """Tell the two arguments apart, as :func:`qflsec.circuits.from_qnode` does.
-
-        Raises:
-            ConfigError: It has not two arguments.
-        """
-        names = list(inspect.signature(qnode.func).parameters)
-        if len(names) != 2:
-            raise ConfigError(
-                "the QNode does not take two arguments",
-                got=f"({', '.join(names)})",
-                expected="(features, weights)",
-                fix="take all weights as one array",
-            )
-        named = [name for name in names if name in FEATURE_NAMES]
-        features = named[0] if len(named) == 1 else names[0]
-        weights = next(name for name in names if name != features)
-        return cls(qnode=qnode, weights=weights, features=features, shape=shape)
+    roles: Roles
 
     def one(self, weights: Tensor, features: Tensor) -> Tensor:
         """One row: ``(P,)``, ``(F,)`` -> ``(M,)``."""
-        return _stack(self._call(weights.reshape(self.shape), features), axes=0)
+        return _stack(self._call(weights, features), axes=0)
 
     def rows(self, weights: Tensor, features: Tensor, mode: Mode) -> Tensor:
         """Rows ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
         if mode == "broadcast":
-            return _stack(self._call(weights.reshape(-1, *self.shape), features), axes=1)
+            return _stack(self._call(weights, features), axes=1)
         if mode == "vmap":
             return torch.func.vmap(self.one)(weights, features)
         return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
 
     def _call(self, weights: Tensor, features: Tensor) -> Any:  # noqa: ANN401 - what QNodes return
-        return self.qnode(**{self.weights: weights, self.features: features})
+        return self.qnode(**self.roles.arguments(weights, features))
 
 
 def _stack(result: Any, axes: int) -> Tensor:  # noqa: ANN401 - what QNodes return
@@ -111,8 +86,9 @@ def probe(call: QNodeCall, n_params: int, n_features: int) -> Probe:
         raise ConfigError(
             "the QNode fails on one record",
             got=f"{type(error).__name__}: {error}",
-            fix=f"it must take {call.weights} of shape {call.shape} and {call.features} of shape "
-            f"({n_features},), and be differentiable by torch",
+            fix=f"it must take {call.roles.features} of shape ({n_features},), "
+            + ", ".join(f"{name} of shape {shape}" for name, shape in call.roles.weights)
+            + ", and be differentiable by torch",
         ) from error
     for mode in get_args(Mode):
         try:

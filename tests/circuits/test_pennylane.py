@@ -23,6 +23,7 @@ from qflsec.circuits import (
     weight_periods,
 )
 from qflsec.circuits.build import Ansatz, Encoder
+from qflsec.circuits.roles import read_roles
 
 
 @pytest.mark.parametrize("ansatz", ["strongly-entangling", "basic-entangler", "ry-cz"])
@@ -177,12 +178,86 @@ def test_wrong_sizes_are_the_users_mistake() -> None:
     with pytest.raises(NotAffine, match="not a QNode"):
         from_qnode(len, n_weights=6, n_features=2)
 
-    @qml.qnode(qml.device("default.qubit", wires=1))
-    def three(x: Any, w: Any, v: Any) -> Any:
+
+def roles_case(signature: str) -> Any:
+    """A QNode of the given arguments, which it does not use."""
+    space: dict[str, Any] = {"qml": qml}
+    exec(f"def f({signature}):\n    return qml.expval(qml.Z(0))", space)
+    return qml.QNode(space["f"], qml.device("default.qubit", wires=1))
+
+
+def test_roles_are_told_by_name_never_by_position() -> None:
+    """``circuit(weights, feat)`` of equal sizes: exchanged roles would give other values without an error."""
+
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def node(weights: Any, feat: Any) -> Any:
+        qml.AngleEmbedding(feat, wires=[0, 1])
+        qml.RY(weights[0], 0)
+        qml.CNOT([0, 1])
+        qml.RZ(weights[1], 1)
+        qml.RX(weights[0], 1)
+        return qml.expval(qml.Z(1))
+
+    with pytest.raises(CircuitError, match='features_argument = "feat"') as caught:
+        from_qnode(node, n_weights=2, n_features=2)
+    assert not isinstance(caught.value, NotAffine)
+    circuit = from_qnode(node, n_weights=2, n_features=2, features_argument="feat")
+    weights, features = torch.tensor([0.3, 1.1]), torch.tensor([0.8, -0.4])
+    theirs = node(weights.double(), features.double()).float()
+    assert float(expectations(circuit, weights, features)) == pytest.approx(float(theirs), abs=1e-6)
+    swapped = float(node(features.double(), weights.double()))
+    assert abs(swapped - float(theirs)) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("signature", "options", "words"),
+    [
+        ("a, b", {"n_weights": 2}, "which argument of the QNode takes the features is not said.*got .a, b."),
+        ("theta, phi", {"n_weights": 2}, "takes the features is not said"),
+        ("x, data, w", {"n_weights": 2}, "several of the QNode's arguments could be the features"),
+        ("weights, z", {"n_weights": 2, "features_argument": "q"}, "no such features_argument; got q"),
+        ("x, w, bias", {"n_weights": 2}, "weight_shapes = { w = .*, bias = "),
+        ("x, w", {"weight_shapes": {"v": (2,)}}, "got v; expected w"),
+        ("x, w", {}, "how many weights the QNode takes is not said"),
+        (
+            "x, w",
+            {"weight_shape": (2,), "weight_shapes": {"w": (2,)}},
+            "either weight_shape or weight_shapes",
+        ),
+        ("x, *rest", {"n_weights": 2}, "arguments without a name"),
+    ],
+)
+def test_a_role_that_nobody_names_is_refused(signature: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(CircuitError, match=words) as caught:
+        from_qnode(roles_case(signature), n_features=2, **options)
+    assert not isinstance(caught.value, NotAffine)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["weights", "params", "theta", "phi", "var", "anything"])
+@pytest.mark.parametrize("features", ["inputs", "features", "x", "data", "sample", "X"])
+def test_names_that_need_no_word(name: str, features: str) -> None:
+    """The features' name decides; what is left takes weights, unless it has a default."""
+    for signature in (f"{name}, {features}", f"{features}, {name}, wires=1"):
+        roles = read_roles(roles_case(signature).func, (2, 3))
+        assert (roles.features, roles.weights) == (features, ((name, (2, 3)),))
+
+
+def test_several_weight_arguments_are_blocks_one_after_the_other() -> None:
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def node(bias: Any, x: Any, weights: Any) -> Any:
+        qml.AngleEmbedding(x, wires=[0, 1])
+        qml.StronglyEntanglingLayers(weights, wires=[0, 1])
+        qml.RY(bias, 0)
         return qml.expval(qml.Z(0))
 
-    with pytest.raises(NotAffine, match="does not take two arguments"):
-        from_qnode(three, n_weights=1, n_features=1)
+    shapes = {"weights": (1, 2, 3), "bias": ()}
+    circuit = from_qnode(node, n_features=2, weight_shapes=shapes)
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(7, dtype=torch.float64, generator=generator)
+    x = torch.randn(2, dtype=torch.float64, generator=generator)
+    ours = expectations(circuit, flat, x, dtype=torch.complex128)
+    assert float(ours) == pytest.approx(float(node(flat[0], x, flat[1:].reshape(1, 2, 3))), abs=1e-12)
 
 
 def test_amplitudes_that_are_not_normalised_by_the_embedding() -> None:

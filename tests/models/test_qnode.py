@@ -213,6 +213,35 @@ def test_from_a_file(file: Path) -> None:
     assert torch.equal(again(params, x), model(params, x))
 
 
+def test_named_blocks_of_weights(file: Path) -> None:
+    """The fallback gives each argument its own block as well."""
+    file.write_text(
+        FILE
+        + """
+@qml.qnode(device)
+def blocks(weights, bias, feat):
+    qml.RX(feat[0] ** 2 * bias, 0)
+    qml.BasicEntanglerLayers(weights, wires=range(2))
+    return qml.expval(qml.PauliZ(0))
+"""
+    )
+    shapes = {"weights": [1, 2], "bias": []}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = build_model(
+            {**config_of(file, "blocks", n_params=None), "weight_shapes": shapes, "features_argument": "feat"}
+        )
+        assert build_model(model.to_config()) == model
+    assert model.layout == (("weights", (1, 2)), ("bias", ()))
+    assert model.n_params == 3
+    params, x = model.initial(stream(0, "initial")).double(), torch.rand(4, 2, dtype=torch.float64)
+    logits = model(params, x, execution=DOUBLE)
+    node = model.qnode  # type: ignore[attr-defined]
+    for row, record in zip(logits, x, strict=True):
+        alone = node(params[:2].reshape(1, 2), params[2], record)
+        assert float(row[1]) == pytest.approx(1.5 * float(alone), abs=1e-9)
+
+
 def test_a_changed_file_is_noticed(file: Path) -> None:
     config = build_model(config_of(file, weight_shape=[2, 2])).to_config()
     file.write_text(FILE.replace("AngleEmbedding(inputs", "AngleEmbedding(2 * inputs"))
@@ -229,7 +258,10 @@ def test_a_changed_file_is_noticed(file: Path) -> None:
         ({"path": "{file}"}, "file.py:name"),
         ({"path": "{file}:missing"}, "no QNode 'missing'"),
         ({"path": "{file}:plain"}, "got function"),
-        ({"path": "{file}:three"}, "two arguments"),
+        ({"path": "{file}:three"}, "takes 2 weight arguments"),
+        ({"path": "{file}:circuit", "features_argument": "feat"}, "no such features_argument"),
+        ({"path": "{file}:circuit", "n_params": None}, "does not say how many weights"),
+        ({"path": "{file}:circuit", "weight_shapes": {"weights": [2]}}, "do not hold n_params"),
         ({"path": "{file}:failing"}, "the QNode fails"),
         ({"path": "{file}:sampled"}, "shots of its own"),
         ({"path": "{file}:circuit"}, "the QNode fails"),

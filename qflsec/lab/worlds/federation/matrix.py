@@ -217,7 +217,7 @@ def check_data(matrix: Matrix) -> None:
             raise ConfigError(
                 f"pipelines.{name}: data and model differ in their number of classes",
                 got=f"{dataset.n_classes} and {pipeline.model.n_classes}",
-                fix="choose 'classes' of the data, or set 'n_classes' of the model",
+                fix=f"choose 'classes' of the data, or {pipeline.model.classes_fix}",
             )
         with at(f"pipelines.{name}.partition"):
             partition(dataset, pipeline.partition, pipeline.federation.n_clients, seed)
