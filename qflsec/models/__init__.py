@@ -11,18 +11,22 @@ from qflsec.models.check import (
     check_per_sample_gradients,
 )
 from qflsec.models.classical import Classical, classical_like
-from qflsec.models.gradients import gradients_and_losses, per_sample_gradients, per_sample_losses
+from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
+from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
 from qflsec.models.qnode import QNodeModel
 from qflsec.models.vqc import Vqc
 
 __all__ = [
+    "CROSS_ENTROPY",
     "EXACT",
+    "LOSSES",
     "Classical",
     "Evaluator",
     "Execution",
     "Hybrid",
+    "Loss",
     "ModeReport",
     "Model",
     "PerSampleGradientError",
@@ -35,5 +39,4 @@ __all__ = [
     "classical_like",
     "gradients_and_losses",
     "per_sample_gradients",
-    "per_sample_losses",
 ]

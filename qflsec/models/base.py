@@ -15,6 +15,7 @@ from torch import Tensor
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, NoiseModel
+from qflsec.models.losses import CROSS_ENTROPY, Loss
 
 __all__ = ["EXACT", "Evaluator", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
 
@@ -146,12 +147,14 @@ class Model(ABC):
         n_classes: Classes, K >= 2.
         angle_features: Whether logits have the period 2 pi in every feature, so that errors of
             reconstructed features are taken modulo 2 pi.
+        loss: What training minimises.
     """
 
     name: ClassVar[str]
     n_features: int
     n_classes: int
     angle_features: bool
+    loss: Loss = CROSS_ENTROPY
 
     @property
     def only_measures(self) -> bool:

@@ -12,6 +12,7 @@ from qflsec.base.registry import register
 from qflsec.models.affine import affine_layout, dense, draw_affine
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.fields import Fields
+from qflsec.models.losses import CROSS_ENTROPY, Loss
 
 __all__ = ["Classical", "classical_like"]
 
@@ -26,12 +27,14 @@ class Classical(Model):
         n_features: Features per record.
         n_classes: Classes.
         hidden: Widths of the hidden layers; none for a linear classifier.
+        loss: What training minimises.
     """
 
     name = "classical"
     n_features: int
     n_classes: int = 2
     hidden: tuple[int, ...] = ()
+    loss: Loss = CROSS_ENTROPY
     angle_features: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class Classical(Model):
             "n_features": self.n_features,
             "n_classes": self.n_classes,
             "hidden": list(self.hidden),
+            **self.loss.to_config(),
         }
 
     def _logits(
@@ -85,7 +89,7 @@ def classical_like(model: Model, *, report: Callable[[str], None] = print) -> Cl
     per_unit = model.n_features + 1 + model.n_classes
     around = max(1, (model.n_params - model.n_classes) // per_unit)
     candidates = [
-        Classical(n_features=model.n_features, n_classes=model.n_classes, hidden=hidden)
+        Classical(n_features=model.n_features, n_classes=model.n_classes, hidden=hidden, loss=model.loss)
         for hidden in ((), (around,), (around + 1,))
     ]
     best = min(candidates, key=lambda c: (abs(c.n_params - model.n_params), c.n_params))
@@ -103,4 +107,5 @@ def _build(config: Mapping[str, object]) -> Classical:
         n_features=fields.integer("n_features"),
         n_classes=fields.integer("n_classes", 2, minimum=2),
         hidden=fields.integers("hidden", ()),
+        loss=fields.loss(),
     )

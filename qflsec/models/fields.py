@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from qflsec.base.errors import ConfigError
+from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
 
 __all__ = ["Fields"]
 
@@ -16,7 +17,7 @@ class Fields:
 
     Args:
         config: The configuration; its ``"name"`` is the model's registry name.
-        known: The other keys that it may hold.
+        known: The other keys that it may hold, besides those of the loss.
 
     Raises:
         ConfigError: It holds an unknown key.
@@ -24,6 +25,7 @@ class Fields:
 
     def __init__(self, config: Mapping[str, object], known: Collection[str]) -> None:
         self._config = config
+        known = {*known, "loss"}
         self._model = config.get("name")
         for key in config:
             if key != "name" and key not in known:
@@ -75,6 +77,13 @@ class Fields:
         if not isinstance(value, Mapping):
             raise self._wrong(key, value, "a table")
         return value
+
+    def loss(self) -> Loss:
+        """The loss; cross entropy where none is named."""
+        name = self.text("loss", CROSS_ENTROPY.name)
+        if name not in LOSSES:
+            raise self._wrong("loss", name, f"one of {', '.join(LOSSES)}")
+        return LOSSES[name]
 
     def _get(self, key: str, default: object) -> object:
         value = self._config.get(key)

@@ -4,36 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from qflsec.base.errors import ConfigError
 from qflsec.models.base import EXACT, Execution, Generators, Model, leading_shape
 
-__all__ = ["gradients_and_losses", "per_sample_gradients", "per_sample_losses"]
-
-
-def per_sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of every record.
-
-    Shapes:
-        logits: ``(..., K)``.
-        labels: ``(...)``, int64, or a shape that expands to it.
-        returns: ``(...)``.
-
-    Raises:
-        ConfigError: The shapes do not fit.
-    """
-    lead = logits.shape[:-1]
-    try:
-        labels = labels.expand(lead)
-    except RuntimeError as error:
-        raise ConfigError(
-            "labels do not fit the logits",
-            got=f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}",
-            expected=f"labels {tuple(lead)}",
-        ) from error
-    flat = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
-    return flat.reshape(lead)
+__all__ = ["gradients_and_losses", "per_sample_gradients"]
 
 
 def per_sample_gradients(
@@ -46,7 +21,7 @@ def per_sample_gradients(
     generator: Generators | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """The gradient of each record's cross entropy in the parameters.
+    """The gradient of each record's loss in the parameters.
 
     The parameters are expanded to one row for each record, so that one forward and one backward pass give
     all gradients. Their mean over B is the gradient of the batch's mean loss, up to rounding.
@@ -92,7 +67,7 @@ def gradients_and_losses(
     generator: Generators | None = None,
     create_graph: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Each record's gradient and its cross entropy, of one evaluation of the model.
+    """Each record's gradient and its loss, of one evaluation of the model.
 
     Shapes:
         params, features and labels as in :func:`per_sample_gradients`.
@@ -121,6 +96,6 @@ def gradients_and_losses(
         rows = rows.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(rows, features, execution=execution, generator=generator)
-        losses = per_sample_losses(logits, labels)
+        losses = model.loss.per_sample(logits, labels)
         (gradients,) = torch.autograd.grad(losses.sum(), rows, create_graph=create_graph)
     return gradients, losses.detach()

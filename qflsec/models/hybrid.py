@@ -15,6 +15,7 @@ from qflsec.models.affine import affine_layout, dense, draw_affine
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
+from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
 
 __all__ = ["Hybrid"]
@@ -34,6 +35,7 @@ class Hybrid(Model):
         n_classes: Classes.
         hidden: Widths of further classical layers before the circuit.
         recipe: The arguments that the circuit was built from, for a readable configuration.
+        loss: What training minimises.
 
     Source:
         Mari, Bromley, Izaac, Schuld and Killoran, Transfer learning in hybrid classical-quantum neural
@@ -46,6 +48,7 @@ class Hybrid(Model):
     n_classes: int = 2
     hidden: tuple[int, ...] = ()
     recipe: Recipe = field(default=(), compare=False)
+    loss: Loss = CROSS_ENTROPY
     angle_features: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +96,7 @@ class Hybrid(Model):
             "n_features": self.n_features,
             "n_classes": self.n_classes,
             "hidden": list(self.hidden),
+            **self.loss.to_config(),
         }
 
     def _logits(
@@ -116,4 +120,5 @@ def _build(config: Mapping[str, object]) -> Hybrid:
         n_classes=fields.integer("n_classes", 2, minimum=2),
         hidden=fields.integers("hidden", ()),
         recipe=recipe,
+        loss=fields.loss(),
     )

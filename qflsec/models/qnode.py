@@ -24,9 +24,10 @@ from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
+from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.qnode_call import Probe, QNodeCall, probe
 from qflsec.models.qnode_file import load_qnode
-from qflsec.models.vqc import DEFAULT_SCALE, scores_to_logits
+from qflsec.models.vqc import scores_to_logits
 
 __all__ = ["QNodeModel"]
 
@@ -53,6 +54,7 @@ class QNodeModel(Model):
         weight_shapes: The shape of each weight argument, where there are several.
         features_argument: The features' argument, where its name does not say so.
         scale: What measured values are multiplied by.
+        loss: What training minimises.
         path: ``"file.py:name"`` where the QNode came from a file.
         digest: SHA-256 of that file and of what it imports; of the circuit or the source where there is none.
 
@@ -66,7 +68,8 @@ class QNodeModel(Model):
     weight_shape: tuple[int, ...] | None = None
     weight_shapes: tuple[tuple[str, tuple[int, ...]], ...] | None = None
     features_argument: str | None = None
-    scale: float = DEFAULT_SCALE
+    scale: float = CROSS_ENTROPY.scale
+    loss: Loss = CROSS_ENTROPY
     path: str | None = None
     digest: str = ""
     n_classes: int = field(init=False)
@@ -153,6 +156,7 @@ class QNodeModel(Model):
             **{key: _listed(value) for key, value in self._shapes().items() if value is not None},
             "n_features": self.n_features,
             "scale": self.scale,
+            **self.loss.to_config(),
         }
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -168,7 +172,7 @@ class QNodeModel(Model):
             values = measure(self.circuit, params, features, execution, generator)
         else:
             values = self._through_pennylane(params, features, execution)
-        return scores_to_logits(values, self.scale)
+        return scores_to_logits(values, self.scale, self.loss)
 
     def _through_pennylane(self, params: Tensor, features: Tensor, execution: Execution) -> Tensor:
         if execution != Execution(dtype=execution.dtype) or execution.evaluator is not None:
@@ -237,11 +241,13 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
             got=f"sha256 {digest}",
             expected=f"sha256 {fields.text('digest')}",
         )
+    loss = fields.loss()
     return QNodeModel(
         qnode=qnode,
         **shapes,
         n_features=fields.integer("n_features"),
-        scale=fields.number("scale", DEFAULT_SCALE),
+        scale=fields.number("scale", loss.scale),
+        loss=loss,
         path=path,
         digest=digest,
     )

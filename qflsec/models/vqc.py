@@ -17,28 +17,20 @@ from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.encoding import angle_features
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
+from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
 
-__all__ = ["DEFAULT_SCALE", "Vqc", "scores_to_logits"]
-
-DEFAULT_SCALE = 3.0
-"""Expectation values lie in [-1, 1], too narrow for confident logits; 3 allows a probability of 0.95."""
+__all__ = ["Vqc", "scores_to_logits"]
 
 
-def scores_to_logits(scores: Tensor, scale: float) -> Tensor:
-    """Logits of measured values.
-
-    One value z gives ``(-scale z / 2, scale z / 2)``, so that the cross entropy is the binary cross entropy
-    of ``scale z`` and z = +1 speaks for class 1. Several values give ``scale z_k``.
+def scores_to_logits(scores: Tensor, scale: float, loss: Loss) -> Tensor:
+    """Logits of measured values: ``scale z_k``; of one value, what the loss makes of one output ``scale z``.
 
     Shapes:
         scores: ``(..., M)``.
         returns: ``(..., 2)`` for M = 1, else ``(..., M)``.
     """
-    if scores.shape[-1] == 1:
-        half = scores * (scale / 2)
-        return torch.cat([-half, half], dim=-1)
-    return scores * scale
+    return loss.two_logits(scores * scale) if scores.shape[-1] == 1 else scores * scale
 
 
 @finite
@@ -53,6 +45,7 @@ class Vqc(Model):
         n_classes: Classes.
         scale: What expectation values are multiplied by; see :func:`scores_to_logits`.
         recipe: The arguments that the circuit was built from, for a readable configuration.
+        loss: What training minimises.
 
     Raises:
         ConfigError: The observables do not fit the classes.
@@ -61,8 +54,9 @@ class Vqc(Model):
     name = "vqc"
     circuit: Circuit = field(repr=False)
     n_classes: int = 2
-    scale: float = DEFAULT_SCALE
+    scale: float = CROSS_ENTROPY.scale
     recipe: Recipe = field(default=(), compare=False)
+    loss: Loss = CROSS_ENTROPY
     n_features: int = field(init=False)
     angle_features: bool = field(init=False)
 
@@ -100,12 +94,19 @@ class Vqc(Model):
     def to_config(self) -> dict[str, object]:
         """The configuration, defaults written out."""
         circuit = dict(self.recipe) if self.recipe else {"circuit": self.circuit.to_config()}
-        return {"name": self.name, **circuit, "n_classes": self.n_classes, "scale": self.scale}
+        return {
+            "name": self.name,
+            **circuit,
+            "n_classes": self.n_classes,
+            "scale": self.scale,
+            **self.loss.to_config(),
+        }
 
     def _logits(
         self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
-        return scores_to_logits(measure(self.circuit, params, features, execution, generator), self.scale)
+        scores = measure(self.circuit, params, features, execution, generator)
+        return scores_to_logits(scores, self.scale, self.loss)
 
 
 @register("model", "vqc")
@@ -117,9 +118,11 @@ def _build(config: Mapping[str, object]) -> Vqc:
     circuit, recipe = read_circuit(
         fields, n_observables=1 if n_classes == 2 else n_classes, n_features=n_features
     )
+    loss = fields.loss()
     return Vqc(
         circuit=circuit,
         n_classes=n_classes,
-        scale=fields.number("scale", DEFAULT_SCALE),
+        scale=fields.number("scale", loss.scale),
         recipe=recipe,
+        loss=loss,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from qflsec.models import CROSS_ENTROPY, Loss
 from qflsec.threat.message import Payload
 from qflsec.threat.model import ThreatModel
 from qflsec.threat.party import Party, client
@@ -208,6 +209,12 @@ class View:
         """The model of a round; None where none can be read, or there are several."""
         models = self.readable(*MODELS, round_index=round_index)
         return models[0].vector if len({item.version for item in models}) == 1 else None
+
+    @property
+    def loss(self) -> Loss:
+        """What training minimises; cross entropy where the coalition knows no model that says so."""
+        known: Loss = getattr(self.granted.model, "loss", CROSS_ENTROPY)
+        return known
 
     def logits(self, features: torch.Tensor, *, round_index: int | None = None) -> torch.Tensor | None:
         """What a model answers to records, or None where the coalition can neither evaluate nor query it.

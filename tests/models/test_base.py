@@ -57,6 +57,7 @@ def test_defaults_are_written_out() -> None:
         "n_features": 4,
         "n_classes": 2,
         "scale": 3.0,
+        "loss": "cross-entropy",
     }
 
 

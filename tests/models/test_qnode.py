@@ -206,6 +206,7 @@ def test_from_a_file(file: Path) -> None:
         "weight_shape": [2, 2],
         "n_features": 2,
         "scale": 3.0,
+        "loss": "cross-entropy",
     }
     assert build_model(model.to_config()) == model
     again = pickle.loads(pickle.dumps(model))

@@ -12,7 +12,7 @@ from qflsec.attacks.inversion.observation import Observation
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.federation import Pipeline, ServerHands
-from qflsec.models import Model, per_sample_losses
+from qflsec.models import Model
 from qflsec.threat import Item, ThreatModel, View, client
 
 __all__ = ["InconsistentModels", "dead_model"]
@@ -212,6 +212,6 @@ def _squared_gradient(model: Model, params: torch.Tensor, features: torch.Tensor
     rows = features.repeat_interleave(model.n_classes, dim=0)[:, None, :]
     labels = torch.arange(model.n_classes).repeat(len(features))[:, None]
     each = params.expand(len(rows), 1, -1) + torch.zeros(len(rows), 1, 1)
-    loss = per_sample_losses(model(each, rows), labels).sum()
+    loss = model.loss.per_sample(model(each, rows), labels).sum()
     (gradients,) = torch.autograd.grad(loss, each, create_graph=True)
     return gradients.square().sum(dim=-1).mean()

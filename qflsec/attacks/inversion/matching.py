@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qflsec.models import Execution, Model, per_sample_losses
+from qflsec.models import Execution, Model
 
 __all__ = ["Match", "Matching"]
 
@@ -85,7 +85,7 @@ class Matching:
         now, total = start, torch.zeros_like(start)
         for _ in range(self.local_steps):
             logits = self.model(now, features, execution=self.execution)
-            loss = per_sample_losses(logits, labels).mean(dim=-1).sum()
+            loss = self.model.loss.per_sample(logits, labels).mean(dim=-1).sum()
             (gradient,) = torch.autograd.grad(loss, now, create_graph=create_graph)
             total = total + gradient
             now = now - self.learning_rate * gradient

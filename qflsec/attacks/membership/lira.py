@@ -15,7 +15,7 @@ from qflsec.attacks.trainer import ShadowRequest
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.threat import View
 
-__all__ = ["Lira", "likelihood_ratio", "logit_confidence"]
+__all__ = ["Lira", "likelihood_ratio"]
 
 _LEAST_VARIANCE = 1e-12
 
@@ -26,7 +26,8 @@ class Lira(Inference):
     """Score a candidate by a Gaussian likelihood ratio over shadow models.
 
     A loss alone cannot tell a record that was trained on from one that is easy. Shadow models show how confident
-    models are in each record when it was in their training set and when it was not. Under defenses that the threat
+    models are in each record when it was in their training set and when it was not. How confidence is measured
+    follows from the loss; with cross entropy it is log(p / (1 - p)) as in the paper. Under defenses that the threat
     model knows of, they are trained under these defenses too.
 
     Args:
@@ -90,25 +91,12 @@ class Lira(Inference):
             shadows = view.granted.model(found.params[:, None, :], candidates.features)
         return MembershipClaim(
             scores=likelihood_ratio(
-                logit_confidence(logits, candidates.labels),
-                logit_confidence(shadows, candidates.labels),
+                view.loss.confidence(logits, candidates.labels),
+                view.loss.confidence(shadows, candidates.labels),
                 found.inside,
                 shared=self.variance == "shared",
             )
         )
-
-
-def logit_confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    """The confidence p in the right class on the logit scale, log(p / (1 - p)), which is about Gaussian.
-
-    With p = e^z_y / sum_k e^z_k this is z_y - log sum_(k != y) e^z_k, which does not saturate.
-
-    Shapes:
-        logits: ``(..., n, K)``; labels: ``(n,)``; returns: ``(..., n)``
-    """
-    right = torch.nn.functional.one_hot(labels, logits.shape[-1]).bool()
-    others = logits.double().masked_fill(right, -torch.inf)
-    return logits.double().masked_fill(~right, 0.0).sum(dim=-1) - torch.logsumexp(others, dim=-1)
 
 
 def likelihood_ratio(observed: Tensor, shadows: Tensor, inside: Tensor, *, shared: bool) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_answers
 from qflsec.base import AttackCard, Source, register
-from qflsec.models import per_sample_losses
 from qflsec.threat import View
 
 __all__ = ["LossThreshold"]
@@ -19,7 +18,8 @@ class LossThreshold(Inference):
     """Score a candidate by minus its loss at the last model that the view can read.
 
     Yeom et al. call a record a member where its loss is at most a threshold; the scores leave the threshold
-    open, so that every false-positive rate can be read off them. The attack is blocked where the view holds
+    open, so that every false-positive rate can be read off them. Whoever can only query a model takes cross
+    entropy for its loss. The attack is blocked where the view holds
     no model, or sealed ones only.
 
     Source:
@@ -43,8 +43,8 @@ class LossThreshold(Inference):
         return missing_answers(view)
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
-        """Minus the cross entropy of every candidate."""
+        """Minus the loss of every candidate."""
         candidates = challenge.candidates
         logits = view.logits(candidates.features)
         assert logits is not None  # missing() said so
-        return MembershipClaim(scores=-per_sample_losses(logits, candidates.labels))
+        return MembershipClaim(scores=-view.loss.per_sample(logits, candidates.labels))

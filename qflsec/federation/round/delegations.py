@@ -13,7 +13,7 @@ from qflsec.federation.delegation import Conversation, DelegationLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.session import Session
 from qflsec.federation.run_spec import RunSpec
-from qflsec.models import Execution, Model, per_sample_losses
+from qflsec.models import Execution, Model
 from qflsec.threat import Network, Party, client
 
 __all__ = ["Delegations", "check_delegation"]
@@ -151,7 +151,7 @@ def _differentiate(
     """Gradients and loss from one request: the layer inside training sees what it sees in the clear."""
     rows = step.params[..., None, :]
     leaf = (rows.expand(*step.labels.shape, -1) if per_sample else rows).detach().requires_grad_()
-    losses = per_sample_losses(model(leaf, step.features, execution=execution), step.labels)
+    losses = model.loss.per_sample(model(leaf, step.features, execution=execution), step.labels)
     mean = (losses * step.mask).sum(dim=-1) / step.mask.sum(dim=-1).clamp(min=1.0)
     (gradient,) = torch.autograd.grad((losses if per_sample else mean).sum(), leaf)
     return (gradient if per_sample else gradient.squeeze(-2)), mean.detach()

@@ -8,7 +8,7 @@ import torch
 
 from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.run_spec import RunSpec
-from qflsec.models import Model, per_sample_losses
+from qflsec.models import Model
 
 __all__ = ["Curves"]
 
@@ -71,7 +71,7 @@ class Curves:
             for params in models.unbind(dim=1):
                 logits = self._model(params[:, None, :], features)
                 correct.append((logits.argmax(dim=-1) == labels).double().mean(dim=-1))
-                losses.append(per_sample_losses(logits, labels).double().mean(dim=-1))
+                losses.append(self._model.loss.per_sample(logits, labels).double().mean(dim=-1))
         right, loss = torch.stack(correct), torch.stack(losses).mean(dim=0)
         for row, lane in enumerate(lanes):
             self.accuracy[lane].append(float(right[:, row].mean()))

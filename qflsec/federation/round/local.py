@@ -11,7 +11,7 @@ from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.streams import RoundStreams
-from qflsec.models import Execution, Model, gradients_and_losses, per_sample_losses
+from qflsec.models import Execution, Model, gradients_and_losses
 
 __all__ = ["BatchStep", "ClientData", "LocalTraining", "plan_batches"]
 
@@ -269,7 +269,7 @@ def _mean_loss(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     logits = model(params[..., None, :], features, execution=execution, generator=generator)
-    return _masked_mean(per_sample_losses(logits, labels), mask)
+    return _masked_mean(model.loss.per_sample(logits, labels), mask)
 
 
 def _masked_mean(losses: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -15,14 +15,14 @@ from qflsec.accounting.roc import auc
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, MembershipChallenge, MembershipClaim, ShadowRequest
 from qflsec.attacks.membership import Lira, LossThreshold
-from qflsec.attacks.membership.lira import likelihood_ratio, logit_confidence
+from qflsec.attacks.membership.lira import likelihood_ratio
 from qflsec.attacks.shadows import shadow_sets, train_shadows
 from qflsec.base import ConfigError
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import TrialScore, score_claim
-from qflsec.models import Model
+from qflsec.models import CROSS_ENTROPY, Model
 from qflsec.threat import Granted, Item, Records, View, honest_but_curious_server, nobody, public_final_model
 
 N, SHADOWS, SHIFT = 4000, 64, 1.5
@@ -108,12 +108,12 @@ def test_confidence_is_the_log_odds_of_the_right_class(values: list[float], labe
     label %= len(values)
     logits = torch.tensor([values], dtype=torch.float64)
     p = torch.softmax(logits, dim=-1)[0, label]
-    found = logit_confidence(logits, torch.tensor([label]))
+    found = CROSS_ENTROPY.confidence(logits, torch.tensor([label]))
     assert float(found) == pytest.approx(float(torch.log(p / (1 - p))), abs=1e-6)
 
 
 def test_confidence_does_not_saturate() -> None:
-    found = logit_confidence(torch.tensor([[400.0, 0.0]]), torch.tensor([0]))
+    found = CROSS_ENTROPY.confidence(torch.tensor([[400.0, 0.0]]), torch.tensor([0]))
     assert float(found) == 400.0
 
 
