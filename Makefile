@@ -11,7 +11,7 @@ RESULTS := results
 # One thread for each process: the tensors are small, and the tests and runs use processes.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-all mutants lint format notebooks clean
+.PHONY: demo test test-all test-floors test-313 mutants lint docs format notebooks clean
 
 demo: $(VENV)/.base
 	@mkdir -p $(RESULTS)
@@ -24,6 +24,21 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" --cov --cov-report=term-missing:skip-covered
 
+# the lowest versions that pyproject.toml allows, in a virtual environment of their own
+test-floors:
+	$(PYTHON) -m venv .venv-floors
+	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
+	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt torch
+	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e '.[dev,data,dp-accounting,aer]'
+	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+# another Python than the one of 'make test'
+test-313:
+	python3.13 -m venv .venv-313
+	.venv-313/bin/python -m pip install --quiet -c constraints.txt torch
+	.venv-313/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,data,cluster,dp-accounting,aer]'
+	.venv-313/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
 # a seeded sample of faults, each made on purpose: does a test notice? (about an hour; options in MUTANTS)
 mutants: $(VENV)/.dev
 	$(PIP) -e '.[mutants]'
@@ -35,6 +50,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --quiet --strict --site-dir $(CURDIR)/$(VENV)/site
+
+# the pages of docs/, and a reference made from the docstrings and the commands
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m webbrowser -t file://$(CURDIR)/site/index.html
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -46,7 +67,7 @@ notebooks: $(VENV)/.dev
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean:
-	rm -rf $(VENV) $(RESULTS) mutants build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-* $(RESULTS) mutants site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from qflsec import __version__
 from qflsec.base.errors import QflsecError
 from qflsec.cli import bb84, bench, blind, catalog, matrix
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.secagg import secagg
+from qflsec.version import __version__
 
 __all__ = ["app", "main"]
 

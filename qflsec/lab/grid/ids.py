@@ -12,7 +12,7 @@ import json
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-import qflsec
+from qflsec.version import __version__
 
 __all__ = ["canonical", "digest", "id_versions", "versions"]
 
@@ -45,7 +45,7 @@ def digest(value: object) -> str:
 @cache
 def id_versions() -> dict[str, str]:
     """Versions that enter ids: this package and those whose arithmetic makes the numbers."""
-    return {"qflsec": qflsec.__version__, **{name: _version(name) for name in _ENTER_IDS}}
+    return {"qflsec": __version__, **{name: _version(name) for name in _ENTER_IDS}}
 
 
 def versions() -> dict[str, str]:

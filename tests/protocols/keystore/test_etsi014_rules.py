@@ -288,6 +288,7 @@ def test_more_keys_than_there_are_is_503_and_spends_none(
     assert counts(site) == (3, 3)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_requests_on_one_connection(shared_site: Any) -> None:
     """A body in chunks is read to its end, so that the next request begins where it should."""
     with closing(shared_site.open("A", ALICE)) as connection:
