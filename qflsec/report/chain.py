@@ -9,6 +9,8 @@ from typing import Any
 
 from qflsec.base import ConfigError, MissingExtra
 from qflsec.protocols.bb84.run import BB84Result
+from qflsec.report.chart import Axis, Chart, Series
+from qflsec.report.page import render_figure
 
 __all__ = ["chain_steps", "write_chain_figure"]
 
@@ -41,7 +43,7 @@ def write_chain_figure(result: BB84Result, path: Path) -> Path:
 
     Args:
         result: The run.
-        path: A file that ends in ``.html`` (self-contained, interactive) or ``.png`` (needs Matplotlib).
+        path: A file that ends in ``.html`` (self-contained) or ``.png`` (needs Matplotlib).
 
     Raises:
         ConfigError: The file has another ending or cannot be written.
@@ -83,15 +85,16 @@ def _title(result: BB84Result) -> str:
 
 
 def _draw_html(result: BB84Result, path: Path) -> None:
-    import plotly.graph_objects as go
-
     names, values = zip(*chain_steps(result), strict=True)
-    figure = go.Figure(
-        go.Bar(x=names, y=values, marker_color=_COLOUR, text=[f"{v:,.0f}" for v in values], textposition="outside")
-    )  # fmt: skip
-    figure.update_layout(template="plotly_white", title=_title(result), yaxis_title="pulses, then bits")
-    figure.update_yaxes(type="log")
-    figure.write_html(path, include_plotlyjs=True)
+    chart = Chart(
+        title=_title(result),
+        x=Axis(label="step"),
+        y=Axis(label="pulses, then bits", log=True, low=0.5, high=4 * max(values)),
+        series=[
+            Series(name="", x=names, y=values, kind="bars", labels=[f"{value:,.0f}" for value in values])
+        ],
+    )
+    path.write_text(render_figure(chart), encoding="utf-8")
 
 
 def _draw_png(result: BB84Result, path: Path) -> None:

@@ -1,95 +1,67 @@
-"""The report's figures, as Plotly figures in JSON."""
+"""The report's figures."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from qflsec.base import Score
-from qflsec.lab.worlds.federation.results import Cell, MatrixResult, TrialRow
+from qflsec.lab.worlds.federation.results import Cell, MatrixResult, RunRow, TrialRow
+from qflsec.report.chart import Axis, Chart, Interval, Series
 from qflsec.report.tradeoff import StackPoint
 
-__all__ = ["cell_figures", "tradeoff_figure", "training_figure"]
+__all__ = ["cell_figures", "honest_runs", "tradeoff_figure", "training_figure"]
 
-# colour-blind safe (Okabe and Ito), in an order that also differs in lightness
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-_MARKS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 _MAX_RECORDS = 6
 
 
-def _as_json(figure: go.Figure, *, title: str, x: str, y: str, height: int = 380) -> dict[str, Any]:
-    figure.update_layout(
-        template="plotly_white",
-        title={"text": title, "font": {"size": 15}},
-        xaxis_title=x,
-        yaxis_title=y,
-        height=height,
-        margin={"l": 70, "r": 20, "t": 50, "b": 60},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": -0.25},
-    )
-    parsed: dict[str, Any] = json.loads(figure.to_json())
-    return parsed
+def _ends(scores: Sequence[Score]) -> list[Interval]:
+    return [(score.low, score.high) for score in scores]
 
 
-def _mark(position: int) -> str:
-    """Where the colours begin again, the marks are shifted, so that no two stacks look alike."""
-    return _MARKS[(position + position // len(COLOURS)) % len(_MARKS)]
-
-
-def _bars(scores: Sequence[Score]) -> dict[str, Any]:
-    up = [s.high - s.value if math.isfinite(s.high) else 0.0 for s in scores]
-    down = [s.value - s.low if math.isfinite(s.low) else 0.0 for s in scores]
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
-
-
-def tradeoff_figure(points: Sequence[StackPoint], protects: str, pipeline: str) -> dict[str, Any]:
+def tradeoff_figure(
+    points: Sequence[StackPoint], protects: str, pipeline: str, looks: Mapping[str, int]
+) -> Chart:
     """Strongest attack against accuracy, cost as the marker's size; hollow where a stack is not ranked.
 
     Args:
         points: The stacks.
         protects: What they protect, for the title.
         pipeline: The pipeline that all figures are of, for the title.
+        looks: Each stack's colour and marker, the same in all figures.
     """
     largest = max((point.cost or 0.0) for point in points) or 1.0
-    figure = go.Figure()
-    for position, point in enumerate(points):
-        colour = COLOURS[position % len(COLOURS)]
-        mark, worst = _mark(position), point.worst
-        figure.add_trace(
-            go.Scatter(
-                x=[point.utility.value],
-                y=[worst.advantage.value],
-                error_x={**_bars([point.utility]), "color": colour},
-                error_y={**_bars([worst.advantage]), "color": colour},
-                mode="markers",
-                name=_label(point),
-                marker={
-                    "color": colour,
-                    "symbol": f"{mark}-open" if point.worst.unranked else mark,
-                    "size": 10 + 16 * math.sqrt((point.cost or 0.0) / largest),
-                    "line": {"width": 3, "color": "#222"}
-                    if point.non_dominated
-                    else {"width": 2 if point.worst.unranked else 0},
-                    "opacity": 0.85,
-                },
-                hovertemplate=(
-                    f"{point.stack}<br>accuracy %{{x:.3f}}<br>strongest attack: {worst.attack}, "
-                    f"advantage %{{y:.3f}}<br>{_bytes(point.cost)}<extra></extra>"
-                ),
-            )
+    series = [
+        Series(
+            name=_label(point),
+            x=[point.utility.value],
+            y=[point.worst.advantage.value],
+            x_intervals=_ends([point.utility]),
+            y_intervals=_ends([point.worst.advantage]),
+            look=looks[point.stack],
+            hollow=bool(point.worst.unranked),
+            rim=point.non_dominated,
+            size=10 + 12 * math.sqrt((point.cost or 0.0) / largest),
+            hints=[_hint(point)],
         )
-    return _as_json(
-        figure,
-        title=f"{protects.capitalize()}, utility and cost on pipeline {pipeline!r} "
+        for point in points
+    ]
+    return Chart(
+        title=f"{protects.capitalize()}, utility and cost on pipeline “{pipeline}” "
         f"(95 % intervals over {points[0].worst.advantage.n} seeds; size: bytes sent)",
-        x="test accuracy without an attack",
-        y=f"strongest attack on {protects} (advantage)",
-        height=460,
+        x=Axis(label="test accuracy without an attack"),
+        y=Axis(label=f"strongest attack on {protects} (advantage)"),
+        series=series,
+        levels=(0.0, 1.0),
+        height=360,
+    )
+
+
+def _hint(point: StackPoint) -> str:
+    return (
+        f"{point.stack}: accuracy {point.utility.value:.3f}; strongest attack {point.worst.attack}, "
+        f"advantage {point.worst.advantage.value:.3f}; {_bytes(point.cost)}"
     )
 
 
@@ -103,9 +75,38 @@ def _bytes(cost: float | None) -> str:
     return "cost unknown" if cost is None else f"{cost / 1000:.1f} kB on the network"
 
 
-def training_figure(result: MatrixResult) -> dict[str, Any] | None:
+def training_figure(result: MatrixResult) -> Chart:
     """Accuracy over the rounds of the honest runs on the utility pipeline: mean and range over the seeds."""
-    runs = [
+    series = []
+    for position, stack in enumerate(result.stacks):
+        curves = [run.accuracy for run in honest_runs(result) if run.stack == stack.name]
+        if not curves:
+            continue
+        rounds = range(min(map(len, curves)))
+        columns = [[curve[index] for curve in curves] for index in rounds]
+        series.append(
+            Series(
+                name=stack.name,
+                x=[index + 1 for index in rounds],
+                y=[sum(column) / len(column) for column in columns],
+                y_intervals=[(min(column), max(column)) for column in columns],
+                kind="marked line",
+                look=position,
+                size=7,
+            )
+        )
+    return Chart(
+        title=f"Training without an attack on pipeline “{result.utility_pipeline}” "
+        "(mean and range over the seeds)",
+        x=Axis(label="round"),
+        y=Axis(label="test accuracy"),
+        series=series,
+    )
+
+
+def honest_runs(result: MatrixResult) -> list[RunRow]:
+    """The completed runs without an attack on the utility pipeline."""
+    return [
         run
         for run in result.runs
         if run.pipeline == result.utility_pipeline
@@ -113,43 +114,9 @@ def training_figure(result: MatrixResult) -> dict[str, Any] | None:
         and run.outcome == "completed"
         and run.accuracy
     ]
-    if not runs:
-        return None
-    figure = go.Figure()
-    for position, stack in enumerate(result.stacks):
-        curves = [run.accuracy for run in runs if run.stack == stack.name]
-        if not curves:
-            continue
-        rounds = list(range(1, min(map(len, curves)) + 1))
-        columns = [[curve[index - 1] for curve in curves] for index in rounds]
-        mean = [sum(column) / len(column) for column in columns]
-        figure.add_trace(
-            go.Scatter(
-                x=rounds,
-                y=mean,
-                mode="lines+markers",
-                name=stack.name,
-                line={"color": COLOURS[position % len(COLOURS)]},
-                marker={"symbol": _mark(position), "size": 7},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [max(c) - m for c, m in zip(columns, mean, strict=True)],
-                    "arrayminus": [m - min(c) for c, m in zip(columns, mean, strict=True)],
-                    "thickness": 0.6,
-                    "width": 2,
-                },
-            )
-        )
-    return _as_json(
-        figure,
-        title=f"Training without an attack on pipeline {result.utility_pipeline!r} (mean and range over the seeds)",
-        x="round",
-        y="test accuracy",
-    )
 
 
-def cell_figures(cell: Cell) -> list[dict[str, Any]]:
+def cell_figures(cell: Cell) -> list[Chart]:
     """The figures of a cell's drill-down: advantage per seed, and what its family has to show."""
     scored = [trial for trial in cell.per_seed if trial.status == "ok"]
     counted = [trial for trial in cell.per_seed if trial.advantage is not None]
@@ -169,61 +136,54 @@ def cell_figures(cell: Cell) -> list[dict[str, Any]]:
     return figures
 
 
-def _seeds(cell: Cell, trials: Sequence[TrialRow]) -> dict[str, Any]:
-    figure = go.Figure(
-        go.Scatter(
-            x=[f"seed {trial.seed}" for trial in trials],
-            y=[trial.advantage for trial in trials],
-            mode="markers",
-            marker={"size": 11, "color": COLOURS[0]},
+def _seeds(cell: Cell, trials: Sequence[TrialRow]) -> Chart:
+    series = [
+        Series(
             name="one seed",
+            x=[f"seed {trial.seed}" for trial in trials],
+            y=[float(trial.advantage or 0.0) for trial in trials],
         )
-    )
+    ]
     if cell.advantage is not None:
-        figure.add_trace(
-            go.Scatter(
-                x=["mean"],
-                y=[cell.advantage.value],
-                error_y=_bars([cell.advantage]),
-                mode="markers",
-                marker={"size": 13, "symbol": "diamond", "color": COLOURS[1]},
-                name="mean, 95 % interval",
-            )
+        mean = Series(
+            name="mean, 95 % interval",
+            x=["mean"],
+            y=[cell.advantage.value],
+            y_intervals=_ends([cell.advantage]),
+            look=2,
+            size=11,
         )
-    figure.add_hline(y=0, line={"width": 1, "dash": "dot"})
-    return _as_json(
-        figure,
+        series.append(mean)
+    return Chart(
         title="Advantage (0: nothing learned or done, 1: perfect attack)",
-        x="",
-        y="advantage",
-        height=320,
+        x=Axis(),
+        y=Axis(label="advantage"),
+        series=series,
+        levels=(0.0, 1.0),
+        height=260,
     )
 
 
-def _roc(trials: Sequence[TrialRow]) -> dict[str, Any]:
-    figure = go.Figure()
-    floor = 1.0
-    for position, trial in enumerate(trials):
-        rates = _roc_points(trial.raw)
-        floor = min(floor, 0.5 / max(len(trial.raw["nonmember_scores"]), 1))
-        figure.add_trace(
-            go.Scatter(
-                x=[max(x, floor) for x, _ in rates],
-                y=[max(y, floor) for _, y in rates],
-                mode="lines",
-                line={"shape": "hv", "color": COLOURS[position % len(COLOURS)]},
-                name=f"seed {trial.seed}",
-            )
+def _roc(trials: Sequence[TrialRow]) -> Chart:
+    curves = [(trial, _roc_points(trial.raw)) for trial in trials]
+    floor = min(0.5 / max(len(trial.raw["nonmember_scores"]), 1) for trial in trials)
+    lines = [
+        Series(
+            name=f"seed {trial.seed}",
+            x=[max(x, floor) for x, _ in rates],
+            y=[max(y, floor) for _, y in rates],
+            kind="steps",
+            look=position,
+            dashed=bool(position % 2),
         )
-    figure.add_trace(
-        go.Scatter(
-            x=[floor, 1], y=[floor, 1], mode="lines", line={"dash": "dot", "color": "#777"}, name="guessing"
-        )
-    )
-    figure.update_xaxes(type="log", range=[math.log10(floor), 0], dtick=1)
-    figure.update_yaxes(type="log", range=[math.log10(floor), 0.02], dtick=1)
-    return _as_json(
-        figure, title="ROC curve on logarithmic axes", x="false-positive rate", y="true-positive rate"
+        for position, (trial, rates) in enumerate(curves)
+    ]
+    guessing = Series(name="guessing", x=[floor, 1], y=[floor, 1], kind="line", muted=True, dashed=True)
+    return Chart(
+        title="ROC curve on logarithmic axes",
+        x=Axis(label="false-positive rate", log=True, low=floor, high=1.0),
+        y=Axis(label="true-positive rate", log=True, low=floor, high=1.05),
+        series=[guessing, *lines],
     )
 
 
@@ -238,83 +198,70 @@ def _roc_points(raw: Mapping[str, Any]) -> list[tuple[float, float]]:
     return points
 
 
-def _records(trial: TrialRow) -> dict[str, Any]:
+def _records(trial: TrialRow) -> Chart:
     """Originals and their reconstructions side by side."""
-    originals, found = trial.raw["originals"], trial.raw["reconstructions"]
-    figure = go.Figure()
-    for index, (original, guess) in enumerate(zip(originals, found, strict=True)):
-        if index == _MAX_RECORDS:
-            break
-        labels = [f"record {index + 1}, feature {k + 1}" for k in range(len(original))]
-        figure.add_trace(
-            go.Scatter(
-                x=labels,
-                y=original,
-                mode="markers",
-                name="original" if index == 0 else None,
-                showlegend=index == 0,
-                marker={"symbol": "circle-open", "size": 14, "color": COLOURS[0], "line": {"width": 3}},
-            )
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=labels,
-                y=[value % (2 * math.pi) for value in guess],
-                mode="markers",
-                name="reconstruction" if index == 0 else None,
-                showlegend=index == 0,
-                marker={"symbol": "x", "size": 9, "color": COLOURS[1]},
-            )
-        )
-    return _as_json(
-        figure,
+    pairs = list(zip(trial.raw["originals"], trial.raw["reconstructions"], strict=True))[:_MAX_RECORDS]
+    labels = [f"{row + 1}.{k + 1}" for row, (original, _) in enumerate(pairs) for k in range(len(original))]
+    return Chart(
         title=f"Records and their reconstructions (seed {trial.seed})",
-        x="",
-        y="feature (rad, mod 2 pi)",
+        x=Axis(label="record.feature"),
+        y=Axis(label="feature (rad, mod 2 pi)"),
+        series=[
+            Series(
+                name="original",
+                x=labels,
+                y=[value for original, _ in pairs for value in original],
+                hollow=True,
+                size=13,
+            ),
+            Series(
+                name="reconstruction",
+                x=labels,
+                y=[value % (2 * math.pi) for _, guess in pairs for value in guess],
+                look=5,
+                size=8,
+            ),
+        ],
     )
 
 
-def _attacked_training(trials: Sequence[TrialRow]) -> dict[str, Any]:
-    figure = go.Figure()
-    for position, trial in enumerate(trials):
-        colour = COLOURS[position % len(COLOURS)]
-        for key, dash, word in (
-            ("honest_accuracy_by_round", "dot", "honest"),
-            ("accuracy_by_round", "solid", "attacked"),
-        ):
-            values = trial.raw[key]
-            figure.add_trace(
-                go.Scatter(
-                    x=list(range(1, len(values) + 1)),
-                    y=values,
-                    mode="lines",
-                    line={"dash": dash, "color": colour},
-                    name=f"seed {trial.seed}, {word}",
-                )
+def _attacked_training(trials: Sequence[TrialRow]) -> Chart:
+    words = (("honest_accuracy_by_round", "honest"), ("accuracy_by_round", "attacked"))
+    return Chart(
+        title="Accuracy with and without the attack",
+        x=Axis(label="round"),
+        y=Axis(label="test accuracy"),
+        series=[
+            Series(
+                name=f"seed {trial.seed}, {word}",
+                x=[index + 1 for index in range(len(trial.raw[key]))],
+                y=trial.raw[key],
+                kind="line",
+                look=position,
+                dashed=word == "honest",
             )
-    return _as_json(figure, title="Accuracy with and without the attack", x="round", y="test accuracy")
+            for position, trial in enumerate(trials)
+            for key, word in words
+        ],
+    )
 
 
-def _successes(trials: Sequence[TrialRow]) -> dict[str, Any]:
-    figure = go.Figure()
-    for position, (key, word) in enumerate(
-        (("success_without_attack", "without the attack"), ("success", "attacked"))
-    ):
-        scores = [trial.metrics[key] for trial in trials]
-        figure.add_trace(
-            go.Bar(
-                x=[f"seed {trial.seed}" for trial in trials],
-                y=[score.value for score in scores],
-                error_y=_bars(scores),
-                name=word,
-                marker={"color": COLOURS[5 if position == 0 else 1]},
-            )
-        )
-    figure.update_layout(barmode="group")
-    figure.update_yaxes(range=[0, 1.05])
-    return _as_json(
-        figure,
+def _successes(trials: Sequence[TrialRow]) -> Chart:
+    words = (("success_without_attack", "without the attack"), ("success", "attacked"))
+    return Chart(
         title="Triggered records that get the target class (95 % Clopper-Pearson intervals)",
-        x="",
-        y="share of records",
+        x=Axis(),
+        y=Axis(label="share of records", low=0.0, high=1.05),
+        series=[
+            Series(
+                name=word,
+                x=[f"seed {trial.seed}" for trial in trials],
+                y=[trial.metrics[key].value for trial in trials],
+                y_intervals=_ends([trial.metrics[key] for trial in trials]),
+                kind="bars",
+                look=look,
+            )
+            for (key, word), look in zip(words, (5, 1), strict=True)
+        ],
+        height=280,
     )

@@ -5,32 +5,37 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qflsec.base import Score
 from qflsec.lab.grid.results import cause_words
+from qflsec.report.chart import Chart
+from qflsec.report.svg import draw, keys
 
 __all__ = ["cell_id", "figure", "fill", "interval", "number", "quantity", "slug", "spread", "table"]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> Markup:
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False, label: str = ""
+) -> Markup:
     """A table; the first column names the rows, and numbers stand to the right.
 
     Args:
         header: The columns' headings.
         rows: Cells, escaped unless they are markup.
         numbers: Whether texts stand to the right as well: quantities with their units and intervals.
+        label: What the table shows, for those who do not see it; its headings where empty.
     """
     lines = [Markup('<th scope="col">{}</th>').format(text) for text in header]
     body = [_row(row, numbers=numbers) for row in rows]
     return Markup(
-        '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(Markup("").join(lines), Markup("").join(body))
+        '<div class="scroll" tabindex="0" role="group" aria-label="{}"><table><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    ).format(label or f"Table: {', '.join(header)}", Markup("").join(lines), Markup("").join(body))
 
 
 def _row(row: Sequence[object], *, numbers: bool) -> Markup:
@@ -45,16 +50,16 @@ def _row(row: Sequence[object], *, numbers: bool) -> Markup:
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 
-def figure(description: Mapping[str, Any], label: str) -> Markup:
-    """A place in which the page draws a figure.
+def figure(chart: Chart, label: str = "") -> Markup:
+    """A figure with its title and its key.
 
     Args:
-        description: The figure as Plotly's JSON: ``data`` and ``layout``.
-        label: What it shows, for those who do not see it.
+        chart: What is drawn.
+        label: What it shows, for those who do not see it; the title where empty.
     """
     return Markup(
-        '<div class="figure" role="img" aria-label="{}"><script type="application/json">{}</script></div>'
-    ).format(label, _script_json(description))
+        '<figure class="figure"><figcaption>{}</figcaption><div class="scroll">{}</div>{}</figure>'
+    ).format(chart.title, draw(chart, label or chart.title), keys(chart))
 
 
 def fill(template: str, **values: object) -> Markup:
@@ -102,12 +107,6 @@ def cell_id(attack: str, stack: str) -> str:
 def slug(text: str) -> str:
     """The text as a part of an element's id."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
-
-
-def _script_json(value: object) -> Markup:
-    """JSON for a script element: nothing in it can end the element."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 
 @lru_cache(maxsize=1)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from markupsafe import Markup
 
 from qflsec.base import ConfigError, find, names
+from qflsec.report.chart import Chart
 from qflsec.report.html import fill, slug
 from qflsec.report.panel import Panel
 
-__all__ = ["Reportable", "render_report", "write_report"]
+__all__ = ["Reportable", "render_figure", "render_report", "write_report"]
+
+_SCRIPTS = ("report.js",)
 
 
 class Reportable(Protocol):
@@ -40,16 +42,18 @@ def render_report(result: Reportable) -> str:
     """
     sections = [section for name in names("panel") if (section := _section(name, result)) is not None]
     sections.sort(key=lambda section: (section["order"], section["id"]))
-    drawn = any('class="figure"' in section["content"] for section in sections)
-    scripted = drawn or any("<button" in section["content"] for section in sections)
     return fill(
         "page.html.j2",
         result=result,
         sections=sections,
         css=_resource("report.css"),
-        script=_resource("report.js") if scripted else "",
-        plotly=_plotly() if drawn else "",
+        scripts=[_resource(name) for name in _SCRIPTS],
     )
+
+
+def render_figure(chart: Chart) -> str:
+    """The page of a single figure, self-contained."""
+    return fill("figure.html.j2", chart=chart, css=_resource("report.css"))
 
 
 def write_report(result: Reportable, path: Path) -> Path:
@@ -88,10 +92,3 @@ def _section(name: str, result: Reportable) -> dict[str, Any] | None:
 
 def _resource(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))  # noqa: S704
-
-
-@lru_cache(maxsize=1)
-def _plotly() -> Markup:
-    from plotly.offline import get_plotlyjs
-
-    return Markup(get_plotlyjs().replace("</script", "<\\/script"))  # noqa: S704

@@ -6,7 +6,7 @@ import math
 
 from qflsec.lab.worlds.federation.results import Cell
 
-__all__ = ["CHANNEL_STATES", "DELEGATION_STATES", "STATES", "shade"]
+__all__ = ["BEYOND", "CHANNEL_STATES", "DELEGATION_STATES", "STATES", "beyond", "shade"]
 
 States = dict[str, tuple[str, str, str]]
 
@@ -76,6 +76,22 @@ DELEGATION_STATES: States = {
     "not applicable": ("∅", "not applicable", "The attack cannot be made on this client."),
     **_UNFINISHED,
 }
+
+
+BEYOND: States = {
+    "over": (
+        "▲",
+        "above 1",
+        "More than what counts as a perfect attack: a model worse than guessing, for one.",
+    ),
+    "under": ("▽", "below 0", "Less than what an adversary gets who learned or did nothing."),
+}
+
+
+def beyond(value: float) -> str:
+    """On which side an advantage lies outside 0 to 1, as it is shown: ``"over"``, ``"under"``, or neither."""
+    shown = round(value, 2)
+    return "over" if shown > 1 else "under" if shown < 0 else ""
 
 
 def shade(cell: Cell) -> int:

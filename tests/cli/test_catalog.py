@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy() -> None:
         "    app(sys.argv[1:])\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'pennylane', 'numpy', 'scipy', 'sklearn', 'qiskit', 'opacus', 'plotly', 'joblib', 'qflsec.lab'}\n"
+        "heavy = {'torch', 'pennylane', 'numpy', 'scipy', 'sklearn', 'qiskit', 'opacus', 'joblib', 'qflsec.lab'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
     )
     for arguments in (["--help"], ["matrix", "--help"], ["matrix", "run", "--help"], ["--version"]):

@@ -6,6 +6,7 @@ from qflsec.base import register
 from qflsec.lab.worlds.channel import ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import MatrixResult, TrialRow
+from qflsec.report.figures import cell_figures
 from qflsec.report.html import fill, spread, table
 from qflsec.report.panel import Panel
 
@@ -25,8 +26,6 @@ class Cells(Panel):
 
     def render(self, result: MatrixResult) -> str:
         """An article for each cell, shown when its cell is selected."""
-        from qflsec.report.figures import cell_figures
-
         figures = {key: cell_figures(cell) for key, cell in result.cells.items()}
         return fill("panels/cells.html.j2", result=result, figures=figures, unresolved=_unresolved)
 

@@ -12,7 +12,7 @@ from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
 from qflsec.lab.worlds.federation.states import GOALS
 from qflsec.report.html import fill, table
 from qflsec.report.panel import Panel
-from qflsec.report.states import CHANNEL_STATES, DELEGATION_STATES, STATES, shade
+from qflsec.report.states import BEYOND, CHANNEL_STATES, DELEGATION_STATES, STATES, beyond, shade
 
 __all__ = ["ChannelHeatMap", "DelegationHeatMap", "HeatMap"]
 
@@ -47,6 +47,8 @@ class HeatMap(Panel):
             tested=tested,
             states=STATES,
             shade=shade,
+            sides=BEYOND,
+            beyond=beyond,
         )
         return heat_map + _aborts(result)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qflsec.base import register
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.lab.worlds.federation.states import GOALS
-from qflsec.report.html import fill
+from qflsec.report.figures import honest_runs, tradeoff_figure, training_figure
+from qflsec.report.html import figure, fill
 from qflsec.report.panel import Panel
 from qflsec.report.states import STATES
 from qflsec.report.tradeoff import stack_points
@@ -26,15 +27,14 @@ class TradeOff(Panel):
 
     def render(self, result: MatrixResult) -> str:
         """A figure and a table for each goal and pipeline."""
-        from qflsec.report.figures import tradeoff_figure
-
         points = {
             (protects, pipeline): found
             for protects in GOALS
             for pipeline in result.pipelines
             if (found := stack_points(result, protects, pipeline))
         }
-        figures = {key: tradeoff_figure(found, *key) for key, found in points.items()}
+        looks = {stack.name: position for position, stack in enumerate(result.stacks)}
+        figures = {key: tradeoff_figure(found, *key, looks) for key, found in points.items()}
         return fill("panels/tradeoff.html.j2", tradeoffs=points, figures=figures, states=STATES)
 
 
@@ -47,12 +47,8 @@ class Training(Panel):
 
     def applies(self, result: object) -> bool:
         """Where a run without an attack completed on the utility pipeline."""
-        return isinstance(result, MatrixResult) and any(
-            run.pipeline == result.utility_pipeline and not run.attack and run.accuracy for run in result.runs
-        )
+        return isinstance(result, MatrixResult) and bool(honest_runs(result))
 
     def render(self, result: MatrixResult) -> str:
         """The figure."""
-        from qflsec.report.figures import training_figure
-
-        return fill("panels/training.html.j2", description=training_figure(result))
+        return figure(training_figure(result), "Test accuracy over the rounds for each stack")

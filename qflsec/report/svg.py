@@ -1,0 +1,197 @@
+"""Charts as SVG that the page's style sheet colours: drawn without a script, on paper and in both colour schemes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from qflsec.report.chart import Chart, Interval, Scale, Series, scale_of
+from qflsec.report.marks import Point, look_of, marker, path
+
+__all__ = ["draw", "keys"]
+
+_WIDTH = 560
+_LEFT, _RIGHT, _TOP = 58, 12, 10
+_GLYPH = 6.6  # the width of a letter of the axes
+
+_Group = list[Markup]
+
+
+def draw(chart: Chart, label: str) -> Markup:
+    """The chart as an ``svg`` element.
+
+    Args:
+        chart: The chart.
+        label: What it shows, for those who do not see it.
+    """
+    names = dict.fromkeys(value for one in chart.series for value in one.x if isinstance(value, str))
+    slanted = sum(len(name) + 1 for name in names) * _GLYPH > _WIDTH - _LEFT
+    bottom = 46 + (int(max(map(len, names), default=0) * _GLYPH) - 12 if slanted else 0)
+    height = chart.height + bottom - 46
+    across = scale_of(
+        chart.x,
+        [value for one in chart.series for value in one.x],
+        [pair for one in chart.series for pair in one.x_intervals],
+        start=_LEFT,
+        end=_WIDTH - _RIGHT,
+    )
+    up = scale_of(
+        chart.y,
+        [*(value for one in chart.series for value in one.y), *chart.levels, *_floor(chart)],
+        [pair for one in chart.series for pair in one.y_intervals],
+        start=height - bottom,
+        end=_TOP,
+    )
+    parts = [*_axes(chart, across, up, height, slanted=slanted)]
+    bars = [one for one in chart.series if one.kind == "bars"]
+    for position, one in enumerate(chart.series):
+        slot = (bars.index(one), len(bars)) if one.kind == "bars" else (0, 1)
+        parts.append(_series(one, position, across, up, slot))
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, height, label, Markup("").join(parts)
+    )
+
+
+def keys(chart: Chart) -> Markup:
+    """The key of the chart as a list; empty where no series has a name."""
+    items = [
+        Markup('<li><svg viewBox="0 0 26 14" aria-hidden="true" class="key">{}</svg>{}</li>').format(
+            _sample(one, position), one.name
+        )
+        for position, one in enumerate(chart.series)
+        if one.name
+    ]
+    return Markup('<ul class="keys">{}</ul>').format(Markup("").join(items)) if items else Markup("")
+
+
+def _floor(chart: Chart) -> tuple[float, ...]:
+    """Bars begin at 0, which must be seen."""
+    return (0.0,) if any(one.kind == "bars" for one in chart.series) and not chart.y.log else ()
+
+
+def _axes(chart: Chart, across: Scale, up: Scale, height: int, *, slanted: bool) -> _Group:
+    left, right, bottom, top = across.start, across.end, up.start, up.end
+    parts = []
+    for value, text in up.ticks():
+        y = up(value)
+        parts.append(_line((left, y), (right, y), "grid"))
+        parts.append(_text(left - 7, y + 4, text, anchor="end"))
+    for value, text in across.ticks():
+        x = across(value)
+        if not across.names:
+            parts.append(_line((x, bottom), (x, top), "grid"))
+        turn = f"rotate(-90 {x:.1f} {bottom + 8:.1f})" if slanted else ""
+        parts.append(_text(x + (4 if slanted else 0), bottom + (8 if slanted else 17), text, anchor="end" if slanted else "middle", turn=turn))  # fmt: skip
+    parts += [_line((left, up(level)), (right, up(level)), "level") for level in chart.levels]
+    parts.append(_line((left, bottom), (right, bottom), "axis"))
+    parts.append(_line((left, bottom), (left, top), "axis"))
+    parts.append(_text((left + right) / 2, height - 6, chart.x.label, kind="name"))
+    middle = (bottom + top) / 2
+    parts.append(_text(13, middle, chart.y.label, kind="name", turn=f"rotate(-90 13 {middle:.1f})"))
+    return parts
+
+
+def _series(one: Series, position: int, across: Scale, up: Scale, slot: tuple[int, int]) -> Markup:
+    colour, shape = _look(one, position)
+    points = [(across(x) + _shift(across, slot), up(y)) for x, y in zip(one.x, one.y, strict=True)]
+    parts = [_whiskers(one, points, across, up)]
+    if one.kind == "bars":
+        width = 0.7 * across.band / slot[1]
+        parts += [_bar(x, y, width, up(0.0), hint) for (x, y), hint in zip(points, _hints(one), strict=True)]
+    elif one.kind != "points":
+        route = _stairs(points) if one.kind == "steps" else points
+        dashed = ' stroke-dasharray="5 4"' if one.dashed else ""
+        parts.insert(0, Markup(f'<path class="line" d="{path(route)}"{dashed}/>'))  # noqa: S704 - numbers alone
+    if one.kind in {"points", "marked line"}:
+        kind = f"mark{' hollow' * one.hollow}{' rim' * one.rim}"
+        parts += [
+            Markup('<path class="{}" d="{}">{}</path>').format(kind, marker(shape, *point, one.size), _title(hint))
+            for point, hint in zip(points, _hints(one), strict=True)
+            if all(map(math.isfinite, point))
+        ]  # fmt: skip
+    parts += [
+        _text(x, y - 6, label, kind="value")
+        for (x, y), label in zip(points, one.labels, strict=False)
+        if label
+    ]
+    return Markup('<g class="{}">{}</g>').format(colour, Markup("").join(parts))
+
+
+def _sample(one: Series, position: int) -> Markup:
+    """What a series looks like, for the key."""
+    colour, shape = _look(one, position)
+    parts = []
+    if one.kind == "bars":
+        parts.append(_bar(13, 2, 14, 12, ""))
+    elif one.kind != "points":
+        dashed = ' stroke-dasharray="5 4"' if one.dashed else ""
+        parts.append(Markup(f'<path class="line" d="M1 7L25 7"{dashed}/>'))  # noqa: S704 - no text of the user
+    if one.kind in {"points", "marked line"}:
+        kind = f"mark{' hollow' * one.hollow}{' rim' * one.rim}"
+        parts.append(Markup('<path class="{}" d="{}"/>').format(kind, marker(shape, 13, 7, 10)))
+    return Markup('<g class="{}">{}</g>').format(colour, Markup("").join(parts))
+
+
+def _look(one: Series, position: int) -> tuple[str, int]:
+    colour, shape = look_of(position if one.look is None else one.look)
+    return ("muted" if one.muted else colour), shape
+
+
+def _shift(across: Scale, slot: tuple[int, int]) -> float:
+    """Bars of several series stand side by side."""
+    return 0.7 * across.band * ((slot[0] + 0.5) / slot[1] - 0.5) if slot[1] > 1 else 0.0
+
+
+def _whiskers(one: Series, points: Sequence[Point], across: Scale, up: Scale) -> Markup:
+    ends: list[tuple[Point, Point]] = []
+    for (_, y), pair in zip(points, one.x_intervals, strict=False):
+        if _finite(pair):
+            ends.append(((across(pair[0]), y), (across(pair[1]), y)))
+    for (x, _), pair in zip(points, one.y_intervals, strict=False):
+        if _finite(pair):
+            ends.append(((x, up(pair[0])), (x, up(pair[1]))))
+    route = "".join(path(pair) for pair in ends)
+    return Markup('<path class="whisker" d="{}"/>').format(route) if route else Markup("")
+
+
+def _finite(pair: Interval) -> bool:
+    return all(map(math.isfinite, pair))
+
+
+def _stairs(points: Sequence[Point]) -> list[Point]:
+    """From each point straight across, then up."""
+    route = list(points[:1])
+    for before, after in pairwise(points):
+        route += [(after[0], before[1]), after]
+    return route
+
+
+def _hints(one: Series) -> Sequence[str]:
+    return one.hints or [""] * len(one.y)
+
+
+def _title(hint: str) -> Markup:
+    return Markup("<title>{}</title>").format(hint) if hint else Markup("")
+
+
+def _bar(x: float, y: float, width: float, floor: float, hint: str) -> Markup:
+    top, tall = min(y, floor), abs(floor - y)
+    return Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">{}</rect>').format(
+        x - width / 2, top, width, tall, _title(hint)
+    )
+
+
+def _line(start: Point, end: Point, kind: str) -> Markup:
+    return Markup('<path class="{}" d="{}"/>').format(kind, path([start, end]))
+
+
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "middle", kind: str = "tick", turn: str = ""
+) -> Markup:
+    turned = Markup(' transform="{}"').format(turn) if turn else Markup("")
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}"{}>{}</text>').format(
+        kind, x, y, anchor, turned, text
+    )
