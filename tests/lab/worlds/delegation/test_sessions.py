@@ -94,7 +94,8 @@ def test_every_pair_and_seed_is_run_and_told(small: SessionMatrixResult) -> None
     for words in ("wrong result", "a flip", "in 2 of 2", "a command"):
         assert words in page
     assert "Aborts by cause" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "http:" not in page
+    assert "https:" not in page.replace("http://www.w3.org", "")
 
 
 def test_the_document_comes_back_as_it_was(small: SessionMatrixResult) -> None:
