@@ -133,17 +133,17 @@ class Training:
         counts: The number of training records of each client.
         rounds: The number of rounds.
         n_params: The number of parameters.
-        local_steps: The number of local steps in a round.
+        local_steps: In how many local steps of a round a record can be: in all, or in one of every epoch.
         batch_size: The (expected) batch size; None for full batches.
-        sampling: How batches are drawn.
+        sampling: How batches are drawn; ``"shuffled"``: every record is in one batch of every epoch.
         participation: The fraction of clients in a round.
         client_sampling: How the clients of a round are drawn.
         weights: What each client counts in an aggregate; its number of records by default.
         additive: Whether an aggregate is the sum, with these weights, of the clients' noisy gradients, so that their
-            noise adds up in it: plain SGD, a linear rule, nothing that changes, clips or rejects single updates, and no
-            part of the model that a client keeps to itself.
+            noise adds up in it: plain SGD without momentum, a linear rule, nothing that changes, clips or rejects single
+            updates, and no part of the model that a client keeps to itself.
         grid: The step to which a client's weighted coordinates are rounded before they are added; 0 where they are not.
-        learning_rate: The factor between a client's gradient and its update.
+        learning_rate: The least factor between a client's gradient and its update.
         members: For each round, whose updates counted and were made as the layers say; None where no run says.
         people: Who stands behind the records.
     """
@@ -153,7 +153,7 @@ class Training:
     n_params: int
     local_steps: int = 1
     batch_size: int | None = None
-    sampling: Literal["full", "fixed", "poisson"] = "full"
+    sampling: Literal["full", "fixed", "poisson", "shuffled"] = "full"
     participation: float = 1.0
     client_sampling: Literal["all", "fixed", "poisson"] = "fixed"
     weights: tuple[float, ...] = ()

@@ -12,7 +12,7 @@ import torch
 
 from qflsec.attacks.trainer import ShadowRequest, Trainer
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, stream
-from qflsec.federation import Adversary, Hands, Pipeline, Sending
+from qflsec.federation import Adversary, FederationConfig, Hands, Pipeline, Sending
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
@@ -97,16 +97,14 @@ class InversionChallenge(Challenge):
         n_records: How many records it has.
         n_features: Features of a record.
         feature_range: Where features lie.
-        local_steps: Local steps of a round (the pipeline is public).
-        learning_rate: Of the client's optimiser.
+        training: How the clients train (the pipeline is public).
     """
 
     target: int
     n_records: int
     n_features: int
     feature_range: tuple[float, float]
-    local_steps: int
-    learning_rate: float
+    training: FederationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

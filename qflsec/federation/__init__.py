@@ -29,6 +29,7 @@ from qflsec.federation.payloads import ClientPayloads
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
+from qflsec.federation.schedule import Schedule
 from qflsec.federation.stack import Stack, layer_from_config
 from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
@@ -61,6 +62,7 @@ __all__ = [
     "RoundUpdates",
     "RunResult",
     "RunSpec",
+    "Schedule",
     "SecretLayer",
     "Sending",
     "ServerHands",

@@ -39,7 +39,8 @@ class Hands:
         clients: Their indices.
         n_clients: The number of all clients.
         train: Local training on other features and labels of the same shape (mask unchanged), from the
-            received model, with the pipeline's optimiser: returns updates.
+            received model, by the pipeline's rule: returns updates. Where optimisers live over rounds, it goes on from
+            the last training of the last move in which the client took part, and not from the honest one.
         views: What the coalition sees so far, a view for each lane; made when asked for.
         generators: A stream for each lane.
         states: What the adversary keeps of each lane: what :meth:`Adversary.start` made, or what its last move

@@ -183,18 +183,19 @@ class RunResult:
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
             n_params=self.pipeline.sharing.n_shared,
-            local_steps=config.local_steps,
+            local_steps=config.uses,
             batch_size=config.batch_size,
             sampling=config.batches,
             participation=config.participation,
             client_sampling=config.who,
             weights=facts.counts,
             additive=config.optimizer == "sgd"
+            and not config.momentum
             and self.pipeline.topology.name == "star"
             and not self.pipeline.personal
             and self.stack.additive,
             grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
-            learning_rate=config.learning_rate,
+            learning_rate=min(map(config.rate, range(config.rounds))),
             # whoever makes updates of its own is no party whose noise covers others, whoever looks
             members=tuple(members - deviating for members in facts.participants.values()),
             people=People(

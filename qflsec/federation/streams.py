@@ -43,7 +43,7 @@ class RoundStreams(Streams):
 
     def __init__(self, seeds: Sequence[int], round_index: int, device: torch.device | None = None) -> None:
         self._seeds = tuple(seeds)
-        self._round = round_index
+        self.round = round_index
         self._device = device
         self._generators: dict[tuple[int, str], torch.Generator] = {}
 
@@ -51,7 +51,7 @@ class RoundStreams(Streams):
         """The generator of one run for one purpose; it goes on within the round."""
         key = (lane, purpose)
         if key not in self._generators:
-            self._generators[key] = stream(self._seeds[lane], purpose, self._round)
+            self._generators[key] = stream(self._seeds[lane], purpose, self.round)
         return self._generators[key]
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:

@@ -92,11 +92,17 @@ def _check_sizes(members: int, nonmembers: int) -> None:
 
 
 def _check_training(config: FederationConfig) -> None:
-    if config.optimizer != "sgd" or config.batch_size is not None:
+    """Clients whose update of a round is a smooth function of their records and of the model they received.
+
+    Adam's first step has the size of the learning rate whatever the gradient, so that only signs are left of it; of
+    batches the attack knows no order, and of a state over rounds not what is in it.
+    """
+    if config.optimizer != "sgd" or config.batch_size is not None or config.keeps_state:
+        state = ", optimizer_state='run'" if config.keeps_state else ""
         raise IncompatibleAttack(
             "an inversion challenge needs clients that take full batches by plain gradient descent",
-            got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}",
-            expected="optimizer = 'sgd' and no batch_size",
+            got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}{state}",
+            expected="optimizer = 'sgd', no batch_size, and no state that lives over rounds",
             fix="run inversion attacks on a pipeline of their own",
         )
 
@@ -167,8 +173,7 @@ def _inversion(
         n_records=len(records.labels),
         n_features=records.features.shape[1],
         feature_range=subject.feature_range,
-        local_steps=config.local_steps,
-        learning_rate=config.learning_rate,
+        training=config,
     )
     truth = InversionTruth(
         records=records,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,8 +25,8 @@ class Disaggregation(DeepLeakage):
 
     Secure aggregation leaves a sum of each round and, as metadata, whose vectors are in it. Where a client takes
     part in some rounds and not in others, the sums are linear equations in the clients' updates. Updates change
-    from round to round with the model, so each is modelled as a polynomial in the round; what the model does not
-    say is noise to the least squares. Two rounds that differ in one client are the smallest case.
+    from round to round with the model, so each is modelled as a polynomial in the round, in units of the round's
+    learning rate; what the model does not say is noise to the least squares. Two rounds that differ in one client are the smallest case.
 
     Groups that are drawn anew in each round come to the same with everybody taking part: each round gives one equation
     for each group.
@@ -80,6 +80,8 @@ class Disaggregation(DeepLeakage):
         sums = _sums(view)
         rounds = sorted({item.round for item in sums if challenge.target in item.named})
         middle = rounds[len(rounds) // 2] if rounds else 0
+        rates = challenge.training.rate
+        sums = [replace(item, value=item.vector * (rates(middle) / rates(item.round))) for item in sums]
         solved = _solve(sums, challenge.target, middle=middle, degree=self.degree)
         params = next((view.base_of(item) for item in sums if item.round == middle), None)
         if solved is None or params is None:

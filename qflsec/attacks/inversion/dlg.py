@@ -28,7 +28,8 @@ class DeepLeakage(Inference):
 
     The attack reads one item: the one that mixes the target with the fewest other clients, of these the
     earliest. Of a sum over several clients it still seeks the target's records alone; what the others
-    added is noise to it, which its objective shows. It models full-batch gradient descent at the client.
+    added is noise to it, which its objective shows. It models full-batch gradient descent at the client, with what the
+    pipeline says of local steps, learning rates, momentum and FedProx.
 
     The plain attack of the paper is ``match="euclidean", prior=False``. It is the weaker one: a client that
     clips its update misleads it, and a little noise throws it further off than a guess would be, which
@@ -98,14 +99,16 @@ class DeepLeakage(Inference):
 
     def run(self, view: View, challenge: InversionChallenge) -> InversionClaim:
         """The records of the best start."""
-        seen = self.observation(view, challenge)
-        model = view.granted.model
+        seen, training = self.observation(view, challenge), challenge.training
+        model, rate = view.granted.model, training.rate(seen.round)
         matching = Matching(
             model=model,
             params=seen.params.double(),
-            observed=-seen.update.double() / challenge.learning_rate,
-            learning_rate=challenge.learning_rate,
-            local_steps=challenge.local_steps,
+            observed=-seen.update.double() / rate,
+            learning_rate=rate,
+            local_steps=training.uses,
+            momentum=training.momentum,
+            proximal=training.proximal,
             match=self.match,
             execution=Execution(dtype=self.dtype),
         )

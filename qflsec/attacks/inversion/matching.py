@@ -20,8 +20,9 @@ class Matching:
     """The difference between an observed update and the update that guessed records would cause.
 
     The client is modelled as full-batch gradient descent: ``local_steps`` steps of ``learning_rate`` from
-    ``params``. Updates are divided by minus the learning rate, so that one step gives the gradient and
-    several give the sum of the gradients along the way, through which is differentiated.
+    ``params``, with a momentum buffer that begins at zero and the pull of FedProx. Updates are divided by minus the
+    learning rate, so that one step gives the gradient and several give the sum of what was stepped along, through
+    which is differentiated.
 
     Attributes:
         model: The model.
@@ -29,6 +30,8 @@ class Matching:
         observed: The observed update over minus the learning rate, in double precision.
         learning_rate: Of the client.
         local_steps: Of the client.
+        momentum: Of the client.
+        proximal: Of the client: FedProx's mu.
         match: ``"euclidean"`` compares the vectors, relative to the observed norm. ``"cosine"`` leaves the
             scale of the simulated update free, so that a client that scales its update (clipping) changes
             nothing: the squared residual is then the squared sine of the angle between the two, or 1 where
@@ -51,6 +54,8 @@ class Matching:
     local_steps: int
     match: Match
     execution: Execution
+    momentum: float = 0.0
+    proximal: float = 0.0
 
     def objective(self, features: Tensor, labels: Tensor) -> Tensor:
         """The squared norm of the residual of each guess.
@@ -82,13 +87,16 @@ class Matching:
 
     def _simulate(self, features: Tensor, labels: Tensor, *, create_graph: bool) -> Tensor:
         start = self.params.expand(len(features), 1, -1).detach().requires_grad_()
-        now, total = start, torch.zeros_like(start)
+        now, along, total = start, None, torch.zeros_like(start)
         for _ in range(self.local_steps):
             logits = self.model(now, features, execution=self.execution)
             loss = self.model.loss.per_sample(logits, labels).mean(dim=-1).sum()
             (gradient,) = torch.autograd.grad(loss, now, create_graph=create_graph)
-            total = total + gradient
-            now = now - self.learning_rate * gradient
+            if self.proximal:
+                gradient = gradient + self.proximal * (now - start)
+            along = gradient if along is None or not self.momentum else self.momentum * along + gradient
+            total = total + along
+            now = now - self.learning_rate * along
         return total[:, 0, :]
 
     def _residual(self, simulated: Tensor) -> Tensor:

@@ -44,13 +44,14 @@ def noisy_clipped_sum(
 class DpSgd(GradientLayer, CalibratedLayer):
     """Differentially private SGD for the records of each client.
 
-    Needs full or Poisson batches: the accountants' theorems hold for no other sampling.
+    Needs full or Poisson batches, or epochs, which earn no credit for sampling: the accountants' theorems hold for
+    nothing else.
 
     Attributes:
         clip_norm: The largest L2 norm of a record's gradient, C.
         noise_multiplier: Standard deviation of the noise on the sum, in units of C; 1 where no target is set.
         target_epsilon: In place of the multiplier: the epsilon that the whole run is to have against whoever
-            sees a single client's updates; the noise follows from the rounds, the local steps and the
+            sees a single client's updates; the noise follows from the rounds, the local steps or epochs, and the
             sampling rate of the client with the fewest records.
         delta: The delta at which the ledger states epsilon; below one over the number of records.
         large_delta: Whether ``delta`` may be one over the number of records or more, so that one may be given away.
@@ -107,8 +108,8 @@ class DpSgd(GradientLayer, CalibratedLayer):
         multiplier = multiplier_for(
             self.target_epsilon,
             self.delta,
-            example_rate(config.batch_size, counts),
-            config.rounds * config.local_steps,
+            example_rate(config.batch_size if config.batches == "poisson" else None, counts),
+            config.rounds * config.uses,
         )
         return replace(self, target_epsilon=None, noise_multiplier=multiplier)
 
@@ -123,7 +124,8 @@ class DpSgd(GradientLayer, CalibratedLayer):
             raise IncompatibleStack(
                 "'dp-sgd' has no epsilon for batches of a fixed size",
                 got=f"sampling='fixed', batch_size={pipeline.federation.batch_size}",
-                fix="set sampling = 'poisson', or leave out batch_size to use all records in each step",
+                fix="set sampling = 'poisson', or 'epochs' (without credit for sampling), or leave out batch_size to use "
+                "all records in each step",
             )
 
     def gradient(

@@ -12,10 +12,17 @@ effective noise multiplier is ``sigma sqrt(sum_j a_j^2) / a_i``: ``sigma sqrt(k)
 equal, which they are for full batches where the mean weights by the number of records; an aggregation that
 counts every client the same is covered less. The argument needs the noise of the others to enter additively
 and afresh in every release; it fails for several local steps (a client goes on from its own noisy model, not
-from the sum), for Adam, for layers and aggregations that change, clip or reject single updates, for rules
+from the sum), for momentum and Adam, for layers and aggregations that change, clip or reject single updates, for rules
 other than the weighted mean, and for clients that keep a part of the model to themselves: that part follows the
 client's own noise alone, and steers the gradients of all its records in later rounds. How many clients are in a sum
 is what a run saw, not what was to be expected.
+
+Epochs. A client that goes through its records in shuffled batches uses each in one step of every epoch, and which
+step depends on no record. Given all orders, the steps without a record are the same in both neighbouring runs whatever
+went before, so that an epoch costs the record one Gaussian mechanism and R rounds of E epochs cost R E of them; an average
+over orders, the same in both runs, costs no more (a divergence is convex in the pair). That the order is secret earns
+nothing here: theorems for Poisson batches do not hold for shuffled ones, whose epsilon can be larger (Chua et al.: How
+private are DP-SGD implementations?, ICML 2024). A person's k records are reckoned to be in one batch.
 
 Sums of fixed point add numbers that each client rounded first, to the nearest step or at random without bias. A sum of
 rounded numbers is no function of the sum, and where the noise of a client is below half a step the others' noise protects
@@ -42,6 +49,10 @@ from qflsec.defenses.privacy.person_rows import person_row
 __all__ = ["ExampleNoise", "example_rate", "example_rows", "summed_multiplier"]
 
 
+_SAMPLING = {
+    "full": "none: all records in every step",
+    "shuffled": "no credit: each record is in one batch of every epoch, and a step counted here is an epoch",
+}
 _STEPS = 4.0
 """From so many steps of a grid on, rounding before the sum is as good as after it."""
 
@@ -98,7 +109,7 @@ def example_rows(noise: ExampleNoise, context: LedgerContext) -> tuple[LedgerRow
     rows = _rows(noise, context)
     rows += _people(noise, context, rows[0])
     k = _mixed(observer, training)
-    if k > 1 and training.additive and training.local_steps == 1:
+    if k > 1 and training.additive and training.local_steps == 1 and training.sampling != "shuffled":
         coarse = _noise_in_steps(noise, context)
         rows += _rows(noise, context, k=k) if coarse >= _STEPS else (_too_coarse(writer, coarse),)
     finite = "the proof takes numbers as real: floating point is not in it"
@@ -111,7 +122,7 @@ def _people(noise: ExampleNoise, context: LedgerContext, alike: LedgerRow) -> tu
     kinds = training.people.at(context.honest)
     if not kinds:
         return ()
-    rate = example_rate(training.batch_size, [training.counts[index] for index in context.honest])
+    rate = _rate(training, [training.counts[index] for index in context.honest])
     steps = training.rounds * training.local_steps
 
     def shares(kind: tuple[int, ...]) -> list[GroupShare]:
@@ -174,11 +185,16 @@ def example_rate(batch_size: int | None, counts: Sequence[int]) -> float:
     return 1.0 if batch_size is None else min(1.0, batch_size / min(filter(None, counts), default=batch_size))
 
 
+def _rate(training: Training, counts: Sequence[int]) -> float:
+    """The rate at which records are drawn into a step, or into an epoch."""
+    return example_rate(training.batch_size if training.sampling == "poisson" else None, counts)
+
+
 def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[LedgerRow, ...]:
     """The rows for the noise of one client alone, or of the ``k`` honest clients of a sum."""
     observer, training = context.observer, context.training
     counts = [training.counts[index] for index in context.honest]
-    rate = example_rate(training.batch_size, counts)
+    rate = _rate(training, counts)
     multiplier, trusted = noise.noise_multiplier, "nobody but the client itself"
     mechanism = (
         f"Gaussian noise on the sum of gradients clipped to L2 norm {noise.clip_norm:g} (the sensitivity), "
@@ -204,9 +220,8 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[L
         assumption="computational" if sealed else "information-theoretic",
         trusted=trusted,
         released=_released(observer),
-        sampling="none: all records in every step"
-        if training.sampling == "full"
-        else f"Poisson, rate at most {rate:.4g}, which records were drawn stays with the client",
+        sampling=_SAMPLING.get(training.sampling)
+        or f"Poisson, rate at most {rate:.4g}, which records were drawn stays with the client",
         notes=(
             SIMULATED if context.seeds.noise else "",
             "numbers of records are public, and stay as they are when a record is taken away",

@@ -21,6 +21,7 @@ from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
+from qflsec.federation.round.training import ClientTraining
 from qflsec.federation.round.turns import Turns
 from qflsec.federation.round.upload import Opened, Uploads
 from qflsec.federation.run import RunResult
@@ -110,9 +111,10 @@ class BatchRun:
         self._collection = Collection(uploads=uploads, network=self._network)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
         self._delegations = self._delegate(stack)
-        self._training = LocalTraining(
+        training = LocalTraining(
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
         )
+        self._training = ClientTraining(training, self._data)
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
         self._losses = Losses(len(specs), self._config.rounds)
 
@@ -208,7 +210,7 @@ class BatchRun:
         if self._delegations is not None:
             self._delegations.start(round_index, received.present)
         models = self._own.full(received.models)
-        trained, losses = self._train(turn, models, plan, streams)
+        trained, losses = self._training(turn.trainers, models, plan, streams, received.present)
         present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
         updates = self._shape(turn, self._own.release(models, trained, present), streams)
@@ -222,24 +224,6 @@ class BatchRun:
         self._collection.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, turn, version, here.any(dim=1), received.bases)
         return losses, present
-
-    def _train(
-        self, turn: Turn, models: torch.Tensor, plan: Sequence[BatchStep], streams: RoundStreams
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Updates and losses of the clients of a turn; zero for all others.
-
-        Shapes:
-            models: ``(lane, client, P)``; returns: ``(lane, client, P)`` and ``(lane, client)``
-        """
-        clients = list(turn.trainers)
-        if self._everybody(turn):
-            return self._training(models, self._data, plan, streams, clients)
-        lanes = range(len(self._specs))
-        own, steps = self._data.at(lanes, clients), [step.at(lanes, clients) for step in plan]
-        some, first = self._training(models[:, clients], own, steps, streams, clients)
-        updates, losses = torch.zeros_like(models), first.new_zeros(models.shape[:2])
-        updates[:, clients], losses[:, clients] = some, first
-        return updates, losses
 
     def _shape(self, turn: Turn, updates: torch.Tensor, streams: RoundStreams) -> torch.Tensor:
         """The updates as the clients of a turn release them.
@@ -380,7 +364,7 @@ class BatchRun:
             costs={
                 "network_bytes": float(self._network.bytes_sent.get(lane, 0)),
                 "network_messages": float(self._network.messages_sent.get(lane, 0)),
-                "record_gradients": records_used(data, config) * config.rounds * config.local_steps,
+                "record_gradients": records_used(data, config) * config.rounds * config.uses,
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
             },

@@ -109,7 +109,8 @@ def chunks(padded: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def records_used(data: LaneData, config: FederationConfig) -> float:
-    """Expected records of one step of all participating clients."""
+    """Expected records of all participating clients in one step, or in one epoch."""
     counts = data.mask.sum(dim=-1)
-    used = counts if config.batch_size is None else counts.clamp(max=float(config.batch_size))
+    drawn = config.batches in {"fixed", "poisson"}
+    used = counts.clamp(max=float(config.batch_size or 1)) if drawn else counts
     return float(used.sum()) * config.n_participants / config.n_clients

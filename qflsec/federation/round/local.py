@@ -10,12 +10,11 @@ import torch
 from qflsec.federation.layers import GradientLayer
 from qflsec.federation.pipeline import FederationConfig, Pipeline
 from qflsec.federation.round.delegations import Delegations
+from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.streams import RoundStreams
 from qflsec.models import Execution, Model, gradients_and_losses
 
 __all__ = ["BatchStep", "ClientData", "LocalTraining", "plan_batches"]
-
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class BatchStep:
     Attributes:
         index: Their positions; None for all.
         mask: 1 for a used record.
-        expected: The expected number of used records.
+        expected: The expected number of used records; 0 where the client makes no step.
 
     Shapes:
         index: ``(lane, client, B)``; mask: ``(lane, client, B)``; expected: ``(lane, client)``
@@ -80,24 +79,36 @@ def plan_batches(data: ClientData, config: FederationConfig, streams: RoundStrea
         streams: The streams of the round.
     """
     counts = data.mask.sum(dim=-1)
-    if config.batches == "full":
-        step = BatchStep(index=None, mask=data.mask, expected=counts)
-        return [step] * config.local_steps
     size = config.batch_size or 1
-    steps = []
-    for _ in range(config.local_steps):
-        draws = streams.uniform("batches", data.mask.shape[1:]).to(data.mask.device)
-        if config.batches == "poisson":
+    match config.batches:
+        case "full":
+            return [BatchStep(index=None, mask=data.mask, expected=counts)] * config.uses
+        case "poisson":
             rate = (size / counts).clamp(max=1.0)
-            mask = data.mask * (draws < rate[..., None])
-            steps.append(BatchStep(index=None, mask=mask, expected=rate * counts))
-            continue
-        # padding sorts behind every record, so a batch holds it only where a client has too few records
-        order = torch.argsort(draws + 2.0 * (1.0 - data.mask), dim=-1, stable=True)
-        index = order[..., : min(size, order.shape[-1])]
-        mask = torch.gather(data.mask, 2, index)
-        steps.append(BatchStep(index=index, mask=mask, expected=mask.sum(dim=-1)))
-    return steps
+            draws = [_draws(data, streams) for _ in range(config.local_steps)]
+            masks = [data.mask * (drawn < rate[..., None]) for drawn in draws]
+            return [BatchStep(index=None, mask=mask, expected=rate * counts) for mask in masks]
+        case "fixed":
+            orders = [_order(data, streams) for _ in range(config.local_steps)]
+            return [_batch(data, order[..., : min(size, order.shape[-1])]) for order in orders]
+    # The number of steps follows from the padded number of records, which is the same for all runs of a batch: clients
+    # with fewer records make no step in the last ones, and streams that steps draw from stay in place.
+    orders = [_order(data, streams) for _ in range(config.uses)]
+    return [_batch(data, part) for order in orders for part in torch.split(order, size, dim=-1)]
+
+
+def _draws(data: ClientData, streams: RoundStreams) -> torch.Tensor:
+    return streams.uniform("batches", data.mask.shape[1:]).to(data.mask.device)
+
+
+def _order(data: ClientData, streams: RoundStreams) -> torch.Tensor:
+    """A random order of each client's records; padding comes last."""
+    return torch.argsort(_draws(data, streams) + 2.0 * (1.0 - data.mask), dim=-1, stable=True)
+
+
+def _batch(data: ClientData, index: torch.Tensor) -> BatchStep:
+    mask = torch.gather(data.mask, 2, index)
+    return BatchStep(index=index, mask=mask, expected=mask.sum(dim=-1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +135,8 @@ class LocalTraining:
         *,
         purpose: str = "shots",
         lanes: Sequence[int] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        state: OptimiserState | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, OptimiserState]:
         """Train every client from its received model.
 
         Args:
@@ -135,23 +147,25 @@ class LocalTraining:
             clients: The indices of the clients on the second axis.
             purpose: The stream that measurement outcomes are drawn from.
             lanes: The positions of these lanes in ``streams``; all by default.
+            state: The clients' optimisers; fresh ones by default.
 
         Returns:
-            The updates and the mean training losses before the first step.
+            The updates, the mean training losses before the first step, and the optimisers after the last.
 
         Shapes:
             params: ``(lane, client, P)``; returns ``(lane, client, P)`` and ``(lane, client)``
         """
         where = list(range(params.shape[0])) if lanes is None else list(lanes)
-        current = params
-        optimiser = _Optimiser(self.pipeline.federation)
+        config = self.pipeline.federation
+        optimiser = Optimiser(config=config, sharing=self.pipeline.sharing, round=streams.round)
+        current, kept = params, OptimiserState.fresh(config, params) if state is None else state
         first_loss: torch.Tensor | None = None
         for step in plan:
             gradient, loss = self._gradient(current, data, step, streams, clients, purpose, where)
             first_loss = loss if first_loss is None else first_loss
-            current = current - optimiser.step(gradient)
+            current, kept = optimiser.step(kept, current, gradient, params, step.expected > 0)
         assert first_loss is not None
-        return current - params, first_loss
+        return current - params, first_loss, kept
 
     def _gradient(
         self,
@@ -274,26 +288,3 @@ def _mean_loss(
 
 def _masked_mean(losses: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (losses * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1.0)
-
-
-class _Optimiser:
-    """SGD or Adam whose state lives for one round."""
-
-    def __init__(self, config: FederationConfig) -> None:
-        self._config = config
-        self._steps = 0
-        self._first: torch.Tensor | None = None
-        self._second: torch.Tensor | None = None
-
-    def step(self, gradient: torch.Tensor) -> torch.Tensor:
-        """What to subtract from the parameters."""
-        rate = self._config.learning_rate
-        if self._config.optimizer == "sgd":
-            return rate * gradient
-        self._steps += 1
-        zero = torch.zeros_like(gradient)
-        self._first = _BETA1 * (zero if self._first is None else self._first) + (1 - _BETA1) * gradient
-        self._second = _BETA2 * (zero if self._second is None else self._second) + (1 - _BETA2) * gradient**2
-        first = self._first / (1 - _BETA1**self._steps)
-        second = self._second / (1 - _BETA2**self._steps)
-        return rate * first / (second.sqrt() + _EPSILON)

@@ -30,9 +30,9 @@ from qflsec.base import ProtocolAbort, QflsecError, UpdateError, stream
 from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining
+from qflsec.federation.round.local import BatchStep, ClientData
+from qflsec.federation.round.training import ForgedTraining
 from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.streams import RoundStreams
 from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client
 
 __all__ = ["Turns", "failure"]
@@ -65,6 +65,7 @@ class Turns:
         self.losses: dict[int, str] = {}
         self._acts: list[dict[Party, str]] = [{} for _ in specs]
         self._states: dict[int, object] = {}
+        self._forged = ForgedTraining(pipeline, [spec.seed for spec in specs])
         for lane, spec in enumerate(self._specs):
             if spec.adversary is not None:
                 self._start(lane, spec.adversary)
@@ -225,11 +226,13 @@ class Turns:
         Shapes:
             received, updates: ``(lane, client, P)``; present: ``(lane, client)``
         """
+        optimisers = self._forged.state
 
         def move(adversary: Adversary, lanes: list[int]) -> Sending:
             clients, place = self._place(lanes, trainers)
             own = data.at(lanes, clients)
-            return adversary.updates(
+            train = self._forged.trainer(round_index, lanes, clients, received[place], own, plan, optimisers)
+            sent = adversary.updates(
                 Hands(
                     round=round_index,
                     model=self._pipeline.model,
@@ -240,12 +243,14 @@ class Turns:
                     honest=updates[place],
                     clients=tuple(clients),
                     n_clients=self._pipeline.federation.n_clients,
-                    train=self._trainer(round_index, lanes, clients, received[place], own, plan),
+                    train=train,
                     views=self._viewer(lanes),
                     generators=self._generators(lanes, "adversary", round_index),
                     states=self._copies(lanes),
                 )
             )
+            self._forged.keep(train, present)
+            return sent
 
         rows = updates
         corrupted: set[tuple[int, int]] = set()
@@ -280,29 +285,6 @@ class Turns:
         assert threat is not None
         clients = [index for index in threat.clients if index in trainers]
         return clients, (torch.tensor(lanes)[:, None], torch.tensor(clients)[None, :])
-
-    def _trainer(
-        self,
-        round_index: int,
-        lanes: list[int],
-        clients: list[int],
-        start: torch.Tensor,
-        own: ClientData,
-        plan: Sequence[BatchStep],
-    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        undefended = LocalTraining(pipeline=self._pipeline)
-        # streams of this move alone: a move that is made again draws the same outcomes
-        streams = RoundStreams([spec.seed for spec in self._specs], round_index)
-        steps = [step.at(lanes, clients) for step in plan]
-
-        def train(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            forged = ClientData(features=features, labels=labels, mask=own.mask)
-            moved, _ = undefended(
-                start, forged, steps, streams, clients, purpose="adversary-shots", lanes=lanes
-            )
-            return self._pipeline.sharing.shared(moved)
-
-        return train
 
     def _groups(self, *, server: bool) -> list[list[int]]:
         groups: dict[str, list[int]] = {}

@@ -146,7 +146,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
                 pipeline.model.circuit,  # type: ignore[attr-defined]
                 noise,
                 shots,
-                config.local_steps,
+                config.uses,
                 config.rounds,
                 high - low,
                 self.delta,

@@ -26,7 +26,7 @@ MakeView = Callable[..., View]
 N, SIZE = 5, 36
 
 
-def challenge(target: int = 0) -> InversionChallenge:
+def challenge(target: int = 0, **training: object) -> InversionChallenge:
     return InversionChallenge(
         seed=0,
         attack="disaggregation",
@@ -34,8 +34,7 @@ def challenge(target: int = 0) -> InversionChallenge:
         n_records=1,
         n_features=4,
         feature_range=(0.0, 3.14),
-        local_steps=1,
-        learning_rate=0.1,
+        training=FederationConfig(learning_rate=0.1, **training),  # type: ignore[arg-type]
     )
 
 

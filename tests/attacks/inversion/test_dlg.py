@@ -14,7 +14,7 @@ from qflsec.attacks.inversion import DeepLeakage
 from qflsec.attacks.inversion.observation import observe
 from qflsec.attacks.inversion.reconstruction import Prior, into_range, label_hypotheses
 from qflsec.base import ConfigError, IncompatibleAttack
-from qflsec.federation import Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import InversionTruth, TrialScore, score_claim, score_inversion
 from qflsec.models import Model, per_sample_gradients
@@ -42,8 +42,7 @@ def challenge(n_records: int = 1, seed: int = 0, **change: object) -> InversionC
         "n_records": n_records,
         "n_features": 4,
         "feature_range": (0.0, math.pi),
-        "local_steps": 1,
-        "learning_rate": RATE,
+        "training": FederationConfig(learning_rate=RATE),
     }
     return InversionChallenge(**{**values, **change})  # type: ignore[arg-type]
 

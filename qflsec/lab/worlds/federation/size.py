@@ -119,6 +119,7 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
     noisy = any(pipeline.execution_of(index).noise is not None for index in _clients(pipeline))
     amplitudes = 0.0 if circuit is None else 2.0 ** (circuit.n_qubits * (2 if noisy else 1))
     records = config.batch_size or math.ceil(data.members / config.n_clients)
+    steps = config.steps(math.ceil(data.members / config.n_clients))
     rows = config.n_participants * records
     messages = 2 * config.rounds * config.n_participants * pipeline.model.n_params * 4
     states = rows * (_STATES + _STATES_PER_GATE * gates) + data.test * _STATES
@@ -132,8 +133,7 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
         memory_bytes=_WORKER_BYTES
         + lanes * (states * amplitudes * _AMPLITUDE_BYTES + messages)
         + gates * _GATE_BYTES,
-        cpu_seconds=config.rounds * (config.local_steps * step + test + _STEP_SECONDS)
-        + gates * _COMPILE_SECONDS,
+        cpu_seconds=config.rounds * (steps * step + test + _STEP_SECONDS) + gates * _COMPILE_SECONDS,
     )
 
 
