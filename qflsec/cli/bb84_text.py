@@ -1,17 +1,15 @@
-"""Runs of BB84 and channel matrices as text."""
+"""Runs of BB84 as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qflsec.cli.word_table import table_lines
-
 if TYPE_CHECKING:
-    from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult, Judgement
+    from qflsec.lab.worlds.channel import Judgement
     from qflsec.protocols.bb84.run import BB84Result
 
-__all__ = ["chain_lines", "matrix_lines"]
+__all__ = ["chain_lines"]
 
 _WIDTH = 26
 
@@ -102,16 +100,3 @@ def _equal(result: BB84Result) -> str:
 
 def _row(name: str, text: str) -> str:
     return f"  {name:<{_WIDTH}}{text}"
-
-
-def matrix_lines(result: ChannelMatrixResult) -> Iterator[str]:
-    """A table, and what its words mean."""
-    yield from table_lines(
-        result, "what is claimed of the key, and in how many runs the attack was detected", _face
-    )
-    yield "FALSE KEY: more key is claimed secure than the adversary left. Keys here are simulated and seeded."
-
-
-def _face(cell: ChannelCell) -> str:
-    mark = {"false key": "FALSE KEY", "not applicable": "-"}.get(cell.state, cell.state)
-    return f"{mark} {cell.detected}/{len(cell.outcomes)}"

@@ -1,16 +1,11 @@
-"""Sessions of blind computation and their matrices as text."""
+"""Sessions of blind computation as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qflsec.cli.word_table import table_lines
-
-if TYPE_CHECKING:
-    from qflsec.lab.worlds.delegation import SessionCell, SessionMatrixResult
-
-__all__ = ["matrix_lines", "session_lines"]
+__all__ = ["session_lines"]
 
 _WIDTH = 24
 _UNLIKELY = 1e-3
@@ -135,14 +130,3 @@ def _numbers(values: list[float]) -> str:
 
 def _row(name: str, text: str) -> str:
     return f"  {name:<{_WIDTH}}{text}"
-
-
-def matrix_lines(result: SessionMatrixResult) -> Iterator[str]:
-    """A table, and what its words mean."""
-    yield from table_lines(result, "what the quantum server learns, and what the client accepts", _face)
-    yield "WRONG RESULT: accepted, and off by more than shot noise and the tests' bound. leaks: the server learned"
-    yield "something beyond chance. aborted: too many tests failed, nothing was released. Pads here are seeded."
-
-
-def _face(cell: SessionCell) -> str:
-    return cell.state.upper() if cell.state == "wrong result" else cell.state

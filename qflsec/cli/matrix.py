@@ -59,6 +59,9 @@ def run(
         bool, typer.Option("--dry-run", help="Say what would be run, and what it costs; run nothing.")
     ] = False,
     long: Annotated[bool, typer.Option("--long", help="Confirm a plan that takes more than a day.")] = False,
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Say every cell as a sentence too, below the table.")
+    ] = False,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
     if dry_run:
@@ -75,6 +78,7 @@ def run(
         seed=seed,
         as_json=as_json,
         long=long,
+        sentences=sentences,
     )
 
 
@@ -85,7 +89,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say how far a matrix is."""
-    from qflsec.lab.grid.results import cause_words
+    from qflsec.cli.grid_table import print_grid
+    from qflsec.cli.grids import status_grid
+    from qflsec.cli.remarks import failure_lines
 
     result = _read(store, spec)
     cells = list(result.cells.values())
@@ -117,10 +123,9 @@ def status(
         )
         return
     typer.echo(f"{result.name}: {done} of {total} trials are done, {failed} of them failed.")
-    for cell in cells:
-        causes = f"; stopped by cause: {cause_words(cell.aborts)}" if cell.aborts else ""
-        done_here = f"{len(cell.statuses)}/{len(result.seeds)}"
-        typer.echo(f"  {cell.attack} x {cell.column}: {cell.state}, {done_here}{causes}")
+    print_grid(status_grid(result))
+    for line in failure_lines(result.failures):
+        typer.echo(line)
     if done < total or failed:
         typer.echo(f"To go on: {result.command}")
 
@@ -168,7 +173,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two results cell by cell; exit code 1 where they differ."""
-    from qflsec.cli.tables import difference_line, differences_document
+    from qflsec.cli.grid_table import print_grid
+    from qflsec.cli.grids import difference_grid
+    from qflsec.cli.tables import differences_document
     from qflsec.lab import compare
 
     differences = compare(_read(first, None), _read(second, None))
@@ -176,8 +183,8 @@ def diff(
     if as_json:
         print_json(differences_document(differences))
     else:
-        for part in changed:
-            typer.echo(difference_line(part))
+        if changed:
+            print_grid(difference_grid(changed))
         typer.echo(f"{len(changed)} of {len(differences)} cells differ.")
     if changed:
         raise typer.Exit(1)

@@ -1,23 +1,30 @@
-"""A matrix's result as text: a table on a terminal, sentences otherwise."""
+"""A matrix's result as text: a table, and the few sentences that it cannot say."""
 
 from __future__ import annotations
 
 import json
-import math
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from qflsec.base import Score
+    from qflsec.cli.grid_table import Grid
     from qflsec.lab import Result
-    from qflsec.lab.worlds.federation.results import Cell, MatrixResult, PipelineSummary
+    from qflsec.lab.worlds.federation.results import MatrixResult, PipelineSummary
 
 __all__ = ["print_json", "print_result"]
+
+_TITLES = {
+    "federation": "advantage of attacks (0 nothing learned or broken, 1 a perfect attack), 95 % intervals",
+    "channel": "what is claimed of the key, in how many runs the attack was detected, and what Eve knows of a raw bit",
+    "delegation": "what the quantum server learns (0 guess, 1 certainty), and what the client accepts",
+}
+_LEGENDS = {
+    "channel": "FALSE KEY: more key is claimed secure than the adversary left. Keys here are simulated and seeded.",
+    "delegation": "WRONG RESULT: accepted, and off by more than shot noise and the tests' bound. aborted: too many "
+    "tests failed, nothing was released. Pads here are seeded.",
+}
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - JSON is heterogeneous
@@ -25,92 +32,58 @@ def print_json(document: Any) -> None:  # noqa: ANN401 - JSON is heterogeneous
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def print_result(result: Result[Any]) -> None:
-    """The result on stdout."""
-    from qflsec.lab.worlds.channel import ChannelMatrixResult
-    from qflsec.lab.worlds.delegation import SessionMatrixResult
-    from qflsec.lab.worlds.federation.results import MatrixResult
+def print_result(result: Result[Any], *, sentences: bool = False) -> None:
+    """The result on stdout.
 
-    if isinstance(result, MatrixResult):
-        _print_federation(result)
-    elif isinstance(result, ChannelMatrixResult):
-        from qflsec.cli.bb84_text import matrix_lines
+    Args:
+        result: Of any kind.
+        sentences: Whether to say every cell as a sentence too.
+    """
+    from qflsec.cli.grid_table import print_grid
+    from qflsec.cli.remarks import failure_lines, remarks
 
-        _print_lines(matrix_lines(result))
-    elif isinstance(result, SessionMatrixResult):
-        from qflsec.cli.blind_text import matrix_lines as session_matrix_lines
-
-        _print_lines(session_matrix_lines(result))
-    for failure in result.failures:
-        typer.echo(f"failed: {failure}")
-
-
-def _print_lines(lines: Iterable[str]) -> None:
+    seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    typer.echo(f"{result.name}: {_TITLES[result.kind]}, {seeds}")
+    print_grid(_grid(result))
+    if result.kind in _LEGENDS:
+        typer.echo(_LEGENDS[result.kind])
+    lines = (*_sentences(result), *failure_lines(result.failures)) if sentences else remarks(result)
     for line in lines:
         typer.echo(line)
 
 
-def _print_federation(result: MatrixResult) -> None:
-    if sys.stdout.isatty():
-        from rich.console import Console
+def _grid(result: Any) -> Grid:  # noqa: ANN401 - its kind says which
+    from qflsec.cli import grids
 
-        console = Console()
-        console.print(_table(result))
-    else:
-        for cell in result.cells.values():
-            typer.echo(f"[{cell.state}] {cell.sentence}")
-    _print_lines(_summary_lines(result))
+    if result.kind == "federation":
+        return grids.federation_grid(result)
+    return grids.channel_grid(result) if result.kind == "channel" else grids.delegation_grid(result)
 
 
-def _summary_lines(result: MatrixResult) -> list[str]:
-    lines = []
+def _sentences(result: Any) -> Iterator[str]:  # noqa: ANN401 - its kind says which
+    for cell in result.cells.values():
+        yield f"[{cell.state}] {cell.sentence}"
+    if result.kind == "federation":
+        yield from _summary_sentences(result)
+
+
+def _summary_sentences(result: MatrixResult) -> Iterator[str]:
     for stack in result.summaries.values():
         if stack.incompatible:
-            lines.append(f"{stack.stack}: {stack.incompatible}")
+            yield f"{stack.stack}: {stack.incompatible}"
             continue
-        lines += [
-            f"{stack.stack} on {name}: {_summary(summary)}" for name, summary in stack.by_pipeline.items()
-        ]
-    return lines
+        for name, summary in stack.by_pipeline.items():
+            yield f"{stack.stack} on {name}: {_summary(summary)}"
 
 
 def _summary(summary: PipelineSummary) -> str:
+    from qflsec.lab.worlds.federation.sentences import figures
+
     worst = [
-        f"strongest attack on {protects} {found.attack} {_short(found.advantage)}"
+        f"strongest attack on {protects} {found.attack}, {figures(found.advantage)}"
         f"{f', not ranked: {found.unranked}' if found.unranked else ''}"
         for protects, found in summary.worst.items()
     ]
-    accuracy = "unknown" if summary.accuracy is None else _short(summary.accuracy)
+    accuracy = "unknown" if summary.accuracy is None else figures(summary.accuracy)
     use = ", useless" if summary.useless else ", too few seeds to tell its use" if summary.undecided else ""
     return "; ".join([*(worst or ["no attack with power was scored"]), f"accuracy {accuracy}{use}"])
-
-
-def _table(result: MatrixResult) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        title=f"{result.name}: advantage (0 nothing learned or broken, 1 everything), {len(result.seeds)} seeds"
-    )
-    table.add_column("attack")
-    for stack in result.stacks:
-        table.add_column(stack.name)
-    for attack in result.attacks:
-        cells = [result.cells[attack.label, stack.name] for stack in result.stacks]
-        table.add_row(attack.label, *(_cell(cell) for cell in cells))
-    return table
-
-
-def _cell(cell: Cell) -> str:
-    if cell.advantage is None:
-        return cell.state
-    text = _short(cell.advantage)
-    needed = f": {cell.seeds_to_decide}" if cell.seeds_to_decide else ""
-    return text if cell.state == "ok" else f"{text}\n{cell.state}{needed}"
-
-
-def _short(score: Score) -> str:
-    from qflsec.lab.worlds.federation.sentences import number
-
-    if math.isnan(score.low):
-        return number(score.value)
-    return f"{number(score.value)} ({number(score.low)} to {number(score.high)})"

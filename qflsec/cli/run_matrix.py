@@ -36,6 +36,7 @@ def run_matrix_command(
     seed: int,
     as_json: bool,
     long: bool = False,
+    sentences: bool = False,
 ) -> None:
     """Run what is left of a matrix and show its result.
 
@@ -51,6 +52,7 @@ def run_matrix_command(
         seed: Added to every seed.
         as_json: Whether to print the result as a document.
         long: Whether a plan is confirmed that would take more than a day.
+        sentences: Whether to say every cell as a sentence too.
     """
     from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, load_spec, run_matrix
@@ -74,13 +76,13 @@ def run_matrix_command(
         number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
         raise typer.Exit(128 + number) from None
     result = assemble(world, place, command=command)
-    show(result, report, as_json=as_json)
+    show(result, report, as_json=as_json, sentences=sentences)
     if result.failures:
         typer.echo(f"{len(result.failures)} failures; give the same command again to repeat them.", err=True)
         raise typer.Exit(1)
 
 
-def show(result: Result[Any], report: Path | None, *, as_json: bool) -> None:
+def show(result: Result[Any], report: Path | None, *, as_json: bool, sentences: bool = False) -> None:
     """Print a result, and write its report."""
     from qflsec.cli.render import print_json, print_result
     from qflsec.lab import to_dict
@@ -88,7 +90,7 @@ def show(result: Result[Any], report: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json(to_dict(result))
     else:
-        print_result(result)
+        print_result(result, sentences=sentences)
     if report is not None:
         write_report_to(result, report)
 

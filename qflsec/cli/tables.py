@@ -10,9 +10,8 @@ from typing import Any
 
 from qflsec.lab import CellDifference, Result
 from qflsec.lab.grid.results import plain
-from qflsec.lab.worlds.federation.sentences import figures
 
-__all__ = ["difference_line", "differences_document", "trials_csv"]
+__all__ = ["differences_document", "trials_csv"]
 
 
 def trials_csv(result: Result[Any]) -> str:
@@ -42,17 +41,3 @@ def differences_document(differences: Sequence[CellDifference]) -> dict[str, Any
         }
     )
     return document
-
-
-def difference_line(part: CellDifference) -> str:
-    """One difference as a sentence."""
-    where = f"{part.attack} x {part.column}"
-    if part.before is None or part.after is None:
-        return f"{where}: only in the {'second' if part.before is None else 'first'} result."
-    words = [] if part.before == part.after else [f"{part.before} became {part.after}"]
-    words += [
-        f"{name.replace('_', ' ')} changed by {figures(score)}"
-        for name, score in part.changes.items()
-        if score.value or not part.same
-    ]
-    return f"{where}: {'; '.join(words) or 'other seeds'}."
