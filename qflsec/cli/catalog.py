@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from typing import Annotated, Any, get_args
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qflsec.base.errors import UnknownName
-from qflsec.cli.options import AsJson
+from qflsec.base.parameters import plain, summary
+from qflsec.cli.options import AsJson, Plugins
 from qflsec.cli.render import print_json
 
-__all__ = ["list_names", "show"]
+if TYPE_CHECKING:
+    from qflsec.base.parameters import Parameter
+
+__all__ = ["described_parameters", "list_names", "show", "things"]
 
 _PLURALS = {
     "attacks": "attack",
+    "defenses": "defense",
+    "protocols": "protocol",
     "layers": "layer",
-    "datasets": "dataset",
+    "topologies": "topology",
     "models": "model",
+    "datasets": "dataset",
     "partitions": "partition",
     "threats": "threat",
     "panels": "panel",
@@ -27,11 +35,14 @@ _PLURALS = {
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_PLURALS)}.")],
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(_PLURALS)}; everything by default.")
+    ] = None,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is of one kind, with one line on each."""
-    if kind not in _PLURALS:
+    """List what there is, of one kind or of all, with one line on each."""
+    if kind is not None and kind not in _PLURALS:
         from qflsec.lab.grid.schema import nearest
 
         raise UnknownName(
@@ -40,91 +51,141 @@ def list_names(
             expected=f"one of {', '.join(_PLURALS)}",
             fix=nearest(kind, list(_PLURALS)),
         )
-    items = [{"name": name, "idea": _idea(thing)} for name, thing in _things(_PLURALS[kind]).items()]
+    _load(plugins)
+    # what is listed as a defense or a protocol is a layer, and stands once in a list of everything
+    wanted = [kind] if kind is not None else [plural for plural in _PLURALS if plural != "layers"]
+    found = {plural: things(_PLURALS[plural]) for plural in wanted}
     if as_json:
-        print_json({"schema": "qflsec-list/1", "kind": kind, "items": items})
+        items = [
+            {"kind": _PLURALS[plural], "name": name, "idea": _idea(thing)}
+            for plural, named in found.items()
+            for name, thing in named.items()
+        ]
+        print_json({"schema": "qflsec-list/2", "kinds": wanted, "items": items})
         return
-    width = max((len(item["name"]) for item in items), default=0)
-    for item in items:
-        typer.echo(f"{item['name']:<{width}}  {item['idea']}")
+    for plural, named in found.items():
+        if kind is None:
+            typer.echo(f"{plural}:")
+        indent = "" if kind is not None else "  "
+        width = max((len(name) for name in named), default=0)
+        for name, thing in named.items():
+            typer.echo(f"{indent}{name:<{width}}  {_idea(thing)}")
 
 
 def show(
     name: Annotated[str, typer.Argument(help="The name of anything that 'qflsec list' lists.")],
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the card and parameters of whatever 'qflsec list' lists."""
-    found = [(kind, things[name]) for kind in _PLURALS.values() if name in (things := _things(kind))]
+    _load(plugins)
+    kinds = [kind for kind in _PLURALS.values() if kind != "layer"]
+    found = [(kind, named[name]) for kind in kinds if name in (named := things(kind))]
     if not found:
         from qflsec.lab.grid.schema import nearest
 
-        known = [known for kind in _PLURALS.values() for known in _things(kind)]
+        known = [known for kind in kinds for known in things(kind)]
         raise UnknownName("nothing has this name", got=repr(name), fix=nearest(name, known))
     documents = [_document(kind, name, thing) for kind, thing in found]
     if as_json:
-        print_json({"schema": "qflsec-show/1", "items": documents})
+        print_json({"schema": "qflsec-show/2", "items": documents})
         return
     for document in documents:
-        for key, value in document.items():
-            if key == "text":
-                typer.echo(value)
-            elif isinstance(value, dict):
-                typer.echo(f"{key}:")
-                for part, content in value.items():
-                    typer.echo(f"  {part}: {content}")
-            elif isinstance(value, list):
-                typer.echo(f"{key}:")
-                for part in value:
-                    typer.echo(f"  - {part}")
-            else:
-                typer.echo(f"{key}: {value}")
+        _print(document)
 
 
-def _things(kind: str) -> dict[str, Any]:
+def things(kind: str) -> dict[str, Any]:
+    """Everything of one kind by its name: plugins, or the files of presets."""
     if kind == "preset":
         from qflsec.lab import presets
 
         return dict(presets())
     from qflsec.base.registry import Kind, find, names
 
-    known: tuple[Kind, ...] = get_args(Kind)
-    return {name: find(item, name) for item in known if item == kind for name in names(item)}
+    if kind in {"defense", "protocol"}:
+        from qflsec.federation import SecretLayer
+
+        layers = things("layer")
+        return {
+            name: layer
+            for name, layer in layers.items()
+            if issubclass(layer, SecretLayer) == (kind == "protocol")
+        }
+    registered: Kind = kind  # type: ignore[assignment]
+    return {name: find(registered, name) for name in names(registered)}
+
+
+def described_parameters(kind: str, thing: Any) -> tuple[Parameter, ...]:  # noqa: ANN401 - plugins are heterogeneous
+    """What a specification can set of a plugin."""
+    from qflsec.lab.grid.fields import parameters_of
+
+    if kind in {"panel", "model"}:
+        return ()
+    if kind in {"dataset", "partition"}:
+        from qflsec.data import DataSpec, PartitionSpec
+
+        # a source and a partitioner are handed the whole table
+        chosen_by = {"dataset": (DataSpec, "name"), "partition": (PartitionSpec, "kind")}
+        spec, key = chosen_by[kind]
+        return tuple(parameter for parameter in parameters_of(spec) if parameter.name != key)
+    return parameters_of(thing)
+
+
+def _load(plugins: list[str] | None) -> None:
+    """Import plugins of the user beside those that are installed."""
+    if plugins:
+        from qflsec.lab.grid.files import load_user_plugins
+
+        load_user_plugins(plugins)
 
 
 def _idea(thing: Any) -> str:  # noqa: ANN401 - plugins are heterogeneous
     card = getattr(thing, "card", None)
     if card is not None:
         return str(card.idea)
-    if isinstance(thing, type) or callable(thing):
-        return (inspect.getdoc(thing) or "").partition("\n")[0]
+    if callable(thing):
+        return plain((thing.__doc__ or "").strip().partition("\n")[0])
     import tomllib
 
     return str(tomllib.loads(thing.read_text(encoding="utf-8"))["description"]).partition("\n")[0]
 
 
-def _document(kind: str, name: str, thing: Any) -> dict[str, Any]:  # noqa: ANN401
+def _document(kind: str, name: str, thing: Any) -> dict[str, Any]:  # noqa: ANN401 - plugins are heterogeneous
     if kind == "preset":
         return {"kind": kind, "name": name, "path": str(thing), "text": thing.read_text(encoding="utf-8")}
     card = getattr(thing, "card", None)
-    stated: dict[str, Any] = {"idea": _idea(thing)} if card is None else dataclasses.asdict(card)
+    stated: dict[str, Any] = {"idea": summary(thing)} if card is None else dataclasses.asdict(card)
     source = stated.pop("source", None)
     if source is not None:
         stated["source"] = f"{source['paper']} ({source['year']}), {source['where']}"
     stated.pop("name", None)
-    from qflsec.lab.grid.schema import table_of
-
-    takes_a_table = kind in {"attack", "layer", "threat"}
-    fields = table_of(thing).model_fields if takes_a_table else {}
     return {
         "kind": kind,
         "name": name,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in stated.items()},
-        "parameters": {
-            key: "required" if field.is_required() else _shown(field.default) for key, field in fields.items()
-        },
+        "parameters": {part.name: part.to_dict() for part in described_parameters(kind, thing)},
         "module": thing.__module__,
     }
 
 
-def _shown(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+def _print(document: Mapping[str, Any]) -> None:
+    for key, value in document.items():
+        if key == "text":
+            typer.echo(value)
+        elif key == "parameters":
+            typer.echo("parameters:" if value else "parameters: none")
+            for name, said in value.items():
+                typer.echo(f"  {name}: {_parameter(said)}")
+        elif isinstance(value, list):
+            typer.echo(f"{key}:")
+            for part in value:
+                typer.echo(f"  - {part}")
+        else:
+            typer.echo(f"{key}: {value}")
+
+
+def _parameter(said: Mapping[str, Any]) -> str:
+    unit = f" ({said['unit']})" if said["unit"] else ""
+    default = "required" if said["required"] else f"{json.dumps(said['default'])} by default"
+    default = "none by default" if not said["required"] and said["default"] is None else default
+    return f"{said['type']}{unit}, {default}. {said['about']}".rstrip()

@@ -16,6 +16,7 @@ __all__ = [
     "AsJson",
     "Backend",
     "Jobs",
+    "Plugins",
     "Report",
     "SeedOffset",
     "Seeds",
@@ -42,6 +43,10 @@ Jobs = Annotated[
 ]
 Backend = Annotated[str, typer.Option("--backend", help="loky, dask or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugins", help="A file or module of yours that registers plugins; may be repeated."),
+]
 Spec = Annotated[str, typer.Argument(help="A preset ('qflsec list presets') or a TOML file.")]
 StoreFile = Annotated[
     Path | None, typer.Option("--store", help="The result store; NAME.sqlite of the matrix by default.")

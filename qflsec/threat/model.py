@@ -177,7 +177,11 @@ class ThreatModel:
 
 @register("threat", "honest-but-curious-server")
 def honest_but_curious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
-    """The server follows the protocol and looks at what it receives."""
+    """The server follows the protocol and looks at what it receives.
+
+    Args:
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(name="honest-but-curious-server", corrupted=frozenset({SERVER}), knows=knows)
 
 
@@ -185,13 +189,22 @@ def honest_but_curious_server(*, knows: tuple[Knowledge, ...] = ("architecture",
 def honest_but_curious_edge(
     *, index: int = 0, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
 ) -> ThreatModel:
-    """One edge server follows the protocol and looks at what its clients and its server send it."""
+    """One edge server follows the protocol and looks at what its clients and its server send it.
+
+    Args:
+        index: Which edge server, from 0.
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(name="honest-but-curious-edge", corrupted=frozenset({edge(index)}), knows=knows)
 
 
 @register("threat", "malicious-server")
 def malicious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
-    """The server may send any model to any client."""
+    """The server may send any model to any client.
+
+    Args:
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(name="malicious-server", corrupted=frozenset({SERVER}), active=True, knows=knows)
 
 
@@ -199,7 +212,11 @@ def malicious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxilia
 def honest_but_curious_quantum_server(
     *, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
 ) -> ThreatModel:
-    """The quantum server executes what clients delegate to it, and looks at what it receives."""
+    """The quantum server executes what clients delegate to it, and looks at what it receives.
+
+    Args:
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(
         name="honest-but-curious-quantum-server", corrupted=frozenset({QUANTUM_SERVER}), knows=knows
     )
@@ -207,7 +224,11 @@ def honest_but_curious_quantum_server(
 
 @register("threat", "malicious-quantum-server")
 def malicious_quantum_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
-    """The quantum server may do anything with the qubits and angles that clients send it."""
+    """The quantum server may do anything with the qubits and angles that clients send it.
+
+    Args:
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(
         name="malicious-quantum-server", corrupted=frozenset({QUANTUM_SERVER}), active=True, knows=knows
     )
@@ -221,7 +242,14 @@ def corrupted_clients(
     rushing: bool = False,
     knows: tuple[Knowledge, ...] = ("architecture", "auxiliary"),
 ) -> ThreatModel:
-    """The first ``n`` clients are corrupted; partitions are shuffled, so which ones does not matter."""
+    """The first ``n`` clients are corrupted; partitions are shuffled, so which ones does not matter.
+
+    Args:
+        n: How many clients are corrupted.
+        active: Whether they deviate from the protocol, or only look.
+        rushing: Whether they send after seeing the messages of the others in the same round.
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(
         name=f"{n}-corrupted-clients",
         corrupted=frozenset(map(client, range(n))),
@@ -235,13 +263,22 @@ def corrupted_clients(
 def wire_eavesdropper(
     *, active: bool = False, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
 ) -> ThreatModel:
-    """The network is read, and altered where ``active``."""
+    """The network is read, and altered where ``active``.
+
+    Args:
+        active: Whether messages are altered, or only read.
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(name="wire-eavesdropper", corrupted=frozenset({WIRE}), active=active, knows=knows)
 
 
 @register("threat", "public-final-model")
 def public_final_model(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
-    """Anybody who reads the published final model."""
+    """Anybody who reads the published final model.
+
+    Args:
+        knows: What the adversary knows beforehand.
+    """
     return ThreatModel(
         name="public-final-model", corrupted=frozenset({PUBLIC}), when="final-model", knows=knows
     )
@@ -262,6 +299,16 @@ def coalition(
     """Several corrupted parties that share all they hold: the servers, the network, the first edges and clients.
 
     A coalition of nobody reads what is published; see :func:`nobody` for the control that reads nothing.
+
+    Args:
+        server: Whether the server is one of them.
+        n: How many clients are.
+        wire: Whether the network is.
+        quantum_server: Whether the quantum server is.
+        edges: How many edge servers are.
+        active: Whether they deviate from the protocol, or only look.
+        rushing: Whether they send after seeing the messages of the others in the same round.
+        knows: What the adversary knows beforehand.
     """
     flags = ((server, SERVER), (wire, WIRE), (quantum_server, QUANTUM_SERVER))
     single = [party for flag, party in flags if flag]

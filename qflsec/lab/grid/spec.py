@@ -25,6 +25,7 @@ class GridSpec(BaseModel):
     """A specification of any kind.
 
     Attributes:
+        kind: The kind of matrix.
         name: The matrix's name.
         description: What it is for.
         seeds: The seeds; every cell has a trial for each.

@@ -55,7 +55,7 @@ class Validated(AggregationLayer):
 
     Attributes:
         max_norm: The bound on the L2 norm of an update; honest clients scale down to it.
-        resolution_bits: r: the bound is 2^r - 1 units.
+        resolution_bits: Of the bound: it is 2^r - 1 units.
         threshold: As in ``secagg``.
         min_clients: As in ``secagg``.
         colluders: As in ``secagg``.
