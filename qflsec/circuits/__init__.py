@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from qflsec.circuits.build import build_circuit
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable, pauli_z
+from qflsec.circuits.derive import derive, refuse_derived, resolve
 from qflsec.circuits.errors import CircuitError, NotAffine
+from qflsec.circuits.forms import Form
 from qflsec.circuits.from_pennylane import from_qnode
 from qflsec.circuits.kernel import expectations, probabilities, statevector
 from qflsec.circuits.noise import NoiseModel
@@ -19,11 +21,13 @@ __all__ = [
     "Angle",
     "Circuit",
     "CircuitError",
+    "Form",
     "Gate",
     "NoiseModel",
     "NotAffine",
     "Observable",
     "build_circuit",
+    "derive",
     "expectations",
     "from_qnode",
     "measurement_groups",
@@ -33,6 +37,8 @@ __all__ = [
     "pauli_z",
     "probabilities",
     "qiskit_observables",
+    "refuse_derived",
+    "resolve",
     "sample_expectations",
     "shift_count",
     "statevector",

@@ -1,8 +1,8 @@
 """The one description of a circuit, from which every executor is derived.
 
 A circuit is an ordered list of gates on ``n_qubits`` wires that start in |0...0>, followed by the
-expectation values of ``observables``. Each gate angle is an affine form of one weight, one feature or a
-constant. Wire 0 is the most significant bit of a basis state's index, as in PennyLane.
+expectation values of ``observables``. Each gate angle is an affine form of one weight, one feature, one derived
+input (:mod:`qflsec.circuits.forms`) or a constant. Wire 0 is the most significant bit of a basis state's index, as in PennyLane.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qflsec.circuits.errors import CircuitError
+from qflsec.circuits.forms import Form
 from qflsec.circuits.gates import GATES
 
 __all__ = ["Angle", "AngleKind", "Circuit", "Gate", "Observable", "pauli_z"]
 
-AngleKind = Literal["weight", "feature", "constant"]
+AngleKind = Literal["weight", "feature", "derived", "constant"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Angle:
     """An affine form ``scale * source[index] + offset``; a constant is its ``offset`` alone.
 
     Attributes:
-        kind: Which vector the angle reads: the weights, the features, or neither.
+        kind: What the angle reads: the weights, the features, the circuit's derived inputs, or nothing.
         index: The entry that it reads.
         scale: The factor of that entry.
         offset: What is added.
@@ -44,9 +45,9 @@ class Angle:
 
     def __post_init__(self) -> None:
         """Refuse unknown kinds, negative indices and numbers that are not finite."""
-        if self.kind not in ("weight", "feature", "constant"):
+        if self.kind not in get_args(AngleKind):
             raise CircuitError(
-                "unknown kind of angle", got=repr(self.kind), expected="weight, feature or constant"
+                "unknown kind of angle", got=repr(self.kind), expected=" or ".join(get_args(AngleKind))
             )
         if isinstance(self.index, bool) or not isinstance(self.index, int) or self.index < 0:
             raise CircuitError("bad angle index", got=repr(self.index), expected="an integer of at least 0")
@@ -71,6 +72,11 @@ class Angle:
     def feature(cls, index: int, *, scale: float = 1.0, offset: float = 0.0) -> Angle:
         """The angle ``scale * features[index] + offset``."""
         return cls("feature", index, scale, offset)
+
+    @classmethod
+    def derived(cls, index: int, *, scale: float = 1.0, offset: float = 0.0) -> Angle:
+        """The angle ``scale * derived[index] + offset``."""
+        return cls("derived", index, scale, offset)
 
     @classmethod
     def constant(cls, value: float) -> Angle:
@@ -161,6 +167,7 @@ class Circuit:
         n_features: Length F of the feature vector.
         weight_shape: The shape in which the QNode that the circuit was read from takes its weights; None
             where they are flat. Executors take them flat.
+        derived: What derived angles read: forms of weights and features.
     """
 
     n_qubits: int
@@ -169,13 +176,17 @@ class Circuit:
     n_weights: int
     n_features: int
     weight_shape: tuple[int, ...] | None = None
+    derived: tuple[Form, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Refuse wires, words and indices out of range."""
         object.__setattr__(self, "gates", tuple(self.gates))
         object.__setattr__(self, "observables", tuple(self.observables))
+        object.__setattr__(self, "derived", tuple(self.derived))
         self._check_sizes()
+        for form in self.derived:
+            self._check_form(form)
         for position, gate in enumerate(self.gates):
             self._check_gate(position, gate)
         for observable in self.observables:
@@ -213,6 +224,18 @@ class Circuit:
         if not self.observables:
             raise CircuitError("a circuit without observables", fix="give at least one Observable")
 
+    def _check_form(self, form: Form) -> None:
+        sizes = {"weight": self.n_weights, "feature": self.n_features}
+        if not form.kinds:
+            raise CircuitError("a derived input that depends on nothing", fix="make it a constant angle")
+        for read in form.reads():
+            if read.index >= sizes[read.kind]:
+                raise CircuitError(
+                    f"a derived input reads a {read.kind} that is not there",
+                    got=f"index {read.index}",
+                    expected=f"below {sizes[read.kind]}",
+                )
+
     def _check_gate(self, position: int, gate: Gate) -> None:
         where = f"gate {position} ({gate.name})"
         if any(wire >= self.n_qubits for wire in gate.wires):
@@ -220,6 +243,7 @@ class Circuit:
                 f"{where} is off the register", got=gate.wires, expected=f"wires below {self.n_qubits}"
             )
         sizes = {"weight": self.n_weights, "feature": self.n_features, "constant": 1}
+        sizes["derived"] = len(self.derived)
         for angle in gate.angles:
             if angle.index >= sizes[angle.kind]:
                 raise CircuitError(
@@ -228,6 +252,8 @@ class Circuit:
                     expected=f"below {sizes[angle.kind]}",
                 )
         if gate.name == "AmplitudeEmbedding":
+            if any(angle.kind == "derived" for angle in gate.angles):
+                raise CircuitError("amplitudes are no derived inputs", fix="give the circuit their values")
             if position or gate.wires != tuple(range(self.n_qubits)):
                 raise CircuitError(
                     "AmplitudeEmbedding must be the first gate and act on all wires in order",
@@ -241,11 +267,15 @@ class Circuit:
     @cached_property
     def reads_features(self) -> bool:
         """Whether any gate depends on a feature."""
-        return any(angle.kind == "feature" for gate in self.gates for angle in gate.angles)
+        return any(angle.kind == "feature" for gate in self.gates for angle in gate.angles) or any(
+            "feature" in form.kinds for form in self.derived
+        )
 
     def to_config(self) -> dict[str, Any]:
         """The circuit as JSON-able data; :meth:`from_config` is the inverse."""
+        derived = {"derived": [form.to_config() for form in self.derived]} if self.derived else {}
         return {
+            **derived,
             "n_qubits": self.n_qubits,
             "n_weights": self.n_weights,
             "n_features": self.n_features,
@@ -285,6 +315,7 @@ class Circuit:
                     Observable(tuple((coefficient, word) for coefficient, word in terms))
                     for terms in config["observables"]
                 ),
+                derived=tuple(Form.from_config(form) for form in config.get("derived", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CircuitError(

@@ -1,4 +1,4 @@
-"""Reads a PennyLane QNode into a circuit, if each of its angles is affine in one weight or one feature."""
+"""Reads a PennyLane QNode into a circuit: gates, the form of each angle, and what is measured."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
 from qflsec.circuits.errors import CircuitError, NotAffine
+from qflsec.circuits.forms import Form, Read
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
 from qflsec.circuits.roles import Roles, read_roles
 from qflsec.circuits.to_pennylane import OPERATIONS
+from qflsec.circuits.trace import Unknown, trace_forms
 
 __all__ = ["from_qnode", "roles_of"]
 
@@ -39,13 +41,14 @@ def from_qnode(
 ) -> Circuit:
     """The circuit of a QNode of features and weights.
 
-    The QNode's tape is built with tensors that require gradients and decomposed into the gate set; the
-    Jacobian of the tape's angles gives each angle's affine form. The form is checked at other points, and
-    the circuit's expectation values are compared with PennyLane's.
+    The QNode's tape is built and decomposed into the gate set while what torch does to features and weights is
+    recorded (:mod:`qflsec.circuits.trace`): the form of each angle is exact, be it a sum, a product or a
+    function of inputs. Gates, angles and the circuit's expectation values are then compared with the QNode's
+    at other random inputs.
 
     Args:
         qnode: A QNode whose arguments are told apart by name
-            (:func:`~qflsec.circuits.roles.read_roles`). It returns expectation values of Pauli observables.
+            (:func:`~qflsec.circuits.roles.read_roles`). It returns expectation values of observables.
         n_weights: Number of weights, where neither shape says it.
         n_features: Number of features.
         weight_shape: The shape in which the QNode takes its weights; flat when None. The circuit takes them
@@ -68,18 +71,16 @@ def from_qnode(
     reader = _Reader(qnode, roles, n_features)
     reader.settle()
     probe = reader.probe(0)
-    tape = reader.tape(*probe)
-    angles = _affine_forms(tape, *probe)
+    tape, angles, derived = _read_angles(reader, *probe)
     wires = _wires(qnode, tape)
-    gates = _gates(tape, wires, angles, n_features)
-    observables = tuple(_observable(measurement, wires) for measurement in tape.measurements)
     circuit = Circuit(
         n_qubits=len(wires),
-        gates=gates,
-        observables=observables,
+        gates=_gates(tape, wires, angles, n_features),
+        observables=tuple(_observable(measurement, wires) for measurement in tape.measurements),
         n_weights=roles.n_weights,
         n_features=n_features,
         weight_shape=None if weight_shape is None else tuple(weight_shape),
+        derived=derived,
     )
     for number in range(1, PROBES + 1):
         _check(circuit, reader, reader.probe(number), angles, _skeleton(tape))
@@ -129,6 +130,7 @@ class _Reader:
         self._qnode, self._roles = qnode, roles
         self._sizes = n_features, roles.n_weights
         self._unit = False
+        self._within: tuple[float, float] | None = None
 
     def probe(self, number: int) -> tuple[Tensor, Tensor]:
         """Random features and flat weights, always the same for one number; every second is a negative."""
@@ -139,6 +141,9 @@ class _Reader:
         )
         if self._unit:
             features = features / features.norm()
+        elif self._within:
+            low, high = self._within
+            features, weights = (low + (high - low) * torch.special.ndtr(v) for v in (features, weights))
         return features.requires_grad_(), weights.requires_grad_()
 
     def whole(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
@@ -157,13 +162,22 @@ class _Reader:
             ) from error
 
     def settle(self) -> None:
-        """Take features of norm 1 from now on if the QNode embeds amplitudes and leaves their norm to its user."""
+        """Find features that the QNode takes: any, of norm 1, within (-1, 1) or within (0, 1).
+
+        A QNode that embeds amplitudes may leave their norm to its user, and arccos or a logarithm gives no number
+        elsewhere.
+        """
         try:
             self.whole(*self.probe(0))
         except CircuitError as error:
             if not isinstance(error.__cause__, ValueError) or "norm" not in str(error):
                 raise
             self._unit = True
+            return
+        for self._within in (None, (-1.0, 1.0), (0.0, 1.0)):
+            tape = self.whole(*self.probe(0))
+            if all(value.isfinite().all() for values in _values(tape) for value in values):
+                return
 
     def tape(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
         """The tape in our gate set."""
@@ -200,41 +214,52 @@ def _values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
     ]
 
 
-def _affine_forms(tape: Any, features: Tensor, weights: Tensor) -> list[tuple[Angle, ...]]:  # noqa: ANN401
-    """The affine form of each angle of each gate; empty for state preparations and idle operations."""
-    forms: list[tuple[Angle, ...]] = []
+def _read_angles(
+    reader: _Reader, features: Tensor, weights: Tensor
+) -> tuple[Any, list[tuple[Angle, ...]], tuple[Form, ...]]:
+    """A tape, the angles of each of its gates (none for state preparations), and the derived inputs they read."""
+    tapes = []
+
+    def numbers(features: Tensor, weights: Tensor) -> list[Tensor]:
+        tapes.append(reader.tape(features, weights))
+        return [value.reshape(()) for values in _gate_values(tapes[-1]) for value in values]
+
+    entries = iter(trace_forms(numbers, features.detach(), weights.detach()))
+    derived: dict[Form, int] = {}
+    angles = []
+    for operation, values in zip(tapes[0].operations, _gate_values(tapes[0]), strict=True):
+        angles.append(tuple(_angle(next(entries), operation.name, derived) for _ in values))
+    return tapes[0], angles, tuple(derived)
+
+
+def _gate_values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
+    """The parameters of each gate; none of state preparations and idle operations."""
+    found: list[list[Tensor]] = []
     for operation, values in zip(tape.operations, _values(tape), strict=True):
         if operation.name in (*STATES, *IDLE):
-            forms.append(())
+            found.append([])
         elif operation.name not in NAMES:
             raise NotAffine(
                 f"the gate {operation.name} is not in the kernel's set and has no decomposition into it"
             )
         else:
-            forms.append(tuple(_affine(value, operation.name, features, weights) for value in values))
-    return forms
+            found.append(values)
+    return found
 
 
-def _affine(value: Tensor, name: str, features: Tensor, weights: Tensor) -> Angle:
-    constant = float(value.detach())
-    if not value.requires_grad:
-        return Angle.constant(constant)
-    slopes = torch.autograd.grad(value, (features, weights), retain_graph=True, allow_unused=True)
-    found = [
-        (kind, int(index), float(slope[index]), float(source.detach()[index]))
-        for kind, slope, source in zip(("feature", "weight"), slopes, (features, weights), strict=True)
-        if slope is not None
-        for index in slope.nonzero()[:, 0]
-    ]
-    if not found:
-        return Angle.constant(constant)
-    if len(found) > 1:
-        listed = ", ".join(f"{kind} {index}" for kind, index, *_ in found[:3])
-        raise NotAffine(f"an angle of {name} depends on more than one input", got=listed)
-    kind, index, scale, at = found[0]
-    offset = constant - scale * at
-    make = Angle.feature if kind == "feature" else Angle.weight
-    return make(index, scale=scale, offset=0.0 if abs(offset) < 1e-12 else offset)
+def _angle(entry: Form | Unknown, name: str, derived: dict[Form, int]) -> Angle:
+    """The angle of one parameter; a form that is not affine in one input becomes a derived input."""
+    if isinstance(entry, Unknown):
+        raise NotAffine(f"an angle of {name} is not made of known functions of the inputs", got=entry.why)
+    offset = entry.offset
+    terms = [term for term in entry.terms if term[1]]
+    if not terms:
+        return Angle.constant(offset)
+    scale, factors = terms[0]
+    if len(terms) == 1 and len(factors) == 1 and isinstance(factors[0], Read):
+        return Angle(factors[0].kind, factors[0].index, scale, offset)
+    form = Form(tuple((coefficient / scale, product) for coefficient, product in terms))
+    return Angle.derived(derived.setdefault(form, len(derived)), scale=scale, offset=offset)
 
 
 def _wires(qnode: Any, tape: Any) -> dict[Any, int]:  # noqa: ANN401
@@ -300,18 +325,19 @@ def _check(
 
     features, weights = probe
     tape = reader.tape(features, weights)
-    values = _values(tape)
     if _skeleton(tape) != skeleton:
         raise NotAffine("the gates of the QNode depend on its inputs")
-    for operation, own, forms in zip(tape.operations, values, angles, strict=True):
-        for value, form in zip(own, forms, strict=False):
-            source = {"weight": weights.detach(), "feature": features.detach()}.get(form.kind)
-            expected = form.offset if source is None else form.scale * float(source[form.index]) + form.offset
-            if abs(float(value.detach()) - expected) > TOLERANCE:
+    inputs = {"weight": weights.tolist(), "feature": features.tolist()}
+    inputs["derived"] = [form.value(inputs) for form in circuit.derived]
+    for operation, own, forms in zip(tape.operations, _gate_values(tape), angles, strict=True):
+        for value, form in zip(own, forms, strict=True):
+            source = inputs.get(form.kind)
+            expected = form.offset if source is None else form.scale * source[form.index] + form.offset
+            if not abs(float(value.detach()) - expected) <= TOLERANCE * max(1.0, abs(expected)):
                 raise NotAffine(
-                    f"an angle of {operation.name} is not an affine function of its input",
+                    f"an angle of {operation.name} is not the function of the inputs that it was read as",
                     got=f"{float(value.detach()):.6g}",
-                    expected=f"{expected:.6g} from its slope at another point",
+                    expected=f"{expected:.6g} from its form at another point",
                 )
     with torch.no_grad():
         whole = reader.whole(features, weights).copy(shots=None)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qflsec.circuits.batch import Batch, fold
 from qflsec.circuits.circuit import Circuit
+from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.program import Program, load_program
 
@@ -103,7 +104,11 @@ def _run(
             "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
         )
     real = dtype.to_real()
-    batch, weights, features = fold(weights.to(real), features.to(real))
+    weights, features = weights.to(real), features.to(real)
+    if circuit.derived:
+        weights, features = derive(circuit, weights, features)
+        circuit = resolve(circuit)
+    batch, weights, features = fold(weights, features)
     if 0 in batch.rows + batch.samples:
         raise CircuitError(
             "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qflsec.circuits.circuit import Angle, Gate
+from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import CONSTANT, Rows
 
 __all__ = ["Constant", "Monomial", "Operation", "Rotation", "lower"]
@@ -49,7 +50,13 @@ def _scaled(angle: Angle, factor: float) -> Angle:
 
 
 def lower(gate: Gate) -> Iterator[Operation]:
-    """The operations of one gate, in the order of their action, up to a global phase."""
+    """The operations of one gate, in the order of their action, up to a global phase.
+
+    Raises:
+        CircuitError: An angle reads a derived input, whose value only its circuit can give.
+    """
+    if any(angle.kind == "derived" for angle in gate.angles):
+        raise CircuitError(f"{gate.name} reads a derived input", fix="resolve the circuit first")
     wires, name = gate.wires, gate.name
     if name in CONSTANT:
         matrix = CONSTANT[name]

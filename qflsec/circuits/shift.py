@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate
+from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
@@ -61,12 +62,17 @@ class _Unrolled:
 
 
 @lru_cache(maxsize=256)
-def _unroll(circuit: Circuit, of: Kind = "weight") -> _Unrolled:
+def _unroll(circuit: Circuit, of: Kind = "weight", first: int = 0) -> _Unrolled:
+    """Unroll a circuit without forms; only inputs from ``first`` on are shifted."""
     gates: list[Gate] = []
     uses: list[tuple[int, float, float]] = []
     terms: list[tuple[int, float, float]] = []
     for gate in circuit.gates:
-        if of == "feature" and gate.name == "AmplitudeEmbedding":
+        if (
+            of == "feature"
+            and gate.name == "AmplitudeEmbedding"
+            and any(a.index >= first for a in gate.angles)
+        ):
             raise CircuitError(
                 "amplitude-encoded features cannot be shifted",
                 fix="use gradient='autograd', or an encoder of angles",
@@ -76,8 +82,9 @@ def _unroll(circuit: Circuit, of: Kind = "weight") -> _Unrolled:
             if angle.kind != of:
                 angles.append(angle)
                 continue
-            rule = FOUR_TERMS if GATES[gate.name].controlled else TWO_TERMS
-            terms += [(len(uses), shift, factor * angle.scale) for shift, factor in rule]
+            if angle.index >= first:
+                rule = FOUR_TERMS if GATES[gate.name].controlled else TWO_TERMS
+                terms += [(len(uses), shift, factor * angle.scale) for shift, factor in rule]
             angles.append(Angle(of, len(uses)))
             uses.append((angle.index, angle.scale, angle.offset))
         gates.append(replace(gate, angles=tuple(angles)))
@@ -93,7 +100,18 @@ def _unroll(circuit: Circuit, of: Kind = "weight") -> _Unrolled:
 
 def shift_count(circuit: Circuit) -> int:
     """How many shifted circuits one gradient takes."""
-    return len(_unroll(circuit).terms)
+    plain = resolve(circuit)
+    mixed = len(_unroll(plain, "feature", _first_mixed(circuit)).terms) if _mixed(circuit) else 0
+    return len(_unroll(plain).terms) + mixed
+
+
+def _mixed(circuit: Circuit) -> int:
+    """How many forms read weights and features; as features, they come last."""
+    return sum(len(form.kinds) == 2 for form in circuit.derived)
+
+
+def _first_mixed(circuit: Circuit) -> int:
+    return resolve(circuit).n_features - _mixed(circuit)
 
 
 def parameter_shift(
@@ -111,7 +129,8 @@ def parameter_shift(
 
     Two terms for gates whose expectation values have the frequency 1 (Pauli and Ising rotations, phase
     shifts, also controlled ones), four for controlled rotations (1/2 and 1). A weight's derivative is the sum
-    over the gates that use it, times each angle's scale.
+    over the gates that use it, times each angle's scale. Where an angle reads a derived input, the rule gives the
+    derivative in that input, and the chain rule, which is classical, those in its weights and features.
 
     Args:
         circuit: The circuit.
@@ -137,12 +156,40 @@ def parameter_shift(
     """
     if shots is not None and generator is None:
         raise CircuitError("shots without a generator", fix="give the generator to draw outcomes from")
-    unrolled = _unroll(circuit, of)
     lanes = int(generator is not None and not isinstance(generator, torch.Generator))  # they stay in front
     rank = max(weights.ndim, features.ndim, 1 + lanes)
     weights, features = (t.reshape(*(1,) * (rank - t.ndim), *t.shape).detach() for t in (weights, features))
+    how = _How(shots, generator, dtype, noise, of)
+    if circuit.derived:
+        return _through_forms(circuit, weights, features, how, axis=lanes)
     moved, fixed = (weights, features) if of == "weight" else (features, weights)
-    return _jacobian(unrolled, moved, fixed, _How(shots, generator, dtype, noise, of), axis=lanes)
+    return _jacobian(_unroll(circuit, of), moved, fixed, how, axis=lanes)
+
+
+def _through_forms(circuit: Circuit, weights: Tensor, features: Tensor, how: _How, *, axis: int) -> Tensor:
+    """The Jacobians in the derived inputs by shifts, pulled back to what they are derived from."""
+    real = how.dtype.to_real()
+    with torch.no_grad():
+        inputs = derive(circuit, weights.to(real), features.to(real))
+    plain, mixed = resolve(circuit), _mixed(circuit)
+    found: dict[Kind, Tensor] = {}
+    if how.of == "weight":
+        found["weight"] = _jacobian(_unroll(plain), *inputs, how, axis=axis)
+    if how.of == "feature" or mixed:
+        first = 0 if how.of == "feature" else _first_mixed(circuit)
+        shifted = _unroll(plain, "feature", first)
+        found["feature"] = _jacobian(shifted, *inputs[::-1], replace(how, of="feature"), axis=axis)
+    lead = torch.broadcast_shapes(*(jacobian.shape[:-2] for jacobian in found.values()))  # type: ignore[no-untyped-call]
+    own = weights if how.of == "weight" else features
+    with torch.enable_grad():
+        leaf = own.to(real).expand(*lead, own.shape[-1]).clone().requires_grad_()
+        pair = (leaf, features.to(real)) if how.of == "weight" else (weights.to(real), leaf)
+        derived = dict(zip(("weight", "feature"), derive(circuit, *pair), strict=True))
+        rows = []
+        for k in range(len(circuit.observables)):
+            along = [(derived[kind] * jacobian[..., k, :]).sum() for kind, jacobian in found.items()]
+            rows.append(torch.autograd.grad(sum(along[1:], along[0]), leaf, retain_graph=True)[0])
+    return torch.stack(rows, dim=-2)
 
 
 def _jacobian(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
+from qflsec.circuits.forms import Factor, Form, Read
 
 __all__ = ["to_qnode"]
 
@@ -40,8 +41,9 @@ def to_qnode(
     def f(features: Any, weights: Any) -> Any:  # noqa: ANN401
         batch = qml.math.shape(weights)[: qml.math.ndim(weights) - len(shape)]
         weights = qml.math.reshape(weights, (*batch, circuit.n_weights))
+        derived = [_form(form, features, weights) for form in circuit.derived]
         for gate in circuit.gates:
-            _apply(gate, [_value(angle, features, weights) for angle in gate.angles])
+            _apply(gate, [_value(angle, features, weights, derived) for angle in gate.angles])
         values = tuple(qml.expval(_observable(o, circuit.n_qubits)) for o in circuit.observables)
         return values[0] if len(values) == 1 else values
 
@@ -53,12 +55,43 @@ def to_qnode(
     return node
 
 
-def _value(angle: Angle, features: Any, weights: Any) -> Any:  # noqa: ANN401
+def _form(form: Form, features: Any, weights: Any) -> Any:  # noqa: ANN401
+    """A derived input, by operations that every interface of PennyLane knows."""
+    total: Any = 0.0
+    for coefficient, factors in form.terms:
+        product: Any = coefficient
+        for factor in factors:
+            product = product * _factor(factor, features, weights)
+        total = total + product
+    return total
+
+
+def _factor(factor: Factor, features: Any, weights: Any) -> Any:  # noqa: ANN401
+    import pennylane as qml
+
+    if isinstance(factor, Read):
+        return (weights if factor.kind == "weight" else features)[..., factor.index]
+    value = _form(factor.of, features, weights)
+    match factor.name:
+        case "sigmoid":
+            return 1 / (1 + qml.math.exp(-value))
+        case "reciprocal":
+            return 1 / value
+        case "power":
+            return value ** factor.constants[0]
+        case "clip":
+            return qml.math.clip(value, *factor.constants)
+    return getattr(qml.math, factor.name)(value)
+
+
+def _value(angle: Angle, features: Any, weights: Any, derived: list[Any]) -> Any:  # noqa: ANN401
     import pennylane as qml
 
     if angle.kind == "constant":  # in the interface of the others: Rot does not mix NumPy and torch
         like = weights if qml.math.get_interface(weights) != "numpy" else features
         return qml.math.convert_like(np.asarray(angle.offset), like)  # in double precision
+    if angle.kind == "derived":
+        return derived[angle.index] * angle.scale + angle.offset
     source = weights if angle.kind == "weight" else features
     return source[..., angle.index] * angle.scale + angle.offset
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate
+from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def to_qiskit(circuit: Circuit, weights: Tensor, features: Tensor) -> QuantumCir
     ):
         if tuple(tensor.shape) != (size,):
             raise CircuitError(f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"({size},)")
-    sources = {"weight": weights.detach().double(), "feature": features.detach().double()}
+    weights, features = derive(circuit, weights.detach().double(), features.detach().double())
+    circuit, sources = resolve(circuit), {"weight": weights, "feature": features}
 
     def value(angle: Angle) -> float:
         if angle.kind == "constant":

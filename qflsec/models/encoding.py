@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Angle, Circuit, weight_periods
+from qflsec.circuits.forms import Read
 
-__all__ = ["angle_features", "swap_roles"]
+__all__ = ["angle_features", "measures_alone", "swap_roles"]
 
 
 def angle_features(circuit: Circuit) -> bool:
@@ -17,6 +18,15 @@ def angle_features(circuit: Circuit) -> bool:
     if not circuit.n_features or _has_amplitudes(circuit):
         return False
     return all(period == 2 * math.pi for period in weight_periods(swap_roles(circuit)))
+
+
+def measures_alone(circuit: Circuit) -> bool:
+    """Whether features reach values and gradients through measured values alone.
+
+    An angle that multiplies a feature with a weight passes the feature into that weight's gradient: its derivative
+    is a measured value times the feature, and no property of the measurement hides it.
+    """
+    return not any(len(form.kinds) == 2 for form in circuit.derived)
 
 
 @lru_cache(maxsize=256)
@@ -39,13 +49,18 @@ def swap_roles(circuit: Circuit) -> Circuit:
         observables=circuit.observables,
         n_weights=circuit.n_features,
         n_features=circuit.n_weights,
+        derived=tuple(form.renamed(_exchanged) for form in circuit.derived),
     )
 
 
 def _swapped(angle: Angle) -> Angle:
-    if angle.kind == "constant":
+    if angle.kind in ("constant", "derived"):
         return angle
     return replace(angle, kind="feature" if angle.kind == "weight" else "weight")
+
+
+def _exchanged(read: Read) -> Read:
+    return Read("feature" if read.kind == "weight" else "weight", read.index)
 
 
 def _has_amplitudes(circuit: Circuit) -> bool:

@@ -21,7 +21,7 @@ from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
 from qflsec.circuits.from_pennylane import roles_of
 from qflsec.models.base import Execution, Generators, Model, leading_shape
-from qflsec.models.encoding import angle_features
+from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
 from qflsec.models.losses import CROSS_ENTROPY, Loss
@@ -123,8 +123,8 @@ class QNodeModel(Model):
 
     @property
     def only_measures(self) -> bool:
-        """True where the QNode is a circuit: logits are then a function of the measured values."""
-        return self.circuit is not None
+        """True where the QNode is a circuit that multiplies no feature with a weight."""
+        return self.circuit is not None and measures_alone(self.circuit)
 
     @property
     def classes_fix(self) -> str:

@@ -14,7 +14,7 @@ from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, weight_periods
 from qflsec.models.base import Execution, Generators, Model, check_classes
-from qflsec.models.encoding import angle_features
+from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields
 from qflsec.models.losses import CROSS_ENTROPY, Loss
@@ -74,8 +74,8 @@ class Vqc(Model):
 
     @property
     def only_measures(self) -> bool:
-        """True: logits are a function of the measured values."""
-        return True
+        """True unless the circuit multiplies a feature with a weight."""
+        return measures_alone(self.circuit)
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -70,12 +70,12 @@ def test_a_qnode_that_is_no_circuit_refuses_an_evaluator() -> None:
     from qflsec.models import QNodeModel
 
     @qml.qnode(qml.device("default.qubit", wires=1))  # type: ignore[untyped-decorator]
-    def squared(weights: Any, inputs: Any) -> Any:
-        qml.RX(inputs[..., 0] ** 2, wires=0)
+    def unreadable(weights: Any, inputs: Any) -> Any:
+        qml.RX(torch.erf(inputs[..., 0]), wires=0)
         qml.RY(weights[0], wires=0)
         return qml.expval(qml.PauliZ(0))
 
     with pytest.warns(UserWarning, match="does not run in the batched kernel"):
-        model = QNodeModel(qnode=squared, weight_shape=(1,), n_features=1)
+        model = QNodeModel(qnode=unreadable, weight_shape=(1,), n_features=1)
     with pytest.raises(ConfigError, match="does not fit the kernel"):
         model(torch.zeros(1), torch.zeros(1), execution=Execution(evaluator=Kernel()))

@@ -29,8 +29,8 @@ def affine(inputs: Tensor, weights: Tensor) -> Any:
 
 
 def broadcasting(inputs: Tensor, weights: Tensor) -> Any:
-    """The square is not affine, so the kernel cannot take it."""
-    qml.AngleEmbedding(inputs**2, wires=range(3))
+    """The reader does not know the error function, so the kernel cannot take it."""
+    qml.AngleEmbedding(torch.erf(inputs), wires=range(3))
     qml.StronglyEntanglingLayers(weights, wires=range(3))
     return qml.expval(qml.PauliZ(0))
 
@@ -38,7 +38,7 @@ def broadcasting(inputs: Tensor, weights: Tensor) -> Any:
 def indexing(weights: Tensor, x: Tensor) -> Any:
     """Indices on the first axis read the wrong axis of a batch."""
     for wire in range(3):
-        qml.RX(x[wire] ** 2, wire)
+        qml.RX(torch.erf(x[wire]), wire)
     for layer in range(2):
         for wire in range(3):
             qml.Rot(*weights[layer, wire], wires=wire)
@@ -49,7 +49,7 @@ def indexing(weights: Tensor, x: Tensor) -> Any:
 
 def summing(inputs: Tensor, weights: Tensor) -> Any:
     """A sum over all axes adds up the records of a batch: no error, but wrong values."""
-    qml.RY(inputs.sum(), 0)
+    qml.RY(torch.erf(inputs.sum()), 0)
     qml.StronglyEntanglingLayers(weights, wires=range(3))
     return qml.expval(qml.PauliZ(0))
 
@@ -155,6 +155,7 @@ def test_what_the_kernel_alone_can_do_is_refused() -> None:
 
 FILE = """
 import pennylane as qml
+import torch
 
 device = qml.device("default.qubit", wires=2)
 
@@ -221,7 +222,7 @@ def test_named_blocks_of_weights(file: Path) -> None:
         + """
 @qml.qnode(device)
 def blocks(weights, bias, feat):
-    qml.RX(feat[0] ** 2 * bias, 0)
+    qml.RX(torch.erf(feat[0]) * bias, 0)
     qml.BasicEntanglerLayers(weights, wires=range(2))
     return qml.expval(qml.PauliZ(0))
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from qflsec.circuits import Circuit, measurement_groups
+from qflsec.circuits import Circuit, measurement_groups, refuse_derived
 from qflsec.protocols.blind.brickwork import brickwork_pattern
 from qflsec.protocols.blind.errors import BlindError
 from qflsec.protocols.blind.pattern import NodeAngle, Pattern, Step, build_pattern
@@ -53,6 +53,7 @@ def compile_patterns(
         raise BlindError("unknown embedding", got=repr(embedding), expected="ansatz or brickwork")
     if embedding == "ansatz" and stages is not None:
         raise BlindError("only a brickwork has stages", fix='choose embedding="brickwork"')
+    refuse_derived(circuit, "a measurement pattern", error=BlindError)
     groups = measurement_groups(circuit)
     compile_one: Callable[[Circuit, tuple[int, ...]], Pattern] = compile_pattern
     if embedding == "brickwork":

@@ -30,7 +30,7 @@ import torch
 from scipy import optimize
 
 from qflsec.base import numpy_stream
-from qflsec.circuits import Angle, Circuit, Gate, statevector
+from qflsec.circuits import Angle, Circuit, Gate, refuse_derived, statevector
 from qflsec.protocols.qdp.errors import QdpError
 
 __all__ = ["RecordDistance", "angle_distance", "record_distance", "search_distance"]
@@ -179,6 +179,7 @@ def _change(index: int, value: float) -> float:
 
 
 def _changes(circuit: Circuit, changes: Mapping[int, float] | float) -> dict[int, float]:
+    refuse_derived(circuit, "the distance of encoded records", kinds=("feature",), error=QdpError)
     if not isinstance(changes, Mapping):
         changes = dict.fromkeys(range(circuit.n_features), float(changes))
     if unknown := [i for i in changes if not 0 <= i < circuit.n_features]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from qflsec.circuits import Angle, Circuit, Gate
+from qflsec.circuits import Angle, Circuit, Gate, refuse_derived
 from qflsec.circuits.gates import CONSTANT
 from qflsec.circuits.lowering import Rotation, lower
 from qflsec.protocols.blind.errors import BlindError
@@ -63,6 +63,7 @@ def padded_circuit(circuit: Circuit) -> PaddedCircuit:
         BlindError: A feature enters after the server's first gate on its wire, or an encoding that single
             qubits cannot carry.
     """
+    refuse_derived(circuit, "homomorphic delegation", error=BlindError)
     writer = _Writer(circuit.n_qubits)
     for gate in circuit.gates:
         writer.gate(gate)
