@@ -18,7 +18,7 @@ from qflsec.base import ConfigError, find, names
 from qflsec.data import PartitionSpec
 from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, GradientNoise, LocalDp
 from qflsec.defenses.robust import Median, NormBound
-from qflsec.federation import AggregationLayer, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import AggregationLayer, Layer, Pipeline, RunSpec, Schedule, Stack, run_batch
 from qflsec.models import build_model
 from qflsec.protocols.ghz import Ghz
 from qflsec.protocols.secagg import Ddp, Masked
@@ -104,12 +104,24 @@ def test_what_a_run_hands_to_the_ledger(
     assert training.weights == ((1.0,) * 3 if alike else tuple(map(float, training.counts)))
 
 
-@pytest.mark.parametrize("federation", [{"optimizer": "adam"}, {"local_steps": 2}], ids=str)
+SEVERAL: list[dict[str, Any]] = [{"optimizer": "adam"}, {"local_steps": 2}, {"epochs": 2}, {"momentum": 0.5}]
+
+
+@pytest.mark.parametrize("federation", SEVERAL, ids=str)
 def test_noise_adds_up_in_one_step_of_plain_sgd_only(
     make_pipeline: Maker, federation: dict[str, Any]
 ) -> None:
     training = handed(make_pipeline(rounds=1, test=0, **federation), DpSgd())
     assert not (training.additive and training.local_steps == 1)
+
+
+def test_what_the_ledger_is_told_of_epochs_and_schedules(make_pipeline: Maker) -> None:
+    """The steps that a record is in, how batches were made, and the least learning rate of all rounds."""
+    falling = Schedule(kind="step", step_size=1, gamma=0.1)
+    training = handed(make_pipeline(rounds=3, test=0, epochs=2, batch_size=4, schedule=falling), DpSgd())
+    assert (training.sampling, training.local_steps, training.batch_size) == ("shuffled", 2, 4)
+    assert training.learning_rate == pytest.approx(0.002)
+    assert handed(make_pipeline(rounds=1, test=0, epochs=2), DpSgd()).sampling == "full"
 
 
 def test_a_part_that_clients_keep_ends_the_credit_for_others_noise(make_pipeline: Maker) -> None:

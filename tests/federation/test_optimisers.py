@@ -27,9 +27,10 @@ from qflsec.federation import (
 )
 from qflsec.federation.round.local import ClientData, plan_batches
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
+from qflsec.federation.shadows import ShadowTrainer
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.streams import RoundStreams
-from qflsec.models import Execution, build_model
+from qflsec.models import Execution, Model, build_model
 from qflsec.threat import ThreatModel, corrupted_clients, honest_but_curious_server
 
 Maker = Callable[..., Pipeline]
@@ -141,8 +142,23 @@ def batches_of(pipeline: Pipeline, result: RunResult, round_index: int) -> list[
     return found
 
 
-def plain_loop(pipeline: Pipeline, result: RunResult) -> torch.Tensor:
-    """FedAvg over clients that each own a torch optimiser, and minimise FedProx's objective by autograd."""
+def clipped_gradient(
+    model: Model, own: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, norm: float
+) -> torch.Tensor:
+    """The mean of the gradients of single records, each clipped."""
+    total = torch.zeros_like(own)
+    for feature, label in zip(features, labels, strict=True):
+        loss = torch.nn.functional.cross_entropy(model(own, feature[None]), label[None])
+        (gradient,) = torch.autograd.grad(loss, own)
+        total += gradient * min(1.0, norm / float(gradient.norm()))
+    return total / len(labels)
+
+
+def plain_loop(pipeline: Pipeline, result: RunResult, clip: float | None = None) -> torch.Tensor:
+    """FedAvg over clients that each own a torch optimiser, and minimise FedProx's objective by autograd.
+
+    With a clip norm, records are clipped one by one, and the pull of FedProx is not.
+    """
     config, model = pipeline.federation, pipeline.model
     weights = [result.initial.clone().requires_grad_() for _ in result.clients]
     optimisers = [torch_optimiser(config, one) for one in weights]
@@ -159,9 +175,13 @@ def plain_loop(pipeline: Pipeline, result: RunResult) -> torch.Tensor:
             records = result.client_records(client)
             for batch in plan[client]:
                 optimiser.zero_grad()
-                logits = model(own, records.features[batch])
-                loss = torch.nn.functional.cross_entropy(logits, records.labels[batch])
-                (loss + config.proximal / 2 * (own - server).square().sum()).backward()
+                features, labels = records.features[batch], records.labels[batch]
+                loss = torch.nn.functional.cross_entropy(model(own, features), labels)
+                pull = config.proximal / 2 * (own - server).square().sum()
+                ((loss if clip is None else 0.0) + pull).backward()
+                if clip is not None:
+                    assert own.grad is not None
+                    own.grad += clipped_gradient(model, own.detach().requires_grad_(), features, labels, clip)
                 optimiser.step()
             updates.append(own.detach() - server)
             counts.append(float(len(records.labels)))
@@ -196,6 +216,56 @@ def test_a_run_equals_a_plain_loop_with_torch(make_pipeline: Maker, case: str) -
             n_qubits=2, n_clients=4, members=33, rounds=5, test=0, partition=SKEWED, **without
         )
         assert not torch.allclose(result.params, plain_loop(other, result), atol=2e-4)
+
+
+@pytest.mark.parametrize("rule", [{"momentum": 0.8}, {"optimizer": "adam", "learning_rate": 0.02}], ids=str)
+def test_momentum_and_the_pull_come_after_the_layer(make_pipeline: Maker, rule: dict[str, Any]) -> None:
+    """What is clipped is the record's gradient of the loss: the rest is post-processing of what the layer gives."""
+    from qflsec.defenses.privacy import DpSgd
+
+    pipeline = make_pipeline(
+        n_qubits=2,
+        members=13,
+        rounds=2,
+        test=0,
+        optimizer_state="run",
+        epochs=2,
+        batch_size=2,
+        proximal=2.0,
+        **rule,
+    )
+    stack = Stack(name="clip", client=(DpSgd(noise_multiplier=0.0, clip_norm=0.05),))
+    (result,) = run_batch(pipeline, stack, [RunSpec(seed=2)])
+    assert torch.allclose(result.params, plain_loop(pipeline, result, clip=0.05), atol=2e-5)
+    assert not torch.allclose(result.params, plain_loop(pipeline, result), atol=1e-3)
+
+
+def test_shadow_models_are_trained_by_the_same_rule(make_pipeline: Maker) -> None:
+    settings: dict[str, Any] = {
+        "n_qubits": 2,
+        "members": 12,
+        "rounds": 3,
+        "test": 0,
+        "epochs": 2,
+        "batch_size": 2,
+    }
+    trained = []
+    for rule in ({}, {"momentum": 0.9, "optimizer_state": "run"}, {"optimizer": "adam"}, {"proximal": 1.0}):
+        pipeline = make_pipeline(**settings, **rule)
+        (run,) = run_batch(pipeline, NONE, [RunSpec(seed=0)])
+        pool = run.records("member")
+        trainer = ShadowTrainer(pipeline=pipeline, like=run.dataset, seed=4)
+        (shadow,) = trainer(pool, torch.ones(1, len(pool.labels), dtype=torch.bool))
+        trained.append(tuple(shadow.tolist()))
+    assert len(set(trained)) == 4
+
+
+def test_costs_count_records_and_not_steps(make_pipeline: Maker) -> None:
+    """Each of 13 records once in every epoch, whatever the batches, and no padding."""
+    for batch_size in (None, 2, 5):
+        pipeline = make_pipeline(n_qubits=2, members=13, rounds=2, test=0, epochs=3, batch_size=batch_size)
+        (result,) = run_batch(pipeline, NONE, [RunSpec(seed=0)])
+        assert result.costs["record_gradients"] == 13 * 3 * 2
 
 
 def test_an_epoch_visits_every_record_once(make_pipeline: Maker) -> None:

@@ -14,7 +14,7 @@ from qflsec.attacks.inversion.disaggregation import Disaggregation
 from qflsec.attacks.inversion.dlg import DeepLeakage
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec
-from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, Pipeline, RunSpec, Schedule, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import score_claim
 from qflsec.models import Model, build_model
@@ -115,6 +115,20 @@ def test_groups_that_stay_give_a_group_only(vqc: Model, item: MakeItem, view: Ma
     items, _, _ = sums(item, [who for _ in range(6) for who in GROUPS[0]], slope=0.0)
     seen = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge())
     assert seen.about == {0, 1, 2}
+
+
+def test_a_schedule_is_no_change_of_the_updates(vqc: Model, item: MakeItem, view: MakeView) -> None:
+    """Sums of rounds with other learning rates are brought to one: what is left is the round's dependence."""
+    how = {"rounds": len(MANY), "schedule": Schedule(kind="step", step_size=2, gamma=0.4)}
+    rate = FederationConfig(learning_rate=0.1, **how).rate  # type: ignore[arg-type]
+    items, base, _ = sums(item, MANY, slope=0.0)
+    scaled = [
+        replace(i, value=i.vector * rate(i.round) / rate(0)) if i.kind == "aggregate" else i for i in items
+    ]
+    attack = Disaggregation(degree=0)
+    seen = attack.observation(view(*scaled, model=vqc), challenge(**how))
+    assert parallel(seen.update, base[0])
+    assert not parallel(attack.observation(view(*scaled, model=vqc), challenge()).update, base[0])
 
 
 def test_everybody_in_every_round_gives_a_sum_only(vqc: Model, item: MakeItem, view: MakeView) -> None:

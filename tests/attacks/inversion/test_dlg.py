@@ -14,7 +14,7 @@ from qflsec.attacks.inversion import DeepLeakage
 from qflsec.attacks.inversion.observation import observe
 from qflsec.attacks.inversion.reconstruction import Prior, into_range, label_hypotheses
 from qflsec.base import ConfigError, IncompatibleAttack
-from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Schedule, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import InversionTruth, TrialScore, score_claim, score_inversion
 from qflsec.models import Model, per_sample_gradients
@@ -257,6 +257,32 @@ def test_several_local_steps_are_unrolled(pipeline: Callable[..., Pipeline]) -> 
     assert found.metrics["success_rate"].value == 1
 
 
+def test_momentum_and_fedprox_are_unrolled(pipeline: Callable[..., Pipeline]) -> None:
+    how = {"epochs": 3, "learning_rate": 0.2, "momentum": 0.8, "proximal": 2.0}
+    found = score(
+        runs(pipeline(members=10, rounds=1, **how), Stack(name="none"), 1)[0], honest_but_curious_server()
+    )
+    assert found.metrics["success_rate"].value == 1
+
+
+def test_the_rate_is_that_of_the_round(vqc: Model, item: MakeItem, view: MakeView) -> None:
+    """A Euclidean match knows the scale: the update of round 2 was made at a quarter of the learning rate."""
+    _, params, update = victim(vqc, 1, 0)
+    seen = view(
+        item("model", params, round_index=2),
+        item("update", update / 4, about=frozenset({0}), round_index=2),
+        model=vqc,
+    )
+    falling = FederationConfig(learning_rate=RATE, schedule=Schedule(kind="step", step_size=1, gamma=0.5))
+    found = []
+    for training in (falling, FederationConfig(learning_rate=RATE)):
+        claim = DeepLeakage(match="euclidean")(seen, challenge(1, 0, training=training))
+        assert isinstance(claim, InversionClaim)
+        found.append(claim.objective)
+    assert found[0] < 1e-8
+    assert found[1] > 1e-3
+
+
 def test_withdrawn_and_sealed_views_block_it(
     pipeline: Callable[..., Pipeline], stack: Callable[..., Stack]
 ) -> None:
@@ -296,7 +322,15 @@ def test_dp_noise_stops_it(pipeline: Callable[..., Pipeline], stack: Callable[..
         assert score(result, honest_but_curious_server()).metrics["success_rate"].value == 0
 
 
-@pytest.mark.parametrize("federation", [{"optimizer": "adam"}, {"batch_size": 1}])
+UNKNOWN = [
+    {"optimizer": "adam"},
+    {"batch_size": 1},
+    {"batch_size": 1, "epochs": 2},
+    {"momentum": 0.5, "optimizer_state": "run"},
+]
+
+
+@pytest.mark.parametrize("federation", UNKNOWN, ids=str)
 def test_clients_that_the_attack_cannot_model_are_refused(
     pipeline: Callable[..., Pipeline], federation: dict[str, object]
 ) -> None:

@@ -105,6 +105,21 @@ def test_the_true_records_explain_the_loops_update(
     assert float(there.objective(*wrong)) > 1e-3
 
 
+def test_momentum_and_fedprox_explain_the_loops_update(pipeline: Callable[..., Pipeline]) -> None:
+    how = {"learning_rate": 0.2, "momentum": 0.8, "proximal": 1.5}
+    pipe = pipeline(members=20, rounds=1, local_steps=4, **how)
+    result = run_batch(pipe, Stack(name="none"), [RunSpec(seed=0)])[0]
+    update = result.view(honest_but_curious_server()).readable("update", about=4)[0].vector.double()
+    records = result.client_records(4)
+    truth = records.features[None].double(), records.labels[None]
+    start = {"params": result.initial.double(), "observed": -update / 0.2, "local_steps": 4}
+    assert float(problem(pipe.model, **start, **how).objective(*truth)) < 1e-10
+    for left_out in ("momentum", "proximal"):
+        assert float(problem(pipe.model, **start, **{**how, left_out: 0.0}).objective(*truth)) > 1e-5, (
+            left_out
+        )
+
+
 def test_the_scale_is_free_in_a_cosine_match_only(vqc: Model) -> None:
     features, labels = guesses(1, 2)
     observed = 0.3 * simulated(problem(vqc), features, labels)[0]

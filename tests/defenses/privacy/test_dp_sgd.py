@@ -153,6 +153,14 @@ def test_batches_of_a_fixed_size_are_refused(make_pipeline: Callable[..., Any]) 
     DpSgd().check(make_pipeline())
 
 
+def test_epochs_are_accepted_and_calibrated_like_full_batches(make_pipeline: Callable[..., Any]) -> None:
+    shuffled, full = make_pipeline(batch_size=4, epochs=3), make_pipeline(local_steps=3)
+    layer = DpSgd(target_epsilon=4.0)
+    layer.check(shuffled)
+    found = [layer.calibrated(pipeline, (10, 10, 10)).noise_multiplier for pipeline in (shuffled, full)]
+    assert found[0] == found[1]
+
+
 def test_it_is_a_public_value() -> None:
     layer = DpSgd(clip_norm=0.5, noise_multiplier=2.0, delta=1e-4)
     assert pickle.loads(pickle.dumps(layer)) == layer

@@ -78,6 +78,55 @@ def test_local_steps_are_composed(context: Context) -> None:
     assert row.steps == 60
 
 
+def test_epochs_cost_a_mechanism_each_and_earn_nothing_for_their_order(context: Context) -> None:
+    """What is stated is attained where the order is known: 15 rounds of 2 epochs, whatever the batches."""
+    layer = DpSgd(noise_multiplier=2.0)
+    shuffled = {"sampling": "shuffled", "local_steps": 2, "batch_size": 3, "additive": True}
+    rows = layer.ledger(context(**shuffled, smallest_k=10))
+    exact = gaussian_epsilon(math.sqrt(15 * 2) / 2.0, 1e-5)
+    (row,) = dp(rows, "PRV")
+    assert exact <= row.epsilon <= exact + 0.05
+    assert (row.steps, row.epsilon_unsampled) == (30, None)
+    assert "no credit" in row.sampling
+    full = layer.ledger(context(local_steps=2, smallest_k=10))
+    assert [r.epsilon for r in rows if r.unit == "person"] == [r.epsilon for r in full if r.unit == "person"]
+    poisson = dp(layer.ledger(context(sampling="poisson", local_steps=2, batch_size=3)), "PRV")[0]
+    assert poisson.epsilon < row.epsilon
+    # one epoch of several batches is several steps: a client goes on from its own noisy model
+    once = layer.ledger(context(**{**shuffled, "local_steps": 1}, smallest_k=10))
+    assert len(dp(once, "PRV")) == 1
+    assert len(dp(layer.ledger(context(smallest_k=10, additive=True)), "PRV")) == 2
+
+
+def test_an_order_that_nobody_knows_costs_no_more(context: Context) -> None:
+    """One epoch of two batches in which the second step answers to the first, by quadrature in two dimensions.
+
+    The record is in the first batch or in the second; its clipped gradient points where it hurts most, given the first
+    noisy sum. Both directions of the divergence stay below delta at the stated epsilon.
+    """
+    z, delta = 1.0, 0.01
+    (row,) = dp(
+        DpSgd(noise_multiplier=z, delta=delta).ledger(context(rounds=1, sampling="shuffled", batch_size=4)),
+        "PRV",
+    )
+    axis = np.linspace(-9, 10, 1200)
+    cell = (axis[1] - axis[0]) ** 2
+    first, second = axis[:, None], axis[None, :]
+    density = stats.norm.pdf
+    without = density(first / z) * density(second / z) / z**2
+    away = np.where(first > 0.5, 1.0, -1.0)
+    held = (
+        0.5
+        * (density((first - 1) / z) * density(second / z) + density(first / z) * density((second - away) / z))
+        / z**2
+    )
+    bound = math.exp(row.epsilon or 0.0)
+    told = [np.clip(p - bound * q, 0, None).sum() * cell for p, q in ((held, without), (without, held))]
+    assert max(told) < delta
+    less = math.exp(0.6 * (row.epsilon or 0.0))
+    assert max(np.clip(held - less * without, 0, None).sum() * cell, 0.0) > 0.2 * delta, "and it is not free"
+
+
 def test_poisson_batches_amplify_and_the_smallest_client_is_the_worst(context: Context) -> None:
     layer = DpSgd(noise_multiplier=1.0)
     sampled = {"batch_size": 8, "sampling": "poisson"}

@@ -172,6 +172,15 @@ def test_finite_shots_with_parameter_shift_earn_a_row(layer: CircuitNoise) -> No
     assert "labels" in why_not(run(make(SHIFTED), layer), layer.card.name)
 
 
+def test_an_epoch_is_one_use_of_every_record() -> None:
+    rows = [
+        dp_rows(run(make(SHIFTED, **how), NOISES[0]))
+        for how in ({"epochs": 2, "batch_size": 2}, {"local_steps": 2})
+    ]
+    assert rows[0][0].epsilon == rows[1][0].epsilon
+    assert rows[0][0].steps == rows[1][0].steps
+
+
 @pytest.mark.parametrize(
     ("pipeline", "layers", "reason"),
     [
