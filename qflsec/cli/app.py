@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qflsec.base.errors import QflsecError
+from qflsec.base.failures import own_traceback
 from qflsec.cli import bb84, bench, blind, catalog, matrix
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.secagg import secagg
@@ -48,10 +49,20 @@ def _root(
 
 
 def main() -> int:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line.
+
+    A user's mistake is one line on stderr and exit code 2. A mistake in the user's own code is told by the frames
+    of that code as well; without such frames an error that is not ours to tell is a bug, and keeps its traceback.
+    """
     try:
         app()
     except QflsecError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{own_traceback(error)}error: {error}\n")
         return 2
+    except Exception as error:
+        own = own_traceback(error)
+        if not own:
+            raise
+        sys.stderr.write(own)
+        return 1
     return 0

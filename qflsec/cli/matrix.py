@@ -91,7 +91,6 @@ def status(
     """Say how far a matrix is."""
     from qflsec.cli.grid_table import print_grid
     from qflsec.cli.grids import status_grid
-    from qflsec.cli.remarks import failure_lines
 
     result = _read(store, spec)
     cells = list(result.cells.values())
@@ -124,8 +123,8 @@ def status(
         return
     typer.echo(f"{result.name}: {done} of {total} trials are done, {failed} of them failed.")
     print_grid(status_grid(result))
-    for line in failure_lines(result.failures):
-        typer.echo(line)
+    for failure in result.failures:
+        typer.echo(f"failed: {failure}")
     if done < total or failed:
         typer.echo(f"To go on: {result.command}")
 

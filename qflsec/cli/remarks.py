@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ if TYPE_CHECKING:
     from qflsec.lab import Result
     from qflsec.lab.worlds.federation.results import MatrixResult
 
-__all__ = ["failure_lines", "remarks"]
+__all__ = ["remarks"]
 
 _MOST_PLACES = 4
 _MOST_REASONS = 6
@@ -20,7 +18,7 @@ _EXPLAINED = ("incompatible", "blocked", "aborted", "lost", "not applicable")
 
 def remarks(result: Result[Any]) -> Iterator[str]:
     """What has to be said below the table of a result of any kind."""
-    yield from failure_lines(result.failures)
+    yield from (f"failed: {failure}" for failure in result.failures)
     left = sum(len(result.seeds) - len(cell.statuses) for cell in result.cells.values())
     if left:
         yield f"pending: {left} of {len(result.cells) * len(result.seeds)} trials have not been run."
@@ -30,16 +28,6 @@ def remarks(result: Result[Any]) -> Iterator[str]:
         yield f"{len(reasons) - _MOST_REASONS} more reasons are among the sentences: add --sentences."
     if result.kind == "federation":
         yield from _decided(result)  # type: ignore[arg-type]
-
-
-def failure_lines(failures: Iterable[str]) -> Iterator[str]:
-    """Failures with the same reason as one line."""
-    found: dict[str, Counter[str]] = {}
-    for failure in failures:
-        where, _, reason = failure.partition(": ")
-        found.setdefault(reason, Counter())[re.sub(r", seed \d+", "", where)] += 1
-    for reason, places in found.items():
-        yield f"failed ({places.total()}): {reason}; in {_listed(f'{place} ({n})' for place, n in places.items())}"
 
 
 def _reasons(result: Result[Any]) -> Iterator[str]:

@@ -40,14 +40,15 @@ def print_result(result: Result[Any], *, sentences: bool = False) -> None:
         sentences: Whether to say every cell as a sentence too.
     """
     from qflsec.cli.grid_table import print_grid
-    from qflsec.cli.remarks import failure_lines, remarks
+    from qflsec.cli.remarks import remarks
 
     seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
     typer.echo(f"{result.name}: {_TITLES[result.kind]}, {seeds}")
     print_grid(_grid(result))
     if result.kind in _LEGENDS:
         typer.echo(_LEGENDS[result.kind])
-    lines = (*_sentences(result), *failure_lines(result.failures)) if sentences else remarks(result)
+    failed = (f"failed: {failure}" for failure in result.failures)
+    lines = (*_sentences(result), *failed) if sentences else remarks(result)
     for line in lines:
         typer.echo(line)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
 from markupsafe import Markup
 
 from qflsec.base import ConfigError, find, names
+from qflsec.base.failures import traceback_of
 from qflsec.report.chart import Chart
 from qflsec.report.html import fill, slug
 from qflsec.report.panel import Panel
@@ -87,7 +87,7 @@ def _section(name: str, result: Reportable) -> dict[str, Any] | None:
         return {**section, "content": Markup(panel.render(result))}  # noqa: S704 - HTML by contract
     except Exception as error:  # noqa: BLE001 - whatever it is stands in the panel's place
         failure = f"{type(error).__name__}: {error}"
-        return {**section, "content": "", "failure": failure, "traceback": traceback.format_exc()}
+        return {**section, "content": "", "failure": failure, "traceback": traceback_of(error)}
 
 
 def _resource(name: str) -> Markup:

@@ -146,9 +146,42 @@ class Faulty(Manipulation):
     answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
     assert answer.code == 1
     assert re.search(r"^faulty +failed 2/2 +failed 2/2 +incompatible$", answer.out, re.MULTILINE)
-    assert answer.out.count("ZeroDivisionError: a bug of the attack") == 2, "of trials, and of their runs"
+    assert answer.out.count("ZeroDivisionError: a bug of the attack") == 2, (
+        "a sentence, and the end of its traceback"
+    )
+    told = answer.out[answer.out.index("failed: 4 trials failed alike: ZeroDivisionError") :].splitlines()
+    assert told[0].endswith("; in faulty x none (2), faulty x clip (2)")
+    assert told[1].startswith("Traceback (your code alone")
+    assert told[2:5] == [
+        '  File "mine.py", line 16, in run',
+        '    raise ZeroDivisionError("a bug of the attack")',
+        "ZeroDivisionError: a bug of the attack",
+    ]
+    assert answer.out.count("Traceback") == 1
     assert "give the same command again" in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_mistake_in_a_plugin_that_is_imported_or_built_is_told_by_its_own_frames(
+    tiny: Path, qflsec: Call
+) -> None:
+    (tiny.parent / "mine.py").write_text("import math\n\nHALF = math.sqrt(-1)\n")
+    tiny.write_text('plugins = ["mine.py"]\n' + tiny.read_text())
+    answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
+    assert (answer.code, answer.out) == (2, "")
+    lines = answer.err.splitlines()
+    assert '  File "mine.py", line 3, in <module>' in lines
+    assert "    HALF = math.sqrt(-1)" in lines
+    assert "qflsec/" not in answer.err
+    assert lines[-1].startswith("error: plugin ")
+    (tiny.parent / "mine.py").write_text(
+        "from qflsec.base import register\n\n@register('model', 'mine')\ndef build(config):\n    return config.n\n"
+    )
+    tiny.write_text(tiny.read_text().replace('name = "vqc"', 'name = "mine"'))
+    answer = qflsec("matrix", "run", "tiny.toml", "--jobs", "1")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.splitlines()[1] == '  File "mine.py", line 5, in build'
+    assert answer.err.count("File") == 1
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(

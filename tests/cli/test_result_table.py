@@ -11,7 +11,7 @@ from rich.console import Console
 from qflsec.base import Score
 from qflsec.cli.grid_table import print_grid
 from qflsec.cli.grids import federation_grid
-from qflsec.cli.remarks import failure_lines, remarks
+from qflsec.cli.remarks import remarks
 from qflsec.cli.render import print_result
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
@@ -101,7 +101,7 @@ def result() -> MatrixResult:
         observers={},
         pipelines={"main": {}},
         utility_pipeline="main",
-        failures=tuple(f"flip x stack-number-1, seed {seed}: Boom: no, really" for seed in (0, 1, 2)),
+        failures=("3 trials failed alike: Boom: no, really; in flip x stack-number-1 (3)",),
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_few_sentences_and_all_of_them_on_demand(
 ) -> None:
     few = list(remarks(result))
     assert few == [
-        "failed (3): Boom: no, really; in flip x stack-number-1 (3)",
+        "failed: 3 trials failed alike: Boom: no, really; in flip x stack-number-1 (3)",
         "pending: 3 of 72 trials have not been run.",
         "incompatible: flip x masked: why it is incompatible.",
         "lost: flip x stack-number-4: why it is lost.",
@@ -189,13 +189,3 @@ def test_few_sentences_and_all_of_them_on_demand(
     assert (
         "masked on main: strongest attack on privacy flip, 1.50 (95 % interval 0.50 to 2.50, 3 seeds)" in out
     )
-
-
-def test_equal_failures_are_one_line() -> None:
-    failures = [f"flip x s{i}, seed {seed}: same" for i in range(7) for seed in (0, 1)] + [
-        "ledger against x, seed 3: other"
-    ]
-    assert list(failure_lines(failures)) == [
-        "failed (14): same; in flip x s0 (2), flip x s1 (2), flip x s2 (2), flip x s3 (2) and 3 more",
-        "failed (1): other; in ledger against x (1)",
-    ]

@@ -17,7 +17,6 @@ protocol could prove to each other, and not by what the lab knows of who is corr
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, UpdateError, stream
+from qflsec.base.failures import traceback_of
 from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
@@ -41,7 +41,7 @@ __all__ = ["Turns", "failure"]
 def failure(error: Exception) -> tuple[str, str]:
     """Message and traceback of a failed run."""
     message = str(error) if isinstance(error, QflsecError) else f"{type(error).__name__}: {error}"
-    return message, traceback.format_exc()
+    return message, traceback_of(error)
 
 
 class Turns:

@@ -71,7 +71,8 @@ class Head:
         versions: Versions of the packages that can change a number.
         seeds: The seeds.
         code: The user's code that ids cover.
-        failures: Trials and runs that ended in a bug, one line each.
+        failures: Each kind of failure once: how many trials or runs ended in it and where, the error, and its traceback on
+            the lines that follow.
     """
 
     name: str

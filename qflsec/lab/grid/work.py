@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from qflsec.base import QflsecError
+from qflsec.base.failures import traceback_of
 from qflsec.lab.grid.units import Batch, Row
 from qflsec.lab.grid.world import AnyWorld, world_from_json
 
@@ -57,7 +57,7 @@ def execute(task: Task, *, parent: int | None = None) -> tuple[int, tuple[Row, .
             world = world_from_json(task.kind, task.spec, task.code)
             return task.index, tuple(world.execute(task.batch, task.given))
     except Exception as error:  # noqa: BLE001 - whatever it is becomes rows
-        reason, trace = f"the batch: {sentence_of(error)}", traceback.format_exc()
+        reason, trace = f"the batch: {sentence_of(error)}", traceback_of(error)
         return task.index, tuple(
             unit.row("failed", reason=reason, traceback=trace) for unit in task.batch.units
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from qflsec.base import Score
+from qflsec.lab.grid.failures import Failed, told
 from qflsec.lab.grid.results import head_of
 from qflsec.lab.grid.units import Row
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
@@ -224,23 +225,40 @@ class _Assembly:
 
     def _failures(self, cells: Mapping[tuple[str, str], Cell]) -> tuple[str, ...]:
         trials = [
-            f"{cell.attack} x {cell.stack}, seed {row.seed}: {row.reason}"
+            Failed(
+                what="trial",
+                where=f"{cell.attack} x {cell.stack}",
+                seed=row.seed,
+                reason=row.reason,
+                traceback=row.traceback,
+            )
             for cell in cells.values()
             for row in cell.per_seed
             if row.status == "failed"
         ]
         runs = [
-            f"run of {row.pipeline} x {row.stack}, seed {row.seed}{f', {row.attack}' if row.attack else ''}: "
-            f"{row.outcome.removeprefix('failed: ')}"
+            Failed(
+                what="run",
+                where=f"run of {row.pipeline} x {row.stack}{f', {row.attack}' if row.attack else ''}",
+                seed=row.seed,
+                reason=row.outcome,
+                traceback=self._rows[row.run_id].traceback,
+            )
             for row in self._run_rows()
             if row.outcome.startswith("failed")
         ]
         ledgers = [
-            f"ledger against {observer}, seed {row.seed}: {row.reason}"
+            Failed(
+                what="ledger",
+                where=f"ledger against {observer}",
+                seed=row.seed,
+                reason=row.reason,
+                traceback=row.traceback,
+            )
             for (_, observer), unit in self._layout.ledgers.items()
             if (row := self._rows.get(unit.unit_id)) is not None and not row.settled
         ]
-        return (*trials, *runs, *ledgers)
+        return told([*trials, *runs, *ledgers])
 
 
 def _add(rows: list[dict[str, Any]], row: dict[str, Any], seed: int) -> None:

@@ -6,7 +6,6 @@ Transcripts stay in the process that makes the runs.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from qflsec.attacks import Blocked, Inference
 from qflsec.base import IncompatibleAttack, IncompatibleStack
+from qflsec.base.failures import traceback_of
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
 from qflsec.federation.shadows import ShadowTrainer
@@ -91,7 +91,7 @@ def _run_alone(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> _Made:
     except (IncompatibleAttack, IncompatibleStack) as error:
         return _Failure(outcome=f"incompatible: {error}", traceback="")
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
-        return _Failure(outcome=f"failed: {sentence_of(error)}", traceback=traceback.format_exc())
+        return _Failure(outcome=f"failed: {sentence_of(error)}", traceback=traceback_of(error))
 
 
 def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
@@ -133,7 +133,7 @@ def _ledger_row(unit: Unit, made: _Made, threat: ThreatModel) -> Row:
     try:
         rows = [row.to_dict() for row in made.ledger(threat)]
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
-        return unit.row("failed", reason=sentence_of(error), traceback=traceback.format_exc())
+        return unit.row("failed", reason=sentence_of(error), traceback=traceback_of(error))
     return unit.row(status, {"rows": rows})
 
 
@@ -156,7 +156,7 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given
     except IncompatibleAttack as error:  # what only the data of this seed can tell
         return trial.row("incompatible", reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
-        return trial.row("failed", reason=sentence_of(error), traceback=traceback.format_exc())
+        return trial.row("failed", reason=sentence_of(error), traceback=traceback_of(error))
     seconds = time.process_time() - started
     if isinstance(found, Blocked):
         return trial.row("blocked", _aborts(attacked), reason=found.reason, seconds=seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,9 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from qflsec.base import AttackCard, ConfigError, find
+from qflsec.base.failures import traceback_of
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
+from qflsec.lab.grid.failures import Failed, told
 from qflsec.lab.grid.files import load_user_plugins
 from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.results import head_of, plain, read_head
@@ -163,7 +164,7 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
         except ConfigError as error:
             return (unit.row("incompatible", reason=str(error)),)
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
-            return (unit.row("failed", reason=sentence_of(error), traceback=traceback.format_exc()),)
+            return (unit.row("failed", reason=sentence_of(error), traceback=traceback_of(error)),)
         return (unit.row("ok", self.content(outcome), seconds=time.process_time() - begun),)
 
     def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> R:
@@ -179,8 +180,14 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
             columns=dict(self.columns()),
             spec=self.spec.model_dump(mode="json", exclude_none=True),
             trials=trials,
-            failures=tuple(
-                f"{label} x {column}, seed {trial.seed}: {trial.reason}"
+            failures=told(
+                Failed(
+                    what="trial",
+                    where=f"{label} x {column}",
+                    seed=trial.seed,
+                    reason=trial.reason,
+                    traceback=trial.traceback,
+                )
                 for (label, column), found in trials.items()
                 for trial in found
                 if trial.status == "failed"

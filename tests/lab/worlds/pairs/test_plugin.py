@@ -84,7 +84,10 @@ def test_a_bug_is_a_row_and_is_repeated_by_the_same_command(folder: Path) -> Non
     assert (cell.state, cell.statuses) == ("failed", {0: "ok", 1: "failed"})
     assert cell.sentence == "mine against none: ZeroDivisionError: a bug of the attack."
     assert "mine.py" in cell.trials[1].traceback
-    assert broken.failures == ("mine x none, seed 1: ZeroDivisionError: a bug of the attack",)
+    (failure,) = broken.failures
+    assert failure.startswith(
+        "mine x none, seed 1: ZeroDivisionError: a bug of the attack\nTraceback (your code"
+    )
     assert broken.cells["honest", "none"].statuses == {0: "ok", 1: "ok"}
     switch.touch()
     assert made(folder).cells["mine", "none"].statuses == {0: "ok", 1: "ok"}
