@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable
+from qflsec.circuits.circuit import Angle, Circuit, Gate
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.forms import Form, Read
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
+from qflsec.circuits.measurements import measures_probabilities, read_measurements
 from qflsec.circuits.roles import Roles, read_roles
 from qflsec.circuits.to_pennylane import OPERATIONS
 from qflsec.circuits.trace import Unknown, trace_forms
 
-__all__ = ["from_qnode", "roles_of"]
+__all__ = ["from_qnode", "returns_probabilities", "roles_of"]
 
 NAMES = {theirs: ours for ours, theirs in OPERATIONS.items()} | {
     name: name for name in GATES if name not in OPERATIONS
@@ -48,7 +49,8 @@ def from_qnode(
 
     Args:
         qnode: A QNode whose arguments are told apart by name
-            (:func:`~qflsec.circuits.roles.read_roles`). It returns expectation values of observables.
+            (:func:`~qflsec.circuits.roles.read_roles`). It returns expectation values, or probabilities of at
+            most six wires.
         n_weights: Number of weights, where neither shape says it.
         n_features: Number of features.
         weight_shape: The shape in which the QNode takes its weights; flat when None. The circuit takes them
@@ -76,7 +78,7 @@ def from_qnode(
     circuit = Circuit(
         n_qubits=len(wires),
         gates=_gates(tape, wires, angles, n_features),
-        observables=tuple(_observable(measurement, wires) for measurement in tape.measurements),
+        observables=read_measurements(reader.whole(*probe), wires),
         n_weights=roles.n_weights,
         n_features=n_features,
         weight_shape=None if weight_shape is None else tuple(weight_shape),
@@ -85,6 +87,17 @@ def from_qnode(
     for number in range(1, PROBES + 1):
         _check(circuit, reader, reader.probe(number), angles, _skeleton(tape))
     return circuit
+
+
+def returns_probabilities(qnode: Callable[..., Any], roles: Roles, n_features: int) -> bool:
+    """Whether a QNode returns the probabilities of outcomes and nothing else.
+
+    Raises:
+        CircuitError: The QNode fails at the sizes given.
+    """
+    reader = _Reader(qnode, roles, n_features)
+    reader.settle()
+    return measures_probabilities(reader.whole(*reader.probe(0)))
 
 
 def roles_of(
@@ -131,6 +144,11 @@ class _Reader:
         self._sizes = n_features, roles.n_weights
         self._unit = False
         self._within: tuple[float, float] | None = None
+
+    @property
+    def device_wires(self) -> Any:  # noqa: ANN401
+        """The wires of the QNode's device; None if it leaves them open."""
+        return self._qnode.device.wires  # type: ignore[attr-defined]
 
     def probe(self, number: int) -> tuple[Tensor, Tensor]:
         """Random features and flat weights, always the same for one number; every second is a negative."""
@@ -263,8 +281,10 @@ def _angle(entry: Form | Unknown, name: str, derived: dict[Form, int]) -> Angle:
 
 
 def _wires(qnode: Any, tape: Any) -> dict[Any, int]:  # noqa: ANN401
-    """The wires that the tape uses, in the device's order."""
+    """The wires that the tape uses, in the device's order; all of them where it measures all."""
     device = list(qnode.device.wires or tape.wires)
+    if not all(measurement.wires for measurement in tape.measurements):
+        return {label: place for place, label in enumerate(device)}
     missing = [label for label in tape.wires if label not in device]
     if missing:
         raise NotAffine("the QNode uses wires that its device lacks", got=missing)
@@ -292,25 +312,6 @@ def _gates(
             )
         gates.append(Gate("AmplitudeEmbedding", places, tuple(Angle.feature(k) for k in range(n_features))))
     return tuple(gates)
-
-
-def _observable(measurement: Any, wires: dict[Any, int]) -> Observable:  # noqa: ANN401
-    import pennylane as qml
-
-    if not isinstance(measurement, qml.measurements.ExpectationMP) or measurement.obs is None:
-        raise NotAffine("the QNode does not return expectation values", got=type(measurement).__name__)
-    sentence = measurement.obs.pauli_rep
-    if sentence is None:
-        raise NotAffine("an observable is not a sum of Pauli words", got=measurement.obs)
-    terms = []
-    for word, coefficient in sentence.items():
-        if isinstance(coefficient, torch.Tensor) and coefficient.requires_grad:
-            raise NotAffine("an observable's coefficient depends on the inputs", got=measurement.obs)
-        letters = ["I"] * len(wires)
-        for label, letter in word.items():
-            letters[wires[label]] = letter
-        terms.append((float(complex(coefficient).real), "".join(letters)))
-    return Observable(tuple(terms) or ((0.0, "I" * len(wires)),))
 
 
 def _check(
@@ -341,16 +342,14 @@ def _check(
                 )
     with torch.no_grad():
         whole = reader.whole(features, weights).copy(shots=None)
-        (result,) = qml.execute(
-            [whole], qml.device("default.qubit", wires=list(whole.wires)), diff_method=None
-        )
-        theirs = torch.stack(
-            [torch.as_tensor(value) for value in (result if isinstance(result, tuple) else (result,))]
-        )
+        device = qml.device("default.qubit", wires=list(reader.device_wires or whole.wires))
+        (result,) = qml.execute([whole], device, diff_method=None)
+        parts = result if isinstance(result, tuple) else (result,)
+        theirs = torch.cat([torch.as_tensor(value).reshape(-1) for value in parts])
         ours = expectations(circuit, weights, features, dtype=torch.complex128)
     if not torch.allclose(ours, theirs.double(), atol=1e-7, rtol=0):
         raise NotAffine(
-            "the circuit read from the QNode does not give its expectation values",
+            "the circuit read from the QNode does not give its values",
             got=[round(float(v), 6) for v in ours],
             expected=[round(float(v), 6) for v in theirs],
         )

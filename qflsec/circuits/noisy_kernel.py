@@ -47,10 +47,8 @@ def noisy_expectations(
         CircuitError: A wrong shape or dtype, an empty batch, or an amplitude embedding.
     """
     batch, program, vector = _run(circuit, weights, features, (noise, len(circuit.gates)), dtype)
-    rows = [
-        reduce(torch.add, [vector[:, place] * factor for place, factor in terms]) for terms in program.terms
-    ]
-    return batch.unfold(torch.stack(rows, 1))
+    parts = [vector[:, place : place + 1] * factors for place, factors in program.words]
+    return batch.unfold(reduce(torch.add, parts))
 
 
 def noisy_probabilities(
@@ -202,7 +200,7 @@ class _Program:
     """A plan's tensors.
 
     Attributes:
-        terms: The row and the coefficient of each word of each observable.
+        words: The row of each word that is measured, and its coefficients in the observables ``(1, K, 1)``.
     """
 
     def __init__(self, circuit: Circuit, noise: NoiseModel | None, count: int, like: Tensor) -> None:
@@ -224,12 +222,17 @@ class _Program:
             if isinstance(stage, NoisyTurn)
         }
         index, factor = plan.frame.index, plan.frame.weight
-        self.terms = [
-            [(int(index[k]), float(c * factor[k])) for c, k in ((c, word_number(w)) for c, w in o.terms)]
-            for o in circuit.observables
+        tables: dict[int, list[float]] = {}
+        for k, observable in enumerate(circuit.observables):
+            for coefficient, word in observable.terms:
+                table = tables.setdefault(word_number(word), [0.0] * len(circuit.observables))
+                table[k] += coefficient
+        self.words = [
+            (int(index[k]), like.new_tensor(table)[None, :, None] * float(factor[k]))
+            for k, table in tables.items()
         ]
         words = np.array([word_number("".join(w)) for w in product("IZ", repeat=circuit.n_qubits)])
-        self._words = torch.from_numpy(index[words]).to(like.device)
+        self._diagonal = torch.from_numpy(index[words]).to(like.device)
         self._factors = torch.from_numpy(factor[words]).to(like)[:, None]
 
     def run(self, weights: Tensor, features: Tensor, batch: Batch) -> Tensor:
@@ -262,7 +265,7 @@ class _Program:
 
     def diagonal_words(self, vector: Tensor) -> Tensor:
         """The expectation values of the words of I and Z, in their order."""
-        return vector.index_select(1, self._words) * self._factors
+        return vector.index_select(1, self._diagonal) * self._factors
 
     def _start(self, parts: Tensor) -> Tensor:
         """The product of the wires' vectors."""

@@ -98,11 +98,14 @@ def _words(circuit: Circuit, plan: Plan, like: Tensor) -> list[tuple[Gather | No
     batch of one.
     """
     undo = plan.frame.inverse()
+    forms: dict[str, SignedPermutation] = {}
     groups: dict[bytes, tuple[SignedPermutation, np.ndarray[Any, np.dtype[np.float64]]]] = {}
     for k, observable in enumerate(circuit.observables):
         for coefficient, word in observable.terms:
-            letters = {wire: letter for wire, letter in enumerate(word) if letter != "I"}
-            form = undo.after(pauli_word(letters, circuit.n_qubits).after(plan.frame))
+            if word not in forms:  # many observables may share their words, as probabilities do
+                letters = {wire: letter for wire, letter in enumerate(word) if letter != "I"}
+                forms[word] = undo.after(pauli_word(letters, circuit.n_qubits).after(plan.frame))
+            form = forms[word]
             empty = np.zeros((-(-len(circuit.observables) // 4) * 4, len(form.index)))
             _, table = groups.setdefault(form.index.tobytes(), (form, empty))
             table[k] += coefficient * form.sign

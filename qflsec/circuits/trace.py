@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.forms import Form
@@ -103,6 +102,8 @@ def trace_forms(
     Raises:
         CircuitError: The function cannot be traced.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -19,7 +19,7 @@ from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
-from qflsec.circuits.from_pennylane import roles_of
+from qflsec.circuits.from_pennylane import returns_probabilities, roles_of
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
@@ -27,10 +27,11 @@ from qflsec.models.fields import Fields
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.qnode_call import Probe, QNodeCall, probe
 from qflsec.models.qnode_file import load_qnode
-from qflsec.models.vqc import scores_to_logits
+from qflsec.models.vqc import probabilities_to_logits, scores_to_logits
 
 __all__ = ["QNodeModel"]
 
+MORE_VALUES = "return as many values from the QNode as there are classes (for two, one will do)"
 FIELDS = ("weight_shape", "weight_shapes", "features_argument")
 
 
@@ -42,10 +43,11 @@ class QNodeModel(Model):
     The features' argument is called ``inputs``, ``features``, ``x``, ``data`` or ``sample``, or is the one that
     ``features_argument`` names; nothing is told by position. The others take weights.
 
-    A QNode whose angles are affine in weights and features runs in the batched kernel. Any other runs in
+    A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Any other runs in
     PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
     by record, and says so once in a warning with the measured cost. Logits are those of
-    :func:`~qflsec.models.vqc.scores_to_logits`. The parameters are the weights, flattened.
+    :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities
+    and the loss is cross entropy, those of :func:`~qflsec.models.vqc.probabilities_to_logits`. The parameters are the weights, flattened.
 
     Args:
         qnode: The QNode, without shots of its own.
@@ -53,7 +55,10 @@ class QNodeModel(Model):
         weight_shape: The shape in which the QNode takes its weights, where one argument takes them.
         weight_shapes: The shape of each weight argument, where there are several.
         features_argument: The features' argument, where its name does not say so.
-        scale: What measured values are multiplied by.
+        scale: What measured values are multiplied by, the loss's own factor if None; probabilities take none
+            under cross entropy.
+        n_classes: Classes, where the QNode returns the probabilities of more outcomes: the first ones are
+            taken. None: as many as it returns values, and two for one value.
         loss: What training minimises.
         path: ``"file.py:name"`` where the QNode came from a file.
         digest: SHA-256 of that file and of what it imports; of the circuit or the source where there is none.
@@ -68,11 +73,12 @@ class QNodeModel(Model):
     weight_shape: tuple[int, ...] | None = None
     weight_shapes: tuple[tuple[str, tuple[int, ...]], ...] | None = None
     features_argument: str | None = None
-    scale: float = CROSS_ENTROPY.scale
+    scale: float | None = None
     loss: Loss = CROSS_ENTROPY
     path: str | None = None
     digest: str = ""
-    n_classes: int = field(init=False)
+    n_classes: int = 0
+    probabilities: bool = field(init=False)
     angle_features: bool = field(init=False)
     circuit: Circuit | None = field(init=False, compare=False, repr=False)
     probe: Probe | None = field(init=False, compare=False, repr=False)
@@ -88,10 +94,13 @@ class QNodeModel(Model):
         circuit, reason = self._read()
         found = None if circuit else probe(self.call, self.n_params, self.n_features)
         n_values = found.n_values if found else len(circuit.observables) if circuit else 0
+        probabilities = returns_probabilities(self.qnode, self.call.roles, self.n_features)
         derived = {
             "circuit": circuit,
             "probe": found,
-            "n_classes": max(2, n_values),
+            "probabilities": probabilities,
+            "n_classes": self._classes(n_values, probabilities=probabilities),
+            "scale": self._factor(probabilities=probabilities),
             "angle_features": circuit is not None and angle_features(circuit),
             "digest": self.digest or (circuit.digest() if circuit else _source_digest(self.qnode)),
         }
@@ -99,6 +108,29 @@ class QNodeModel(Model):
             object.__setattr__(self, attribute, value)
         if found:
             _warn(self.qnode, found, reason)
+
+    def _classes(self, n_values: int, *, probabilities: bool) -> int:
+        own = max(2, n_values)
+        asked = self.n_classes or own
+        if asked != own and not (probabilities and 2 <= asked < own):
+            raise ConfigError(
+                f"the QNode returns {n_values} value{'s' if n_values > 1 else ''}",
+                got=f"n_classes = {asked}",
+                expected=f"2 to {own}" if probabilities else own,
+                fix=None if probabilities else MORE_VALUES,
+            )
+        return asked
+
+    def _factor(self, *, probabilities: bool) -> float | None:
+        if not probabilities or self.loss != CROSS_ENTROPY:
+            return self.scale or self.loss.scale
+        if self.scale is not None:
+            raise ConfigError(
+                "probabilities take no scale under cross entropy: their logarithms are the logits",
+                got=self.scale,
+                fix="remove 'scale'",
+            )
+        return None
 
     @cached_property
     def call(self) -> QNodeCall:
@@ -129,7 +161,9 @@ class QNodeModel(Model):
     @property
     def classes_fix(self) -> str:
         """The QNode's own values are the classes."""
-        return "return as many values from the QNode as there are classes (for two, one will do)"
+        if self.probabilities:
+            return "set 'n_classes' of the model to take the first outcomes only"
+        return MORE_VALUES
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -155,6 +189,7 @@ class QNodeModel(Model):
             "n_params": self.n_params,
             **{key: _listed(value) for key, value in self._shapes().items() if value is not None},
             "n_features": self.n_features,
+            "n_classes": self.n_classes,
             "scale": self.scale,
             **self.loss.to_config(),
         }
@@ -172,6 +207,9 @@ class QNodeModel(Model):
             values = measure(self.circuit, params, features, execution, generator)
         else:
             values = self._through_pennylane(params, features, execution)
+        values = values[..., : self.n_classes]
+        if self.scale is None:
+            return probabilities_to_logits(values)
         return scores_to_logits(values, self.scale, self.loss)
 
     def _through_pennylane(self, params: Tensor, features: Tensor, execution: Execution) -> Tensor:
@@ -227,7 +265,7 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
     Raises:
         ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.
     """
-    fields = Fields(config, {*FIELDS, "path", "digest", "n_params", "n_features", "scale"})
+    fields = Fields(config, {*FIELDS, "path", "digest", "n_params", "n_features", "n_classes", "scale"})
     if "path" not in fields:
         raise ConfigError(
             "a model 'qnode' is built from a file", got="no path", fix='add path = "file.py:name"'
@@ -246,7 +284,8 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
         qnode=qnode,
         **shapes,
         n_features=fields.integer("n_features"),
-        scale=fields.number("scale", loss.scale),
+        n_classes=fields.integer("n_classes", minimum=2) if "n_classes" in fields else 0,
+        scale=fields.number("scale") if "scale" in fields else None,
         loss=loss,
         path=path,
         digest=digest,

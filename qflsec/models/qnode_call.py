@@ -50,10 +50,10 @@ class QNodeCall:
 
 def _stack(result: Any, axes: int) -> Tensor:  # noqa: ANN401 - what QNodes return
     """Measured values along a last axis, after ``axes`` axes of rows."""
-    if isinstance(result, (tuple, list)):
-        return torch.stack(torch.broadcast_tensors(*result), dim=-1)  # type: ignore[no-untyped-call]
-    values = torch.as_tensor(result)
-    return values.unsqueeze(-1) if values.dim() == axes else values
+    parts = [torch.as_tensor(value) for value in (result if isinstance(result, (tuple, list)) else (result,))]
+    rows = max(value.shape[:axes] for value in parts)  # a value that no input reaches has no axis of rows
+    columns = [value if value.dim() == axes + 1 else value.expand(rows).unsqueeze(-1) for value in parts]
+    return torch.cat(columns, dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,11 @@ from qflsec.models.fields import Fields
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
 
-__all__ = ["Vqc", "scores_to_logits"]
+__all__ = ["Vqc", "probabilities_to_logits", "scores_to_logits"]
+
+
+PROBABILITY_FLOOR = 1e-3
+"""What is added to a probability before its logarithm."""
 
 
 def scores_to_logits(scores: Tensor, scale: float, loss: Loss) -> Tensor:
@@ -31,6 +35,20 @@ def scores_to_logits(scores: Tensor, scale: float, loss: Loss) -> Tensor:
         returns: ``(..., 2)`` for M = 1, else ``(..., M)``.
     """
     return loss.two_logits(scores * scale) if scores.shape[-1] == 1 else scores * scale
+
+
+def probabilities_to_logits(probabilities: Tensor) -> Tensor:
+    """Logits of the probabilities of outcomes, each of which is a class, under cross entropy.
+
+    ``log(p_k + 0.001)``: their softmax gives the probabilities back, up to the floor, and the cross entropy is the
+    usual negative log likelihood. The floor bounds the loss of a record by log(1000), also where an outcome was
+    never drawn.
+
+    Shapes:
+        probabilities: ``(..., K)``.
+        returns: ``(..., K)``.
+    """
+    return torch.log(probabilities.clamp_min(0) + PROBABILITY_FLOOR)
 
 
 @finite

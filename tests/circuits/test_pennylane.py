@@ -18,7 +18,9 @@ from qflsec.circuits import (
     build_circuit,
     expectations,
     from_qnode,
+    noisy_expectations,
     pauli_z,
+    sample_expectations,
     to_qnode,
     weight_periods,
 )
@@ -94,7 +96,7 @@ def branching_angle(x: Any, w: Any) -> None:
 
 def detached(x: Any, w: Any) -> None:
     """The angle's way from the feature leads through a plain number."""
-    qml.RX(float(x[0]) * w[0], 0)
+    qml.RX(float(x[0].detach()) * w[0], 0)
 
 
 def measured(x: Any, w: Any) -> None:
@@ -143,19 +145,20 @@ def z0() -> Any:
         (noisy, z0, "noise channel"),
         (branching, z0, "gates of the QNode depend on its inputs"),
         (late_amplitudes, z0, "amplitude embedding must come first"),
-        (squared_amplitudes, lambda: qml.expval(qml.Z(0) @ qml.X(1)), "does not give its expectation values"),
+        (squared_amplitudes, lambda: qml.expval(qml.Z(0) @ qml.X(1)), "does not give its values"),
         (batched, z0, "broadcasts over a batch"),
-        (lambda x, w: qml.RX(w[0], 0), lambda: qml.probs(wires=0), "does not return expectation values"),
-        (lambda x, w: qml.RX(w[0], 0), lambda: qml.var(qml.Z(0)), "does not return expectation values"),
+        (lambda x, w: qml.RX(w[0], 0), lambda: qml.probs(op=qml.X(0)), "neither expectation values nor prob"),
+        (lambda x, w: qml.RX(w[0], 0), lambda: qml.var(qml.Z(0)), "neither expectation values nor prob"),
+        (lambda x, w: qml.RX(w[0], 0), lambda: qml.probs(wires=range(7)), "probabilities of too many wires"),
         (
             lambda x, w: qml.RX(w[0], 0),
-            lambda: qml.expval(qml.Projector([0], wires=0)),
-            "not a sum of Pauli words",
+            lambda: qml.expval(qml.Projector([0] * 7, wires=range(7))),
+            "no sum of Pauli words has too many wires",
         ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(body: Any, measure: Any, words: str) -> None:
-    @qml.qnode(qml.device("default.mixed" if body is noisy else "default.qubit", wires=2))
+    @qml.qnode(qml.device("default.mixed" if body is noisy else "default.qubit"))
     def node(x: Any, w: Any) -> Any:
         body(x, w)
         return measure()
@@ -281,3 +284,41 @@ def test_qnode_broadcasts_and_draws_shots() -> None:
     drawn = to_qnode(circuit, device, shots=200_000)(features, weights)
     assert float((drawn - exact).abs().max()) < 5 / 200_000**0.5
     assert not torch.equal(drawn.float(), exact)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_probabilities_projectors_and_matrices_are_sums_of_words(seed: int) -> None:
+    """Values and gradients, with a spare wire that only ``probs()`` measures, and shots drawn together."""
+
+    @qml.qnode(qml.device("default.qubit", wires=["a", "spare", "b", "c"]))
+    def node(x: Any, w: Any) -> Any:
+        qml.AngleEmbedding(x, wires=["a", "b", "c"])
+        qml.StronglyEntanglingLayers(w, wires=["c", "a", "b"])
+        half = 0.5 * qml.Projector([1], wires="c") + qml.Z("a")
+        matrix = torch.tensor([[1.0, 0.5 - 1j], [0.5 + 1j, -2.0]])
+        return (
+            qml.probs(),
+            qml.probs(wires=["c", "a"]),
+            qml.expval(qml.Projector([0, 1], wires=["b", "a"])),
+            qml.expval(half),
+            qml.expval(qml.Hermitian(matrix, wires="b")),
+        )
+
+    circuit = from_qnode(node, n_weights=9, n_features=3, weight_shape=(1, 3, 3))
+    assert circuit.n_qubits == 4
+    assert len(circuit.observables) == 16 + 4 + 3
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(9, dtype=torch.float64, generator=generator).requires_grad_()
+    features = torch.randn(3, dtype=torch.float64, generator=generator)
+    theirs = torch.cat([value.reshape(-1) for value in node(features, weights.reshape(1, 3, 3))])
+    ours = expectations(circuit, weights, features, dtype=torch.complex128)
+    torch.testing.assert_close(ours, theirs.double(), atol=1e-12, rtol=0)
+    slopes = torch.linspace(-1, 1, 23, dtype=torch.float64)
+    gradients = [torch.autograd.grad((v * slopes).sum(), weights)[0] for v in (ours, theirs)]
+    torch.testing.assert_close(*gradients, atol=1e-11, rtol=0)
+    noiseless = noisy_expectations(circuit, weights, features, noise=None, dtype=torch.complex128)
+    torch.testing.assert_close(noiseless, ours, atol=1e-12, rtol=0)
+    drawn = sample_expectations(circuit, weights, features, shots=1000, generator=generator)
+    assert float(drawn[:16].sum()) == pytest.approx(1.0, abs=1e-6)
+    assert bool((drawn[:16] > -1e-6).all())
+    assert float((drawn - ours.detach()).abs().max()) < 10 * 3 / 1000**0.5

@@ -179,6 +179,18 @@ def failing(inputs, weights):
 def sampled(inputs, weights):
     return qml.expval(qml.PauliZ(0))
 
+@qml.qnode(device)
+def outcomes(inputs, weights):
+    qml.AngleEmbedding(inputs, wires=range(2))
+    qml.BasicEntanglerLayers(weights.reshape(2, 2), wires=range(2))
+    return qml.probs(wires=[0, 1])
+
+@qml.qnode(device)
+def unread(inputs, weights):
+    qml.AngleEmbedding(torch.erf(inputs), wires=range(2))
+    qml.BasicEntanglerLayers(weights.reshape(2, 2), wires=range(2))
+    return qml.probs(wires=[0, 1])
+
 def plain(inputs, weights):
     return 0
 """
@@ -206,6 +218,7 @@ def test_from_a_file(file: Path) -> None:
         "n_params": 4,
         "weight_shape": [2, 2],
         "n_features": 2,
+        "n_classes": 2,
         "scale": 3.0,
         "loss": "cross-entropy",
     }
@@ -244,6 +257,23 @@ def blocks(weights, bias, feat):
         assert float(row[1]) == pytest.approx(1.5 * float(alone), abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["outcomes", "unread"])
+@pytest.mark.parametrize("n_classes", [None, 3])
+def test_probabilities_are_the_classes_own(file: Path, name: str, n_classes: int | None) -> None:
+    """Four outcomes are four classes, or the first three: softmax gives their shares back, up to the floor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = build_model(config_of(file, name, n_classes=n_classes))
+        assert build_model(model.to_config()) == model
+    assert (model.circuit is None) == (name == "unread")  # type: ignore[attr-defined]
+    k = n_classes or 4
+    assert model.n_classes == k
+    params, x = model.initial(stream(0, "initial")).double(), torch.rand(5, 2, dtype=torch.float64)
+    logits = model(params, x, execution=DOUBLE)
+    own = torch.stack([model.qnode(row, params) for row in x])[:, :k] + 1e-3  # type: ignore[attr-defined]
+    assert torch.allclose(logits.softmax(-1), own / own.sum(-1, keepdim=True), atol=1e-9)
+
+
 def test_a_changed_file_is_noticed(file: Path) -> None:
     config = build_model(config_of(file, weight_shape=[2, 2])).to_config()
     file.write_text(FILE.replace("AngleEmbedding(inputs", "AngleEmbedding(2 * inputs"))
@@ -268,6 +298,15 @@ def test_a_changed_file_is_noticed(file: Path) -> None:
         ({"path": "{file}:sampled"}, "shots of its own"),
         ({"path": "{file}:circuit"}, "the QNode fails"),
         ({"path": "{file}:circuit", "weight_shape": [3, 2]}, "does not hold n_params"),
+        (
+            {"path": "{file}:circuit", "weight_shape": [2, 2], "n_classes": 3},
+            "returns 2 values; got n_classes = 3",
+        ),
+        ({"path": "{file}:outcomes", "scale": 2.0}, "probabilities take no scale"),
+        (
+            {"path": "{file}:outcomes", "n_classes": 5},
+            "got n_classes = 5; expected 2 to 4",
+        ),
     ],
     ids=str,
 )
