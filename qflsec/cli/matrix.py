@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qflsec.base.errors import ConfigError
 from qflsec.cli.dry_run import dry_run_command
 from qflsec.cli.options import (
     Address,
@@ -22,6 +23,7 @@ from qflsec.cli.options import (
 )
 from qflsec.cli.render import print_json
 from qflsec.cli.run_matrix import check_folder, run_matrix_command, write_report_to
+from qflsec.cli.watch import Watch, served
 
 if TYPE_CHECKING:
     from qflsec.lab import Result
@@ -41,6 +43,9 @@ TwoStores = Annotated[Path, typer.Argument(help="A store, or a JSON document exp
 SpecOption = Annotated[
     str | None,
     typer.Option("--spec", help="The matrix, where the store holds several; the last one by default."),
+]
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="The port of the live page; a free one by default.")
 ]
 
 
@@ -62,8 +67,20 @@ def run(
     sentences: Annotated[
         bool, typer.Option("--sentences", help="Say every cell as a sentence too, below the table.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Serve the page on this machine while it fills, to look at in a browser."
+        ),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --watch: serve it after the run too, until Ctrl-C.")
+    ] = False,
+    port: Port = 0,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
+    if (keep or port) and not watch:
+        raise ConfigError("--keep and --port belong to a live page", fix="add --watch")
     if dry_run:
         dry_run_command(spec, store=store, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
         return
@@ -79,7 +96,17 @@ def run(
         as_json=as_json,
         long=long,
         sentences=sentences,
+        watch=Watch(port=port, keep=keep) if watch else None,
     )
+
+
+@app.command("watch")
+def watch_store(store: Filled = None, spec: SpecOption = None, port: Port = 0) -> None:
+    """Serve the page of a store that another process fills, on this machine alone, until Ctrl-C."""
+    place = store or the_only_store()
+    _read(place, spec)
+    with served(Watch(port=port, keep=True), place, lambda: _read(place, spec)):
+        pass
 
 
 @app.command("status")
@@ -150,7 +177,6 @@ def export(
     spec: SpecOption = None,
 ) -> None:
     """Write what a store holds as JSON or CSV."""
-    from qflsec.base.errors import ConfigError
     from qflsec.cli.tables import trials_csv
     from qflsec.lab import to_json
 

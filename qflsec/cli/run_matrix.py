@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ import typer
 
 from qflsec.base.errors import ConfigError
 from qflsec.cli.options import command_line, parse_seeds
+from qflsec.cli.watch import Watch, served
 
 if TYPE_CHECKING:
-    from qflsec.lab import Result
+    from qflsec.lab import Progress, Result
 
 __all__ = ["check_folder", "run_matrix_command", "show", "write_report_to"]
 
@@ -37,6 +38,7 @@ def run_matrix_command(
     as_json: bool,
     long: bool = False,
     sentences: bool = False,
+    watch: Watch | None = None,
 ) -> None:
     """Run what is left of a matrix and show its result.
 
@@ -53,8 +55,8 @@ def run_matrix_command(
         as_json: Whether to print the result as a document.
         long: Whether a plan is confirmed that would take more than a day.
         sentences: Whether to say every cell as a sentence too.
+        watch: Whether, and how, to serve the page while it fills.
     """
-    from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, load_spec, run_matrix
 
     chosen = load_spec(spec, kind=kind).with_seeds(seeds=parse_seeds(seeds), offset=seed)
@@ -65,6 +67,22 @@ def run_matrix_command(
     for remark in world.remarks():
         typer.echo(f"note: {remark}", err=True)
     steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command, long=long)
+
+    def found() -> Result[Any]:
+        return assemble(world, place, command=command)
+
+    with nullcontext() if watch is None else served(watch, place, found):
+        _to_the_end(steps, place)
+        result = found()
+        show(result, report, as_json=as_json, sentences=sentences)
+    if result.failures:
+        typer.echo("something failed; give the same command again to repeat it.", err=True)
+        raise typer.Exit(1)
+
+
+def _to_the_end(steps: Generator[Progress, None, None], place: Path) -> None:
+    from qflsec.cli.progress import follow
+
     try:
         with _terminable():
             follow(steps)
@@ -75,11 +93,6 @@ def run_matrix_command(
         )
         number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
         raise typer.Exit(128 + number) from None
-    result = assemble(world, place, command=command)
-    show(result, report, as_json=as_json, sentences=sentences)
-    if result.failures:
-        typer.echo("something failed; give the same command again to repeat it.", err=True)
-        raise typer.Exit(1)
 
 
 def show(result: Result[Any], report: Path | None, *, as_json: bool, sentences: bool = False) -> None:

@@ -13,9 +13,10 @@ from qflsec.report.chart import Chart
 from qflsec.report.html import fill, slug
 from qflsec.report.panel import Panel
 
-__all__ = ["Reportable", "render_figure", "render_report", "write_report"]
+__all__ = ["Reportable", "render_figure", "render_report", "render_waiting", "write_report"]
 
 _SCRIPTS = ("report.js",)
+_LIVE_SCRIPT = "live.js"
 
 
 class Reportable(Protocol):
@@ -34,11 +35,13 @@ class Reportable(Protocol):
         """UTC time, ISO 8601."""
 
 
-def render_report(result: Reportable) -> str:
+def render_report(result: Reportable, *, live: str = "", nonce: str = "") -> str:
     """The page of a result, self-contained: it opens in a browser without a network.
 
     Args:
         result: What a matrix found.
+        live: The version of a page that is served while the matrix runs; empty for one that stands alone.
+        nonce: What the server's policy knows the page's own scripts and styles by.
     """
     sections = [section for name in names("panel") if (section := _section(name, result)) is not None]
     sections.sort(key=lambda section: (section["order"], section["id"]))
@@ -47,8 +50,22 @@ def render_report(result: Reportable) -> str:
         result=result,
         sections=sections,
         css=_resource("report.css"),
-        scripts=[_resource(name) for name in _SCRIPTS],
+        scripts=[_resource(name) for name in (*_SCRIPTS, *([_LIVE_SCRIPT] if live else ()))],
+        live=live,
+        nonce=_nonce(nonce),
     )
+
+
+def render_waiting(reason: str, *, live: str, nonce: str) -> str:
+    """The page that is served where nothing can be shown yet.
+
+    Args:
+        reason: Why.
+        live: The version.
+        nonce: What the server's policy knows the page's own scripts and styles by.
+    """
+    css, script = _resource("report.css"), _resource(_LIVE_SCRIPT)
+    return fill("waiting.html.j2", reason=reason, css=css, script=script, live=live, nonce=_nonce(nonce))
 
 
 def render_figure(chart: Chart) -> str:
@@ -88,6 +105,10 @@ def _section(name: str, result: Reportable) -> dict[str, Any] | None:
     except Exception as error:  # noqa: BLE001 - whatever it is stands in the panel's place
         failure = f"{type(error).__name__}: {error}"
         return {**section, "content": "", "failure": failure, "traceback": traceback_of(error)}
+
+
+def _nonce(value: str) -> Markup:
+    return Markup(' nonce="{}"').format(value) if value else Markup("")
 
 
 def _resource(name: str) -> Markup:
