@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +33,7 @@ from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.streams import RoundStreams
+from qflsec.lab.grid.schema import check
 from qflsec.models import Execution, Model, build_model
 from qflsec.threat import ThreatModel, corrupted_clients, honest_but_curious_server
 
@@ -492,3 +496,28 @@ def test_a_configuration_says_all_of_it(make_pipeline: Maker) -> None:
         0.1,
         "round",
     )
+
+
+def test_the_page_on_training_says_what_there_is() -> None:
+    """Its example is accepted, and its table names the fields with their defaults."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    table = tomllib.loads(block)["pipelines"]["main"]["federation"]
+    made = FederationConfig(**{**check(FederationConfig, table, "main")})
+    assert (made.schedule, made.epochs, made.proximal) == (Schedule(kind="cosine", eta_min=0.001), 2, 0.01)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE)
+    said = {name: value.strip('`"') for name, value in rows if name in FederationConfig.__dataclass_fields__}
+    usual = FederationConfig()
+    assert len(said) == 11
+    for name, value in said.items():
+        field = getattr(usual, name)
+        known = (
+            "none"
+            if field is None
+            else field.kind
+            if isinstance(field, Schedule)
+            else f"{field:g}"
+            if isinstance(field, float)
+            else str(field)
+        )
+        assert value == known, name

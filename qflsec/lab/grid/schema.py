@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -23,6 +23,7 @@ __all__ = ["at", "check", "nearest", "read", "table_of"]
 
 _M = TypeVar("_M", bound=BaseModel)
 _EXPECTED = "Input should be "
+_UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def _arguments(thing: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 def _explain(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
     # A misspelt key is reported twice, as unknown and as missing: the first says more.
-    found = sorted(error.errors(include_url=False), key=lambda part: part["type"] != "extra_forbidden")
+    found = sorted(error.errors(include_url=False), key=lambda part: part["type"] not in _UNKNOWN)
     first = found[0]
     place = path
     for part in first["loc"]:
@@ -117,8 +118,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> Confi
     place = place.removeprefix(".")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     key = str(first["loc"][-1]) if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        known = list(model.model_fields) if len(first["loc"]) == 1 else []
+    if first["type"] in _UNKNOWN:
+        known = _known(model, first["loc"])
         return ConfigError(
             f"{place}: unknown key{more}",
             got=repr(key),
@@ -137,6 +138,18 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> Confi
         fix = None
     expected = message.removeprefix(_EXPECTED)
     return ConfigError(f"{place}: wrong value{more}", got=repr(first["input"]), expected=expected, fix=fix)
+
+
+def _known(model: type[BaseModel], place: tuple[object, ...]) -> list[str]:
+    """The keys that there are where an unknown one was found: of the table, or of a dataclass in it."""
+    if len(place) == 1:
+        return list(model.model_fields)
+    inner = model.model_fields.get(str(place[0]))
+    kinds = [] if inner is None else [inner.annotation, *get_args(inner.annotation)]
+    for kind in kinds:
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return [field.name for field in dataclasses.fields(kind) if field.init]
+    return []
 
 
 def _is_tag(part: object) -> bool:

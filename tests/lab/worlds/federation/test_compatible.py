@@ -57,6 +57,11 @@ MISTAKES = {
         text("dlg", SERVER),
         "batch_size=2",
     ),
+    "inversion on a state that lives over rounds": (
+        text("dlg", SERVER, training=', momentum = 0.5, optimizer_state = "run"'),
+        text("dlg", SERVER, training=", momentum = 0.5, epochs = 2, proximal = 0.1"),
+        "optimizer_state='run'; expected optimizer = 'sgd', no batch_size, and no state",
+    ),
     "membership without non-members": (
         text("loss-threshold", SERVER, nonmembers=0),
         text("loss-threshold", SERVER),

@@ -28,6 +28,10 @@ def test_the_documented_texts_and_hashes_are_exact() -> None:
 CHANGES = [
     ("rounds = 2", "rounds = 3"),
     ("learning_rate = 0.3", "learning_rate = 0.31"),
+    ("learning_rate = 0.3", "learning_rate = 0.3, epochs = 2"),
+    ("learning_rate = 0.3", "learning_rate = 0.3, momentum = 0.5"),
+    ("learning_rate = 0.3", "learning_rate = 0.3, proximal = 0.1"),
+    ("learning_rate = 0.3", 'learning_rate = 0.3, schedule = { kind = "cosine" }'),
     ("n_clients = 3", "n_clients = 4"),
     ("members = 12", "members = 14"),
     ("test = 20", "test = 22"),
@@ -59,6 +63,7 @@ def test_changing_any_parameter_changes_the_id(tiny_text: str, old: str, new: st
         ('name = "tiny"', 'name = "other"'),
         ('name = "tiny"', 'name = "tiny"\ndescription = "words"'),
         ("rounds = 2", "rounds = 2, local_steps = 1"),  # a default, written out
+        ("rounds = 2", 'rounds = 2, schedule = { kind = "constant" }'),
         ("clip_norm = 0.5", "clip_norm = 5e-1"),
         ("seeds = [0, 1]", "seeds = [0, 7]"),
     ],

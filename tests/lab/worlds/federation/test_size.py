@@ -97,6 +97,19 @@ def test_memory_grows_as_the_model_says(tiny: MatrixSpec) -> None:
     )
 
 
+def test_epochs_are_as_many_steps_as_they_have_batches(tiny: MatrixSpec) -> None:
+    """Three clients of four records: two batches of two in an epoch, and one of five."""
+    pipeline = build_matrix(tiny).pipelines["main"]
+
+    def seconds(**changes: Any) -> float:
+        federation = replace(pipeline.federation, **changes)
+        return size_of(replace(pipeline, federation=federation), lanes=1).cpu_seconds
+
+    assert seconds(epochs=3, batch_size=2) == seconds(local_steps=6, batch_size=2)
+    assert seconds(epochs=3, batch_size=5) == seconds(local_steps=3, batch_size=5)
+    assert seconds(epochs=3) == seconds(local_steps=3) > seconds()
+
+
 @pytest.mark.parametrize("qubits", [4, 8])
 def test_the_model_of_time_is_right_to_a_factor(qubits: int, tiny_text: str) -> None:
     """Stated as a factor of three; a factor of eight leaves room for a machine that others use."""

@@ -29,6 +29,16 @@ MISTAKES = [
         ConfigError,
         ["federation.optimizer", "'sgd' or 'adam'", "did you mean 'sgd'?"],
     ),
+    (
+        "rounds = 2",
+        'rounds = 2, schedule = { kind = "step", stepsize = 5 }',
+        ConfigError,
+        [
+            "federation.schedule.stepsize: unknown key",
+            "expected one of kind, step_size",
+            "did you mean 'step_size'?",
+        ],
+    ),
     ("members = 12", "membres = 12", ConfigError, ["pipelines.main.data.membres", "did you mean 'members'?"]),
     (
         '"breast-cancer"',
