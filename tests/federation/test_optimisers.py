@@ -503,7 +503,7 @@ def test_the_page_on_training_says_what_there_is() -> None:
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     table = tomllib.loads(block)["pipelines"]["main"]["federation"]
-    made = FederationConfig(**{**check(FederationConfig, table, "main")})
+    made = FederationConfig(**check(FederationConfig, table, "main"))
     assert (made.schedule, made.epochs, made.proximal) == (Schedule(kind="cosine", eta_min=0.001), 2, 0.01)
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE)
     said = {name: value.strip('`"') for name, value in rows if name in FederationConfig.__dataclass_fields__}
