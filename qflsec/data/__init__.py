@@ -1,12 +1,12 @@
-"""Bundled data sets, the CSV loader, preprocessing that says what it was fitted on, and partitions."""
+"""Data sets, bundled and the user's own, preprocessing that says what it was fitted on, and partitions."""
 
 from __future__ import annotations
 
-from qflsec.data.loading import Dataset, as_long, load, source_digest
+from qflsec.data.loading import Dataset, as_long, load
 from qflsec.data.partitioners import PartitionSpec
 from qflsec.data.partitioning import partition
 from qflsec.data.people import equal_records, kinds_of_people
-from qflsec.data.sources import RawData
+from qflsec.data.raw import RawData
 from qflsec.data.spec import DataSpec
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "kinds_of_people",
     "load",
     "partition",
-    "source_digest",
 ]

@@ -1,145 +1,120 @@
-"""A user's table as records, with an error that names the row where something is wrong."""
+"""A file of separated values as columns of text, with an error that names the row where something is wrong."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import math
-from dataclasses import dataclass
+import io
+from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qflsec.base import DataError
+from qflsec.data.cells import Cells, TableFile
+from qflsec.data.spec import DataSpec
 
-__all__ = ["Table", "read_csv"]
+__all__ = ["CsvFile"]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
-    """A table's records.
-
-    Attributes:
-        features: float64 ``[N, D]``.
-        labels: int64 ``[N]``, numbering ``class_names``.
-        feature_names: One name for each feature column.
-        class_names: One name for each class, in the order of their values: as numbers where all of them are.
-        persons: int64 ``[N]``, numbering the people in the order of their values; None without a column of them.
-    """
-
-    features: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    feature_names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    persons: NDArray[np.int64] | None = None
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_OTHERS = (";", ",", "\t", "|")
 
 
-def read_csv(path: str | Path, label_column: str, person_column: str | None = None) -> Table:
-    """Read a comma-separated file with a header line; every column but class and person must be a number.
+class CsvFile(TableFile):
+    """A file with a header line.
 
     Args:
-        path: The file, UTF-8.
-        label_column: The name of the column that holds the class.
-        person_column: The name of the column that says whose record it is; None without one.
+        path: The file.
+        spec: Its separator and encoding.
 
     Raises:
-        DataError: The file is missing, is not a table of finite numbers, or holds fewer than two classes.
+        DataError: The file cannot be read, or its header is none.
     """
-    header, rows = _read_rows(Path(path))
-    special = {"class": label_column} | ({} if person_column is None else {"person": person_column})
-    for what, column in special.items():
-        if column not in header:
+
+    def __init__(self, path: Path, spec: DataSpec) -> None:
+        self.path = path
+        self._separator = spec.separator
+        self._encoding = "utf-8-sig" if codecs.lookup(spec.encoding).name == "utf-8" else spec.encoding
+        names = self._header()
+        if len(set(names)) != len(names) or "" in names:
             raise DataError(
-                f"{path} has no column for the {what}",
-                got=repr(column),
-                expected=f"one of {', '.join(header)}",
-                fix="set label_column" if what == "class" else "set person_column, or leave it out",
+                f"{path} needs a header with one name per column", got=", ".join(map(repr, names))
             )
-    names = [name for name in header if name not in special.values()]
-    if not names:
-        raise DataError(f"{path} has no feature columns", got=f"only {', '.join(map(repr, header))}")
-    features = np.empty((len(rows), len(names)), dtype=np.float64)
-    texts: dict[str, list[str]] = {what: [] for what in special}
-    for position, (line, row) in enumerate(rows):
-        cells = dict(zip(header, row, strict=True))
-        for what, column in special.items():
-            texts[what].append(_text(cells[column], what, path, line))
-        features[position] = [_number(cells[name], path, line, name) for name in names]
-    classes, labels = _numbered(texts["class"])
-    if len(classes) < 2:
-        raise DataError(
-            f"{path} holds a single class", got=repr(classes[0]), expected=f"two or more in {label_column!r}"
-        )
-    return Table(
-        features=features,
-        labels=labels,
-        feature_names=tuple(names),
-        class_names=classes,
-        persons=None if person_column is None else _numbered(texts["person"])[1],
-    )
-
-
-def _numbered(texts: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The different texts in their order, and the number of each text."""
-    different = _ordered(set(texts))
-    number = {text: index for index, text in enumerate(different)}
-    return tuple(different), np.array([number[text] for text in texts], dtype=np.int64)
-
-
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and every record with its line number."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError as error:
-        raise DataError("there is no such data file", got=path, fix="check path") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read as CSV", got=error, expected="UTF-8, comma-separated"
-        ) from error
-    if len(set(header)) != len(header) or "" in header:
-        raise DataError(f"{path} needs a header with one name per column", got=", ".join(map(repr, header)))
-    for line, row in rows:
-        if len(row) != len(header):
+        other = next((sign for sign in _OTHERS if sign != self._separator and sign in names[0]), None)
+        if len(names) == 1 and other is not None:
             raise DataError(
-                f"{path} is ragged at row {line}",
-                got=f"{len(row)} cells",
-                expected=f"{len(header)} as in the header",
+                f"{path} has one column only, as its cells are not separated by {self._separator!r}",
+                got=repr(names[0][:60]),
+                fix=f'set separator = "{other}"'.replace("\t", "\\t"),
             )
-    if not rows:
-        raise DataError(f"{path} holds no records", expected="a header line and at least two records")
-    return header, rows
+        self.shapes = dict.fromkeys(names, ())
 
+    def _header(self) -> list[str]:
+        """The first line alone: a mistake in it is told before a long file is read."""
+        try:
+            with self.path.open("rb") as file:
+                mark = file.read(2)
+            if mark in _MARKS and self._encoding == "utf-8-sig":
+                raise DataError(
+                    f"{self.path} begins with the byte order mark of another encoding",
+                    got=mark.hex(" "),
+                    fix=f'set encoding = "{_MARKS[mark]}"',
+                )
+            with self.path.open(encoding=self._encoding, newline="", errors="replace") as text:
+                header = next(csv.reader(text, delimiter=self._separator, strict=True), [])
+        except FileNotFoundError as error:
+            raise DataError("there is no such data file", got=self.path, fix="check path") from error
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise self._unreadable(error) from error
+        if not header:
+            raise self._empty()
+        return [name.strip() for name in header]
 
-def _text(cell: str, what: str, path: str | Path, line: int) -> str:
-    text = cell.strip()
-    if text.lower() in ("", "nan"):
-        raise DataError(f"{path} has no {what} at row {line}", fix="fill it in or remove the record")
-    return text
+    def read(self, wanted: Collection[str]) -> Cells:
+        """The columns of these names, and the line of each record.
 
+        Raises:
+            DataError: The file cannot be decoded, or is no table.
+        """
+        names = list(self.shapes)
+        lines, rows = [], []
+        reader = csv.reader(io.StringIO(self._text(), newline=""), delimiter=self._separator, strict=True)
+        try:
+            next(reader)
+            for row in reader:
+                if row:
+                    lines.append(reader.line_num)
+                    rows.append(row)
+        except csv.Error as error:
+            raise self._unreadable(error, f" at row {reader.line_num}") from error
+        for line, row in zip(lines, rows, strict=True):
+            if len(row) != len(names):
+                raise DataError(
+                    f"{self.path} is ragged at row {line}",
+                    got=f"{len(row)} cells",
+                    expected=f"{len(names)} as in the header",
+                )
+        if not rows:
+            raise self._empty()
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        return Cells(columns={name: list(cells) for name, cells in columns if name in wanted}, rows=lines)
 
-def _number(cell: str, path: str | Path, line: int, column: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        raise DataError(
-            f"{path} has a cell that is not a number at row {line}, column {column!r}",
-            got=repr(cell),
-            fix="encode it as a number or remove the column",
-        ) from None
-    if not math.isfinite(value):
-        raise DataError(
-            f"{path} has a cell that is not finite at row {line}, column {column!r}",
-            got=repr(cell),
-            fix="fill it in or remove the record",
+    def _text(self) -> str:
+        content = self.path.read_bytes()
+        try:
+            return content.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{self.path} is not encoded as {error.encoding} at row {line}",
+                got=f"the byte {content[error.start]:#04x}",
+                fix='set encoding, for example to "cp1252"',
+            ) from error
+
+    def _unreadable(self, error: Exception, where: str = "") -> DataError:
+        return DataError(
+            f"{self.path} cannot be read as CSV{where}",
+            got=error,
+            expected=f"cells separated by {self._separator!r}, in {self._encoding.removesuffix('-sig')}",
         )
-    return value
 
-
-def _ordered(texts: set[str]) -> list[str]:
-    try:
-        return sorted(texts, key=lambda text: (float(text), text))
-    except ValueError:
-        return sorted(texts)
+    def _empty(self) -> DataError:
+        return DataError(f"{self.path} holds no records", expected="a header line and at least two records")

@@ -13,12 +13,16 @@ import torch
 from torch import LongTensor, Tensor
 
 from qflsec.base import DataError
+from qflsec.base.places import files_at
+from qflsec.base.sources import trace
 from qflsec.data.preprocessing import preprocess, reduce_columns
-from qflsec.data.sources import RawData, Source, find_source, read_source
-from qflsec.data.spec import DataSpec
+from qflsec.data.raw import RawData
+from qflsec.data.remarks import source_remarks, split_remarks
+from qflsec.data.sources import Source, find_source, read_source
+from qflsec.data.spec import PUBLIC, DataSpec
 from qflsec.data.splits import Splits, first_of_equals, split
 
-__all__ = ["Dataset", "as_long", "load", "source_digest"]
+__all__ = ["Dataset", "as_long", "load"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,11 +46,15 @@ class Dataset:
         feature_names: F names.
         class_names: K names.
         fitted_on: What the scaler and the reduction were fitted on, for the ledger.
-        clipped: Values of the four splits that lay outside the range the scaler knew.
+        clipped: Values of the usable records that lay outside the range the scaler knew.
+        filled: Missing values of the usable records that were filled in with a median.
         duplicates: Records dropped because an equal one came before.
         collisions: Records of one split whose features equal those of a record of another, after clipping.
         content_digest: sha256 of the source's records.
         persons: int64 ``[N]``: a number for the person of each record; None where the source names nobody.
+        clients: int64 ``[N]``: who holds each record, numbering ``client_names``; None where the source does not say.
+        client_names: One name for each client that the source tells apart.
+        remarks: What is odd about the user's own data, a sentence each; nothing is said of bundled data.
 
     Shapes:
         N usable records, F features, K classes. The four index sets are disjoint; some rows may be in none.
@@ -72,7 +80,11 @@ class Dataset:
     duplicates: int
     collisions: int
     content_digest: str
+    filled: int = 0
     persons: LongTensor | None = None
+    clients: LongTensor | None = None
+    client_names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def people_told_by(self) -> str:
@@ -116,20 +128,6 @@ def _pathless(spec: DataSpec) -> dict[str, object]:
     return {key: value for key, value in spec.to_config().items() if key != "path"}
 
 
-def source_digest(spec: DataSpec) -> str | None:
-    """Sha256 of the bytes of the user's file that ``spec`` names; None for a bundled data set.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    if spec.path is None:
-        return None
-    try:
-        return hashlib.sha256(Path(spec.path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError("the data file cannot be read", got=spec.path, fix="check path") from error
-
-
 def load(spec: DataSpec, seed: int) -> Dataset:
     """Read, select, split and scale.
 
@@ -144,9 +142,11 @@ def load(spec: DataSpec, seed: int) -> Dataset:
     """
     found = _selected(_Origin(spec=spec, read=find_source(spec), stamp=_stamp(spec)))
     raw, rows = found.raw, found.rows
-    splits = split(raw.labels, spec, seed)
+    splits = split(raw.labels, spec, seed, raw.clients)
     prepared = preprocess(raw, spec, splits.member, splits.auxiliary)
     features = torch.from_numpy(prepared.values).to(torch.float32)
+    collisions = _collisions(features.numpy(), splits)
+    remarks = (*found.remarks, *split_remarks(spec, prepared, collisions, splits, raw.persons))
     return Dataset(
         spec=spec,
         seed=seed,
@@ -162,20 +162,24 @@ def load(spec: DataSpec, seed: int) -> Dataset:
         class_names=raw.class_names,
         fitted_on=prepared.fitted_on,
         clipped=prepared.clipped,
+        filled=prepared.filled,
         duplicates=found.duplicates,
-        collisions=_collisions(features.numpy(), splits),
+        collisions=collisions,
         content_digest=found.content,
         persons=None if raw.persons is None else as_long(raw.persons.copy()),
+        clients=None if raw.clients is None else as_long(raw.clients.copy()),
+        client_names=raw.client_names,
+        remarks=() if spec.name in PUBLIC else remarks,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """Where records come from; ``stamp`` is another when the user's file is."""
+    """Where records come from; ``stamp`` is another when one of the user's files is."""
 
     spec: DataSpec
     read: Source
-    stamp: tuple[int, int] | None
+    stamp: tuple[object, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,6 +190,7 @@ class _Selected:
     rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     duplicates: int
     content: str
+    remarks: tuple[str, ...]
 
 
 # A batch loads the same source for every seed; four are kept, which is as many pipelines as a matrix has at a time.
@@ -193,23 +198,30 @@ class _Selected:
 def _selected(origin: _Origin) -> _Selected:
     spec = origin.spec
     whole = read_source(spec, origin.read)
-    raw, rows = _select_classes(reduce_columns(whole, spec), spec)
+    chosen, rows = _select_classes(whole, spec)
+    raw = reduce_columns(chosen, spec)
     kept = first_of_equals(raw.features)
     return _Selected(
-        raw=_taken(raw, kept),
+        raw=raw.take(kept),
         rows=rows[kept],
         duplicates=len(rows) - len(kept),
         content=_content_digest(whole),
+        remarks=() if spec.name in PUBLIC else source_remarks(chosen, raw, kept, spec),
     )
 
 
-def _stamp(spec: DataSpec) -> tuple[int, int] | None:
-    """Time and size of the user's file; None without one, or where it cannot be read."""
+def _stamp(spec: DataSpec) -> tuple[object, ...]:
+    """Names, times and sizes of the user's files, and the digest of a function's code; nothing where there are none."""
+    if spec.path is None:
+        return ()
+    place = spec.path.rpartition(":")[0] if spec.name == "function" else spec.path
+    if place.endswith(".py"):
+        return (trace(Path(place)).digest,) if Path(place).is_file() else ()
     try:
-        found = None if spec.path is None else Path(spec.path).stat()
-    except OSError:
-        return None  # reading it says what is wrong
-    return None if found is None else (found.st_mtime_ns, found.st_size)
+        found = [(path, path.stat()) for path in files_at(place)]
+    except (OSError, DataError):
+        return ()  # reading it says what is wrong
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)
 
 
 def as_long(values: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> LongTensor:
@@ -223,8 +235,9 @@ def _content_digest(raw: RawData) -> str:
         sha.update(f"{array.dtype.str}{array.shape}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     sha.update(json.dumps([raw.feature_names, raw.class_names]).encode())
-    if raw.persons is not None:
-        sha.update(raw.persons.tobytes())
+    for owners in (raw.persons, raw.clients):
+        if owners is not None:
+            sha.update(owners.tobytes())
     return sha.hexdigest()
 
 
@@ -232,25 +245,25 @@ def _select_classes(
     raw: RawData, spec: DataSpec
 ) -> tuple[RawData, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
     """Keep the classes of ``spec``, renumbered in its order; also the rows that were kept."""
-    classes = tuple(range(len(raw.class_names))) if spec.classes is None else spec.classes
     known = range(len(raw.class_names))
+    classes = list(known)
+    if spec.classes is not None:
+        classes = [raw.class_names.index(c) if c in raw.class_names else c for c in spec.classes]  # type: ignore[misc]
     for label in classes:
         if label not in known:
+            named = [
+                f"{index} ({name})" if name != str(index) else name
+                for index, name in enumerate(raw.class_names)
+            ]
             raise DataError(
-                f"data set {spec.name!r} has no such class", got=label, expected=f"0 to {len(known) - 1}"
+                f"data set {spec.name!r} has no such class", got=repr(label), expected=", ".join(named)
             )
     number = np.full(len(known), -1, dtype=np.int64)
-    number[list(classes)] = np.arange(len(classes))
+    number[classes] = np.arange(len(classes))
     labels = number[raw.labels]
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
     names = tuple(raw.class_names[label] for label in classes)
-    return _taken(replace(raw, labels=labels, class_names=names), rows), rows
-
-
-def _taken(raw: RawData, rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> RawData:
-    """Some of the records."""
-    persons = None if raw.persons is None else raw.persons[rows]
-    return replace(raw, features=raw.features[rows], labels=raw.labels[rows], persons=persons)
+    return replace(raw, labels=labels, class_names=names).take(rows), rows
 
 
 def _collisions(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], splits: Splits) -> int:

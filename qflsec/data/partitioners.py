@@ -1,4 +1,4 @@
-"""The ways of spreading labelled records over clients: IID, and three kinds of skew."""
+"""The ways of spreading labelled records over clients: IID, three kinds of skew, and as their files are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class PartitionSpec:
     """How the members are spread over the clients.
 
     Attributes:
-        kind: A registered partitioner: ``"iid"``, ``"label-skew"``, ``"dirichlet"`` or ``"quantity-skew"``.
+        kind: A registered partitioner: ``"iid"``, ``"label-skew"``, ``"dirichlet"`` or ``"quantity-skew"``;
+            ``"files"`` leaves every record with the client that the data name.
         alpha: Concentration of the Dirichlet distribution (``"dirichlet"``, ``"quantity-skew"``); small is
             uneven.
         classes_per_client: Classes that a client may hold (``"label-skew"``).
@@ -149,12 +150,28 @@ def quantity_skew(
     return np.split(generator.permutation(len(labels)), np.cumsum(sizes)[:-1])
 
 
+def files(
+    _labels: NDArray[np.int64], _spec: PartitionSpec, _n_clients: int, _generator: np.random.Generator
+) -> list[Positions]:
+    """Every record stays with the client whose file it is in.
+
+    Raises:
+        DataError: The data do not say who holds a record; where they do, nothing is left to draw.
+    """
+    raise DataError(
+        "partition 'files' needs data that say who holds each record",
+        got="one file",
+        fix='name a file for each client by a pattern, such as path = "clients/*.csv", or choose another kind',
+    )
+
+
 # The bundled partitioners are known here, so that using one does not import every plugin of the package.
 PARTITIONERS: dict[str, Partitioner] = {
     "iid": iid,
     "label-skew": label_skew,
     "dirichlet": dirichlet,
     "quantity-skew": quantity_skew,
+    "files": files,
 }
 for _name, _partitioner in PARTITIONERS.items():
     register("partition", _name)(_partitioner)

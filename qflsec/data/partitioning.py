@@ -41,10 +41,28 @@ def partition(dataset: Dataset, spec: PartitionSpec, n_clients: int, seed: int) 
             fix="raise members, or lower the number of clients or min_records",
         )
     divide: Partitioner = PARTITIONERS.get(spec.kind) or find("partition", spec.kind)
-    generator = numpy_stream(seed, "data", "partition", spec.kind)
-    parts = divide(dataset.labels[members].numpy(), spec, n_clients, generator)
+    if spec.kind == "files" and dataset.clients is not None:
+        parts = _as_held(dataset, n_clients)
+    else:
+        generator = numpy_stream(seed, "data", "partition", spec.kind)
+        parts = divide(dataset.labels[members].numpy(), spec, n_clients, generator)
     _check(parts, spec, n_clients, len(members))
     return tuple(as_long(members.numpy()[np.sort(part)]) for part in parts)
+
+
+def _as_held(dataset: Dataset, n_clients: int) -> list[Positions]:
+    """The members that each client of the data holds."""
+    assert dataset.clients is not None
+    names = dataset.client_names
+    if len(names) != n_clients:
+        raise DataError(
+            "n_clients is not the number of clients in the data",
+            got=f"n_clients={n_clients}",
+            expected=f"{len(names)}: {', '.join(names)}",
+            fix="leave n_clients out, or set it to that",
+        )
+    holders = dataset.clients[dataset.member_idx].numpy()
+    return [np.flatnonzero(holders == client).astype(np.int64) for client in range(n_clients)]
 
 
 def _check(parts: Sequence[Positions], spec: PartitionSpec, n_clients: int, n_members: int) -> None:

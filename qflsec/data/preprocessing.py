@@ -6,15 +6,15 @@ pipeline says what it was fitted on, and the ledger repeats it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qflsec.base import DataError
-from qflsec.data.sources import RawData
+from qflsec.data.raw import RawData
 from qflsec.data.spec import DataSpec
+from qflsec.data.tables import check_width, pixel_names
 
 __all__ = ["Features", "Preprocessed", "preprocess", "reduce_columns"]
 
@@ -29,12 +29,14 @@ class Preprocessed:
         values: float64 ``[N, F]`` inside the feature range.
         names: One name for each feature.
         clipped: Values that lay outside the range that the scaler knew.
+        filled: Missing values that were filled in with a median.
         fitted_on: What the scaler and the reduction were fitted on, as a sentence for the ledger.
     """
 
     values: Features
     names: tuple[str, ...]
     clipped: int
+    filled: int
     fitted_on: str
 
 
@@ -45,21 +47,9 @@ def reduce_columns(raw: RawData, spec: DataSpec) -> RawData:
         DataError: The columns do not allow it.
     """
     columns = raw.features.shape[1]
+    check_width(columns, spec, raw.image_shape, f"data set {spec.name!r}")
     if spec.reduction == "pool":
         return _pool(raw, spec)
-    if spec.reduction == "none" and columns != spec.n_features:
-        raise DataError(
-            f"data set {spec.name!r} has another number of columns than n_features",
-            got=spec.n_features,
-            expected=columns,
-            fix="set n_features to it, or use reduction 'pca' or 'first'",
-        )
-    if columns < spec.n_features:
-        raise DataError(
-            f"data set {spec.name!r} has too few columns",
-            got=f"n_features={spec.n_features}",
-            expected=f"at most {columns}",
-        )
     if raw.ranges is not None and len(raw.ranges) != columns:
         raise DataError(
             f"data set {spec.name!r} needs one range for each column", got=len(raw.ranges), expected=columns
@@ -70,39 +60,50 @@ def reduce_columns(raw: RawData, spec: DataSpec) -> RawData:
         features=raw.features[:, :keep],
         feature_names=raw.feature_names[:keep],
         ranges=None if raw.ranges is None else raw.ranges[:keep],
-        image_side=raw.image_side if keep == columns else None,
+        image_shape=raw.image_shape if keep == columns else None,
     )
 
 
 def _pool(raw: RawData, spec: DataSpec) -> RawData:
-    side = raw.image_side
+    assert raw.image_shape is not None
+    channels, height, width = raw.image_shape
+    blocks = {
+        channels * (height // side) * (width // side): side
+        for side in range(1, min(height, width) + 1)
+        if height % side == width % side == 0
+    }
+    side = blocks.get(spec.n_features)
     if side is None:
         raise DataError(
-            f"data set {spec.name!r} holds no images to pool", fix="use reduction 'pca', 'first' or 'none'"
-        )
-    target = math.isqrt(spec.n_features)
-    if target * target != spec.n_features or side % target:
-        fits = [count * count for count in range(1, side + 1) if side % count == 0]
-        raise DataError(
-            f"{side}x{side} images cannot be pooled to n_features",
+            f"{height}x{width} images cannot be pooled to n_features",
             got=spec.n_features,
-            expected=f"one of {', '.join(map(str, fits))}",
+            expected=f"one of {', '.join(map(str, sorted(blocks)))}",
         )
-    block = side // target
-    pooled = raw.features.reshape(-1, target, block, target, block).mean(axis=(2, 4))
+    shape = (channels, height // side, width // side)
+    pooled = raw.features.reshape(-1, channels, shape[1], side, shape[2], side).mean(axis=(3, 5))
     return replace(
         raw,
-        features=pooled.reshape(-1, target * target),
-        feature_names=tuple(f"block {row},{column}" for row in range(target) for column in range(target)),
-        ranges=None if raw.ranges is None else raw.ranges[: target * target],
-        image_side=target,
+        features=pooled.reshape(-1, spec.n_features),
+        feature_names=tuple(name.replace("pixel", "block") for name in pixel_names(shape)),
+        ranges=_pooled_ranges(raw, spec.n_features),
+        image_shape=shape,
     )
+
+
+def _pooled_ranges(raw: RawData, blocks: int) -> tuple[tuple[float, float], ...] | None:
+    """The range that all blocks share: means of pixels stay between the pixels' ends."""
+    if raw.ranges is None:
+        return None
+    low, high = zip(*raw.ranges, strict=True)
+    return ((min(low), max(high)),) * blocks
 
 
 def preprocess(
     raw: RawData, spec: DataSpec, member: NDArray[np.int64], auxiliary: NDArray[np.int64]
 ) -> Preprocessed:
-    """Reduce (pca) and scale the records of ``raw``, on which :func:`reduce_columns` has already run.
+    """Fill in, reduce (pca) and scale the records of ``raw``, on which :func:`reduce_columns` has already run.
+
+    Medians, components and scaler are all fitted on the same records, and on no others.
 
     Args:
         raw: The records.
@@ -115,21 +116,39 @@ def preprocess(
     """
     if spec.preprocessing == "fixed-range":
         low, high = _published(raw, spec)
-        values, names = raw.features, raw.feature_names
+        values, names, filled = raw.features, raw.feature_names, 0
         fitted_on = "no record: scaled by the ranges published with the data set"
         if spec.ranges is not None:
             fitted_on = "no record: scaled by the ranges declared public in the specification"
     else:
         rows = auxiliary if spec.preprocessing == "auxiliary" else member
+        raw, filled = _filled(raw, rows, spec)
         values, names = _reduce_fitted(raw, spec, rows)
         low, high = values[rows].min(axis=0), values[rows].max(axis=0)
+        medians = ", medians of missing values too" * bool(filled)
         fitted_on = (
-            f"the {len(rows)} auxiliary records (the adversary's own split); no training record"
+            f"the {len(rows)} auxiliary records (the adversary's own split){medians}; no training record"
             if spec.preprocessing == "auxiliary"
-            else f"the {len(rows)} training records of all clients together: not covered by any epsilon"
+            else f"the {len(rows)} training records of all clients together{medians}: not covered by any epsilon"
         )
     scaled, clipped = _scale(values, low, high, spec.feature_range)
-    return Preprocessed(values=scaled, names=names, clipped=clipped, fitted_on=fitted_on)
+    return Preprocessed(values=scaled, names=names, clipped=clipped, filled=filled, fitted_on=fitted_on)
+
+
+def _filled(raw: RawData, rows: NDArray[np.int64], spec: DataSpec) -> tuple[RawData, int]:
+    """The records with the column's median over ``rows`` where a value is missing, and how many are."""
+    missing = np.isnan(raw.features)
+    if not missing.any():
+        return raw, 0
+    unknown = np.flatnonzero(missing[rows].all(axis=0))
+    if len(unknown):
+        raise DataError(
+            f"column {raw.feature_names[unknown[0]]!r} of data set {spec.name!r} has no median",
+            got=f"no value in the {len(rows)} records that preprocessing {spec.preprocessing!r} may be fitted on",
+            fix="drop the column, or raise the size of that split",
+        )
+    features = np.where(missing, np.nanmedian(raw.features[rows], axis=0), raw.features)
+    return replace(raw, features=features), int(missing.sum())
 
 
 def _published(raw: RawData, spec: DataSpec) -> tuple[Features, Features]:
@@ -154,7 +173,7 @@ def _reduce_fitted(raw: RawData, spec: DataSpec, rows: NDArray[np.int64]) -> tup
             fix="raise the size of that split or lower n_features",
         )
     fit = raw.features[rows]
-    spread = np.ones(fit.shape[1]) if raw.image_side else fit.std(axis=0)
+    spread = np.ones(fit.shape[1]) if raw.image_shape else fit.std(axis=0)
     spread[spread == 0] = 1.0
     centre = fit.mean(axis=0)
     _, _, axes = np.linalg.svd((fit - centre) / spread, full_matrices=False)

@@ -1,50 +1,19 @@
-"""The bundled data sets: real, small, and readable offline."""
+"""The data sets by name: bundled ones, which are real, small and readable offline, and the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qflsec.base import DataError, MissingExtra, find, register
-from qflsec.data.csv_file import read_csv
 from qflsec.data.ranges import BREAST_CANCER, DIGITS, IRIS, MNIST, WINE
+from qflsec.data.raw import RawData, checked
 from qflsec.data.spec import DataSpec
+from qflsec.data.tables import pixel_names, read_table
 
-__all__ = ["PUBLIC", "RawData", "Source", "find_source", "read_source"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RawData:
-    """Records as the source gives them.
-
-    Attributes:
-        features: float64 ``[N, D]``.
-        labels: int64 ``[N]``, numbering ``class_names``.
-        feature_names: One name for each column.
-        class_names: One name for each class.
-        ranges: Published (lowest, highest) value of each column; None where none was published.
-        image_side: The side of a square image, row by row in the columns; None for tables.
-        persons: int64 ``[N]``, a number for the person of each record; None where the source names nobody.
-
-    Shapes:
-        N records, D columns.
-    """
-
-    features: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    feature_names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    ranges: tuple[tuple[float, float], ...] | None = None
-    image_side: int | None = None
-    persons: NDArray[np.int64] | None = None
-
-
-def _pixel_names(side: int) -> tuple[str, ...]:
-    return tuple(f"pixel {row},{column}" for row in range(side) for column in range(side))
+__all__ = ["Source", "find_source", "read_source"]
 
 
 def _table(
@@ -105,10 +74,10 @@ def digits(_spec: DataSpec) -> RawData:
     return RawData(
         features=np.asarray(bunch.data, dtype=np.float64),
         labels=np.asarray(bunch.target, dtype=np.int64),
-        feature_names=_pixel_names(8),
+        feature_names=tuple(pixel_names((1, 8, 8))),
         class_names=tuple(str(digit) for digit in range(10)),
         ranges=(DIGITS,) * 64,
-        image_side=8,
+        image_shape=(1, 8, 8),
     )
 
 
@@ -132,26 +101,40 @@ def mnist_5k(_spec: DataSpec) -> RawData:
     return RawData(
         features=np.asarray(pixels, dtype=np.float64),
         labels=np.asarray(labels, dtype=np.int64),
-        feature_names=_pixel_names(28),
+        feature_names=tuple(pixel_names((1, 28, 28))),
         class_names=tuple(str(digit) for digit in range(10)),
         ranges=(MNIST,) * 784,
-        image_side=28,
+        image_shape=(1, 28, 28),
     )
 
 
 def csv(spec: DataSpec) -> RawData:
-    """The user's own table: a comma-separated file with a header line, a column of classes and perhaps one of people."""
-    assert spec.path is not None
-    assert spec.label_column is not None
-    table = read_csv(spec.path, spec.label_column, spec.person_column)
-    return RawData(
-        features=table.features,
-        labels=table.labels,
-        feature_names=table.feature_names,
-        class_names=table.class_names,
-        ranges=spec.ranges,
-        persons=table.persons,
-    )
+    """Your own table: a file of separated values with a header line, or one such file for each client."""
+    return read_table(spec, "csv")
+
+
+def parquet(spec: DataSpec) -> RawData:
+    """Your own table: a Parquet file, or one such file for each client (needs pyarrow)."""
+    return read_table(spec, "parquet")
+
+
+def numpy(spec: DataSpec) -> RawData:
+    """Your own arrays: an .npz or .npy file, or one such file for each client."""
+    return read_table(spec, "numpy")
+
+
+def folder(spec: DataSpec) -> RawData:
+    """Your own images: a folder with one subfolder for each class (needs Pillow)."""
+    from qflsec.data.images import read_folder
+
+    return read_folder(spec)
+
+
+def function(spec: DataSpec) -> RawData:
+    """Your own function in a file of Python, which gives features and labels."""
+    from qflsec.data.function import read_function
+
+    return read_function(spec)
 
 
 Source = Callable[[DataSpec], RawData]
@@ -161,12 +144,14 @@ _BUNDLED: dict[str, Source] = {
     "breast-cancer": breast_cancer,
     "csv": csv,
     "digits": digits,
+    "folder": folder,
+    "function": function,
     "iris": iris,
     "mnist-5k": mnist_5k,
+    "numpy": numpy,
+    "parquet": parquet,
     "wine": wine,
 }
-PUBLIC = frozenset(_BUNDLED) - {"csv"}
-"""The data sets that come with the package or its extras: published records, not the user's."""
 for _name, _source in _BUNDLED.items():
     register("dataset", _name)(_source)
 
@@ -198,4 +183,4 @@ def read_source(spec: DataSpec, source: Source | None = None) -> RawData:
         raise DataError(
             f"data set {spec.name!r} did not give records", got=type(raw).__name__, expected="a RawData"
         )
-    return raw
+    return checked(raw, spec)

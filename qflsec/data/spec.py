@@ -9,10 +9,32 @@ from typing import Any, Literal, Self, get_args
 
 from qflsec.base import ConfigError, finite
 
-__all__ = ["DataSpec", "Preprocessing", "Reduction"]
+__all__ = ["PUBLIC", "DataSpec", "Missing", "Preprocessing", "Reduction"]
 
 Preprocessing = Literal["fixed-range", "auxiliary", "training"]
 Reduction = Literal["pca", "pool", "first", "none"]
+Missing = Literal["error", "drop", "median"]
+
+PUBLIC = frozenset({"breast-cancer", "digits", "iris", "mnist-5k", "wine"})
+"""The data sets that come with the package or its extras: published records, not the user's."""
+_TABLE = frozenset({"path", "label_column", "person_column", "columns", "drop", "missing"})
+_USED_BY: dict[str, frozenset[str]] = {
+    **dict.fromkeys(PUBLIC, frozenset[str]()),
+    "csv": _TABLE | {"separator", "encoding", "decimal"},
+    "parquet": _TABLE,
+    "numpy": _TABLE,
+    "function": frozenset({"path", "missing"}),
+    "folder": frozenset({"path", "size", "channels"}),
+}
+_OPTIONS = frozenset().union(*_USED_BY.values())
+_PATHS = {
+    "csv": "records.csv",
+    "parquet": "records.parquet",
+    "numpy": "records.npz",
+    "function": "data.py:load",
+    "folder": "images/",
+}
+_TUPLES = ("classes", "feature_range", "ranges", "columns", "drop", "size")
 
 
 def _tuples(value: object) -> object:
@@ -26,27 +48,40 @@ class DataSpec:
     """Which records, how they are split, and how they become features.
 
     Attributes:
-        name: A registered data set, for example ``"breast-cancer"``, or ``"csv"``.
-        n_features: Features per record after the reduction; with ``reduction="none"`` it must be the
-            number of columns.
-        classes: Original classes to keep, in the order that gives the new labels 0, 1, ...; None keeps all.
-            The classes of a CSV file are numbered in the order of their values.
-        preprocessing: What the scaler and the reduction are fitted on. ``"fixed-range"`` uses published
-            constants and no record; ``"auxiliary"`` the adversary's own split; ``"training"`` the members,
-            which no epsilon covers.
-        reduction: ``"pca"``, ``"pool"`` (block means of a square image), ``"first"`` columns, or ``"none"``.
-        feature_range: Where the features end up; values outside are clipped and counted.
-        path: The file of ``name="csv"``.
-        label_column: The column of ``name="csv"`` that holds the class.
-        person_column: The column of ``name="csv"`` that says whose record it is, such as a patient's number; it is
-            no feature. Without one, only equal records are known to be one person's.
-        ranges: Public (lowest, highest) value of each column, for ``"fixed-range"`` where the data set
-            publishes none.
-        balanced: Whether every split holds every class equally often (to within one record).
-        members: Records that are trained on.
-        nonmembers: Records that are not trained on, for membership games.
-        auxiliary: Records that the adversary owns.
-        test: Records that utility is measured on.
+        name: A registered data set, for example ``"breast-cancer"``, or your own data as ``"csv"``, ``"parquet"``,
+            ``"numpy"``, ``"folder"`` (images) or ``"function"``; no default.
+        n_features: Features of a record after the reduction (a count, 4 by default); with ``reduction="none"`` it
+            must be the number of columns.
+        classes: Classes to keep, by name or by number, in the order that gives the new labels 0, 1, ...; all by
+            default. The classes of your own data are numbered in the order of their values.
+        preprocessing: What medians, the reduction and the scaler are fitted on: ``"fixed-range"`` uses public
+            constants and no record, ``"auxiliary"`` (the default) the adversary's own split, ``"training"`` the
+            members, which no epsilon covers.
+        reduction: ``"pca"`` (the default), ``"pool"`` (block means of an image), ``"first"`` columns, or ``"none"``.
+        feature_range: Where the features end up (radians where they are rotation angles, 0 to pi by default);
+            values outside are clipped and counted.
+        path: The file of your own data; a pattern such as ``"clients/*.csv"`` makes each file a client's; a folder
+            of images, or ``"file.py:function"``. No default.
+        label_column: The column, or NumPy array, that holds the class; no default.
+        person_column: The column that says whose record it is, such as a patient's number, and is no feature; none
+            by default: then only equal records are known to be one person's.
+        columns: The columns that are features, in this order; by default all but class and person.
+        drop: Columns that are no features; none by default.
+        separator: The character between the cells of a CSV file (``","`` by default).
+        encoding: The encoding of a CSV file (``"utf-8"`` by default); a byte order mark is taken off.
+        decimal: The decimal mark of a CSV file, ``"."`` (the default) or ``","``.
+        missing: What becomes of missing values: ``"error"`` (the default) refuses them, ``"drop"`` leaves out the
+            records, ``"median"`` fills in the column's median in the records that ``preprocessing`` may be fitted on.
+        size: Height and width that the images of a folder are scaled to (pixels); by default they must have one size.
+        channels: Channels of the images of a folder, 1 (grey) or 3 (colour); by default 3 where any image is in
+            colour, and 1 otherwise.
+        ranges: Public (lowest, highest) value of each column, in the column's unit, for ``"fixed-range"``; one pair
+            does for all pixels of images. By default those that the data set publishes.
+        balanced: Whether every split holds every class equally often, to within one record (false by default).
+        members: Records that are trained on (a count, 160 by default).
+        nonmembers: Records that are not trained on, for membership games (a count, 160 by default).
+        auxiliary: Records that the adversary owns (a count, 120 by default).
+        test: Records that utility is measured on (a count, 120 by default).
 
     Units:
         feature_range: radians, where the features are rotation angles.
@@ -54,13 +89,21 @@ class DataSpec:
 
     name: str
     n_features: int = 4
-    classes: tuple[int, ...] | None = None
+    classes: tuple[int | str, ...] | None = None
     preprocessing: Preprocessing = "auxiliary"
     reduction: Reduction = "pca"
     feature_range: tuple[float, float] = (0.0, math.pi)
     path: str | None = None
     label_column: str | None = None
     person_column: str | None = None
+    columns: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    separator: str = ","
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    missing: Missing = "error"
+    size: tuple[int, int] | None = None
+    channels: Literal[1, 3] | None = None
     ranges: tuple[tuple[float, float], ...] | None = None
     balanced: bool = False
     members: int = 160
@@ -69,14 +112,16 @@ class DataSpec:
     test: int = 120
 
     def __post_init__(self) -> None:
-        for name in ("classes", "feature_range", "ranges"):
+        for name in _TUPLES:
             object.__setattr__(self, name, _tuples(getattr(self, name)))
         _check_choice("preprocessing", self.preprocessing, get_args(Preprocessing))
         _check_choice("reduction", self.reduction, get_args(Reduction))
+        _check_choice("missing", self.missing, get_args(Missing))
         _check_count("n_features", self.n_features, 1)
         self._check_ranges()
         self._check_sizes()
         self._check_source()
+        self._check_table()
 
     def _check_ranges(self) -> None:
         for interval in (self.feature_range, *(self.ranges or ())):
@@ -108,18 +153,71 @@ class DataSpec:
             raise ConfigError("classes must be two or more different classes", got=self.classes)
 
     def _check_source(self) -> None:
-        if self.name == "csv" and (self.path is None or self.label_column is None):
+        """Refuse what the source does not read, rather than leave it unused."""
+        used = _USED_BY.get(self.name)
+        if used is None:
+            return  # a plugin gets the whole specification
+        for field in fields(self):
+            if field.name in _OPTIONS - used and getattr(self, field.name) != field.default:
+                readers = [name for name, options in _USED_BY.items() if field.name in options]
+                raise ConfigError(
+                    f"data of name {self.name!r} have no use for {field.name}",
+                    got=repr(getattr(self, field.name)),
+                    fix=f"leave it out; it belongs to {', '.join(readers)}",
+                )
+        if self.path is None and "path" in used:
             raise ConfigError(
-                "a CSV data set needs its file and the column of its classes",
-                got=f"path={self.path!r}, label_column={self.label_column!r}",
-                fix="set path and label_column",
+                f"data of name {self.name!r} need a place", fix=f'set path = "{_PATHS[self.name]}"'
             )
-        if self.person_column is not None and (self.name != "csv" or self.person_column == self.label_column):
+        if "label_column" in used and self.label_column is None:
             raise ConfigError(
-                "only a CSV data set has a column of people, and it is not the column of classes",
-                got=f"name={self.name!r}, person_column={self.person_column!r}",
+                f"data of name {self.name!r} need the column of their classes", fix='set label_column = "..."'
+            )
+
+    def _check_table(self) -> None:
+        if self.missing == "median" and self.preprocessing == "fixed-range":
+            raise ConfigError(
+                "a median has to be fitted on records",
+                got="missing='median' with preprocessing='fixed-range'",
+                fix="use missing 'drop', or preprocessing 'auxiliary'",
+            )
+        if self.person_column is not None and self.person_column == self.label_column:
+            raise ConfigError(
+                "the column of people is that of the classes",
+                got=f"person_column={self.person_column!r}",
                 fix="leave out person_column, or name the column of another meaning",
             )
+        if self.columns is not None and (self.drop or not self.columns):
+            raise ConfigError(
+                "columns names every feature, and nothing is left to drop",
+                got=f"columns={list(self.columns)}, drop={list(self.drop)}",
+                fix="set one of columns and drop",
+            )
+        named = (*(self.columns or ()), *self.drop, self.label_column, self.person_column)
+        twice = sorted({name for name in named if name is not None and named.count(name) > 1})
+        if twice:
+            raise ConfigError("a column is named twice", got=", ".join(map(repr, twice)), fix="name it once")
+        if len(self.separator) != 1 or self.separator in {"\n", "\r", '"', self.decimal}:
+            raise ConfigError(
+                "a separator is one character, and neither a quote nor the decimal mark",
+                got=f"separator={self.separator!r}, decimal={self.decimal!r}",
+                fix='set separator, for example to ";"',
+            )
+        _check_choice("decimal", self.decimal, (".", ","))
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ConfigError(
+                "unknown encoding", got=repr(self.encoding), expected="a codec of Python, such as 'cp1252'"
+            ) from None
+        if self.channels not in {None, 1, 3}:
+            raise ConfigError("channels of images are no such number", got=self.channels, expected="1 or 3")
+        if self.size is not None and len(self.size) != 2:
+            raise ConfigError(
+                "size is not a height and a width", got=list(self.size), expected="[height, width]"
+            )
+        for pixels in self.size or ():
+            _check_count("size", pixels, 1)
 
     def to_config(self) -> dict[str, Any]:
         """The specification with every default written out, as JSON types."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from qflsec.base import DataError, numpy_stream
 from qflsec.data.spec import DataSpec
 
-__all__ = ["Splits", "first_of_equals", "split"]
+__all__ = ["Splits", "first_of_equals", "proportional", "split"]
 
 Rows = NDArray[np.int64]
 
@@ -33,15 +34,27 @@ def first_of_equals(features: NDArray[np.float64]) -> Rows:
     Shapes:
         features: ``[N, D]``; result: ``[M]`` with M <= N.
     """
-    _, first = np.unique(features, axis=0, return_index=True)
+    # NaN equals nothing, also not itself, and would keep both of two equal incomplete records
+    _, first = np.unique(np.where(np.isnan(features), np.inf, features), axis=0, return_index=True)
     return np.sort(first).astype(np.int64)
 
 
-def split(labels: NDArray[np.int64], spec: DataSpec, seed: int) -> Splits:
+def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) -> Splits:
     """Draw the four splits without replacement.
 
     The order of the draw is members, non-members, auxiliary, test, from one permutation (of each class, if
-    balanced): a larger test split does not change who the members are.
+    balanced; of each client's records, where the data say who holds them): a larger test split does not change who the
+    members are.
+
+    Clients differ, so whose records are drawn more often would tell members from non-members before any model does.
+    Each client's records are therefore cut in the same proportions: given whose a record is, whether it is a member is
+    a fair draw.
+
+    Args:
+        labels: The class of each record.
+        spec: The four sizes.
+        seed: The run's seed.
+        clients: Who holds each record; None where the data do not say.
 
     Raises:
         DataError: There are too few records.
@@ -50,20 +63,54 @@ def split(labels: NDArray[np.int64], spec: DataSpec, seed: int) -> Splits:
     generator = numpy_stream(seed, "data", "split")
     if not spec.balanced:
         _check_enough(sum(sizes), len(labels), spec)
-        return _cut(generator.permutation(len(labels)), sizes)
-    classes = np.unique(labels)
-    parts: list[Splits] = []
-    for position, label in enumerate(classes):
-        rows = np.flatnonzero(labels == label)
-        shares = [size // len(classes) + (position < size % len(classes)) for size in sizes]
-        _check_enough(sum(shares), len(rows), spec, f" in class {label}, as balanced=True needs them")
-        parts.append(_cut(generator.permutation(rows), shares))
+        if clients is None:
+            return _cut(generator.permutation(len(labels)), sizes)
+        shares = proportional(sizes, np.bincount(clients))
+        held = [np.flatnonzero(clients == client) for client in range(len(shares))]
+    else:
+        if clients is not None:
+            raise DataError(
+                "balanced splits are of no use where the data say who holds a record",
+                got="balanced=True",
+                fix="set balanced = false: each client's records are cut in the same proportions",
+            )
+        held = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        shares = [
+            [size // len(held) + (position < size % len(held)) for size in sizes]
+            for position in range(len(held))
+        ]
+        for label, rows, share in zip(np.unique(labels), held, shares, strict=True):
+            _check_enough(sum(share), len(rows), spec, f" in class {label}, as balanced=True needs them")
+    parts = [_cut(generator.permutation(rows), share) for rows, share in zip(held, shares, strict=True)]
     return Splits(
         member=generator.permutation(np.concatenate([part.member for part in parts])),
         nonmember=generator.permutation(np.concatenate([part.nonmember for part in parts])),
         auxiliary=generator.permutation(np.concatenate([part.auxiliary for part in parts])),
         test=generator.permutation(np.concatenate([part.test for part in parts])),
     )
+
+
+def proportional(sizes: Sequence[int], counts: Rows) -> list[list[int]]:
+    """How many records of each client each split gets: in proportion, by largest remainders, never more than there are.
+
+    Args:
+        sizes: The sizes of the splits; together at most the sum of ``counts``.
+        counts: How many records each client holds.
+
+    Returns:
+        For each client its share of each split.
+    """
+    left = counts.copy()
+    shares = []
+    for size in sizes:
+        quota = size * counts / counts.sum()
+        share = np.minimum(np.floor(quota).astype(np.int64), left)
+        while share.sum() < size:
+            # whoever has records left and is furthest below its proportion gets one more
+            share[np.argmax(np.where(share < left, quota - share, -np.inf))] += 1
+        left -= share
+        shares.append(share.tolist())
+    return [list(client) for client in zip(*shares, strict=True)]
 
 
 def _check_enough(wanted: int, there: int, spec: DataSpec, where: str = "") -> None:
@@ -76,7 +123,7 @@ def _check_enough(wanted: int, there: int, spec: DataSpec, where: str = "") -> N
         )
 
 
-def _cut(rows: Rows, sizes: tuple[int, ...] | list[int]) -> Splits:
+def _cut(rows: Rows, sizes: Sequence[int]) -> Splits:
     ends = np.cumsum(sizes)
     member, nonmember, auxiliary, test, _ = np.split(rows.astype(np.int64), ends)
     return Splits(member=member, nonmember=nonmember, auxiliary=auxiliary, test=test)

@@ -188,7 +188,7 @@ def test_splits_are_uniform_over_records() -> None:
 
 @pytest.mark.parametrize("classes", [(0, 2), (-1, 0)])
 def test_unknown_class(classes: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"no such class; got .*expected 0 to 1"):
+    with pytest.raises(DataError, match=r"no such class; got .*expected 0 .malignant., 1 .benign."):
         load(replace(SPEC, classes=classes), 1)
 
 

@@ -97,7 +97,7 @@ def test_equal_records_have_one_number() -> None:
 
 
 def test_the_column_belongs_to_a_table(table: Path) -> None:
-    with pytest.raises(ConfigError, match="only a CSV data set has a column of people"):
+    with pytest.raises(ConfigError, match="no use for person_column"):
         DataSpec(name="iris", person_column="who")
-    with pytest.raises(ConfigError, match="not the column of classes"):
+    with pytest.raises(ConfigError, match="column of people is that of the classes"):
         spec(table, person_column="class")

@@ -30,7 +30,7 @@ def test_bundled_records(name: str, shape: tuple[int, int], classes: tuple[int, 
     assert tuple(np.bincount(raw.labels)) == classes
     assert len(raw.class_names) == len(classes)
     assert len(raw.feature_names) == shape[1]
-    assert raw.image_side is None or raw.image_side**2 == shape[1]
+    assert raw.image_shape is None or np.prod(raw.image_shape) == shape[1]
 
 
 @pytest.mark.parametrize("name", ["breast-cancer", "wine", "iris", "digits", "mnist-5k"])
@@ -41,7 +41,7 @@ def test_published_ranges_are_the_records_to_the_printed_digits(name: str) -> No
     raw = read_source(DataSpec(name=name))
     assert raw.ranges is not None
     low, high = np.array(raw.ranges).T
-    if raw.image_side is not None:
+    if raw.image_shape is not None:
         assert low.min() == raw.features.min()
         assert high.max() == raw.features.max()
         return

@@ -21,6 +21,9 @@ def test_features_are_angles_from_0_to_pi_by_default() -> None:
     assert DataSpec(name="iris").feature_range == (0.0, math.pi)
 
 
+CSV = {"name": "csv", "path": "x.csv", "label_column": "y"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -39,7 +42,26 @@ def test_features_are_angles_from_0_to_pi_by_default() -> None:
         ({"feature_range": (0.0, math.inf)}, "'feature_range' is no number"),
         ({"ranges": ((0.0, 1.0), (2.0, 2.0))}, "not an interval"),
         ({"preprocessing": "fixed-range", "reduction": "pca"}, "has to be fitted on records"),
-        ({"name": "csv", "path": "x.csv"}, "needs its file and the column"),
+        ({"name": "csv", "path": "x.csv"}, "need the column of their classes"),
+        ({"name": "csv", "label_column": "y"}, 'need a place; set path = "records.csv"'),
+        ({"path": "x.csv"}, "no use for path"),
+        ({"name": "folder", "path": "x/", "separator": ";"}, "no use for separator"),
+        ({**CSV, "size": (8, 8)}, "no use for size.*belongs to folder"),
+        ({**CSV, "separator": ", "}, "a separator is one character"),
+        ({**CSV, "decimal": ","}, "a separator is one character, and neither a quote nor the decimal mark"),
+        ({**CSV, "decimal": ";"}, "unknown decimal"),
+        ({**CSV, "encoding": "latin-99"}, "unknown encoding"),
+        ({**CSV, "encoding": "hex"}, "unknown encoding"),
+        ({**CSV, "missing": "mean"}, "unknown missing"),
+        ({**CSV, "columns": ("a",), "drop": ("b",)}, "nothing is left to drop"),
+        ({**CSV, "columns": ()}, "nothing is left to drop"),
+        ({**CSV, "columns": ("a", "y")}, "named twice; got 'y'"),
+        (
+            {**CSV, "missing": "median", "preprocessing": "fixed-range", "reduction": "none"},
+            "has to be fitted on",
+        ),
+        ({"name": "folder", "path": "x/", "size": (8,)}, "size is not a height and a width"),
+        ({"name": "folder", "path": "x/", "channels": 2}, "1 or 3"),
         ({"seed": 3}, "unknown key"),
     ],
 )

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from qflsec.base import ConfigError, load_plugins
+from qflsec.base.places import place_digest
 from qflsec.base.registry import forget
-from qflsec.base.sources import content_digest
 from qflsec.base.user_code import load_file, load_module, module_name
 
 __all__ = ["load_user_plugins", "python_files", "resolve", "without_places"]
 
-_SUFFIXES = (".py", ".csv")
+_SUFFIXES = (".py", ".csv", ".parquet", ".npz", ".npy")
+_PLACE = "path"
+"""The key whose value is a place whatever it ends in: a file, a pattern, or a folder."""
 _plugin_files: set[str] = set()
 
 
 def resolve(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The table with the names of files made absolute; they are relative to the specification."""
     return {
-        key: _absolute(value, base) if isinstance(value, str) and _split(value) else value
+        key: _absolute(value, base) if isinstance(value, str) and _is_place(key, value) else value
         for key, value in table.items()
     }
 
@@ -30,10 +32,10 @@ def without_places(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table with the digest of its content in the place of every file: what an id is made from.
 
     Raises:
-        ConfigError: A file cannot be read.
+        QflsecError: A file is missing or cannot be read.
     """
     return {
-        key: _content(value) if isinstance(value, str) and _split(value) else value
+        key: _content(value) if isinstance(value, str) and _is_place(key, value) else value
         for key, value in table.items()
     }
 
@@ -83,15 +85,15 @@ def _split(text: str) -> tuple[str, str] | None:
     return None
 
 
+def _is_place(key: str, text: str) -> bool:
+    return key == _PLACE or _split(text) is not None
+
+
 def _absolute(text: str, base: Path) -> str:
-    split = _split(text)
-    assert split is not None
-    path, rest = split
+    path, rest = _split(text) or (text, "")
     return f"{(base / path).resolve()}:{rest}" if rest else str((base / path).resolve())
 
 
 def _content(text: str) -> str:
-    split = _split(text)
-    assert split is not None
-    path, rest = split
-    return f"sha256:{content_digest(path)}:{rest}" if rest else f"sha256:{content_digest(path)}"
+    path, rest = _split(text) or (text, "")
+    return f"sha256:{place_digest(path)}:{rest}" if rest else f"sha256:{place_digest(path)}"

@@ -83,9 +83,19 @@ class _Assembly:
             observers={threat.name: str(threat) for threat in self._matrix.observers},
             pipelines={name: pipeline.to_config() for name, pipeline in self._matrix.pipelines.items()},
             utility_pipeline=self._matrix.utility_pipeline,
+            data=self._data(),
             runs=self._run_rows(),
             failures=self._failures(cells),
         )
+
+    def _data(self) -> dict[str, Mapping[str, Any]]:
+        """What the first stored honest run of each pipeline found of its data."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for run in self._layout.honest.values():
+            row = self._rows.get(run.unit_id)
+            if row is not None and "data" in row.content:
+                found.setdefault(run.pipeline, row.content["data"])
+        return found
 
     def _cells(self) -> dict[tuple[str, str], Cell]:
         bare: dict[tuple[str, str], _Found] = {}

@@ -10,7 +10,7 @@ from qflsec.federation import Layer, Pipeline
 from qflsec.lab.grid.code import Parts
 from qflsec.lab.grid.files import python_files
 
-__all__ = ["layer_parts", "model_files", "pipeline_parts"]
+__all__ = ["data_label", "layer_parts", "pipeline_parts", "user_files"]
 
 
 def pipeline_parts(pipeline: Pipeline) -> Parts:
@@ -28,10 +28,18 @@ def layer_parts(layers: Iterable[Layer]) -> Parts:
     return {f"layer {layer.card.name}": layer for layer in layers}
 
 
-def model_files(pipelines: Mapping[str, Pipeline]) -> dict[str, Path]:
-    """The files that models name."""
-    return {
-        f"model of pipeline {name}": path
-        for name, pipeline in pipelines.items()
-        for path in python_files(pipeline.model.to_config())
-    }
+def data_label(pipeline: str) -> str:
+    """What the code that gives a pipeline's data is called."""
+    return f"data of pipeline {pipeline}"
+
+
+def user_files(pipelines: Mapping[str, Pipeline]) -> dict[str, Path]:
+    """The files of Python that models and data name."""
+    found: dict[str, Path] = {}
+    for name, pipeline in pipelines.items():
+        for label, config in (
+            (f"model of pipeline {name}", pipeline.model.to_config()),
+            (data_label(name), pipeline.data.to_config()),
+        ):
+            found.update((label, path) for path in python_files(config))
+    return found

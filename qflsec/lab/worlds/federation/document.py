@@ -30,8 +30,8 @@ from qflsec.lab.worlds.federation.session import session_accounts
 
 __all__ = ["SCHEMA", "from_document", "to_document"]
 
-SCHEMA = "qflsec-matrix-result/3"
-_SIMPLE = ("observers", "pipelines", "utility_pipeline")
+SCHEMA = "qflsec-matrix-result/4"
+_SIMPLE = ("observers", "pipelines", "utility_pipeline", "data")
 
 
 def to_document(result: MatrixResult) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from typing import Any, TypeVar
 
 from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.base.places import files_at, is_pattern
 from qflsec.base.registry import Kind
 from qflsec.base.sources import Sources
-from qflsec.data import DataSpec, PartitionSpec, load, partition
+from qflsec.data import DataSpec, PartitionSpec
+from qflsec.data.function import find_function
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.federation.topology import topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.schema import at, check
-from qflsec.lab.worlds.federation.code import layer_parts, model_files, pipeline_parts
+from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
@@ -37,7 +39,6 @@ __all__ = [
     "Matrix",
     "StackEntry",
     "build_matrix",
-    "check_data",
 ]
 
 _T = TypeVar("_T")
@@ -162,10 +163,15 @@ class Matrix:
             seed=seed,
             secrets=self.spec.secrets,
             versions=id_versions(),
-            code=digests_of(self.code, made_by),
+            code={**digests_of(self.code, made_by), **self._data_code(pipeline)},
             manipulation=None if manipulation is None else without_places(manipulation.to_config()),
             threat=None if entry is None else entry.threat.to_config(),
         )
+
+    def _data_code(self, pipeline: str) -> dict[str, str]:
+        """The digest of the function that gives the data with everything that it imports, where one does."""
+        sources = self.code.get(data_label(pipeline))
+        return {} if sources is None else {"data": sources.digest}
 
     def trial_identity(self, run_id: str, entry: AttackEntry) -> dict[str, Any]:
         """What a trial's id is the digest of."""
@@ -198,35 +204,15 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         threats=threats,
         attacks=attacks,
         observers=_observers(tuple(threats.values())),
-        code=sources_of(dict(ChainMap(*parts)), model_files(pipelines)),
+        code=sources_of(dict(ChainMap(*parts)), user_files(pipelines)),
     )
-
-
-def check_data(matrix: Matrix) -> None:
-    """Load and partition the data of every pipeline for the first seed: what only the data can tell.
-
-    Raises:
-        DataError: Data cannot be read, split or partitioned.
-        ConfigError: Data and model differ in their classes.
-    """
-    for name, pipeline in matrix.pipelines.items():
-        seed = matrix.spec.seeds[0]
-        with at(f"pipelines.{name}.data"):
-            dataset = load(pipeline.data, seed)
-        if dataset.n_classes != pipeline.model.n_classes:
-            raise ConfigError(
-                f"pipelines.{name}: data and model differ in their number of classes",
-                got=f"{dataset.n_classes} and {pipeline.model.n_classes}",
-                fix=f"choose 'classes' of the data, or {pipeline.model.classes_fix}",
-            )
-        with at(f"pipelines.{name}.partition"):
-            partition(dataset, pipeline.partition, pipeline.federation.n_clients, seed)
 
 
 def _pipeline(table: PipelineTable, path: str) -> Pipeline:
     data = _made(DataSpec, table.data, f"{path}.data")
     with at(f"{path}.data.name"):
         find("dataset", data.name)
+    table = _by_client(data, table, path)
     spread = _made(PartitionSpec, table.partition, f"{path}.partition")
     with at(f"{path}.partition.kind"):
         find("partition", spread.kind)
@@ -255,6 +241,27 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
         )
         refuse_pipeline(pipeline)
     return pipeline
+
+
+def _by_client(data: DataSpec, table: PipelineTable, path: str) -> PipelineTable:
+    """The table with one client for each file, where the data have a file for each client and it says nothing else."""
+    with at(f"{path}.data"):
+        if data.name == "function" and data.path is not None:
+            find_function(data.path)
+        files = files_at(data.path) if data.path is not None and is_pattern(data.path) else ()
+    spread = {"kind": "files", **table.partition}
+    if not files or spread["kind"] != "files":
+        return table
+    given = table.federation.get("n_clients", len(files))
+    if given != len(files):
+        raise ConfigError(
+            f"{path}.federation.n_clients: each file is a client's",
+            got=given,
+            expected=f"{len(files)}, the files that match {data.path}",
+            fix="leave n_clients out, or spread all records by another partition",
+        )
+    federation = {**table.federation, "n_clients": len(files)}
+    return table.model_copy(update={"partition": spread, "federation": federation})
 
 
 def _made(kind: type[_T], table: Mapping[str, Any], path: str) -> _T:

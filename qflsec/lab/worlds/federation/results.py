@@ -329,6 +329,8 @@ class MatrixResult(Result[Cell]):
         observers: Each observer's threat model as a sentence.
         pipelines: Each pipeline's configuration, defaults written out.
         utility_pipeline: The pipeline whose training and costs a report shows.
+        data: What there is to say of each pipeline's data, as its first run found them: records of each class by name,
+            feature names, training records of each client that the data name, what was fitted on what, and remarks.
         runs: All runs.
     """
 
@@ -340,4 +342,5 @@ class MatrixResult(Result[Cell]):
     observers: Mapping[str, str]
     pipelines: Mapping[str, Mapping[str, Any]]
     utility_pipeline: str
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runs: tuple[RunRow, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qflsec.accounting.session import SessionAccount, composed
-from qflsec.data.sources import PUBLIC
+from qflsec.data.spec import PUBLIC
 from qflsec.lab.worlds.federation.results import MatrixResult, RunRow
 
 __all__ = ["data_sets", "runs_over", "session_accounts"]

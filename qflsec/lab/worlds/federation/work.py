@@ -22,6 +22,7 @@ from qflsec.lab.challenges import challenge_for
 from qflsec.lab.grid.units import Row, Unit
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
+from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
 from qflsec.lab.worlds.federation.shadows import SharedTrainer
@@ -108,6 +109,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
             "costs": {name: float(value) for name, value in made.costs.items()},
             "seeded_secrets": made.seeded_secrets,
             **_aborts(made),
+            **({} if run.label else {"data": data_facts(made)}),
         }
     row = run.row(status, content, reason=reason, traceback=made.traceback)
     yield row

@@ -11,8 +11,9 @@ from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place, Plan, Row, Unit
 from qflsec.lab.grid.world import World
 from qflsec.lab.worlds.federation.assemble import assemble
+from qflsec.lab.worlds.federation.datasets import check_data, data_remarks
 from qflsec.lab.worlds.federation.document import SCHEMA, from_document, to_document
-from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix, check_data
+from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
 from qflsec.lab.worlds.federation.parts import parts_of
 from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
 from qflsec.lab.worlds.federation.results import MatrixResult
@@ -69,8 +70,9 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         return make_plan(self.layout, settled)
 
     def remarks(self) -> tuple[str, ...]:
-        """What the layers of stacks that fit say of the runs, each once."""
+        """What is odd about the data, and what the layers of stacks that fit say of the runs, each once."""
         matrix = self.matrix
+        of_data = data_remarks(matrix)  # before the plan: its ids need every file
         places = dict.fromkeys((run.pipeline, run.stack) for run in self.layout.honest.values())
         found = []
         for pipeline, column in places:
@@ -78,7 +80,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
             if stack is not None and not matrix.incompatible(pipeline, column):
                 said = stack.remarks(matrix.pipelines[pipeline])
                 found += [f"{pipeline} x {column}: {remark}" for remark in said]
-        return tuple(found)
+        return (*of_data, *found)
 
     def parts(self, plan: Plan[RunBatch | ShadowBatch], *, measure: bool = False) -> tuple[Part, ...]:
         """What is left to do, pipeline by pipeline."""

@@ -8,7 +8,8 @@ import pytest
 
 from qflsec.base import ConfigError, DataError, QflsecError, UnknownName
 from qflsec.lab import build, load_spec, parse_spec, presets
-from qflsec.lab.worlds.federation.matrix import build_matrix, check_data
+from qflsec.lab.worlds.federation.datasets import check_data
+from qflsec.lab.worlds.federation.matrix import build_matrix
 
 MISTAKES = [
     ("seeds = [0, 1]", "seds = [0, 1]", ConfigError, ["seds: unknown key", "did you mean 'seeds'?"]),
