@@ -16,7 +16,18 @@ from qflsec.lab.grid.results import cause_words
 from qflsec.report.chart import Chart
 from qflsec.report.svg import draw, keys
 
-__all__ = ["cell_id", "figure", "fill", "interval", "number", "quantity", "slug", "spread", "table"]
+__all__ = [
+    "cell_id",
+    "figure",
+    "fill",
+    "interval",
+    "ledger_id",
+    "number",
+    "quantity",
+    "slug",
+    "spread",
+    "table",
+]
 
 
 def table(
@@ -58,7 +69,8 @@ def figure(chart: Chart, label: str = "") -> Markup:
         label: What it shows, for those who do not see it; the title where empty.
     """
     return Markup(
-        '<figure class="figure"><figcaption>{}</figcaption><div class="scroll">{}</div>{}</figure>'
+        '<figure class="figure"><figcaption>{}</figcaption>'
+        '<div class="scroll" tabindex="0" role="group" aria-label="Figure">{}</div>{}</figure>'
     ).format(chart.title, draw(chart, label or chart.title), keys(chart))
 
 
@@ -84,6 +96,12 @@ def interval(score: Score | None, digits: int = 2) -> str:
     return f"[{number(score.low, digits)}, {number(score.high, digits)}]"
 
 
+def _unbroken(score: Score | None, digits: int = 2) -> Markup:
+    """An interval that stays on one line, but on narrow paper."""
+    text = interval(score, digits)
+    return Markup('<span class="iv">{}</span>').format(text) if text else Markup("")
+
+
 def spread(score: Score | None, digits: int = 3) -> str:
     """A mean with its interval, for people."""
     return "–" if score is None else f"{number(score.value, digits)} {interval(score, digits)}".strip()
@@ -104,6 +122,11 @@ def cell_id(attack: str, stack: str) -> str:
     return f"cell-{slug(attack)}--{slug(stack)}"
 
 
+def ledger_id(stack: str, observer: str) -> str:
+    """The element id of a stack's account for an observer."""
+    return f"ledger-{slug(observer)}--{slug(stack)}"
+
+
 def slug(text: str) -> str:
     """The text as a part of an element's id."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
@@ -118,8 +141,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval, spread=spread, causes=cause_words)
-    environment.globals.update(cell_id=cell_id, quantity=quantity, figure=figure, pretty=_pretty)
+    environment.filters.update(number=number, interval=_unbroken, spread=spread, causes=cause_words)
+    environment.globals.update(
+        cell_id=cell_id, ledger_id=ledger_id, quantity=quantity, figure=figure, pretty=_pretty
+    )
     return environment
 
 

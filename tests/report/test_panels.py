@@ -79,7 +79,7 @@ def test_a_panel_that_fails_takes_no_other_down(where: str, result: MatrixResult
             raise ZeroDivisionError("<b>nothing</b> to divide")
 
     page = render_report(result)
-    assert titles(page) == [*before[:2], "Broken", *before[2:]]
+    assert titles(page) == [*before[:3], "Broken", *before[3:]]
     assert "This panel failed: ZeroDivisionError: &lt;b&gt;nothing&lt;/b&gt; to divide" in page
     assert "test_panels.py" in page, "the traceback"
     assert "<b>nothing" not in page

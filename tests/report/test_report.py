@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -248,57 +245,3 @@ def test_a_report_that_cannot_be_written_is_told_plainly(result: MatrixResult, t
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write the report; got .*; name another file"):
         write_report(result, tmp_path / "file" / "report.html")
-
-
-def browser() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("QFLSEC_REQUIRE_BROWSER"):
-            pytest.fail("Chromium is required here, but is not installed")
-        pytest.skip("no Chromium: install it (Debian: apt-get install chromium) to run the browser test")
-    return found
-
-
-def test_a_browser_opens_the_page_and_reads_a_drill_down(result: MatrixResult, tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = write_report(result, tmp_path / "report.html")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=browser(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = chromium.new_page()
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: problems.extend([request.url] if request.url.startswith("http") else []),
-        )
-        page.goto(path.as_uri())
-        article = page.locator("#cell-loss--none")
-        assert not article.is_visible()
-        page.locator('a[href="#cell-loss--none"]').click()
-        assert article.is_visible()
-        assert "loss against none is ok." in article.inner_text()
-        assert article.locator("figure").count() == 2
-        page.locator('a[href="#cell-flip--masked"]').focus()
-        page.keyboard.press("Enter")
-        assert not article.is_visible()
-        assert "because it is failed" in page.locator("#cell-flip--masked").inner_text()
-        assert page.locator('a.cell[aria-current="true"]').get_attribute("href") == "#cell-flip--masked"
-        page.goto(path.as_uri() + "#cell-flip--median")
-        page.reload()
-        assert page.locator("#cell-flip--median").is_visible()
-        colours = {
-            re.sub(
-                r"\s",
-                "",
-                page.locator(f'a[data-state="{state}"]').first.evaluate(
-                    "e => getComputedStyle(e).border + getComputedStyle(e).background"
-                ),
-            )
-            for state in ("ok", "no power", "blocked", "incompatible", "useless", "failed", "aborted")
-        }
-        assert len(colours) == 7
-        assert not problems
-        chromium.close()

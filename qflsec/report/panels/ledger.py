@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from qflsec.base import register
 from qflsec.lab.worlds.federation.results import MatrixResult
+from qflsec.report.accounts import Account, Compared, account_of, compared
 from qflsec.report.html import fill
 from qflsec.report.panel import Panel
 
@@ -26,33 +26,26 @@ class Ledger(Panel):
         return isinstance(result, MatrixResult)
 
     def render(self, result: MatrixResult) -> str:
-        """One account for each observer."""
-        accounts = {
-            (stack.name, observer): _account(result.ledgers.get((stack.name, observer), ()))
-            for stack in result.stacks
-            for observer in result.observers
-        }
-        return fill("panels/ledger.html.j2", result=result, accounts=accounts, epsilon=_epsilon)
+        """The comparison, and one account for each observer."""
+        accounts = {observer: _accounts(result, observer) for observer in result.observers}
+        lines: dict[str, list[Compared]] = {}
+        for line in compared(result):
+            lines.setdefault(line.observer, []).append(line)
+        return fill("panels/ledger.html.j2", result=result, accounts=accounts, lines=lines, epsilon=_epsilon)
 
 
-def _account(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """What is seen, what bounds it, and what nothing bounds."""
-    account: dict[str, list[dict[str, Any]]] = {"seen": [], "bounds": [], "open": []}
-    for row in _grouped(rows):
-        part = {"seen": "seen", "not covered": "open"}.get(row["guarantee"], "bounds")
-        account[part].append(row)
-    return account
-
-
-def _grouped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ledger rows that differ in nothing but the pipeline as one row that names all of them."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        rest = {key: value for key, value in row.items() if key not in {"pipeline", "seeds"}}
-        kept = found.setdefault(json.dumps(rest, sort_keys=True), {**rest, "pipelines": []})
-        if row["pipeline"] not in kept["pipelines"]:
-            kept["pipelines"].append(row["pipeline"])
-    return list(found.values())
+def _accounts(result: MatrixResult, observer: str) -> list[tuple[list[str], Account]]:
+    """The accounts for an observer, each with the stacks that it is true of."""
+    found: list[tuple[list[str], Account]] = []
+    for stack in result.stacks:
+        rows = result.ledgers.get((stack.name, observer), ())
+        account = account_of(rows)
+        same = next((stacks for stacks, known in found if known == account), None)
+        if same is not None:
+            same.append(stack.name)
+        elif rows:
+            found.append(([stack.name], account))
+    return found
 
 
 def _epsilon(row: Mapping[str, Any]) -> str:

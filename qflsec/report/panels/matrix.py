@@ -10,6 +10,8 @@ from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
 from qflsec.lab.worlds.federation.states import GOALS
+from qflsec.report.accounts import epsilon_note, main_observer
+from qflsec.report.effects import family_worst
 from qflsec.report.html import fill, table
 from qflsec.report.panel import Panel
 from qflsec.report.states import BEYOND, CHANNEL_STATES, DELEGATION_STATES, STATES, beyond, shade
@@ -39,6 +41,12 @@ class HeatMap(Panel):
             for protects, kinds in GOALS.items()
             if attack.goal in kinds
         }
+        observer = main_observer(result)
+        worst = {
+            (stack.name, family): family_worst(result, stack.name, family)
+            for stack in result.stacks
+            for family in families
+        }
         heat_map = fill(
             "panels/matrix.html.j2",
             result=result,
@@ -49,6 +57,9 @@ class HeatMap(Panel):
             shade=shade,
             sides=BEYOND,
             beyond=beyond,
+            worst=worst,
+            observer=observer,
+            epsilons={stack.name: epsilon_note(result, stack.name, observer) for stack in result.stacks},
         )
         return heat_map + _aborts(result)
 

@@ -31,11 +31,19 @@
   }, { rootMargin: "0px 0px -75% 0px" });
   every("main > section").forEach((section) => seen.observe(section));
 
-  // what does not fit says so
-  const measure = new ResizeObserver((entries) => entries.forEach(({ target }) => {
-    target.parentElement.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
-  }));
-  every(".scroll").forEach((place) => measure.observe(place));
+  // what does not fit says so, and fades where more is to come; the heads of what fits stick to the window
+  const measure = (place) => {
+    const inner = place.querySelector("table") ?? place.firstElementChild;
+    const wide = inner.getBoundingClientRect().width > place.clientWidth + 1;
+    place.parentElement.classList.toggle("scrolls", wide);
+    place.classList.toggle("fits", !wide);
+    place.classList.toggle("rest", wide && place.scrollLeft + place.clientWidth < place.scrollWidth - 1);
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => measure(target)));
+  every(".scroll").forEach((place) => {
+    sizes.observe(place);
+    place.addEventListener("scroll", () => measure(place), { passive: true });
+  });
 
   // a link to what is folded away unfolds it
   const unfold = (place) => {

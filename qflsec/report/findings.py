@@ -1,0 +1,327 @@
+"""The findings of a matrix: five sentences, each of which says no more than its intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from qflsec.accounting.limits import membership_ceiling
+from qflsec.base import Score
+from qflsec.lab.worlds.federation.results import AttackInfo, Cell, MatrixResult, PipelineSummary
+from qflsec.lab.worlds.federation.states import GOALS
+from qflsec.report.accounts import Bound, proved_bounds
+from qflsec.report.effects import Effect, effects, protects, reference, works
+from qflsec.report.html import interval, number
+from qflsec.report.words import count, listed, sentence
+
+__all__ = ["Finding", "federation_findings"]
+
+_NAMED = 3
+"""How many pairs a sentence names; the others stand below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        question: What it answers.
+        sentence: The answer.
+        details: What it rests on, a line each.
+    """
+
+    question: str
+    sentence: str
+    details: tuple[str, ...] = ()
+
+
+def federation_findings(result: MatrixResult) -> tuple[Finding, ...]:
+    """The five findings, in the order in which they are read."""
+    found = effects(result)
+    return (
+        worst_attacks(result),
+        what_moved(result, found),
+        what_it_cost(result, found),
+        contradicted(result),
+        cannot_be_told(result),
+    )
+
+
+# --- the worst attack on each stack ---
+
+
+def worst_attacks(result: MatrixResult) -> Finding:
+    """For each goal the strongest attack that is shown to work, on each stack."""
+    question = "Which attack is the worst on each stack?"
+    scored = [cell for cell in result.cells.values() if cell.advantage is not None]
+    if not scored:
+        return Finding(question=question, sentence="No attack was scored yet.")
+    table = {stack.name: _worst_of(result, stack.name) for stack in result.stacks}
+    parts = []
+    for goal in GOALS:
+        hits = {name: worst[goal] for name, worst in table.items() if goal in worst}
+        if hits:
+            name, cell = max(hits.items(), key=lambda pair: _value(pair[1]))
+            parts.append(
+                f"on {goal} an attack is shown to work against {len(hits)} of {len(table)} stacks, "
+                f"and the largest mean is that of {cell.attack} against {name}, {_spread(cell.advantage)}"
+            )
+        elif any(protects(attack) == goal for attack in result.attacks):
+            parts.append(f"on {goal} no attack is shown to work, which proves no stack safe")
+    details = tuple(f"{name}: {_worst_line(worst, result)}" for name, worst in table.items())
+    return Finding(question=question, sentence=sentence(parts), details=details)
+
+
+def _worst_of(result: MatrixResult, stack: str) -> dict[str, Cell]:
+    """By goal, the attack with the largest mean among those that are shown to work."""
+    found: dict[str, Cell] = {}
+    for attack in result.attacks:
+        cell, goal = result.cells[attack.label, stack], protects(attack)
+        if works(cell) and (goal not in found or _value(cell) > _value(found[goal])):
+            found[goal] = cell
+    return found
+
+
+def _worst_line(worst: Mapping[str, Cell], result: MatrixResult) -> str:
+    goals = [goal for goal in GOALS if any(protects(attack) == goal for attack in result.attacks)]
+    return "; ".join(
+        f"{goal}: {worst[goal].attack} {_spread(worst[goal].advantage)}"
+        if goal in worst
+        else f"{goal}: none is shown to work"
+        for goal in goals
+    )
+
+
+# --- which defense moved an attack ---
+
+
+def what_moved(result: MatrixResult, found: Sequence[Effect]) -> Finding:
+    """The pairs in which a stack changes an attack, the surest first."""
+    question = "Which defense moved an attack?"
+    if reference(result) is None:
+        return Finding(question=question, sentence="Nothing can be compared: no stack is without layers.")
+    if not found:
+        said = (
+            "Nothing can be compared: no attack is shown to work without a defense and was scored with one."
+        )
+        return Finding(question=question, sentence=said)
+    moved = sorted((effect for effect in found if effect.moved), key=lambda effect: -effect.at_least)
+    if not moved:
+        said = (
+            f"None is shown to: of {count(len(found), 'comparison')} with the stack without layers, the interval "
+            "of the paired difference includes 0, or the difference is below a tenth, in every one."
+        )
+        return Finding(question=question, sentence=said)
+    named = [_effect_words(effect) for effect in moved[:_NAMED]]
+    more = len(moved) - len(named)
+    rest = f", and {more} more below" if more else ""
+    lead = f"of {count(len(found), 'comparison')} with the stack without layers {len(moved)} {'shows' if len(moved) == 1 else 'show'} a change"
+    details = tuple(
+        f"{_effect_words(effect)}, from {_spread(effect.before)} to {_spread(effect.after)}"
+        for effect in moved
+    )
+    return Finding(question=question, sentence=sentence([f"{lead}: {listed(named)}{rest}"]), details=details)
+
+
+def _effect_words(effect: Effect) -> str:
+    verb = "weakens" if effect.change.value < 0 else "strengthens"
+    return f"{effect.stack} {verb} {effect.attack.label} by {_spread(effect.change, absolute=True)}"
+
+
+# --- what it cost ---
+
+
+def what_it_cost(result: MatrixResult, found: Sequence[Effect]) -> Finding:
+    """Accuracy, bytes and processor time of each stack that weakened an attack, where it did."""
+    question = "What did it cost?"
+    none = reference(result)
+    places = dict.fromkeys(
+        (effect.stack, effect.attack.pipeline) for effect in found if effect.moved and effect.change.value < 0
+    )
+    if none is None or not places:
+        said = "There is nothing to pay for: no defense is shown to weaken an attack."
+        return Finding(question=question, sentence=said)
+    costs = []
+    for stack, pipeline in places:
+        own, free = (result.summaries[name].by_pipeline.get(pipeline) for name in (stack, none))
+        if own is not None and free is not None:
+            costs.append((f"{stack} on {pipeline}", own, free))
+    losses = {name: own.loss for name, own, _ in costs if own.loss is not None}
+    losing = [f"{name} loses {_spread(loss, 3)} of accuracy" for name, loss in losses.items() if loss.low > 0]
+    spared = {name: loss for name, loss in losses.items() if not loss.low > 0}
+    dear = [
+        f"{name} sends {number(ratio)} times"
+        for name, own, free in costs
+        if (ratio := _ratio(own, free)) > 1.005
+    ]
+    parts = [listed(losing)] if losing else []
+    if spared:
+        most = max(loss.high for loss in spared.values())
+        limit = f", where more than {number(max(most, 0.0), 3)} is excluded" if math.isfinite(most) else ""
+        parts.append(f"no loss of accuracy is shown for {listed(list(spared))}{limit}")
+    parts.append(f"{listed(dear)} the bytes of no defense" if dear else "none of them sends more bytes")
+    details = tuple(f"{name}: {_cost_line(own, free)}" for name, own, free in costs)
+    return Finding(question=question, sentence=sentence(parts), details=details)
+
+
+def _ratio(own: PipelineSummary, free: PipelineSummary) -> float:
+    """Bytes on the network per byte without a defense."""
+    spent, base = (one.costs.get("network_bytes") for one in (own, free))
+    return spent.value / base.value if spent is not None and base is not None and base.value else math.nan
+
+
+def _cost_line(own: PipelineSummary, free: PipelineSummary) -> str:
+    parts = ["accuracy was not measured" if own.loss is None else f"accuracy lost {_spread(own.loss, 3)}"]
+    ratio = _ratio(own, free)
+    if math.isfinite(ratio):
+        parts.append(f"{number(ratio, 2)} times the bytes")
+    spent, base = (one.costs.get("cpu_seconds") for one in (own, free))
+    if spent is not None and base is not None:
+        once = "" if spent.high > spent.low and base.high > base.low else ", which was measured once"
+        parts.append(f"{number(spent.value)} s of processor time for {number(base.value)} s{once}")
+    return "; ".join(parts)
+
+
+# --- which claim was contradicted ---
+
+
+def contradicted(result: MatrixResult) -> Finding:
+    """Proved epsilons against the membership attacks of their observer."""
+    question = "Which claim was contradicted?"
+    tests = [
+        (attack, cell, bound, ceiling(bound))
+        for attack in result.attacks
+        for stack in result.stacks
+        if (cell := result.cells[attack.label, stack.name]).advantage is not None and _of_membership(cell)
+        for bound in proved_bounds(result, stack.name, attack.threat, attack.pipeline)
+        if bound.unit == "example"
+    ]
+    broken = [test for test in tests if _low(test[1]) > test[3]]
+    if broken:
+        said = listed([_test_words(*test) for test in broken[:_NAMED]])
+        return Finding(
+            question=question,
+            sentence=sentence([f"{said}: the proof, the code or the premise of the attack is wrong"]),
+            details=tuple(_test_words(*test) for test in broken),
+        )
+    useful = [test for test in tests if test[3] < 1 - 1e-4]
+    details = tuple(_test_words(*test) for test in useful)
+    if useful:
+        met = "one proved epsilon was" if len(useful) == 1 else f"{len(useful)} proved epsilons were"
+        said = f"none: {met} put to the test by a membership attack of its observer, and none is exceeded"
+    elif tests:
+        what = "the one proved epsilon" if len(tests) == 1 else f"all {len(tests)} proved epsilons"
+        said = f"none, and none could be: {what} that a membership attack meets allows it everything"
+    else:
+        said = "none was put to the test: no membership attack meets a proved epsilon against its observer"
+    return Finding(question=question, sentence=sentence([said]), details=details)
+
+
+def ceiling(bound: Bound) -> float:
+    """The advantage 2 AUC - 1 that a proved epsilon allows an attack that tells members from other records.
+
+    That a member's score is above another record's is one event, and exchanging the two records turns it into its
+    contrary. To exchange them is one step of replace-one adjacency, and two of the others: (e, delta) then becomes
+    (2 e, (1 + exp(e)) delta).
+    """
+    if bound.adjacency == "replace-one":
+        return membership_ceiling(bound.epsilon, min(1.0, bound.delta))
+    if bound.epsilon > 300:
+        return 1.0
+    return membership_ceiling(2 * bound.epsilon, min(1.0, (1 + math.exp(bound.epsilon)) * bound.delta))
+
+
+def _of_membership(cell: Cell) -> bool:
+    return cell.state in {"ok", "no power", "too few seeds"} and all(
+        "member_scores" in row.raw for row in cell.per_seed if row.status == "ok"
+    )
+
+
+def _low(cell: Cell) -> float:
+    return -math.inf if cell.advantage is None or math.isnan(cell.advantage.low) else cell.advantage.low
+
+
+def _test_words(attack: AttackInfo, cell: Cell, bound: Bound, allowed: float) -> str:
+    verb = (
+        "exceeds"
+        if _low(cell) > allowed
+        else "stays within"
+        if _high(cell) <= allowed
+        else "is not shown to exceed"
+    )
+    return (
+        f"{attack.label} against {cell.stack}, {_spread(cell.advantage)}, {verb} the {number(allowed, 3)} that epsilon "
+        f"{bound.epsilon:.3g} allows {attack.threat}"
+    )  # fmt: skip
+
+
+def _high(cell: Cell) -> float:
+    return math.inf if cell.advantage is None or math.isnan(cell.advantage.high) else cell.advantage.high
+
+
+# --- what cannot be told ---
+
+
+def cannot_be_told(result: MatrixResult) -> Finding:
+    """Cells that say nothing of a defense, and what it would take."""
+    question = "What cannot be told yet?"
+    cells = list(result.cells.values())
+    parts = []
+    details = []
+    for state, words in _OPEN.items():
+        these = [cell for cell in cells if cell.state == state]
+        if these:
+            parts.append(f"{count(len(these), 'cell')} {words[len(these) > 1]}{_needed(these, result)}")
+            details += [
+                f"{cell.attack} against {cell.stack}: {state}{_needed([cell], result)}" for cell in these
+            ]
+    for name, stack in result.summaries.items():
+        for pipeline, summary in stack.by_pipeline.items():
+            if summary.undecided:
+                seeds = (
+                    f", about {summary.seeds_to_decide} seeds would tell" if summary.seeds_to_decide else ""
+                )
+                details.append(f"whether {name} leaves a model of use on {pipeline}{seeds}")
+    if not details:
+        said = "Every cell is decided; what other attacks, data or seeds would show is not."
+        return Finding(question=question, sentence=said)
+    uses = sum(line.startswith("whether") for line in details)
+    if uses:
+        parts.append(f"whether a stack leaves a model of use is open in {count(uses, 'case')}")
+    said = sentence([f"of {count(len(cells), 'cell')}, {parts[0]}", *parts[1:]])
+    return Finding(question=question, sentence=said, details=tuple(details))
+
+
+_OPEN: dict[str, tuple[str, str]] = {
+    "no power": (
+        "says nothing of a defense, since the attack does not work without one",
+        "say nothing of a defense, since the attack does not work without one",
+    ),
+    "too few seeds": ("has too few seeds", "have too few seeds"),
+    "useless": ("stands on a model that is of no use", "stand on a model that is of no use"),
+    "failed": ("failed", "failed"),
+    "pending": ("was not run", "were not run"),
+}
+"""States that leave a question open, in words for one cell and for several."""
+
+
+def _needed(cells: Sequence[Cell], result: MatrixResult) -> str:
+    seeds = [cell.seeds_to_decide for cell in cells if cell.seeds_to_decide]
+    return f" (about {max(seeds)} in place of {len(result.seeds)} would decide)" if seeds else ""
+
+
+# --- words ---
+
+
+def _value(cell: Cell) -> float:
+    return -math.inf if cell.advantage is None else cell.advantage.value
+
+
+def _spread(score: Score | None, digits: int = 2, *, absolute: bool = False) -> str:
+    if score is None:
+        return "not scored"
+    if absolute and score.value < 0:
+        ends = f"[{number(-score.high, digits)}, {number(-score.low, digits)}]"
+        return f"{number(-score.value, digits)} {ends}"
+    return f"{number(score.value, digits)} {interval(score, digits)}".strip()

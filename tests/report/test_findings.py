@@ -1,0 +1,391 @@
+"""The findings: every branch by a constructed result, and no effect where there is noise alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from qflsec.accounting.statistics import mean_over_seeds
+from qflsec.base import Score
+from qflsec.lab.scoring.channel import ChannelOutcome
+from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
+from qflsec.lab.worlds.federation.results import (
+    AttackInfo,
+    Cell,
+    MatrixResult,
+    PipelineSummary,
+    StackInfo,
+    StackSummary,
+    TrialRow,
+)
+from qflsec.lab.worlds.federation.states import cell_state
+from qflsec.lab.worlds.pairs.cells import Trial
+from qflsec.report.accounts import Bound
+from qflsec.report.effects import effects, family_worst
+from qflsec.report.findings import ceiling, federation_findings
+from qflsec.report.pair_findings import pair_findings
+
+WORST, MOVED, COST, CLAIM, OPEN = range(5)
+Values = Mapping[tuple[str, str], Sequence[float]]
+
+
+def over_seeds(values: Sequence[float], name: str = "advantage", ideal: float = 1.0) -> Score:
+    return mean_over_seeds(values).score(name=name, baseline=0.0, ideal=ideal)
+
+
+def matrix(values: Values, **changed: Any) -> MatrixResult:
+    """A result whose cells have these advantages by seed; attacks that begin with 'flip' are on robustness."""
+    attacks = tuple(dict.fromkeys(attack for attack, _ in values))
+    stacks = tuple(dict.fromkeys(stack for _, stack in values))
+    seeds = tuple(range(max(map(len, values.values()))))
+    cells = {}
+    for (attack, stack), found in values.items():
+        score = over_seeds(found) if found else None
+        control = values[attack, "none"] if "none" in stacks else ()
+        rows = tuple(
+            TrialRow(trial_id="t", run_id="r", seed=seed, status="ok", advantage=value)
+            for seed, value in enumerate(found)
+        )
+        state = cell_state(
+            rows,
+            n_seeds=len(seeds),
+            advantage=score,
+            undefended=over_seeds(control) if control else None,
+        )
+        cells[attack, stack] = Cell(
+            attack=attack,
+            family="family",
+            stack=stack,
+            pipeline="p",
+            state=state,
+            advantage=score,
+            per_seed=rows,
+            sentence="",
+            threat="server",
+        )
+    made = MatrixResult(
+        name="m",
+        description="",
+        command="",
+        versions={},
+        created="",
+        seeds=seeds,
+        attacks=tuple(
+            AttackInfo(
+                label=label,
+                name=label,
+                family="family",
+                goal="availability" if label.startswith("flip") else "confidentiality",
+                idea="",
+                source="",
+                pipeline="p",
+                threat="server",
+                threat_sentence="",
+            )
+            for label in attacks
+        ),
+        stacks=tuple(
+            StackInfo(name=name, layers=() if name == "none" else ({"name": name},)) for name in stacks
+        ),
+        cells=cells,
+        summaries={
+            name: StackSummary(stack=name, by_pipeline={"p": PipelineSummary(pipeline="p")})
+            for name in stacks
+        },
+        ledgers={},
+        observers={"server": ""},
+        pipelines={"p": {}},
+        utility_pipeline="p",
+    )
+    return replace(made, **changed)
+
+
+def sentence(result: MatrixResult, which: int) -> str:
+    return federation_findings(result)[which].sentence
+
+
+STRONG, WEAK = (0.9, 0.95, 0.92), (0.01, 0.05, 0.0)
+
+
+def test_the_worst_attack_is_one_that_is_shown_to_work() -> None:
+    found = matrix(
+        {
+            ("dlg", "none"): STRONG,
+            ("dlg", "clip"): WEAK,
+            ("flip", "none"): (0.4, 0.9, -0.3),
+            ("flip", "clip"): (0.4, 0.9, -0.3),
+        }
+    )
+    worst = federation_findings(found)[WORST]
+    assert worst.sentence.startswith("On privacy an attack is shown to work against 1 of 2 stacks")
+    assert "dlg against none, 0.92 [0.86, 0.99]" in worst.sentence
+    assert "on robustness no attack is shown to work, which proves no stack safe" in worst.sentence
+    assert worst.details[1] == "clip: privacy: none is shown to work; robustness: none is shown to work"
+    bare = matrix({("dlg", "none"): STRONG})
+    cells = {
+        key: replace(cell, advantage=None, per_seed=(), state="pending") for key, cell in bare.cells.items()
+    }
+    assert sentence(replace(bare, cells=cells), WORST) == "No attack was scored yet."
+
+
+def test_a_defense_moved_an_attack_where_the_paired_difference_excludes_zero() -> None:
+    values: Values = {("dlg", "none"): STRONG, ("dlg", "clip"): WEAK, ("dlg", "mask"): (0.9, 0.94, 0.93)}
+    moved = federation_findings(matrix(values))[MOVED]
+    assert moved.sentence.startswith(
+        "Of 2 comparisons with the stack without layers 1 shows a change: clip weakens dlg by 0.90 ["
+    )
+    assert len(moved.details) == 1
+    assert "mask" not in moved.sentence
+    stronger = matrix({("dlg", "none"): (0.2, 0.25, 0.22), ("dlg", "clip"): STRONG})
+    assert "clip strengthens dlg by 0.70" in sentence(stronger, MOVED)
+    same = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): (0.91, 0.94, 0.93)})
+    assert sentence(same, MOVED).startswith("None is shown to: of 1 comparison")
+
+
+def test_seeds_that_share_their_noise_are_paired() -> None:
+    """The cells' intervals overlap widely; the differences do not spread."""
+    noise = np.array([-0.3, 0.0, 0.3])
+    result = matrix(
+        {("dlg", "none"): tuple(1.5 + noise), ("dlg", "clip"): tuple(1.2 + noise + [0.01, -0.01, 0.0])}
+    )
+    (effect,) = effects(result)
+    assert effect.after.high > effect.before.low
+    assert effect.moved
+    assert effect.change.value == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({("dlg", "a"): STRONG, ("dlg", "b"): WEAK}, "Nothing can be compared: no stack is without layers."),
+        ({("dlg", "none"): WEAK, ("dlg", "clip"): WEAK}, "Nothing can be compared: no attack is shown to work"),
+        ({("dlg", "none"): STRONG[:1], ("dlg", "clip"): WEAK[:1]}, "Nothing can be compared: no attack is shown"),
+        ({("dlg", "none"): STRONG, ("dlg", "clip"): (0.85, 0.9, 0.88)}, "None is shown to"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said(values: Values, said: str) -> None:
+    assert sentence(matrix(values), MOVED).startswith(said)
+
+
+def test_seeds_that_agree_exactly_show_no_spread_and_so_no_effect() -> None:
+    assert effects(matrix({("dlg", "none"): (1.0, 1.0, 1.0), ("dlg", "clip"): (0.5, 0.5, 0.5)})) == ()
+
+
+def with_costs(losses: Sequence[float], n_bytes: float) -> MatrixResult:
+    made = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): WEAK})
+    seconds = Score(name="cpu_seconds", value=0.2, low=0.2, high=0.2, n=3, baseline=0.0, ideal=0.0)
+    parts = {
+        "none": PipelineSummary(pipeline="p", loss=over_seeds((0.0,) * 3), costs={"network_bytes": over_seeds((100.0,) * 3), "cpu_seconds": seconds}),
+        "clip": PipelineSummary(pipeline="p", loss=over_seeds(losses), costs={"network_bytes": over_seeds((n_bytes,) * 3), "cpu_seconds": seconds}),
+    }  # fmt: skip
+    summaries = {name: StackSummary(stack=name, by_pipeline={"p": part}) for name, part in parts.items()}
+    return replace(made, summaries=summaries)
+
+
+def test_what_a_defense_cost() -> None:
+    dear = federation_findings(with_costs((0.1, 0.12, 0.11), 250.0))[COST]
+    assert dear.sentence.startswith(
+        "Clip on p loses 0.110 [0.085, 0.135] of accuracy; clip on p sends 2.50 times the bytes"
+    )
+    assert dear.details == ("clip on p: accuracy lost 0.110 [0.085, 0.135]; 2.50 times the bytes; 0.20 s of processor time for 0.20 s, which was measured once",)  # fmt: skip
+    cheap = sentence(with_costs((-0.05, 0.05, 0.0), 100.0), COST)
+    assert (
+        cheap
+        == "No loss of accuracy is shown for clip on p, where more than 0.124 is excluded; none of them sends more bytes."
+    )
+    nothing = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): STRONG})
+    assert sentence(nothing, COST) == "There is nothing to pay for: no defense is shown to weaken an attack."
+
+
+def with_epsilon(
+    advantages: Sequence[float], epsilon: float | str, bound: str = "upper bound"
+) -> MatrixResult:
+    made = matrix({("loss", "none"): STRONG, ("loss", "dp"): advantages})
+    cells = {
+        key: replace(
+            cell,
+            per_seed=tuple(
+                replace(
+                    row,
+                    raw={"member_scores": [1.0], "nonmember_scores": [0.0]},
+                    metrics={"advantage": over_seeds((row.advantage or 0.0,) * 2)},
+                )
+                for row in cell.per_seed
+            ),
+        )
+        for key, cell in made.cells.items()
+    }
+    row = {"guarantee": "differential privacy", "bound": bound, "epsilon": epsilon, "delta": 0.0, "unit": "example", "adjacency": "replace-one", "pipeline": "p", "vacuous": False}  # fmt: skip
+    return replace(made, cells=cells, ledgers={("dp", "server"): (row,)})
+
+
+def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
+    broken = federation_findings(with_epsilon((0.8, 0.82, 0.81), 1.0))[CLAIM]
+    assert broken.sentence.startswith(
+        "Loss against dp, 0.81 [0.79, 0.83], exceeds the 0.462 that epsilon 1 allows server"
+    )
+    assert broken.sentence.endswith("the proof, the code or the premise of the attack is wrong.")
+    held = federation_findings(with_epsilon((0.1, 0.12, 0.11), 1.0))[CLAIM]
+    assert held.sentence.startswith("None: one proved epsilon was put to the test")
+    assert "stays within the 0.462" in held.details[0]
+    wide = federation_findings(with_epsilon((0.1, 0.9, 0.6), 1.0))[CLAIM]
+    assert wide.sentence.startswith("None")
+    assert "is not shown to exceed the 0.462" in wide.details[0]
+    assert "allows it everything" in sentence(with_epsilon((0.8, 0.82, 0.81), 50.0), CLAIM)
+    for untested in (with_epsilon(STRONG, "infinity"), with_epsilon(STRONG, 1.0, "approximation")):
+        assert sentence(untested, CLAIM).startswith("None was put to the test")
+
+
+@given(st.floats(0.0, 5.0), st.floats(0.0, 1e-3))
+def test_the_ceiling_of_two_steps_is_that_of_the_group(epsilon: float, delta: float) -> None:
+    one = Bound(epsilon=epsilon, delta=delta, unit="example", adjacency="replace-one", pipeline="p", vacuous=False)  # fmt: skip
+    two = ceiling(replace(one, adjacency="zero-out"))
+    assert ceiling(one) <= two <= 1
+    assert two == pytest.approx(
+        min(
+            1.0,
+            (np.expm1(2 * epsilon) + 2 * min(1.0, (1 + np.exp(epsilon)) * delta)) / (np.exp(2 * epsilon) + 1),
+        )
+    )
+    assert ceiling(replace(one, epsilon=400.0, adjacency="add/remove")) == 1.0
+
+
+def test_what_cannot_be_told() -> None:
+    decided = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): WEAK})
+    assert (
+        sentence(decided, OPEN)
+        == "Every cell is decided; what other attacks, data or seeds would show is not."
+    )
+    made = matrix(
+        {
+            ("dlg", "none"): WEAK,
+            ("dlg", "clip"): WEAK,
+            ("loss", "none"): STRONG,
+            ("loss", "clip"): (-1.0, 1.0, 0.3),
+        }
+    )
+    cells = {
+        key: replace(cell, seeds_to_decide=9 if cell.state == "too few seeds" else None)
+        for key, cell in made.cells.items()
+    }
+    undecided = PipelineSummary(pipeline="p", undecided=True, seeds_to_decide=7)
+    found = federation_findings(
+        replace(
+            made,
+            cells=cells,
+            summaries={**made.summaries, "clip": StackSummary(stack="clip", by_pipeline={"p": undecided})},
+        )
+    )[OPEN]
+    assert found.sentence == (
+        "Of 4 cells, 2 cells say nothing of a defense, since the attack does not work without one; 1 cell has too few seeds "
+        "(about 9 in place of 3 would decide); whether a stack leaves a model of use is open in 1 case."
+    )
+    assert "whether clip leaves a model of use on p, about 7 seeds would tell" in found.details
+
+
+# --- noise ---
+
+
+def pvalue(values: Any) -> float:
+    """Student's test that the mean is 0, from its definition."""
+    spread = np.std(values, ddof=1) / np.sqrt(len(values))
+    return 0.0 if spread == 0 else float(2 * stats.t.sf(abs(np.mean(values)) / spread, len(values) - 1))
+
+
+values_of = st.lists(st.floats(-2.0, 2.0), min_size=3, max_size=3).map(tuple)
+
+
+@given(st.tuples(values_of, values_of, values_of))
+@settings(max_examples=150, deadline=None)
+def test_no_sentence_says_more_than_the_intervals(table: tuple[tuple[float, ...], ...]) -> None:
+    """Student's interval by another library, and every number in the sentences is one of the result's."""
+    none, first, second = table
+    found = federation_findings(matrix({("dlg", "none"): none, ("dlg", "a"): first, ("dlg", "b"): second}))
+    words = " ".join((found[MOVED].sentence, *found[MOVED].details))
+    for name, own in (("a", first), ("b", second)):
+        if re.search(rf"\b{name} (weakens|strengthens) dlg", words):
+            assert pvalue(none) < 0.05
+            assert np.mean(none) > 0
+            assert pvalue(np.subtract(none, own)) < 0.05 + 1e-9
+            assert abs(np.mean(own) - np.mean(none)) >= 0.1 - 1e-9
+            assert ("strengthens" in words) or np.mean(own) < np.mean(none)
+    shown = [pvalue(own) < 0.05 and np.mean(own) > 0 for own in table]
+    if not any(shown):
+        assert found[WORST].sentence == "On privacy no attack is shown to work, which proves no stack safe."
+
+
+def test_noise_is_called_an_effect_no_more_often_than_its_intervals_err() -> None:
+    """About a thousand comparisons of equal means: at most 5 % and what chance adds to that (Hoeffding at 10^-6)."""
+    rng = np.random.default_rng(0)
+    called = compared = 0
+    for _ in range(60):
+        stacks = ("none", *(f"s{index}" for index in range(20)))
+        table = {("dlg", stack): tuple(0.9 + rng.normal(0.0, 0.15, 3)) for stack in stacks}
+        found = effects(matrix(table))
+        compared += len(found)
+        called += sum(effect.moved for effect in found)
+    assert compared > 300
+    assert called / compared <= 0.05 + np.sqrt(np.log(1e6) / (2 * compared))
+
+
+def test_the_worst_of_a_family_leaves_out_what_has_no_power() -> None:
+    made = matrix(
+        {
+            ("dlg", "none"): STRONG,
+            ("dlg", "clip"): (0.5, 0.52, 0.48),
+            ("loss", "none"): (-0.5, -0.4, -0.6),
+            ("loss", "clip"): (0.6, -0.9, 0.7),
+        }
+    )
+    worst = family_worst(made, "clip", "family")
+    assert worst is not None
+    assert worst.attack == "dlg"
+    assert family_worst(made, "clip", "another") is None
+
+
+# --- channels ---
+
+
+def channel(false_keys: Mapping[tuple[str, str], Sequence[bool]]) -> ChannelMatrixResult:
+    rows = tuple(dict.fromkeys(row for row, _ in false_keys))
+    columns = dict.fromkeys((column for _, column in false_keys), ())
+
+    def outcome(*, false: bool) -> ChannelOutcome:
+        return ChannelOutcome(attack="x", countermeasures=(), detected_by=(), n_key=1000, qber=0.01, key_length=500, eve_information=0.25, secret_bits=0.0 if false else 800.0, seeded=True)  # fmt: skip
+
+    cells = {
+        key: ChannelCell(
+            attack=key[0],
+            column=key[1],
+            n_seeds=2,
+            trials=tuple(Trial(seed=seed, outcome=outcome(false=one)) for seed, one in enumerate(found)),
+        )
+        for key, found in false_keys.items()
+    }
+    return ChannelMatrixResult(name="c", description="", command="", created="", versions={}, seeds=(0, 1), rows=rows, ideas=dict.fromkeys(rows, ""), columns=columns, cells=cells, spec={})  # fmt: skip
+
+
+def test_findings_of_a_channel() -> None:
+    yes, no = (True, True), (False, False)
+    worst, stopped, left = pair_findings(channel({("split", "none"): yes, ("split", "decoy"): no, ("blind", "none"): yes, ("blind", "decoy"): (True, False)}))  # fmt: skip
+    assert worst.sentence == "A key is claimed that the adversary knows in 3 cells, under split and blind."
+    assert "split against none: false key, in 2 of 2 (at least 16 % of such runs)" in worst.details
+    assert stopped.sentence == (
+        "Of 2 attacks that did harm against none, 1 did none in any run against one other column or more; nothing here "
+        "stopped blind."
+    )
+    assert left.sentence == "What happened in none of 2 runs can still happen in up to 84 % of them."
+    calm = pair_findings(channel({("split", "none"): no, ("split", "decoy"): no}))
+    assert calm[0].sentence.startswith("Nothing of what is looked for, in 2 cells")
+    assert calm[1].sentence == "Nothing can be compared: no attack does harm against none."
+    unfinished = pair_findings(channel({("split", "none"): ()}))
+    assert unfinished[0].sentence == "No run was made yet."
+    assert unfinished[2].sentence.startswith("1 cell not run to the end")
