@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,27 +14,6 @@ from qflsec.report import write_report
 from qflsec.report.html import number
 
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
-
-
-def executable() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("QFLSEC_REQUIRE_BROWSER"):
-            pytest.fail("Chromium is required here, but is not installed")
-        pytest.skip("no Chromium: install it (Debian: apt-get install chromium) to run the browser test")
-    return found
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -229,31 +230,23 @@ def test_a_store_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
     assert 'id="live"' in text, "and it goes on asking"
 
 
-def test_a_browser_follows_the_run_as_its_reader_left_it(looked: Looked) -> None:
-    from tests.report.test_report import browser
-
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=browser(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = chromium.new_page(viewport={"width": 900, "height": 500})
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.goto(looked.site.url)
-        folds = page.locator("details:not([open])")
-        name = folds.first.locator("summary").first.inner_text()
-        folds.first.locator("summary").first.click()
-        page.evaluate("scrollTo(0, 700)")
-        before = page.locator("#live").get_attribute("data-version")
-        looked.store.write_text("more rows")
-        page.locator(f"#live:not([data-version='{before}'])").wait_for()
-        page.wait_for_load_state("load")
-        assert abs(page.evaluate("scrollY") - 700) < 5
-        assert page.locator("details[open]", has_text=name).count() >= 1
-        looked.pages.end()
-        page.locator("#live", has_text="has ended").wait_for()
-        assert not problems, problems
-        assert page.locator("svg").count() > 0
-        chromium.close()
+def test_a_browser_follows_the_run_as_its_reader_left_it(looked: Looked, chromium: Any) -> None:
+    page = chromium.new_page(viewport={"width": 900, "height": 500})
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(looked.site.url)
+    folds = page.locator("details:not([open])")
+    name = folds.first.locator("summary").first.inner_text()
+    folds.first.locator("summary").first.click()
+    page.evaluate("scrollTo(0, 700)")
+    before = page.locator("#live").get_attribute("data-version")
+    looked.store.write_text("more rows")
+    page.locator(f"#live:not([data-version='{before}'])").wait_for()
+    page.wait_for_load_state("load")
+    assert abs(page.evaluate("scrollY") - 700) < 5
+    assert page.locator("details[open]", has_text=name).count() >= 1
+    looked.pages.end()
+    page.locator("#live", has_text="has ended").wait_for()
+    assert not problems, problems
+    assert page.locator("svg").count() > 0
