@@ -16,6 +16,7 @@ from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
 from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
 from qflsec.models.qnode import QNodeModel
+from qflsec.models.torch_model import TorchModel
 from qflsec.models.vqc import Vqc
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "PerSampleReport",
     "QNodeModel",
     "QuantumLayer",
+    "TorchModel",
     "Vqc",
     "build_model",
     "check_per_sample_gradients",

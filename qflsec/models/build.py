@@ -30,4 +30,5 @@ def build_model(config: Mapping[str, object]) -> Model:
     model = builder(config)
     if not isinstance(model, Model):
         raise TypeError(f"the builder of model {name!r} returned {type(model).__name__}")
+    model.loss.check(model.n_classes)
     return model

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from qflsec.base.errors import ConfigError
 from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
+from qflsec.models.own_loss import load_loss
 
 __all__ = ["Fields"]
 
@@ -25,7 +26,7 @@ class Fields:
 
     def __init__(self, config: Mapping[str, object], known: Collection[str]) -> None:
         self._config = config
-        known = {*known, "loss"}
+        known = {*known, "loss", "loss_digest"}
         self._model = config.get("name")
         for key in config:
             if key != "name" and key not in known:
@@ -81,8 +82,10 @@ class Fields:
     def loss(self) -> Loss:
         """The loss; cross entropy where none is named."""
         name = self.text("loss", CROSS_ENTROPY.name)
+        if ".py:" in name:
+            return load_loss(name, self.text("loss_digest") if "loss_digest" in self else None)
         if name not in LOSSES:
-            raise self._wrong("loss", name, f"one of {', '.join(LOSSES)}")
+            raise self._wrong("loss", name, f"one of {', '.join(LOSSES)}, or 'file.py:name' of your own")
         return LOSSES[name]
 
     def _get(self, key: str, default: object) -> object:

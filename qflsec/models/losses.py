@@ -76,6 +76,13 @@ class Loss(ABC):
         """The fields of a model's configuration that name it."""
         return {"loss": self.name}
 
+    def check(self, n_classes: int) -> None:  # noqa: B027 - those that come with the package need none
+        """Try the loss on some records, before a model with this many classes is trained by it.
+
+        Raises:
+            ConfigError: It cannot be used.
+        """
+
     @abstractmethod
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The losses of rows.

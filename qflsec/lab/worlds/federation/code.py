@@ -34,11 +34,14 @@ def data_label(pipeline: str) -> str:
 
 
 def user_files(pipelines: Mapping[str, Pipeline]) -> dict[str, Path]:
-    """The files of Python that models and data name."""
+    """The files of Python that models, losses and data name."""
     found: dict[str, Path] = {}
     for name, pipeline in pipelines.items():
+        model = pipeline.model.to_config()
+        loss = {"loss": model.pop("loss", None)}
         for label, config in (
-            (f"model of pipeline {name}", pipeline.model.to_config()),
+            (f"model of pipeline {name}", model),
+            (f"loss of pipeline {name}", loss),
             (data_label(name), pipeline.data.to_config()),
         ):
             found.update((label, path) for path in python_files(config))

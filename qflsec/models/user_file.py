@@ -1,0 +1,46 @@
+"""Loading what a user names as ``file.py:name``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from qflsec.base.errors import ConfigError
+from qflsec.base.sources import trace
+from qflsec.base.user_code import load_file
+
+__all__ = ["load_named"]
+
+
+def load_named(path: str, kind: str) -> tuple[object, str]:
+    """The object, and the SHA-256 of its file with everything of the user's that it imports, in hexadecimal.
+
+    The file is executed, with its own directory first on the search path; torch's generator is left as it was.
+
+    Args:
+        path: ``"file.py:name"``, relative to the working directory.
+        kind: What is looked for, such as ``"QNode"``.
+
+    Raises:
+        ConfigError: There is no such file or name, or the file fails.
+    """
+    file_name, _, attribute = path.rpartition(":")
+    if not file_name or not attribute.isidentifier():
+        raise ConfigError(
+            f"no {kind} named", got=repr(path), expected=f"'file.py:name_of_the_{kind.lower()}'"
+        )
+    file = Path(file_name).resolve()
+    if not file.is_file():
+        raise ConfigError("no such file", got=str(file), fix="paths are relative to the working directory")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module = load_file(file)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{file.name} fails", got=f"{type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ConfigError(f"{file.name} has no {kind} {attribute!r}", got="nothing of this name")
+    return found, trace(file).digest

@@ -1,0 +1,305 @@
+"""A user's torch module: against plain calls of the module, with its quantum layers in the kernel, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from qflsec.base import ConfigError
+from qflsec.base.randomness import stream
+from qflsec.circuits import NoiseModel
+from qflsec.models import Execution, TorchModel, build_model, per_sample_gradients
+
+FILE = Path(__file__).with_name("torch_modules.py")
+DOUBLE = Execution(dtype="complex128")
+WORKING = {
+    "classical": "vmap",
+    "one_output": "vmap",
+    "images": "vmap",
+    "hybrid": "vmap",
+    "Several": "vmap",
+    "own_layer": "vmap",
+    "only_a_layer": "vmap",
+    "pennylane_layer": "vmap",
+    "Called": "vmap",
+    "Branching": "loop",
+}
+
+
+def model_of(name: str, **options: Any) -> TorchModel:
+    n_features = {"images": 36, "only_a_layer": 2}.get(name, 4)
+    shape = {"input_shape": [1, 6, 6]} if name == "images" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = build_model(
+            {"name": "torch", "path": f"{FILE}:{name}", "n_features": n_features, **shape, **options}
+        )
+    assert isinstance(model, TorchModel)
+    return model
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, TorchModel]:
+    return {name: model_of(name) for name in WORKING}
+
+
+def plain(model: TorchModel, params: Tensor, x: Tensor) -> Tensor:
+    """The logits of one record, of a module of its own whose parameters are set; stock layers included."""
+    module = model._made(0).to(params.dtype)  # frozen parameters are those of the seed 0
+    for name, block in model.unflatten(params).items():
+        prefix, _, key = name.rpartition(".")
+        owner = module.get_submodule(prefix)
+        owner._parameters[key] = block
+        if "qnode_weights" in owner.__dict__:
+            owner.qnode_weights[key] = block
+    found = module(x.reshape(1, *(model.input_shape or x.shape))).reshape(-1)
+    return torch.cat([-found / 2, found / 2]) if len(found) == 1 else found
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_logits_and_gradients_equal_plain_calls(models: dict[str, TorchModel], name: str) -> None:
+    model = models[name]
+    assert model.call.mode == WORKING[name]
+    params = torch.stack([model.initial(stream(i, "initial")) for i in range(2)])[:, None]
+    x = torch.rand(2, 3, model.n_features, generator=stream(0, "x"))
+    y = torch.tensor([0, 1, 1])
+    logits = model(params, x)
+    assert logits.shape == (2, 3, model.n_classes)
+    gradients = per_sample_gradients(model, params, x, y)
+    for i in range(2):
+        for j in range(3):
+            leaf = params[i, 0].clone().requires_grad_()
+            alone = plain(model, leaf, x[i, j])
+            assert torch.allclose(logits[i, j], alone, atol=1e-5)
+            (slope,) = torch.autograd.grad(nn.functional.cross_entropy(alone, y[j]), leaf)
+            assert torch.allclose(gradients[i, j], slope, atol=1e-5)
+            assert torch.allclose(model(params[i, 0], x[i, j]), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_lane_has_the_same_bits_alone_and_beside_others(models: dict[str, TorchModel], name: str) -> None:
+    model = models[name]
+    params = torch.stack([model.initial(stream(i, "initial")) for i in range(3)])
+    x = torch.rand(3, 2, model.n_features, generator=stream(0, "x"))
+    y = torch.tensor([0, 1])
+    logits, gradients = model(params[:, None], x), per_sample_gradients(model, params[:, None], x, y)
+    for lane in range(3):
+        one = slice(lane, lane + 1)
+        assert torch.equal(model(params[one, None], x[one]), logits[one])
+        assert torch.equal(per_sample_gradients(model, params[one, None], x[one], y), gradients[one])
+
+
+def test_layout_classes_and_initial_values(models: dict[str, TorchModel]) -> None:
+    model = models["Several"]
+    assert model.n_classes == 2
+    assert models["images"].n_classes == 3
+    assert dict(model.layout) == {
+        "parts.0.weights": (1, 2),
+        "parts.1.weights": (1, 2),
+        "single.weights": (1, 2, 3),
+        "single.bias": (2,),
+        "head.weight": (2, 5),
+        "head.bias": (2,),
+    }
+    assert model.periods == (None,) * 24
+    before = torch.get_rng_state()
+    first, second = model.initial(stream(0, "initial")), model.initial(stream(1, "initial"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(model.initial(stream(0, "initial")), first)
+    assert not torch.equal(first, second)
+    head = model.unflatten(first)["head.weight"]
+    assert float(head.abs().max()) <= 1 / math.sqrt(5)
+
+
+def test_double_precision_and_modules_that_cannot(models: dict[str, TorchModel]) -> None:
+    for model in (models["hybrid"], model_of("SinglePrecision")):
+        params, x = model.initial(stream(0, "initial")).double(), torch.rand(3, 4, generator=stream(0, "x"))
+        found = model(params, x, execution=DOUBLE)
+        assert found.dtype == torch.float64
+        assert torch.allclose(found, model(params, x).double(), atol=1e-6)
+
+
+def test_second_derivatives_reach_the_features(models: dict[str, TorchModel]) -> None:
+    """Gradient inversion differentiates the gradient; against differences."""
+    model = models["hybrid"]
+    params = model.initial(stream(0, "initial")).double()
+    x, y = torch.rand(1, 4, generator=stream(0, "x"), dtype=torch.float64), torch.tensor([1])
+
+    def norm(x: Tensor) -> Tensor:
+        return per_sample_gradients(model, params, x, y, execution=DOUBLE, create_graph=True).square().sum()
+
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(norm(leaf), leaf)
+    for i in range(4):
+        step = torch.zeros_like(x)
+        step[0, i] = 1e-5
+        assert float((norm(x + step) - norm(x - step)).detach() / 2e-5) == pytest.approx(
+            float(slope[0, i]), abs=1e-6
+        )
+
+
+def test_layers_carry_shots_and_noise(models: dict[str, TorchModel]) -> None:
+    noise = NoiseModel(kind="global-depolarizing", p=1.0, where="measurement")
+    for name in ("hybrid", "own_layer"):
+        model = models[name]
+        params, x = model.initial(stream(0, "initial")), torch.rand(2, 4, generator=stream(0, "x"))
+        exact = model(params, x)
+        shots = Execution(shots=20_000)
+        sampled = model(params, x, execution=shots, generator=stream(0, "shots"))
+        assert 0 < float((sampled - exact).abs().max()) < 0.1
+        assert torch.equal(sampled, model(params, x, execution=shots, generator=stream(0, "shots")))
+        mixed = model(params, x, execution=Execution(noise=noise))
+        assert torch.allclose(mixed[0], mixed[1], atol=1e-6)
+        lanes = model(
+            params.expand(2, 1, -1),
+            x.expand(2, 2, -1),
+            execution=shots,
+            generator=[stream(s, "shots") for s in (1, 0)],
+        )
+        assert torch.allclose(lanes[1], sampled, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["classical", "pennylane_layer", "Called"])
+def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: str) -> None:
+    model = models[name]
+    with pytest.raises(ConfigError, match="evaluated exactly and by autograd only; got Execution"):
+        model(
+            model.initial(stream(0, "i")),
+            torch.rand(1, 4),
+            execution=Execution(shots=5),
+            generator=stream(0, "s"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("hybrid", {}, "quantum layer '2' runs in the batched kernel"),
+        ("pennylane_layer", {}, "'1' stays with PennyLane"),
+        ("dropout", {"dropout": "off"}, "dropout is off, in training too"),
+        ("Branching", {}, "one by one, which is slow"),
+        ("classical", {}, None),
+    ],
+)
+def test_what_was_done_is_said(name: str, options: dict[str, Any], said: str | None) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        build_model({"name": "torch", "path": f"{FILE}:{name}", "n_features": 4, **options})
+    messages = [str(w.message) for w in caught if "torch_modules.py" in str(w.message)]
+    assert len(messages) == (said is not None)
+    assert said is None or said in messages[0]
+
+
+def test_dropout_that_is_off_does_nothing() -> None:
+    model = model_of("dropout", dropout="off")
+    params, x = model.initial(stream(0, "initial")), torch.rand(3, 4)
+    assert torch.equal(model(params, x), model(params, x))
+
+
+REFUSED = {
+    "batch_norm": "layer '1' is BatchNorm1d: its statistics mix the records of a batch.*GroupNorm",
+    "dropout": "layer '1' is Dropout: it draws at random.*got p = 0.5; set p = 0, or dropout = \"off\"",
+    "embedding": "layer '0' is Embedding: it takes whole numbers",
+    "Functional": "draws at random when it is called",
+    "Mixing": "depends on the other records of the batch.*LayerNorm",
+    "Counting": "buffer 'calls' of the module changes",
+    "Squeezing": r"does not fit a batch of 1 record; got shape \(2,\).*squeeze\(-1\)",
+    "Rounding": "no gradient in the features",
+    "Detached": "depends on 'first.weight', but has no gradient in it",
+    "NumpyWeights": "initial values of 'extra' are not drawn from torch's generator",
+    "misfit": r"fails on a batch of shape \(4, 4\); got RuntimeError: mat1 and mat2",
+    "no_module": "makes no torch module; got int",
+    "needs_arguments": "fails; got TypeError.*it must need no arguments",
+    "own_shots": "has shots of its own; got 10",
+    "nowhere": "has no function 'nowhere'",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_function_of_single_records_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=REFUSED[name]) as caught:
+        model_of(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_shape": [1, 3]}, r"does not hold the features of a record; got \[1, 3\], which is 3, for 4"),
+        ({"n_classes": 5}, "n_classes is not what the module gives; got 5; expected 3"),
+        ({"dropout": "on"}, "unknown 'dropout'; got 'on'"),
+        ({"loss": "mae"}, "'loss' of model 'torch' is wrong"),
+        ({"path": None}, "add path"),
+    ],
+)
+def test_mistakes_in_the_configuration(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_of("classical", **options)
+
+
+def test_pickles_by_its_file_and_sees_it_change(tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    shutil.copy(FILE, file)
+    model = build_model({"name": "torch", "path": f"{file}:classical", "n_features": 4, "loss": "hinge"})
+    assert build_model(model.to_config()) == model
+    params, x = model.initial(stream(0, "initial")), torch.rand(3, 4)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(params, x), model(params, x))
+    stored = pickle.dumps(model)
+    file.write_text(file.read_text() + "\nMORE = 1\n")
+    with pytest.raises(ConfigError, match="has changed since"):
+        pickle.loads(stored)
+
+
+def test_one_output_follows_the_loss() -> None:
+    """For squared errors on labels 0 and 1 the decision is at one half."""
+    x = torch.rand(20, 4, generator=stream(0, "x"))
+    for loss, threshold in (("cross-entropy", 0.0), ("mse", 0.5), ("mse-plus-minus", 0.0)):
+        model = model_of("one_output", loss=loss)
+        params = model.initial(stream(0, "initial"))
+        module = model._made(0)
+        torch.nn.utils.vector_to_parameters(params, module.parameters())
+        outputs = module(x) - module(x).mean() + threshold
+        with torch.no_grad():
+            params[-1] += threshold - module(x).mean()
+        assert torch.equal(model(params, x).argmax(-1), (outputs > threshold).long()), loss
+        assert 5 < int((outputs > threshold).sum()) < 15
+
+
+def test_an_own_loss() -> None:
+    model = model_of("classical", loss=f"{FILE}:focal")
+    params, x, y = (
+        model.initial(stream(0, "i")),
+        torch.rand(4, 4, generator=stream(0, "x")),
+        torch.tensor([0, 1, 2, 1]),
+    )
+    cross = nn.functional.cross_entropy(model(params, x), y, reduction="none")
+    assert torch.allclose(model.loss.per_sample(model(params, x), y), (1 - torch.exp(-cross)) ** 2 * cross)
+    assert build_model(model.to_config()) == model
+    assert pickle.loads(pickle.dumps(model.loss)) == model.loss
+    assert build_model({"name": "classical", "n_features": 4, "loss": f"{FILE}:focal"}).loss == model.loss
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("reduced", r"one value for each record; got \(\) for 6 records; use reduction='none'"),
+        ("counted", "has no gradient"),
+        ("batch_weighted", "depends on the other records"),
+        ("noisy", "no pure function"),
+        ("infinite", "is not finite"),
+        ("WIRES", "is no function"),
+        ("nothing", "has no loss 'nothing'"),
+        ("no_module", "fails; got TypeError"),
+    ],
+)
+def test_losses_that_are_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_of("classical", loss=f"{FILE}:{name}")
