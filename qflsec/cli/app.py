@@ -9,7 +9,7 @@ import typer
 
 from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
-from qflsec.cli import bb84, bench, blind, catalog, matrix
+from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.secagg import secagg
 from qflsec.version import __version__
@@ -27,6 +27,7 @@ app.add_typer(matrix.app, name="matrix")
 app.add_typer(bb84.app, name="bb84")
 app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
+app.add_typer(plugin.app, name="plugin")
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
 app.command("secagg")(secagg)

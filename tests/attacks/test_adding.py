@@ -39,21 +39,9 @@ def test_two_files_make_rows(tmp_path: Path) -> None:
     assert '"failed"' not in out
 
 
-def test_the_check_finds_hidden_memory(tmp_path: Path) -> None:
-    hidden = """
-@register("attack", "hiding")
-@dataclass(frozen=True, kw_only=True)
-class Hiding(Manipulation):
-    card = AttackCard(name="hiding", idea="Hides.", source=HERE, family="poisoning", goal="availability", needs=("x",))
-    calls = []
-
-    def run(self, hands):
-        self.calls.append(hands.round)
-        return len(self.calls) * hands.honest
-
-
-print([is_itself_alone(attack) for attack in (FreezeOut(), SteadyDrift(), Hiding())])
-"""
-    parts = [block(title) for title in ("manipulation", "state", "check")]
-    (tmp_path / "check.py").write_text("\n".join([*parts, hidden]))
-    assert "[True, True, False]" in run("check.py", cwd=tmp_path)
+def test_the_attacks_pass_the_check_that_the_page_names(tmp_path: Path) -> None:
+    assert "qflsec plugin check mine.py" in PAGE
+    (tmp_path / "mine.py").write_text("\n".join(block(t) for t in ("inference", "manipulation", "state")))
+    out = run("-m", "qflsec", "plugin", "check", "mine.py", cwd=tmp_path)
+    assert out.endswith("0 of 18 checks failed.\n")
+    assert "not checked" not in out
