@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from qflsec.accounting.account import ObserverAccount, ledger, observer_account
-from qflsec.accounting.context import CircuitUse, LedgerContext, Observer, Preparation, Seeds, Training
-from qflsec.accounting.exposure import exposure
-from qflsec.accounting.ledger import Adjacency, Guarantee, LedgerRow, dp_statement, render_ledger
-from qflsec.accounting.people import People
-from qflsec.accounting.rows import RowWriter, run_rows, sum_rows
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.accounting.account import ObserverAccount, observer_account
+    from qflsec.accounting.context import CircuitUse, LedgerContext, Observer, Preparation, Seeds, Training
+    from qflsec.accounting.ledger import Adjacency, Guarantee, LedgerRow, dp_statement, render_ledger
+    from qflsec.accounting.people import People
+    from qflsec.accounting.rows import RowWriter, run_rows, sum_rows
 
 __all__ = [
     "Adjacency",
@@ -23,10 +27,10 @@ __all__ = [
     "Seeds",
     "Training",
     "dp_statement",
-    "exposure",
-    "ledger",
     "observer_account",
     "render_ledger",
     "run_rows",
     "sum_rows",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
 
 from qflsec.base import DataError, Score
 
@@ -94,14 +93,18 @@ def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) ->
 
 def clopper_pearson_lower(successes: int, trials: int, *, alpha: float) -> float:
     """The one-sided lower limit that the true proportion undercuts with probability ``alpha`` at most."""
+    from scipy.special import betaincinv
+
     _check_counts(successes, trials)
-    return 0.0 if successes == 0 else float(stats.beta.ppf(alpha, successes, trials - successes + 1))
+    return 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, alpha))
 
 
 def clopper_pearson_upper(successes: int, trials: int, *, alpha: float) -> float:
     """The one-sided upper limit that the true proportion exceeds with probability ``alpha`` at most."""
+    from scipy.special import betainccinv
+
     _check_counts(successes, trials)
-    return 1.0 if successes == trials else float(stats.beta.isf(alpha, successes + 1, trials - successes))
+    return 1.0 if successes == trials else float(betainccinv(successes + 1, trials - successes, alpha))
 
 
 def bounded_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
@@ -115,6 +118,8 @@ def bounded_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estima
         solved for the mean on either side; Maurer, Pontil: Empirical Bernstein bounds and sample variance
         penalization, COLT 2009, arXiv:0907.3740, theorem 4.
     """
+    from scipy.optimize import brentq
+
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not (np.abs(sample) <= 1 + 1e-9).all():
         raise DataError("these are no values from -1 to 1", got=f"{sample.size} values")
@@ -124,7 +129,7 @@ def bounded_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estima
     def end(side: float) -> float:
         if share == side or _divergence(share, side) <= spent:
             return side
-        return float(optimize.brentq(lambda at: _divergence(share, at) - spent, share, side))
+        return float(brentq(lambda at: _divergence(share, at) - spent, share, side))
 
     low, high = 2 * end(0.0) - 1, 2 * end(1.0) - 1
     if n > 1:
@@ -145,7 +150,9 @@ def mean_by_chance(value: float, n: int) -> float:
 
 def _divergence(share: float, of: float) -> float:
     """The relative entropy of two coins, in nats."""
-    return float(special.rel_entr(share, of) + special.rel_entr(1 - share, 1 - of))
+    from scipy.special import rel_entr
+
+    return float(rel_entr(share, of) + rel_entr(1 - share, 1 - of))
 
 
 def mean_over_seeds(
@@ -221,11 +228,13 @@ def seeds_to_decide(
     Returns:
         The smallest number; None from one seed, which shows no spread, and beyond ``MOST_SEEDS``.
     """
+    from scipy.special import stdtrit
+
     sample = np.asarray(values, dtype=np.float64)
     if sample.size < 2 or not gap > 0:
         return None
     n = np.arange(2, MOST_SEEDS + 1)
-    between = stats.t.ppf((1 + _level(confidence)) / 2, n - 1) * float(sample.std(ddof=1)) / np.sqrt(n)
+    between = stdtrit(n - 1, (1 + _level(confidence)) / 2) * float(sample.std(ddof=1)) / np.sqrt(n)
     within = max(_of_records(sample, records)) * np.sqrt(sample.size / n)
     enough = np.flatnonzero(np.maximum(between, within) < gap)
     return int(n[enough[0]]) if enough.size else None
@@ -241,7 +250,9 @@ def _of_records(sample: npt.NDArray[np.float64], records: Sequence[Interval] | N
 
 
 def _quantile(n: int, confidence: float) -> float:
-    return float(stats.t.ppf((1 + _level(confidence)) / 2, n - 1))
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, (1 + _level(confidence)) / 2))
 
 
 def _level(confidence: float) -> float:

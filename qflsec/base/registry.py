@@ -1,7 +1,7 @@
 """The registry of attacks, layers, data sets, models and panels of the report.
 
 A plugin registers by the decorator :func:`register` when its module is imported. The package's own
-plugins are found by walking the packages named in :data:`HOMES`; third parties declare an entry point in
+plugins are found by walking the packages named by :data:`HOMES`; third parties declare an entry point in
 the group ``qflsec.plugins`` that names a module.
 """
 
@@ -12,7 +12,6 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
@@ -21,19 +20,21 @@ from qflsec.base.numbers import finite
 __all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
 Kind = Literal["attack", "layer", "dataset", "model", "panel", "partition", "threat", "topology"]
-HOMES = (
-    "qflsec.data",
-    "qflsec.models",
-    "qflsec.threat",
-    "qflsec.federation",
-    "qflsec.protocols",
-    "qflsec.defenses",
-    "qflsec.attacks",
-    "qflsec.report.panels",
-)
+HOMES: dict[Kind, tuple[str, ...]] = {
+    "attack": ("qflsec.attacks",),
+    "dataset": ("qflsec.data",),
+    "layer": ("qflsec.federation", "qflsec.protocols", "qflsec.defenses"),
+    "model": ("qflsec.models",),
+    "panel": ("qflsec.report.panels",),
+    "partition": ("qflsec.data",),
+    "threat": ("qflsec.threat",),
+    "topology": ("qflsec.federation",),
+}
+"""Where the package's own plugins of each kind are."""
+_ENTRY_POINTS = "qflsec.plugins"
 _T = TypeVar("_T")
 _entries: dict[Kind, dict[str, Any]] = {}
-_state = {"loaded": False}
+_loaded: set[str] = set()
 
 
 def register(kind: Kind, name: str) -> Callable[[_T], _T]:
@@ -68,22 +69,30 @@ def forget(module: str) -> None:
             del entries[name]
 
 
-def load_plugins() -> None:
-    """Import every module that may register a plugin; the first call does the work."""
-    if _state["loaded"]:
-        return
-    for home in HOMES:
-        package = importlib.import_module(home)
-        for module in pkgutil.walk_packages(package.__path__, prefix=f"{home}."):
-            importlib.import_module(module.name)
-    for point in entry_points(group="qflsec.plugins"):
-        point.load()
-    _state["loaded"] = True
+def load_plugins(*kinds: Kind) -> None:
+    """Import every module that may register a plugin; the first call does the work.
+
+    Args:
+        kinds: The kinds that are wanted of the package's own; all by default. Those of third parties are imported
+            whatever they register.
+    """
+    for home in dict.fromkeys(home for kind in kinds or HOMES for home in HOMES[kind]):
+        if home not in _loaded:
+            package = importlib.import_module(home)
+            for module in pkgutil.walk_packages(package.__path__, prefix=f"{home}."):
+                importlib.import_module(module.name)
+            _loaded.add(home)
+    if _ENTRY_POINTS not in _loaded:
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=_ENTRY_POINTS):
+            point.load()
+        _loaded.add(_ENTRY_POINTS)
 
 
 def names(kind: Kind) -> tuple[str, ...]:
     """The registered names of one kind, sorted."""
-    load_plugins()
+    load_plugins(kind)
     return tuple(sorted(_entries.get(kind, {})))
 
 
@@ -93,7 +102,7 @@ def find(kind: Kind, name: str) -> Any:  # noqa: ANN401 - the registry is hetero
     Raises:
         UnknownName: There is none; the message names the nearest.
     """
-    load_plugins()
+    load_plugins(kind)
     entries = _entries.get(kind, {})
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)

@@ -12,6 +12,7 @@ from qflsec.base.failures import own_traceback
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.secagg import secagg
+from qflsec.cli.stopping import Terminated, exit_code, terminable
 from qflsec.version import __version__
 
 __all__ = ["app", "main"]
@@ -56,10 +57,14 @@ def main() -> int:
     of that code as well; without such frames an error that is not ours to tell is a bug, and keeps its traceback.
     """
     try:
-        app()
+        with terminable():
+            app()
     except QflsecError as error:
         sys.stderr.write(f"{own_traceback(error)}error: {error}\n")
         return 2
+    except Terminated as stop:
+        sys.stderr.write("stopped\n")
+        return exit_code(stop)
     except Exception as error:
         own = own_traceback(error)
         if not own:

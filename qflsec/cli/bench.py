@@ -6,6 +6,7 @@ import typer
 
 from qflsec.cli.bench_bb84 import bench_bb84
 from qflsec.cli.bench_blind import bench_blind
+from qflsec.cli.bench_cli import bench_cli
 from qflsec.cli.bench_engine import bench_engine
 from qflsec.cli.bench_noise import bench_noise
 from qflsec.cli.bench_secagg import bench_secagg
@@ -15,6 +16,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Measurements of speed.")
 app.command("bb84")(bench_bb84)
 app.command("blind")(bench_blind)
+app.command("cli")(bench_cli)
 app.command("engine")(bench_engine)
 app.command("noise")(bench_noise)
 app.command("secagg")(bench_secagg)

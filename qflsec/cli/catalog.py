@@ -11,6 +11,7 @@ import typer
 
 from qflsec.base.errors import UnknownName
 from qflsec.base.parameters import plain, summary
+from qflsec.cli.index import Index, indexed
 from qflsec.cli.options import AsJson, Plugins
 from qflsec.cli.render import print_json
 
@@ -51,15 +52,15 @@ def list_names(
             expected=f"one of {', '.join(_PLURALS)}",
             fix=nearest(kind, list(_PLURALS)),
         )
-    _load(plugins)
     # what is listed as a defense or a protocol is a layer, and stands once in a list of everything
     wanted = [kind] if kind is not None else [plural for plural in _PLURALS if plural != "layers"]
-    found = {plural: things(_PLURALS[plural]) for plural in wanted}
+    everything = _everything(plugins)
+    found = {plural: everything[_PLURALS[plural]] for plural in wanted}
     if as_json:
         items = [
-            {"kind": _PLURALS[plural], "name": name, "idea": _idea(thing)}
+            {"kind": _PLURALS[plural], "name": name, "idea": said["idea"]}
             for plural, named in found.items()
-            for name, thing in named.items()
+            for name, said in named.items()
         ]
         print_json({"schema": "qflsec-list/2", "kinds": wanted, "items": items})
         return
@@ -68,8 +69,8 @@ def list_names(
             typer.echo(f"{plural}:")
         indent = "" if kind is not None else "  "
         width = max((len(name) for name in named), default=0)
-        for name, thing in named.items():
-            typer.echo(f"{indent}{name:<{width}}  {_idea(thing)}")
+        for name, said in named.items():
+            typer.echo(f"{indent}{name:<{width}}  {said['idea']}")
 
 
 def show(
@@ -78,15 +79,14 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the card and parameters of whatever 'qflsec list' lists."""
-    _load(plugins)
+    everything = _everything(plugins)
     kinds = [kind for kind in _PLURALS.values() if kind != "layer"]
-    found = [(kind, named[name]) for kind in kinds if name in (named := things(kind))]
-    if not found:
+    documents = [everything[kind][name]["document"] for kind in kinds if name in everything[kind]]
+    if not documents:
         from qflsec.lab.grid.schema import nearest
 
-        known = [known for kind in kinds for known in things(kind)]
+        known = [known for kind in kinds for known in everything[kind]]
         raise UnknownName("nothing has this name", got=repr(name), fix=nearest(name, known))
-    documents = [_document(kind, name, thing) for kind, thing in found]
     if as_json:
         print_json({"schema": "qflsec-show/2", "items": documents})
         return
@@ -131,12 +131,27 @@ def described_parameters(kind: str, thing: Any) -> tuple[Parameter, ...]:  # noq
     return parameters_of(thing)
 
 
-def _load(plugins: list[str] | None) -> None:
-    """Import plugins of the user beside those that are installed."""
+def _everything(plugins: list[str] | None) -> Index:
+    """What everything says of itself, by kind and name, with the user's plugins beside those that are installed."""
     if plugins:
         from qflsec.lab.grid.files import load_user_plugins
 
         load_user_plugins(plugins)
+        found = _plugins()
+    else:
+        found = indexed(_plugins)
+    return {**found, "preset": _said("preset")}
+
+
+def _plugins() -> Index:
+    return {kind: _said(kind) for kind in _PLURALS.values() if kind != "preset"}
+
+
+def _said(kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"idea": _idea(thing), "document": _document(kind, name, thing)}
+        for name, thing in things(kind).items()
+    }
 
 
 def _idea(thing: Any) -> str:  # noqa: ANN401 - plugins are heterogeneous

@@ -32,12 +32,14 @@ def dry_run_command(
     Raises:
         QflsecError: The plan cannot be run at all.
     """
-    from qflsec.lab import build, load_spec
+    from qflsec.lab import load_spec
+
+    chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    from qflsec.lab import build
     from qflsec.lab.grid.backends import default_jobs
     from qflsec.lab.grid.estimate import refuse
     from qflsec.lab.grid.preview import preview
 
-    chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     place = store if store is not None else Path(f"{chosen.name}.sqlite")
     world = build(chosen)
     workers = jobs or default_jobs()

@@ -77,6 +77,10 @@ def run(
         bool, typer.Option("--keep", help="With --watch: serve it after the run too, until Ctrl-C.")
     ] = False,
     port: Port = 0,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Where another process works on the store, wait until it has ended."),
+    ] = False,
 ) -> None:
     """Run a matrix, or what is left of it: to resume or extend, give the same command again."""
     if (keep or port) and not watch:
@@ -97,6 +101,7 @@ def run(
         long=long,
         sentences=sentences,
         watch=Watch(port=port, keep=keep) if watch else None,
+        wait=wait,
     )
 
 
@@ -163,7 +168,11 @@ def report(
     spec: SpecOption = None,
 ) -> None:
     """Write the HTML report of what a store holds."""
+    from qflsec.lab.grid.files import load_user_plugins
+    from qflsec.lab.reading import plugins_of
+
     check_folder(out)
+    load_user_plugins(plugins_of(store or the_only_store()))
     write_report_to(_read(store, spec), out)
 
 
@@ -216,6 +225,11 @@ def diff(
 
 
 def _read(store: Path | None, spec: str | None) -> Result[Any]:
-    from qflsec.lab import load_spec, read_result
+    from qflsec.lab.reading import read_result
 
-    return read_result(store or the_only_store(), None if spec is None else load_spec(spec))
+    place = store or the_only_store()
+    if spec is None:
+        return read_result(place)
+    from qflsec.lab import load_spec
+
+    return read_result(place, load_spec(spec))

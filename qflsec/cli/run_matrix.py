@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,13 @@ import typer
 
 from qflsec.base.errors import ConfigError
 from qflsec.cli.options import command_line, parse_seeds
+from qflsec.cli.stopping import Terminated, exit_code
 from qflsec.cli.watch import Watch, served
 
 if TYPE_CHECKING:
     from qflsec.lab import Progress, Result
 
 __all__ = ["check_folder", "run_matrix_command", "show", "write_report_to"]
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception that no handler of errors takes for one."""
 
 
 def run_matrix_command(
@@ -39,6 +35,7 @@ def run_matrix_command(
     long: bool = False,
     sentences: bool = False,
     watch: Watch | None = None,
+    wait: bool = False,
 ) -> None:
     """Run what is left of a matrix and show its result.
 
@@ -56,43 +53,60 @@ def run_matrix_command(
         long: Whether a plan is confirmed that would take more than a day.
         sentences: Whether to say every cell as a sentence too.
         watch: Whether, and how, to serve the page while it fills.
+        wait: Whether to wait where another process works on the store.
     """
-    from qflsec.lab import assemble, build, load_spec, run_matrix
+    from qflsec.lab import load_spec
 
     chosen = load_spec(spec, kind=kind).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     place = store if store is not None else Path(f"{chosen.name}.sqlite")
     check_folder(report)
+    from qflsec.cli.progress import follow
+    from qflsec.lab import assemble, build, run_matrix
+
     command = command_line()
     world = build(chosen)
     for remark in world.remarks():
         typer.echo(f"note: {remark}", err=True)
-    steps = run_matrix(world, place, jobs=jobs, backend=backend, address=address, command=command, long=long)
+    on_wait = (lambda text: typer.echo(f"note: {text}", err=True)) if wait else None
+    steps = run_matrix(
+        world,
+        place,
+        jobs=jobs,
+        backend=backend,
+        address=address,
+        command=command,
+        long=long,
+        on_wait=on_wait,
+    )
 
     def found() -> Result[Any]:
         return assemble(world, place, command=command)
 
-    with nullcontext() if watch is None else served(watch, place, found):
-        _to_the_end(steps, place)
-        result = found()
+    def finish() -> Result[Any]:
+        follow(steps)
+        result = assemble(world, place, command=command, keep=True)
         show(result, report, as_json=as_json, sentences=sentences)
+        return result
+
+    with nullcontext() if watch is None else served(watch, place, found):
+        result = _unless_stopped(finish, steps, place)
     if result.failures:
         typer.echo("something failed; give the same command again to repeat it.", err=True)
         raise typer.Exit(1)
 
 
-def _to_the_end(steps: Generator[Progress, None, None], place: Path) -> None:
-    from qflsec.cli.progress import follow
-
+def _unless_stopped(
+    finish: Callable[[], Result[Any]], steps: Generator[Progress, None, None], place: Path
+) -> Result[Any]:
+    """What ``finish`` gives, or the end of the command where a signal stops it; nothing stored is lost."""
     try:
-        with _terminable():
-            follow(steps)
-    except (KeyboardInterrupt, _Terminated) as stop:
+        return finish()
+    except (KeyboardInterrupt, Terminated) as stop:
         steps.close()
         typer.echo(
             f"stopped; every finished batch is in {place}. Give the same command again to go on.", err=True
         )
-        number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
-        raise typer.Exit(128 + number) from None
+        raise typer.Exit(exit_code(stop)) from None
 
 
 def show(result: Result[Any], report: Path | None, *, as_json: bool, sentences: bool = False) -> None:
@@ -126,17 +140,3 @@ def check_folder(path: Path | None) -> None:
         raise ConfigError(
             "the folder of the output does not exist", got=path.absolute().parent, fix="make it first"
         )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does; batch systems send it before they kill."""
-
-    def stop(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from qflsec.data.loading import Dataset, as_long, load
-from qflsec.data.partitioners import PartitionSpec
-from qflsec.data.partitioning import partition
-from qflsec.data.people import equal_records, kinds_of_people
-from qflsec.data.raw import RawData
-from qflsec.data.spec import DataSpec
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.data.loading import Dataset, as_long, load
+    from qflsec.data.partitioners import PartitionSpec
+    from qflsec.data.partitioning import partition
+    from qflsec.data.people import equal_records, kinds_of_people
+    from qflsec.data.raw import RawData
+    from qflsec.data.spec import DataSpec
 
 __all__ = [
     "DataSpec",
@@ -20,3 +25,5 @@ __all__ = [
     "load",
     "partition",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

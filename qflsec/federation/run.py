@@ -17,11 +17,11 @@ from qflsec.accounting import (
     Preparation,
     Seeds,
     Training,
-    exposure,
-    ledger,
     observer_account,
     run_rows,
 )
+from qflsec.accounting.account import ledger
+from qflsec.accounting.exposure import exposure
 from qflsec.base import ConfigError
 from qflsec.data import Dataset, kinds_of_people
 from qflsec.federation.executions import executed

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from qflsec.accounting import LedgerContext, LedgerRow, ledger
+from qflsec.accounting import LedgerContext, LedgerRow
+from qflsec.accounting.account import ledger
 from qflsec.accounting.limits import is_vacuous, membership_ceiling
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.defenses.privacy import DpFedAvg, DpSgd, LocalDp

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.accounting import LedgerRow, Observer, Training, ledger, run_rows
+from qflsec.accounting import LedgerRow, Observer, Training, run_rows
+from qflsec.accounting.account import ledger
 from qflsec.base import IncompatibleStack, names, stream
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation import (

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from qflsec.accounting import LedgerContext, LedgerRow, People, ledger
+from qflsec.accounting import LedgerContext, LedgerRow, People
+from qflsec.accounting.account import ledger
 from qflsec.accounting.person_rows import rows_by_conversion
 
 PEOPLE = People(

@@ -173,7 +173,7 @@ def test_a_plugin_that_loses_a_record_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qflsec.base.registry.load_plugins", lambda: None)
+    monkeypatch.setattr("qflsec.base.registry.load_plugins", lambda *_: None)
     with pytest.raises(UnknownName, match="did you mean 'dirichlet'"):
         partition(cancer(), PartitionSpec(kind="dirichlett"), 2, 1)
 

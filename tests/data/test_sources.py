@@ -74,7 +74,7 @@ def test_a_plugin_data_set_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
             class_names=("low", "high"),
         )
 
-    monkeypatch.setattr("qflsec.base.registry.load_plugins", lambda: None)
+    monkeypatch.setattr("qflsec.base.registry.load_plugins", lambda *_: None)
     data = load(DataSpec(name="test-lattice", n_features=2, members=100, nonmembers=50, test=50), 1)
     assert data.class_names == ("low", "high")
     assert data.features.shape == (400, 2)

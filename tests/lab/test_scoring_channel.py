@@ -24,7 +24,8 @@ from qflsec.attacks.channel import (
     leakage_term,
 )
 from qflsec.base import ConfigError, Source, find
-from qflsec.lab.scoring.channel import ChannelOutcome, channel_outcome, eve_information
+from qflsec.lab.scoring.channel import channel_outcome, eve_information
+from qflsec.lab.scoring.channel_outcome import ChannelOutcome
 from qflsec.protocols.bb84 import (
     Alice,
     DetectorModel,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qflsec.base import Score
-from qflsec.lab.grid.code import CodeInfo
+from qflsec.lab.grid.results import CodeInfo
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,

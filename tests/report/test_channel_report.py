@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qflsec.base import ConfigError, SeededSecrets
-from qflsec.lab.scoring.channel import ChannelOutcome
+from qflsec.lab.scoring.channel_outcome import ChannelOutcome
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.pairs.cells import Trial
 from qflsec.protocols.bb84 import FibreChannel

@@ -6,15 +6,15 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from qflsec.base import AttackCard
 from qflsec.base.sources import Sources
 from qflsec.base.user_code import load_file, sources_in_use
+from qflsec.lab.grid.results import CodeInfo
 
-__all__ = ["CodeInfo", "Parts", "attack_part", "code_info", "digests_of", "sources_of"]
+__all__ = ["Parts", "attack_part", "code_info", "digests_of", "sources_of"]
 
 Parts = dict[str, object]
 
@@ -22,23 +22,6 @@ Parts = dict[str, object]
 class _Attack(Protocol):
     @property
     def card(self) -> AttackCard: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeInfo:
-    """Code that does not come with the package and that ids cover.
-
-    Attributes:
-        part: What it makes, such as ``"attack push"``.
-        files: Its file, the modules that this imports by their names, and files that they name.
-        installed: The installed packages that it imports, with their versions.
-        not_covered: Imports that cannot be followed: a change behind them changes no id.
-    """
-
-    part: str
-    files: tuple[str, ...]
-    installed: tuple[str, ...] = ()
-    not_covered: tuple[str, ...] = ()
 
 
 def attack_part(attack: _Attack) -> Parts:

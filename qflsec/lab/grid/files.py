@@ -52,7 +52,8 @@ def load_user_plugins(names: Sequence[str]) -> None:
     Raises:
         ConfigError: One cannot be imported.
     """
-    load_plugins()
+    if names:  # they must not take the name of anything that comes with the package
+        load_plugins()
     # The registry holds the plugins of one specification: another may bring a copy of the same file.
     for module in _plugin_files - {module_name(name) for name in names if name.endswith(".py")}:
         forget(module)

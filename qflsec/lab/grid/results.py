@@ -9,16 +9,40 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from qflsec.base import Score
-from qflsec.base.sources import Sources
-from qflsec.lab.grid.code import CodeInfo, code_info
-from qflsec.lab.grid.ids import versions
-from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place
 
-__all__ = ["UNKNOWN", "Cell", "Head", "Result", "cause_words", "head_of", "plain", "read_head", "read_score"]
+__all__ = [
+    "UNKNOWN",
+    "Cell",
+    "CodeInfo",
+    "Head",
+    "Result",
+    "cause_words",
+    "head_now",
+    "plain",
+    "read_head",
+    "read_score",
+]
 
 UNKNOWN = "cannot be known"
 """The cause of what nobody could prove."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeInfo:
+    """Code that does not come with the package and that ids cover.
+
+    Attributes:
+        part: What it makes, such as ``"attack push"``.
+        files: Its file, the modules that this imports by their names, and files that they name.
+        installed: The installed packages that it imports, with their versions.
+        not_covered: Imports that cannot be followed: a change behind them changes no id.
+    """
+
+    part: str
+    files: tuple[str, ...]
+    installed: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
 
 
 class Cell(Protocol):
@@ -107,17 +131,15 @@ class Result(Head, Generic[C]):
         }
 
 
-def head_of(spec: GridSpec, code: Mapping[str, Sources], command: str) -> dict[str, Any]:
-    """The head of a result that is made now, as arguments."""
-    return {
-        "name": spec.name,
-        "description": spec.description,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "seeds": spec.seeds,
-        "code": tuple(code_info(label, sources) for label, sources in sorted(code.items())),
-    }
+def head_now(head: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """The head of a result that is made now, as arguments.
+
+    Args:
+        head: The head of a frame.
+        command: The command that made the rows.
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return read_head({**head, "command": command, "created": created, "failures": ()})
 
 
 def read_head(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from qflsec.lab.grid.backends import check_backend, default_jobs, results
 from qflsec.lab.grid.estimate import refuse
+from qflsec.lab.grid.lock import at_work
 from qflsec.lab.grid.preview import estimate
 from qflsec.lab.grid.store import Store
 from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row
@@ -57,6 +58,7 @@ def run_matrix(
     address: str | None = None,
     command: str = "",
     long: bool = False,
+    on_wait: Callable[[str], None] | None = None,
 ) -> Generator[Progress, None, None]:
     """Run what is left of a matrix; to resume, or to extend, run it again.
 
@@ -71,18 +73,41 @@ def run_matrix(
         address: A running Dask scheduler or Ray cluster.
         command: The command that a report shall name.
         long: Whether a plan is confirmed that would take more than a day.
+        on_wait: Told who is at work on the store, before waiting for it; by default that is refused.
 
     Raises:
         QflsecError: The data, the store or the backend cannot be used, or the plan is beyond the machine.
     """
     check_backend(backend)
+    with at_work(store_path, command=command, on_wait=on_wait):
+        yield from _run(
+            world, store_path, jobs=jobs, backend=backend, address=address, command=command, long=long
+        )
+
+
+def _run(
+    world: AnyWorld,
+    store_path: str | Path,
+    *,
+    jobs: int | None,
+    backend: str,
+    address: str | None,
+    command: str,
+    long: bool,
+) -> Generator[Progress, None, None]:
     settled = _settled(store_path)
     plan = world.plan(settled)
     # A cluster's workers have memories of their own, of which nothing is known here.
     refuse(estimate(world, plan, settled), jobs=jobs or default_jobs() if backend == "loky" else 1, long=long)
     world.check()
     with Store(store_path) as store:
-        store.remember(kind=world.kind, name=world.spec.name, command=command, spec=world.spec.to_json())
+        store.remember(
+            kind=world.kind,
+            name=world.spec.name,
+            command=command,
+            spec=world.spec.to_json(),
+            frame=world.frame,
+        )
         state = _State(world, plan, settled)
         yield state.progress(f"{state.done} of {state.total} trials are in the store already")
         if plan.ready:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,7 +14,7 @@ from qflsec.base import ConfigError
 from qflsec.lab.grid.files import resolve
 from qflsec.lab.grid.schema import nearest, read
 
-__all__ = ["STRICT", "GridSpec", "Name", "Table", "kind_of", "parse_toml", "read_text"]
+__all__ = ["STRICT", "GridSpec", "Name", "Table", "kind_of", "parse_toml", "presets", "read_text"]
 
 Table = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
@@ -84,8 +85,15 @@ class GridSpec(BaseModel):
         return self.from_document({**self.model_dump(mode="json", exclude_none=True), "seeds": chosen})
 
 
-def kind_of(document: Mapping[str, Any], known: Mapping[str, type[GridSpec]]) -> str:
+def kind_of(
+    document: Mapping[str, Any], known: Sequence[str], spec_type: Callable[[str], type[GridSpec]]
+) -> str:
     """The kind of matrix that a document says it is; federation by default.
+
+    Args:
+        document: The document.
+        known: The kinds.
+        spec_type: Gives the specifications of a kind.
 
     Raises:
         ConfigError: There is no such kind, or the document says none and has the keys of another.
@@ -98,10 +106,12 @@ def kind_of(document: Mapping[str, Any], known: Mapping[str, type[GridSpec]]) ->
             expected=f"one of {', '.join(known)}",
             fix=nearest(str(kind), list(known)),
         )
-    fitting = [name for name, spec in known.items() if set(document) <= set(spec.model_fields)]
-    if "kind" not in document and fitting and kind not in fitting:
+    if "kind" in document or set(document) <= set(spec_type(kind).model_fields):
+        return kind
+    fitting = next((name for name in known if set(document) <= set(spec_type(name).model_fields)), None)
+    if fitting is not None:
         raise ConfigError(
-            "kind: missing", got=f"the keys of a {fitting[0]} matrix", fix=f'add kind = "{fitting[0]}"'
+            "kind: missing", got=f"the keys of a {fitting} matrix", fix=f'add kind = "{fitting}"'
         )
     return kind
 
@@ -116,6 +126,12 @@ def parse_toml(text: str) -> Table:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
+
+
+def presets() -> dict[str, Path]:
+    """The specifications that come with the package, by name."""
+    folder = Path(str(resources.files("qflsec.lab"))) / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def read_text(preset_or_file: str | Path, known: Mapping[str, Path]) -> tuple[Path, str]:

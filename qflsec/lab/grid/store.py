@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +22,14 @@ from qflsec.lab.grid.units import Row
 
 __all__ = ["SCHEMA_VERSION", "Store"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 _APPLICATION_ID = 0x51464C53  # "QFLS"
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 CREATE TABLE matrices (
     seq INTEGER PRIMARY KEY, written TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL,
-    spec TEXT NOT NULL
+    spec TEXT NOT NULL, frame TEXT NOT NULL
 );
 CREATE TABLE units (
     seq INTEGER PRIMARY KEY, written TEXT NOT NULL, unit_id TEXT NOT NULL, stage TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -36,6 +37,7 @@ CREATE TABLE units (
     identity TEXT NOT NULL
 );
 CREATE INDEX units_by_id ON units (unit_id);
+CREATE TABLE results (matrix INTEGER PRIMARY KEY, unit INTEGER NOT NULL, digest TEXT NOT NULL, document BLOB NOT NULL);
 """
 _ADD = """
 INSERT INTO units VALUES (
@@ -94,20 +96,56 @@ class Store:
         """Close the file."""
         self._connection.close()
 
-    def remember(self, *, kind: str, name: str, command: str, spec: str) -> None:
-        """Note which matrix is run into this store, and by which command."""
+    def remember(self, *, kind: str, name: str, command: str, spec: str, frame: Mapping[str, Any]) -> None:
+        """Note which matrix is run into this store, and by which command.
+
+        Args:
+            kind: The kind of matrix.
+            name: Its name.
+            command: The command.
+            spec: The specification as JSON.
+            frame: All that its result says beside the rows.
+        """
         with self._transaction() as cursor:
             cursor.execute(
-                "INSERT INTO matrices (written, kind, name, command, spec) VALUES (?, ?, ?, ?, ?)",
-                (_now(), kind, name, command, spec),
+                "INSERT INTO matrices (written, kind, name, command, spec, frame) VALUES (?, ?, ?, ?, ?, ?)",
+                (_now(), kind, name, command, spec, json.dumps(frame, allow_nan=False)),
             )
 
     def last_matrix(self, name: str | None = None) -> dict[str, Any] | None:
-        """The matrix that was last run into this store: ``written``, ``kind``, ``name``, ``command``, ``spec``."""
+        """The matrix that was last run into this store, as :meth:`remember` noted it."""
         query = "SELECT * FROM matrices WHERE :name IS NULL OR name = :name ORDER BY seq DESC LIMIT 1"
         with self._errors():
             row = self._connection.execute(query, {"name": name}).fetchone()
-        return None if row is None else dict(row)
+        return None if row is None else {**dict(row), "frame": json.loads(row["frame"])}
+
+    def last_unit(self) -> int:
+        """The number of the last row that was written; 0 before the first."""
+        with self._errors():
+            found = self._connection.execute("SELECT max(seq) FROM units").fetchone()[0]
+        return int(found or 0)
+
+    def keep_result(self, matrix: int, *, unit: int, digest: str, document: str) -> None:
+        """Keep the document of a matrix's result in the place of an earlier one, so that it need not be made again.
+
+        Args:
+            matrix: The matrix's ``seq``.
+            unit: The last row that it was made from, or an earlier one.
+            digest: What made it.
+            document: The document.
+        """
+        with self._transaction() as cursor:
+            cursor.execute(
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
+                (matrix, unit, digest, zlib.compress(document.encode())),
+            )
+
+    def kept_result(self, matrix: int, *, digest: str) -> str | None:
+        """The document of a matrix's result; None where rows were written since, or something else made it."""
+        query = "SELECT document FROM results WHERE matrix = ? AND unit = ? AND digest = ?"
+        with self._errors():
+            row = self._connection.execute(query, (matrix, self.last_unit(), digest)).fetchone()
+        return None if row is None else zlib.decompress(row["document"]).decode()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write the rows of one finished batch: all of them or none.

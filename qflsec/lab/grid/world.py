@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from qflsec.base import ConfigError
 from qflsec.base.sources import Sources
+from qflsec.lab.grid.code import code_info
 from qflsec.lab.grid.estimate import Part
-from qflsec.lab.grid.ids import digest
-from qflsec.lab.grid.results import Result
+from qflsec.lab.grid.ids import digest, versions
+from qflsec.lab.grid.reading import Reading
+from qflsec.lab.grid.results import Result, plain
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Batch, Place, Plan, Row, Unit
 
@@ -31,14 +34,14 @@ class World(ABC, Generic[S, B, R]):
     Attributes:
         kind: What a specification of this kind says of itself.
         spec_type: Its specifications.
-        schema: What a document of its results says of itself.
+        reading: What reads its results.
         spec: The specification.
         code: The sources of what does not come with the package, by what it is.
     """
 
     kind: ClassVar[str]
     spec_type: ClassVar[type[GridSpec]]
-    schema: ClassVar[str]
+    reading: ClassVar[type[Reading[Any]]]
     spec: S
     code: Mapping[str, Sources]
 
@@ -88,7 +91,25 @@ class World(ABC, Generic[S, B, R]):
             given: The rows of the units that it needs, by id; those that failed are there too.
         """
 
+    @property
     @abstractmethod
+    def frame(self) -> Mapping[str, Any]:
+        """All that a result says of the matrix beside the rows, in JSON types; its ``"head"`` is :attr:`head`."""
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the head of every result says of the matrix, in JSON types."""
+        found: dict[str, Any] = plain(
+            {
+                "name": self.spec.name,
+                "description": self.spec.description,
+                "versions": versions(),
+                "seeds": self.spec.seeds,
+                "code": [asdict(code_info(label, sources)) for label, sources in sorted(self.code.items())],
+            }
+        )
+        return found
+
     def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> R:
         """What a store knows of the matrix.
 
@@ -96,21 +117,8 @@ class World(ABC, Generic[S, B, R]):
             rows: The rows that count, by unit id.
             command: The command that made it.
         """
-
-    @classmethod
-    @abstractmethod
-    def document(cls, result: R) -> dict[str, Any]:
-        """A result as a document of JSON types; numbers that are not finite are null."""
-
-    @classmethod
-    @abstractmethod
-    def read(cls, document: Mapping[str, Any]) -> R:
-        """The result of a document.
-
-        Raises:
-            KeyError: A field is missing.
-            TypeError: A field is another's.
-        """
+        result: R = self.reading.assemble(self.frame, rows, command=command)
+        return result
 
     def check(self) -> None:
         """Find what only the data can tell, before anything is stored.

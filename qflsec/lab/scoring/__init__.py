@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from qflsec.attacks import Claim, InversionClaim, MembershipClaim
-from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
-from qflsec.lab.scoring.manipulation import (
-    n_correct,
-    score_backdoor,
-    score_manipulation,
-    score_poisoning,
-)
-from qflsec.lab.scoring.membership import score_membership
-from qflsec.lab.scoring.trial import LOST, InversionTruth, MembershipTruth, Raw, TrialScore, Truth
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.lab.scoring.claims import score_claim
+    from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
+    from qflsec.lab.scoring.manipulation import (
+        n_correct,
+        score_backdoor,
+        score_manipulation,
+        score_poisoning,
+    )
+    from qflsec.lab.scoring.membership import score_membership
+    from qflsec.lab.scoring.trial import LOST, InversionTruth, MembershipTruth, Raw, TrialScore, Truth
 
 __all__ = [
     "LOST",
@@ -31,16 +36,4 @@ __all__ = [
     "score_poisoning",
 ]
 
-
-def score_claim(claim: Claim, truth: Truth) -> TrialScore:
-    """The score of a claim.
-
-    Raises:
-        TypeError: The truth belongs to another kind of claim.
-    """
-    if isinstance(claim, MembershipClaim) and isinstance(truth, MembershipTruth):
-        return score_membership(claim, truth)
-    if isinstance(claim, InversionClaim) and isinstance(truth, InversionTruth):
-        return score_inversion(claim, truth)
-    msg = f"a {type(claim).__name__} cannot be scored against a {type(truth).__name__}"
-    raise TypeError(msg)
+__getattr__, __dir__ = lazily(__name__)

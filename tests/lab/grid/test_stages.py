@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from qflsec.lab import Progress, Store, run_matrix
-from qflsec.lab.grid.results import Result, head_of
+from qflsec.lab.grid.reading import Reading
+from qflsec.lab.grid.results import Result, head_now
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row, Unit
 from qflsec.lab.grid.world import World
@@ -35,11 +36,30 @@ class ToyResult(Result[Any]):
     kind: ClassVar[str] = "toy"
 
 
+class ToyReading(Reading[ToyResult]):
+    """Their head alone."""
+
+    schema: ClassVar[str] = "toy/1"
+
+    @classmethod
+    def assemble(cls, frame: Mapping[str, Any], rows: Mapping[str, Row], *, command: str = "") -> ToyResult:
+        failures = tuple(row.reason for row in rows.values() if not row.settled)
+        return ToyResult(**{**head_now(frame["head"], command), "failures": failures}, cells={})
+
+    @classmethod
+    def document(cls, result: ToyResult) -> dict[str, Any]:
+        return result.document_head(cls.schema)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> ToyResult:
+        raise NotImplementedError
+
+
 class Toy(World[ToySpec, Batch, ToyResult]):
     """For each seed a base, which the trials of all columns share: a stage before them."""
 
     kind: ClassVar[str] = "toy"
-    schema: ClassVar[str] = "toy/1"
+    reading: ClassVar[type[Reading[Any]]] = ToyReading
     spec_type: ClassVar[type[GridSpec]] = ToySpec
 
     def __init__(self, spec: ToySpec) -> None:
@@ -98,16 +118,9 @@ class Toy(World[ToySpec, Batch, ToyResult]):
             return [unit.row("failed", reason=f"its base: {base.reason}")]
         return [unit.row("ok", {"sum": base.content["value"] + len(batch.title)})]
 
-    def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> ToyResult:
-        return ToyResult(**head_of(self.spec, self.code, command), cells={})
-
-    @classmethod
-    def document(cls, result: ToyResult) -> dict[str, Any]:
-        return result.document_head(cls.schema)
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> ToyResult:
-        raise NotImplementedError
+    @property
+    def frame(self) -> Mapping[str, Any]:
+        return {"head": self.head}
 
 
 @pytest.fixture(autouse=True)

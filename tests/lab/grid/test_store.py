@@ -11,6 +11,7 @@ import pytest
 
 from qflsec.base import StoreError
 from qflsec.lab import Store
+from qflsec.lab.grid.store import SCHEMA_VERSION
 from qflsec.lab.grid.units import Row
 
 
@@ -72,12 +73,13 @@ def test_a_repeated_unit_is_written_again_only_where_it_ended_differently(tmp_pa
 def test_the_last_matrix_is_remembered(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
         assert store.last_matrix() is None
-        store.remember(kind="federation", name="a", command="first", spec="{}")
-        store.remember(kind="channel", name="b", command="second", spec="{}")
+        store.remember(kind="federation", name="a", command="first", spec="{}", frame={"n": 1})
+        store.remember(kind="channel", name="b", command="second", spec="{}", frame={})
         last, named = store.last_matrix(), store.last_matrix("a")
     assert last is not None
     assert named is not None
     assert (last["kind"], last["name"], named["command"]) == ("channel", "b", "first")
+    assert (last["frame"], named["frame"]) == ({}, {"n": 1})
 
 
 def refuse(path: Path, *words: str, create: bool = True) -> None:
@@ -123,7 +125,7 @@ def test_a_store_of_another_version(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    refuse(path, "another version", "schema 99", "schema 2", "--store")
+    refuse(path, "another version", "schema 99", f"schema {SCHEMA_VERSION}", "--store")
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:

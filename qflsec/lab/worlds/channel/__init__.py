@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from qflsec.lab.worlds.channel.cells import ChannelCell, ChannelMatrixResult
-from qflsec.lab.worlds.channel.chain import attack_from_text, prepare
-from qflsec.lab.worlds.channel.judge import Judgement, judge
-from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
-from qflsec.lab.worlds.channel.world import ChannelWorld
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.lab.worlds.channel.cells import ChannelCell, ChannelMatrixResult
+    from qflsec.lab.worlds.channel.chain import attack_from_text, prepare
+    from qflsec.lab.worlds.channel.judging import Judgement, judge
+    from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
+    from qflsec.lab.worlds.channel.world import ChannelWorld
 
 __all__ = [
     "ChannelCell",
@@ -18,3 +23,5 @@ __all__ = [
     "judge",
     "prepare",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qflsec.base import Score
-from qflsec.lab.scoring.channel import ChannelOutcome
+from qflsec.lab.scoring.channel_outcome import ChannelOutcome
 from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean
 
 __all__ = ["ChannelCell", "ChannelMatrixResult"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
@@ -11,10 +10,12 @@ from qflsec.attacks.channel import ChannelAttack
 from qflsec.lab.grid.estimate import Part
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Plan
-from qflsec.lab.scoring.channel import ChannelOutcome, channel_outcome
-from qflsec.lab.worlds.channel.cells import ChannelCell, ChannelMatrixResult
+from qflsec.lab.scoring.channel import channel_outcome
+from qflsec.lab.scoring.channel_outcome import ChannelOutcome
+from qflsec.lab.worlds.channel.cells import ChannelMatrixResult
+from qflsec.lab.worlds.channel.reading import ChannelReading
 from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
-from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean_document
+from qflsec.lab.worlds.pairs.reading import PairReading
 from qflsec.lab.worlds.pairs.world import PairWorld
 
 __all__ = ["ChannelWorld"]
@@ -29,13 +30,11 @@ class ChannelWorld(PairWorld[ChannelMatrixSpec, ChannelAttack, ChannelOutcome, C
     """
 
     kind: ClassVar[str] = "channel"
-    schema: ClassVar[str] = "qflsec-bb84-matrix/2"
+    reading: ClassVar[type[PairReading[Any, Any]]] = ChannelReading
     spec_type: ClassVar[type[GridSpec]] = ChannelMatrixSpec
     attack_type: ClassVar[type[Any]] = ChannelAttack
     attack_words: ClassVar[str] = "an attack on the quantum channel"
     honest_words: ClassVar[str] = "the honest line"
-    result_type: ClassVar[type[PairResult[Any]]] = ChannelMatrixResult
-    cell_type: ClassVar[type[PairCell[Any]]] = ChannelCell
 
     def __init__(self, spec: ChannelMatrixSpec) -> None:
         super().__init__(spec)
@@ -71,29 +70,3 @@ class ChannelWorld(PairWorld[ChannelMatrixSpec, ChannelAttack, ChannelOutcome, C
             rules=self._rules,
             seeded=True,
         )
-
-    @staticmethod
-    def content(outcome: ChannelOutcome) -> dict[str, Any]:
-        """An outcome as JSON types."""
-        return {**asdict(outcome), "claim_holds": outcome.claim_holds}
-
-    @staticmethod
-    def outcome(content: Mapping[str, Any]) -> ChannelOutcome:
-        """The outcome that :meth:`content` wrote."""
-        values = {name: value for name, value in content.items() if name != "claim_holds"}
-        for name in ("countermeasures", "detected_by"):
-            values[name] = tuple(values[name])
-        return ChannelOutcome(**{**values, "qber": math.nan if values["qber"] is None else values["qber"]})
-
-    @classmethod
-    def summary(cls, cell: ChannelCell) -> dict[str, Any]:
-        """What a document says of a cell over all seeds."""
-        return {
-            "runs": len(cell.outcomes),
-            "runs_detected": cell.detected,
-            "detected_by": list(cell.detected_by),
-            "runs_key_claimed": cell.claimed,
-            "runs_false_claim": cell.false_claims,
-            "eve_information_bits_per_raw_bit": mean_document(cell.eve_information),
-            "key_length_bits": mean_document(cell.key_length),
-        }

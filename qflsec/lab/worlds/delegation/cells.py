@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.base import Score
 from qflsec.lab.worlds.delegation.scores import by_chance
-from qflsec.lab.worlds.delegation.session import SessionOutcome
 from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean
+
+if TYPE_CHECKING:
+    from qflsec.lab.worlds.delegation.session import SessionOutcome
 
 __all__ = ["LEARNED", "SessionCell", "SessionMatrixResult", "SessionRow"]
 

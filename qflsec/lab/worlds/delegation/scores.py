@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from qflsec.accounting.statistics import bounded_mean, mean_by_chance
 from qflsec.base import Score
-from qflsec.protocols.blind.angles import Floats
-from qflsec.protocols.blind.qubits import Bits
+
+if TYPE_CHECKING:
+    from qflsec.protocols.blind.angles import Floats
+    from qflsec.protocols.blind.qubits import Bits
 
 __all__ = ["angle_score", "by_chance", "outcome_score", "round_score"]
 

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 from qflsec.attacks.server import ServerAttack
-from qflsec.lab.grid.results import read_score
 from qflsec.lab.grid.spec import GridSpec
-from qflsec.lab.worlds.delegation.cells import LEARNED, SessionCell, SessionMatrixResult, SessionRow
+from qflsec.lab.worlds.delegation.cells import SessionMatrixResult, SessionRow
 from qflsec.lab.worlds.delegation.inputs import session_circuit, session_inputs
+from qflsec.lab.worlds.delegation.reading import DelegationReading
 from qflsec.lab.worlds.delegation.session import run_session
 from qflsec.lab.worlds.delegation.spec import SessionMatrixSpec
-from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, mean_document
+from qflsec.lab.worlds.pairs.reading import PairReading
 from qflsec.lab.worlds.pairs.world import PairWorld
 
 __all__ = ["DelegationWorld"]
@@ -26,13 +26,11 @@ class DelegationWorld(PairWorld[SessionMatrixSpec, ServerAttack, SessionRow, Ses
     """
 
     kind: ClassVar[str] = "delegation"
-    schema: ClassVar[str] = "qflsec-blind-matrix/2"
+    reading: ClassVar[type[PairReading[Any, Any]]] = DelegationReading
     spec_type: ClassVar[type[GridSpec]] = SessionMatrixSpec
     attack_type: ClassVar[type[Any]] = ServerAttack
     attack_words: ClassVar[str] = "an attack by the quantum server"
     honest_words: ClassVar[str] = "a server that follows the protocol"
-    result_type: ClassVar[type[PairResult[Any]]] = SessionMatrixResult
-    cell_type: ClassVar[type[PairCell[Any]]] = SessionCell
 
     def columns(self) -> Mapping[str, Any]:
         """Each client with its rounds."""
@@ -60,27 +58,3 @@ class DelegationWorld(PairWorld[SessionMatrixSpec, ServerAttack, SessionRow, Ses
             seeded=True,
         )
         return SessionRow.of(outcome)
-
-    @staticmethod
-    def content(outcome: SessionRow) -> dict[str, Any]:
-        """A row as JSON types."""
-        return asdict(outcome)
-
-    @staticmethod
-    def outcome(content: Mapping[str, Any]) -> SessionRow:
-        """The row that :meth:`content` wrote."""
-        scores = {name: read_score(score) for name, score in content["scores"].items()}
-        return SessionRow(**{**content, "scores": scores})
-
-    @classmethod
-    def summary(cls, cell: SessionCell) -> dict[str, Any]:
-        """What a document says of a cell over all seeds."""
-        return {
-            "sessions": len(cell.outcomes),
-            "sessions_aborted": cell.aborted,
-            "sessions_wrong_accepted": cell.wrong,
-            "leaks": list(cell.leaking),
-            **{f"{name}_advantage": mean_document(cell.advantage(name)) for name in LEARNED},
-            "test_failure_rate": mean_document(cell.failure_rate),
-            "test_failure_rate_theory": cell.detection,
-        }

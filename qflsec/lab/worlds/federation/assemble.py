@@ -8,10 +8,9 @@ from typing import Any, cast
 
 from qflsec.base import Score
 from qflsec.lab.grid.failures import Failed, told
-from qflsec.lab.grid.results import head_of
+from qflsec.lab.grid.results import head_now
 from qflsec.lab.grid.units import Row
-from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
-from qflsec.lab.worlds.federation.plan import Layout, PlannedRun, PlannedTrial
+from qflsec.lab.worlds.federation.frame import Frame, FramedRun, FramedTrial
 from qflsec.lab.worlds.federation.results import (
     Abort,
     AttackInfo,
@@ -35,63 +34,53 @@ __all__ = ["assemble"]
 _Found = tuple[tuple[TrialRow, ...], tuple[Sample, Score] | None]
 
 
-def assemble(matrix: Matrix, layout: Layout, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
+def assemble(frame: Frame, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
     """What a store knows of a matrix.
 
     Args:
-        matrix: The matrix.
-        layout: Everything that it consists of.
+        frame: The matrix.
         rows: The rows that count, by unit id.
         command: The command that made it.
     """
-    return _Assembly(matrix, layout, rows).result(command)
-
-
-def undefended_stack(matrix: Matrix) -> str | None:
-    """The name of the reference stack, or of the one without layers; None where there is none."""
-    if matrix.spec.reference is not None:
-        return matrix.spec.reference
-    return next((name for name, column in matrix.stacks.items() if not column.layers), None)
+    return _Assembly(frame, rows).result(command)
 
 
 class _Assembly:
     """The rows of a store, looked up by a matrix."""
 
-    def __init__(self, matrix: Matrix, layout: Layout, rows: Mapping[str, Row]) -> None:
-        self._matrix = matrix
-        self._layout = layout
+    def __init__(self, frame: Frame, rows: Mapping[str, Row]) -> None:
+        self._frame = frame
         self._rows = rows
-        self._none = undefended_stack(matrix)
+        self._none = frame.reference
+        self._trials = {(one.label, one.stack, one.seed): one for one in frame.trials}
+        self._honest_ids = {(one.pipeline, one.stack, one.seed): one for one in frame.runs if not one.label}
+        self._ledger_ids = {(run, observer): unit for run, observer, unit in frame.ledgers}
         self._honest_runs = {
             (pipeline, stack): self._summarise(pipeline, stack)
-            for pipeline, stack in dict.fromkeys(
-                (run.pipeline, run.stack) for run in self._layout.honest.values()
-            )
+            for pipeline, stack in dict.fromkeys((pipeline, stack) for pipeline, stack, _ in self._honest_ids)
         }
 
     def result(self, command: str) -> MatrixResult:
         """Everything together."""
-        spec = self._matrix.spec
-        cells = self._cells()
+        frame, cells = self._frame, self._cells()
         return MatrixResult(
-            **head_of(spec, self._matrix.code, command),
-            attacks=tuple(_attack_info(entry) for entry in self._matrix.attacks),
-            stacks=tuple(self._stack_info(name) for name in self._matrix.stacks),
+            **{**head_now(frame.head, command), "failures": self._failures(cells)},
+            attacks=tuple(attack.info for attack in frame.attacks),
+            stacks=frame.stacks,
             cells=cells,
-            summaries={stack: self._summary(stack, cells) for stack in self._matrix.stacks},
+            summaries={stack.name: self._summary(stack, cells) for stack in frame.stacks},
             ledgers=self._ledgers(),
-            observers={threat.name: str(threat) for threat in self._matrix.observers},
-            pipelines={name: pipeline.to_config() for name, pipeline in self._matrix.pipelines.items()},
-            utility_pipeline=self._matrix.utility_pipeline,
+            observers=frame.observers,
+            pipelines=frame.pipelines,
+            utility_pipeline=frame.utility_pipeline,
             data=self._data(),
             runs=self._run_rows(),
-            failures=self._failures(cells),
         )
 
     def _data(self) -> dict[str, Mapping[str, Any]]:
         """What the first stored honest run of each pipeline found of its data."""
         found: dict[str, Mapping[str, Any]] = {}
-        for run in self._layout.honest.values():
+        for run in self._honest_ids.values():
             row = self._rows.get(run.unit_id)
             if row is not None and "data" in row.content:
                 found.setdefault(run.pipeline, row.content["data"])
@@ -99,22 +88,22 @@ class _Assembly:
 
     def _cells(self) -> dict[tuple[str, str], Cell]:
         bare: dict[tuple[str, str], _Found] = {}
-        for entry in self._matrix.attacks:
-            for stack in self._matrix.stacks:
-                rows = self._trial_rows(entry.label, stack)
-                bare[entry.label, stack] = (rows, advantages(rows, entry.attack.card))
+        for attack in self._frame.attacks:
+            for stack in self._frame.stacks:
+                rows = self._trial_rows(attack.info.label, stack.name)
+                bare[attack.info.label, stack.name] = (rows, advantages(rows, attack))
         return {
-            (entry.label, stack): self._cell(entry, stack, bare)
-            for entry in self._matrix.attacks
-            for stack in self._matrix.stacks
+            (attack.info.label, stack.name): self._cell(attack.info, stack.name, bare)
+            for attack in self._frame.attacks
+            for stack in self._frame.stacks
         }
 
-    def _cell(self, entry: AttackEntry, stack: str, bare: Mapping[tuple[str, str], _Found]) -> Cell:
-        rows, found = bare[entry.label, stack]
-        control = None if self._none is None else bare[entry.label, self._none][1]
+    def _cell(self, attack: AttackInfo, stack: str, bare: Mapping[tuple[str, str], _Found]) -> Cell:
+        rows, found = bare[attack.label, stack]
+        control = None if self._none is None else bare[attack.label, self._none][1]
         advantage, undefended = (None if part is None else part[1] for part in (found, control))
-        summary = self._honest_runs[entry.pipeline, stack]
-        n_seeds = len(self._matrix.spec.seeds)
+        summary = self._honest_runs[attack.pipeline, stack]
+        n_seeds = len(self._frame.seeds)
         state = cell_state(
             rows,
             n_seeds=n_seeds,
@@ -124,7 +113,7 @@ class _Assembly:
         )
         needed = _needed(found, control) if state == "too few seeds" else None
         sentence = cell_sentence(
-            label=entry.label,
+            label=attack.label,
             stack=stack,
             state=state,
             rows=rows,
@@ -135,20 +124,20 @@ class _Assembly:
             seeds_to_decide=needed,
         )
         return Cell(
-            attack=entry.label,
-            family=entry.attack.card.family,
+            attack=attack.label,
+            family=attack.family,
             stack=stack,
-            pipeline=entry.pipeline,
+            pipeline=attack.pipeline,
             state=state,
             advantage=advantage,
             per_seed=rows,
             sentence=sentence,
-            threat=entry.threat.name,
+            threat=attack.threat,
             seeds_to_decide=needed,
         )
 
     def _trial_rows(self, label: str, stack: str) -> tuple[TrialRow, ...]:
-        planned = [self._layout.trials[label, stack, seed] for seed in self._matrix.spec.seeds]
+        planned = [self._trials[label, stack, seed] for seed in self._frame.seeds]
         return tuple(
             _trial(trial, self._rows[trial.unit_id]) for trial in planned if trial.unit_id in self._rows
         )
@@ -156,8 +145,8 @@ class _Assembly:
     def _honest(self, pipeline: str, stack: str) -> dict[int, Row]:
         """The completed honest runs by seed."""
         found: dict[int, Row] = {}
-        for seed in self._matrix.spec.seeds:
-            run = self._layout.honest.get((pipeline, stack, seed))
+        for seed in self._frame.seeds:
+            run = self._honest_ids.get((pipeline, stack, seed))
             row = None if run is None else self._rows.get(run.unit_id)
             if row is not None and row.status == "completed" and row.content["accuracy"]:
                 found[seed] = row
@@ -169,18 +158,18 @@ class _Assembly:
             pipeline,
             self._honest(pipeline, stack),
             None if stack == self._none else reference,
-            n_test=self._matrix.pipelines[pipeline].data.test,
+            n_test=self._frame.pipelines[pipeline]["data"]["test"],
         )
 
-    def _summary(self, stack: str, cells: Mapping[tuple[str, str], Cell]) -> StackSummary:
+    def _summary(self, stack: StackInfo, cells: Mapping[tuple[str, str], Cell]) -> StackSummary:
         return StackSummary(
-            stack=stack,
+            stack=stack.name,
             by_pipeline={
-                pipeline: replace(summary, worst=self._worst(summary, stack, cells))
+                pipeline: replace(summary, worst=self._worst(summary, stack.name, cells))
                 for (pipeline, name), summary in self._honest_runs.items()
-                if name == stack
+                if name == stack.name
             },
-            incompatible=self._stack_info(stack).incompatible,
+            incompatible=stack.incompatible,
         )
 
     def _worst(
@@ -190,9 +179,9 @@ class _Assembly:
         found = {}
         for protects, goals in GOALS.items():
             mine = [
-                entry.label
-                for entry in self._matrix.attacks
-                if entry.pipeline == summary.pipeline and entry.attack.card.goal in goals
+                attack.info.label
+                for attack in self._frame.attacks
+                if attack.info.pipeline == summary.pipeline and attack.info.goal in goals
             ]
             silent = {label for label in mine if self._none is not None and _silent(cells[label, self._none])}
             worst = strongest([cells[label, stack] for label in mine], silent=silent, use=summary.open_use)
@@ -200,35 +189,25 @@ class _Assembly:
                 found[protects] = worst
         return found
 
-    def _stack_info(self, name: str) -> StackInfo:
-        column = self._matrix.stacks[name]
-        return StackInfo(
-            name=name,
-            layers=tuple(layer.to_config() for layer in column.layers),
-            claims=tuple(layer.card.claim for layer in column.layers),
-            incompatible=column.incompatible,
-        )
-
     def _ledgers(self) -> dict[tuple[str, str], tuple[Mapping[str, Any], ...]]:
         """Ledger rows of honest runs; rows that differ between seeds stand one below the other."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for stack in self._matrix.stacks:
-            for threat in self._matrix.observers:
-                rows = found.setdefault((stack, threat.name), [])
-                for pipeline in self._matrix.pipelines:
-                    for seed, run in self._honest(pipeline, stack).items():
-                        for row in self._ledger(run.unit_id, threat.name):
-                            _add(rows, {**row, "observer": threat.name, "pipeline": pipeline}, seed)
+        for stack in self._frame.stacks:
+            for observer in self._frame.observers:
+                rows = found.setdefault((stack.name, observer), [])
+                for pipeline in self._frame.pipelines:
+                    for seed, run in self._honest(pipeline, stack.name).items():
+                        for row in self._ledger(run.unit_id, observer):
+                            _add(rows, {**row, "observer": observer, "pipeline": pipeline}, seed)
         return {key: tuple(rows) for key, rows in found.items() if rows}
 
     def _ledger(self, run_id: str, observer: str) -> list[dict[str, Any]]:
-        unit = self._layout.ledgers.get((run_id, observer))
-        row = None if unit is None else self._rows.get(unit.unit_id)
+        unit = self._ledger_ids.get((run_id, observer))
+        row = None if unit is None else self._rows.get(unit)
         return [] if row is None else list(row.content.get("rows", []))
 
     def _run_rows(self) -> tuple[RunRow, ...]:
-        attacked = [trial.run for trial in self._layout.trials.values() if trial.run.label]
-        planned = {(run.unit_id, run.label): run for run in (*self._layout.honest.values(), *attacked)}
+        planned = {(run.unit_id, run.label): run for run in self._frame.runs}
         return tuple(
             _run(run, self._rows[run.unit_id]) for run in planned.values() if run.unit_id in self._rows
         )
@@ -265,8 +244,8 @@ class _Assembly:
                 reason=row.reason,
                 traceback=row.traceback,
             )
-            for (_, observer), unit in self._layout.ledgers.items()
-            if (row := self._rows.get(unit.unit_id)) is not None and not row.settled
+            for _, observer, unit in self._frame.ledgers
+            if (row := self._rows.get(unit)) is not None and not row.settled
         ]
         return told([*trials, *runs, *ledgers])
 
@@ -294,28 +273,11 @@ def _needed(found: tuple[Sample, Score] | None, control: tuple[Sample, Score] | 
     return sample.seeds_to_decide(score, *(() if control is None else (control[1].low,)))
 
 
-def _attack_info(entry: AttackEntry) -> AttackInfo:
-    card = entry.attack.card
-    config = entry.attack.to_config()
-    return AttackInfo(
-        label=entry.label,
-        name=card.name,
-        family=card.family,
-        goal=card.goal,
-        idea=card.idea,
-        source=f"{card.source.paper} ({card.source.year}), {card.source.where}",
-        pipeline=entry.pipeline,
-        threat=entry.threat.name,
-        threat_sentence=str(entry.threat),
-        params={key: value for key, value in config.items() if key != "name"},
-    )
-
-
-def _trial(planned: PlannedTrial, row: Row) -> TrialRow:
+def _trial(planned: FramedTrial, row: Row) -> TrialRow:
     content = row.content
     return TrialRow(
         trial_id=row.unit_id,
-        run_id=planned.run.unit_id,
+        run_id=planned.run_id,
         baseline_run_id=planned.baseline_run_id,
         seed=row.seed,
         status=cast("TrialStatus", row.status),
@@ -329,7 +291,7 @@ def _trial(planned: PlannedTrial, row: Row) -> TrialRow:
     )
 
 
-def _run(planned: PlannedRun, row: Row) -> RunRow:
+def _run(planned: FramedRun, row: Row) -> RunRow:
     content = row.content
     return RunRow(
         run_id=planned.unit_id,

@@ -26,7 +26,6 @@ from qflsec.lab.worlds.federation.results import (
     Strongest,
     TrialRow,
 )
-from qflsec.lab.worlds.federation.session import session_accounts
 
 __all__ = ["SCHEMA", "from_document", "to_document"]
 
@@ -36,6 +35,8 @@ _SIMPLE = ("observers", "pipelines", "utility_pipeline", "data")
 
 def to_document(result: MatrixResult) -> dict[str, Any]:
     """The document of a result: JSON types, numbers that are not finite as null."""
+    from qflsec.lab.worlds.federation.session import session_accounts
+
     return {
         **result.document_head(SCHEMA),
         **plain(

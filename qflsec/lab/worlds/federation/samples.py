@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qflsec.accounting.statistics import Interval, mean_over_seeds, seeds_to_decide
-from qflsec.base import AttackCard, Score
+from qflsec.base import Score
 from qflsec.lab.scoring.records import attainable, record_interval
+from qflsec.lab.worlds.federation.frame import FramedAttack
 from qflsec.lab.worlds.federation.results import TrialRow
 from qflsec.lab.worlds.federation.states import SCORED, margin
 
@@ -45,7 +46,7 @@ class Sample:
         return seeds_to_decide(self.values, max(gaps), records=self.records)
 
 
-def advantages(rows: Sequence[TrialRow], card: AttackCard) -> tuple[Sample, Score] | None:
+def advantages(rows: Sequence[TrialRow], attack: FramedAttack) -> tuple[Sample, Score] | None:
     """The advantages of the trials that have one, and their mean; None where none has."""
     scored = [row for row in rows if row.status in SCORED and row.advantage is not None]
     if not scored:
@@ -58,7 +59,7 @@ def advantages(rows: Sequence[TrialRow], card: AttackCard) -> tuple[Sample, Scor
         within=(min(low for low, _ in ranges), max(1.0, *(high for _, high in ranges))),
         records=records if len(records) == len(values) else None,
     )
-    return sample, sample.score(name=card.metric, baseline=card.baseline, ideal=card.ideal)
+    return sample, sample.score(name=attack.metric, baseline=attack.baseline, ideal=attack.ideal)
 
 
 def _records(row: TrialRow) -> Interval | None:

@@ -7,15 +7,16 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from qflsec.lab.grid.estimate import Part
+from qflsec.lab.grid.reading import Reading
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place, Plan, Row, Unit
 from qflsec.lab.grid.world import World
-from qflsec.lab.worlds.federation.assemble import assemble
 from qflsec.lab.worlds.federation.datasets import check_data, data_remarks
-from qflsec.lab.worlds.federation.document import SCHEMA, from_document, to_document
+from qflsec.lab.worlds.federation.framing import frame_of
 from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
 from qflsec.lab.worlds.federation.parts import parts_of
 from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
+from qflsec.lab.worlds.federation.reading import FederationReading
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.lab.worlds.federation.shadows import train_planned
 from qflsec.lab.worlds.federation.spec import MatrixSpec
@@ -33,7 +34,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
 
     kind: ClassVar[str] = "federation"
     spec_type: ClassVar[type[GridSpec]] = MatrixSpec
-    schema: ClassVar[str] = SCHEMA
+    reading: ClassVar[type[Reading[Any]]] = FederationReading
 
     def __init__(self, matrix: Matrix) -> None:
         self.matrix = matrix
@@ -92,16 +93,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
             return [train_planned(self.matrix, batch.shadows)]
         return execute(self.matrix, batch, given)
 
-    def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> MatrixResult:
-        """What a store knows of the matrix."""
-        return assemble(self.matrix, self.layout, rows, command=command)
-
-    @classmethod
-    def document(cls, result: MatrixResult) -> dict[str, Any]:
-        """A result as a document of JSON types."""
-        return to_document(result)
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> MatrixResult:
-        """The result of a document."""
-        return from_document(document)
+    @cached_property
+    def frame(self) -> Mapping[str, Any]:
+        """The rows and columns, and the unit ids of every trial, run and ledger."""
+        return frame_of(self.matrix, self.layout, self.head).to_dict()

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from qflsec.base import AttackCard, ConfigError, find
 from qflsec.base.failures import traceback_of
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
-from qflsec.lab.grid.failures import Failed, told
 from qflsec.lab.grid.files import load_user_plugins
 from qflsec.lab.grid.ids import id_versions
-from qflsec.lab.grid.results import head_of, plain, read_head
+from qflsec.lab.grid.results import plain
 from qflsec.lab.grid.schema import at, check
 from qflsec.lab.grid.units import TRIAL, Batch, Place, Plan, Row, Unit
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.grid.world import World
-from qflsec.lab.worlds.pairs.cells import PairCell, PairResult, Trial
+from qflsec.lab.worlds.pairs.cells import PairResult
+from qflsec.lab.worlds.pairs.reading import PairReading
 from qflsec.lab.worlds.pairs.spec import HONEST, PairAttackTable, PairSpec
 
 __all__ = ["PairAttack", "PairBatch", "PairWorld"]
@@ -68,15 +68,12 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
         attack_type: What every attack must be.
         attack_words: Such an attack, in words.
         honest_words: The honest row, in words.
-        result_type: Its results.
-        cell_type: Their cells.
     """
 
+    reading: ClassVar[type[PairReading[Any, Any]]]
     attack_type: ClassVar[type[Any]]
     attack_words: ClassVar[str]
     honest_words: ClassVar[str]
-    result_type: ClassVar[type[PairResult[Any]]]
-    cell_type: ClassVar[type[PairCell[Any]]]
 
     def __init__(self, spec: S) -> None:
         load_user_plugins(spec.plugins)
@@ -113,16 +110,6 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
         Raises:
             ConfigError: The attack cannot be made there; the message says why.
         """
-
-    @staticmethod
-    @abstractmethod
-    def content(outcome: O) -> dict[str, Any]:
-        """An outcome as JSON types."""
-
-    @staticmethod
-    @abstractmethod
-    def outcome(content: Mapping[str, Any]) -> O:
-        """The outcome that :meth:`content` wrote."""
 
     @cached_property
     def cells(self) -> Mapping[Place, tuple[Unit, ...]]:
@@ -165,114 +152,22 @@ class PairWorld(World[S, PairBatch, R], Generic[S, A, O, R]):
             return (unit.row("incompatible", reason=str(error)),)
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
             return (unit.row("failed", reason=sentence_of(error), traceback=traceback_of(error)),)
-        return (unit.row("ok", self.content(outcome), seconds=time.process_time() - begun),)
+        return (unit.row("ok", self.reading.content(outcome), seconds=time.process_time() - begun),)
 
-    def assemble(self, rows: Mapping[str, Row], *, command: str = "") -> R:
-        """What a store knows of the matrix."""
-        trials = {
-            place: [self._read_row(rows[unit.unit_id]) for unit in units if unit.unit_id in rows]
-            for place, units in self.cells.items()
-        }
-        return self._result(
-            **head_of(self.spec, self.code, command),
-            rows=tuple(self.attacks),
-            ideas={label: self._idea(attack) for label, attack in self.attacks.items()},
-            columns=dict(self.columns()),
-            spec=self.spec.model_dump(mode="json", exclude_none=True),
-            trials=trials,
-            failures=told(
-                Failed(
-                    what="trial",
-                    where=f"{label} x {column}",
-                    seed=trial.seed,
-                    reason=trial.reason,
-                    traceback=trial.traceback,
-                )
-                for (label, column), found in trials.items()
-                for trial in found
-                if trial.status == "failed"
-            ),
+    @cached_property
+    def frame(self) -> Mapping[str, Any]:
+        """The rows and columns, and the unit ids of every cell."""
+        found: dict[str, Any] = plain(
+            {
+                "head": self.head,
+                "rows": list(self.attacks),
+                "ideas": {label: self._idea(attack) for label, attack in self.attacks.items()},
+                "columns": self.columns(),
+                "spec": self.spec.model_dump(mode="json", exclude_none=True),
+                "cells": [[*place, [unit.unit_id for unit in units]] for place, units in self.cells.items()],
+            }
         )
-
-    @classmethod
-    def document(cls, result: R) -> dict[str, Any]:
-        """A result as a document of JSON types."""
-        return {
-            **result.document_head(cls.schema),
-            "simulated": True,
-            "seeded_secrets": True,
-            "attacks": [{"label": row, "idea": result.ideas[row]} for row in result.rows],
-            "columns": plain(result.columns),
-            "cells": [cls._cell_document(cell) for cell in result.cells.values()],
-            "specification": dict(result.spec),
-        }
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> R:
-        """The result of a document."""
-        return cls._result(
-            **read_head(document),
-            rows=tuple(row["label"] for row in document["attacks"]),
-            ideas={row["label"]: row["idea"] for row in document["attacks"]},
-            columns=document["columns"],
-            spec=document["specification"],
-            trials={
-                (cell["attack"], cell["column"]): [cls._read_trial(trial) for trial in cell["per_seed"]]
-                for cell in document["cells"]
-            },
-        )
-
-    @classmethod
-    def _result(cls, *, trials: Mapping[Place, Sequence[Trial[O]]], **parts: Any) -> R:  # noqa: ANN401
-        cells = {
-            place: cls.cell_type(
-                attack=place[0], column=place[1], n_seeds=len(parts["seeds"]), trials=tuple(found)
-            )
-            for place, found in trials.items()
-        }
-        result: R = cls.result_type(**parts, cells=cells)  # type: ignore[assignment]  # the kind's own type
-        return result
-
-    @classmethod
-    def _cell_document(cls, cell: PairCell[O]) -> dict[str, Any]:
-        return {
-            "attack": cell.attack,
-            "column": cell.column,
-            "state": cell.state,
-            "trials": cell.n_seeds,
-            "aborts_by_cause": dict(cell.aborts),
-            **cls.summary(cell),
-            "sentence": cell.sentence,
-            "per_seed": [
-                {
-                    **{name: value for name, value in asdict(trial).items() if name != "outcome"},
-                    "outcome": None if trial.outcome is None else plain(cls.content(trial.outcome)),
-                }
-                for trial in cell.trials
-            ],
-        }
-
-    @classmethod
-    @abstractmethod
-    def summary(cls, cell: Any) -> dict[str, Any]:  # noqa: ANN401 - the kind's own cells
-        """What a document says of a cell over all seeds."""
-
-    @classmethod
-    def _read_row(cls, row: Row) -> Trial[O]:
-        return Trial(
-            trial_id=row.unit_id,
-            seed=row.seed,
-            status=row.status,
-            outcome=cls.outcome(row.content) if row.status == "ok" else None,
-            reason=row.reason,
-            traceback=row.traceback,
-            seconds=row.seconds,
-        )
-
-    @classmethod
-    def _read_trial(cls, trial: Mapping[str, Any]) -> Trial[O]:
-        outcome = None if trial["outcome"] is None else cls.outcome(trial["outcome"])
-        return Trial(**{**trial, "outcome": outcome})
+        return found
 
     def _attack(self, table: PairAttackTable) -> A:
         registered = find("attack", table.name)

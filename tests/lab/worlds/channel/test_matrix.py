@@ -12,8 +12,9 @@ import pytest
 from qflsec.base import ConfigError, QflsecError
 from qflsec.lab import compare, from_json, load_spec, presets, to_dict, to_json
 from qflsec.lab import run as run_spec
-from qflsec.lab.scoring.channel import ChannelOutcome
+from qflsec.lab.scoring.channel_outcome import ChannelOutcome
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult, ChannelWorld
+from qflsec.lab.worlds.channel.reading import ChannelReading
 from qflsec.lab.worlds.pairs.cells import Trial
 
 SMALL = """
@@ -144,7 +145,7 @@ def test_numbers_have_intervals_over_seeds_and_one_seed_has_none() -> None:
     assert several.high > 0.3
     single = cell(outcome())
     assert math.isnan(single.eve_information.low)
-    assert ChannelWorld.summary(single)["eve_information_bits_per_raw_bit"]["low"] is None
+    assert ChannelReading.summary(single)["eve_information_bits_per_raw_bit"]["low"] is None
 
 
 def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_an_attack_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     found = run(write(tmp_path, text), tmp_path / "s.sqlite").cells["photon-number-splitting", "none"]
     assert found.state == "not applicable"
     assert "several photons" in found.sentence
-    assert ChannelWorld.summary(found)["key_length_bits"] is None
+    assert ChannelReading.summary(found)["key_length_bits"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""A claim against the truth, whatever kind of claim it is."""
+
+from __future__ import annotations
+
+from qflsec.attacks import Claim, InversionClaim, MembershipClaim
+from qflsec.lab.scoring.inversion import score_inversion
+from qflsec.lab.scoring.membership import score_membership
+from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, TrialScore, Truth
+
+__all__ = ["score_claim"]
+
+
+def score_claim(claim: Claim, truth: Truth) -> TrialScore:
+    """The score of a claim.
+
+    Raises:
+        TypeError: The truth belongs to another kind of claim.
+    """
+    if isinstance(claim, MembershipClaim) and isinstance(truth, MembershipTruth):
+        return score_membership(claim, truth)
+    if isinstance(claim, InversionClaim) and isinstance(truth, InversionTruth):
+        return score_inversion(claim, truth)
+    msg = f"a {type(claim).__name__} cannot be scored against a {type(truth).__name__}"
+    raise TypeError(msg)

@@ -1,0 +1,71 @@
+"""Specifications of every kind, from a preset or a file; a document says which kind it is.
+
+A mistake is told before anything heavy is imported, as far as the tables alone show it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qflsec.base import ConfigError
+from qflsec.lab.grid.schema import at
+from qflsec.lab.grid.spec import GridSpec, kind_of, parse_toml, presets, read_text
+
+__all__ = ["KINDS", "load_spec", "parse_spec", "spec_type"]
+
+KINDS = ("federation", "channel", "delegation")
+"""The kinds of matrix."""
+
+
+def spec_type(kind: str) -> type[GridSpec]:
+    """The specifications of a kind; each is imported when it is asked for."""
+    if kind == "channel":
+        from qflsec.lab.worlds.channel.spec import ChannelMatrixSpec
+
+        return ChannelMatrixSpec
+    if kind == "delegation":
+        from qflsec.lab.worlds.delegation.spec import SessionMatrixSpec
+
+        return SessionMatrixSpec
+    from qflsec.lab.worlds.federation.spec import MatrixSpec
+
+    return MatrixSpec
+
+
+def load_spec(preset_or_file: str | Path, *, kind: str | None = None) -> GridSpec:
+    """A specification by the name of a preset or the path of a file.
+
+    Args:
+        preset_or_file: Which.
+        kind: The kind that it has to be of; any by default.
+
+    Raises:
+        ConfigError: There is none, or it cannot be used; the message says where and how to mend it.
+    """
+    path, text = read_text(preset_or_file, presets())
+    with at(path.name):
+        return parse_spec(text, base=path.parent, kind=kind)
+
+
+def parse_spec(text: str, *, base: Path, kind: str | None = None) -> GridSpec:
+    """A specification from TOML text.
+
+    Args:
+        text: The text.
+        base: The folder that the names of files are relative to.
+        kind: The kind that it has to be of; any by default.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    found = parse_toml(text)
+    said = kind_of(found, KINDS, spec_type)
+    if kind is not None and said != kind:
+        raise ConfigError(
+            f"not a {kind} matrix",
+            got=f"kind {said!r}",
+            expected=f'a file that says kind = "{kind}"',
+            fix="'qflsec matrix run' takes every kind",
+        )
+    made = spec_type(said)
+    return made.from_document(made.located(found, base))

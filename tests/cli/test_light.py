@@ -1,0 +1,120 @@
+"""Commands that look something up import no simulator and no learning library; the index that lets them is never stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qflsec.cli import index
+
+Call = Callable[..., Any]
+HEAVY = {"torch", "pennylane", "qiskit", "sklearn", "opacus", "tenseal"}
+COMMANDS = [
+    ["--version"],
+    ["--help"],
+    ["list"],
+    ["list", "attacks"],
+    ["show", "dlg"],
+    ["show", "secagg", "--json"],
+    ["matrix", "status", "--store", "tiny.sqlite"],
+    ["matrix", "diff", "tiny.sqlite", "tiny.sqlite"],
+    ["matrix", "export", "--store", "tiny.sqlite", "--out", "x.json"],
+    ["matrix", "report", "--store", "tiny.sqlite", "--out", "x.html"],
+    ["matrix", "run", "odd.toml"],
+]
+PROGRAM = f"""
+import json, sys
+from qflsec.cli import main
+for command in {COMMANDS!r}:
+    sys.argv = ["qflsec", *command]
+    try:
+        main()
+    except SystemExit:
+        pass
+    found = sorted({HEAVY!r} & set(sys.modules))
+    assert not found, (command, found)
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_looks_something_up_is_light(tiny: Path, qflsec: Call) -> None:
+    assert qflsec("matrix", "run", "tiny.toml", "--jobs", "1").code == 0
+    assert qflsec("list", "attacks").code == 0  # makes the index
+    (tiny.parent / "odd.toml").write_text("seeds = []")
+    # the first time from what the store keeps, then from its rows
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            cwd=tiny.parent,
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "trials are done" in done.stdout
+        assert "odd.toml: " in done.stderr
+        import sqlite3
+
+        with sqlite3.connect(tiny.parent / "tiny.sqlite") as connection:
+            connection.execute("DELETE FROM results")
+    assert "tiny" in Path("x.html").read_text(encoding="utf-8")
+
+
+def test_the_index_is_made_again_when_anything_changed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> index.Index:
+        made.append(1)
+        return {"attack": {"dlg": {"idea": f"{len(made)}"}}}
+
+    assert index.indexed(make) == index.indexed(make)
+    assert len(made) == 1
+    (path,) = cache.rglob("*.json")
+    path.write_text(path.read_text()[:-20])
+    assert index.indexed(make)["attack"]["dlg"]["idea"] == "2"
+    monkeypatch.setattr(index, "installation_digest", lambda: "another")
+    assert index.indexed(make)["attack"]["dlg"]["idea"] == "3"
+    monkeypatch.setattr(index, "_others", lambda: True)
+    monkeypatch.setattr(index, "installation_digest", lambda: "with plugins of others")
+    assert index.indexed(make)["attack"]["dlg"]["idea"] == "4"
+    assert index.indexed(make)["attack"]["dlg"]["idea"] == "5", "plugins of others are never kept"
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(cache: Path) -> None:
+    cache.write_text("a file where a folder should be")
+    assert index.indexed(lambda: {"attack": {}}) == {"attack": {}}
+
+
+def test_the_digest_sees_every_byte_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qflsec.base import installation
+
+    monkeypatch.setattr(installation, "PACKAGE", tmp_path)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = installation.installation_digest()
+    assert installation.installation_digest() == before
+    stamp = (tmp_path / "a.py").stat()
+    (tmp_path / "a.py").write_text("x = 2\n")
+    os.utime(tmp_path / "a.py", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert installation.installation_digest() != before
+
+
+@pytest.mark.slow
+def test_every_command_answers_within_six_imports_of_numpy(qflsec: Call) -> None:
+    document = qflsec("bench", "cli", "--repeats", "5", "--json").json()
+    assert [row["command"] for row in document["rows"] if not row["met"]] == []
+    assert json.dumps(document["schema"]) == '"qflsec-bench-cli/1"'
