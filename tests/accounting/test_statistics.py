@@ -112,6 +112,15 @@ def test_affine_maps_the_interval() -> None:
     assert (advantage.low, advantage.value, advantage.high) == pytest.approx((0.4, 0.6, 0.7))
     loss = area.affine(-1, 1)
     assert (loss.low, loss.value, loss.high) == pytest.approx((0.15, 0.2, 0.3))
+    half = area.affine(0.5, 0)
+    assert (half.low, half.value, half.high) == pytest.approx((0.35, 0.4, 0.425))
+
+
+def test_one_seed_has_no_interval_and_keeps_its_confidence() -> None:
+    one = mean_over_seeds([0.4], confidence=0.9)
+    assert (one.value, one.n, one.confidence) == (0.4, 1, 0.9)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
 
 
 def test_a_score_promises_95_percent() -> None:

@@ -278,6 +278,16 @@ def test_a_baseline_says_what_is_read_of_clients_without_names(make_pipeline: Ma
     ]
     sees = " ".join(run.account(corrupted_clients(n=1)).sees)
     assert "of clients whose number it cannot tell either" in sees
+    for drawn, read in (
+        ([[0, 1], [2]], "differences of models over several steps"),
+        ([[0, 1], [0, 1, 2]], "sums of clients that it cannot name"),
+    ):
+        forced([drawn])
+        run = run_batch(pipeline, Stack.from_layers("plain", [find("layer", "plain")()]), [RunSpec(seed=3)])[
+            0
+        ]
+        unbounded = run.account(corrupted_clients(n=1)).unbounded
+        assert f"view: over the run, {read} are read and no anonymity was counted in them" in unbounded
 
 
 def lower_bound(inside: int, outside: int, n: int) -> float:

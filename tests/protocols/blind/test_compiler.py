@@ -143,6 +143,9 @@ def test_the_colouring_is_proper(seed: int) -> None:
 
 
 def test_an_odd_cycle_takes_three_colours_and_a_bipartite_graph_two() -> None:
+    for edges in (((0, 1), (0, 1)), ((1, 0),), ((0, 3),), ((1, 1),)):
+        with pytest.raises(BlindError, match="bad edges"):
+            Graph(n_nodes=3, edges=edges, order=(0, 1, 2))
     triangle = Graph(n_nodes=3, edges=((0, 1), (0, 2), (1, 2)), order=(0, 1, 2))
     ring = Graph(n_nodes=6, edges=((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5)), order=tuple(range(6)))
     assert (triangle.n_colours, ring.n_colours) == (3, 2)

@@ -109,6 +109,7 @@ def test_impossible_lengths() -> None:
             cut(bits(64), block=BLOCK, epsilons=GOOD, key_bits=bad, simulated_channel=True, seeded=False)
     with pytest.raises(ConfigError, match="key_bits"):
         IdealLinks([SERVER, client(0)], OsSecrets(), key_bits=7, budget_bits=100)
+    assert IdealLinks([SERVER, client(0)], OsSecrets(), key_bits=8, budget_bits=100)
     with pytest.raises(ConfigError, match="an empty key"):
         QkdKey(key_id=BLOCK, material=b"", simulated_channel=True, seeded=False)
 

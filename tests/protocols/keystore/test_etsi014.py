@@ -10,6 +10,7 @@ import ssl
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,25 @@ def test_master_and_slave_get_the_same_keys_once(site: Site, make_keys: Maker) -
         with pytest.raises(KmeBadRequest, match="not found on KME; got HTTP 400"):
             bob.dec_keys(ALICE, again)
     assert bob.dec_keys(ALICE, ids[3:]) == drawn[3:]
+
+
+@pytest.mark.parametrize(("number", "size"), [(1, 256), (2, 128), (3, 256)])
+def test_a_client_takes_no_other_keys_than_it_asked_for(
+    site: Site, make_keys: Maker, monkeypatch: pytest.MonkeyPatch, number: int, size: int
+) -> None:
+    """An entity that delivers two keys of 256 bits, whatever it is asked for."""
+    two = json.dumps(
+        {
+            "keys": [
+                {"key_ID": str(k.key_id), "key": base64.b64encode(k.material).decode()} for k in make_keys(2)
+            ]
+        }
+    )
+    alice = site.at("A", ALICE)
+    monkeypatch.setattr(alice, "_ask", lambda *_: json.loads(two))
+    assert len(alice.enc_keys(BOB, number=2, size=256)) == 2
+    with pytest.raises(KmeError, match="other keys than were asked for"):
+        alice.enc_keys(BOB, number=number, size=size)
 
 
 def test_what_is_advertised_can_be_served(site: Site, make_keys: Maker) -> None:
@@ -150,6 +170,10 @@ def test_get_requests(site: Site, make_keys: Maker) -> None:
     assert site.raw("B", BOB, "GET", path)[1]["keys"][0]["key"] == base64.b64encode(keys[1].material).decode()
     assert site.raw("B", BOB, "GET", path)[0] == 400
     assert site.raw("A", ALICE, "GET", f"/api/v1/keys/{BOB}/enc_keys?number=two")[0] == 400
+    with closing(site.open("A", ALICE)) as connection:
+        connection.request("POST", f"/api/v1/keys/{BOB}/status")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Allow"]) == (400, "GET")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qflsec.base import OsSecrets, ProtocolAbort, UpdateError
+from qflsec.base import ConfigError, OsSecrets, ProtocolAbort, UpdateError
+from qflsec.federation import Setup
 from qflsec.protocols.secagg import FixedPoint, fixed_point
 from qflsec.protocols.secagg.fixed_point import round_at_random
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
+from qflsec.threat import SERVER, client
 
 PRIME = PrimeFixedPoint(fractional_bits=12, modulus=268369921)
 RINGS = [FixedPoint(bits=64, fractional_bits=20), FixedPoint(bits=32, fractional_bits=12)]
@@ -195,3 +197,22 @@ def test_a_liar_gets_the_nearest_words_which_are_those_of_an_honest_client_to_a_
             assert value == (low if wanted < 0 else high) or value == high - 1023
         else:
             assert abs(value - wanted) <= 0.5 + abs(wanted) * 2**-52
+
+
+def test_the_largest_weight_that_fits_is_accepted_and_the_next_refused() -> None:
+    fixed = FixedPoint(bits=32, fractional_bits=16)
+    largest = int(fixed.largest(2))
+    for count in (largest, largest + 1):
+        setup = Setup(
+            session=b"s",
+            clients=(client(0), client(1)),
+            server=SERVER,
+            n_params=3,
+            rounds=1,
+            max_count=count,
+        )
+        if count == largest:
+            fixed.check_room("masked", setup)
+            continue
+        with pytest.raises(ConfigError, match="the ring of 'masked' is too small for 2 clients"):
+            fixed.check_room("masked", setup)
