@@ -11,7 +11,7 @@ RESULTS := results
 # One thread for each process: the tensors are small, and the tests and runs use processes.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-all test-floors test-313 mutants lint docs format notebooks clean
+.PHONY: demo test test-all test-floors test-313 mutants lint docs format notebooks picture clean
 
 demo: $(VENV)/.base
 	@mkdir -p $(RESULTS)
@@ -60,6 +60,10 @@ docs: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the picture in the README, from a run that is made now
+picture: $(VENV)/.dev demo
+	$(BIN)/python docs/quickstart_png.py $(RESULTS)/quickstart.html docs/quickstart.png
 
 # The scripts are what is edited; their notebooks are made and run again from them.
 notebooks: $(VENV)/.dev

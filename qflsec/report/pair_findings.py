@@ -40,8 +40,8 @@ def _worst(result: PairResult[Any]) -> Finding:
         these = [cell for cell in bad if cell.state == state]
         if these:
             names = list(dict.fromkeys(cell.attack for cell in these))
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            parts.append(f"{words} in {count(len(these), 'cell')}, under {listed(names[:_NAMED])}{more}")
+            more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+            parts.append(f"{words} in {count(len(these), 'cell')}, under {listed([*names[:_NAMED], *more])}")
     details = tuple(f"{cell.attack} against {cell.column}: {cell.state}{_how_often(cell)}" for cell in bad)
     return Finding(question=question, sentence=sentence(parts), details=details)
 
@@ -93,8 +93,8 @@ def _open(result: PairResult[Any]) -> Finding:
         if (these := [cell for cell in cells if cell.state == state])
     ]
     n = len(result.seeds)
-    rare = clopper_pearson(0, n).high
+    rare = number(100 * clopper_pearson(0, n).high, 0)
     parts.append(
-        f"what happened in none of {count(n, 'run')} can still happen in up to {number(100 * rare, 0)} % of them"
+        f"what did not happen in {count(n, 'run')} of a cell can still happen in up to {rare} % of such runs"
     )
     return Finding(question=question, sentence=sentence(parts))

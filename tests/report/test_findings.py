@@ -382,7 +382,10 @@ def test_findings_of_a_channel() -> None:
         "Of 2 attacks that did harm against none, 1 did none in any run against one other column or more; nothing here "
         "stopped blind."
     )
-    assert left.sentence == "What happened in none of 2 runs can still happen in up to 84 % of them."
+    assert (
+        left.sentence
+        == "What did not happen in 2 runs of a cell can still happen in up to 84 % of such runs."
+    )
     calm = pair_findings(channel({("split", "none"): no, ("split", "decoy"): no}))
     assert calm[0].sentence.startswith("Nothing of what is looked for, in 2 cells")
     assert calm[1].sentence == "Nothing can be compared: no attack does harm against none."

@@ -19,8 +19,10 @@ from qflsec.lab.worlds.federation.results import (
     Strongest,
 )
 from qflsec.report import render_report, write_report
+from qflsec.report.accounts import compared, epsilon_note, main_observer, proved_bounds
 from qflsec.report.figures import tradeoff_figure
 from qflsec.report.html import interval, number
+from qflsec.report.states import beyond
 from qflsec.report.tradeoff import stack_points
 
 
@@ -124,6 +126,62 @@ def test_a_rate_that_the_records_cannot_resolve_says_so(result: MatrixResult) ->
     resolved = replace(trial, raw={**raw, "resolved_at_10_percent": 1.0})
     shown = replace(result, cells={**result.cells, ("loss", "none"): replace(cell, per_seed=(resolved,))})
     assert words not in render_report(shown)
+
+
+def test_advantages_beyond_0_and_1_are_told_apart(result: MatrixResult) -> None:
+    page = render_report(result)
+    over = page[page.index('href="#cell-flip--none"') - 60 :][:400]
+    assert "1.40 ▲" in over
+    assert "above 1" in over
+    assert 's10 over"' in over
+    assert [beyond(value) for value in (1.004, 1.01, -0.004, -0.01, 0.5)] == ["", "over", "", "under", ""]
+
+
+def test_epsilons_stand_beside_the_stacks_against_a_named_observer(result: MatrixResult) -> None:
+    (row,) = result.ledgers["none", "server"]
+    rows = [
+        {**row, "epsilon": 3.0, "pipeline": "p"},
+        {**row, "epsilon": 2.0, "pipeline": "p", "accountant": "another"},
+        {**row, "epsilon": 5.0, "pipeline": "q"},
+        {**row, "epsilon": 0.1, "pipeline": "q", "bound": "audited lower bound"},
+    ]
+    made = replace(result, pipelines={"p": {}, "q": {}}, ledgers={("median", "server"): tuple(rows)})
+    assert main_observer(made) == "server"
+    assert epsilon_note(made, "median", "server") == "ε ≤ 5 per example", "smallest proof, largest pipeline"
+    assert epsilon_note(made, "none", "server") == "no epsilon"
+    (bound,) = proved_bounds(made, "median", "server", "p")
+    assert bound.epsilon == 2.0
+    alone = replace(made, ledgers={("median", "server"): tuple(rows[:2])})
+    assert epsilon_note(alone, "median", "server") == "ε ≤ 2 per example on p alone"
+    assert "<small>ε ≤ 5 per example</small>" in render_report(made)
+    assert "no epsilon" in render_report(result), "an infinite one is none"
+
+
+def test_equal_accounts_are_read_once(result: MatrixResult) -> None:
+    (row,) = result.ledgers["none", "server"]
+    other = {
+        **row,
+        "guarantee": "secrecy",
+        "layer": "masked",
+        "statement": "Another statement.",
+        "epsilon": None,
+    }
+    made = replace(
+        result,
+        ledgers={
+            ("none", "server"): (row,),
+            ("median", "server"): (row,),
+            ("masked", "server"): (row, other),
+        },
+    )
+    lines = compared(made)
+    assert [line.stacks for line in lines] == [("none", "median"), ("masked",)]
+    assert lines[1].proof == "differential privacy (dp-sgd); secrecy (masked)"
+    page = render_report(made)
+    assert page.count("<td>Another statement.</td>") == 1
+    assert page.count("<td>A statement.</td>") == 2, "two of three stacks share an account"
+    for stack in ("none", "median", "masked"):
+        assert f'id="ledger-server--{stack}"' in page
 
 
 def test_names_cannot_break_the_page(result: MatrixResult) -> None:

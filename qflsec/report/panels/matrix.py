@@ -119,7 +119,7 @@ def _aborts(result: Result[Any]) -> str:
         (f"{cell.attack} against {cell.column}", *(cell.aborts.get(cause, 0) for cause in causes))
         for cell in cells
     ]
-    return fill("panels/aborts.html.j2", table=table(("cell", *causes), rows)) if rows else ""
+    return fill("panels/aborts.html.j2", table=table(("cell", *causes), rows), n=len(rows)) if rows else ""
 
 
 def _noticed(cell: ChannelCell) -> str:

@@ -108,7 +108,7 @@
       });
       return make("label", {}, box, ` ${name}`);
     })));
-  const find = make("input", { type: "search", placeholder: "attack, family, threat" });
+  const find = make("input", { type: "search", placeholder: "a part of a name" });
   find.addEventListener("input", () => { view.find = find.value; write(); });
   const all = make("button", { type: "button", className: "tool", textContent: "Reset" });
   all.addEventListener("click", () => { view = blank(); write(); find.focus(); });
