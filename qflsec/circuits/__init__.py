@@ -8,6 +8,7 @@ from qflsec.circuits.derive import derive, refuse_derived, resolve
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.forms import Form
 from qflsec.circuits.from_pennylane import from_qnode
+from qflsec.circuits.from_qiskit import from_qiskit
 from qflsec.circuits.kernel import expectations, probabilities, statevector
 from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations, noisy_probabilities
@@ -29,6 +30,7 @@ __all__ = [
     "build_circuit",
     "derive",
     "expectations",
+    "from_qiskit",
     "from_qnode",
     "measurement_groups",
     "noisy_expectations",

@@ -20,7 +20,7 @@ from qflsec.circuits.circuit import Angle, AngleKind, Circuit
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.forms import Factor, Form, Function, Read
 
-__all__ = ["apply_function", "derive", "refuse_derived", "resolve"]
+__all__ = ["angle_of", "apply_function", "derive", "refuse_derived", "resolve"]
 
 _TORCH: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
@@ -38,6 +38,18 @@ _TORCH: dict[str, Callable[..., Tensor]] = {
     "power": torch.pow,
     "clip": torch.clamp,
 }
+
+
+def angle_of(form: Form, derived: dict[Form, int]) -> Angle:
+    """The angle of a form; one that is not affine in a single input becomes a derived input, numbered in ``derived``."""
+    terms = [term for term in form.terms if term[1]]
+    if not terms:
+        return Angle.constant(form.offset)
+    scale, factors = terms[0]
+    if len(terms) == 1 and len(factors) == 1 and isinstance(factors[0], Read):
+        return Angle(factors[0].kind, factors[0].index, scale, form.offset)
+    rest = Form(tuple((coefficient / scale, product) for coefficient, product in terms))
+    return Angle.derived(derived.setdefault(rest, len(derived)), scale=scale, offset=form.offset)
 
 
 @lru_cache(maxsize=256)

@@ -11,14 +11,15 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Literal
 
 from qflsec.circuits.errors import CircuitError
 
-__all__ = ["FUNCTIONS", "Factor", "Form", "Function", "Read", "affine_scales"]
+__all__ = ["FUNCTIONS", "Factor", "Form", "Function", "Read", "affine_scales", "power"]
 
 MAX_TERMS = 256
+MAX_POWER = 8
 
 FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "tanh": (0, math.tanh),
@@ -186,6 +187,15 @@ class Form:
     def from_config(cls, config: Sequence[Any]) -> Form:
         """The form that :meth:`to_config` wrote."""
         return cls(tuple((c, tuple(_factor(item) for item in factors)) for c, factors in config))
+
+
+def power(form: Form, exponent: float) -> Form:
+    """A power; a small whole one is multiplied out."""
+    if exponent == -1:
+        return form.under("reciprocal")
+    if exponent == int(exponent) and 0 < exponent <= MAX_POWER:
+        return reduce(Form.times, [form] * int(exponent))
+    return form.under("power", exponent)
 
 
 def _factor(config: Sequence[Any]) -> Factor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate
+from qflsec.circuits.derive import angle_of
 from qflsec.circuits.errors import CircuitError, NotAffine
-from qflsec.circuits.forms import Form, Read
+from qflsec.circuits.forms import Form
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
 from qflsec.circuits.measurements import measures_probabilities, read_measurements
@@ -269,15 +270,7 @@ def _angle(entry: Form | Unknown, name: str, derived: dict[Form, int]) -> Angle:
     """The angle of one parameter; a form that is not affine in one input becomes a derived input."""
     if isinstance(entry, Unknown):
         raise NotAffine(f"an angle of {name} is not made of known functions of the inputs", got=entry.why)
-    offset = entry.offset
-    terms = [term for term in entry.terms if term[1]]
-    if not terms:
-        return Angle.constant(offset)
-    scale, factors = terms[0]
-    if len(terms) == 1 and len(factors) == 1 and isinstance(factors[0], Read):
-        return Angle(factors[0].kind, factors[0].index, scale, offset)
-    form = Form(tuple((coefficient / scale, product) for coefficient, product in terms))
-    return Angle.derived(derived.setdefault(form, len(derived)), scale=scale, offset=offset)
+    return angle_of(entry, derived)
 
 
 def _wires(qnode: Any, tape: Any) -> dict[Any, int]:  # noqa: ANN401

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qflsec.circuits.errors import CircuitError
-from qflsec.circuits.forms import Form
+from qflsec.circuits.forms import Form, power
 
 __all__ = ["Unknown", "trace_forms"]
 
@@ -85,7 +85,6 @@ _FUNCTIONS = {
     "sigmoid": "sigmoid",
     "abs": "abs",
 }
-_MAX_POWER = 8
 
 
 def trace_forms(
@@ -261,7 +260,4 @@ def _under(x: Form, name: str) -> Form:
 def _power(x: Form, p: Form) -> Form:
     if p.kinds:
         raise CircuitError("a power whose exponent is an input")
-    exponent = p.offset
-    if exponent == int(exponent) and 0 < exponent <= _MAX_POWER:
-        return reduce(Form.times, [x] * int(exponent))
-    return x.under("power", exponent)
+    return power(x, p.offset)

@@ -15,6 +15,7 @@ from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
 from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
+from qflsec.models.qiskit_file import build_qiskit
 from qflsec.models.qnode import QNodeModel
 from qflsec.models.torch_model import TorchModel
 from qflsec.models.vqc import Vqc
@@ -37,6 +38,7 @@ __all__ = [
     "TorchModel",
     "Vqc",
     "build_model",
+    "build_qiskit",
     "check_per_sample_gradients",
     "classical_like",
     "gradients_and_losses",

@@ -72,6 +72,17 @@ class Fields:
                 raise self._wrong(key, value, "a list of whole numbers >= 1")
         return tuple(value)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._get(key, None)
+        if (
+            not isinstance(value, Sequence)
+            or isinstance(value, str)
+            or not all(isinstance(v, str) for v in value)
+        ):
+            raise self._wrong(key, value, "a list of strings")
+        return tuple(value)
+
     def mapping(self, key: str) -> Mapping[str, object]:
         """A table."""
         value = self._get(key, None)

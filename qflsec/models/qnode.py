@@ -19,6 +19,7 @@ from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
+from qflsec.circuits.converted import check_conversions
 from qflsec.circuits.from_pennylane import returns_probabilities, roles_of
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features, measures_alone
@@ -91,6 +92,7 @@ class QNodeModel(Model):
                 got=self.qnode.shots.total_shots,
                 fix="remove them and set the shots of the execution",
             )
+        check_conversions(self.qnode.func)
         circuit, reason = self._read()
         found = None if circuit else probe(self.call, self.n_params, self.n_features)
         n_values = found.n_values if found else len(circuit.observables) if circuit else 0

@@ -59,7 +59,7 @@ class Vqc(Model):
     The parameters are the circuit's weights, in its order.
 
     Args:
-        circuit: The circuit; one observable for two classes, else one for each class.
+        circuit: The circuit; one observable for each class, or a single one for two classes.
         n_classes: Classes.
         scale: What expectation values are multiplied by; see :func:`scores_to_logits`.
         recipe: The arguments that the circuit was built from, for a readable configuration.
@@ -81,11 +81,11 @@ class Vqc(Model):
     def __post_init__(self) -> None:
         """Derive what the circuit determines."""
         check_classes(self.n_classes)
-        expected = 1 if self.n_classes == 2 else self.n_classes
-        if len(self.circuit.observables) != expected:
+        expected, count = (1, 2) if self.n_classes == 2 else (self.n_classes,), len(self.circuit.observables)
+        if count not in expected:
             raise ConfigError(
-                f"{self.n_classes} classes need {expected} observable{'s' if expected > 1 else ''}",
-                got=len(self.circuit.observables),
+                f"{self.n_classes} classes need {expected[0]} observable{'s' if expected[0] > 1 else ''}",
+                got=count,
             )
         object.__setattr__(self, "n_features", self.circuit.n_features)
         object.__setattr__(self, "angle_features", angle_features(self.circuit))
