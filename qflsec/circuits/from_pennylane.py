@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,20 +13,17 @@ from qflsec.circuits.circuit import Angle, Circuit, Gate
 from qflsec.circuits.derive import angle_of
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.forms import Form
-from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
 from qflsec.circuits.measurements import measures_probabilities, read_measurements
+from qflsec.circuits.noise import PLACES, NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_expectations
+from qflsec.circuits.qnode_tape import IDLE, NAMES, STATES, TapeReader, gate_values, skeleton
+from qflsec.circuits.read_noise import noise_candidates
 from qflsec.circuits.roles import Roles, read_roles
-from qflsec.circuits.to_pennylane import OPERATIONS
 from qflsec.circuits.trace import Unknown, trace_forms
 
-__all__ = ["from_qnode", "returns_probabilities", "roles_of"]
+__all__ = ["from_qnode", "read_qnode", "returns_probabilities", "roles_of"]
 
-NAMES = {theirs: ours for ours, theirs in OPERATIONS.items()} | {
-    name: name for name in GATES if name not in OPERATIONS
-}
-STATES = ("AmplitudeEmbedding", "StatePrep")
-IDLE = ("GlobalPhase", "Identity", "Barrier", "Snapshot")
 PROBES = 5
 TOLERANCE = 1e-9
 
@@ -71,23 +67,37 @@ def from_qnode(
         weight_shapes=weight_shapes,
         features_argument=features_argument,
     )
-    reader = _Reader(qnode, roles, n_features)
+    circuit, noise = read_qnode(qnode, roles, n_features)
+    if noise is not None:
+        raise NotAffine("the QNode has a noise channel", got=noise, fix="give the noise to the execution")
+    return circuit if weight_shape is None else replace(circuit, weight_shape=tuple(weight_shape))
+
+
+def read_qnode(qnode: Callable[..., Any], roles: Roles, n_features: int) -> tuple[Circuit, NoiseModel | None]:
+    """The circuit of a QNode, and the noise that its channels are; None without channels.
+
+    Raises:
+        NotAffine: The QNode is no such circuit, or its channels are no noise model; the message says why.
+        CircuitError: The QNode fails at the sizes given.
+    """
+    reader = TapeReader(qnode, roles, n_features)
     reader.settle()
     probe = reader.probe(0)
     tape, angles, derived = _read_angles(reader, *probe)
     wires = _wires(qnode, tape)
+    whole = reader.whole(*probe)
     circuit = Circuit(
         n_qubits=len(wires),
         gates=_gates(tape, wires, angles, n_features),
-        observables=read_measurements(reader.whole(*probe), wires),
+        observables=read_measurements(whole, wires),
         n_weights=roles.n_weights,
         n_features=n_features,
-        weight_shape=None if weight_shape is None else tuple(weight_shape),
         derived=derived,
     )
-    for number in range(1, PROBES + 1):
-        _check(circuit, reader, reader.probe(number), angles, _skeleton(tape))
-    return circuit
+    probes = [reader.probe(number) for number in range(1, PROBES + 1)]
+    for other in probes:
+        _check_gates(circuit, reader, other, angles, skeleton(tape))
+    return circuit, _check_values(circuit, noise_candidates(whole), reader, probes)
 
 
 def returns_probabilities(qnode: Callable[..., Any], roles: Roles, n_features: int) -> bool:
@@ -96,7 +106,7 @@ def returns_probabilities(qnode: Callable[..., Any], roles: Roles, n_features: i
     Raises:
         CircuitError: The QNode fails at the sizes given.
     """
-    reader = _Reader(qnode, roles, n_features)
+    reader = TapeReader(qnode, roles, n_features)
     reader.settle()
     return measures_probabilities(reader.whole(*reader.probe(0)))
 
@@ -137,133 +147,22 @@ def roles_of(
     return roles
 
 
-class _Reader:
-    """Builds a QNode's tape at given inputs."""
-
-    def __init__(self, qnode: Callable[..., Any], roles: Roles, n_features: int) -> None:
-        self._qnode, self._roles = qnode, roles
-        self._sizes = n_features, roles.n_weights
-        self._unit = False
-        self._within: tuple[float, float] | None = None
-
-    @property
-    def device_wires(self) -> Any:  # noqa: ANN401
-        """The wires of the QNode's device; None if it leaves them open."""
-        return self._qnode.device.wires  # type: ignore[attr-defined]
-
-    def probe(self, number: int) -> tuple[Tensor, Tensor]:
-        """Random features and flat weights, always the same for one number; every second is a negative."""
-        generator = torch.Generator().manual_seed(number // 2)
-        sign = 1 - 2 * (number % 2)
-        features, weights = (
-            sign * torch.randn(n, dtype=torch.float64, generator=generator) for n in self._sizes
-        )
-        if self._unit:
-            features = features / features.norm()
-        elif self._within:
-            low, high = self._within
-            features, weights = (low + (high - low) * torch.special.ndtr(v) for v in (features, weights))
-        return features.requires_grad_(), weights.requires_grad_()
-
-    def whole(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
-        """The tape as the user wrote it."""
-        import pennylane as qml
-
-        try:
-            arguments = self._roles.arguments(weights, features)
-            return qml.workflow.construct_tape(self._qnode, level="user")(**arguments)
-        except Exception as error:  # whatever the user's function raises
-            raise CircuitError(
-                "the QNode fails",
-                got=f"{type(error).__name__}: {error}",
-                expected=f"{self._sizes[0]} features as {self._roles.features}, "
-                + ", ".join(f"{name} of shape {shape}" for name, shape in self._roles.weights),
-            ) from error
-
-    def settle(self) -> None:
-        """Find features that the QNode takes: any, of norm 1, within (-1, 1) or within (0, 1).
-
-        A QNode that embeds amplitudes may leave their norm to its user, and arccos or a logarithm gives no number
-        elsewhere.
-        """
-        try:
-            self.whole(*self.probe(0))
-        except CircuitError as error:
-            if not isinstance(error.__cause__, ValueError) or "norm" not in str(error):
-                raise
-            self._unit = True
-            return
-        for self._within in (None, (-1.0, 1.0), (0.0, 1.0)):
-            tape = self.whole(*self.probe(0))
-            if all(value.isfinite().all() for values in _values(tape) for value in values):
-                return
-
-    def tape(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
-        """The tape in our gate set."""
-        import pennylane as qml
-
-        tape = self.whole(features, weights)
-        for operation in tape.operations:
-            if type(operation).__name__ in ("MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure"):
-                raise NotAffine("the QNode measures in the middle of its circuit", got=operation)
-            if isinstance(operation, qml.operation.Channel):
-                raise NotAffine(
-                    "the QNode has a noise channel", got=operation.name, fix="give the noise to the execution"
-                )
-        if tape.batch_size is not None:
-            raise NotAffine("the QNode broadcasts over a batch", got=f"batch size {tape.batch_size}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            (tape,), _ = qml.transforms.decompose(tape, gate_set={*NAMES, *STATES, *IDLE}, strict=False)
-        return tape
-
-
-def _skeleton(tape: Any) -> list[tuple[str, list[Any]]]:  # noqa: ANN401
-    return [(operation.name, operation.wires.tolist()) for operation in tape.operations]
-
-
-def _values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
-    """The parameters of each operation, as tensors."""
-    return [
-        [
-            value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
-            for value in operation.data
-        ]
-        for operation in tape.operations
-    ]
-
-
 def _read_angles(
-    reader: _Reader, features: Tensor, weights: Tensor
+    reader: TapeReader, features: Tensor, weights: Tensor
 ) -> tuple[Any, list[tuple[Angle, ...]], tuple[Form, ...]]:
     """A tape, the angles of each of its gates (none for state preparations), and the derived inputs they read."""
     tapes = []
 
     def numbers(features: Tensor, weights: Tensor) -> list[Tensor]:
         tapes.append(reader.tape(features, weights))
-        return [value.reshape(()) for values in _gate_values(tapes[-1]) for value in values]
+        return [value.reshape(()) for values in gate_values(tapes[-1]) for value in values]
 
     entries = iter(trace_forms(numbers, features.detach(), weights.detach()))
     derived: dict[Form, int] = {}
     angles = []
-    for operation, values in zip(tapes[0].operations, _gate_values(tapes[0]), strict=True):
+    for operation, values in zip(tapes[0].operations, gate_values(tapes[0]), strict=True):
         angles.append(tuple(_angle(next(entries), operation.name, derived) for _ in values))
     return tapes[0], angles, tuple(derived)
-
-
-def _gate_values(tape: Any) -> list[list[Tensor]]:  # noqa: ANN401
-    """The parameters of each gate; none of state preparations and idle operations."""
-    found: list[list[Tensor]] = []
-    for operation, values in zip(tape.operations, _values(tape), strict=True):
-        if operation.name in (*STATES, *IDLE):
-            found.append([])
-        elif operation.name not in NAMES:
-            raise NotAffine(
-                f"the gate {operation.name} is not in the kernel's set and has no decomposition into it"
-            )
-        else:
-            found.append(values)
-    return found
 
 
 def _angle(entry: Form | Unknown, name: str, derived: dict[Form, int]) -> Angle:
@@ -307,23 +206,21 @@ def _gates(
     return tuple(gates)
 
 
-def _check(
+def _check_gates(
     circuit: Circuit,
-    reader: _Reader,
+    reader: TapeReader,
     probe: tuple[Tensor, Tensor],
     angles: list[tuple[Angle, ...]],
-    skeleton: list[tuple[str, list[Any]]],
+    names: list[tuple[str, list[Any]]],
 ) -> None:
-    """Compare the gates, the angles and the expectation values with the QNode's at another point."""
-    import pennylane as qml
-
+    """Compare the gates and the angles with the QNode's at another point."""
     features, weights = probe
     tape = reader.tape(features, weights)
-    if _skeleton(tape) != skeleton:
+    if skeleton(tape) != names:
         raise NotAffine("the gates of the QNode depend on its inputs")
     inputs = {"weight": weights.tolist(), "feature": features.tolist()}
     inputs["derived"] = [form.value(inputs) for form in circuit.derived]
-    for operation, own, forms in zip(tape.operations, _gate_values(tape), angles, strict=True):
+    for operation, own, forms in zip(tape.operations, gate_values(tape), angles, strict=True):
         for value, form in zip(own, forms, strict=True):
             source = inputs.get(form.kind)
             expected = form.offset if source is None else form.scale * source[form.index] + form.offset
@@ -333,16 +230,54 @@ def _check(
                     got=f"{float(value.detach()):.6g}",
                     expected=f"{expected:.6g} from its form at another point",
                 )
-    with torch.no_grad():
-        whole = reader.whole(features, weights).copy(shots=None)
-        device = qml.device("default.qubit", wires=list(reader.device_wires or whole.wires))
-        (result,) = qml.execute([whole], device, diff_method=None)
-        parts = result if isinstance(result, tuple) else (result,)
-        theirs = torch.cat([torch.as_tensor(value).reshape(-1) for value in parts])
-        ours = expectations(circuit, weights, features, dtype=torch.complex128)
-    if not torch.allclose(ours, theirs.double(), atol=1e-7, rtol=0):
+
+
+def _check_values(
+    circuit: Circuit,
+    candidates: Sequence[NoiseModel | None],
+    reader: TapeReader,
+    probes: Sequence[tuple[Tensor, Tensor]],
+) -> NoiseModel | None:
+    """The first noise under which the circuit gives the QNode's values at other points."""
+    theirs = [_values_of(reader, probe) for probe in probes]
+    tolerance = (
+        1e-6 if len(candidates) > 1 else 1e-7
+    )  # default.mixed rounds to single precision from 4 wires on
+    for noise in candidates:
+        if all(
+            torch.allclose(_own(circuit, noise, probe), expected, atol=tolerance, rtol=0)
+            for probe, expected in zip(probes, theirs, strict=True)
+        ):
+            return noise
+    if len(candidates) > 1:
         raise NotAffine(
-            "the circuit read from the QNode does not give its values",
-            got=[round(float(v), 6) for v in ours],
-            expected=[round(float(v), 6) for v in theirs],
+            "the QNode's noise channels are not where a noise model puts them",
+            got=candidates[0],
+            expected=", ".join(PLACES),
         )
+    raise NotAffine(
+        "the circuit read from the QNode does not give its values",
+        got=[round(float(v), 6) for v in _own(circuit, None, probes[0])],
+        expected=[round(float(v), 6) for v in theirs[0]],
+    )
+
+
+def _own(circuit: Circuit, noise: NoiseModel | None, probe: tuple[Tensor, Tensor]) -> Tensor:
+    features, weights = (tensor.detach() for tensor in probe)
+    if noise is None:
+        return expectations(circuit, weights, features, dtype=torch.complex128)
+    return noisy_expectations(circuit, weights, features, noise=noise, dtype=torch.complex128)
+
+
+def _values_of(reader: TapeReader, probe: tuple[Tensor, Tensor]) -> Tensor:
+    """What the QNode itself returns, exactly."""
+    import pennylane as qml
+
+    whole = reader.whole(*(tensor.detach() for tensor in probe)).copy(shots=None)
+    channels = any(isinstance(operation, qml.operation.Channel) for operation in whole.operations)
+    name = "default.mixed" if channels else "default.qubit"
+    device = qml.device(name, wires=list(reader.device_wires or whole.wires))
+    with torch.no_grad():
+        (result,) = qml.execute([whole], device, diff_method=None)
+    parts = result if isinstance(result, tuple) else (result,)
+    return torch.cat([torch.as_tensor(value).reshape(-1) for value in parts]).double()

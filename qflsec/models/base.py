@@ -148,6 +148,7 @@ class Model(ABC):
         angle_features: Whether logits have the period 2 pi in every feature, so that errors of
             reconstructed features are taken modulo 2 pi.
         loss: What training minimises.
+        noise: The noise that the model's own circuit has under every execution.
     """
 
     name: ClassVar[str]
@@ -155,6 +156,7 @@ class Model(ABC):
     n_classes: int
     angle_features: bool
     loss: Loss = CROSS_ENTROPY
+    noise: NoiseModel | None = None
 
     @property
     def only_measures(self) -> bool:

@@ -8,7 +8,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch import Tensor
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
-from qflsec.circuits import Circuit, NotAffine, from_qnode, weight_periods
+from qflsec.circuits import Circuit, NoiseModel, NotAffine, weight_periods
 from qflsec.circuits.converted import check_conversions
-from qflsec.circuits.from_pennylane import returns_probabilities, roles_of
+from qflsec.circuits.from_pennylane import read_qnode, returns_probabilities, roles_of
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
@@ -46,7 +46,8 @@ class QNodeModel(Model):
 
     A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Any other runs in
     PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
-    by record, and says so once in a warning with the measured cost. Logits are those of
+    by record, and says so once in a warning with the measured cost. Noise channels that are a noise model become
+    the execution's. Logits are those of
     :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities
     and the loss is cross entropy, those of :func:`~qflsec.models.vqc.probabilities_to_logits`. The parameters are the weights, flattened.
 
@@ -82,6 +83,7 @@ class QNodeModel(Model):
     probabilities: bool = field(init=False)
     angle_features: bool = field(init=False)
     circuit: Circuit | None = field(init=False, compare=False, repr=False)
+    noise: NoiseModel | None = field(init=False, compare=False, repr=False)
     probe: Probe | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,12 +95,13 @@ class QNodeModel(Model):
                 fix="remove them and set the shots of the execution",
             )
         check_conversions(self.qnode.func)
-        circuit, reason = self._read()
+        circuit, noise, reason = self._read()
         found = None if circuit else probe(self.call, self.n_params, self.n_features)
         n_values = found.n_values if found else len(circuit.observables) if circuit else 0
         probabilities = returns_probabilities(self.qnode, self.call.roles, self.n_features)
         derived = {
             "circuit": circuit,
+            "noise": noise,
             "probe": found,
             "probabilities": probabilities,
             "n_classes": self._classes(n_values, probabilities=probabilities),
@@ -148,12 +151,11 @@ class QNodeModel(Model):
             "features_argument": self.features_argument,
         }
 
-    def _read(self) -> tuple[Circuit | None, str]:
+    def _read(self) -> tuple[Circuit | None, NoiseModel | None, str]:
         try:
-            circuit = from_qnode(self.qnode, n_features=self.n_features, **self._shapes())
+            return *read_qnode(self.qnode, self.call.roles, self.n_features), ""
         except NotAffine as error:
-            return None, error.what
-        return circuit, ""
+            return None, None, error.what
 
     @property
     def only_measures(self) -> bool:
@@ -206,13 +208,23 @@ class QNodeModel(Model):
         self, params: Tensor, features: Tensor, execution: Execution, generator: Generators | None
     ) -> Tensor:
         if self.circuit is not None:
-            values = measure(self.circuit, params, features, execution, generator)
+            values = measure(self.circuit, params, features, self._noisy(execution), generator)
         else:
             values = self._through_pennylane(params, features, execution)
         values = values[..., : self.n_classes]
         if self.scale is None:
             return probabilities_to_logits(values)
         return scores_to_logits(values, self.scale, self.loss)
+
+    def _noisy(self, execution: Execution) -> Execution:
+        """The execution with the noise that the QNode's own channels are."""
+        if self.noise is None:
+            return execution
+        if execution.noise is not None:
+            raise ConfigError(
+                "the QNode has noise channels of its own", got=execution.noise, fix="remove one of them"
+            )
+        return replace(execution, noise=self.noise)
 
     def _through_pennylane(self, params: Tensor, features: Tensor, execution: Execution) -> Tensor:
         if execution != Execution(dtype=execution.dtype) or execution.evaluator is not None:

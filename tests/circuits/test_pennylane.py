@@ -25,6 +25,7 @@ from qflsec.circuits import (
     weight_periods,
 )
 from qflsec.circuits.build import Ansatz, Encoder
+from qflsec.circuits.from_pennylane import read_qnode
 from qflsec.circuits.roles import read_roles
 
 
@@ -105,6 +106,7 @@ def measured(x: Any, w: Any) -> None:
 
 
 def noisy(x: Any, w: Any) -> None:
+    qml.RX(w[0], 0)
     qml.DepolarizingChannel(0.1, 0)
 
 
@@ -322,3 +324,81 @@ def test_probabilities_projectors_and_matrices_are_sums_of_words(seed: int) -> N
     assert float(drawn[:16].sum()) == pytest.approx(1.0, abs=1e-6)
     assert bool((drawn[:16] > -1e-6).all())
     assert float((drawn - ours.detach()).abs().max()) < 10 * 3 / 1000**0.5
+
+
+def layered(x: Any, w: Any) -> None:
+    for wire in range(2):
+        qml.RX(x[wire], wire)
+    qml.CNOT([0, 1])
+    for wire in range(2):
+        qml.RY(w[wire], wire)
+    qml.CZ([0, 1])
+
+
+def noisy_qnode(place: str, channel: Callable[[int], Any]) -> Any:
+    """Channels where a noise model of this place puts them; after the first gate alone for "odd"."""
+
+    @qml.qnode(qml.device("default.mixed", wires=2))
+    def node(x: Any, w: Any) -> Any:
+        with qml.queuing.AnnotatedQueue() as queue:
+            layered(x, w)
+        for number, gate in enumerate(qml.tape.QuantumScript.from_queue(queue).operations):
+            qml.apply(gate)
+            after = {
+                "every-gate": gate.wires,
+                "two-qubit-gates": gate.wires if len(gate.wires) > 1 else (),
+                "encoded": (0, 1) if number == 1 else (),
+                "measurement": (0, 1) if number == 5 else (),
+                "odd": (1,) if number == 0 else (),
+            }[place]
+            for wire in after:
+                channel(wire)
+        return qml.expval(qml.Z(0)), qml.probs(wires=1)
+
+    return node
+
+
+CHANNELS: dict[str, Callable[[int], Any]] = {
+    "local-depolarizing": lambda wire: qml.DepolarizingChannel(0.12, wires=wire),
+    "amplitude-damping": lambda wire: qml.AmplitudeDamping(0.2, wires=wire),
+    "generalized-amplitude-damping": lambda wire: qml.GeneralizedAmplitudeDamping(0.2, 0.3, wires=wire),
+    "phase-damping": lambda wire: qml.PhaseDamping(0.2, wires=wire),
+    "bit-flip": lambda wire: qml.BitFlip(0.1, wires=wire),
+    "phase-flip": lambda wire: qml.PhaseFlip(0.1, wires=wire),
+}
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+@pytest.mark.parametrize("place", ["every-gate", "two-qubit-gates", "encoded", "measurement"])
+def test_channels_are_read_as_noise(kind: str, place: str) -> None:
+    """Whatever place is found, the values under it are the QNode's, and where several fit, one is taken."""
+    node = noisy_qnode(place, CHANNELS[kind])
+    circuit, noise = read_qnode(node, read_roles(node.func, (2,)), 2)
+    assert noise is not None
+    assert noise.kind == kind
+    weights, features = torch.tensor([0.4, -1.2]).double(), torch.tensor([1.1, 0.6]).double()
+    ours = noisy_expectations(circuit, weights, features, noise=noise, dtype=torch.complex128)
+    theirs = torch.cat([value.reshape(-1) for value in node(features, weights)])
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    with pytest.raises(NotAffine, match="the QNode has a noise channel; got NoiseModel"):
+        from_qnode(node, n_weights=2, n_features=2)
+
+
+@pytest.mark.parametrize(
+    ("place", "channel", "words"),
+    [
+        ("odd", CHANNELS["bit-flip"], "not where a noise model puts them"),
+        ("every-gate", lambda wire: qml.BitFlip(0.1 * (1 + wire), wires=wire), "channels differ"),
+        ("measurement", lambda wire: qml.ResetError(0.1, 0.2, wires=wire), "no noise model has the channel"),
+        (
+            "measurement",
+            lambda wire: qml.DepolarizingChannel(0.9, wires=wire),
+            "out of a noise model's range",
+        ),
+    ],
+)
+def test_channels_that_are_no_noise_model_are_refused(place: str, channel: Any, words: str) -> None:
+    node = noisy_qnode(place, channel)
+    with pytest.raises(NotAffine, match=words) as caught:
+        read_qnode(node, read_roles(node.func, (2,)), 2)
+    assert "\n" not in str(caught.value)

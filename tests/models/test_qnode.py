@@ -16,6 +16,7 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
 from qflsec.base.sources import trace
+from qflsec.circuits import NoiseModel
 from qflsec.models import Execution, QNodeModel, build_model, per_sample_gradients
 
 DEVICE = qml.device("default.qubit", wires=3)
@@ -191,6 +192,14 @@ def unread(inputs, weights):
     qml.BasicEntanglerLayers(weights.reshape(2, 2), wires=range(2))
     return qml.probs(wires=[0, 1])
 
+@qml.qnode(qml.device("default.mixed", wires=2))
+def noisy(inputs, weights):
+    qml.AngleEmbedding(inputs, wires=range(2))
+    qml.BasicEntanglerLayers(weights.reshape(2, 2), wires=range(2))
+    for wire in range(2):
+        qml.DepolarizingChannel(0.15, wires=wire)
+    return qml.expval(qml.PauliZ(0))
+
 def plain(inputs, weights):
     return 0
 """
@@ -272,6 +281,23 @@ def test_probabilities_are_the_classes_own(file: Path, name: str, n_classes: int
     logits = model(params, x, execution=DOUBLE)
     own = torch.stack([model.qnode(row, params) for row in x])[:, :k] + 1e-3  # type: ignore[attr-defined]
     assert torch.allclose(logits.softmax(-1), own / own.sum(-1, keepdim=True), atol=1e-9)
+
+
+def test_channels_in_the_qnode_are_noise_of_every_execution(file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_model(config_of(file, "noisy"))
+    assert model.noise is not None
+    assert (model.noise.kind, model.noise.where) == ("local-depolarizing", "measurement")
+    assert model.noise.p == pytest.approx(0.2)
+    params, x = model.initial(stream(0, "initial")).double(), torch.rand(5, 2, dtype=torch.float64)
+    own = torch.stack([model.qnode(row, params) for row in x])  # type: ignore[attr-defined]
+    assert torch.allclose(model(params, x, execution=DOUBLE)[:, 1], 1.5 * own, atol=1e-9)
+    shots = Execution(shots=5000)
+    drawn = model(params, x, execution=shots, generator=stream(0, "shots"))[:, 1]
+    assert float((drawn - 1.5 * own).abs().max()) < 1.5 * 6 / 5000**0.5
+    with pytest.raises(ConfigError, match="noise channels of its own"):
+        model(params, x, execution=Execution(noise=NoiseModel(kind="bit-flip", p=0.1)))
 
 
 def test_a_changed_file_is_noticed(file: Path) -> None:

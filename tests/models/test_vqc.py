@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pennylane as qml
@@ -163,8 +164,9 @@ def test_periods_hold_where_promised(name: str) -> None:
 
 def test_observables_must_fit_the_classes() -> None:
     circuit = build_circuit(n_qubits=3, observables=[pauli_z(0, 3), pauli_z(1, 3)])
+    assert Vqc(circuit=circuit).n_classes == 2
     with pytest.raises(ConfigError, match="need 1 observable"):
-        Vqc(circuit=circuit)
+        Vqc(circuit=replace(circuit, observables=(*circuit.observables, pauli_z(2, 3))))
     with pytest.raises(ConfigError, match="need 3 observables"):
         Vqc(circuit=circuit, n_classes=3)
 

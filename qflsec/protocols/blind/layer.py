@@ -136,6 +136,12 @@ class _Delegating(DelegationLayer):
             IncompatibleStack: There is nothing to delegate, or it cannot be.
         """
         super().check(pipeline)
+        if pipeline.model.noise is not None:
+            raise IncompatibleStack(
+                f"{self.card.name!r}: a quantum server has noise of its own, and so has the model's QNode",
+                got=pipeline.model.noise,
+                fix="take the channels out of the QNode",
+            )
         circuit: Any = getattr(pipeline.model, "circuit", None)
         config = self.config
         try:

@@ -114,11 +114,12 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
             raise IncompatibleStack(
                 f"{self.card.name!r}: the noisy kernel has no amplitude embedding", fix="encode by rotations"
             )
-        for execution in (pipeline.execution, *pipeline.client_executions.values()):
-            if execution.noise is not None:
+        executions = (pipeline.execution, *pipeline.client_executions.values())
+        for noise in (pipeline.model.noise, *(execution.noise for execution in executions)):
+            if noise is not None:
                 raise IncompatibleStack(
-                    f"{self.card.name!r} adds noise, but the pipeline's execution has noise of its own",
-                    got=execution.noise,
+                    f"{self.card.name!r} adds noise, but the pipeline's model or execution has noise of its own",
+                    got=noise,
                     fix="keep one of them",
                 )
 

@@ -116,7 +116,8 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
             got=f"{gates:,} gates",
             expected=f"at most {MAX_GATES:,}",
         )
-    noisy = any(pipeline.execution_of(index).noise is not None for index in _clients(pipeline))
+    executions = [pipeline.execution_of(index) for index in _clients(pipeline)]
+    noisy = any(noise is not None for noise in (pipeline.model.noise, *(one.noise for one in executions)))
     amplitudes = 0.0 if circuit is None else 2.0 ** (circuit.n_qubits * (2 if noisy else 1))
     records = config.batch_size or math.ceil(data.members / config.n_clients)
     steps = config.steps(math.ceil(data.members / config.n_clients))
