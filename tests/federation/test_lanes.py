@@ -28,7 +28,7 @@ from qflsec.federation import (
     Tree,
     run_batch,
 )
-from qflsec.models import Execution
+from qflsec.models import Execution, TorchModel
 from qflsec.threat import (
     Party,
     Payload,
@@ -275,6 +275,31 @@ class Flipping(Adversary):
 
     def identity(self) -> dict[str, object]:
         return {"name": "flipping"}
+
+
+class Direction(torch.nn.Module):
+    """A user's module that has no value at a record of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x / x.norm(dim=-1, keepdim=True))  # type: ignore[no-any-return]
+
+
+def test_padding_is_a_record_where_code_of_the_users_is_called(make_pipeline: Maker) -> None:
+    """Three records in rows of eight: what the module makes of the other five reaches no gradient."""
+    plain = make_pipeline(n_qubits=2, members=9, rounds=1, test=0)
+    pipeline = replace(plain, model=TorchModel(make=Direction, n_features=2))
+    (run,) = batch(pipeline, NONE, [RunSpec(seed=0)])
+    assert run.outcome == "completed"
+    updates = []
+    for index in range(3):
+        records, leaf = run.client_records(index), run.initial.clone().requires_grad_()
+        losses = torch.nn.functional.cross_entropy(pipeline.model(leaf, records.features), records.labels)
+        updates.append(-0.2 * torch.autograd.grad(losses, leaf)[0])
+    assert torch.allclose(run.params - run.initial, torch.stack(updates).mean(dim=0), atol=1e-6)
 
 
 def test_secrets_of_one_run_are_not_those_of_another(make_pipeline: Maker) -> None:

@@ -29,7 +29,8 @@ class LaneData:
     Attributes:
         dataset: The data with its splits.
         clients: The record indices of each client.
-        features: Clients' records, padded with zeros.
+        features: Clients' records, padded with zeros; with a record of the client's own where the model is a module or
+            a QNode of the user's that is called as it is.
         labels: Clients' labels, padded with zeros.
         mask: 1 for a record, 0 for padding.
         initial: The first model.
@@ -77,6 +78,9 @@ def lane_of(pipeline: Pipeline, dataset: Dataset, seed: int) -> LaneData:
     mask = torch.zeros(len(clients), padded)
     for index, rows in enumerate(clients):
         features[index, : len(rows)] = dataset.features[rows]
+        if len(rows) and getattr(pipeline.model, "circuit", None) is None:
+            # a user's code may divide by the norm of a record: NaN times the mask's 0 is NaN
+            features[index, len(rows) :] = dataset.features[rows[0]]
         labels[index, : len(rows)] = dataset.labels[rows]
         mask[index, : len(rows)] = 1.0
     return LaneData(
