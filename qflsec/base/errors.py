@@ -7,8 +7,9 @@ its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self, TypeVar, cast
 
 __all__ = [
     "BackendError",
@@ -18,14 +19,18 @@ __all__ = [
     "IncompatibleStack",
     "LostRound",
     "MissingExtra",
+    "Mistakes",
     "ProtocolAbort",
     "QflsecError",
     "StoreError",
+    "Together",
     "UnknownName",
     "UpdateError",
     "blaming",
     "cause_in_words",
 ]
+
+_T = TypeVar("_T")
 
 
 class QflsecError(Exception):
@@ -59,6 +64,10 @@ class QflsecError(Exception):
         self.fix = fix
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
 
+    def within(self, path: str) -> QflsecError:
+        """The same error with the path of a table in front."""
+        return type(self)(f"{path}: {self.what}", got=self.got, expected=self.expected, fix=self.fix)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild from the four parts, so that the error survives a process boundary."""
         return (_rebuild, (type(self), self.what, self.got, self.expected, self.fix))
@@ -72,6 +81,60 @@ def _rebuild(
 
 class ConfigError(QflsecError):
     """A specification, preset or argument that cannot be used."""
+
+
+class Mistakes(ConfigError):
+    """Several mistakes of one document, each on a line of its own.
+
+    Args:
+        parts: The mistakes.
+    """
+
+    def __init__(self, parts: Sequence[QflsecError]) -> None:
+        super().__init__(f"{len(parts)} mistakes")
+        self.parts = tuple(parts)
+
+    def __str__(self) -> str:
+        """A line for each."""
+        return "\n".join(str(part) for part in self.parts)
+
+    def within(self, path: str) -> QflsecError:
+        """The same mistakes with the path of a table in front of each."""
+        return Mistakes([part.within(path) for part in self.parts])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from the parts."""
+        return (Mistakes, (self.parts,))
+
+
+class Together:
+    """Collects the mistakes of the parts of a document, so that all are told at once.
+
+    Used as a context; what a part that failed gives is None, and the context ends in the mistakes::
+
+        with Together() as each:
+            parts = [each(read, table) for table in tables]
+    """
+
+    def __init__(self) -> None:
+        self._found: list[QflsecError] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """What a function gives; where it fails, its mistake is kept, and the context cannot be left with the rest."""
+        try:
+            return function(*arguments)
+        except Mistakes as several:
+            self._found += several.parts
+        except QflsecError as mistake:
+            self._found.append(mistake)
+        return cast("_T", None)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._found:
+            raise self._found[0] if len(self._found) == 1 else Mistakes(self._found)
 
 
 class DataError(QflsecError):

@@ -11,6 +11,7 @@ from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
+from qflsec.cli.init import init
 from qflsec.cli.secagg import secagg
 from qflsec.cli.stopping import Terminated, exit_code, terminable
 from qflsec.version import __version__
@@ -29,6 +30,7 @@ app.add_typer(bb84.app, name="bb84")
 app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
 app.add_typer(plugin.app, name="plugin")
+app.command("init")(init)
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
 app.command("secagg")(secagg)
@@ -53,14 +55,15 @@ def _root(
 def main() -> int:
     """Run the command line.
 
-    A user's mistake is one line on stderr and exit code 2. A mistake in the user's own code is told by the frames
+    A user's mistake is one line on stderr and exit code 2; several mistakes of one file are a line each. A mistake in the user's own code is told by the frames
     of that code as well; without such frames an error that is not ours to tell is a bug, and keeps its traceback.
     """
     try:
         with terminable():
             app()
     except QflsecError as error:
-        sys.stderr.write(f"{own_traceback(error)}error: {error}\n")
+        told = "".join(f"error: {line}\n" for line in str(error).splitlines())
+        sys.stderr.write(f"{own_traceback(error)}{told}")
         return 2
     except Terminated as stop:
         sys.stderr.write("stopped\n")

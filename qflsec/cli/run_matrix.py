@@ -43,7 +43,7 @@ def run_matrix_command(
         spec: A preset or a file.
         kind: The kind that it has to be of; any by default.
         store: The result store; NAME.sqlite of the matrix by default.
-        report: Where to write the HTML report.
+        report: Where to write the HTML report; where the specification says by default.
         jobs: Worker processes.
         backend: ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
@@ -57,7 +57,9 @@ def run_matrix_command(
     """
     from qflsec.lab import load_spec
 
-    chosen = load_spec(spec, kind=kind).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    loaded = load_spec(spec, kind=kind)
+    chosen = loaded.with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    report = report or (Path(loaded.report) if loaded.report else None)
     place = store if store is not None else Path(f"{chosen.name}.sqlite")
     check_folder(report)
     from qflsec.cli.progress import follow

@@ -130,3 +130,44 @@ def test_the_module_exits_like_the_command() -> None:
     for command, code in ((["matrix", "run", "nowhere.toml"], 2), (["list", "attacks"], 0)):
         done = subprocess.run([sys.executable, "-m", "qflsec", *command], capture_output=True, check=False)
         assert done.returncode == code
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tiny: Path, qflsec: Call) -> None:
+    text = tiny.read_text()
+    for old, new in (
+        ("rounds = 2", "roundz = 2, n_klients = 3"),
+        ("members = 12, ", 'members = "12", '),
+        ('"client-clip"', '"client-klip"'),
+        ('kind = "corrupted-clients"', "strength = 1"),
+        ('name = "loss-threshold"', 'name = "loss-threshold"\nparams = { x = 1 }'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    tiny.write_text(text)
+    answer = qflsec("matrix", "run", str(tiny))
+    assert (answer.code, answer.out) == (2, "")
+    lines = answer.err.splitlines()
+    starts = [
+        "pipelines.main.data.members: wrong value; got '12'",
+        "pipelines.main.federation.roundz: unknown key; got 'roundz'",
+        "pipelines.main.federation.n_klients: unknown key; got 'n_klients'",
+        "stacks.clip[0]: unknown layer",
+        "threats.clients: a threat without a kind",
+        "attacks[0].x: unknown key",
+    ]
+    assert len(lines) == len(starts), lines
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(f"error: {start}"), line
+
+
+def test_all_missing_keys_are_told_at_once(tiny: Path, qflsec: Call) -> None:
+    tiny.write_text('sedes = [0]\n[pipelines.p]\n[stacks]\nnone = []\n[[attacks]]\nname = "dlg"\n')
+    lines = qflsec("matrix", "run", str(tiny)).err.splitlines()
+    assert [line.removeprefix("error: tiny.toml: ").partition(";")[0] for line in lines] == [
+        "name: missing",
+        "pipelines.p.data: missing",
+        "pipelines.p.model: missing",
+        "attacks[0].pipeline: missing",
+        "attacks[0].threat: missing",
+        "sedes: unknown key",
+    ]

@@ -10,14 +10,16 @@ import dataclasses
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from qflsec.base import ConfigError, QflsecError
+from qflsec.base.errors import Mistakes
 
 __all__ = ["at", "check", "nearest", "read", "table_of"]
 
@@ -32,12 +34,9 @@ def at(path: str) -> Iterator[None]:
     try:
         yield
     except QflsecError as error:
-        raise type(error)(
-            f"{path}: {error.what}" if path else error.what,
-            got=error.got,
-            expected=error.expected,
-            fix=error.fix,
-        ) from error
+        if not path:
+            raise
+        raise error.within(path) from error
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
@@ -107,49 +106,50 @@ def _arguments(thing: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
         yield parameter.name, parameter.default
 
 
-def _explain(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
-    # A misspelt key is reported twice, as unknown and as missing: the first says more.
-    found = sorted(error.errors(include_url=False), key=lambda part: part["type"] not in _UNKNOWN)
-    first = found[0]
-    place = path
-    for part in first["loc"]:
+def _explain(error: ValidationError, model: type[BaseModel], path: str) -> QflsecError:
+    """All that is wrong; a misspelt key is unknown and missing, and the first says more."""
+    found: dict[str, ConfigError] = {}
+    every = error.errors(include_url=False)
+    # what is wrong inside a list makes the list too short as well
+    parts = [
+        one
+        for one in every
+        if not any(one["loc"] == other["loc"][: len(one["loc"])] for other in every if other is not one)
+    ]
+    strange = {str(part["loc"][-1]) for part in parts if part["type"] == "extra_forbidden"}
+    for part in parts:
+        key = str(part["loc"][-1]) if part["loc"] else ""
+        if part["type"] == "missing" and difflib.get_close_matches(key, strange, n=1, cutoff=0.5):
+            continue
+        place = _place(part["loc"], path)
+        found.setdefault(place, _mistake(part, place, key, model))  # a union fails once for each of its types
+    return Mistakes(list(found.values())) if len(found) > 1 else next(iter(found.values()))
+
+
+def _place(loc: Sequence[int | str], path: str) -> str:
+    for part in loc:
         if not _is_tag(part):
-            place += f"[{part}]" if isinstance(part, int) else f".{part}"
-    place = place.removeprefix(".")
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    key = str(first["loc"][-1]) if first["loc"] else ""
-    if first["type"] in _UNKNOWN:
-        known = _known(model, first["loc"])
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")
+
+
+def _mistake(part: ErrorDetails, place: str, key: str, model: type[BaseModel]) -> ConfigError:
+    if part["type"] == "extra_forbidden":
+        known = list(model.model_fields) if len(part["loc"]) == 1 else []
         return ConfigError(
-            f"{place}: unknown key{more}",
+            f"{place}: unknown key",
             got=repr(key),
             expected=f"one of {', '.join(known)}" if known else "no such key",
             fix=nearest(key, known) or "remove it",
         )
-    if first["type"] == "missing":
-        return ConfigError(f"{place}: missing{more}", fix=f"add {key!r}")
-    message = str(first["msg"])
-    if first["type"] == "literal_error":
-        choices = [
-            choice.strip("' ") for choice in str(first["ctx"]["expected"]).replace(" or ", ",").split(",")
-        ]
-        fix = nearest(str(first["input"]), choices)
-    else:
-        fix = None
-    expected = message.removeprefix(_EXPECTED)
-    return ConfigError(f"{place}: wrong value{more}", got=repr(first["input"]), expected=expected, fix=fix)
-
-
-def _known(model: type[BaseModel], place: tuple[object, ...]) -> list[str]:
-    """The keys that there are where an unknown one was found: of the table, or of a dataclass in it."""
-    if len(place) == 1:
-        return list(model.model_fields)
-    inner = model.model_fields.get(str(place[0]))
-    kinds = [] if inner is None else [inner.annotation, *get_args(inner.annotation)]
-    for kind in kinds:
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            return [field.name for field in dataclasses.fields(kind) if field.init]
-    return []
+    if part["type"] == "missing":
+        return ConfigError(f"{place}: missing", fix=f"add {key!r}")
+    fix = None
+    if part["type"] == "literal_error":
+        said = str(part["ctx"]["expected"]).replace(" or ", ",")
+        fix = nearest(str(part["input"]), [choice.strip("' ") for choice in said.split(",")])
+    expected = str(part["msg"]).removeprefix(_EXPECTED)
+    return ConfigError(f"{place}: wrong value", got=repr(part["input"]), expected=expected, fix=fix)
 
 
 def _is_tag(part: object) -> bool:

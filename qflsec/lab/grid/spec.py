@@ -31,6 +31,7 @@ class GridSpec(BaseModel):
         description: What it is for.
         seeds: The seeds; every cell has a trial for each.
         plugins: Python modules or files that register attacks, layers, models or data sets.
+        report: The HTML page that is written when the matrix is run; none by default. It changes no result.
     """
 
     model_config = STRICT
@@ -39,6 +40,7 @@ class GridSpec(BaseModel):
     description: str = ""
     seeds: tuple[int, ...] = Field(min_length=1)
     plugins: tuple[str, ...] = ()
+    report: str | None = Field(default=None, exclude=True)
 
     @classmethod
     def from_document(cls, document: Table) -> Self:
@@ -58,6 +60,8 @@ class GridSpec(BaseModel):
     @classmethod
     def located(cls, document: Table, base: Path) -> Table:
         """The document with the names of files absolute; they are relative to ``base``."""
+        if isinstance(document.get("report"), str):
+            document = {**document, "report": str(base / document["report"])}
         if not isinstance(document.get("plugins"), list):
             return document
         plugins = [str(name) for name in document["plugins"]]

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.base.errors import Together
 from qflsec.base.places import files_at, is_pattern
 from qflsec.base.registry import Kind
 from qflsec.base.sources import Sources
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.data.function import find_function
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
-from qflsec.federation.topology import topology_from_config
+from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import id_versions
@@ -25,7 +26,7 @@ from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
-from qflsec.models import Execution, build_model
+from qflsec.models import Execution, Model, build_model
 from qflsec.threat import (
     ThreatModel,
     corrupted_clients,
@@ -190,10 +191,13 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         QflsecError: A name is unknown or a value cannot be used; the message starts with the key path.
     """
     load_user_plugins(spec.plugins)
-    pipelines = {name: _pipeline(table, f"pipelines.{name}") for name, table in spec.pipelines.items()}
-    stacks = {name: _stack(name, layers) for name, layers in spec.stacks.items()}
-    threats = {name: _threat(name, table) for name, table in spec.threats.items()}
-    attacks = tuple(_attack(spec, index, threats) for index in range(len(spec.attacks)))
+    with Together() as each:
+        pipelines = {n: each(_pipeline, table, f"pipelines.{n}") for n, table in spec.pipelines.items()}
+        stacks = {name: each(_stack, name, layers) for name, layers in spec.stacks.items()}
+        threats = {name: each(_threat, name, table) for name, table in spec.threats.items()}
+        tables = [each(_attack_table, spec, index) for index in range(len(spec.attacks))]
+    with Together() as each:
+        attacks = tuple(each(_attack, spec, index, table, threats) for index, table in enumerate(tables))
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
@@ -209,31 +213,21 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
 
 
 def _pipeline(table: PipelineTable, path: str) -> Pipeline:
-    data = _made(DataSpec, table.data, f"{path}.data")
-    with at(f"{path}.data.name"):
-        find("dataset", data.name)
+    with Together() as each:
+        data = each(_data, table, path)
+        model = each(_model, table, path)
+        execution = each(_made, Execution, table.execution, f"{path}.execution")
+        topology = each(_topology, table, path)
+        clients = each(_clients, table, path)
+        each(_partition, table, path)
+        each(_made, FederationConfig, table.federation, f"{path}.federation")
     table = _by_client(data, table, path)
-    spread = _made(PartitionSpec, table.partition, f"{path}.partition")
-    with at(f"{path}.partition.kind"):
-        find("partition", spread.kind)
-    with at(f"{path}.model"):
-        refuse_table(table.model)
-        model = build_model({"n_features": data.n_features, **table.model})
-    federation = _made(FederationConfig, table.federation, f"{path}.federation")
-    execution = _made(Execution, table.execution, f"{path}.execution")
-    topology = topology_from_config(
-        _checked("topology", {"name": "star", **table.topology}, f"{path}.topology")
-    )
-    clients = {
-        _client(index, path): _made(Execution, part, f"{path}.client_executions.{index}")
-        for index, part in table.client_executions.items()
-    }
     with at(path):
         pipeline = Pipeline(
             data=data,
             model=model,
-            partition=spread,
-            federation=federation,
+            partition=_partition(table, path),
+            federation=_made(FederationConfig, table.federation, f"{path}.federation"),
             execution=execution,
             client_executions=clients,
             topology=topology,
@@ -241,6 +235,42 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
         )
         refuse_pipeline(pipeline)
     return pipeline
+
+
+def _data(table: PipelineTable, path: str) -> DataSpec:
+    data = _made(DataSpec, table.data, f"{path}.data")
+    with at(f"{path}.data.name"):
+        find("dataset", data.name)
+    return data
+
+
+def _model(table: PipelineTable, path: str) -> Model:
+    given = table.data.get("n_features", DataSpec.n_features)
+    with at(f"{path}.model"):
+        refuse_table(table.model)
+        n_features = (
+            given if isinstance(given, int) else DataSpec.n_features
+        )  # data say what is wrong with it
+        return build_model({"n_features": n_features, **table.model})
+
+
+def _partition(table: PipelineTable, path: str) -> PartitionSpec:
+    spread = _made(PartitionSpec, table.partition, f"{path}.partition")
+    with at(f"{path}.partition.kind"):
+        find("partition", spread.kind)
+    return spread
+
+
+def _topology(table: PipelineTable, path: str) -> Topology:
+    checked = _checked("topology", {"name": "star", **table.topology}, f"{path}.topology")
+    return topology_from_config(checked)
+
+
+def _clients(table: PipelineTable, path: str) -> dict[int, Execution]:
+    return {
+        _client(index, path): _made(Execution, part, f"{path}.client_executions.{index}")
+        for index, part in table.client_executions.items()
+    }
 
 
 def _by_client(data: DataSpec, table: PipelineTable, path: str) -> PipelineTable:
@@ -309,11 +339,16 @@ def _threat(name: str, table: Mapping[str, Any]) -> ThreatModel:
     return replace(made, name=name)
 
 
-def _attack(spec: MatrixSpec, index: int, threats: Mapping[str, ThreatModel]) -> AttackEntry:
+def _attack_table(spec: MatrixSpec, index: int) -> dict[str, Any]:
     table = spec.attacks[index]
-    path = f"attacks[{index}]"
-    checked = _checked("attack", {**table.params, "name": table.name}, path)
-    with at(path):
+    return _checked("attack", {**table.params, "name": table.name}, f"attacks[{index}]")
+
+
+def _attack(
+    spec: MatrixSpec, index: int, checked: Mapping[str, Any], threats: Mapping[str, ThreatModel]
+) -> AttackEntry:
+    table = spec.attacks[index]
+    with at(f"attacks[{index}]"):
         attack = attack_from_config(checked)
         threat = threats[table.threat]
         if isinstance(attack, Adversary):
