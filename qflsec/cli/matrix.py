@@ -181,23 +181,38 @@ def export(
     store: Filled = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file; stdout by default.")] = None,
     form: Annotated[
-        str, typer.Option("--format", help="json (everything) or csv (one line per trial).")
+        str,
+        typer.Option(
+            "--format",
+            help="json (everything), csv (a line per trial), csv-cells, csv-ledger, or latex (a booktabs table).",
+        ),
     ] = "json",
     spec: SpecOption = None,
 ) -> None:
-    """Write what a store holds as JSON or CSV."""
-    from qflsec.cli.tables import trials_csv
-    from qflsec.lab import to_json
+    """Write what a store holds as JSON, CSV or LaTeX."""
+    from qflsec.lab import tables
 
-    if form not in {"json", "csv"}:
-        raise ConfigError("unknown format", got=repr(form), expected="json or csv")
+    texts = {
+        "json": _json,
+        "csv": tables.trials_csv,
+        "csv-cells": tables.cells_csv,
+        "csv-ledger": tables.ledger_csv,
+        "latex": tables.latex,
+    }
+    if form not in texts:
+        raise ConfigError("unknown format", got=repr(form), expected=", ".join(texts))
     check_folder(out)
-    result = _read(store, spec)
-    text = to_json(result) + "\n" if form == "json" else trials_csv(result)
+    text = texts[form](_read(store, spec))
     if out is None:
         typer.echo(text, nl=False)
     else:
         out.write_text(text, encoding="utf-8")
+
+
+def _json(result: Result[Any]) -> str:
+    from qflsec.lab import to_json
+
+    return to_json(result) + "\n"
 
 
 @app.command("diff")

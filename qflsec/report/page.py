@@ -15,7 +15,7 @@ from qflsec.report.panel import Panel
 
 __all__ = ["Reportable", "render_figure", "render_report", "render_waiting", "write_report"]
 
-_SCRIPTS = ("matrix.js", "report.js")
+_SCRIPTS = ("matrix.js", "report.js", "downloads.js")
 _LIVE_SCRIPT = "live.js"
 
 

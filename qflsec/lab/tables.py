@@ -1,0 +1,200 @@
+"""Results as tables for other programs: CSV of trials, cells and ledgers, and LaTeX.
+
+A spreadsheet takes a text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Names and reasons come from
+users and from errors, so such texts get an apostrophe in front; numbers stay numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qflsec.base import ConfigError, Score
+
+if TYPE_CHECKING:
+    from qflsec.lab.grid.results import Result
+    from qflsec.lab.worlds.federation.results import MatrixResult
+
+__all__ = ["cells_csv", "latex", "ledger_csv", "trials_csv"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u2212": "$-$",
+    "\u03b5": r"$\varepsilon$",
+    **{sign: f"\\{sign}" for sign in "{}$&#_%"},
+}
+
+
+def trials_csv(result: Result[Any]) -> str:
+    """One line for each trial; what only some trials have comes last."""
+    return _csv(
+        {"matrix": result.name, **record} for cell in result.cells.values() for record in cell.records()
+    )
+
+
+def cells_csv(result: Result[Any]) -> str:
+    """One line for each cell: its state, and each measure with its 95 % interval over the seeds."""
+    return _csv(
+        {
+            "matrix": result.name,
+            "attack": cell.attack,
+            "column": cell.column,
+            "state": cell.state,
+            "trials": len(cell.statuses),
+            "seeds": len(result.seeds),
+            **_flat(_scores(result, cell)),
+            "sentence": cell.sentence,
+        }
+        for cell in result.cells.values()
+    )
+
+
+def ledger_csv(result: Result[Any]) -> str:
+    """One line for each statement of a ledger: the observer, the stack, and every field of the row.
+
+    Raises:
+        ConfigError: The matrix is of a kind that keeps no ledger.
+    """
+    if result.kind != "federation":
+        raise ConfigError(
+            "this matrix has no ledger", got=f"kind {result.kind!r}", expected="kind 'federation'"
+        )
+    ledgers: Mapping[tuple[str, str], Iterable[Mapping[str, Any]]] = result.ledgers  # type: ignore[attr-defined]
+    return _csv(
+        {"stack": stack, "observer": observer, **{name: _plain(part) for name, part in row.items()}}
+        for (stack, observer), rows in ledgers.items()
+        for row in rows
+    )
+
+
+def _scores(result: Result[Any], cell: Any) -> dict[str, Score]:  # noqa: ANN401 - a cell of any kind
+    """What a cell says in numbers: its advantage, or the means of what its trials measured."""
+    if result.kind == "federation":
+        return {} if cell.advantage is None else {"advantage": cell.advantage}
+    from qflsec.accounting.statistics import mean_over_seeds
+
+    return {
+        name: mean_over_seeds(tuple(values.values())).score(name=name, baseline=0.0, ideal=0.0)
+        for name, values in cell.measures.items()
+    }
+
+
+def _flat(scores: Mapping[str, Score]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, score in scores.items():
+        found |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+    return found
+
+
+def _plain(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _csv(records: Iterable[Mapping[str, Any]]) -> str:
+    known = list(records)
+    names = list(dict.fromkeys(name for record in known for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in record.items()} for record in known)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str):  # a bare carriage return ends a line for some readers
+        text = f"'{value}" if value.startswith(_FORMULA) else value
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    return value
+
+
+def latex(result: Result[Any]) -> str:
+    """The matrix as a LaTeX table (booktabs): advantage or state with the interval below; accuracy last."""
+    columns = tuple(dict.fromkeys(column for _, column in result.cells))
+    rows = list(dict.fromkeys(attack for attack, _ in result.cells))
+    head = " & ".join(["attack", *map(_escaped, columns)])
+    body = [
+        f"{_escaped(attack)} & {' & '.join(_face(result, result.cells[attack, one]) for one in columns)} \\\\"
+        for attack in rows
+    ]
+    if result.kind == "federation":
+        body += _accuracies(result, columns)  # type: ignore[arg-type]
+    seeds = "1 seed, which allows no interval" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(result.name)}: {_CAPTIONS[result.kind]}; 95\,\% intervals over {seeds}.}}",
+            rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+            r"\toprule",
+            f"{head} \\\\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_CAPTIONS = {
+    "federation": "advantage of attacks (rows) against stacks of defenses (columns), 0 nothing learned or broken, "
+    "1 a perfect attack",
+    "channel": "what becomes of the key under attacks on the channel (rows) and countermeasures (columns)",
+    "delegation": "what becomes of the result under attacks by the quantum server (rows), for clients (columns)",
+}
+_SCORED = ("ok", "no power", "too few seeds", "useless", "lost")
+
+
+def _face(result: Result[Any], cell: Any) -> str:  # noqa: ANN401 - a cell of any kind
+    if result.kind != "federation" or cell.advantage is None or cell.state not in _SCORED:
+        return _escaped(cell.state)
+    word = [] if cell.state == "ok" else [_escaped(cell.state)]
+    return _stacked(*_numbers(cell.advantage, 2), *word)
+
+
+def _accuracies(result: MatrixResult, columns: tuple[str, ...]) -> list[str]:
+    lines = []
+    for pipeline in result.pipelines:
+        found = [result.summaries[name].by_pipeline.get(pipeline) for name in columns]
+        faces = [
+            "--"
+            if part is None or part.accuracy is None
+            else _stacked(*_numbers(part.accuracy, 3), *([part.open_use] if part.open_use else []))
+            for part in found
+        ]
+        lines.append(f"accuracy on {_escaped(pipeline)} & {' & '.join(faces)} \\\\")
+    return [r"\midrule", *lines] if lines else []
+
+
+def _numbers(score: Score, digits: int) -> list[str]:
+    value, low, high = (
+        f"{round(part, digits) + 0.0:.{digits}f}" for part in (score.value, score.low, score.high)
+    )
+    return [f"${value}$"] if math.isnan(score.low) else [f"${value}$", f"$[{low}, {high}]$"]
+
+
+def _stacked(*lines: str) -> str:
+    """Lines of a cell, without a package: a table of one column. Braces keep a bracket from being an argument."""
+    if len(lines) == 1:
+        return lines[0]
+    return r"\begin{tabular}{@{}c@{}}" + r"\\".join(f"{{{line}}}" for line in lines) + r"\end{tabular}"
+
+
+def _escaped(text: str) -> str:
+    plain = re.sub(r"[\x00-\x1f\x7f]+", " ", text)
+    return "".join(_ESCAPES.get(sign, sign) for sign in plain)
