@@ -219,6 +219,9 @@ def _json(result: Result[Any]) -> str:
 def diff(
     first: TwoStores,
     second: TwoStores,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="An HTML page to write, with both side by side.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two results cell by cell; exit code 1 where they differ."""
@@ -227,7 +230,9 @@ def diff(
     from qflsec.cli.tables import differences_document
     from qflsec.lab import compare
 
-    differences = compare(_read(first, None), _read(second, None))
+    check_folder(out)
+    old, new = _read(first, None), _read(second, None)
+    differences = compare(old, new)
     changed = [part for part in differences if not part.same]
     if as_json:
         print_json(differences_document(differences))
@@ -235,6 +240,10 @@ def diff(
         if changed:
             print_grid(difference_grid(changed))
         typer.echo(f"{len(changed)} of {len(differences)} cells differ.")
+    if out is not None:
+        from qflsec.report.diff import write_diff
+
+        typer.echo(f"page: {write_diff(old, new, out, names=(str(first), str(second)))}", err=True)
     if changed:
         raise typer.Exit(1)
 

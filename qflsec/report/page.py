@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,14 @@ from qflsec.report.chart import Chart
 from qflsec.report.html import fill, slug
 from qflsec.report.panel import Panel
 
-__all__ = ["Reportable", "render_figure", "render_report", "render_waiting", "write_report"]
+__all__ = [
+    "Reportable",
+    "render_figure",
+    "render_report",
+    "render_sections",
+    "render_waiting",
+    "write_report",
+]
 
 _SCRIPTS = ("matrix.js", "report.js", "downloads.js")
 _LIVE_SCRIPT = "live.js"
@@ -53,6 +61,23 @@ def render_report(result: Reportable, *, live: str = "", nonce: str = "") -> str
         scripts=[_resource(name) for name in (*_SCRIPTS, *([_LIVE_SCRIPT] if live else ()))],
         live=live,
         nonce=_nonce(nonce),
+    )
+
+
+def render_sections(head: Reportable, sections: Mapping[str, str]) -> str:
+    """A page that is no result's: of given sections.
+
+    Args:
+        head: Its name and what it is of.
+        sections: HTML by heading.
+    """
+    made = [
+        {"id": f"panel-{slug(title)}".lower(), "title": title, "failure": "", "content": Markup(content)}  # noqa: S704 - HTML by contract
+        for title, content in sections.items()
+    ]
+    css, scripts = _resource("report.css"), [_resource(name) for name in _SCRIPTS]
+    return fill(
+        "page.html.j2", result=head, sections=made, css=css, scripts=scripts, live="", nonce=_nonce("")
     )
 
 

@@ -99,6 +99,16 @@ def test_export(qflsec: Call) -> None:
     assert {row["status"] for row in rows} >= {"ok", "incompatible"}
     scored = next(row for row in rows if row["attack"] == "loss-threshold" and row["status"] == "ok")
     assert float(scored["advantage"]) == pytest.approx(2 * float(scored["auc"]) - 1)
+    for form, start in (
+        ("csv-cells", "matrix,attack,column,state,"),
+        ("csv-ledger", "stack,observer,"),
+        ("latex", "%"),
+    ):
+        assert qflsec("matrix", "export", "--store", "tiny.sqlite", "--format", form).out.startswith(start)
+    wrong = qflsec("matrix", "export", "--store", "tiny.sqlite", "--format", "xls")
+    assert wrong.err.startswith(
+        "error: unknown format; got 'xls'; expected json, csv, csv-cells, csv-ledger, latex"
+    )
     assert qflsec("matrix", "export", "--store", "tiny.sqlite", "--out", "r.json").code == 0
     assert json.loads(Path("r.json").read_text())["name"] == "tiny"
 
@@ -115,7 +125,12 @@ def test_diff(tiny: Path, qflsec: Call) -> None:
     document = other.json()
     assert document["cells_differing"] >= 1
     assert {cell["column"] for cell in document["cells"] if not cell["same"]} == {"clip"}
-    said = qflsec("matrix", "diff", "a.sqlite", "b.sqlite").out
+    answer = qflsec("matrix", "diff", "a.sqlite", "b.sqlite", "--out", "diff.html")
+    said = answer.out
+    assert (answer.code, answer.err) == (1, "page: diff.html\n")
+    page = Path("diff.html").read_text(encoding="utf-8")
+    assert "stacks.clip[0].clip_norm" in page
+    assert "a.sqlite against b.sqlite" in page
     changed = next(cell for cell in document["cells"] if not cell["same"])["changes"]["advantage"]["value"]
     assert re.search(rf" [-+]{abs(changed):.3f}\nx clip", said)
     assert "x none" not in said
