@@ -125,8 +125,10 @@ def test_the_page_in_a_browser(chromium: Any, path: Path) -> None:
     )
     assert len(heights) > 5
     assert min(heights) > 50
-    folded = page.locator("#panel-made pre").evaluate_all("parts => parts.map(one => one.offsetHeight)")
-    assert min(folded) > 0
+    for selector in ("#panel-made details pre", "article.drill figure", "#panel-ledger details table"):
+        seen = page.locator(selector).evaluate_all("parts => parts.map(one => one.checkVisibility())")
+        assert seen, selector
+        assert all(seen), selector
     assert not problems
 
 
