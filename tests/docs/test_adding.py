@@ -17,17 +17,20 @@ federation = { n_clients = 7, rounds = 3, learning_rate = 0.5, declared_corrupte
 DATA = 'data = { name = "breast-cancer", n_features = 2, members = 42, nonmembers = 10, auxiliary = 10, test = 60 }'
 
 
-def block(page: str) -> str:
+def block(page: str, name: str | None = None) -> str:
+    """The block of a page that is marked with this name, the page's own by default."""
     text = (ROOT / "docs" / "adding" / f"{page}.md").read_text(encoding="utf-8")
-    found = re.search(rf"<!-- tested: {page} -->\n```python\n(.*?)```", text, re.DOTALL)
+    found = re.search(rf"<!-- tested: {name or page} -->\n```python\n(.*?)```", text, re.DOTALL)
     assert found is not None, page
     return found.group(1)
 
 
-def run_matrix(folder: Path, page: str, body: str) -> dict[str, Any]:
-    """Run a matrix with the page's code as its only plugin."""
-    (folder / "mine.py").write_text(block(page))
-    (folder / "matrix.toml").write_text(f'name = "mine"\nseeds = [0, 1]\nplugins = ["mine.py"]\n{body}')
+def run_matrix(folder: Path, page: str | None, body: str) -> dict[str, Any]:
+    """Run a matrix with the page's code as its only plugin, where there is a page."""
+    if page is not None:
+        (folder / "mine.py").write_text(block(page))
+    plugins = "" if page is None else 'plugins = ["mine.py"]\n'
+    (folder / "matrix.toml").write_text(f'name = "mine"\nseeds = [0, 1]\n{plugins}{body}')
     command = [sys.executable, "-m", "qflsec", "matrix", "run", "matrix.toml", "--jobs", "1", "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -170,3 +173,31 @@ def test_a_protocol_on_its_own() -> None:
     assert seen["the server and 4 clients"].reads == (4,)
     dropped = run_round(sys.modules["paired"].Paired(), n_clients=5, n_params=20, drop=(4,))
     assert "missing or malformed" in dropped.reason
+
+
+def test_a_model(tmp_path: Path) -> None:
+    """A module of convolutions, a quantum layer and a head, with a loss of its own, is trained, attacked and protected."""
+    (tmp_path / "net.py").write_text(block("model"))
+    (tmp_path / "focal.py").write_text(block("model", "loss"))
+    result = run_matrix(
+        tmp_path,
+        None,
+        """
+[pipelines.p]
+data = { name = "digits", classes = [0, 1, 2], n_features = 64, reduction = "none", members = 30, nonmembers = 10, auxiliary = 10, test = 30 }
+model = { name = "torch", path = "net.py:make_model", input_shape = [1, 8, 8], loss = "focal.py:focal" }
+federation = { n_clients = 3, rounds = 2, learning_rate = 0.1 }
+[stacks]
+none = []
+private = [{ name = "dp-sgd", noise_multiplier = 1.0, delta = 1e-3 }]
+[threats.s]
+kind = "honest-but-curious-server"
+[[attacks]]
+name = "sum-alignment"
+pipeline = "p"
+threat = "s"
+""",
+    )
+    found = cells(result)
+    assert {cell["state"] for cell in found.values()} <= {"ok", "no power", "too few seeds"}
+    assert len(found) == 2

@@ -1,6 +1,8 @@
-"""Convolutions, a linear layer, four qubits, and a linear layer to ten classes; Adam."""
+"""P1: convolutions, a linear layer, four qubits, and a linear layer to ten classes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pennylane as qml
 import torch
@@ -10,7 +12,7 @@ N_QUBITS, N_LAYERS = 4, 6
 
 
 @qml.qnode(qml.device("default.qubit", wires=N_QUBITS))
-def circuit(inputs: torch.Tensor, weights: torch.Tensor) -> list[object]:
+def circuit(inputs: torch.Tensor, weights: torch.Tensor) -> Any:
     qml.AngleEmbedding(inputs, wires=range(N_QUBITS))
     qml.BasicEntanglerLayers(weights, wires=range(N_QUBITS))
     return [qml.expval(qml.PauliZ(wire)) for wire in range(N_QUBITS)]
