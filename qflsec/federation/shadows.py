@@ -25,6 +25,8 @@ _NO_ROWS = as_long(np.zeros(0, dtype=np.int64))
 class ShadowTrainer:
     """Trains models as a pipeline does: same partition, same circuit, same rounds; its own seeds.
 
+    Where the files of clients are the partition, shadow models spread records evenly over as many clients.
+
     Whoever knows the pipeline, which is public, can do the same. No secret of a run is in it, and none of its
     records: the caller brings the records.
 
@@ -59,12 +61,13 @@ class ShadowTrainer:
                 got=f"members of shape {tuple(members.shape)} for {len(pool.labels)} records",
                 expected="a boolean row for each model, with a record in it",
             )
+        pipeline = self.pipeline
+        if pipeline.partition.kind == "files":  # nobody tells the adversary whose a record is
+            pipeline = replace(pipeline, partition=replace(pipeline.partition, kind="iid"))
         seeds = [stream_seed(self.seed, "shadow", index) for index in range(len(members))]
-        lanes = [
-            lane_of(self.pipeline, self._data(pool, row), s) for row, s in zip(members, seeds, strict=True)
-        ]
+        lanes = [lane_of(pipeline, self._data(pool, row), s) for row, s in zip(members, seeds, strict=True)]
         runs = run_batch(
-            self.pipeline,
+            pipeline,
             Stack(name="none") if defenses is None else defenses,
             [RunSpec(seed=s, evaluate="never") for s in seeds],
             lanes=lanes,
@@ -85,4 +88,6 @@ class ShadowTrainer:
             auxiliary_idx=_NO_ROWS,
             test_idx=_NO_ROWS,
             source_rows=as_long(np.arange(len(pool.labels))),
+            persons=None,
+            clients=None,
         )

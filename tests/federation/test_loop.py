@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from qflsec.attacks import Manipulation
 from qflsec.base import AttackCard, ConfigError, Source, UpdateError
-from qflsec.data import PartitionSpec
+from qflsec.data import DataSpec, PartitionSpec
 from qflsec.defenses.privacy import ClientClip, DpSgd
 from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import Adversary, Hands, Pipeline, RunResult, RunSpec, ServerHands, Stack, run_batch
@@ -335,6 +336,26 @@ def test_the_ledger_names_preprocessing_fitted_on_training_records(
     rows = run_batch(pipeline, NONE, [RunSpec(seed=0)])[0].ledger(honest_but_curious_server())
     named = [row.statement for row in rows if "preprocessing" in row.statement]
     assert bool(named) == (preprocessing == "training")
+
+
+def test_the_ledger_names_medians_fitted_on_training_records(tmp_path: Path, make_pipeline: Maker) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(60, 2, generator=generator).tolist()
+    rows = [f"{a:.4f},{'' if i % 9 == 0 else f'{b:.4f}'},{i % 2}" for i, (a, b) in enumerate(values)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]))
+    plain = make_pipeline(rounds=1, n_qubits=2)
+    sizes = {"members": 24, "nonmembers": 12, "auxiliary": 12, "test": 12}
+    data = DataSpec(
+        name="csv", path=str(tmp_path / "t.csv"), label_column="y", n_features=2, reduction="none",
+        missing="median", preprocessing="training", **sizes,
+    )  # fmt: skip
+    for spec, lines in ((data, 1), (replace(data, preprocessing="auxiliary"), 0)):
+        run = run_batch(
+            Pipeline(data=spec, model=plain.model, federation=plain.federation), NONE, [RunSpec(seed=0)]
+        )[0]
+        rows = [row for row in run.ledger(honest_but_curious_server()) if "medians" in row.statement]
+        assert [row.guarantee for row in rows] == ["not covered"] * lines
+        assert "medians" in run.dataset.fitted_on
 
 
 def test_impossible_requests_are_refused(make_pipeline: Maker) -> None:

@@ -57,4 +57,33 @@ class Made(Panel):
         )
         rows = [*result.versions.items(), ("seeds", ", ".join(map(str, result.seeds)))]
         versions = table(("package", "version"), rows)
-        return fill("panels/made.html.j2", result=result, versions=versions, parts=parts)
+        data = _data(result) if isinstance(result, MatrixResult) and result.data else ""
+        return fill("panels/made.html.j2", result=result, versions=versions, parts=parts, data=data)
+
+
+def _data(result: MatrixResult) -> str:
+    """The data of each pipeline: classes by name, features, whose they are, and what is odd about them."""
+    rows = [
+        (
+            name,
+            _counted(facts["classes"]),
+            ", ".join(facts["features"]),
+            _counted(facts["clients"]) or "drawn",
+            facts["fitted_on"],
+            "; ".join(facts["remarks"]) or "nothing",
+        )
+        for name, facts in result.data.items()
+    ]
+    header = (
+        "pipeline",
+        "classes (records)",
+        "features",
+        "clients (training records)",
+        "fitted on",
+        "noticed",
+    )
+    return table(header, rows, label="The data of each pipeline")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
