@@ -134,7 +134,9 @@ def names_of(cells: Cells, name: str, path: Path, *, what: str, missing: str) ->
     Raises:
         DataError: A record has none, and ``missing`` is not ``"drop"``.
     """
-    found = [_name(value) for value in cells.columns[name]]
+    values: list[object] = list(cells.columns[name])
+    known = {value: _name(value) for value in set(values)}  # a class recurs, and a long column has millions
+    found = [known[value] for value in values]
     if missing != "drop" and "" in found:
         raise DataError(
             f"{path} has no {what} at row {cells.rows[found.index('')]}, column {name!r}",

@@ -74,28 +74,26 @@ class CsvFile(TableFile):
         Raises:
             DataError: The file cannot be decoded, or is no table.
         """
-        names = list(self.shapes)
-        lines, rows = [], []
+        chosen = [(index, name, list[str]()) for index, name in enumerate(self.shapes) if name in wanted]
+        rows = []
         reader = csv.reader(io.StringIO(self._text(), newline=""), delimiter=self._separator, strict=True)
         try:
             next(reader)
-            for row in reader:
-                if row:
-                    lines.append(reader.line_num)
-                    rows.append(row)
+            for row in filter(None, reader):
+                if len(row) != len(self.shapes):
+                    raise DataError(
+                        f"{self.path} is ragged at row {reader.line_num}",
+                        got=f"{len(row)} cells",
+                        expected=f"{len(self.shapes)} as in the header",
+                    )
+                rows.append(reader.line_num)
+                for index, _, cells in chosen:
+                    cells.append(row[index])
         except csv.Error as error:
             raise self._unreadable(error, f" at row {reader.line_num}") from error
-        for line, row in zip(lines, rows, strict=True):
-            if len(row) != len(names):
-                raise DataError(
-                    f"{self.path} is ragged at row {line}",
-                    got=f"{len(row)} cells",
-                    expected=f"{len(names)} as in the header",
-                )
         if not rows:
             raise self._empty()
-        columns = zip(names, zip(*rows, strict=True), strict=True)
-        return Cells(columns={name: list(cells) for name, cells in columns if name in wanted}, rows=lines)
+        return Cells(columns={name: cells for _, name, cells in chosen}, rows=rows)
 
     def _text(self) -> str:
         content = self.path.read_bytes()

@@ -77,7 +77,7 @@ def split_remarks(
             else f"raise {'auxiliary' if spec.preprocessing == 'auxiliary' else 'members'}, or declare public ranges"
         )
         found.append(
-            f"{share:.1%} of all values lie outside the range that the scaler knows and are clipped to its ends "
+            f"{100 * share:.1f} % of all values lie outside the range that the scaler knows and are clipped to its ends "
             f"(fitted on {prepared.fitted_on.partition(':')[0].partition(' (')[0]}): {fix}"
         )
     if prepared.filled:

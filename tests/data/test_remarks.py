@@ -101,7 +101,7 @@ def test_a_clipped_share_and_equals_after_clipping(tmp_path: Path) -> None:
     clipped, equal = remarks(tmp_path, {}, ranges=((-0.01, 0.01),))
     assert "of all values lie outside the range that the scaler knows and are clipped to its ends" in clipped
     assert clipped.endswith("(fitted on no record): widen ranges")
-    assert float(clipped.partition("%")[0]) > 95
+    assert float(clipped.partition(" %")[0]) > 95
     assert "records equal one of another split" in equal
     clipped = remarks(tmp_path, {}, preprocessing="auxiliary", ranges=None, auxiliary=6)[0]
     assert clipped.endswith("(fitted on the 6 auxiliary records): raise auxiliary, or declare public ranges")

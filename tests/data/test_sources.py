@@ -66,6 +66,7 @@ def test_a_source_that_gives_no_records_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_plugin_data_set_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     @register("dataset", "test-lattice")
     def lattice(_spec: DataSpec) -> RawData:
+        """Points of a square."""
         grid = np.array([[x, y] for x in range(20) for y in range(20)], dtype=np.float64)
         return RawData(
             features=grid,
