@@ -150,17 +150,19 @@ def what_it_cost(result: MatrixResult, found: Sequence[Effect]) -> Finding:
     losses = {name: own.loss for name, own, _ in costs if own.loss is not None}
     losing = [f"{name} loses {_spread(loss, 3)} of accuracy" for name, loss in losses.items() if loss.low > 0]
     spared = {name: loss for name, loss in losses.items() if not loss.low > 0}
-    dear = [
-        f"{name} sends {number(ratio)} times"
-        for name, own, free in costs
-        if (ratio := _ratio(own, free)) > 1.005
-    ]
     parts = [listed(losing)] if losing else []
     if spared:
         most = max(loss.high for loss in spared.values())
         limit = f", where more than {number(max(most, 0.0), 3)} is excluded" if math.isfinite(most) else ""
         parts.append(f"no loss of accuracy is shown for {listed(list(spared))}{limit}")
-    parts.append(f"{listed(dear)} the bytes of no defense" if dear else "none of them sends more bytes")
+    ratios = {name: ratio for name, own, free in costs if math.isfinite(ratio := _ratio(own, free))}
+    dear = [f"{name} sends {number(ratio)} times" for name, ratio in ratios.items() if ratio > 1.005]
+    if dear:
+        parts.append(f"{listed(dear)} the bytes of no defense")
+    elif ratios:
+        parts.append("none of them sends more bytes")
+    if not parts:
+        parts.append("that was not measured: no honest run completed with it and without")
     details = tuple(f"{name}: {_cost_line(own, free)}" for name, own, free in costs)
     return Finding(question=question, sentence=sentence(parts), details=details)
 

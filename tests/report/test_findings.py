@@ -201,6 +201,8 @@ def test_what_a_defense_cost() -> None:
         cheap
         == "No loss of accuracy is shown for clip on p, where more than 0.124 is excluded; none of them sends more bytes."
     )
+    unknown = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): WEAK})
+    assert sentence(unknown, COST) == "That was not measured: no honest run completed with it and without."
     nothing = matrix({("dlg", "none"): STRONG, ("dlg", "clip"): STRONG})
     assert sentence(nothing, COST) == "There is nothing to pay for: no defense is shown to weaken an attack."
 
