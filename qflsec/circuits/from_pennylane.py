@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.circuits.qnode_tape import IDLE, NAMES, STATES, TapeReader, gate_values, skeleton
 from qflsec.circuits.read_noise import noise_candidates
 from qflsec.circuits.roles import Roles, read_roles
-from qflsec.circuits.trace import Unknown, trace_forms
+from qflsec.circuits.trace import trace_forms
 
-__all__ = ["from_qnode", "read_qnode", "returns_probabilities", "roles_of"]
+__all__ = ["Reading", "from_qnode", "read_qnode", "returns_probabilities", "roles_of"]
 
 PROBES = 5
 TOLERANCE = 1e-9
@@ -67,14 +68,44 @@ def from_qnode(
         weight_shapes=weight_shapes,
         features_argument=features_argument,
     )
-    circuit, noise = read_qnode(qnode, roles, n_features)
-    if noise is not None:
-        raise NotAffine("the QNode has a noise channel", got=noise, fix="give the noise to the execution")
-    return circuit if weight_shape is None else replace(circuit, weight_shape=tuple(weight_shape))
+    found = read_qnode(qnode, roles, n_features)
+    if found.noise is not None:
+        raise NotAffine(
+            "the QNode has a noise channel", got=found.noise, fix="give the noise to the execution"
+        )
+    return replace(found.circuit, weight_shape=None if weight_shape is None else tuple(weight_shape))
 
 
-def read_qnode(qnode: Callable[..., Any], roles: Roles, n_features: int) -> tuple[Circuit, NoiseModel | None]:
-    """The circuit of a QNode, and the noise that its channels are; None without channels.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was read from a QNode.
+
+    Attributes:
+        circuit: The circuit.
+        noise: The noise that the QNode's channels are; None without channels.
+        given: A function of one record's features and weights, whose values the circuit takes as further features
+            behind the record's own; None where the circuit says all itself.
+    """
+
+    circuit: Circuit
+    noise: NoiseModel | None
+    given: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def inputs(self, features: Tensor, weights: Tensor) -> Tensor:
+        """The circuit's features for one record: ``(F,)``, ``(P,)`` -> ``(F + G,)``."""
+        if self.given is None:
+            return features
+        return torch.cat([features, self.given(features, weights).to(features.dtype)])
+
+
+def read_qnode(qnode: Callable[..., Any], roles: Roles, n_features: int, *, partly: bool = False) -> Reading:
+    """The circuit of a QNode, and the noise that its channels are.
+
+    Args:
+        qnode: The QNode.
+        roles: What each of its arguments takes.
+        n_features: Number of features.
+        partly: Take angles that are no known functions of the inputs as given.
 
     Raises:
         NotAffine: The QNode is no such circuit, or its channels are no noise model; the message says why.
@@ -83,21 +114,23 @@ def read_qnode(qnode: Callable[..., Any], roles: Roles, n_features: int) -> tupl
     reader = TapeReader(qnode, roles, n_features)
     reader.settle()
     probe = reader.probe(0)
-    tape, angles, derived = _read_angles(reader, *probe)
+    tape, angles, derived, given = _read_angles(reader, *probe, partly=partly)
     wires = _wires(qnode, tape)
     whole = reader.whole(*probe)
+    extra = sum(angle.kind == "feature" and angle.index >= n_features for own in angles for angle in own)
     circuit = Circuit(
         n_qubits=len(wires),
         gates=_gates(tape, wires, angles, n_features),
         observables=read_measurements(whole, wires),
         n_weights=roles.n_weights,
-        n_features=n_features,
+        n_features=n_features + extra,
         derived=derived,
     )
+    reading = Reading(circuit=circuit, noise=None, given=given)
     probes = [reader.probe(number) for number in range(1, PROBES + 1)]
     for other in probes:
-        _check_gates(circuit, reader, other, angles, skeleton(tape))
-    return circuit, _check_values(circuit, noise_candidates(whole), reader, probes)
+        _check_gates(reading, reader, other, angles, skeleton(tape))
+    return replace(reading, noise=_check_values(reading, noise_candidates(whole), reader, probes))
 
 
 def returns_probabilities(qnode: Callable[..., Any], roles: Roles, n_features: int) -> bool:
@@ -148,28 +181,33 @@ def roles_of(
 
 
 def _read_angles(
-    reader: TapeReader, features: Tensor, weights: Tensor
-) -> tuple[Any, list[tuple[Angle, ...]], tuple[Form, ...]]:
-    """A tape, the angles of each of its gates (none for state preparations), and the derived inputs they read."""
+    reader: TapeReader, features: Tensor, weights: Tensor, *, partly: bool
+) -> tuple[Any, list[tuple[Angle, ...]], tuple[Form, ...], Callable[[Tensor, Tensor], Tensor] | None]:
+    """A tape, the angles of its gates (none for state preparations), derived inputs, and what gives the unknown."""
     tapes = []
 
     def numbers(features: Tensor, weights: Tensor) -> list[Tensor]:
         tapes.append(reader.tape(features, weights))
         return [value.reshape(()) for values in gate_values(tapes[-1]) for value in values]
 
-    entries = iter(trace_forms(numbers, features.detach(), weights.detach()))
-    derived: dict[Form, int] = {}
-    angles = []
+    traced = trace_forms(numbers, features.detach(), weights.detach())
+    entries, derived, unknown = iter(traced.entries), dict[Form, int](), count(len(features))
+    angles: list[tuple[Angle, ...]] = []
     for operation, values in zip(tapes[0].operations, gate_values(tapes[0]), strict=True):
-        angles.append(tuple(_angle(next(entries), operation.name, derived) for _ in values))
-    return tapes[0], angles, tuple(derived)
-
-
-def _angle(entry: Form | Unknown, name: str, derived: dict[Form, int]) -> Angle:
-    """The angle of one parameter; a form that is not affine in one input becomes a derived input."""
-    if isinstance(entry, Unknown):
-        raise NotAffine(f"an angle of {name} is not made of known functions of the inputs", got=entry.why)
-    return angle_of(entry, derived)
+        own = []
+        for entry in (next(entries) for _ in values):
+            if isinstance(entry, Form):
+                own.append(angle_of(entry, derived))
+            elif partly:
+                own.append(Angle.feature(next(unknown)))
+            else:
+                raise NotAffine(
+                    f"an angle of {operation.name} is not made of known functions of the inputs",
+                    got=entry.why,
+                )
+        angles.append(tuple(own))
+    given = traced.unknown() if next(unknown) > len(features) else None
+    return tapes[0], angles, tuple(derived), given
 
 
 def _wires(qnode: Any, tape: Any) -> dict[Any, int]:  # noqa: ANN401
@@ -207,7 +245,7 @@ def _gates(
 
 
 def _check_gates(
-    circuit: Circuit,
+    reading: Reading,
     reader: TapeReader,
     probe: tuple[Tensor, Tensor],
     angles: list[tuple[Angle, ...]],
@@ -218,8 +256,8 @@ def _check_gates(
     tape = reader.tape(features, weights)
     if skeleton(tape) != names:
         raise NotAffine("the gates of the QNode depend on its inputs")
-    inputs = {"weight": weights.tolist(), "feature": features.tolist()}
-    inputs["derived"] = [form.value(inputs) for form in circuit.derived]
+    inputs = {"weight": weights.tolist(), "feature": reading.inputs(features, weights).tolist()}
+    inputs["derived"] = [form.value(inputs) for form in reading.circuit.derived]
     for operation, own, forms in zip(tape.operations, gate_values(tape), angles, strict=True):
         for value, form in zip(own, forms, strict=True):
             source = inputs.get(form.kind)
@@ -233,7 +271,7 @@ def _check_gates(
 
 
 def _check_values(
-    circuit: Circuit,
+    reading: Reading,
     candidates: Sequence[NoiseModel | None],
     reader: TapeReader,
     probes: Sequence[tuple[Tensor, Tensor]],
@@ -245,7 +283,7 @@ def _check_values(
     )  # default.mixed rounds to single precision from 4 wires on
     for noise in candidates:
         if all(
-            torch.allclose(_own(circuit, noise, probe), expected, atol=tolerance, rtol=0)
+            torch.allclose(_own(reading, noise, probe), expected, atol=tolerance, rtol=0)
             for probe, expected in zip(probes, theirs, strict=True)
         ):
             return noise
@@ -257,13 +295,14 @@ def _check_values(
         )
     raise NotAffine(
         "the circuit read from the QNode does not give its values",
-        got=[round(float(v), 6) for v in _own(circuit, None, probes[0])],
+        got=[round(float(v), 6) for v in _own(reading, None, probes[0])],
         expected=[round(float(v), 6) for v in theirs[0]],
     )
 
 
-def _own(circuit: Circuit, noise: NoiseModel | None, probe: tuple[Tensor, Tensor]) -> Tensor:
-    features, weights = (tensor.detach() for tensor in probe)
+def _own(reading: Reading, noise: NoiseModel | None, probe: tuple[Tensor, Tensor]) -> Tensor:
+    circuit, (features, weights) = reading.circuit, (tensor.detach() for tensor in probe)
+    features = reading.inputs(features, weights)
     if noise is None:
         return expectations(circuit, weights, features, dtype=torch.complex128)
     return noisy_expectations(circuit, weights, features, noise=noise, dtype=torch.complex128)

@@ -65,6 +65,7 @@ class TapeReader:
                 got=f"{type(error).__name__}: {error}",
                 expected=f"{self._sizes[0]} features as {self._roles.features}, "
                 + ", ".join(f"{name} of shape {shape}" for name, shape in self._roles.weights),
+                fix="take torch or qml.math in place of NumPy" if "numpy()" in str(error) else None,
             ) from error
 
     def settle(self) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.forms import Form, power
 
-__all__ = ["Unknown", "trace_forms"]
+__all__ = ["Traced", "Unknown", "trace_forms"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ _MOVES = frozenset(
         "chunk",
         "index",
         "index_select",
+        "select_scatter",
+        "slice_scatter",
+        "copy",
         "flip",
         "roll",
         "repeat",
@@ -69,6 +72,23 @@ _MOVES = frozenset(
         "unfold",
         "flatten",
         "unflatten",
+    ]
+)
+_MADE = frozenset(
+    [
+        "zeros",
+        "ones",
+        "full",
+        "empty",
+        "arange",
+        "linspace",
+        "eye",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
     ]
 )
 _DROPPED = {"memory_format", "dtype", "layout", "device", "pin_memory", "non_blocking", "copy"}
@@ -87,9 +107,34 @@ _FUNCTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A traced function.
+
+    Attributes:
+        entries: What it gives.
+        graph: The function as a graph of elementary operations, for single features and weights.
+    """
+
+    entries: list[Entry]
+    graph: torch.fx.GraphModule
+
+    def unknown(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The numbers that are no forms, as a function of single features and weights: ``(F,)``, ``(P,)`` -> ``(G,)``."""
+        graph = torch.fx.Graph()
+        kept: dict[torch.fx.Node, torch.fx.Node] = {}
+        found: Any = graph.graph_copy(self.graph.graph, kept)
+        graph.output(
+            [one for one, entry in zip(found, self.entries, strict=True) if isinstance(entry, Unknown)]
+        )
+        graph.eliminate_dead_code()
+        only = torch.fx.GraphModule(self.graph, graph)
+        return lambda features, weights: torch.stack([value.reshape(()) for value in only(features, weights)])
+
+
 def trace_forms(
     function: Callable[[Tensor, Tensor], Sequence[Tensor]], features: Tensor, weights: Tensor
-) -> list[Entry]:
+) -> Traced:
     """The numbers that a function of features and weights gives, as forms.
 
     The function is run once. What it does beside torch, and where it branches on a value, the forms do not tell:
@@ -106,7 +151,8 @@ def trace_forms(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            made = make_fx(function, _error_on_data_dependent_ops=False)(features, weights)
+            pure = torch.func.functionalize(function)  # what is written in place becomes new values
+            made = make_fx(pure, _error_on_data_dependent_ops=False)(features, weights)
         except (RuntimeError, TypeError, NotImplementedError) as error:
             raise CircuitError(
                 "the QNode's angles cannot be traced", got=f"{type(error).__name__}: {error}"
@@ -125,7 +171,8 @@ def trace_forms(
             values[node] = machine.call(node, values)
         else:
             (found,) = node.args
-            return [machine.entry(values[one] if isinstance(one, torch.fx.Node) else one) for one in found]
+            entries = [machine.entry(values[one] if isinstance(one, torch.fx.Node) else one) for one in found]
+            return Traced(entries, made)
     raise AssertionError("a graph without an output")
 
 
@@ -144,6 +191,12 @@ class _Machine:
             "square": lambda a: self._each(lambda x: _times(x, x), a),
             "reciprocal": lambda a: self._each(lambda x: _over(Form.constant(1.0), x), a),
             "pow": lambda a, p: self._each(_power, a, p),
+            "log1p": lambda a: self._each(lambda x: x.plus(Form.constant(1.0)).under("log"), a),
+            "relu": lambda a: self._clamp(a, 0.0, None),
+            "clamp_min": lambda a, low: self._clamp(a, low, None),
+            "clamp_max": lambda a, high: self._clamp(a, None, high),
+            "linalg_vector_norm": self._norm,
+            "_softmax": self._softmax,
             "clamp": lambda a, low=None, high=None: self._clamp(a, low, high),
             "sum": self._sum,
             "mean": self._mean,
@@ -182,6 +235,10 @@ class _Machine:
         name = target.overloadpacket.__name__
         args = torch.fx.node.map_arg(node.args, lambda one: values[one])
         options = {k: v for k, v in node.kwargs.items() if k not in _DROPPED}
+        if name in _MADE:
+            return self.constants(
+                target(*(a.double() if isinstance(a, Tensor) else a for a in args), **node.kwargs)
+            )
         try:
             if name in _MOVES:
                 return getattr(torch.ops.aten, name)(*args, **options)
@@ -209,6 +266,16 @@ class _Machine:
     def _clamp(self, a: Tensor, low: float | None, high: float | None) -> Tensor:
         ends = (float("-inf") if low is None else low), (float("inf") if high is None else high)
         return self._each(lambda x: x.under("clip", *ends), a)
+
+    def _norm(self, a: Tensor, order: float = 2, dims: Any = None, keepdim: bool = False) -> Tensor:  # noqa: ANN401 - torch's own signature
+        if order != 2:
+            raise CircuitError("a norm of another order than 2", got=order)
+        squares = self._each(lambda x: _times(x, x), a)
+        return self._each(lambda x: _under(x, "sqrt"), self._sum(squares, dims, keepdim))
+
+    def _softmax(self, a: Tensor, dim: int, half: bool = False) -> Tensor:
+        powers = self._each(lambda x: _under(x, "exp"), a)
+        return self._each(_over, powers, self._sum(powers, [dim], keepdim=True))
 
     def _sum(self, a: Tensor, dims: Sequence[int] | int | None = None, keepdim: bool = False) -> Tensor:
         axes = [dims] if isinstance(dims, int) else list(dims or range(a.dim()))

@@ -22,6 +22,7 @@ def bench_engine(
     """Measure a training step in processor time of one process, as ratios to PennyLane's."""
     from qflsec.base import ConfigError
     from qflsec.circuits.bench import bench, render
+    from qflsec.models.bench_fallback import bench_fallback
 
     try:
         sizes = [int(part) for part in qubits.split(",")]
@@ -32,8 +33,17 @@ def bench_engine(
     if min(sizes) < 2 or max(sizes) > 16:
         raise ConfigError("'--qubits' is out of range", got=qubits, expected="2 to 16")
     rows = bench(qubits=sizes, repeats=repeats, slow_baselines=not fast)
+    fallback = bench_fallback(repeats=repeats)
     if as_json:
         found = [{**asdict(row), "ratios": dict(row.ratios), "met": row.met} for row in rows]
-        print_json({"schema": "qflsec-bench-engine/1", "command": command_line(), "rows": found})
+        print_json(
+            {
+                "schema": "qflsec-bench-engine/1",
+                "command": command_line(),
+                "rows": found,
+                "fallback": {**asdict(fallback), "met": fallback.met},
+            }
+        )
         return
     typer.echo(render(rows))
+    typer.echo(f"\n{fallback}")

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import math
 import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
+from qflsec.base.notices import notice
 from qflsec.base.registry import register
 from qflsec.circuits import Circuit, NoiseModel, NotAffine, weight_periods
 from qflsec.circuits.converted import check_conversions
 from qflsec.circuits.from_pennylane import read_qnode, returns_probabilities, roles_of
+from qflsec.circuits.roles import Roles
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
@@ -44,8 +45,8 @@ class QNodeModel(Model):
     The features' argument is called ``inputs``, ``features``, ``x``, ``data`` or ``sample``, or is the one that
     ``features_argument`` names; nothing is told by position. The others take weights.
 
-    A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Any other runs in
-    PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
+    A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Of any other whose gates the
+    kernel has, the kernel runs the gates at the angles that the QNode's function gives. What is left runs in PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
     by record, and says so once in a warning with the measured cost. Noise channels that are a noise model become
     the execution's. Logits are those of
     :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities
@@ -96,11 +97,11 @@ class QNodeModel(Model):
             )
         check_conversions(self.qnode.func)
         circuit, noise, reason = self._read()
+        object.__setattr__(self, "circuit", circuit)
         found = None if circuit else probe(self.call, self.n_params, self.n_features)
         n_values = found.n_values if found else len(circuit.observables) if circuit else 0
-        probabilities = returns_probabilities(self.qnode, self.call.roles, self.n_features)
+        probabilities = returns_probabilities(self.qnode, self._roles, self.n_features)
         derived = {
-            "circuit": circuit,
             "noise": noise,
             "probe": found,
             "probabilities": probabilities,
@@ -112,7 +113,7 @@ class QNodeModel(Model):
         for attribute, value in derived.items():
             object.__setattr__(self, attribute, value)
         if found:
-            _warn(self.qnode, found, reason)
+            _warn(self.qnode, found, reason, self.digest)
 
     def _classes(self, n_values: int, *, probabilities: bool) -> int:
         own = max(2, n_values)
@@ -140,7 +141,14 @@ class QNodeModel(Model):
     @cached_property
     def call(self) -> QNodeCall:
         """The QNode as a function of flat weights and features."""
-        return QNodeCall(self.qnode, roles_of(self.qnode, **self._shapes()))
+        if self.circuit is None:
+            try:
+                return QNodeCall(
+                    self.qnode, self._roles, read_qnode(self.qnode, self._roles, self.n_features, partly=True)
+                )
+            except NotAffine:  # not even its gates are a circuit's
+                pass
+        return QNodeCall(self.qnode, self._roles)
 
     def _shapes(self) -> dict[str, Any]:
         """What the configuration says of the QNode's arguments."""
@@ -153,9 +161,14 @@ class QNodeModel(Model):
 
     def _read(self) -> tuple[Circuit | None, NoiseModel | None, str]:
         try:
-            return *read_qnode(self.qnode, self.call.roles, self.n_features), ""
+            found = read_qnode(self.qnode, self._roles, self.n_features)
         except NotAffine as error:
             return None, None, error.what
+        return found.circuit, found.noise, ""
+
+    @cached_property
+    def _roles(self) -> Roles:
+        return roles_of(self.qnode, **self._shapes())
 
     @property
     def only_measures(self) -> bool:
@@ -172,7 +185,7 @@ class QNodeModel(Model):
     @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """The weight arguments in the QNode's own shapes; a single one is called ``weights``."""
-        blocks = self.call.roles.weights
+        blocks = self._roles.weights
         return blocks if self.weight_shape is None else (("weights", blocks[0][1]),)
 
     @property
@@ -241,16 +254,17 @@ class QNodeModel(Model):
         return values.reshape(*lead, -1).to(execution.real_dtype)
 
 
-def _warn(qnode: Any, found: Probe, reason: str) -> None:  # noqa: ANN401 - a user's object
+def _warn(qnode: Any, found: Probe, reason: str, digest: str) -> None:  # noqa: ANN401 - a user's object
     how = {
+        "angles": "its own function computes its angles, and the kernel runs its gates, exactly and by autograd only",
         "broadcast": "batches run in PennyLane by broadcasting",
         "vmap": "batches run in PennyLane by torch.func.vmap",
         "loop": "records run in PennyLane one by one, which is slow",
     }[found.mode]
-    warnings.warn(
+    notice(
         f"QNode {qnode.func.__name__!r} does not run in the batched kernel ({reason}); {how}: measured "
         f"{found.milliseconds:.3g} ms of CPU time for a record's value and gradient",
-        stacklevel=4,
+        about=f"{digest} {qnode.func.__name__}",
     )
 
 

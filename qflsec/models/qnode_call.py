@@ -1,4 +1,4 @@
-"""Calling a user's QNode for many rows: by broadcasting, by ``torch.func.vmap``, or one by one."""
+"""Calling a user's QNode for many rows: its angles alone, by broadcasting, by ``torch.func.vmap``, or one by one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
+from qflsec.circuits import expectations, noisy_expectations
+from qflsec.circuits.from_pennylane import Reading
 from qflsec.circuits.roles import Roles
 
 __all__ = ["Mode", "Probe", "QNodeCall", "probe"]
 
-Mode = Literal["broadcast", "vmap", "loop"]
+Mode = Literal["angles", "broadcast", "vmap", "loop"]
 _ROWS = 3
 
 
@@ -27,10 +29,12 @@ class QNodeCall:
     Attributes:
         qnode: The QNode.
         roles: What each of its arguments takes.
+        reading: Its circuit, some of whose angles it gives itself; None if it has none.
     """
 
     qnode: Callable[..., Any]
     roles: Roles
+    reading: Reading | None = None
 
     def one(self, weights: Tensor, features: Tensor) -> Tensor:
         """One row: ``(P,)``, ``(F,)`` -> ``(M,)``."""
@@ -38,11 +42,24 @@ class QNodeCall:
 
     def rows(self, weights: Tensor, features: Tensor, mode: Mode) -> Tensor:
         """Rows ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
+        if mode == "angles":
+            return self._through_kernel(weights, features)
         if mode == "broadcast":
             return _stack(self._call(weights, features), axes=1)
         if mode == "vmap":
             return torch.func.vmap(self.one)(weights, features)
         return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
+
+    def _through_kernel(self, weights: Tensor, features: Tensor) -> Tensor:
+        """The kernel's gates, at the angles that the QNode's own function gives."""
+        if self.reading is None:
+            raise ConfigError("the QNode has no circuit")
+        features = torch.func.vmap(self.reading.inputs)(features, weights)
+        dtype = torch.complex128 if weights.dtype == torch.float64 else torch.complex64
+        circuit, noise = self.reading.circuit, self.reading.noise
+        if noise is None:
+            return expectations(circuit, weights, features, dtype=dtype)
+        return noisy_expectations(circuit, weights, features, noise=noise, dtype=dtype)
 
     def _call(self, weights: Tensor, features: Tensor) -> Any:  # noqa: ANN401 - what QNodes return
         return self.qnode(**self.roles.arguments(weights, features))

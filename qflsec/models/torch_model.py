@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
+from qflsec.base.notices import notice
 from qflsec.base.registry import register
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.fields import Fields
@@ -113,7 +113,7 @@ class TorchModel(Model):
         if said:
             where = self.path.rpartition("/")[2] if self.path else getattr(self.make, "__name__", "module")
             cost = f"measured {self.call.milliseconds:.3g} ms of CPU time for a record's value and gradient"
-            warnings.warn(f"module {where}: {'; '.join(said)}; {cost}", stacklevel=5)
+            notice(f"module {where}: {'; '.join(said)}; {cost}", about=f"{where} {self.digest}")
 
     @cached_property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:

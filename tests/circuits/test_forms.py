@@ -96,7 +96,20 @@ def linear(x: Any, w: Any) -> Any:
     return qml.expval(qml.Z(0) @ qml.X(1))
 
 
-CASES = [trainable_scaling, zz_map, iqp, squashed, arcs, linear]
+def written(x: Any, w: Any) -> Any:
+    """Angles that are written into a tensor, a norm, shares and a rectifier."""
+    angles = torch.zeros(2, dtype=x.dtype)
+    for wire in range(2):
+        angles[wire] = x[wire] * w[wire]
+    angles[1] += w[2]
+    qml.AngleEmbedding(angles, wires=[0, 1])
+    qml.AngleEmbedding(math.pi * x / torch.linalg.norm(x), wires=[0, 1], rotation="Y")
+    qml.AngleEmbedding(torch.softmax(w, 0)[:2], wires=[0, 1])
+    qml.RX(torch.relu(x[0] + w[0]) + torch.log1p(x[1] ** 2), 0)
+    return qml.expval(qml.Z(0) @ qml.Z(1))
+
+
+CASES = [trainable_scaling, zz_map, iqp, squashed, arcs, linear, written]
 
 
 def read(function: Callable[..., Any]) -> Circuit:

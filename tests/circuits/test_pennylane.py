@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pennylane as qml
 import pytest
 import torch
@@ -262,6 +263,16 @@ def test_several_weight_arguments_are_blocks_one_after_the_other() -> None:
     assert float(ours) == pytest.approx(float(node(flat[0], x, flat[1:].reshape(1, 2, 3))), abs=1e-12)
 
 
+def test_numpy_on_the_inputs_is_told() -> None:
+    @qml.qnode(qml.device("default.qubit", wires=1))
+    def node(x: Any, w: Any) -> Any:
+        qml.RX(np.tanh(x[0]) + w[0], 0)
+        return qml.expval(qml.Z(0))
+
+    with pytest.raises(CircuitError, match=r"take torch or qml.math in place of NumPy"):
+        from_qnode(node, n_weights=1, n_features=1)
+
+
 def test_amplitudes_that_are_not_normalised_by_the_embedding() -> None:
     @qml.qnode(qml.device("default.qubit", wires=2))
     def node(features: Any, weights: Any) -> Any:
@@ -373,7 +384,8 @@ CHANNELS: dict[str, Callable[[int], Any]] = {
 def test_channels_are_read_as_noise(kind: str, place: str) -> None:
     """Whatever place is found, the values under it are the QNode's, and where several fit, one is taken."""
     node = noisy_qnode(place, CHANNELS[kind])
-    circuit, noise = read_qnode(node, read_roles(node.func, (2,)), 2)
+    found = read_qnode(node, read_roles(node.func, (2,)), 2)
+    circuit, noise = found.circuit, found.noise
     assert noise is not None
     assert noise.kind == kind
     weights, features = torch.tensor([0.4, -1.2]).double(), torch.tensor([1.1, 0.6]).double()

@@ -17,6 +17,7 @@ def test_ratios_are_printed_and_the_kernel_is_faster() -> None:
     document = json.loads(run.stdout)
     assert [row["name"] for row in document["rows"]] == ["one model", "64 models", "per-sample gradients"]
     assert all(row["ratios"]["PennyLane broadcasting"] < 0.5 for row in document["rows"])
+    assert document["fallback"]["met"] == (document["fallback"]["ratio"] <= 5)
 
 
 @pytest.mark.parametrize("qubits", ["four", "1", "40"])

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from qflsec.base.errors import ConfigError
+from qflsec.base.notices import forget, silence
 from qflsec.base.randomness import stream
 from qflsec.base.sources import trace
 from qflsec.circuits import NoiseModel
 from qflsec.models import Execution, QNodeModel, build_model, per_sample_gradients
+from qflsec.models.bench_fallback import FallbackRow, bench_fallback
 
 DEVICE = qml.device("default.qubit", wires=3)
 DOUBLE = Execution(dtype="complex128")
@@ -29,30 +31,38 @@ def affine(inputs: Tensor, weights: Tensor) -> Any:
     return qml.expval(qml.PauliZ(0))
 
 
-def broadcasting(inputs: Tensor, weights: Tensor) -> Any:
-    """The reader does not know the error function, so the kernel cannot take it."""
-    qml.AngleEmbedding(torch.erf(inputs), wires=range(3))
+def unknown(inputs: Tensor, weights: Tensor) -> Any:
+    """The reader does not know the error function, but the gates are the kernel's."""
+    qml.AngleEmbedding(torch.erf(inputs * weights[0, 0]), wires=range(3))
     qml.StronglyEntanglingLayers(weights, wires=range(3))
+    qml.RX(inputs[1], 2)
     return qml.expval(qml.PauliZ(0))
+
+
+def broadcasting(inputs: Tensor, weights: Tensor) -> Any:
+    """A variance is no expectation value of the circuit."""
+    qml.AngleEmbedding(inputs, wires=range(3))
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.var(qml.PauliZ(0))
 
 
 def indexing(weights: Tensor, x: Tensor) -> Any:
     """Indices on the first axis read the wrong axis of a batch."""
     for wire in range(3):
-        qml.RX(torch.erf(x[wire]), wire)
+        qml.RX(x[wire], wire)
     for layer in range(2):
         for wire in range(3):
             qml.Rot(*weights[layer, wire], wires=wire)
         qml.CNOT([0, 1])
         qml.CNOT([1, 2])
-    return [qml.expval(qml.PauliZ(wire)) for wire in range(3)]
+    return [qml.var(qml.PauliZ(wire)) for wire in range(3)]
 
 
 def summing(inputs: Tensor, weights: Tensor) -> Any:
     """A sum over all axes adds up the records of a batch: no error, but wrong values."""
-    qml.RY(torch.erf(inputs.sum()), 0)
+    qml.RY(inputs.sum(), 0)
     qml.StronglyEntanglingLayers(weights, wires=range(3))
-    return qml.expval(qml.PauliZ(0))
+    return qml.var(qml.PauliZ(0))
 
 
 def branching(weights: Tensor, features: Tensor) -> Any:
@@ -64,7 +74,12 @@ def branching(weights: Tensor, features: Tensor) -> Any:
     return qml.expval(qml.PauliZ(0))
 
 
-CASES = {"broadcast": broadcasting, "vmap": indexing, "loop": branching}
+CASES = {"angles": unknown, "broadcast": broadcasting, "vmap": indexing, "loop": branching}
+
+
+@pytest.fixture(autouse=True)
+def _said_nothing_yet() -> None:
+    forget()
 
 
 def model_of(function: Callable[..., Any], **options: Any) -> QNodeModel:
@@ -110,6 +125,8 @@ def test_the_fastest_right_mode_is_found_and_said_once(mode: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = QNodeModel(qnode=qnode, weight_shape=(2, 3, 3), n_features=3)
+        again = QNodeModel(qnode=qnode, weight_shape=(2, 3, 3), n_features=3)
+        assert again == model
         for _ in range(2):
             model(model.initial(stream(0, "initial")), torch.rand(4, 3, generator=stream(0, "x")))
     ours = [str(w.message) for w in caught if "batched kernel" in str(w.message)]
@@ -120,6 +137,16 @@ def test_the_fastest_right_mode_is_found_and_said_once(mode: str) -> None:
     assert model.probe.milliseconds > 0
     assert model.circuit is None
     assert model.periods == (None,) * 18
+
+
+def test_a_worker_does_not_repeat_its_parents_warning() -> None:
+    silence()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert QNodeModel(qnode=qml.QNode(unknown, DEVICE), weight_shape=(2, 3, 3), n_features=3).probe
+    forget()
+    with pytest.warns(UserWarning, match="the kernel runs its gates"):
+        QNodeModel(qnode=qml.QNode(unknown, DEVICE), weight_shape=(2, 3, 3), n_features=3)
 
 
 def test_an_affine_qnode_runs_in_the_kernel_without_a_word() -> None:
@@ -358,3 +385,9 @@ def test_a_qnode_without_a_file_is_known_by_its_content() -> None:
     assert len(first.digest) == 64
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(first)
+
+
+def test_a_fallback_costs_little_more_than_the_kernel() -> None:
+    """A missed target is measured again, twice; what was measured leaves a factor of 3 and more."""
+    assert any(bench_fallback(repeats=3).met for _ in range(3))
+    assert str(FallbackRow(n_qubits=4, ratio=6.0)).endswith("at most 5, MISSED).")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qflsec.base import ConfigError
+from qflsec.base.notices import forget
 from qflsec.base.randomness import stream
 from qflsec.circuits import NoiseModel
 from qflsec.models import Execution, TorchModel, build_model, per_sample_gradients
@@ -190,6 +191,7 @@ def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: 
     ],
 )
 def test_what_was_done_is_said(name: str, options: dict[str, Any], said: str | None) -> None:
+    forget()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         build_model({"name": "torch", "path": f"{FILE}:{name}", "n_features": 4, **options})

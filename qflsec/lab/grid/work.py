@@ -14,6 +14,7 @@ import torch
 
 from qflsec.base import QflsecError
 from qflsec.base.failures import traceback_of
+from qflsec.base.notices import silence
 from qflsec.lab.grid.units import Batch, Row
 from qflsec.lab.grid.world import AnyWorld, world_from_json
 
@@ -51,6 +52,7 @@ def execute(task: Task, *, parent: int | None = None) -> tuple[int, tuple[Row, .
         parent: The process that asked; a worker leaves the handling of signals to it.
     """
     if parent is not None and parent != os.getpid():
+        silence()
         _follow(parent)
     try:
         with _one_thread():
