@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable, pauli_z
 from qflsec.circuits.errors import CircuitError
 
-__all__ = ["Ansatz", "Encoder", "build_circuit"]
+__all__ = ["Ansatz", "Encoder", "Rotation", "build_circuit"]
 
 Encoder = Literal["angle", "amplitude", "reuploading"]
 Ansatz = Literal["strongly-entangling", "basic-entangler", "ry-cz"]

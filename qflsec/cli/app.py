@@ -12,6 +12,7 @@ from qflsec.base.failures import own_traceback
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.init import init
+from qflsec.cli.reference import reference
 from qflsec.cli.secagg import secagg
 from qflsec.cli.stopping import Terminated, exit_code, terminable
 from qflsec.version import __version__
@@ -33,6 +34,7 @@ app.add_typer(plugin.app, name="plugin")
 app.command("init")(init)
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
+app.command("reference")(reference)
 app.command("secagg")(secagg)
 app.command("epsilon")(epsilon)
 

@@ -18,7 +18,7 @@ from qflsec.cli.render import print_json
 if TYPE_CHECKING:
     from qflsec.base.parameters import Parameter
 
-__all__ = ["described_parameters", "list_names", "show", "things"]
+__all__ = ["described_parameters", "idea_of", "list_names", "show", "things"]
 
 _PLURALS = {
     "attacks": "attack",
@@ -119,8 +119,11 @@ def described_parameters(kind: str, thing: Any) -> tuple[Parameter, ...]:  # noq
     """What a specification can set of a plugin."""
     from qflsec.lab.grid.fields import parameters_of
 
-    if kind in {"panel", "model"}:
+    if kind == "panel":
         return ()
+    if kind == "model":
+        keys = getattr(thing, "keys", None)
+        return () if keys is None else parameters_of(keys)
     if kind in {"dataset", "partition"}:
         from qflsec.data import DataSpec, PartitionSpec
 
@@ -149,12 +152,13 @@ def _plugins() -> Index:
 
 def _said(kind: str) -> dict[str, dict[str, Any]]:
     return {
-        name: {"idea": _idea(thing), "document": _document(kind, name, thing)}
+        name: {"idea": idea_of(thing), "document": _document(kind, name, thing)}
         for name, thing in things(kind).items()
     }
 
 
-def _idea(thing: Any) -> str:  # noqa: ANN401 - plugins are heterogeneous
+def idea_of(thing: Any) -> str:  # noqa: ANN401 - plugins are heterogeneous
+    """What it is, on one line."""
     card = getattr(thing, "card", None)
     if card is not None:
         return str(card.idea)

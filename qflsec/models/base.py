@@ -96,7 +96,7 @@ class Execution:
     noise: NoiseModel | None = None
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
-    evaluator: Evaluator | None = field(default=None, compare=False, repr=False)
+    evaluator: Evaluator | None = field(default=None, compare=False, repr=False, metadata={"internal": True})
 
     def __post_init__(self) -> None:
         if self.shots is not None and (isinstance(self.shots, bool) or self.shots < 1):

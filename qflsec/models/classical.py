@@ -11,7 +11,7 @@ from torch import Tensor
 from qflsec.base.registry import register
 from qflsec.models.affine import affine_layout, dense, draw_affine
 from qflsec.models.base import Execution, Generators, Model, check_classes
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 
 __all__ = ["Classical", "classical_like"]
@@ -99,13 +99,25 @@ def classical_like(model: Model, *, report: Callable[[str], None] = print) -> Cl
     return best
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassicalKeys(ModelKeys):
+    """The keys of a classical network.
+
+    Attributes:
+        hidden: Widths of the hidden layers; none for a linear classifier.
+    """
+
+    hidden: tuple[int, ...] = ()
+
+
 @register("model", "classical")
+@configured_by(ClassicalKeys)
 def _build(config: Mapping[str, object]) -> Classical:
     """A classical network, as a baseline of equal size."""
-    fields = Fields(config, {"n_features", "n_classes", "hidden"})
+    fields = Fields(config, ClassicalKeys)
     return Classical(
         n_features=fields.integer("n_features"),
-        n_classes=fields.integer("n_classes", 2, minimum=2),
-        hidden=fields.integers("hidden", ()),
+        n_classes=fields.integer("n_classes", minimum=2),
+        hidden=fields.integers("hidden"),
         loss=fields.loss(),
     )

@@ -14,9 +14,9 @@ from qflsec.circuits import Circuit, weight_periods
 from qflsec.models.affine import affine_layout, dense, draw_affine
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.execute import measure
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
-from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
+from qflsec.models.recipe import CircuitKeys, Recipe, read_circuit
 
 __all__ = ["Hybrid"]
 
@@ -108,17 +108,29 @@ class Hybrid(Model):
         return dense(scores, blocks, "after", 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HybridKeys(CircuitKeys):
+    """The keys of a circuit between classical layers.
+
+    Attributes:
+        hidden: Widths of further classical layers before the circuit.
+    """
+
+    hidden: tuple[int, ...] = ()
+
+
 @register("model", "hybrid")
+@configured_by(HybridKeys)
 def _build(config: Mapping[str, object]) -> Hybrid:
     """A quantum circuit between classical layers."""
-    fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "hidden"})
+    fields = Fields(config, HybridKeys)
     n_qubits = fields.integer("n_qubits") if "n_qubits" in fields else 0
     circuit, recipe = read_circuit(fields, n_observables=n_qubits, n_features=None)
     return Hybrid(
         n_features=fields.integer("n_features"),
         circuit=circuit,
-        n_classes=fields.integer("n_classes", 2, minimum=2),
-        hidden=fields.integers("hidden", ()),
+        n_classes=fields.integer("n_classes", minimum=2),
+        hidden=fields.integers("hidden"),
         recipe=recipe,
         loss=fields.loss(),
     )

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.registry import register
 from qflsec.circuits.from_qiskit import from_qiskit
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.user_file import load_named
 from qflsec.models.vqc import Vqc
 
 __all__ = ["build_qiskit"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class QiskitKeys(ModelKeys):
+    """The keys of a Qiskit circuit of your own.
+
+    Attributes:
+        path: Its place, as ``"file.py:name"``.
+        features_argument: The name of its parameters for a record, where names do not tell.
+        observables: What is measured, a Pauli string for each class; those of an EstimatorQNN, or else Z on every qubit, by
+            default.
+        n_classes: The number of classes; what the observables say by default.
+        scale: What expectation values are multiplied by; what suits the loss by default.
+    """
+
+    path: str
+    features_argument: str | None = None
+    observables: tuple[str, ...] | None = None
+    n_classes: int | None = None
+    scale: float | None = None
+
+
 @register("model", "qiskit")
+@configured_by(QiskitKeys)
 def build_qiskit(config: Mapping[str, object]) -> Vqc:
     """A Qiskit circuit or an EstimatorQNN of your own, from the file that a configuration names.
 
@@ -24,7 +46,7 @@ def build_qiskit(config: Mapping[str, object]) -> Vqc:
     Raises:
         ConfigError: The configuration, the file or the circuit cannot be used.
     """
-    fields = Fields(config, {"path", "features_argument", "observables", "n_features", "n_classes", "scale"})
+    fields = Fields(config, QiskitKeys)
     if "path" not in fields:
         raise ConfigError(
             "a model 'qiskit' is built from a file", got="no path", fix='add path = "file.py:name"'
@@ -53,6 +75,6 @@ def build_qiskit(config: Mapping[str, object]) -> Vqc:
     return Vqc(
         circuit=circuit,
         n_classes=max(2, count),
-        scale=fields.number("scale", loss.scale),
+        scale=fields.number("scale") if "scale" in fields else loss.scale,
         loss=loss,
     )

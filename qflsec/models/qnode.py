@@ -25,7 +25,7 @@ from qflsec.circuits.roles import Roles
 from qflsec.models.base import Execution, Generators, Model, leading_shape
 from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.qnode_call import Probe, QNodeCall, probe
 from qflsec.models.qnode_file import load_qnode
@@ -34,7 +34,6 @@ from qflsec.models.vqc import probabilities_to_logits, scores_to_logits
 __all__ = ["QNodeModel"]
 
 MORE_VALUES = "return as many values from the QNode as there are classes (for two, one will do)"
-FIELDS = ("weight_shape", "weight_shapes", "features_argument")
 
 
 @finite
@@ -286,14 +285,40 @@ def _source_digest(qnode: Any) -> str:  # noqa: ANN401 - a user's object
     return hashlib.sha256(source.encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class QNodeKeys(ModelKeys):
+    """The keys of a QNode of your own.
+
+    Attributes:
+        path: The QNode's place, as ``"file.py:name"``.
+        digest: SHA-256 of its file, as a stored configuration holds it.
+        n_params: How many weights it takes, where these are one vector.
+        weight_shape: The shape of its weights.
+        weight_shapes: Several arguments of weights, each with its shape, as in ``{ weights = [2, 4, 3], bias = [2] }``.
+        features_argument: The name of its argument for a record, where names do not tell.
+        n_classes: The number of classes; what the measured values say by default.
+        scale: What measured values are multiplied by; what suits the loss by default.
+    """
+
+    path: str
+    digest: str | None = None
+    n_params: int | None = None
+    weight_shape: tuple[int, ...] | None = None
+    weight_shapes: Mapping[str, tuple[int, ...]] | None = None
+    features_argument: str | None = None
+    n_classes: int | None = None
+    scale: float | None = None
+
+
 @register("model", "qnode")
+@configured_by(QNodeKeys)
 def build_qnode(config: Mapping[str, object]) -> QNodeModel:
     """A PennyLane QNode of your own, from the file that a configuration names.
 
     Raises:
         ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.
     """
-    fields = Fields(config, {*FIELDS, "path", "digest", "n_params", "n_features", "n_classes", "scale"})
+    fields = Fields(config, QNodeKeys)
     if "path" not in fields:
         raise ConfigError(
             "a model 'qnode' is built from a file", got="no path", fix='add path = "file.py:name"'

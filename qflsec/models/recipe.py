@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, build_circuit, pauli_z
-from qflsec.models.fields import Fields
+from qflsec.circuits.build import Ansatz, Encoder, Rotation
+from qflsec.models.fields import Fields, ModelKeys
 
-__all__ = ["CIRCUIT_FIELDS", "Recipe", "read_circuit"]
+__all__ = ["CIRCUIT_FIELDS", "CircuitKeys", "Recipe", "read_circuit"]
 
 Recipe = tuple[tuple[str, object], ...]
-CIRCUIT_FIELDS = ("n_qubits", "layers", "encoder", "ansatz", "rotation", "circuit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitKeys(ModelKeys):
+    """The keys of a circuit.
+
+    Attributes:
+        n_qubits: Qubits; required, unless ``circuit`` is given.
+        layers: Layers of weights.
+        encoder: How features enter: as angles once, as angles before every layer, or as amplitudes.
+        ansatz: The gates of a layer.
+        rotation: The axis of the angles.
+        circuit: A whole circuit in place of these keys, as ``Circuit.to_config`` writes it.
+    """
+
+    n_qubits: int | None = None
+    layers: int = 3
+    encoder: Encoder = "angle"
+    ansatz: Ansatz = "strongly-entangling"
+    rotation: Rotation = "X"
+    circuit: Mapping[str, object] | None = None
+
+
+CIRCUIT_FIELDS = tuple(
+    part.name for part in dataclasses.fields(CircuitKeys) if part.name not in ModelKeys.__annotations__
+)
 
 
 def read_circuit(fields: Fields, *, n_observables: int, n_features: int | None) -> tuple[Circuit, Recipe]:
@@ -46,10 +75,10 @@ def read_circuit(fields: Fields, *, n_observables: int, n_features: int | None) 
         )
     recipe: dict[str, Any] = {
         "n_qubits": n_qubits,
-        "layers": fields.integer("layers", 3),
-        "encoder": fields.text("encoder", "angle"),
-        "ansatz": fields.text("ansatz", "strongly-entangling"),
-        "rotation": fields.text("rotation", "X"),
+        "layers": fields.integer("layers"),
+        "encoder": fields.text("encoder"),
+        "ansatz": fields.text("ansatz"),
+        "rotation": fields.text("rotation"),
     }
     observables = [pauli_z(wire, n_qubits) for wire in range(n_observables)]
     circuit = build_circuit(**recipe, n_features=n_features, observables=observables)

@@ -18,7 +18,7 @@ from qflsec.base.errors import ConfigError
 from qflsec.base.notices import notice
 from qflsec.base.registry import register
 from qflsec.models.base import Execution, Generators, Model, leading_shape
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 from qflsec.models.torch_calls import ModuleCall, check_replaced, measured_call
 from qflsec.models.torch_layers import Replaced, calls_pennylane, replace_layers
@@ -197,19 +197,39 @@ class TorchModel(Model):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TorchKeys(ModelKeys):
+    """The keys of a torch module of your own.
+
+    Attributes:
+        path: The function that makes the module, as ``"file.py:make_model"``.
+        digest: SHA-256 of its file, as a stored configuration holds it.
+        input_shape: The shape in which the module takes a record; a vector by default.
+        dropout: ``"refuse"``, or ``"off"`` to train and test in eval mode.
+        n_classes: The number of classes; what the module gives by default.
+    """
+
+    path: str
+    digest: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    dropout: Dropout = "refuse"
+    n_classes: int | None = None
+
+
 @register("model", "torch")
+@configured_by(TorchKeys)
 def build_torch(config: Mapping[str, object]) -> TorchModel:
     """A torch module of your own, made by a function of the file that a configuration names.
 
     Raises:
         ConfigError: The configuration or the file cannot be used, or the file is not the one of ``digest``.
     """
-    fields = Fields(config, {"path", "digest", "n_features", "n_classes", "input_shape", "dropout"})
-    path = fields.text("path", "")
-    if not path:
+    fields = Fields(config, TorchKeys)
+    if not config.get("path"):
         raise ConfigError(
             "a model 'torch' is made by a file", got="no path", fix='add path = "file.py:make_model"'
         )
+    path = fields.text("path")
     make, digest = load_named(path, "function")
     if not callable(make):
         raise ConfigError(f"{path.rpartition(':')[2]!r} is no function", got=type(make).__name__)
@@ -223,7 +243,7 @@ def build_torch(config: Mapping[str, object]) -> TorchModel:
         make=make,
         n_features=fields.integer("n_features"),
         input_shape=fields.integers("input_shape") if "input_shape" in fields else None,
-        dropout=fields.text("dropout", "refuse"),  # type: ignore[arg-type]
+        dropout=fields.text("dropout"),  # type: ignore[arg-type]
         loss=fields.loss(),
         path=path,
         digest=digest,

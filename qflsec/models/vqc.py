@@ -16,9 +16,9 @@ from qflsec.circuits import Circuit, weight_periods
 from qflsec.models.base import Execution, Generators, Model, check_classes
 from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
-from qflsec.models.fields import Fields
+from qflsec.models.fields import Fields, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
-from qflsec.models.recipe import CIRCUIT_FIELDS, Recipe, read_circuit
+from qflsec.models.recipe import CircuitKeys, Recipe, read_circuit
 
 __all__ = ["Vqc", "probabilities_to_logits", "scores_to_logits"]
 
@@ -127,11 +127,23 @@ class Vqc(Model):
         return scores_to_logits(scores, self.scale, self.loss)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VqcKeys(CircuitKeys):
+    """The keys of a variational circuit.
+
+    Attributes:
+        scale: What expectation values are multiplied by; what suits the loss by default.
+    """
+
+    scale: float | None = None
+
+
 @register("model", "vqc")
+@configured_by(VqcKeys)
 def _build(config: Mapping[str, object]) -> Vqc:
     """A variational quantum circuit, whose expectation values are the scores of the classes."""
-    fields = Fields(config, {*CIRCUIT_FIELDS, "n_features", "n_classes", "scale"})
-    n_classes = fields.integer("n_classes", 2, minimum=2)
+    fields = Fields(config, VqcKeys)
+    n_classes = fields.integer("n_classes", minimum=2)
     n_features = fields.integer("n_features") if "n_features" in fields else None
     circuit, recipe = read_circuit(
         fields, n_observables=1 if n_classes == 2 else n_classes, n_features=n_features
@@ -140,7 +152,7 @@ def _build(config: Mapping[str, object]) -> Vqc:
     return Vqc(
         circuit=circuit,
         n_classes=n_classes,
-        scale=fields.number("scale", loss.scale),
+        scale=fields.number("scale") if "scale" in fields else loss.scale,
         recipe=recipe,
         loss=loss,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qflsec.base import names
+from qflsec.base import ConfigError, names
 from qflsec.cli.catalog import _PLURALS, described_parameters, things
 
 Call = Callable[..., Any]
@@ -80,6 +80,19 @@ def test_show_an_attack(qflsec: Call) -> None:
     assert scale == {"type": "number", "required": False, "default": 5.0, "unit": None}
     assert item["family"] == "poisoning"
     assert item["source"]
+
+
+def test_models_say_what_their_builders_read(qflsec: Call) -> None:
+    text = qflsec("show", "vqc").out
+    assert "  layers: whole number, 3 by default. Layers of weights." in text
+    assert '  encoder: "angle" or "amplitude" or "reuploading", "angle" by default.' in text
+    assert "  path: text, required. " in qflsec("show", "qnode").out
+    for name, builder in things("model").items():
+        with pytest.raises(ConfigError) as refused:
+            builder({"name": name, "no-such-key": 1})
+        assert str(refused.value.expected).removeprefix("one of ").split(", ") == sorted(
+            parameter.name for parameter in described_parameters("model", builder)
+        )
 
 
 def test_show_says_types_units_and_what_has_no_default(qflsec: Call) -> None:

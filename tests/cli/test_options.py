@@ -42,6 +42,7 @@ def test_files_are_named_by_one_spelling() -> None:
         and {Path, list[Path]} & {hint.__origin__, *get_args(hint.__origin__)}
     }
     assert {place for place in files if place[1] not in {"--store", "--out"}} == {
+        ("init", "folder"),
         ("matrix run", "--report"),
         ("bb84 matrix", "--report"),
         ("blind matrix", "--report"),

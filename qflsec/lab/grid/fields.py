@@ -61,14 +61,14 @@ def in_words(kind: Any) -> str:  # noqa: ANN401 - an annotation
 
 
 def nested_tables(thing: Callable[..., Any]) -> dict[str, type]:
-    """The dataclasses and tables that a parameter's value is itself made from, by their names."""
+    """The dataclass or table that a parameter's value is itself made from, by the parameter's name."""
     is_table = isinstance(thing, type) and issubclass(thing, BaseModel)
     table: Any = thing if is_table else table_of(thing)
     found: dict[str, type] = {}
-    for field in table.model_fields.values():
+    for name, field in table.model_fields.items():
         for kind in _leaves(field.annotation):
             if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel)):
-                found[kind.__name__] = kind
+                found[name] = kind
     return found
 
 

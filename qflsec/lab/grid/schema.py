@@ -95,6 +95,8 @@ def table_of(thing: Callable[..., Any]) -> type[BaseModel]:
 def _arguments(thing: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(thing):
         for field in dataclasses.fields(thing):
+            if field.metadata.get("internal"):  # bound to a run, and no part of a configuration
+                continue
             if field.init and field.default is not dataclasses.MISSING:
                 yield field.name, field.default
             elif field.init and field.default_factory is not dataclasses.MISSING:

@@ -20,9 +20,9 @@ from qflsec.protocols.bb84 import (
     WeakCoherentSource,
 )
 
-__all__ = ["ChannelMatrixSpec"]
+__all__ = ["SOURCES", "ChannelMatrixSpec"]
 
-_SOURCES = {"single-photon": SinglePhotonSource, "weak-coherent": WeakCoherentSource}
+SOURCES = {"single-photon": SinglePhotonSource, "weak-coherent": WeakCoherentSource}
 
 
 class ChannelMatrixSpec(PairSpec):
@@ -55,10 +55,10 @@ class ChannelMatrixSpec(PairSpec):
         """
         source = dict(self.source)
         kind = source.pop("kind", None)
-        if kind not in _SOURCES:
-            raise ConfigError("source.kind: unknown source", got=repr(kind), expected=" or ".join(_SOURCES))
+        if kind not in SOURCES:
+            raise ConfigError("source.kind: unknown source", got=repr(kind), expected=" or ".join(SOURCES))
         with at("source"):
-            light = _SOURCES[kind](**check(_SOURCES[kind], source, ""))
+            light = SOURCES[kind](**check(SOURCES[kind], source, ""))
         with at("channel"):
             channel = FibreChannel(**check(FibreChannel, self.channel, ""))
         with at("detector"):
