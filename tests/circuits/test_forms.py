@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ def written(x: Any, w: Any) -> Any:
 CASES = [trainable_scaling, zz_map, iqp, squashed, arcs, linear, written]
 
 
+@cache
 def read(function: Callable[..., Any]) -> Circuit:
     return from_qnode(qml.QNode(function, PAIR), n_weights=3, n_features=2)
 

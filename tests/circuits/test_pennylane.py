@@ -379,8 +379,11 @@ CHANNELS: dict[str, Callable[[int], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHANNELS)
-@pytest.mark.parametrize("place", ["every-gate", "two-qubit-gates", "encoded", "measurement"])
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [(place, "amplitude-damping") for place in ("every-gate", "two-qubit-gates", "encoded")]
+    + [("measurement", kind) for kind in CHANNELS],
+)
 def test_channels_are_read_as_noise(kind: str, place: str) -> None:
     """Whatever place is found, the values under it are the QNode's, and where several fit, one is taken."""
     node = noisy_qnode(place, CHANNELS[kind])
