@@ -16,7 +16,7 @@ class Panel(ABC):
 
     Attributes:
         title: The section's heading.
-        order: Where it stands: panels of lower order come first. Those of the package have multiples of ten.
+        order: Where it stands: panels of lower order come first. Those of the package have multiples of five.
     """
 
     title: ClassVar[str]

@@ -306,6 +306,7 @@ def _run(planned: FramedRun, row: Row) -> RunRow:
         costs=content.get("costs", {}),
         seeded_secrets=bool(content["seeded_secrets"]),
         aborts=_aborts(row),
+        clients=content.get("clients", {}),
     )
 
 

@@ -108,6 +108,8 @@ class RunRow:
         costs: Costs by name, the unit at the end of the name.
         seeded_secrets: Whether its keys were made from the seed and protect nothing.
         aborts: What protocols stopped in it, and who caused it.
+        clients: What it says of each client (:mod:`qflsec.lab.worlds.federation.clients`); empty but for completed runs
+            of the first seed.
     """
 
     run_id: str
@@ -122,6 +124,7 @@ class RunRow:
     costs: Mapping[str, float] = field(default_factory=dict)
     seeded_secrets: bool = False
     aborts: tuple[Abort, ...] = ()
+    clients: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from qflsec.lab.challenges import challenge_for
 from qflsec.lab.grid.units import Row, Unit
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
+from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
@@ -111,6 +112,8 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
             **_aborts(made),
             **({} if run.label else {"data": data_facts(made)}),
         }
+        if made.outcome == "completed" and run.seed == matrix.spec.seeds[0]:
+            content["clients"] = client_facts(made)
     row = run.row(status, content, reason=reason, traceback=made.traceback)
     yield row
     if run.label or not row.settled:
