@@ -45,7 +45,7 @@ class FederationConfig:
         optimizer_state: How long momentum buffers and Adam's moments live: one ``"round"``, or the ``"run"``, from
             one round in which the client takes part to the next. They stay with the client.
         learning_rate: Of the client's optimiser.
-        schedule: How it depends on the round.
+        schedule: How the learning rate depends on the round: constant, in steps, or by a cosine.
         proximal: FedProx's mu: each step adds ``proximal * (w - w_received)`` to the gradient of the shared
             parameters; 0 for FedAvg.
         server_learning_rate: The factor on the aggregated update.

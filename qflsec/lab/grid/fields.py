@@ -87,4 +87,7 @@ def _shown(value: object) -> object:
         return [_shown(part) for part in value]
     if isinstance(value, Mapping):
         return {str(key): _shown(part) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: _shown(part) for name, part in given.items() if part is not None}
     return value if value is None or isinstance(value, str | int | float | bool) else repr(value)
