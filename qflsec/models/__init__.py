@@ -11,6 +11,7 @@ from qflsec.models.check import (
     check_per_sample_gradients,
 )
 from qflsec.models.classical import Classical, classical_like
+from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
@@ -27,10 +28,12 @@ __all__ = [
     "Classical",
     "Evaluator",
     "Execution",
+    "Fields",
     "Hybrid",
     "Loss",
     "ModeReport",
     "Model",
+    "ModelKeys",
     "PerSampleGradientError",
     "PerSampleReport",
     "QNodeModel",
@@ -41,6 +44,7 @@ __all__ = [
     "build_qiskit",
     "check_per_sample_gradients",
     "classical_like",
+    "configured_by",
     "gradients_and_losses",
     "per_sample_gradients",
 ]

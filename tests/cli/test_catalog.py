@@ -22,6 +22,26 @@ from qflsec.base import register
 def read(spec):
     """My records."""
 '''
+MODEL = '''
+from dataclasses import dataclass
+from qflsec.models import Fields, ModelKeys, configured_by
+
+@dataclass(frozen=True, kw_only=True)
+class Keys(ModelKeys):
+    """Keys of my model.
+
+    Attributes:
+        width: How wide it is.
+    """
+
+    width: int = 3
+
+@register("model", "wide")
+@configured_by(Keys)
+def build(config):
+    """My model."""
+    return Fields(config, Keys).integer("width")
+'''
 
 
 @pytest.mark.parametrize(
@@ -113,6 +133,11 @@ def test_list_and_show_see_plugins_of_the_user(
     text = qflsec("list", "datasets", "--plugins", "own.py", "--plugins", "other.py").out
     assert re.search("^mine +My records.$", text, re.MULTILINE)
     assert re.search("^other +My records.$", text, re.MULTILINE)
+    Path("model.py").write_text(PLUGIN.replace("mine", "third") + MODEL)
+    assert (
+        "  width: whole number, 3 by default. How wide it is.\n"
+        in qflsec("show", "wide", "--plugins", "model.py").out
+    )
     shown = qflsec("show", "mine", "--plugins", "own.py").out
     assert "idea: My records." in shown
     assert "members: whole number, 160 by default." in shown
