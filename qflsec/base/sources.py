@@ -92,7 +92,11 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError("a file cannot be read", got=path, fix=str(error.strerror)) from None
+        raise ConfigError(
+            f"the file {path.name} cannot be read: {error.strerror}",
+            got=f"the folder {path.parent}",
+            fix="names of files are relative to the file that gives them",
+        ) from None
 
 
 def is_installed(path: Path) -> bool:

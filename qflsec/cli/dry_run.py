@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from qflsec.cli.options import parse_seeds
+from qflsec.cli.options import check_workers, parse_seeds
 from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def dry_run_command(
     """
     from qflsec.lab import load_spec
 
+    check_workers(jobs, "loky", None)
     chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     from qflsec.lab import build
     from qflsec.lab.grid.backends import default_jobs

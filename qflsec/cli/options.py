@@ -22,6 +22,7 @@ __all__ = [
     "Seeds",
     "Spec",
     "StoreFile",
+    "check_workers",
     "command_line",
     "parse_seeds",
     "refuse_options",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _MAX_SEEDS = 100_000
+_MAX_JOBS = 1024
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 SeedOffset = Annotated[
@@ -38,9 +40,7 @@ Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Seeds in the place of the specification's, as in 0,1,2 or 0-9.")
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Worker processes; one for each core by default.")
-]
+Jobs = Annotated[int | None, typer.Option("--jobs", help="Worker processes; one for each core by default.")]
 Backend = Annotated[str, typer.Option("--backend", help="loky, dask or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")]
 Plugins = Annotated[
@@ -71,12 +71,30 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()):
             raise ConfigError("--seeds is not a list of seeds", got=repr(text), expected="0,1,2 or 0-9")
+        if int(last or first) < int(first):
+            raise ConfigError("--seeds counts down", got=part.strip(), expected=f"{last}-{first}")
         if int(last or first) - int(first) >= _MAX_SEEDS:
             raise ConfigError(
                 "--seeds lists too many seeds", got=part.strip(), expected=f"at most {_MAX_SEEDS:,}"
             )
         seeds.extend(range(int(first), int(last or first) + 1))
     return tuple(seeds)
+
+
+def check_workers(jobs: int | None, backend: str, address: str | None) -> None:
+    """Refuse workers that cannot be had, before anything is imported.
+
+    Raises:
+        ConfigError: There cannot be so many, or an address is given that nobody would use.
+    """
+    if jobs is not None and not 1 <= jobs <= _MAX_JOBS:
+        raise ConfigError("--jobs is out of range", got=jobs, expected=f"1 to {_MAX_JOBS:,}")
+    if address is not None and backend == "loky":
+        raise ConfigError(
+            "--address is of no use to workers of this machine",
+            got=address,
+            fix="add --backend dask or --backend ray",
+        )
 
 
 def refuse_options(context: typer.Context) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import command_line, parse_seeds
+from qflsec.cli.options import check_workers, command_line, parse_seeds
 from qflsec.cli.stopping import Terminated, exit_code
 from qflsec.cli.watch import Watch, served
 
@@ -57,6 +57,7 @@ def run_matrix_command(
     """
     from qflsec.lab import load_spec
 
+    check_workers(jobs, backend, address)
     loaded = load_spec(spec, kind=kind)
     chosen = loaded.with_seeds(seeds=parse_seeds(seeds), offset=seed)
     report = report or (Path(loaded.report) if loaded.report else None)
@@ -136,9 +137,11 @@ def check_folder(path: Path | None) -> None:
     """Refuse an output that could not be written after all the work.
 
     Raises:
-        ConfigError: Its folder does not exist.
+        ConfigError: Its folder does not exist, or it is one.
     """
     if path is not None and not path.absolute().parent.is_dir():
         raise ConfigError(
             "the folder of the output does not exist", got=path.absolute().parent, fix="make it first"
         )
+    if path is not None and path.is_dir():
+        raise ConfigError("the output is a folder", got=path, expected="the name of a file")

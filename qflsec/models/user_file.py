@@ -32,7 +32,9 @@ def load_named(path: str, kind: str) -> tuple[object, str]:
         )
     file = Path(file_name).resolve()
     if not file.is_file():
-        raise ConfigError("no such file", got=str(file), fix="paths are relative to the working directory")
+        raise ConfigError(
+            "no such file", got=str(file), fix="paths in a specification are relative to its folder"
+        )
     try:
         with torch.random.fork_rng(devices=[]):
             module = load_file(file)

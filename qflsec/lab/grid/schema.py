@@ -7,13 +7,15 @@ needs no second description of its parameters.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -25,6 +27,8 @@ __all__ = ["at", "check", "nearest", "read", "table_of"]
 
 _M = TypeVar("_M", bound=BaseModel)
 _EXPECTED = "Input should be "
+_LONGEST = 80
+_NOTHING: Any = object()
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
@@ -51,11 +55,12 @@ def read(model: type[_M], value: object, path: str) -> _M:
     Raises:
         ConfigError: It does not fit; the message names the key path.
     """
+    _refuse_strange(value, path)
     try:
         with at(path):  # values that refuse what they are made from
             return model.model_validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        raise _explain(error, model, path) from None
+        raise _explain(error, model, value, path) from None
 
 
 def check(thing: Callable[..., Any], value: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -108,7 +113,27 @@ def _arguments(thing: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
         yield parameter.name, parameter.default
 
 
-def _explain(error: ValidationError, model: type[BaseModel], path: str) -> QflsecError:
+def _refuse_strange(value: object, path: str) -> None:
+    """Refuse what TOML can write and JSON cannot: NaN and infinity, which would come out as nothing, and dates.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_strange(part, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            _refuse_strange(part, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path.removeprefix('.')}: not a finite number", got=value)
+    elif isinstance(value, (dt.date, dt.time)):
+        raise ConfigError(f"{path.removeprefix('.')}: wrong value", got=value, fix="put it into quotes")
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], value: object, path: str
+) -> QflsecError:
     """All that is wrong; a misspelt key is unknown and missing, and the first says more."""
     found: dict[str, ConfigError] = {}
     every = error.errors(include_url=False)
@@ -123,21 +148,54 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> Qflse
         key = str(part["loc"][-1]) if part["loc"] else ""
         if part["type"] == "missing" and difflib.get_close_matches(key, strange, n=1, cutoff=0.5):
             continue
-        place = _place(part["loc"], path)
-        found.setdefault(place, _mistake(part, place, key, model))  # a union fails once for each of its types
+        place, written = _where(part["loc"], value, path)
+        given = part["input"] if written is _NOTHING else written
+        found.setdefault(place, _mistake(part, place, key, given, model))  # a union fails once for each of its types
     return Mistakes(list(found.values())) if len(found) > 1 else next(iter(found.values()))
 
 
-def _place(loc: Sequence[int | str], path: str) -> str:
-    for part in loc:
-        if not _is_tag(part):
-            path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".")
+def _where(location: tuple[int | str, ...], value: object, path: str) -> tuple[str, object]:
+    """The key path of a location, and what was written there.
+
+    Parts that lead nowhere in what was written name a type of a union, not a key; the last may name a missing key.
+    """
+    place, here = path, value
+    for part in location:
+        if part == "[key]":
+            return place.removeprefix("."), _NOTHING
+        inside = (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, (list, tuple)) and isinstance(part, int) and part < len(here)
+        )
+        if not inside and _is_tag(part):
+            continue
+        here = here[part] if inside else _NOTHING  # type: ignore[index]  # a mapping or a list, as was just seen
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return place.removeprefix("."), here
 
 
-def _mistake(part: ErrorDetails, place: str, key: str, model: type[BaseModel]) -> ConfigError:
-    if part["type"] == "extra_forbidden":
-        known = list(model.model_fields) if len(part["loc"]) == 1 else []
+def _shown(value: object) -> str:
+    """A value on part of a line."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def _expected(kind: str, message: str) -> str:
+    """What would have been accepted, in TOML's words."""
+    words = {
+        "too_short": "at least one entry",
+        "string_pattern_mismatch": "a name of letters a to z, digits, spaces and .,_+- that begins with a letter or digit",
+        "tuple_type": "a list",
+        "dict_type": "a table",
+        "model_type": "a table",
+    }
+    return words.get(kind, message.removeprefix(_EXPECTED))
+
+
+def _mistake(
+    part: ErrorDetails, place: str, key: str, given: object, model: type[BaseModel]
+) -> ConfigError:
+    if part["type"] in _UNKNOWN:
+        known = _known(model, part["loc"])
         return ConfigError(
             f"{place}: unknown key",
             got=repr(key),
@@ -150,8 +208,20 @@ def _mistake(part: ErrorDetails, place: str, key: str, model: type[BaseModel]) -
     if part["type"] == "literal_error":
         said = str(part["ctx"]["expected"]).replace(" or ", ",")
         fix = nearest(str(part["input"]), [choice.strip("' ") for choice in said.split(",")])
-    expected = str(part["msg"]).removeprefix(_EXPECTED)
-    return ConfigError(f"{place}: wrong value", got=repr(part["input"]), expected=expected, fix=fix)
+    expected = _expected(part["type"], str(part["msg"]))
+    return ConfigError(f"{place}: wrong value", got=_shown(given), expected=expected, fix=fix)
+
+
+def _known(model: type[BaseModel], place: tuple[object, ...]) -> list[str]:
+    """The keys that there are where an unknown one was found: of the table, or of a dataclass in it."""
+    if len(place) == 1:
+        return list(model.model_fields)
+    inner = model.model_fields.get(str(place[0]))
+    kinds = [] if inner is None else [inner.annotation, *get_args(inner.annotation)]
+    for kind in kinds:
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return [field.name for field in dataclasses.fields(kind) if field.init]
+    return []
 
 
 def _is_tag(part: object) -> bool:

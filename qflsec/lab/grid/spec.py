@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,12 +14,25 @@ from qflsec.base import ConfigError
 from qflsec.lab.grid.files import resolve
 from qflsec.lab.grid.schema import nearest, read
 
-__all__ = ["STRICT", "GridSpec", "Name", "Table", "kind_of", "parse_toml", "presets", "read_text"]
+__all__ = [
+    "MOST_SEEDS",
+    "STRICT",
+    "GridSpec",
+    "Name",
+    "Table",
+    "different",
+    "kind_of",
+    "parse_toml",
+    "presets",
+    "read_text",
+]
 
 Table = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_+-]*$", max_length=60)]
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 DEFAULT_KIND = "federation"
+MOST_SEEDS = 100_000
+"""Beyond so many seeds a list of them is a slip."""
 
 
 class GridSpec(BaseModel):
@@ -50,6 +63,7 @@ class GridSpec(BaseModel):
             ConfigError: It cannot be used.
         """
         spec = read(cls, document, "")
+        _check_seeds(spec.seeds)
         if len(set(spec.seeds)) != len(spec.seeds):
             raise ConfigError(
                 "seeds: a seed is listed twice", got=list(spec.seeds), expected="distinct seeds"
@@ -87,6 +101,31 @@ class GridSpec(BaseModel):
         """The same matrix over other seeds, each shifted by ``offset``."""
         chosen = [seed + offset for seed in (self.seeds if seeds is None else seeds)]
         return self.from_document({**self.model_dump(mode="json", exclude_none=True), "seeds": chosen})
+
+
+def different(names: Iterable[str], what: str) -> None:
+    """Refuse names that differ only in case: people, files and links take them for one.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(name.casefold(), name)
+        if other != name:
+            raise ConfigError(
+                f"{what}: two names differ only in case",
+                got=f"{other!r} and {name!r}",
+                fix="rename one of them",
+            )
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if len(seeds) > MOST_SEEDS:
+        raise ConfigError("seeds: too many", got=f"{len(seeds):,}", expected=f"at most {MOST_SEEDS:,}")
+    outside = [seed for seed in seeds if not 0 <= seed < 2**63]
+    if outside:
+        raise ConfigError("seeds: out of range", got=outside[0], expected="whole numbers from 0 to 2^63 - 1")
 
 
 def kind_of(
@@ -127,9 +166,12 @@ def parse_toml(text: str) -> Table:
         ConfigError: It is none.
     """
     try:
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("not a TOML file", got=str(error), fix="mend the syntax there") from None
+    if not found:
+        raise ConfigError("the file says nothing", fix="'qflsec show quickstart' shows a specification")
+    return found
 
 
 def presets() -> dict[str, Path]:
@@ -147,11 +189,19 @@ def read_text(preset_or_file: str | Path, known: Mapping[str, Path]) -> tuple[Pa
     name = str(preset_or_file)
     path = known.get(name, Path(name))
     try:
-        return path, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        looks_like_file = isinstance(error, UnicodeDecodeError) or path.suffix == ".toml" or path.exists()
+        return path, path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
+    except UnicodeDecodeError:
         raise ConfigError(
-            "the specification cannot be read" if looks_like_file else "unknown preset",
+            "the specification cannot be read",
+            got=repr(name),
+            expected="a text in UTF-8",
+            fix="save it as such",
+        ) from None
+    except OSError as error:
+        looks_like_file = path.suffix == ".toml" or path.exists()
+        why = "it is a folder" if path.is_dir() else error.strerror
+        raise ConfigError(
+            f"the specification cannot be read: {why}" if looks_like_file else "unknown preset",
             got=repr(name),
             expected=f"a TOML file, or one of {', '.join(known)}",
             fix=nearest(name, known),

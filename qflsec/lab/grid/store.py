@@ -67,6 +67,12 @@ class Store:
             raise StoreError(
                 "there is no such store", got=self.path, fix="run the matrix first, or name another"
             )
+        if self.path.is_dir():
+            raise StoreError("the store is a folder", got=self.path, expected="the name of a file")
+        if not create and self.path.stat().st_size == 0:
+            raise StoreError(
+                f"{self.path} is empty, and not a store", fix="run the matrix first, or name another"
+            )
         if not self.path.absolute().parent.is_dir():
             raise StoreError(
                 "the folder of the store does not exist", got=self.path.absolute().parent, fix="make it first"

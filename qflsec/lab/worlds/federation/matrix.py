@@ -198,6 +198,10 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         tables = [each(_attack_table, spec, index) for index in range(len(spec.attacks))]
     with Together() as each:
         attacks = tuple(each(_attack, spec, index, table, threats) for index, table in enumerate(tables))
+    with Together() as each:
+        for index, entry in enumerate(attacks):
+            n_clients = pipelines[entry.pipeline].federation.n_clients
+            each(_check_clients, entry, n_clients, f"attacks[{index}].threat")
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
@@ -367,6 +371,28 @@ def _attack(
             attack=attack,
             pipeline=table.pipeline,
             threat=threat,
+        )
+
+
+def _check_clients(entry: AttackEntry, n_clients: int, path: str) -> None:
+    """Refuse threat models that leave no honest client of the pipeline, or corrupt some that it does not have.
+
+    Raises:
+        ConfigError: This one does.
+    """
+    corrupted = entry.threat.clients
+    if corrupted and (len(corrupted) >= n_clients or corrupted[-1] >= n_clients):
+        all_of_them = len(corrupted) >= n_clients
+        raise ConfigError(
+            f"{path}: threat model {entry.threat.name!r} "
+            + (
+                "leaves no honest client to attack"
+                if all_of_them
+                else "corrupts a client that does not exist"
+            ),
+            got=f"{len(corrupted)} of {n_clients} clients" if all_of_them else f"index {corrupted[-1]}",
+            expected=f"fewer than {n_clients}" if all_of_them else f"indices below {n_clients}",
+            fix=f"lower 'n' of the threat model, or raise 'n_clients' of pipeline {entry.pipeline!r}",
         )
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from qflsec.base import ConfigError
 from qflsec.lab.grid.files import resolve
 from qflsec.lab.grid.schema import nearest
-from qflsec.lab.grid.spec import STRICT, GridSpec, Name, Table
+from qflsec.lab.grid.spec import STRICT, GridSpec, Name, Table, different
 
 __all__ = ["AttackTable", "MatrixSpec", "PipelineTable"]
 
@@ -105,12 +105,19 @@ class MatrixSpec(GridSpec):
         return found
 
     def check(self) -> None:
-        """Refuse labels that are used twice, and names of tables that do not exist.
+        """Refuse labels that are used twice, names that differ only in case, and names of tables that do not exist.
 
         Raises:
             ConfigError: There are some.
         """
+        for what, table in (
+            ("pipelines", self.pipelines),
+            ("stacks", self.stacks),
+            ("threats", self.threats),
+        ):
+            different(table, what)
         labels = [attack.label or attack.name for attack in self.attacks]
+        different(labels, "attacks")
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ConfigError(

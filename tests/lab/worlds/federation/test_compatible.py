@@ -67,16 +67,6 @@ MISTAKES = {
         text("loss-threshold", SERVER),
         "members and non-members; got 12 and 0",
     ),
-    "nobody left to attack": (
-        text("loss-threshold", 'kind = "corrupted-clients"\nn = 3\nactive = false'),
-        text("loss-threshold", 'kind = "corrupted-clients"\nn = 2\nactive = false'),
-        "all clients are corrupted",
-    ),
-    "clients that do not exist": (
-        text("sign-flip", 'kind = "corrupted-clients"\nn = 7'),
-        text("sign-flip", 'kind = "corrupted-clients"\nn = 2'),
-        "client 6; expected an index below 3",
-    ),
     "a class that does not exist": (
         text("feature-trigger", CLIENTS, params="target_class = 2"),
         text("feature-trigger", CLIENTS, params="target_class = 1"),

@@ -14,7 +14,7 @@ from qflsec.lab.worlds.federation.matrix import build_matrix
 MISTAKES = [
     ("seeds = [0, 1]", "seds = [0, 1]", ConfigError, ["seds: unknown key", "did you mean 'seeds'?"]),
     ("seeds = [0, 1]", "seeds = [0, 0]", ConfigError, ["seeds", "twice", "distinct"]),
-    ("seeds = [0, 1]", "seeds = []", ConfigError, ["seeds", "at least 1"]),
+    ("seeds = [0, 1]", "seeds = []", ConfigError, ["seeds", "at least one"]),
     ("seeds = [0, 1]", 'seeds = ["0"]', ConfigError, ["seeds[0]", "got '0'", "integer"]),
     ("rounds = 2", "roundz = 2", ConfigError, ["pipelines.main.federation.roundz", "did you mean 'rounds'?"]),
     (
