@@ -6,9 +6,9 @@ The names that most scripts need can be imported from here; each is loaded when 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from qflsec.base.faces import lazily
 from qflsec.version import __version__
 
 if TYPE_CHECKING:
@@ -33,26 +33,4 @@ __all__ = [
     "write_report",
 ]
 
-_PLACES = {
-    "DataSpec": "qflsec.data:DataSpec",
-    "FederationConfig": "qflsec.federation:FederationConfig",
-    "Pipeline": "qflsec.federation:Pipeline",
-    "RunSpec": "qflsec.federation:RunSpec",
-    "Stack": "qflsec.federation:Stack",
-    "build_model": "qflsec.models:build_model",
-    "load_spec": "qflsec.lab:load_spec",
-    "run_batch": "qflsec.federation:run_batch",
-    "run_matrix": "qflsec.lab:run",
-    "write_report": "qflsec.report:write_report",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'qflsec' has no attribute {name!r}")
-    module, _, attribute = _PLACES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__)

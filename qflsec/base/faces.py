@@ -28,7 +28,7 @@ def lazily(face: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]
     Args:
         face: The package's name.
     """
-    places: dict[str, str] = {}
+    places: dict[str, tuple[str, str]] = {}
 
     def find(name: str) -> object:
         if not places and not name.startswith("_"):
@@ -36,7 +36,8 @@ def lazily(face: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]
         if name not in places:
             msg = f"module {face!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        found: object = getattr(importlib.import_module(places[name]), name)
+        module, original = places[name]
+        found: object = getattr(importlib.import_module(module), original)
         setattr(sys.modules[face], name, found)
         return found
 
@@ -47,12 +48,12 @@ def lazily(face: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]
     return find, listed
 
 
-def _imports(face: str) -> dict[str, str]:
-    """The module of each name that a face imports for type checkers."""
+def _imports(face: str) -> dict[str, tuple[str, str]]:
+    """Where each name comes from that a face imports for type checkers: the module, and its name there."""
     spec = sys.modules[face].__spec__
     source = spec.loader.get_source(face) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
     return {
-        name.name: part.module
+        name.asname or name.name: (part.module, name.name)
         for block in ast.parse(source or "").body
         if isinstance(block, ast.If)
         for part in block.body
