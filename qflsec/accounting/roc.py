@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from qflsec.accounting.statistics import Estimate, clopper_pearson, clopper_pearson_upper
 from qflsec.base import DataError
@@ -48,6 +47,8 @@ def auc(members: Scores, nonmembers: Scores, *, confidence: float = 0.95) -> Est
         Letters 21, 2014. Newcombe: Confidence intervals for an effect size measure based on the
         Mann-Whitney statistic, part 2, Statistics in Medicine 25, 2006, method 5.
     """
+    from scipy import stats
+
     positive, negative = _check(members, "members"), _check(nonmembers, "nonmembers")
     m, n = len(positive), len(negative)
     pooled = stats.rankdata(np.concatenate([positive, negative]))
@@ -74,6 +75,8 @@ def _logistic(value: float) -> float:
 
 def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
     """The areas from which ``area`` lies z standard errors away, by the variance of exponential scores."""
+    from scipy.optimize import brentq
+
     half = (m + n) / 2 - 1
 
     def excess(true: float) -> float:
@@ -81,8 +84,8 @@ def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
         return (area - true) ** 2 - z * z * true * (1 - true) * spread / (m * n)
 
     # At an area of 0 or 1 the area itself solves the equation too; the interval's end is the other root.
-    low = 0.0 if area == 0 else float(optimize.brentq(excess, 0.0, min(area, 1 - 1e-12)))
-    high = 1.0 if area == 1 else float(optimize.brentq(excess, max(area, 1e-12), 1.0))
+    low = 0.0 if area == 0 else float(brentq(excess, 0.0, min(area, 1 - 1e-12)))
+    high = 1.0 if area == 1 else float(brentq(excess, max(area, 1e-12), 1.0))
     return low, high
 
 

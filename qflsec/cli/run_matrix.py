@@ -63,6 +63,8 @@ def run_matrix_command(
     report = report or (Path(loaded.report) if loaded.report else None)
     place = store if store is not None else Path(f"{chosen.name}.sqlite")
     check_folder(report)
+    if not wait:
+        _check_store(place)
     from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, run_matrix
 
@@ -96,6 +98,20 @@ def run_matrix_command(
     if result.failures:
         typer.echo("something failed; give the same command again to repeat it.", err=True)
         raise typer.Exit(1)
+
+
+def _check_store(place: Path) -> None:
+    """Refuse a store that cannot be worked on, before anything heavy is imported.
+
+    Raises:
+        StoreError: It is none, or another process is at work on it.
+    """
+    from qflsec.lab.grid.lock import at_work
+    from qflsec.lab.grid.store import Store
+
+    with at_work(place):
+        if place.exists():
+            Store(place).close()
 
 
 def _unless_stopped(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import InversionClaim
@@ -33,6 +32,8 @@ def score_inversion(claim: InversionClaim, truth: InversionTruth) -> TrialScore:
     Source:
         Kuhn, Naval Research Logistics Quarterly 2, 1955 (assignment), as SciPy implements it.
     """
+    from scipy.optimize import linear_sum_assignment
+
     originals = truth.records.features.double()
     errors = _errors(claim.features.double()[:, None, :], originals[None, :, :], truth)
     rows, columns = linear_sum_assignment(errors.numpy())
