@@ -202,3 +202,17 @@ def test_the_number_of_seeds_that_decides_is_the_first_that_does() -> None:
     assert seeds_to_decide(values, 1e-6) is None, "nobody would run so many"
     by_records = seeds_to_decide([0.5, 0.5], 0.1, records=[(0.2, 0.8)] * 2)
     assert by_records == 10, "0.3 / sqrt(n) is below 0.1 from n = 10 on"
+
+
+def test_the_table_of_quantiles_is_scipys() -> None:
+    from scipy.special import stdtrit
+
+    from qflsec.accounting.statistics import _STUDENT
+
+    assert pytest.approx(list(_STUDENT), rel=1e-14) == [stdtrit(df, 0.975) for df in range(1, 31)]
+    # on either side of the table's end the same law holds: the last tabulated and the first computed one
+    half = [mean_over_seeds([0.0, 1.0] * (n // 2)) for n in (30, 32)]
+    for estimate in half:
+        spread = (estimate.high - estimate.low) / 2
+        deviation = (estimate.n / 4 / (estimate.n - 1)) ** 0.5 / estimate.n**0.5
+        assert spread == pytest.approx(stdtrit(estimate.n - 1, 0.975) * deviation, rel=1e-12)
