@@ -108,7 +108,7 @@ def test_unknown_names(qflsec: Call) -> None:
 
 
 def test_an_unknown_format(qflsec: Call) -> None:
-    assert_one_line(qflsec("matrix", "export", "--store", "s.sqlite", "--format", "xml"), "json or csv")
+    assert_one_line(qflsec("matrix", "export", "--store", "s.sqlite", "--format", "xml"), "json, csv")
 
 
 def test_an_unknown_option_is_no_traceback(qflsec: Call) -> None:

@@ -131,9 +131,7 @@ def _refuse_strange(value: object, path: str) -> None:
         raise ConfigError(f"{path.removeprefix('.')}: wrong value", got=value, fix="put it into quotes")
 
 
-def _explain(
-    error: ValidationError, model: type[BaseModel], value: object, path: str
-) -> QflsecError:
+def _explain(error: ValidationError, model: type[BaseModel], value: object, path: str) -> QflsecError:
     """All that is wrong; a misspelt key is unknown and missing, and the first says more."""
     found: dict[str, ConfigError] = {}
     every = error.errors(include_url=False)
@@ -150,7 +148,9 @@ def _explain(
             continue
         place, written = _where(part["loc"], value, path)
         given = part["input"] if written is _NOTHING else written
-        found.setdefault(place, _mistake(part, place, key, given, model))  # a union fails once for each of its types
+        found.setdefault(
+            place, _mistake(part, place, key, given, model)
+        )  # a union fails once for each of its types
     return Mistakes(list(found.values())) if len(found) > 1 else next(iter(found.values()))
 
 
@@ -191,9 +191,7 @@ def _expected(kind: str, message: str) -> str:
     return words.get(kind, message.removeprefix(_EXPECTED))
 
 
-def _mistake(
-    part: ErrorDetails, place: str, key: str, given: object, model: type[BaseModel]
-) -> ConfigError:
+def _mistake(part: ErrorDetails, place: str, key: str, given: object, model: type[BaseModel]) -> ConfigError:
     if part["type"] in _UNKNOWN:
         known = _known(model, part["loc"])
         return ConfigError(
