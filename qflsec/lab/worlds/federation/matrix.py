@@ -22,7 +22,7 @@ from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.schema import at, check
 from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
-from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
+from qflsec.lab.worlds.federation.compatible import attack_fits, check_clients, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
@@ -200,8 +200,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         attacks = tuple(each(_attack, spec, index, table, threats) for index, table in enumerate(tables))
     with Together() as each:
         for index, entry in enumerate(attacks):
-            n_clients = pipelines[entry.pipeline].federation.n_clients
-            each(_check_clients, entry, n_clients, f"attacks[{index}].threat")
+            each(check_clients, pipelines[entry.pipeline], entry.threat, f"attacks[{index}].threat")
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
@@ -371,28 +370,6 @@ def _attack(
             attack=attack,
             pipeline=table.pipeline,
             threat=threat,
-        )
-
-
-def _check_clients(entry: AttackEntry, n_clients: int, path: str) -> None:
-    """Refuse threat models that leave no honest client of the pipeline, or corrupt some that it does not have.
-
-    Raises:
-        ConfigError: This one does.
-    """
-    corrupted = entry.threat.clients
-    if corrupted and (len(corrupted) >= n_clients or corrupted[-1] >= n_clients):
-        all_of_them = len(corrupted) >= n_clients
-        raise ConfigError(
-            f"{path}: threat model {entry.threat.name!r} "
-            + (
-                "leaves no honest client to attack"
-                if all_of_them
-                else "corrupts a client that does not exist"
-            ),
-            got=f"{len(corrupted)} of {n_clients} clients" if all_of_them else f"index {corrupted[-1]}",
-            expected=f"fewer than {n_clients}" if all_of_them else f"indices below {n_clients}",
-            fix=f"lower 'n' of the threat model, or raise 'n_clients' of pipeline {entry.pipeline!r}",
         )
 
 
