@@ -46,6 +46,13 @@ def read_table(spec: DataSpec, form: Form) -> RawData:
         MissingExtra: Reading it needs a package that is not installed.
     """
     assert spec.path is not None
+    if Path(spec.path).is_dir():
+        pattern = f"{spec.path.rstrip('/')}/*.{'npz' if form == 'numpy' else form}"
+        raise DataError(
+            "a folder is no table",
+            got=spec.path,
+            fix=f'make each of its files a client\'s: path = "{pattern}"',
+        )
     files = [_open(path, spec, form) for path in files_at(spec.path)]
     chosen = _choose(files, spec)
     parts = [_part(file, chosen, spec) for file in files]
