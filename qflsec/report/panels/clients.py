@@ -54,22 +54,24 @@ def _table(
             Markup("<br>").join(_face(client, run, runs.get((pipeline, "", stack)) if attack else None))
             for stack, run in found.items()
         ]
-        rows.append((f"client {client}{' (corrupted)' if client in corrupted else ''}", *faces))
+        rows.append((f"client\u00a0{client}{' (corrupted)' if client in corrupted else ''}", *faces))
     return table(("client", *found), rows, label=f"Clients: {attack or 'no attack'} on {pipeline}")
 
 
 def _face(client: int, run: RunRow, honest: RunRow | None) -> Iterator[Markup]:
-    """Accuracy and what the attack took of it; the rounds in which the update counted; why it did not."""
+    """Accuracy and what the attack took of it; the rounds in which the update was aggregated; why it was not."""
     facts = run.clients
     mine = _accuracy(facts, client)
     before = None if honest is None else _accuracy(honest.clients, client)
     moved = "" if mine is None or before is None else f" ({_signed(mine - before)})"
     yield Markup("<b>{}</b>{}").format(number(mine), moved)
     counted = sum(client in members for members in facts["counted"])
-    yield Markup("<small>counted in {} of {} rounds</small>").format(counted, len(facts["counted"]))
+    yield Markup("<small>in {} of {} rounds</small>").format(counted, len(facts["counted"]))
     reasons = Counter(reason for _, who, reason in facts["dropped"] if who == client)
     for reason, times in reasons.items():
-        yield Markup("<small>rejected {} times: {}</small>").format(times, reason)
+        yield Markup("<small>rejected {}: {}</small>").format(
+            "once" if times == 1 else f"{times} times", reason
+        )
 
 
 def _accuracy(facts: Mapping[str, Any], client: int) -> float | None:
