@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from qflsec.base.errors import ConfigError, QflsecError
-from qflsec.circuits import Circuit, NotAffine, from_qnode
+from qflsec.circuits import Circuit, NotAffine
+from qflsec.circuits.from_pennylane import read_qnode, roles_of
 from qflsec.models.base import EXACT, Execution, Generators
 from qflsec.models.execute import measure
 from qflsec.models.layer import QuantumLayer
@@ -96,7 +97,7 @@ class CircuitLayer(nn.Module):
     Args:
         circuit: The circuit.
         parameters: Its weights in the circuit's order, by the names that they had.
-        execution: How the layer was to be executed; the run's execution counts where it is exact.
+        execution: The layer's own noise and gradient, which the run's execution is joined with.
         drops_axis: Whether one measured value comes without an axis of its own.
     """
 
@@ -136,18 +137,22 @@ class CircuitLayer(nn.Module):
             weights: ``(..., P)``; inputs: ``(..., F)``; returns: ``(..., M)``
 
         Raises:
-            ConfigError: Both the layer and the run say how to execute it, and not exactly.
+            ConfigError: Both the layer and the run have noise.
         """
         run = _RUN.get()
-        execution = run.execution if self.execution == EXACT else self.execution
-        if self.execution != EXACT and replace(run.execution, dtype=EXACT.dtype, evaluator=None) != EXACT:
+        own, asked = self.execution, run.execution
+        if own.noise is not None and asked.noise is not None:
             raise ConfigError(
-                "a layer of the module has an execution of its own, and the run has another",
-                got=f"{self.execution} and {run.execution}",
-                fix="give the execution to the pipeline alone",
+                "a quantum layer of the module has noise of its own",
+                got=asked.noise,
+                fix="remove one of them",
             )
-        dtype = "complex128" if weights.dtype == torch.float64 else "complex64"
-        execution = replace(execution, dtype=dtype, evaluator=run.execution.evaluator)
+        execution = replace(
+            asked,
+            dtype="complex128" if weights.dtype == torch.float64 else "complex64",
+            gradient=own.gradient if asked.gradient == "autograd" else asked.gradient,
+            noise=own.noise or asked.noise,
+        )
         return measure(self.circuit, weights, inputs, execution, run.generator)
 
 
@@ -260,22 +265,23 @@ def _circuit_layer(
     given: tuple[int, ...],
 ) -> CircuitLayer:
     weights = dict(layer.qnode_weights)
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
     try:
-        circuit = from_qnode(
-            layer.qnode,
-            n_features=taken[-1],
-            weight_shapes={key: tuple(value.shape) for key, value in weights.items()},
-            features_argument=layer.input_arg,
-        )
+        roles = roles_of(layer.qnode, weight_shapes=shapes, features_argument=layer.input_arg)
+        found = read_qnode(layer.qnode, roles, taken[-1])
     except NotAffine:
         raise
     except QflsecError as error:
         raise NotAffine(error.what) from error
     drops_axis = len(given) == len(taken) - 1
-    if not drops_axis and given != (*taken[:-1], len(circuit.observables)):
+    if not drops_axis and given != (*taken[:-1], len(found.circuit.observables)):
         raise NotAffine(f"it gives values of shape {given} for inputs of shape {taken}")
-    order = [key for key in layer.qnode.func.__code__.co_varnames if key in weights]
-    return CircuitLayer(circuit, {key: weights[key] for key in order}, drops_axis=drops_axis)
+    return CircuitLayer(
+        found.circuit,
+        {key: weights[key] for key, _ in roles.weights},
+        execution=Execution(noise=found.noise),
+        drops_axis=drops_axis,
+    )
 
 
 def _put(module: nn.Module, name: str, layer: nn.Module) -> None:

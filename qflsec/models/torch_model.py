@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -216,6 +216,12 @@ class TorchKeys(ModelKeys):
     n_classes: int | None = None
 
 
+@lru_cache(maxsize=16)
+def _model(**options: Any) -> TorchModel:  # noqa: ANN401 - those of the model
+    """A model, tried once in a process: a module in memory stands for one content of its file."""
+    return TorchModel(**options)
+
+
 @register("model", "torch")
 @configured_by(TorchKeys)
 def build_torch(config: Mapping[str, object]) -> TorchModel:
@@ -239,11 +245,11 @@ def build_torch(config: Mapping[str, object]) -> TorchModel:
             got=f"sha256 {digest}",
             expected=f"sha256 {fields.text('digest')}",
         )
-    model = TorchModel(
+    model = _model(
         make=make,
         n_features=fields.integer("n_features"),
         input_shape=fields.integers("input_shape") if "input_shape" in fields else None,
-        dropout=fields.text("dropout"),  # type: ignore[arg-type]
+        dropout=fields.text("dropout"),
         loss=fields.loss(),
         path=path,
         digest=digest,

@@ -28,6 +28,7 @@ WORKING = {
     "hybrid": "vmap",
     "Several": "vmap",
     "own_layer": "vmap",
+    "channels": "vmap",
     "only_a_layer": "vmap",
     "pennylane_layer": "vmap",
     "Called": "vmap",
@@ -147,6 +148,17 @@ def test_second_derivatives_reach_the_features(models: dict[str, TorchModel]) ->
         )
 
 
+def test_channels_of_a_layer_are_its_noise(models: dict[str, TorchModel]) -> None:
+    """Beside shots of the run, and not beside another noise."""
+    model = models["channels"]
+    params, x = model.initial(stream(0, "initial")), torch.rand(2, 4, generator=stream(0, "x"))
+    sampled = model(params, x, execution=Execution(shots=50_000), generator=stream(0, "shots"))
+    assert 0 < float((sampled - model(params, x)).abs().max()) < 0.05
+    noise = NoiseModel(kind="bit-flip", p=0.1, where="measurement")
+    with pytest.raises(ConfigError, match="has noise of its own"):
+        model(params, x, execution=Execution(noise=noise))
+
+
 def test_layers_carry_shots_and_noise(models: dict[str, TorchModel]) -> None:
     noise = NoiseModel(kind="global-depolarizing", p=1.0, where="measurement")
     for name in ("hybrid", "own_layer"):
@@ -190,11 +202,15 @@ def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: 
         ("classical", {}, None),
     ],
 )
-def test_what_was_done_is_said(name: str, options: dict[str, Any], said: str | None) -> None:
+def test_what_was_done_is_said_once(
+    name: str, options: dict[str, Any], said: str | None, tmp_path: Path
+) -> None:
+    file = shutil.copy(FILE, tmp_path / FILE.name)
     forget()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        build_model({"name": "torch", "path": f"{FILE}:{name}", "n_features": 4, **options})
+        for _ in range(2):
+            build_model({"name": "torch", "path": f"{file}:{name}", "n_features": 4, **options})
     messages = [str(w.message) for w in caught if "torch_modules.py" in str(w.message)]
     assert len(messages) == (said is not None)
     assert said is None or said in messages[0]

@@ -87,6 +87,19 @@ def own_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 2), QuantumLayer(circuit))
 
 
+@qml.qnode(qml.device("default.mixed", wires=WIRES))
+def with_channels(inputs: Tensor, weights: Tensor) -> Any:
+    qml.AngleEmbedding(inputs, wires=range(WIRES))
+    qml.BasicEntanglerLayers(weights, wires=range(WIRES))
+    for wire in range(WIRES):
+        qml.DepolarizingChannel(0.2, wires=wire)
+    return [qml.expval(qml.PauliZ(wire)) for wire in range(WIRES)]
+
+
+def channels() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, WIRES), qml.qnn.TorchLayer(with_channels, {"weights": (1, WIRES)}))
+
+
 def only_a_layer() -> nn.Module:
     return qml.qnn.TorchLayer(affine, {"weights": (1, WIRES)})
 

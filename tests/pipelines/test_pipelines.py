@@ -11,7 +11,7 @@ import pytest
 from qflsec.lab import load_spec, run
 
 HERE = Path(__file__).parent
-SLOW = {"p6_feature_groups", "p7_channels"}  # circuits that PennyLane runs
+SLOW = {"p6_feature_groups"}  # circuits that PennyLane runs
 
 
 @pytest.mark.parametrize(

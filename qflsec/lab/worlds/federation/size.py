@@ -18,6 +18,7 @@ from qflsec.federation import Pipeline, RunSpec, Stack
 from qflsec.federation.loop import run_batch
 from qflsec.federation.round.session import SecretsMode
 from qflsec.lab.grid.estimate import machine_memory, volume
+from qflsec.models import Model, TorchModel
 
 __all__ = ["Size", "measured_seconds", "refuse_pipeline", "refuse_table", "size_of"]
 
@@ -124,9 +125,10 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
     rows = config.n_participants * records
     messages = 2 * config.rounds * config.n_participants * pipeline.model.n_params * 4
     states = rows * (_STATES + _STATES_PER_GATE * gates) + data.test * _STATES
+    measured = _record_seconds(pipeline.model)
     step = (
-        rows * _PENNYLANE_SECONDS
-        if circuit is None and pipeline.model.name == "qnode"
+        rows * measured
+        if measured is not None
         else rows * gates * amplitudes * _TURN_SECONDS + (_STEP_SECONDS + gates * _GATE_SECONDS) / lanes
     )
     test = data.test * gates * amplitudes * _TURN_SECONDS / 3
@@ -136,6 +138,14 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
         + gates * _GATE_BYTES,
         cpu_seconds=config.rounds * (steps * step + test + _STEP_SECONDS) + gates * _COMPILE_SECONDS,
     )
+
+
+def _record_seconds(model: Model) -> float | None:
+    """Processor time of a record's value and gradient, of a model that is the user's own code; None for others."""
+    if isinstance(model, TorchModel):
+        return model.call.milliseconds / 1e3
+    outside = model.name == "qnode" and getattr(model, "circuit", None) is None
+    return _PENNYLANE_SECONDS if outside else None
 
 
 def _clients(pipeline: Pipeline) -> set[int]:
