@@ -217,6 +217,13 @@ class Pipeline:
         strangers = sorted(i for i in self.client_executions if not 0 <= i < self.federation.n_clients)
         if strangers:
             raise ConfigError("an execution is set for a client that does not exist", got=strangers)
+        noise = [one.noise for one in (self.execution, *self.client_executions.values()) if one.noise]
+        if self.model.noise is not None and noise:
+            raise ConfigError(
+                "the execution has noise, and so has the model's own circuit",
+                got=noise[0],
+                fix="remove one of them",
+            )
 
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)

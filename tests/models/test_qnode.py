@@ -18,6 +18,8 @@ from qflsec.base.notices import forget, silence
 from qflsec.base.randomness import stream
 from qflsec.base.sources import trace
 from qflsec.circuits import NoiseModel
+from qflsec.data import DataSpec
+from qflsec.federation import Pipeline
 from qflsec.models import Execution, QNodeModel, build_model, per_sample_gradients
 from qflsec.models.bench_fallback import FallbackRow, bench_fallback
 
@@ -325,6 +327,14 @@ def test_channels_in_the_qnode_are_noise_of_every_execution(file: Path) -> None:
     assert float((drawn - 1.5 * own).abs().max()) < 1.5 * 6 / 5000**0.5
     with pytest.raises(ConfigError, match="noise channels of its own"):
         model(params, x, execution=Execution(noise=NoiseModel(kind="bit-flip", p=0.1)))
+    with pytest.raises(ConfigError, match="so has the model's own circuit"):
+        Pipeline(
+            data=DataSpec(
+                name="iris", classes=(0, 1), n_features=2, members=8, nonmembers=4, auxiliary=4, test=4
+            ),
+            model=model,
+            execution=Execution(noise=NoiseModel(kind="bit-flip", p=0.1)),
+        )
 
 
 def test_a_changed_file_is_noticed(file: Path) -> None:
