@@ -53,7 +53,8 @@ def one_output() -> nn.Module:
 
 def images() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 3, 2), nn.GroupNorm(1, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(3)
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(1, 4), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(10)),
     )
 
 
