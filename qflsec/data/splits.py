@@ -47,8 +47,8 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
     members are.
 
     Clients differ, so whose records are drawn more often would tell members from non-members before any model does.
-    Each client's records are therefore cut in the same proportions: given whose a record is, whether it is a member is
-    a fair draw.
+    Each client's records are therefore cut in the same proportions, and chance rounds what does not divide: given whose
+    a record is, whether it is a member is a fair draw.
 
     Args:
         labels: The class of each record.
@@ -65,7 +65,7 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
         _check_enough(sum(sizes), len(labels), spec)
         if clients is None:
             return _cut(generator.permutation(len(labels)), sizes)
-        shares = proportional(sizes, np.bincount(clients))
+        shares = proportional(sizes, np.bincount(clients), generator)
         held = [np.flatnonzero(clients == client) for client in range(len(shares))]
     else:
         if clients is not None:
@@ -90,25 +90,31 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
     )
 
 
-def proportional(sizes: Sequence[int], counts: Rows) -> list[list[int]]:
-    """How many records of each client each split gets: in proportion, by largest remainders, never more than there are.
+def proportional(sizes: Sequence[int], counts: Rows, generator: np.random.Generator) -> list[list[int]]:
+    """How many records of each client each split gets: in proportion, on average exactly, never more than there are.
+
+    What does not divide is drawn by systematic sampling: the clients' quotas stand end to end in a random order, and one
+    random phase for all tells which whole numbers fall into each. A quota is so rounded up or down, up with the
+    probability of its fraction. A fixed rule, such as the largest remainder, would make members of the same clients'
+    records in every run, and whose a record is would tell members from non-members.
 
     Args:
         sizes: The sizes of the splits; together at most the sum of ``counts``.
         counts: How many records each client holds.
+        generator: Where the order and the phase come from.
 
     Returns:
         For each client its share of each split.
     """
-    left = counts.copy()
+    left = counts.astype(np.int64)
     shares = []
     for size in sizes:
-        quota = size * counts / counts.sum()
-        share = np.minimum(np.floor(quota).astype(np.int64), left)
-        while share.sum() < size:
-            # whoever has records left and is furthest below its proportion gets one more
-            share[np.argmax(np.where(share < left, quota - share, -np.inf))] += 1
-        left -= share
+        order, total = generator.permutation(len(left)), max(1, int(left.sum()))
+        # of what is left, so that a share is at most that, and the mean stays that of the whole; in whole numbers
+        ends = (np.cumsum(size * left[order]) + generator.integers(total)) // total
+        share = np.empty_like(left)
+        share[order] = np.diff(ends, prepend=0)
+        left = left - share
         shares.append(share.tolist())
     return [list(client) for client in zip(*shares, strict=True)]
 
