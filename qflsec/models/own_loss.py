@@ -92,7 +92,7 @@ class OwnLoss(Loss):
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         try:
-            losses = self.function(logits, labels)
+            losses = self._called(logits, labels)
         except Exception as error:
             sentence = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             raise self._wrong("fails", sentence) from error
@@ -104,6 +104,16 @@ class OwnLoss(Loss):
                 "reduction='none'",
             )
         return losses
+
+    def _called(self, logits: Tensor, labels: Tensor) -> Any:  # noqa: ANN401 - what a user's function gives
+        """The function's losses; in single precision where it holds constants, such as weights of classes, that have it."""
+        if logits.dtype != torch.float64:
+            return self.function(logits, labels)
+        try:
+            return self.function(logits, labels)
+        except RuntimeError:
+            losses = self.function(logits.float(), labels)
+            return losses.double() if isinstance(losses, Tensor) else losses
 
     def _wrong(self, what: str, got: object, fix: str | None = None) -> ConfigError:
         return ConfigError(

@@ -37,8 +37,8 @@ WORKING = {
 
 
 def model_of(name: str, **options: Any) -> TorchModel:
-    n_features = {"images": 64, "only_a_layer": 2}.get(name, 4)
-    shape = {"input_shape": [1, 8, 8]} if name == "images" else {}
+    n_features = {"images": 36, "only_a_layer": 2}.get(name, 4)
+    shape = {"input_shape": [1, 6, 6]} if name == "images" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = build_model(
@@ -93,25 +93,16 @@ def test_a_lane_has_the_same_bits_alone_and_beside_others(models: dict[str, Torc
     x = torch.rand(3, 2, model.n_features, generator=stream(0, "x"))
     y = torch.tensor([0, 1])
     logits, gradients = model(params[:, None], x), per_sample_gradients(model, params[:, None], x, y)
-    steps = step(model, params, x, y)
     for lane in range(3):
         one = slice(lane, lane + 1)
         assert torch.equal(model(params[one, None], x[one]), logits[one])
         assert torch.equal(per_sample_gradients(model, params[one, None], x[one], y), gradients[one])
-        assert torch.equal(step(model, params[one], x[one], y), steps[one])
-
-
-def step(model: TorchModel, params: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of each lane's loss, as training without a layer takes it."""
-    leaf = params.clone().requires_grad_()
-    (found,) = torch.autograd.grad(model.loss.per_sample(model(leaf[:, None], x), y).sum(), leaf)
-    return found
 
 
 def test_layout_classes_and_initial_values(models: dict[str, TorchModel]) -> None:
     model = models["Several"]
     assert model.n_classes == 2
-    assert models["images"].n_classes == 10
+    assert models["images"].n_classes == 3
     assert dict(model.layout) == {
         "parts.0.weights": (1, 2),
         "parts.1.weights": (1, 2),
@@ -312,6 +303,18 @@ def test_an_own_loss() -> None:
     assert build_model(model.to_config()) == model
     assert pickle.loads(pickle.dumps(model.loss)) == model.loss
     assert build_model({"name": "classical", "n_features": 4, "loss": f"{FILE}:focal"}).loss == model.loss
+
+
+def test_an_own_loss_with_weights_of_classes_takes_double_precision() -> None:
+    """Membership scores and gradient inversion compute in double precision; the weights are in single."""
+    loss = model_of("classical", loss=f"{FILE}:class_weighted").loss
+    logits, y = torch.randn(4, 3, generator=stream(0, "logits")), torch.tensor([0, 1, 2, 1])
+    expected = torch.tensor([1.0, 2.0, 3.0])[y] * nn.functional.cross_entropy(logits, y, reduction="none")
+    assert torch.allclose(loss.confidence(logits, y), -expected.double())
+    leaf = logits.double().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.per_sample(leaf, y).sum(), leaf)
+    assert gradient.dtype == torch.float64
+    assert torch.allclose(gradient.sum(-1), torch.zeros(4, dtype=torch.float64), atol=1e-6)
 
 
 @pytest.mark.parametrize(
