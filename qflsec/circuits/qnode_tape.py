@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -52,13 +54,51 @@ class TapeReader:
             features, weights = (low + (high - low) * torch.special.ndtr(v) for v in (features, weights))
         return features.requires_grad_(), weights.requires_grad_()
 
-    def whole(self, features: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
-        """The tape as the user wrote it."""
+    def far_probes(self) -> list[tuple[Tensor, Tensor]]:
+        """Features and weights beyond a turn, or at the ends of where the QNode takes them, of either sign.
+
+        A function that branches on an input takes the other branch there, if it does so for one side of a threshold
+        within a turn. What is not defined there, or fails, shows nothing and is left out.
+        """
+        low, high = self._within or (-2 * math.pi, 2 * math.pi)
+        ends = low + 0.02 * (high - low), high - 0.02 * (high - low)
+        near_features, near_weights = self.probe(0)
+        found = []
+        for first, second in itertools.product(ends, ends):
+            features = near_features if self._unit else torch.full_like(near_features, first)
+            probe = features.detach(), torch.full_like(near_weights, second).detach()
+            try:
+                tape = self.whole(*probe)
+            except CircuitError:
+                continue
+            if all(value.isfinite().all() for values in values_of(tape) for value in values):
+                found.append(probe)
+        return found
+
+    def called(self, features: Tensor, weights: Tensor) -> Tensor | None:
+        """What a call of the QNode gives; None where it cannot be called, or draws outcomes."""
+        if self._qnode.shots.total_shots is not None:  # type: ignore[attr-defined]
+            return None
+        try:
+            with torch.no_grad():
+                result = self._qnode(**self._roles.arguments(weights.detach(), features.detach()))
+            parts = result if isinstance(result, (tuple, list)) else (result,)
+            return torch.cat([torch.as_tensor(value).reshape(-1) for value in parts]).double()
+        except Exception:  # noqa: BLE001 - whatever its device cannot do, such as noise channels
+            return None
+
+    def whole(self, features: Tensor, weights: Tensor, *, level: str | int = "user") -> Any:  # noqa: ANN401
+        """The tape as the user wrote it, with his transforms.
+
+        Raises:
+            NotAffine: A transform makes several tapes of it.
+            CircuitError: The QNode fails.
+        """
         import pennylane as qml
 
         try:
             arguments = self._roles.arguments(weights, features)
-            return qml.workflow.construct_tape(self._qnode, level="user")(**arguments)
+            tapes, _ = qml.workflow.construct_batch(self._qnode, level=level)(**arguments)
         except Exception as error:  # whatever the user's function raises
             raise CircuitError(
                 "the QNode fails",
@@ -67,22 +107,25 @@ class TapeReader:
                 + ", ".join(f"{name} of shape {shape}" for name, shape in self._roles.weights),
                 fix="take torch or qml.math in place of NumPy" if "numpy()" in str(error) else None,
             ) from error
+        if len(tapes) != 1:
+            raise NotAffine("a transform makes several circuits of the QNode", got=len(tapes))
+        return tapes[0]
 
-    def settle(self) -> None:
+    def settle(self, *, level: str | int = "user") -> None:
         """Find features that the QNode takes: any, of norm 1, within (-1, 1) or within (0, 1).
 
         A QNode that embeds amplitudes may leave their norm to its user, and arccos or a logarithm gives no number
         elsewhere.
         """
         try:
-            self.whole(*self.probe(0))
+            self.whole(*self.probe(0), level=level)
         except CircuitError as error:
             if not isinstance(error.__cause__, ValueError) or "norm" not in str(error):
                 raise
             self._unit = True
             return
         for self._within in (None, (-1.0, 1.0), (0.0, 1.0)):
-            tape = self.whole(*self.probe(0))
+            tape = self.whole(*self.probe(0), level=level)
             if all(value.isfinite().all() for values in values_of(tape) for value in values):
                 return
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qflsec.base.errors import ConfigError, QflsecError
 from qflsec.circuits import Circuit, NotAffine
-from qflsec.circuits.converted import check_conversions
 from qflsec.circuits.from_pennylane import read_qnode, roles_of
 from qflsec.models.base import EXACT, Execution, Generators
 from qflsec.models.execute import measure
@@ -180,9 +179,6 @@ def replace_layers(module: nn.Module, example: Tensor) -> Replaced:
     Args:
         module: The module; it is changed.
         example: A batch of records, as the module takes them.
-
-    Raises:
-        CircuitError: A layer's circuit was converted from Qiskit, and is not the one that it was.
     """
     seen = _shapes(module, example)
     kernel, pennylane = [], []
@@ -195,7 +191,6 @@ def replace_layers(module: nn.Module, example: Tensor) -> Replaced:
             )
             kernel.append(name)
         elif is_torch_layer(layer) and name in seen:
-            check_conversions(cast("Any", layer).qnode.func)
             try:
                 _put(module, name, _circuit_layer(layer, *seen[name]))
                 kernel.append(name)

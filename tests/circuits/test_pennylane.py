@@ -417,3 +417,46 @@ def test_channels_that_are_no_noise_model_are_refused(place: str, channel: Any, 
     with pytest.raises(NotAffine, match=words) as caught:
         read_qnode(node, read_roles(node.func, (2,)), 2)
     assert "\n" not in str(caught.value)
+
+
+@qml.transform
+def doubled(tape: Any) -> Any:
+    """What is measured, times two: no tape tells."""
+    return [tape], lambda results: tuple(2 * value for value in results[0])
+
+
+def plain(x: Any, weights: Any) -> Any:
+    qml.RX(x[0], 0)
+    qml.RY(weights[0], 1)
+    return qml.expval(qml.Z(0)), qml.expval(qml.X(0))
+
+
+@pytest.mark.parametrize("threshold", [-2.5, 2.5, 5.5])
+@pytest.mark.parametrize("which", ["x", "weights"])
+def test_a_branch_beyond_usual_values_is_found(which: str, threshold: float) -> None:
+    """Features reach pi and weights 2 pi: there a gate more stands where the reading had none."""
+
+    def branching(x: Any, weights: Any) -> Any:
+        if (x if which == "x" else weights)[0] > threshold:
+            qml.X(1)
+        return plain(x, weights)
+
+    with pytest.raises(NotAffine, match="gates of the QNode depend on its inputs"):
+        from_qnode(qml.QNode(branching, qml.device("default.qubit", wires=2)), n_weights=1, n_features=1)
+
+
+def test_a_function_without_values_far_out_is_read() -> None:
+    def inside(x: Any, weights: Any) -> Any:
+        return plain(torch.arccos(x / 4), weights)
+
+    found = from_qnode(qml.QNode(inside, qml.device("default.qubit", wires=2)), n_weights=1, n_features=1)
+    assert len(found.derived) == 1
+
+
+def test_what_transforms_do_to_results_is_no_circuit() -> None:
+    qnode = qml.QNode(plain, qml.device("default.qubit", wires=2))
+    assert len(from_qnode(qnode, n_weights=1, n_features=1).observables) == 2
+    with pytest.raises(NotAffine, match="does not return what its circuit measures"):
+        from_qnode(doubled(qnode), n_weights=1, n_features=1)
+    with pytest.raises(NotAffine, match="several circuits"):
+        from_qnode(qml.transforms.split_non_commuting(qnode), n_weights=1, n_features=1)

@@ -161,6 +161,26 @@ def test_an_affine_qnode_runs_in_the_kernel_without_a_word() -> None:
     assert model.periods == build_model({"name": "vqc", "n_qubits": 3, "layers": 2}).periods
 
 
+@pytest.mark.parametrize("transform", [qml.transforms.split_non_commuting, None])
+def test_a_qnode_that_is_more_than_its_tape_runs_in_pennylane(transform: Any) -> None:
+    """A transform that makes two tapes of it; a branch on a feature at 2.5."""
+
+    def function(x: Tensor, weights: Tensor) -> Any:
+        if transform is None and x[0] > 2.5:
+            qml.PauliX(1)
+        qml.RX(x[0], 0)
+        qml.RY(weights[0], 1)
+        return qml.expval(qml.PauliZ(1)), qml.expval(qml.PauliX(1))
+
+    qnode = qml.QNode(function, DEVICE)
+    qnode = qnode if transform is None else transform(qnode)
+    with pytest.warns(UserWarning, match="several circuits" if transform else "depend on its inputs"):
+        model = QNodeModel(qnode=qnode, n_features=1, weight_shape=(1,), scale=1.0)
+    w, x = torch.tensor([0.3]), torch.tensor([[3.0], [1.0]])
+    expected = torch.stack([torch.stack(qnode(row, w)) for row in x])
+    assert torch.allclose(model(w, x), expected.to(torch.float32), atol=1e-5)
+
+
 def test_a_mode_that_is_wrong_without_an_error_is_not_taken() -> None:
     model = model_of(summing)
     assert model.probe is not None
