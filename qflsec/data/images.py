@@ -72,7 +72,11 @@ def _opened(path: Path) -> Image:
         return Image.open(path)
     except UnidentifiedImageError as error:
         raise DataError("a file is no image", got=path, fix="move it out of the folder") from error
-    except OSError as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path} is larger than Pillow takes for safe", got=error, fix="make it smaller"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be read", got=error) from error
 
 
@@ -112,7 +116,7 @@ def _pixels(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.floa
     try:
         with _opened(path) as image:
             ready = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError) as error:  # Pillow raises both for broken files
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for broken files
         raise DataError(f"{path} cannot be read as an image", got=error) from error
     if (ready.height, ready.width) != size:
         ready = ready.resize((size[1], size[0]), Image.Resampling.BOX)  # means of blocks, as reduction "pool"

@@ -6,6 +6,7 @@ Arrays of Python objects are pickles, and reading one runs whatever code it hold
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Collection
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,15 @@ class NumpyFile(TableFile):
             yield
         except FileNotFoundError as error:
             raise DataError("there is no such data file", got=self.path, fix="check path") from error
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            RuntimeError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
             raise DataError(
                 f"{self.path} cannot be read as a NumPy file",
                 got=error,

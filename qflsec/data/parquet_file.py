@@ -51,7 +51,12 @@ class ParquetFile(TableFile):
         Raises:
             DataError: One can be read neither as numbers nor as text, or there are no records.
         """
-        table = self._file.read(columns=sorted(wanted))
+        import pyarrow as pa
+
+        try:
+            table = self._file.read(columns=sorted(wanted))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.path} cannot be read as Parquet", got=error) from error
         if not table.num_rows:
             raise DataError(f"{self.path} holds no records", expected="at least two")
         columns = {name: self._values(table.column(name), name) for name in wanted}

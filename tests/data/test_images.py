@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,4 +127,22 @@ def test_the_digest_follows_every_image_and_its_class(grey: Path) -> None:
 def test_without_pillow(grey: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtra, match=r"Pillow.*pip install 'qflsec\[data\]'"):
+        read(grey, name="folder", label_column=None)
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"), [("pixels", "larger than Pillow takes for safe"), ("text", "too large")]
+)
+def test_what_swells_beyond_bounds_is_refused(grey: Path, read: Read, what: str, sentence: str) -> None:
+    """Small files of 400 million pixels, and of 10^7 bytes of text."""
+    path = grey / "cat" / "1.png"
+    if what == "pixels":
+        Image.new("1", (20_000, 20_000)).save(path)
+    else:
+        text = b"k\0\0" + zlib.compress(b"a" * 10**7)
+        chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+        content = path.read_bytes()
+        path.write_bytes(content[:33] + chunk + content[33:])
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match=sentence):
         read(grey, name="folder", label_column=None)

@@ -329,6 +329,22 @@ def test_a_parquet_file(tmp_path: Path, read: Read) -> None:
         read(path, name="parquet")
 
 
+@pytest.mark.parametrize(("place", "value"), [("flag", 1), ("method", 99)])
+def test_an_npz_file_that_cannot_be_unpacked(tmp_path: Path, read: Read, place: str, value: int) -> None:
+    """One that says that it is encrypted, one packed by an unknown method."""
+    path = tmp_path / "t.npz"
+    np.savez(path, x=np.zeros((4, 2)), y=np.array([0, 1, 0, 1]))
+    content, offsets = bytearray(path.read_bytes()), {"flag": (6, 8), "method": (8, 10)}[place]
+    for sign, offset in zip((b"PK\x03\x04", b"PK\x01\x02"), offsets, strict=True):
+        at = content.find(sign)
+        while at >= 0:
+            content[at + offset] = value
+            at = content.find(sign, at + 1)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as a NumPy file"):
+        read(path, name="numpy", label_column="y")
+
+
 def test_parquet_without_its_package(tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'qflsec\[data\]'"):
