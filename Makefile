@@ -67,8 +67,9 @@ picture: $(VENV)/.dev demo
 
 # The scripts are what is edited; their notebooks are made and run again from them.
 notebooks: $(VENV)/.dev
-	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/0*.py
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/python notebooks/student_edition.py
 
 clean:
 	rm -rf $(VENV) .venv-* $(RESULTS) mutants site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -20,6 +20,10 @@
 # another party's data, keys or coins.
 #
 # The question is always the same: **what can this adversary do, and what does each defense change?**
+#
+# **After it you can** say what an observer holds, and why `masked` does not hide a sum; read a cell with its interval, its state and its
+# baseline; tell a proved epsilon from one that forbids nothing. **Time:** 40 minutes to read, 30 for the exercises; it runs in about
+# half a minute.
 
 # %%
 import tempfile
@@ -108,17 +112,17 @@ for observer in (honest_but_curious_server(), wire_eavesdropper()):
 # %% [markdown]
 # ## Four families of attacks against six stacks
 #
-# A matrix is a TOML file; presets come with the package. Here is `quickstart` with one seed, to keep the notebook short (with
-# one seed there is no interval, and every sentence says that the seeds are too few; `make demo` uses three).
+# A matrix is a TOML file; presets come with the package. Here is `quickstart` with its three seeds. A cell shows the mean advantage, its
+# 95 % interval over the seeds, and its state where there is more to say.
 
 # %%
 store_path = Path(tempfile.mkdtemp()) / "first.sqlite"
-result = run(load_spec("quickstart").with_seeds(seeds=(0,)), store_path, jobs=1)
+result = run(load_spec("quickstart"), store_path, jobs=1)
 print(len(result.cells), "cells")
 
 # %%
 attacks, columns = [a.label for a in result.attacks], [s.name for s in result.stacks]
-fig, ax = plt.subplots(figsize=(8.2, 3.2))
+fig, ax = plt.subplots(figsize=(10, 4.2))
 values = np.full((len(attacks), len(columns)), np.nan)
 for i, attack in enumerate(attacks):
     for j, stack in enumerate(columns):
@@ -126,13 +130,22 @@ for i, attack in enumerate(attacks):
         text = cell.state
         if cell.advantage is not None:
             values[i, j] = cell.advantage.value
-            text = f"{cell.advantage.value:.2f}"
+            low, high = cell.advantage.low, cell.advantage.high
+            interval = f"[{low:.2f}, {high:.2f}]" if np.isfinite(low) else "no interval: one seed"
+            text = f"{cell.advantage.value:.2f}\n{interval}" + (
+                "" if cell.state == "ok" else f"\n{cell.state}"
+            )
         shown = values[i, j] if np.isfinite(values[i, j]) else 0.0
-        ax.text(j, i, text, ha="center", va="center", color="white" if shown > 0.55 else "black", fontsize=9)
+        ax.text(
+            j, i, text, ha="center", va="center", color="white" if shown > 0.55 else "black", fontsize=7.5
+        )
+        if cell.state != "ok":  # a state is told by its words and its frame, not by colour alone
+            frame = plt.Rectangle((j - 0.47, i - 0.45), 0.94, 0.9, fill=False, ls="--", ec="#B8860B", lw=1.6)
+            ax.add_patch(frame)
 ax.imshow(np.clip(values, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
 ax.set_xticks(range(len(columns)), columns)
 ax.set_yticks(range(len(attacks)), attacks)
-ax.set_title("Advantage of each attack (0: nothing, 1: perfect), one seed")
+ax.set_title("Advantage of each attack (0: nothing, 1: perfect), three seeds")
 plt.show()
 
 # %% [markdown]
@@ -162,15 +175,15 @@ run = run_batch(pipeline, private, [RunSpec(seed=0)])[0]
 print(render_ledger([*run.ledger(honest_but_curious_server()), *run.ledger(wire_eavesdropper())]))
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# A coalition of the server and some clients pools what it holds. Under `masked` with ten clients, how many clients must the
-# server corrupt before it can read one honest client's update (`k = 1`)? Set `answer`, and the next cell checks it.
+# **1.** A coalition of the server and some clients pools what it holds. Under `masked` with ten clients, how many clients must the
+# server corrupt before it can read one honest client's update (`k = 1`)? Set `answer_1`, and the next cell checks it.
 
-# %%
-answer = 9
+# %% tags=["answer"]
+answer_1 = 9
 
-# %%
+# %% tags=["check"]
 from qflsec.threat import coalition
 
 
@@ -179,6 +192,44 @@ def smallest_k(n_corrupted):
     return min(item.k for item in view.readable("update", "aggregate") if item.k > 0)
 
 
-assert smallest_k(answer) == 1, "not enough: the masks between two honest clients still hide both"
-assert smallest_k(answer - 1) > 1, "fewer would do"
+assert answer_1 is not ..., "set answer_1 first"
+assert smallest_k(answer_1) == 1, "not enough: the masks between two honest clients still hide both"
+assert smallest_k(answer_1 - 1) > 1, "fewer would do"
 print([(n, smallest_k(n)) for n in range(10)])
+
+# %% [markdown]
+# **2.** Which observers hold a round's *sum* under `masked + link`? Set `answer_2` to the names of all that do, out of
+# `honest-but-curious-server` and `wire-eavesdropper`. Think first of what the link encrypts, and for whom.
+
+# %% tags=["answer"]
+answer_2 = {"honest-but-curious-server"}
+
+# %% tags=["check"]
+assert answer_2 is not ..., "set answer_2 first"
+for observer in (honest_but_curious_server(), wire_eavesdropper()):
+    held = runs["masked + link"][0].view(observer).readable("update", "aggregate")
+    assert bool(held) == (observer.name in answer_2), f"look again at what {observer.name} holds"
+
+# %% [markdown]
+# **3.** The epsilon of the ledger above is vacuous. What is the smallest noise multiplier, to one decimal, at which the epsilon of
+# one record against the server is at most 9.9, so that it forbids something? Set `answer_3`. Then say what it costs in accuracy.
+
+# %% tags=["answer"]
+answer_3 = 2.6
+
+
+# %% tags=["check"]
+def epsilon_of(noise_multiplier):
+    layer = DpSgd(clip_norm=1.0, noise_multiplier=noise_multiplier, delta=1e-3)
+    made = run_batch(pipeline, Stack(name="dp-sgd", client=(layer,)), [RunSpec(seed=0)])[0]
+    proved = [row.epsilon for row in made.ledger(honest_but_curious_server()) if row.epsilon is not None]
+    return min(proved), made.accuracy[-1]
+
+
+assert answer_3 is not ..., "set answer_3 first"
+epsilon, accuracy = epsilon_of(answer_3)
+assert epsilon <= 9.9, f"epsilon is {epsilon:.2f}: it still forbids next to nothing"
+assert epsilon_of(answer_3 - 0.1)[0] > 9.9, "less noise would do"
+print(
+    f"epsilon {epsilon:.2f}, accuracy {accuracy:.2f} against {runs['none'][0].accuracy[-1]:.2f} without noise"
+)

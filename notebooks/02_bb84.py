@@ -21,6 +21,10 @@
 #
 # Every photon here is simulated, so every key says that its channel was simulated. The question is: **what is claimed of a key,
 # and is the claim true?**
+#
+# **After it you can** say what is agreed before the first pulse and why; predict the error rate that an attack leaves; name the attacks
+# that leave none; say what a key's epsilons promise, and what QKD does not protect. **Time:** 60 minutes to read, 40 for the
+# exercises; it runs in about a minute.
 
 # %%
 import tempfile
@@ -274,6 +278,37 @@ plt.show()
 # party announces in Cascade, and leave room for honest fluctuations, so that a run seldom aborts.
 
 # %% [markdown]
+# What a plan agrees on depends on the distance that is expected. Move it: with `ipywidgets` installed the next cell has a slider,
+# and otherwise it shows three distances.
+
+
+# %%
+def planned(distance_km):
+    """Key of ten million single photons over a distance, by what it is spent on."""
+    line = BB84Config(
+        source="single-photon", pulses=10**7, expected=FibreChannel(distance_km=float(distance_km))
+    )
+    try:
+        made = agree(line).config
+    except ConfigError as error:
+        print(f"{distance_km} km: no plan: {error}")
+        return
+    print(
+        f"{distance_km:>3} km: expected error rate {made.expected_qber:.4f}, tolerated {made.q_tol:.4f}; "
+        f"a block of {made.n:,} bits, {made.k:,} tests, at most {made.leak_budget:,} bits disclosed, "
+        f"key of {made.length:,} bits"
+    )
+
+
+try:
+    from ipywidgets import interact
+except ImportError:
+    for distance_km in (5, 25, 60):
+        planned(distance_km)
+else:
+    interact(planned, distance_km=(0, 100, 5))
+
+# %% [markdown]
 # ## A federated round over these keys
 #
 # Three clients train with a server. Every client has a fibre to it; both ends of a link put their own copy of the key into
@@ -337,20 +372,48 @@ print(render_ledger([*padded.ledger(wire_eavesdropper()), *padded.ledger(honest_
 # it. The server reads what it read before: QKD protects links, and nothing else.
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# In the run of `small` above, what is the smallest fraction of pulses, to two decimals, whose interception makes the *expected*
-# error rate exceed the agreed tolerance? Set `answer`; the next cell checks it by the formula and by a run with twice as much.
+# **1.** In the run of `small` above, what is the smallest fraction of pulses, to two decimals, whose interception makes the *expected*
+# error rate exceed the agreed tolerance? Set `answer_1`; the next cell checks it by the formula and by a run with twice as much.
 
-# %%
-answer = 0.02
+# %% tags=["answer"]
+answer_1 = 0.02
 
-# %%
+# %% tags=["check"]
+assert answer_1 is not ..., "set answer_1 first"
 tolerance, honest = plan.config.q_tol, plan.config.expected_qber
-assert intercept_resend_qber(answer, honest) > tolerance, "the expected error rate is still tolerated"
-assert intercept_resend_qber(answer - 0.01, honest) <= tolerance, "less would do"
-noticed = run_bb84(small, seed=5, plan=plan, attack=InterceptResend(fraction=2 * answer))
+assert intercept_resend_qber(answer_1, honest) > tolerance, "the expected error rate is still tolerated"
+assert intercept_resend_qber(answer_1 - 0.01, honest) <= tolerance, "less would do"
+noticed = run_bb84(small, seed=5, plan=plan, attack=InterceptResend(fraction=2 * answer_1))
 print(
-    f"tolerance {tolerance:.4f}, expected error rate {intercept_resend_qber(answer, honest):.4f};",
+    f"tolerance {tolerance:.4f}, expected error rate {intercept_resend_qber(answer_1, honest):.4f};",
     noticed.abort_reason,
 )
+
+# %% [markdown]
+# **2.** How far do three million single photons reach? Set `answer_2` to the largest distance, in whole kilometres, at which a plan for so
+# many pulses gives any key at all (`rate_of` above says so). Then explain why the curve for infinitely many pulses goes on.
+
+# %% tags=["answer"]
+answer_2 = 75
+
+# %% tags=["check"]
+assert answer_2 is not ..., "set answer_2 first"
+assert rate_of(plan_single_photon, 3_000_000, answer_2) > 0, "no key at this distance"
+assert np.isnan(rate_of(plan_single_photon, 3_000_000, answer_2 + 1)), "a kilometre more still gives key"
+print(f"at {answer_2} km: {3e6 * rate_of(plan_single_photon, 3_000_000, answer_2):,.0f} bits of key")
+
+# %% [markdown]
+# **3.** A laser pulse of mean photon number 0.5 is Poissonian. Which share of the pulses *that are not empty* holds two photons or more,
+# so that Eve can take one and leave the error rate alone? Set `answer_3` to three decimals. Which layer of the protocol answers this?
+
+# %% tags=["answer"]
+answer_3 = 0.229
+
+# %% tags=["check"]
+assert answer_3 is not ..., "set answer_3 first"
+photons = np.random.default_rng(0).poisson(0.5, 4_000_000)
+share = (photons >= 2).sum() / (photons >= 1).sum()
+assert abs(share - answer_3) < 0.0015, "count two or more among one or more"  # 4 standard errors of the count
+print(f"counted: {share:.4f}")

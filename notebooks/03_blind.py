@@ -22,6 +22,9 @@
 #
 # All qubits are simulated. The protocol's parties are separate objects all the same: the server holds handles that it can entangle
 # and measure, once.
+#
+# **After it you can** read a measurement pattern; say which pad hides what; choose a number of test rounds for a stated chance of being
+# caught; say what blindness costs in shots. **Time:** 60 minutes to read, 40 for the exercises; it runs in about a minute.
 
 # %%
 import matplotlib.pyplot as plt
@@ -343,11 +346,70 @@ for mode in ("deferred", "interactive"):
     )
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# 1. Give the grid 3 bits (`BlindConfig(grid=AngleGrid(bits=3))`) and compute the circuit's value again in exact mode. Why does the
-#    result change, and how many bits are enough?
-# 2. Let the server flip a fraction of 2 % of the outcomes. How many tests does `plan_tests` ask for so that it is caught, and what does
-#    the bias bound say of an accepted run?
-# 3. `qflsec blind matrix` shows clients that leave out one of their pads. Which attack succeeds against which, and why does the client
-#    with fixed dummies pass all of its tests?
+# **1.** Angles are integers of a group of $2^b$ elements. How many bits $b$ does the circuit above need, so that its values stay
+# within 0.01 of those of the default grid? Set `answer_1` to the smallest number. Then say why blindness does not depend on it.
+
+# %% tags=["answer"]
+answer_1 = 8
+
+# %% tags=["check"]
+from qflsec.protocols.blind import BlindConfig
+
+
+def error(bits):
+    config = BlindConfig(grid=AngleGrid(bits=bits))
+    return np.abs(blind_expectations(model, w, x, executor=Exact(seed=0), config=config) - exact).max()
+
+
+assert answer_1 is not ..., "set answer_1 first"
+assert error(answer_1) <= 0.01, f"off by {error(answer_1):.3f}"
+assert error(answer_1 - 1) > 0.01, "fewer would do"
+print([(bits, round(float(error(bits)), 4)) for bits in range(3, 12)])
+
+# %% [markdown]
+# **2.** A third of 300 rounds, at random, are tests; a lie in a test is always noticed, and no test may fail. In how many rounds must a
+# server lie before it stays unnoticed with a chance below 1 %? Set `answer_2`. Then say what a server gains that lies in fewer.
+
+# %% tags=["answer"]
+answer_2 = 12
+
+
+# %% tags=["check"]
+def unnoticed(lies):
+    """No lie falls on a test: a hypergeometric chance, as a product over the lies."""
+    return np.prod([(200 - k) / (300 - k) for k in range(lies)])
+
+
+assert answer_2 is not ..., "set answer_2 first"
+assert unnoticed(answer_2) < 0.01, f"unnoticed with a chance of {unnoticed(answer_2):.3f}"
+assert unnoticed(answer_2 - 1) >= 0.01, "fewer would do"
+print(f"{answer_2} lies stay unnoticed with a chance of {unnoticed(answer_2):.4f}")
+
+# %% [markdown]
+# **3.** What does the server see that depends on the data? Set `answer_3` to the set of those of `"graph"`, `"order"` and `"told angles"`
+# whose *distribution* changes with weights or features. Then run `qflsec blind matrix`: which attack succeeds against the client
+# that leaves out a pad, and why does the client with fixed dummies pass all of its tests?
+
+# %% tags=["answer"]
+answer_3 = set()
+
+# %% tags=["check"]
+from scipy import stats
+
+assert answer_3 is not ..., "set answer_3 first"
+told = {}
+for name, values in {"here": (w, x), "there": (w + 1.0, 2 * x)}.items():
+    heard = Transcript()
+    blind_expectations(model, *values, executor=Shots(shots=4000, seed=3, transcript=heard))
+    told[name] = np.concatenate([np.asarray(batch).ravel() for batch in heard.deltas])
+counts = [np.histogram(angles, bins=16, range=(0, 2**32))[0] for angles in told.values()]
+p_value = stats.chi2_contingency(counts).pvalue
+assert ("told angles" in answer_3) == (p_value < 1e-4), (
+    f"the told angles are distributed alike (p = {p_value:.2f})"
+)
+patterns = [delegation.pattern for delegation in compile_patterns(model)]  # made without weights and features
+assert not answer_3 & {"graph", "order"}, (
+    f"the graph of {patterns[0].graph.n_nodes} nodes is made before any data"
+)

@@ -18,6 +18,9 @@
 # the protocol; some clients may help it; clients may drop out at any moment. Whoever listens on the network hears all that is said.
 # Everybody sees who takes part, who drops out, and how long the messages are. Nobody here bounds what a client *submits*, and nothing
 # hides the sum from those who are to have it: the second half of the notebook shows what follows from that.
+#
+# **After it you can** say who can open what under each protocol, and with whose help; choose a threshold and a fixed-point grid; show
+# what sums tell all the same. **Time:** 50 minutes to read, 30 for the exercises; it runs in about a minute.
 
 # %%
 import tempfile
@@ -244,15 +247,15 @@ for attack in attacks:
 # are sure to remain.
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# Under `secagg` with five clients, how many clients must help the server before it can open the vectors of *all* the others? Set
-# `answer`; the next cell checks it. Then explain why the protocol refuses a threshold of half the clients or less.
+# **1.** Under `secagg` with five clients, how many clients must help the server before it can open the vectors of *all* the others? Set
+# `answer_1`; the next cell checks it. Then explain why the protocol refuses a threshold of half the clients or less.
 
-# %%
-answer = 4
+# %% tags=["answer"]
+answer_1 = 4
 
-# %%
+# %% tags=["check"]
 
 
 def opens_others(helpers):
@@ -262,5 +265,35 @@ def opens_others(helpers):
     return len(sight.reads) == 5 - helpers
 
 
-assert opens_others(answer), "not enough shares"
-assert not opens_others(answer - 1), "fewer would do"
+assert answer_1 is not ..., "set answer_1 first"
+assert opens_others(answer_1), "not enough shares"
+assert not opens_others(answer_1 - 1), "fewer would do"
+
+# %% [markdown]
+# **2.** With ten clients and the default threshold, how many may drop out before the round opens nothing at all? Set `answer_2` to the
+# largest number that still ends in a sum.
+
+# %% tags=["answer"]
+answer_2 = 3
+
+# %% tags=["check"]
+assert answer_2 is not ..., "set answer_2 first"
+assert run_round(secagg, n_clients=10, n_params=36, drop=range(answer_2)).status == "sum", "too many"
+stopped = run_round(secagg, n_clients=10, n_params=36, drop=range(answer_2 + 1))
+assert stopped.status == "aborted", "one more is still a sum"
+print(stopped.reason)
+
+# %% [markdown]
+# **3.** Words of 32 bits carry a sum over 100 clients, each with weighted coordinates up to 50. How many fractional bits can be had before
+# the sum may wrap? Set `answer_3`. Then say why a client that lies about its weight is not stopped by this.
+
+# %% tags=["answer"]
+answer_3 = 18
+
+# %% tags=["check"]
+assert answer_3 is not ..., "set answer_3 first"
+assert FixedPoint(bits=32, fractional_bits=answer_3).largest(100) >= 50, "the sum may wrap"
+assert FixedPoint(bits=32, fractional_bits=answer_3 + 1).largest(100) < 50, "a finer grid still fits"
+print(
+    f"a step is {2.0**-answer_3:.1e}, and a coordinate at most {FixedPoint(bits=32, fractional_bits=answer_3).largest(100):.1f}"
+)

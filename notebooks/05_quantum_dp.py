@@ -24,6 +24,10 @@
 #
 # The question is: **which noise earns an epsilon, for what, and against whom?** All noise here is simulated, from known seeds: each
 # guarantee is one of the mechanism, and the ledger says so.
+#
+# **After it you can** check an epsilon by its witness; say which noise earns one and which earns nothing; count the copies of a run;
+# read an account of several guarantees without adding them up. **Time:** 90 minutes to read, 45 for the exercises; it runs in about
+# two minutes.
 
 # %%
 import math
@@ -141,6 +145,27 @@ plt.show()
 # %% [markdown]
 # Not the *difference* of the probabilities counts but their *ratio*: the noise moves both by little, but it puts a floor under the
 # smaller one. Without noise some state never shows the outcome, and one look at it settles the matter.
+
+# %% [markdown]
+# How much noise does it take? With `ipywidgets` installed the next cell has a slider for p; otherwise it shows four values.
+
+
+# %%
+def at(p):
+    """The epsilon of the bit, with the two chances that attain it."""
+    channel = noise_by_name(f"depolarizing:{p}", 1).channel
+    found = pure_epsilon(channel, tau, adjacency="pure", measurement=bit)
+    first, second = found.witness.chances(channel)
+    print(f"p = {p:<4}: epsilon {found.epsilon:6.3f}, attained by {first:.3f} against {second:.3f}")
+
+
+try:
+    from ipywidgets import interact
+except ImportError:
+    for p in (0.05, 0.2, 0.5, 0.9):
+        at(p)
+else:
+    interact(at, p=(0.01, 0.99, 0.01))
 
 # %% [markdown]
 # ## Which noise gives any epsilon
@@ -451,6 +476,43 @@ for target, runs in utility.items():
     )
 
 # %% [markdown]
+# The clip norm decides what the noise hides: the noise is proportional to it, and what is longer is cut. With `ipywidgets` installed the
+# next cell has a slider; otherwise it shows three clip norms.
+
+# %%
+from qflsec.models import per_sample_gradients
+
+held = [utility[None][0].client_records(index) for index in range(10)]
+features, labels = (
+    torch.cat(part) for part in zip(*((own.features, own.labels) for own in held), strict=True)
+)
+start = training.model.initial(torch.Generator().manual_seed(0))
+gradients = per_sample_gradients(training.model, start, features, labels)
+
+
+def clipped(*clip_norms):
+    """Lengths of the records' gradients at the start, and the part of their mean that a clip norm leaves."""
+    _, ax = plt.subplots(figsize=(6.5, 2.6))
+    norms = gradients.norm(dim=1)
+    ax.hist(norms.numpy(), bins=30, color=BLUE)
+    for clip_norm, colour in zip(clip_norms, (ORANGE, GREEN, PINK), strict=False):
+        factor = (clip_norm / norms).clamp(max=1.0)
+        left = (gradients * factor[:, None]).mean(dim=0).norm() / gradients.mean(dim=0).norm()
+        label = f"clip norm {clip_norm:g}: {float((norms > clip_norm).float().mean()):.0%} cut, mean {float(left):.2f} as long"
+        ax.axvline(clip_norm, color=colour, label=label)
+    ax.set(xlabel="length of a record's gradient", ylabel="records")
+    ax.legend(frameon=False, fontsize=8)
+    plt.show()
+
+
+try:
+    from ipywidgets import interact
+except ImportError:
+    clipped(0.1, 0.3, 1.0)
+else:
+    interact(clipped, clip_norms=[(0.1,), (0.2,), (0.3,), (0.5,), (1.0,)])
+
+# %% [markdown]
 # Beside it, what an attack gains. Utility was measured where the model learns well; membership is measured where the undefended model
 # *over-fits*, on two records for each client: an attack that has no power without a defense shows nothing about the defense. The
 # attack sees the public model and scores records by their loss.
@@ -640,27 +702,65 @@ for name in ("server + 2 clients", "server + 4 clients", "public"):
 #   have at least this noise; against a floor that is not guaranteed there is no epsilon.
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# A client wants to let a device's noise protect its records: local depolarising noise with p = 0.9, one bit read, *any* two records
+# **1.** A client wants to let a device's noise protect its records: local depolarising noise with p = 0.9, one bit read, *any* two records
 # ($\tau$ = 1). It trains by SPSA (three circuits) for two rounds, its record in use once in each. How many shots may each
-# circuit have at most, so that the run's epsilon at $\delta = 10^{-5}$ stays at or below 8? Set `answer`; the next cell checks it.
+# circuit have at most, so that the run's epsilon at $\delta = 10^{-5}$ stays at or below 8? Set `answer_1`; the next cell checks it.
 
-# %%
-answer = 12
+# %% tags=["answer"]
+answer_1 = 12
 
 
-# %%
+# %% tags=["check"]
 def spent(shots):
     one = single_copy(noise_by_name("depolarizing:0.9", 1).channel, 1.0, measurement=bit)
     copies = Copies.of_rule("spsa", parameters=24, shots=shots, rounds=2)
     return account_run(one, copies, delta=1e-5).epsilon
 
 
-assert spent(answer) <= 8, "too many: the copies add up"
-assert spent(answer + 1) > 8, "more would do"
+assert answer_1 is not ..., "set answer_1 first"
+assert spent(answer_1) <= 8, "too many: the copies add up"
+assert spent(answer_1 + 1) > 8, "more would do"
 print([(n, round(spent(n), 3)) for n in (1, 6, 12, 100)])
 print(
     "one copy:",
     round(single_copy(noise_by_name("depolarizing:0.9", 1).channel, 1.0, measurement=bit).epsilon, 3),
 )
+
+# %% [markdown]
+# **2.** One measured copy, one bit read, any two records ($\tau$ = 1): which is the smallest p, to two decimals, at which local depolarising
+# noise leaves an epsilon of at most 1? Set `answer_2`. Then predict what a hundred copies leave, and check it with `account_run`.
+
+# %% tags=["answer"]
+answer_2 = 0.54
+
+
+# %% tags=["check"]
+def of_one_copy(p):
+    return single_copy(noise_by_name(f"depolarizing:{p}", 1).channel, 1.0, measurement=bit).epsilon
+
+
+assert answer_2 is not ..., "set answer_2 first"
+assert of_one_copy(answer_2) <= 1, f"epsilon is {of_one_copy(answer_2):.3f}"
+assert of_one_copy(round(answer_2 - 0.01, 2)) > 1, "less noise would do"
+
+# %% [markdown]
+# **3.** Without a delta, which is the smallest epsilon, to one decimal, that still allows a membership attack an advantage of one half? Set
+# `answer_3`. Hint: which mechanism is the worst one that an epsilon allows?
+
+# %% tags=["answer"]
+answer_3 = 1.1
+
+
+# %% tags=["check"]
+def most(epsilon):
+    """Randomised response tells the truth with a chance of e^eps / (1 + e^eps): the worst that the epsilon allows."""
+    truth = math.exp(epsilon) / (1 + math.exp(epsilon))
+    return 2 * truth - 1
+
+
+assert answer_3 is not ..., "set answer_3 first"
+assert most(answer_3) >= 0.5, f"it allows {most(answer_3):.3f} at most"
+assert most(answer_3 - 0.1) < 0.5, "a smaller epsilon allows it too"
+print([(e, round(most(e), 3)) for e in (0.1, 1.0, 2.0, 8.0)])
