@@ -14,6 +14,7 @@ from qflsec.cli.options import (
     AsJson,
     Backend,
     Jobs,
+    Plugins,
     Report,
     SeedOffset,
     Seeds,
@@ -166,13 +167,13 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The HTML file.")],
     store: Filled = None,
     spec: SpecOption = None,
+    plugins: Plugins = None,
 ) -> None:
-    """Write the HTML report of what a store holds."""
+    """Write the HTML report of what a store holds; panels of your own by --plugins alone, as a store executes nothing."""
     from qflsec.lab.grid.files import load_user_plugins
-    from qflsec.lab.reading import plugins_of
 
     check_folder(out)
-    load_user_plugins(plugins_of(store or the_only_store()))
+    load_user_plugins(plugins or ())
     write_report_to(_read(store, spec), out)
 
 

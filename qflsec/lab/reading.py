@@ -18,7 +18,7 @@ from qflsec.lab.grid.store import Store
 if TYPE_CHECKING:
     from qflsec.lab.grid.spec import GridSpec
 
-__all__ = ["from_json", "plugins_of", "read_result", "to_dict", "to_json"]
+__all__ = ["from_json", "read_result", "to_dict", "to_json"]
 
 _SCHEMAS = {
     "federation": "qflsec-matrix-result/",
@@ -72,19 +72,6 @@ def read_result(path: str | Path, spec: GridSpec | None = None) -> Result[Any]:
             return from_json(kept)
         found: Result[Any] = _reading(last["kind"]).assemble(last["frame"], store.rows(), command=command)
         return found
-
-
-def plugins_of(path: str | Path) -> tuple[str, ...]:
-    """The plugins of the matrix that was last run into a store, which may bring panels of a report; none of a document.
-
-    Raises:
-        StoreError: The file is neither.
-    """
-    if _is_document(Path(path)):
-        return ()
-    with Store(path, create=False) as store:
-        last = store.last_matrix()
-    return () if last is None else tuple(json.loads(last["spec"])["plugins"])
 
 
 def to_dict(result: Result[Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from qflsec.lab import parse_spec, run
+
 Call = Callable[..., Any]
 PLUGIN = '''
 import numpy as np
@@ -64,3 +66,35 @@ def test_what_is_no_plugin_is_one_line(qflsec: Call) -> None:
         answer = qflsec("plugin", "check", name)
         assert (answer.code, answer.out) == (2, "")
         assert re.fullmatch(rf"error: .*{words}.*\n", answer.err)
+
+
+STORED = """
+kind = "delegation"
+name = "server"
+plugins = ["mine.py"]
+seeds = [0]
+shots = 40
+tests = 40
+[clients.open]
+pads = "none"
+[[attacks]]
+name = "random-answers"
+"""
+
+
+def test_a_store_of_somebody_else_executes_nothing(qflsec: Call) -> None:
+    """It names a file as its plugin; the page is made without it, unless the reader names it too."""
+    Path("mine.py").write_text("")
+    run(parse_spec(STORED, base=Path.cwd()), Path("s.sqlite"), jobs=1)
+    Path("mine.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    commands = (
+        ("report", "--store", "s.sqlite", "--out", "r.html"),
+        ("status", "--store", "s.sqlite"),
+        ("export", "--store", "s.sqlite", "--out", "e.json"),
+        ("diff", "s.sqlite", "s.sqlite", "--out", "d.html"),
+    )
+    for command in commands:
+        assert qflsec("matrix", *command).code == 0, command
+        assert not Path("executed").exists(), command
+    assert qflsec("matrix", *commands[0], "--plugins", "mine.py").code == 0
+    assert Path("executed").exists()
