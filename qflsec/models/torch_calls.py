@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -46,8 +47,27 @@ class ModuleCall:
             blocks: as in the module; records: ``(B, F)``; returns: ``(B, K)``
         """
         batch = records.reshape(len(records), *self.shape)
-        found: Tensor = functional_call(self.module, dict(blocks), (batch,))
+        held = {place: block for name, block in blocks.items() for place in self._places[name]}
+        found: Tensor = functional_call(self.module, held, (batch,), tie_weights=False)
         return found.reshape(len(records), -1)
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[str, ...]]:
+        """Where each parameter is held: by several layers, if they share it, but once by each.
+
+        torch's own tying sets a parameter of a layer with two names twice, and leaves the layer with what was set.
+        """
+        named: dict[int, str] = {}
+        places: dict[str, list[str]] = {}
+        seen = set()
+        for place, parameter in self.module.named_parameters(remove_duplicate=False):
+            owner, _, attribute = place.rpartition(".")
+            holder = (id(self.module.get_submodule(owner)), attribute)
+            name = named.setdefault(id(parameter), place)
+            if holder not in seen:
+                places.setdefault(name, []).append(place)
+            seen.add(holder)
+        return {name: tuple(found) for name, found in places.items()}
 
     def many(
         self, blocks: Blocks, records: Tensor, execution: Execution, generator: Generators | None

@@ -6,8 +6,9 @@ import math
 import pickle
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -289,6 +290,32 @@ def test_one_output_follows_the_loss() -> None:
             params[-1] += threshold - module(x).mean()
         assert torch.equal(model(params, x).argmax(-1), (outputs > threshold).long()), loss
         assert 5 < int((outputs > threshold).sum()) < 15
+
+
+@pytest.mark.parametrize("mode", ["vmap", "loop"])
+def test_layers_that_are_held_twice_share_their_parameters(mode: Literal["vmap", "loop"]) -> None:
+    """Per-sample gradients are those of the module itself, which is as it was afterwards, and takes double precision."""
+    model = replace(model_of("sharing"))  # one of its own: models of files are kept
+    assert [name for name, _ in model.layout] == [
+        "first.weight", "first.bias", "other.bias", "head.weight", "head.bias"
+    ]  # fmt: skip
+    object.__setattr__(model, "call", replace(model.call, mode=mode))
+    kept = torch.nn.utils.parameters_to_vector(model.call.module.parameters()).detach().clone()
+    params, x, y = (
+        model.initial(stream(0, "i")) + 0.1,
+        torch.rand(3, 4, generator=stream(0, "x")),
+        torch.tensor([0, 1, 2]),
+    )
+    found = per_sample_gradients(model, params, x, y)
+    module = model._made(0)
+    torch.nn.utils.vector_to_parameters(params, module.parameters())
+    for record, label, gradient in zip(x, y, found, strict=True):
+        loss = nn.functional.cross_entropy(module(record[None]), label[None])
+        expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(module.parameters()))])
+        assert torch.allclose(gradient, expected, atol=1e-6)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(model.call.module.parameters()), kept)
+    single, double = model(params, x), model(params, x, execution=DOUBLE)
+    assert 0 < float((single - double).abs().max()) < 1e-5
 
 
 def test_an_own_loss() -> None:

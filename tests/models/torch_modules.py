@@ -236,6 +236,27 @@ def counted(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=-1) != labels).float()
 
 
+class Sharing(nn.Module):
+    """A layer under two names, and two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.again = self.first
+        self.other = nn.Linear(4, 4)
+        self.other.weight = self.first.weight
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.again, self.other):
+            x = torch.tanh(layer(x))
+        return self.head(x)
+
+
+def sharing() -> nn.Module:
+    return Sharing()
+
+
 def class_weighted(logits: Tensor, labels: Tensor) -> Tensor:
     weights = torch.tensor([1.0, 2.0, 3.0])
     return nn.functional.cross_entropy(logits, labels, weight=weights, reduction="none")
