@@ -46,6 +46,8 @@ INSERT INTO units VALUES (
 """
 _LAST_STATUS = "SELECT status FROM units WHERE unit_id = ? ORDER BY seq DESC LIMIT 1"
 _COUNT = "SELECT {columns} FROM units WHERE seq IN (SELECT max(seq) FROM units GROUP BY unit_id) ORDER BY seq"
+_MOST_BYTES = 2**28
+"""The largest document of a result that is read."""
 _JSON = ("content", "identity")
 _FIELDS = tuple(Row.__dataclass_fields__)
 
@@ -123,7 +125,8 @@ class Store:
         query = "SELECT * FROM matrices WHERE :name IS NULL OR name = :name ORDER BY seq DESC LIMIT 1"
         with self._errors():
             row = self._connection.execute(query, {"name": name}).fetchone()
-        return None if row is None else {**dict(row), "frame": json.loads(row["frame"])}
+        with self._decoding():
+            return None if row is None else {**dict(row), "frame": json.loads(row["frame"])}
 
     def last_unit(self) -> int:
         """The number of the last row that was written; 0 before the first."""
@@ -151,7 +154,14 @@ class Store:
         query = "SELECT document FROM results WHERE matrix = ? AND unit = ? AND digest = ?"
         with self._errors():
             row = self._connection.execute(query, (matrix, self.last_unit(), digest)).fetchone()
-        return None if row is None else zlib.decompress(row["document"]).decode()
+        if row is None:
+            return None
+        with self._decoding():
+            packed = zlib.decompressobj()
+            document = packed.decompress(row["document"], _MOST_BYTES)
+            if not packed.eof:
+                raise ValueError(f"a result of more than {_MOST_BYTES:,} bytes, or a part of one")
+            return document.decode()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write the rows of one finished batch: all of them or none.
@@ -173,13 +183,14 @@ class Store:
             return {}
         with self._errors():
             found = self._connection.execute(_COUNT.format(columns=", ".join(_FIELDS))).fetchall()
-        return {
-            row["unit_id"]: Row(
-                **{name: json.loads(row[name]) if name in _JSON else row[name] for name in _FIELDS}
-            )
-            for row in found
-            if ids is None or row["unit_id"] in ids
-        }
+        with self._decoding():
+            return {
+                row["unit_id"]: Row(
+                    **{name: json.loads(row[name]) if name in _JSON else row[name] for name in _FIELDS}
+                )
+                for row in found
+                if ids is None or row["unit_id"] in ids
+            }
 
     def settled(self) -> frozenset[str]:
         """The ids of units that need not be repeated: all that have a result and did not fail."""
@@ -233,6 +244,21 @@ class Store:
             cursor.execute("COMMIT")
 
     @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """What is stored may be somebody else's: broken JSON, or few bytes that stand for very many."""
+        try:
+            yield
+        except (ValueError, TypeError, zlib.error) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"the store {self.path} is damaged or not a store",
+            got=str(error),
+            fix="move it away and run the same command again, or name another file with --store",
+        )
+
+    @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
@@ -243,11 +269,7 @@ class Store:
                 fix="close other programs that use it, and see that the file and its folder can be written",
             ) from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"the store {self.path} is damaged or not a store",
-                got=str(error),
-                fix="move it away and run the same command again, or name another file with --store",
-            ) from error
+            raise self._damaged(error) from error
 
 
 def _now() -> str:

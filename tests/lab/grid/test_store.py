@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,27 @@ def test_a_store_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.
         other.execute("ROLLBACK")
         other.close()
         store.append([row()])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [zlib.compress(bytes(2**28 + 1)), zlib.compress(b"{}")[:-3], b"no zlib", zlib.compress(b"\xff")],
+)
+def test_a_kept_result_that_cannot_be_unpacked(tmp_path: Path, document: bytes) -> None:
+    """The first is 260 kB that stand for 268 MB, and could stand for all of the memory."""
+    with Store(tmp_path / "s.sqlite") as store:
+        store.keep_result(1, unit=0, digest="d", document="{}")
+        store._connection.execute("UPDATE results SET document = ?", (document,))
+        with pytest.raises(StoreError, match="is damaged"):
+            store.kept_result(1, digest="d")
+
+
+def test_rows_and_frames_that_are_no_json(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        store.append([row()])
+        store.remember(kind="federation", name="m", command="c", spec="{}", frame={})
+        store._connection.execute("UPDATE units SET content = '{'")
+        store._connection.execute("UPDATE matrices SET frame = '{'")
+        for read in (store.rows, store.last_matrix):
+            with pytest.raises(StoreError, match="is damaged"):
+                read()
