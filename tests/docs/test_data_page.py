@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from dataclasses import fields
@@ -104,4 +105,4 @@ def test_every_field_is_on_the_page_and_in_the_docstring() -> None:
     listed = PAGE.partition("## All fields")[2]
     for field in fields(DataSpec):
         assert f"`{field.name}`" in listed, field.name
-        assert f"        {field.name}: " in str(DataSpec.__doc__), field.name
+        assert f"    {field.name}: " in str(inspect.getdoc(DataSpec)), field.name
