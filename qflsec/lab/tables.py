@@ -104,7 +104,7 @@ def _csv(records: Iterable[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for record in known for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: _cell(name) for name in names})  # a heading may be the name of a plugin's measure
     writer.writerows({name: _cell(value) for name, value in record.items()} for record in known)
     return text.getvalue()
 

@@ -58,6 +58,11 @@ def test_no_text_is_a_formula(result: MatrixResult, start: str) -> None:
                 if value.startswith(("=", "+", "-", "@", "\t", "\r")):
                     assert float(value) == float(value), column  # a number, and nothing else
     assert rows(cells_csv(made))[0]["attack"] == f"'{name}".replace("\r", "\n")
+    first, *others = cell.per_seed
+    metrics = {name: next(iter(first.metrics.values()), first.advantage)}
+    named = replace(cell, per_seed=(replace(first, metrics=metrics), *others))
+    heading = next(csv.reader(io.StringIO(trials_csv(replace(made, cells={(name, name): named})))))
+    assert f"'{name}".replace("\r", "\n") in heading
     low = replace(cell, advantage=replace(cell.advantage, value=-0.25))
     assert rows(cells_csv(replace(made, cells={("a", "b"): low})))[0]["advantage"] == "-0.25", "numbers stay"
 
