@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from qflsec.accounting.statistics import Interval, mean_over_seeds
 from qflsec.base import Score
-from qflsec.lab.scoring.records import record_interval
 from qflsec.lab.worlds.federation.results import (
     AttackInfo,
     Cell,
@@ -146,18 +145,10 @@ def paired(control: Cell, cell: Cell) -> Score | None:
 
 def _difference(old: TrialRow, new: TrialRow) -> Interval | None:
     """The interval of a trial's difference over the records of both runs."""
-    ends = [_records(row) for row in (old, new)]
-    if ends[0] is None or ends[1] is None or old.advantage is None or new.advantage is None:
+    if old.interval is None or new.interval is None or old.advantage is None or new.advantage is None:
         return None
-    (low, high), (new_low, new_high) = ends[0], ends[1]
+    (low, high), (new_low, new_high) = old.interval, new.interval
     change = new.advantage - old.advantage
     below = math.hypot(new.advantage - new_low, high - old.advantage)
     above = math.hypot(new_high - new.advantage, old.advantage - low)
     return change - below, change + above
-
-
-def _records(row: TrialRow) -> Interval | None:
-    assert row.advantage is not None
-    if row.status == "lost":  # it counts as 1 by what it is, not by its records
-        return row.advantage, row.advantage
-    return record_interval(row.advantage, row.metrics, row.raw)

@@ -37,7 +37,7 @@ def test_run_prints_a_table_and_progress(qflsec: Call) -> None:
 
 def test_run_as_json_is_one_document(qflsec: Call) -> None:
     document = qflsec("matrix", "run", "tiny.toml", "--jobs", "1", "--json").json()
-    assert document["schema"] == "qflsec-matrix-result/4"
+    assert document["schema"] == "qflsec-matrix-result/5"
     assert document["command"] == "qflsec matrix run tiny.toml --jobs 1 --json"
     assert {cell["state"] for cell in document["cells"]} >= {"incompatible"}
     names = {

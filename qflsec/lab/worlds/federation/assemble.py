@@ -24,7 +24,7 @@ from qflsec.lab.worlds.federation.results import (
     TrialRow,
     TrialStatus,
 )
-from qflsec.lab.worlds.federation.samples import Sample, advantages
+from qflsec.lab.worlds.federation.samples import Sample, advantages, interval_of
 from qflsec.lab.worlds.federation.sentences import cell_sentence
 from qflsec.lab.worlds.federation.states import GOALS, cell_state, shown, strongest
 from qflsec.lab.worlds.federation.summaries import summarise_pipeline
@@ -275,7 +275,7 @@ def _needed(found: tuple[Sample, Score] | None, control: tuple[Sample, Score] | 
 
 def _trial(planned: FramedTrial, row: Row) -> TrialRow:
     content = row.content
-    return TrialRow(
+    bare = TrialRow(
         trial_id=row.unit_id,
         run_id=planned.run_id,
         baseline_run_id=planned.baseline_run_id,
@@ -289,6 +289,7 @@ def _trial(planned: FramedTrial, row: Row) -> TrialRow:
         seconds=row.seconds,
         aborts=_aborts(row),
     )
+    return replace(bare, interval=interval_of(bare))
 
 
 def _run(planned: FramedRun, row: Row) -> RunRow:

@@ -8,7 +8,7 @@ cost's name; a score states its own unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +29,7 @@ from qflsec.lab.worlds.federation.results import (
 
 __all__ = ["SCHEMA", "from_document", "to_document"]
 
-SCHEMA = "qflsec-matrix-result/4"
+SCHEMA = "qflsec-matrix-result/5"
 _SIMPLE = ("observers", "pipelines", "utility_pipeline", "data")
 
 
@@ -90,15 +90,18 @@ def _score(value: Mapping[str, Any] | None) -> Score | None:
 
 def _trial(row: Mapping[str, Any]) -> TrialRow:
     metrics = {name: read_score(score) for name, score in row["metrics"].items()}
-    return TrialRow(**{**row, "metrics": metrics, "aborts": _aborts(row)})
+    interval = None if row["interval"] is None else _numbers(row["interval"])
+    return TrialRow(**{**row, "metrics": metrics, "aborts": _aborts(row), "interval": interval})
 
 
 def _run(row: Mapping[str, Any]) -> RunRow:
-    curves = {
-        name: tuple(math.nan if part is None else part for part in row[name])
-        for name in ("accuracy", "loss", "train_loss")
-    }
+    curves = {name: _numbers(row[name]) for name in ("accuracy", "loss", "train_loss")}
     return RunRow(**{**row, **curves, "aborts": _aborts(row)})
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    """Numbers of a document, in which those that are not finite are null."""
+    return tuple(math.nan if value is None else value for value in values)
 
 
 def _aborts(row: Mapping[str, Any]) -> tuple[Abort, ...]:

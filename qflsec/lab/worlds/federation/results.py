@@ -75,6 +75,8 @@ class TrialRow:
         traceback: The traceback of a bug; empty otherwise.
         seconds: CPU time of the attack and its scoring.
         aborts: What protocols stopped in the run, and who caused it.
+        interval: The 95 % interval of the advantage over the run's records (:mod:`qflsec.lab.scoring.records`); None
+            where they say nothing of it.
     """
 
     trial_id: str
@@ -89,6 +91,7 @@ class TrialRow:
     traceback: str = ""
     seconds: float = 0.0
     aborts: tuple[Abort, ...] = ()
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

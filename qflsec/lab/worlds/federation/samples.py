@@ -13,7 +13,7 @@ from qflsec.lab.worlds.federation.frame import FramedAttack
 from qflsec.lab.worlds.federation.results import TrialRow
 from qflsec.lab.worlds.federation.states import SCORED, margin
 
-__all__ = ["Sample", "advantages"]
+__all__ = ["Sample", "advantages", "interval_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def advantages(rows: Sequence[TrialRow], attack: FramedAttack) -> tuple[Sample, 
         return None
     values = tuple(float(row.advantage) for row in scored if row.advantage is not None)
     ranges = [attainable(row.raw) for row in scored if row.status == "ok"] or [(-math.inf, math.inf)]
-    records = tuple(found for row in scored if (found := _records(row)) is not None)
+    records = tuple(row.interval for row in scored if row.interval is not None)
     sample = Sample(
         values=values,
         within=(min(low for low, _ in ranges), max(1.0, *(high for _, high in ranges))),
@@ -62,8 +62,10 @@ def advantages(rows: Sequence[TrialRow], attack: FramedAttack) -> tuple[Sample, 
     return sample, sample.score(name=attack.metric, baseline=attack.baseline, ideal=attack.ideal)
 
 
-def _records(row: TrialRow) -> Interval | None:
-    assert row.advantage is not None
+def interval_of(row: TrialRow) -> Interval | None:
+    """The interval of a trial's advantage over the records of its run; None where it has none, or they say nothing."""
+    if row.status not in SCORED or row.advantage is None:
+        return None
     if row.status == "lost":  # it counts as 1 by what it is, not by its records
         return row.advantage, row.advantage
     return record_interval(row.advantage, row.metrics, row.raw)

@@ -214,12 +214,12 @@ def test_json_comes_back_as_it_was(stored: tuple[Path, MatrixResult]) -> None:
     assert again.cells.keys() == result.cells.keys()
     assert again.summaries == result.summaries
     document = json.loads(to_json(result))
-    assert document["schema"] == "qflsec-matrix-result/4"
+    assert document["schema"] == "qflsec-matrix-result/5"
     assert "NaN" not in to_json(result)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"schema": "other"}', '{"schema": "qflsec-matrix-result/4"}', "[1]"]
+    "text", ["", "{}", '{"schema": "other"}', '{"schema": "qflsec-matrix-result/5"}', "[1]"]
 )
 def test_other_documents_are_refused(text: str) -> None:
     with pytest.raises(StoreError):
