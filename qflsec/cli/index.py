@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qflsec.base.installation import PACKAGE, installation_digest
+from qflsec.base.installation import PACKAGE, cache_folder, installation_digest
 
 __all__ = ["Index", "indexed"]
 
@@ -56,9 +56,8 @@ def _keep(path: Path, content: dict[str, Any]) -> None:
 
 def _path() -> Path:
     """One file for each place where the package is installed."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     place = hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16]
-    return base / "qflsec" / f"catalogue-{place}.json"
+    return cache_folder() / f"catalogue-{place}.json"
 
 
 def _others() -> bool:

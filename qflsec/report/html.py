@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from qflsec.base import Score
 from qflsec.lab.grid.results import cause_words
 from qflsec.report.chart import Chart
+from qflsec.report.compiled import CompiledTemplates
 from qflsec.report.svg import draw, keys
 
 __all__ = [
@@ -55,9 +56,9 @@ def _row(row: Sequence[object], *, numbers: bool) -> Markup:
     for value in rest:
         text = number(value, 3) if isinstance(value, float) else value
         if numbers or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            cells.append(Markup('<td class="num">{}</td>').format(text))
+            cells.append(Markup(f'<td class="num">{escape(text)}</td>'))  # noqa: S704 - escaped
         else:
-            cells.append(Markup("<td>{}</td>").format(text))
+            cells.append(Markup(f"<td>{escape(text)}</td>"))  # noqa: S704 - escaped
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
 
 
@@ -136,6 +137,7 @@ def slug(text: str) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("qflsec.report"),
+        bytecode_cache=CompiledTemplates(),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

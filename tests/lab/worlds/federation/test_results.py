@@ -20,6 +20,7 @@ from qflsec.lab import (
     to_dict,
     to_json,
 )
+from qflsec.lab.scoring.records import record_interval
 from qflsec.lab.worlds.federation.results import (
     Cell,
     CellState,
@@ -213,6 +214,12 @@ def test_json_comes_back_as_it_was(stored: tuple[Path, MatrixResult]) -> None:
     assert to_json(again) == to_json(result)
     assert again.cells.keys() == result.cells.keys()
     assert again.summaries == result.summaries
+    rows, found = ([row for cell in one.cells.values() for row in cell.per_seed] for one in (result, again))
+    assert [row.interval for row in found] == [row.interval for row in rows]
+    for row in rows:
+        scored = row.status == "ok" and row.advantage is not None
+        assert row.interval == (record_interval(row.advantage, row.metrics, row.raw) if scored else None)
+    assert any(row.interval for row in rows)
     document = json.loads(to_json(result))
     assert document["schema"] == "qflsec-matrix-result/5"
     assert "NaN" not in to_json(result)
