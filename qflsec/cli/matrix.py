@@ -170,10 +170,11 @@ def report(
     plugins: Plugins = None,
 ) -> None:
     """Write the HTML report of what a store holds; panels of your own by --plugins alone, as a store executes nothing."""
-    from qflsec.lab.grid.files import load_user_plugins
-
     check_folder(out)
-    load_user_plugins(plugins or ())
+    if plugins:
+        from qflsec.lab.grid.files import load_user_plugins
+
+        load_user_plugins(plugins)
     write_report_to(_read(store, spec), out)
 
 
