@@ -56,6 +56,10 @@ class RunResult:
         worst_accuracy: The same of the worst model.
         loss: Test loss after each of these rounds.
         train_loss: Mean training loss of the honest clients in each round.
+        norms: The L2 norm of the update that each client released in each round: after the voluntary shape layers, after
+            a corrupted client replaced it, and before any protocol seals it or adds noise to it. NaN where a client
+            took no part or sent no update. It is what happened, not what anybody saw: no view holds it, and a server
+            that opens sums alone never learns it.
         dataset: The run's data with its splits.
         clients: The record indices of each client.
         transcript: The transcript of the batch that the run was part of.
@@ -68,7 +72,7 @@ class RunResult:
         faults: Lies that were proved, and rounds that were lost.
 
     Shapes:
-        initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``
+        initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``; norms: ``(round, client)``
     """
 
     spec: RunSpec
@@ -84,6 +88,7 @@ class RunResult:
     worst_accuracy: tuple[float, ...]
     loss: tuple[float, ...]
     train_loss: tuple[float, ...]
+    norms: torch.Tensor = field(repr=False)
     dataset: Dataset
     clients: tuple[torch.Tensor, ...]
     transcript: Transcript = field(repr=False)

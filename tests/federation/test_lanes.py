@@ -64,6 +64,7 @@ def same(a: RunResult, b: RunResult) -> bool:
     costs = [{name: value for name, value in run.costs.items() if name != "cpu_seconds"} for run in (a, b)]
     return (
         torch.equal(a.params, b.params)
+        and torch.equal(a.norms.nan_to_num(-1.0), b.norms.nan_to_num(-1.0))
         and (a.accuracy, a.loss, a.train_loss, a.outcome) == (b.accuracy, b.loss, b.train_loss, b.outcome)
         and seen[0] == seen[1]
         and costs[0] == costs[1]

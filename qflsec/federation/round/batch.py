@@ -18,6 +18,7 @@ from qflsec.federation.round.evaluation import Curves
 from qflsec.federation.round.lanes import LaneData, records_used
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
 from qflsec.federation.round.losses import Losses
+from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
@@ -117,6 +118,7 @@ class BatchRun:
         self._training = ClientTraining(training, self._data)
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
         self._losses = Losses(len(specs), self._config.rounds)
+        self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
 
     def _delegate(self, stack: Stack) -> Delegations | None:
         if stack.delegation is None:
@@ -221,6 +223,7 @@ class BatchRun:
         if bool(early.any()):
             self._collection.send(Sent(updates=updates), self._counts, early)
         sent = self._turns.updates(round_index, models, updates, present, self._data, plan, turn.trainers)
+        self._norms.note(round_index, sent, present)
         self._collection.send(sent, self._counts, present & ~early)
         self._aggregate(round_index, turn, version, here.any(dim=1), received.bases)
         return losses, present
@@ -357,6 +360,7 @@ class BatchRun:
             worst_accuracy=tuple(self._curves.worst_accuracy[lane]),
             loss=tuple(self._curves.loss[lane]),
             train_loss=tuple(self._curves.train_loss[lane]),
+            norms=self._norms.of(lane),
             dataset=data.dataset,
             clients=data.clients,
             transcript=self._transcript,

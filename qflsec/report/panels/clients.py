@@ -1,4 +1,4 @@
-"""The clients one by one: who was hit, whose updates did not count, and who took part."""
+"""The clients one by one: who was hit, whose updates did not count, how long they were, and who took part."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from qflsec.base import register
 from qflsec.lab.worlds.federation.results import MatrixResult, RunRow
 from qflsec.report.html import fill, number, table
+from qflsec.report.norms import norm_figures
 from qflsec.report.panel import Panel
 
 __all__ = ["Clients"]
@@ -18,7 +19,7 @@ __all__ = ["Clients"]
 
 @register("panel", "clients")
 class Clients(Panel):
-    """What the model is to each client with and without each attack, and whose updates counted."""
+    """What the model is to each client with and without each attack, whose updates counted, and their norms."""
 
     title = "Client by client"
     order = 45.0
@@ -28,7 +29,7 @@ class Clients(Panel):
         return isinstance(result, MatrixResult) and any(run.clients for run in result.runs)
 
     def render(self, result: MatrixResult) -> str:
-        """A table for each pipeline without an attack, and one for each attack that manipulates; all of one seed."""
+        """A table and figures for each pipeline without an attack, and for each attack that manipulates; of one seed."""
         runs = {(run.pipeline, run.attack, run.stack): run for run in result.runs if run.clients}
         seeds = sorted({run.seed for run in runs.values()})
         groups = dict.fromkeys((run.pipeline, run.attack) for run in runs.values())
@@ -39,7 +40,8 @@ class Clients(Panel):
             )
             for pipeline, attack in groups
         }
-        return fill("panels/clients.html.j2", parts=parts, seeds=", ".join(map(str, seeds)))
+        norms = any(run.clients.get("norms") for run in runs.values())
+        return fill("panels/clients.html.j2", parts=parts, seeds=", ".join(map(str, seeds)), norms=norms)
 
 
 def _table(
@@ -55,7 +57,9 @@ def _table(
             for stack, run in found.items()
         ]
         rows.append((f"client\u00a0{client}{' (corrupted)' if client in corrupted else ''}", *faces))
-    return table(("client", *found), rows, label=f"Clients: {attack or 'no attack'} on {pipeline}")
+    title = f"{attack or 'no attack'} on {pipeline}"
+    norms = norm_figures(title, {stack: run.clients for stack, run in found.items()})
+    return table(("client", *found), rows, label=f"Clients: {title}") + norms
 
 
 def _face(client: int, run: RunRow, honest: RunRow | None) -> Iterator[Markup]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,15 +15,17 @@ _MOST_CLIENTS, _MOST_ROUNDS, _MOST_DROPPED = 100, 200, 400
 
 
 def client_facts(run: RunResult) -> dict[str, Any]:
-    """Who was corrupted, whose updates counted in each round, whose did not and why, and what the model is to each.
+    """Who was corrupted, whose updates counted in each round, whose did not and why, and what each sent and got.
 
     Args:
         run: A run that completed.
 
     Returns:
         JSON types: ``corrupted`` (clients), ``counted`` (for each round the clients), ``dropped`` (round, client and
-        reason of each), ``accuracy`` (of the final model on each client's own records; None without records); empty
-        for runs of more clients or rounds than anybody reads line by line.
+        reason of each), ``norms`` (for each round, the L2 norm of what each client released, to four digits; None
+        where it took no part, or sent no update or one without a finite norm), ``accuracy`` (of the final model on
+        each client's own records; None without records); empty for runs of more clients or rounds than anybody
+        reads line by line. Norms are the lab's own knowledge: a server may not see them, under masks for one.
     """
     if len(run.clients) > _MOST_CLIENTS or run.training.rounds > _MOST_ROUNDS:
         return {}
@@ -32,8 +35,13 @@ def client_facts(run: RunResult) -> dict[str, Any]:
         "corrupted": [] if threat is None else sorted(threat.clients),
         "counted": [sorted(participants[index]) for index in sorted(participants)],
         "dropped": [[drop.round, drop.client, drop.reason] for drop in run.dropped[:_MOST_DROPPED]],
+        "norms": [[_norm(value) for value in row] for row in run.norms.tolist()],
         "accuracy": [_accuracy(run, index) for index in range(len(run.clients))],
     }
+
+
+def _norm(value: float) -> float | None:
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def _accuracy(run: RunResult, index: int) -> float | None:

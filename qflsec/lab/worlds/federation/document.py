@@ -2,7 +2,8 @@
 
 Keys are stable: they are the fields of the dataclasses in :mod:`qflsec.lab.worlds.federation.results`, with
 cells, summaries and ledgers as lists; ``session`` is computed from ledgers and runs. Units stand at the end of a
-cost's name; a score states its own unit.
+cost's name; a score states its own unit. ``clients`` of a run has the keys that
+:func:`qflsec.lab.worlds.federation.clients.client_facts` states; one of an older store may lack ``norms``.
 """
 
 from __future__ import annotations
