@@ -181,6 +181,26 @@ def test_a_qnode_that_is_more_than_its_tape_runs_in_pennylane(transform: Any) ->
     assert torch.allclose(model(w, x), expected.to(torch.float32), atol=1e-5)
 
 
+def test_a_feature_that_multiplies_a_weight_is_in_that_weights_gradient() -> None:
+    """Noise on circuits then covers no gradient, and no epsilon is stated; the gradient shows the feature itself."""
+
+    def scaled(x: Tensor, weights: Tensor) -> Any:
+        qml.RX(weights[0] * x[0], 0)
+        return qml.expval(qml.PauliZ(0))
+
+    def beside(x: Tensor, weights: Tensor) -> Any:
+        qml.RX(weights[0] + x[0], 0)
+        return qml.expval(qml.PauliZ(0))
+
+    options: dict[str, Any] = {"n_features": 1, "weight_shape": (1,)}
+    trainable, added = (QNodeModel(qnode=qml.QNode(f, DEVICE), **options) for f in (scaled, beside))
+    w, x, y = torch.tensor([0.7]), torch.tensor([[0.5], [1.0]]), torch.tensor([0, 0])
+    angles = torch.tensor([[0.35], [0.7]])  # the same measured values, of another model
+    gradients = [per_sample_gradients(m, v, f, y) for m, v, f in ((trainable, w, x), (added, 0 * w, angles))]
+    assert torch.allclose(gradients[0] / gradients[1], x, atol=1e-5)
+    assert not trainable.only_measures
+
+
 def test_a_mode_that_is_wrong_without_an_error_is_not_taken() -> None:
     model = model_of(summing)
     assert model.probe is not None
