@@ -42,7 +42,7 @@ def norm_figures(title: str, facts: Mapping[str, Mapping[str, Any]]) -> Markup:
         )
         for stack, told in known.items()
     ]
-    return Markup('<h4>L2 norm of each client\u2019s update</h4><div class="figures">{}</div>').format(
+    return Markup('<p><b>L2 norm of each client\u2019s update</b></p><div class="figures">{}</div>').format(
         Markup("").join(parts)
     )
 
@@ -110,7 +110,7 @@ def _table(label: str, told: Mapping[str, Any]) -> Markup:
     honest, corrupted = _members(told)
     lines = {**_lines(told, corrupted, "corrupted"), **_lines(told, honest, "honest")}
     rows = [
-        (f"round {index + 1}", *(number(values[index], 3) for values in lines.values()))
+        (str(index + 1), *(number(values[index], 3) for values in lines.values()))
         for index in range(len(told["norms"]))
     ]
-    return table(("", *lines), rows, numbers=True, label=label)
+    return table(("round", *lines), rows, numbers=True, label=label)
