@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-__all__ = ["forget", "notice", "silence"]
+__all__ = ["Notice", "forget", "notice", "silence"]
+
+
+class Notice(UserWarning):
+    """A warning that is meant for the user, who needs no line of ours beside it."""
+
 
 _said: set[str] = set()
 _silent = [False]
@@ -19,7 +24,7 @@ def notice(text: str, *, about: str) -> None:
     """
     if not _silent[0] and about not in _said:
         _said.add(about)
-        warnings.warn(text, stacklevel=6)  # beyond the model and its builder
+        warnings.warn(text, Notice, stacklevel=6)  # beyond the model and its builder
 
 
 def silence() -> None:

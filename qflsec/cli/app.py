@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
+from qflsec.base.notices import Notice
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.init import init
@@ -54,6 +57,18 @@ def _root(
     """Attack-vs-defense lab for quantum federated learning."""
 
 
+def _told(others: Callable[..., None]) -> Callable[..., None]:
+    """Notices are a line each; warnings of other packages keep their place in the code."""
+
+    def show(message: Warning | str, category: type[Warning], *where: object, **kept: object) -> None:
+        if issubclass(category, Notice):
+            sys.stderr.write(f"note: {message}\n")
+        else:
+            others(message, category, *where, **kept)
+
+    return show
+
+
 def main() -> int:
     """Run the command line.
 
@@ -61,7 +76,8 @@ def main() -> int:
     of that code as well; without such frames an error that is not ours to tell is a bug, and keeps its traceback.
     """
     try:
-        with terminable():
+        with warnings.catch_warnings(), terminable():
+            warnings.showwarning = _told(warnings.showwarning)
             app()
     except QflsecError as error:
         told = "".join(f"error: {line}\n" for line in str(error).splitlines())

@@ -86,7 +86,10 @@ def show(
         from qflsec.lab.grid.schema import nearest
 
         known = [known for kind in kinds for known in everything[kind]]
-        raise UnknownName("nothing has this name", got=repr(name), fix=nearest(name, known))
+        say = f"'qflsec list {name}' names them" if name in _PLURALS else nearest(name, known)
+        raise UnknownName(
+            "nothing has this name", got=repr(name), fix=say or "'qflsec list' says what there is"
+        )
     if as_json:
         print_json({"schema": "qflsec-show/2", "items": documents})
         return

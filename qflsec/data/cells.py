@@ -30,7 +30,7 @@ __all__ = [
 Numbers = NDArray[np.float64]
 Values = Sequence[str] | NDArray[Any]
 
-MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
+MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "n.a.", "k.a.", "#n/a", "<na>", "nan", "null", "none"})
 """What a cell of a feature says that has no value, in any case of letters."""
 _NAMELESS = frozenset({"", "nan"})
 

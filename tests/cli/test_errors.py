@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
+from qflsec.base import ConfigError
+from qflsec.base.notices import forget, notice
 from qflsec.lab import Store
 
 CHANGES = {
@@ -171,3 +174,26 @@ def test_all_missing_keys_are_told_at_once(tiny: Path, qflsec: Call) -> None:
         "attacks[0].threat: missing",
         "sedes: unknown key",
     ]
+
+
+def test_a_notice_is_one_line_and_warnings_of_others_keep_their_place(
+    qflsec: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speak(_: object) -> Never:
+        forget()
+        notice("it is slow", about="this")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        raise ConfigError("stop")
+
+    monkeypatch.setattr("qflsec.cli.catalog._everything", speak)
+    with pytest.warns(DeprecationWarning, match="old") as others:
+        lines = qflsec("show", "dp-sgd").err.splitlines()
+    assert lines == ["note: it is slow", "error: stop"]
+    assert len(others) == 1
+
+
+@pytest.mark.parametrize(("name", "fix"), [("models", "'qflsec list models'"), ("xyzzy", "'qflsec list'")])
+def test_a_name_of_nothing_says_where_names_are(qflsec: Call, name: str, fix: str) -> None:
+    answer = qflsec("show", name)
+    assert answer.code == 2
+    assert fix in answer.err

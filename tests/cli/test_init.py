@@ -38,7 +38,7 @@ def test_what_is_written_runs_and_ends_in_a_page(qflsec: Call, monkeypatch: pyte
     text = Path("matrix.toml").read_text()
     # shorter, and without what takes longest
     shorter = {
-        "[0, 1, 2] ": "[0] ",
+        "[0, 1, 2, 3, 4, 5] ": "[0] ",
         "rounds = 12": "rounds = 1",
         '"dlg"': '"sum-alignment"',
         "dp-sgd = [": "# [",

@@ -51,6 +51,8 @@ def test_separator_decimal_comma_and_encoding(tmp_path: Path, read: Read, encodi
         ("a,b,class\n1,2,x\n2,3,y\n", {"reduction": "none"}, ["another number of columns", "expected 2"]),
         ("a,class\n1,x\n2,\n", {"missing": "median"}, ["no class at row 3, column 'class'", 'missing = "drop"']),
         ("a,class\n1,x\n?,y\n", {}, ["lacks a value at row 3, column 'a'", 'missing = "drop"']),
+        ("a,class\n1,x\nk.A.,y\n", {}, ["lacks a value at row 3, column 'a'"]),
+        ("a,class\n1,x\n-,y\n", {}, ["lacks a value at row 3, column 'a'"]),
         ("a,class\n,x\n,y\n", {"missing": "drop"}, ["no record of", "is complete"]),
         ("a,class\n1,x\n1e999,y\n", {"missing": "drop"}, ["not finite at row 3"]),
         ("a,b,class\n1,u,x\n2,v,y\n", {}, ["not a number at row 2, column 'b'", 'drop = ["b"]']),
