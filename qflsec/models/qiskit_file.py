@@ -22,8 +22,8 @@ class QiskitKeys(ModelKeys):
     Attributes:
         path: Its place, as ``"file.py:name"``.
         features_argument: The name of its parameters for a record, where names do not tell.
-        observables: What is measured, a Pauli string for each class; those of an EstimatorQNN, or else Z on every qubit, by
-            default.
+        observables: What is measured, a Pauli string for each class; those of an EstimatorQNN, or else the
+            parity of all qubits, by default.
         n_classes: The number of classes; what the observables say by default.
         scale: What expectation values are multiplied by; what suits the loss by default.
     """
