@@ -16,12 +16,12 @@ from qflsec.accounting import (
     Observer,
     Training,
     dp_statement,
-    exposure,
-    ledger,
     observer_account,
     render_ledger,
     run_rows,
 )
+from qflsec.accounting.account import ledger
+from qflsec.accounting.exposure import exposure
 from qflsec.defenses.privacy import DpFedAvg, DpSgd
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.federation.topology import Ring

@@ -144,6 +144,7 @@ class Oracle:
         counts: How many records each client has.
         groups: For each round, the groups that were drawn.
         drawn: How clients are drawn: not at all, so many in each round, or independently.
+        released: Whether clients give the server the sum that they opened.
     """
 
     layers: frozenset[str]
@@ -151,6 +152,7 @@ class Oracle:
     counts: tuple[int, ...]
     groups: tuple[tuple[frozenset[int], ...], ...] = ()
     drawn: str = "all"
+    released: bool = False
 
     @property
     def linear(self) -> bool:
@@ -181,7 +183,7 @@ class Oracle:
         if not self.seal:
             return singles
         if self.seal in KEYED:
-            return singles if c else set()
+            return singles if c else {frozenset(members)} if self.released else set()
         if self.seal == "he-masked" and not c:
             return set()
         parts = self.groups[round_index] if self.seal == "validated-groups" else (members,)
@@ -196,7 +198,7 @@ class Oracle:
     def models(self, threat: ThreatModel) -> set[int]:
         """The models that it reads, by the number of steps that they have behind them."""
         read = {ROUNDS} if threat.public else set()
-        sealed = self.seal in KEYED | {"he-masked"}
+        sealed = self.seal in KEYED | {"he-masked"} and not self.released
         for round_index, members in enumerate(self.members):
             told = bool(set(threat.clients) & members)
             overheard = self.hears(threat) and (round_index == 0 or not sealed)
@@ -306,6 +308,7 @@ def oracle_of(result: RunResult, layers: list[dict[str, Any]]) -> Oracle:
         counts=tuple(map(len, result.clients)),
         groups=tuple(groups),
         drawn=drawn,
+        released=any(layer.get("mode") == "released" for layer in layers),
     )
 
 
