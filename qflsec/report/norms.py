@@ -72,14 +72,17 @@ def _series(told: Mapping[str, Any]) -> list[Series]:
 
 
 def _line(values: _Row, *, name: str, size: float, look: int | None = None) -> Series:
-    """The rounds in which there is a value; an honest client's line is drawn in the colour of the axes."""
+    """The rounds in which there is a value; an honest client's line is drawn in the colour of the axes.
+
+    It has marks only where rounds are missing, which a line alone would hide: marks are most of a page's size.
+    """
     rounds = [index for index, value in enumerate(values) if value is not None]
     return Series(
         name=name,
         x=[index + 1 for index in rounds],
         y=_known(values),
-        kind="marked line",
-        look=look,
+        kind="line" if look is None and 1 < len(rounds) == len(values) else "marked line",
+        look=look or 0,
         muted=look is None,
         size=size,
     )
