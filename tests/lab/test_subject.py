@@ -124,7 +124,7 @@ def judge(attack: Inference, subject: Subject, threat: ThreatModel) -> TrialScor
 def test_recorded_training_is_attacked_and_scored_as_the_run_was(attack: Inference, run: RunResult) -> None:
     first, second = judge(attack, run, SERVER), judge(attack, record(run), SERVER)
     assert isinstance(first, TrialScore)
-    assert first == second
+    assert repr(first) == repr(second)  # intervals that do not exist are NaN, and NaN equals nothing
     if isinstance(attack, DeepLeakage):
         assert first.advantage > 0.9, "an update of two records gives them away"
 

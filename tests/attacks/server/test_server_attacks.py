@@ -177,7 +177,8 @@ def test_weak_coherent_leakage_matches_its_formula(mean: float, transmittance: f
     found = session(WeakCoherent(), shots=6000, tests=0, source=source, line=line)
     exposed = source.leaked(line)
     assert found.exposed is not None
-    spread = math.sqrt(exposed * (1 - exposed) / (6000 * GRAPH.n_nodes)) + 1e-9
+    variance = max(exposed * (1 - exposed), 0.0)  # a sum of chances may be 1 and a little more
+    spread = math.sqrt(variance / (6000 * GRAPH.n_nodes)) + 1e-9
     assert abs(found.exposed - exposed) < SIGMA * spread
     score = found.scores["angles"]
     assert (
