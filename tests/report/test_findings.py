@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -394,3 +395,29 @@ def test_findings_of_a_channel() -> None:
     unfinished = pair_findings(channel({("split", "none"): ()}))
     assert unfinished[0].sentence == "No run was made yet."
     assert unfinished[2].sentence.startswith("1 cell not run to the end")
+
+
+def test_effects_rest_on_the_intervals_that_the_trials_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is computed again from counts: to look at a page needs no SciPy."""
+    bare = matrix({("flip", "none"): (0.9, 0.9), ("flip", "clip"): (0.1, 0.1)})
+    raw = {"successes": 90, "successes_without_attack": 0, "n_triggered": 100}
+
+    def kept(half: float) -> MatrixResult:
+        cells = {
+            place: replace(
+                cell,
+                per_seed=tuple(
+                    replace(row, raw=raw, interval=(row.advantage - half, row.advantage + half))
+                    for row in cell.per_seed
+                    if row.advantage is not None
+                ),
+            )
+            for place, cell in bare.cells.items()
+        }
+        return replace(bare, cells=cells)
+
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    # two trials a seed, each from -half to half, over two seeds: half * sqrt(2) * sqrt(2) / 2
+    for half in (0.1, 0.2):
+        (effect,) = effects(kept(half))
+        assert (effect.change.low, effect.change.high) == pytest.approx((-0.8 - half, -0.8 + half))
