@@ -101,14 +101,15 @@ def _features(names: list[str], signature: str, shapes: Mapping[str, Any], chose
     known = [name for name in names if name.lower() in FEATURE_NAMES and name not in shapes]
     if len(known) == 1:
         return known[0]
-    unsure = known or [n for n in names if n not in WEIGHT_NAMES and n not in shapes]
+    unsure = known or [n for n in names if n not in WEIGHT_NAMES and n not in shapes] or ["NAME"]
+    options = [f'features_argument = "{name}"' for name in unsure]
     raise CircuitError(
         "several of the QNode's arguments could be the features"
         if known
         else "which argument of the QNode takes the features is not said",
         got=signature,
         expected="one argument called inputs, features, x, data or sample",
-        fix=f'rename it, or add features_argument = "{(unsure or ["NAME"])[0]}" if that is the one',
+        fix=f"rename it, or say which: {' or '.join(options)}",
     )
 
 
