@@ -490,7 +490,7 @@ start = training.model.initial(torch.Generator().manual_seed(0))
 gradients = per_sample_gradients(training.model, start, features, labels)
 
 
-def clipped(*clip_norms):
+def clipped(clip_norms):
     """Lengths of the records' gradients at the start, and the part of their mean that a clip norm leaves."""
     _, ax = plt.subplots(figsize=(6.5, 2.6))
     norms = gradients.norm(dim=1)
@@ -508,9 +508,9 @@ def clipped(*clip_norms):
 try:
     from ipywidgets import interact
 except ImportError:
-    clipped(0.1, 0.3, 1.0)
+    clipped((0.1, 0.3, 1.0))
 else:
-    interact(clipped, clip_norms=[(0.1,), (0.2,), (0.3,), (0.5,), (1.0,)])
+    interact(lambda clip_norm: clipped((clip_norm,)), clip_norm=(0.05, 1.5, 0.05))
 
 # %% [markdown]
 # Beside it, what an attack gains. Utility was measured where the model learns well; membership is measured where the undefended model
