@@ -81,6 +81,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "blind": {"executor": "exact", "shots": 2, "tests": 0},
     "delegated": {"executor": "exact", "shots": 2},
     "few-shots": {"shots": 4},
+    "he-ckks": {"largest": 32.0, "precision": 0.01},
 }
 
 THREATS: dict[str, ThreatModel] = {

@@ -41,6 +41,7 @@ def test_what_is_written_runs_and_ends_in_a_page(qflsec: Call, monkeypatch: pyte
         "[0, 1, 2, 3, 4, 5] ": "[0] ",
         "rounds = 12": "rounds = 1",
         '"dlg"': '"sum-alignment"',
+        "restarts = 8": "",
         "dp-sgd = [": "# [",
     }
     for old, new in shorter.items():

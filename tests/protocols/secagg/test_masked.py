@@ -212,8 +212,8 @@ def test_a_client_seals_once_in_a_round(federate: Federate) -> None:
     """Two vectors of one round for different participants would differ by a mask alone."""
     federation = federate(Masked(), 3)
     federation.seal(0, torch.zeros(5), round_index=1)
-    for round_index in (1, 0):
-        with pytest.raises(ProtocolAbort, match="twice"):
+    for round_index, words in ((1, "twice"), (0, "after that of 1")):
+        with pytest.raises(ProtocolAbort, match=words):
             federation.seal(0, torch.zeros(5), 1.0, (0, 1), round_index)
     federation.seal(0, torch.zeros(5), round_index=2)
 
