@@ -66,12 +66,12 @@ class Slot:
 def _rotation_angle(matrix: ComplexMatrix, axis: str) -> float | None:
     """The angle of the rotation about ``axis`` that the matrix is up to a phase, if it is one."""
     cosine, sine = np.trace(matrix) / 2, 1j * np.trace(_PAULIS[axis] @ matrix) / 2
-    if not np.allclose(matrix, cosine * np.eye(2) - 1j * sine * _PAULIS[axis], atol=1e-12):
+    if not np.allclose(matrix, cosine * np.eye(2) - 1j * sine * _PAULIS[axis], rtol=0, atol=1e-12):
         return None
     phase = cosine if abs(cosine) > abs(sine) else sine
     cosine, sine = cosine / phase, sine / phase
     if abs(cosine.imag) + abs(sine.imag) > 1e-12 or not np.isclose(
-        abs(phase) * np.hypot(cosine.real, sine.real), 1
+        abs(phase) * np.hypot(cosine.real, sine.real), 1, rtol=0, atol=1e-12
     ):
         return None
     return float(2 * np.arctan2(sine.real, cosine.real))

@@ -76,6 +76,23 @@ def inputs(circuit: Circuit, *batch: int, seed: int = 0) -> tuple[Tensor, Tensor
     return weights, features
 
 
+@pytest.mark.parametrize("tiny", [6e-7, 1e-5, 1e-9])
+def test_a_tiny_rotation_about_another_axis_is_not_dropped(pennylane_values: Oracle, tiny: float) -> None:
+    """RZ(tiny) before RY is no rotation about Y: a relative tolerance on its matrix took it for the identity."""
+    constant = Angle.constant
+    gates = (
+        Gate("RX", (0,), (constant(1.0),)),
+        Gate("CNOT", (0, 1), ()),
+        Gate("Rot", (0,), (constant(tiny), Angle.weight(0), constant(0.0))),
+    )
+    observable = Observable(((1.0, "XX"),))
+    circuit = Circuit(n_qubits=2, gates=gates, observables=(observable,), n_weights=1, n_features=1)
+    weights, features = torch.tensor([0.5], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    exact = pennylane_values(circuit, weights, features)
+    found = expectations(circuit, weights, features, dtype=torch.complex128)
+    torch.testing.assert_close(found, exact, atol=1e-14, rtol=0)
+
+
 @settings(deadline=None, max_examples=60)
 @given(circuit=circuits(8, 30), seed=st.integers(0, 1000))
 def test_random_circuits_have_pennylanes_values(
