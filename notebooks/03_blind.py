@@ -403,8 +403,10 @@ told = {}
 for name, values in {"here": (w, x), "there": (w + 1.0, 2 * x)}.items():
     heard = Transcript()
     blind_expectations(model, *values, executor=Shots(shots=4000, seed=3, transcript=heard))
-    told[name] = np.concatenate([np.asarray(batch).ravel() for batch in heard.deltas])
-counts = [np.histogram(angles, bins=16, range=(0, 2**32))[0] for angles in told.values()]
+    told[name] = np.concatenate([np.ravel(angles) for batch in heard.deltas for angles in batch.values()])
+counts = [
+    np.histogram(np.asarray(angles, dtype=float), bins=16, range=(0, 2.0**32))[0] for angles in told.values()
+]
 p_value = stats.chi2_contingency(counts).pvalue
 assert ("told angles" in answer_3) == (p_value < 1e-4), (
     f"the told angles are distributed alike (p = {p_value:.2f})"
