@@ -25,7 +25,7 @@ from qflsec.federation import Adversary, RunResult, RunSpec
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.conformance.federation import SEEDS, changes, honest_runs, other_chance, runs, same_model
-from qflsec.lab.conformance.trial import Configured, Fault, Unchecked
+from qflsec.lab.conformance.trial import Configured, Fault, Unchecked, Written
 from qflsec.lab.scoring import Truth, score_claim, score_manipulation
 from qflsec.threat import (
     NOBODY,
@@ -59,7 +59,7 @@ _ACTING = (
 )
 
 
-class _AttackTrial(Configured):
+class _AttackTrial(Written):
     """An attack, tried."""
 
     unchecked = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import Any
 
@@ -89,8 +90,44 @@ def _answer(model: Model) -> torch.Tensor:
     return model(_first(model), _records())
 
 
-class DataTrial(Trial):
+class _Repeated(Trial, ABC):
+    """Something that gives the same arrays whenever it is asked."""
+
+    source: str
+    """Where its chance may come from, in words."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Any]:
+        """What it gives when it is asked once, by name."""
+
+    def state(self) -> None:
+        """Nothing is kept from one time to the next."""
+        with changes(self.thing) as found:
+            self.arrays()
+        if found:
+            raise Fault(f"it keeps {', '.join(found)}")
+
+    def determinism(self) -> None:
+        """The same every time."""
+        both = []
+        for seed in (1, 2):
+            with other_chance(seed):
+                both.append(self.arrays())
+        first, second = both
+        for name in first.keys() | second.keys():
+            if name not in first or name not in second or not np.array_equal(first[name], second[name]):
+                raise Fault(f"asked twice, it gives {name!r} that differ: {self.source}")
+
+
+class DataTrial(_Repeated):
     """A data set that needs no file."""
+
+    source = "a source draws nothing"
+
+    def arrays(self) -> dict[str, Any]:
+        """Every field of its records."""
+        raw = self.read()
+        return {field.name: getattr(raw, field.name) for field in fields(RawData)}
 
     def read(self) -> RawData:
         """Its records."""
@@ -120,26 +157,15 @@ class DataTrial(Trial):
             if not holds:
                 raise Fault(fault)
 
-    def state(self) -> None:
-        """Nothing is kept from one reading to the next."""
-        with changes(self.thing) as found:
-            self.read()
-        if found:
-            raise Fault(f"it keeps {', '.join(found)}")
 
-    def determinism(self) -> None:
-        """The same records every time."""
-        both = []
-        for seed in (1, 2):
-            with other_chance(seed):
-                both.append(self.read())
-        for field in fields(RawData):
-            if not np.array_equal(getattr(both[0], field.name), getattr(both[1], field.name)):
-                raise Fault(f"two readings differ in {field.name!r}: a source draws nothing")
-
-
-class PartitionTrial(Trial):
+class PartitionTrial(_Repeated):
     """A partitioner, on 60 records of three classes and five clients."""
+
+    source = "draw from the generator alone"
+
+    def arrays(self) -> dict[str, Any]:
+        """The parts, client by client."""
+        return {f"parts of client {client}": part for client, part in enumerate(self.spread())}
 
     def spread(self) -> list[Any]:
         """The parts."""
@@ -157,22 +183,6 @@ class PartitionTrial(Trial):
             raise Fault("a position is that of no record")
         if len(np.unique(taken)) != len(taken):
             raise Fault("a record is in two parts")
-
-    def state(self) -> None:
-        """Nothing is kept from one spread to the next."""
-        with changes(self.thing) as found:
-            self.spread()
-        if found:
-            raise Fault(f"it keeps {', '.join(found)}")
-
-    def determinism(self) -> None:
-        """All chance comes from the generator."""
-        both = []
-        for seed in (1, 2):
-            with other_chance(seed):
-                both.append(self.spread())
-        if not all(np.array_equal(*pair) for pair in zip(*both, strict=True)):
-            raise Fault("two spreads of one generator differ: draw from the generator alone")
 
 
 class ThreatTrial(Trial):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.federation import RunResult, RunSpec, layer_from_config
 from qflsec.federation.topology import topology_from_config
 from qflsec.lab.conformance.federation import SEEDS, changes, other_chance, runs, same_model
-from qflsec.lab.conformance.trial import Configured, Fault, Trial, Unchecked
+from qflsec.lab.conformance.trial import Fault, Trial, Unchecked, Written
 from qflsec.threat import honest_but_curious_server, public_final_model, wire_eavesdropper
 
 __all__ = ["LayerTrial", "TopologyTrial"]
@@ -17,12 +18,12 @@ __all__ = ["LayerTrial", "TopologyTrial"]
 _SPECS = tuple(RunSpec(seed=seed) for seed in SEEDS)
 
 
-class _RunTrial(Configured):
+class _RunTrial(Written):
     """Something that honest runs are made with."""
 
+    @abstractmethod
     def parts(self) -> dict[str, Any]:
         """It, as an argument of :func:`runs`."""
-        raise NotImplementedError
 
     def made_runs(self, specs: Sequence[RunSpec] = _SPECS) -> list[RunResult]:
         """Honest runs."""

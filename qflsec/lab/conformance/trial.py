@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from qflsec.base.failures import traceback_of
 from qflsec.lab.conformance.cards import card_faults, value_faults
 
-__all__ = ["CHECKS", "Configured", "Fault", "Trial", "Unchecked"]
+__all__ = ["CHECKS", "Configured", "Fault", "Trial", "Unchecked", "Written"]
 
 CHECKS = ("card", "shapes", "control", "state", "determinism", "pickling", "ledger")
 
@@ -75,13 +76,17 @@ class Configured(Trial):
             reason = f"{self.refused}: {type(error).__name__}: {error}"
             raise Fault(reason, traceback_of(error)) from error
 
-    def again(self, config: Mapping[str, Any]) -> object:
-        """The object of a configuration."""
-        raise NotImplementedError
-
     def card(self) -> None:
         """An attack's or a layer's card."""
         _none_of(card_faults(getattr(self.thing, "card", None), self.name))
+
+
+class Written(Configured, ABC):
+    """A configuration that a specification can write down."""
+
+    @abstractmethod
+    def again(self, config: Mapping[str, Any]) -> object:
+        """The object of a configuration."""
 
     def pickling(self) -> None:
         """It can be sent to a worker, and written down."""
