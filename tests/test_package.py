@@ -86,3 +86,10 @@ def test_no_module_imports_the_face_of_its_own_package() -> None:
         for imported in graph.find_modules_directly_imported_by(module) - {"qflsec"}
         if module.startswith(f"{imported}.")
     }
+
+
+def test_the_version_stands_in_one_place_and_the_citation_follows_it() -> None:
+    from qflsec.version import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert "__version__" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

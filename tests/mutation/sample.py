@@ -202,7 +202,7 @@ def _tested(names: Sequence[str]) -> dict[str, int]:
 
 
 def _alone(name: str) -> int:
-    """How a mutant's tests end in a process of its own."""
+    """How a mutant's tests end in a process of its own; they pass without it, so whatever else happens is its doing."""
     stats = json.loads((FOLDER / "mutmut-stats.json").read_text(encoding="utf-8"))
     tests = stats["tests_by_mangled_function_name"][name.rpartition("__mutmut_")[0]]
     command = [
