@@ -18,7 +18,6 @@ from functools import lru_cache
 from importlib.metadata import version
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
 
 from qflsec.accounting.accountants import DpBound
 from qflsec.base import ConfigError
@@ -63,6 +62,8 @@ def converted(epsilon: float, delta: float, k: int) -> tuple[float, float]:
     """
     if delta == 0:
         return k * epsilon, 0.0
+    from scipy.special import logsumexp
+
     grown = math.log(delta) + float(logsumexp(epsilon * np.arange(k)))
     return k * epsilon, math.exp(grown) if grown < 0 else math.inf
 
@@ -116,6 +117,8 @@ def epsilon_of_group(*, noise_multiplier: float, shares: Sequence[GroupShare], d
 @lru_cache(maxsize=65536)
 def _divergence(order: float, noise: float, records: int, rate: float) -> float:
     """The larger Rényi divergence between the mixture and the Gaussian without the group, of the two directions."""
+    from scipy.special import gammaln, logsumexp
+
     if rate == 1:
         return order * records**2 / (2 * noise**2)
     step = min(noise / 8, noise**2 / (2 * records))

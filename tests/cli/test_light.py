@@ -46,6 +46,21 @@ for command in {COMMANDS!r}:
     found = sorted(heavy & set(sys.modules))
     assert not found, (command, found)
 """
+ODD_DATA = """
+name = "odd"
+seeds = [0]
+threats.server = { kind = "honest-but-curious-server" }
+stacks.masked = [{ name = "masked" }]
+
+[pipelines.main]
+data = { name = "csv", path = "mine.csv", label_column = "y", n_features = 2, reduction = "none" }
+model = { name = "vqc", n_qubits = 2, layers = 1 }
+
+[[attacks]]
+name = "loss-threshold"
+pipeline = "main"
+threat = "server"
+"""
 
 
 @pytest.fixture
@@ -79,6 +94,25 @@ def test_what_looks_something_up_is_light(tiny: Path, qflsec: Call) -> None:
         with sqlite3.connect(tiny.parent / "tiny.sqlite") as connection:
             connection.execute("DELETE FROM results")
     assert "tiny" in Path("x.html").read_text(encoding="utf-8")
+
+
+def test_a_mistake_in_the_data_is_told_before_anything_computes(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("a;b;y\n1;2;u\n2;3;v\n")
+    (tmp_path / "odd.toml").write_text(ODD_DATA)
+    program = (
+        "import sys, qflsec.cli as cli\n"
+        "try: cli.main()\n"
+        "finally: print(*sorted(set(sys.modules) & set('scipy sklearn pennylane opacus tenseal qiskit'.split())))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "matrix", "run", "odd.toml", "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "set separator" in done.stderr
+    assert done.stdout.split() == []
 
 
 def test_the_index_is_made_again_when_anything_changed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
 from qflsec.base.errors import ConfigError
 
 __all__ = [
@@ -65,6 +63,8 @@ def error_threshold(f_ec: float = 1.0) -> float:
     Args:
         f_ec: Efficiency of the error correction, at least 1.
     """
+    from scipy.optimize import brentq
+
     if f_ec < 1.0:
         raise ConfigError("error correction cannot beat the Shannon limit", got=f_ec, expected="f_ec >= 1")
     return float(brentq(lambda q: shor_preskill_rate(q, f_ec), 1e-9, 0.5 - 1e-9, xtol=1e-12))
@@ -190,6 +190,8 @@ def cut_off_km(rate: Callable[[float], float], *, longest: float = 500.0) -> flo
     Raises:
         ConfigError: The rate is not positive at zero distance, or not zero at the longest.
     """
+    from scipy.optimize import brentq
+
     if rate(0.0) <= 0.0 or rate(longest) > 0.0:
         raise ConfigError(
             "no cut-off distance in range", got=f"rates {rate(0.0):.3g} and {rate(longest):.3g} at the ends"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from qflsec.accounting.statistics import clopper_pearson
 from qflsec.base import ConfigError, Secrets
 
 __all__ = ["ErrorEstimate", "estimate_errors", "interval", "random_subset", "split_test_bits"]
@@ -52,15 +52,11 @@ def estimate_errors(own: Bits, other: Bits, *, confidence: float = 0.95) -> Erro
 
 
 def interval(errors: int, n: int, *, confidence: float = 0.95) -> ErrorEstimate:
-    """The estimate for a number of errors among ``n`` test bits.
-
-    Source:
-        Clopper and Pearson, Biometrika 26, 404 (1934).
-    """
-    tail = (1.0 - confidence) / 2.0
-    low = float(stats.beta.ppf(tail, errors, n - errors + 1)) if errors else 0.0
-    high = float(stats.beta.isf(tail, errors + 1, n - errors)) if errors < n else 1.0
-    return ErrorEstimate(errors=errors, n=n, low=low, high=high, confidence=confidence)
+    """The estimate for a number of errors among ``n`` test bits; without any, nothing is known."""
+    if n == 0:
+        return ErrorEstimate(errors=errors, n=n, low=0.0, high=1.0, confidence=confidence)
+    found = clopper_pearson(errors, n, confidence=confidence)
+    return ErrorEstimate(errors=errors, n=n, low=found.low, high=found.high, confidence=confidence)
 
 
 def random_subset(n: int, size: int, secrets: Secrets) -> npt.NDArray[np.bool_]:

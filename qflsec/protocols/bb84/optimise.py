@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import stats
-
 from qflsec.base import ConfigError, finite
 from qflsec.protocols.bb84.agreement import PostprocessConfig, TagMode
 from qflsec.protocols.bb84.asymptotic import binary_entropy
@@ -70,7 +68,9 @@ class Requirements:
     @property
     def deviations(self) -> float:
         """The same as standard deviations."""
-        return float(stats.norm.isf(self.tail))
+        from scipy.stats import norm
+
+        return float(norm.isf(self.tail))
 
     def at_least(self, mean: float) -> int:
         """A count that one of this mean seldom falls below."""
@@ -78,7 +78,9 @@ class Requirements:
 
     def at_most_errors(self, n: int, qber: float) -> int:
         """Errors that ``n`` bits seldom exceed."""
-        return int(stats.binom.isf(self.tail, n, qber))
+        from scipy.stats import binom
+
+        return int(binom.isf(self.tail, n, qber))
 
     def leak_budget(self, n: int, qber: float) -> int:
         """Bits of leak that reconciling ``n`` bits seldom exceeds."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 
 from qflsec.protocols.bb84.asymptotic import binary_entropy
 from qflsec.protocols.bb84.channel import FibreChannel, coherent_error_gain, coherent_gain
@@ -71,10 +70,12 @@ def _best_vector(value: Callable[[Sequence[float]], float]) -> list[float]:
 
 
 def _climb(value: Callable[[Sequence[float]], float], start: list[float], *, steps: int) -> list[float]:
+    from scipy.optimize import minimize
+
     def cost(x: npt.NDArray[np.float64]) -> float:
         return -value([float(each) for each in x])
 
-    found = optimize.minimize(
+    found = minimize(
         cost, np.array(start), method="Nelder-Mead", options={"maxiter": steps, "xatol": 1e-6, "fatol": 1e-14}
     )
     return [float(each) for each in found.x]

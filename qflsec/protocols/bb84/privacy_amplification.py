@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
 from qflsec.base import ConfigError, Secrets
 
@@ -89,25 +88,34 @@ def toeplitz_hash(bits: Bits, seed: Bits, length: int) -> Bits:
             "the matrix does not fit the key", got=f"{length} rows, {n} bits, a seed of {seed.size}",
             expected="0 < rows <= bits and a seed of rows + bits - 1",
         )  # fmt: skip
+    from scipy.fft import irfft
+
     tile = 1 << max(0, (n - 1).bit_length())
     if tile > _TILE:
         tile = max(_TILE, tile // _MOST_TILES)
     columns, rows = -(-n // tile), -(-length // tile)
     key = np.zeros(columns * tile)
     key[:n] = bits
-    spectra = [fft.rfft(block, 2 * tile) for block in key.reshape(columns, tile)]
+    spectra = [_spectrum(block, tile) for block in key.reshape(columns, tile)]
     sums = _multiply(spectra, seed, n=n, rows=rows, tile=tile)
     norms = math.sqrt(float(bits.sum(dtype=np.int64))), math.sqrt(2.0 * float(seed.sum(dtype=np.int64)))
     bound = rounding_bound(2 * tile, *norms, terms=columns)
     assert bound < 0.25, f"rounding is not safe: error bound {bound}"
     result = np.empty(rows * tile, dtype=np.uint8)
     for row, total in enumerate(sums):
-        values = fft.irfft(total, 2 * tile)[tile - 1 : 2 * tile - 1]
+        values = irfft(total, 2 * tile)[tile - 1 : 2 * tile - 1]
         whole = np.rint(values)
         off = float(np.abs(values - whole).max())
         assert off < 0.25, f"rounding is not safe: {off} off the nearest integer"
         result[row * tile : (row + 1) * tile] = whole.astype(np.int64) & 1
     return result[:length]
+
+
+def _spectrum(block: npt.NDArray[np.float64], tile: int) -> npt.NDArray[np.complex128]:
+    from scipy.fft import rfft
+
+    found: npt.NDArray[np.complex128] = rfft(block, 2 * tile)
+    return found
 
 
 def _multiply(
@@ -123,7 +131,7 @@ def _multiply(
     sums = [np.zeros(tile + 1, dtype=np.complex128) for _ in range(rows)]
     for diagonal in range(1 - columns, rows):
         start = (diagonal + columns - 1) * tile
-        spectrum = fft.rfft(padded[start : start + 2 * tile - 1].astype(np.float64), 2 * tile)
+        spectrum = _spectrum(padded[start : start + 2 * tile - 1].astype(np.float64), tile)
         for row in range(max(0, diagonal), min(rows, columns + diagonal)):
             sums[row] += spectrum * spectra[row - diagonal]
     return sums

@@ -18,7 +18,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
 
 from qflsec.base import finite
 from qflsec.protocols.blind.angles import Floats
@@ -90,6 +89,8 @@ def accepted_harm(counts: RoundCounts, attacked: int, harmless: int) -> float:
         Hoeffding, Probability inequalities for sums of bounded random variables, JASA 58, 13, 1963,
         eq. (2.1) and section 6 (sampling without replacement).
     """
+    from scipy.special import rel_entr
+
     tests, weights = _corrupted_tests(counts, attacked)
     rest = attacked - tests
     if counts.rows == 1:
@@ -97,7 +98,7 @@ def accepted_harm(counts: RoundCounts, attacked: int, harmless: int) -> float:
     else:
         share = rest / (counts.rows * counts.shots)
         hit = min((harmless + 1) / counts.shots, 1.0)
-        entropy = special.rel_entr(hit, share) + special.rel_entr(1 - hit, 1 - share)
+        entropy = rel_entr(hit, share) + rel_entr(1 - hit, 1 - share)
         harmed = np.where(share >= hit, 1.0, np.exp(-counts.shots * np.clip(entropy, 0, None)))
         harmed = np.where((rest > harmless) & (harmless < counts.shots), harmed, 0.0)
     return float(min(1.0, counts.rows * (weights * _accepted(counts)[tests] * harmed).sum()))
@@ -106,15 +107,19 @@ def accepted_harm(counts: RoundCounts, attacked: int, harmless: int) -> float:
 @lru_cache(maxsize=64)
 def _accepted(counts: RoundCounts) -> Floats:
     """The probability of acceptance for each number of corrupted tests."""
+    from scipy.stats import binom
+
     found: Floats = np.asarray(
-        stats.binom.cdf(counts.threshold, np.arange(counts.tests + 1), 1 / counts.colours), dtype=np.float64
+        binom.cdf(counts.threshold, np.arange(counts.tests + 1), 1 / counts.colours), dtype=np.float64
     )
     return found
 
 
 @lru_cache(maxsize=8)
 def _log_factorials(n: int) -> Floats:
-    found: Floats = special.gammaln(np.arange(1, n + 2, dtype=np.float64))
+    from scipy.special import gammaln
+
+    found: Floats = gammaln(np.arange(1, n + 2, dtype=np.float64))
     return found
 
 
@@ -154,7 +159,9 @@ def soundness_error(counts: RoundCounts, *, harmless: int) -> float:
 
 def completeness(counts: RoundCounts, failure_rate: float) -> float:
     """The probability that an honest server is accepted whose tests fail at a rate."""
-    return float(stats.binom.cdf(counts.threshold, counts.tests, failure_rate))
+    from scipy.stats import binom
+
+    return float(binom.cdf(counts.threshold, counts.tests, failure_rate))
 
 
 def plan_tests(
@@ -185,11 +192,13 @@ def plan_tests(
         BlindError: A target out of range, or noise that no number of tests can tell from an attack: the rate
             must be below corrupted_fraction / colours.
     """
+    from scipy.stats import binom
+
     _check_target(colours, corrupted_fraction, target, failure_rate, reject_honest)
     harmless = harmless_rounds(shots, corrupted_fraction)
 
     def plan(tests: int) -> RoundCounts:
-        allowed = max(int(stats.binom.ppf(1 - reject_honest, tests, failure_rate)), 0)
+        allowed = max(int(binom.ppf(1 - reject_honest, tests, failure_rate)), 0)
         return RoundCounts(shots=shots, tests=tests, threshold=allowed, colours=colours, rows=rows)
 
     def good(tests: int) -> bool:

@@ -18,7 +18,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 
 from qflsec.protocols.qdp.channel import Channel
 
@@ -62,6 +61,8 @@ def _dominates(t: float, turn: Floats, shift: Floats) -> bool:
     m' A m + 2 b.m + t^2 >= 0 with A = t^2 s s' - T T' and b = t^2 s holds on the sphere if, for some nu below A's
     eigenvalues, nu - b' (A - nu)^-1 b + t^2 >= 0.
     """
+    from scipy.optimize import minimize_scalar
+
     values, vectors = np.linalg.eigh(t * t * np.outer(shift, shift) - turn @ turn.T)
     b = t * t * (vectors.T @ shift)
     least, reach = float(values[0]), float(np.linalg.norm(b))
@@ -71,7 +72,7 @@ def _dominates(t: float, turn: Floats, shift: Floats) -> bool:
         shares = np.where(np.abs(b) > 1e-16, b * b / np.maximum(gaps, 1e-300), 0.0)
         return nu - float(shares.sum()) + t * t
 
-    found = optimize.minimize_scalar(
+    found = minimize_scalar(
         lambda nu: -dual(nu), bounds=(least - reach - 1e-9, least), method="bounded", options={"xatol": 1e-15}
     )
     return max(dual(least), -float(found.fun)) >= 0

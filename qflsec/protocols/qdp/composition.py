@@ -34,7 +34,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
 
 from qflsec.protocols.qdp.errors import QdpError
 
@@ -188,6 +187,8 @@ def binomial_delta(n: int, q: float, r: float, epsilon: float) -> float:
     The ratio of the two distributions is monotone in the count, so that a threshold on the count is the best test
     (Neyman and Pearson). Terms of less than 1e-300 are left out.
     """
+    from scipy.stats import binom
+
     if q < r:
         return binomial_delta(n, 1 - q, 1 - r, epsilon)
     if q == r:
@@ -201,7 +202,7 @@ def binomial_delta(n: int, q: float, r: float, epsilon: float) -> float:
     window = max(tail, math.ceil(n * q)) + 60 * math.ceil(math.sqrt(n * q * (1 - q))) + 200
     counts = np.arange(tail, min(n, window) + 1)
     gain = -np.expm1(np.minimum(epsilon - counts * yes - (n - counts) * no, 0.0))
-    return float(stats.binom.pmf(counts, n, q) @ gain)
+    return float(binom.pmf(counts, n, q) @ gain)
 
 
 def binomial_epsilon(n: int, q: float, r: float, delta: float) -> float:
@@ -232,6 +233,8 @@ def mixed_vertices_delta(n: int, low: float, change: float, epsilon: float) -> f
     j copies at (low + d, low) and n - j at (low, low + d), up to names of outcomes. All j are tried. Circuits that
     depend on earlier outcomes are bounded by :func:`composed_delta` instead.
     """
+    from scipy.stats import binom
+
     vertices(low, 1 - low, change)
     q, r = low + change, low
     yes, no = math.log(q / r), math.log1p(-q) - math.log1p(-r)
@@ -239,7 +242,7 @@ def mixed_vertices_delta(n: int, low: float, change: float, epsilon: float) -> f
     for j in range(n + 1):
         first, second = np.arange(j + 1)[:, None], np.arange(n - j + 1)[None, :]
         loss = first * yes + (j - first) * no - second * yes - (n - j - second) * no
-        weight = stats.binom.pmf(first, j, q) * stats.binom.pmf(second, n - j, r)
+        weight = binom.pmf(first, j, q) * binom.pmf(second, n - j, r)
         best = max(best, float((weight * -np.expm1(np.minimum(epsilon - loss, 0.0))).sum()))
     return best
 
@@ -252,23 +255,27 @@ def gaussian_epsilon(n: int, q: float, change: float, delta: float) -> float:
     Source:
         Dong, Roth and Su, Gaussian differential privacy, JRSS B 84, 2022, corollary 1.
     """
+    from scipy.stats import norm
+
     _check_delta(delta)
     mu = change * math.sqrt(n / (q * (1 - q)))
 
     def spent(at: float) -> float:
-        first = float(stats.norm.cdf(-at / mu + mu / 2))
-        return first - math.exp(at + float(stats.norm.logcdf(-at / mu - mu / 2)))
+        first = float(norm.cdf(-at / mu + mu / 2))
+        return first - math.exp(at + float(norm.logcdf(-at / mu - mu / 2)))
 
     return _least_epsilon(spent, delta, mu * mu / 2 + mu * 40 + 1)
 
 
 def _least_epsilon(spent: Callable[[float], float], delta: float, most: float) -> float:
     """The least epsilon whose delta is small enough; rounded up."""
+    from scipy.optimize import bisect
+
     if spent(0.0) <= delta:
         return 0.0
     if spent(most) > delta:
         return most
-    return float(optimize.bisect(lambda at: spent(at) - delta, 0.0, most, xtol=1e-9, rtol=1e-12)) + 2e-9
+    return float(bisect(lambda at: spent(at) - delta, 0.0, most, xtol=1e-9, rtol=1e-12)) + 2e-9
 
 
 def _check_delta(delta: float) -> None:

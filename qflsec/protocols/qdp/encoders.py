@@ -27,7 +27,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import optimize
 
 from qflsec.base import numpy_stream
 from qflsec.circuits import Angle, Circuit, Gate, refuse_derived, statevector
@@ -136,6 +135,8 @@ def search_distance(
     Raises:
         QdpError: The changes do not fit.
     """
+    from scipy.optimize import minimize
+
     moved = _changes(circuit, changes)
     n, rng = circuit.n_features, numpy_stream(seed, "record distance")
     steps = np.array([moved.get(i, 0.0) for i in range(n)])
@@ -161,7 +162,7 @@ def search_distance(
             ).reshape(2, -1)
             return float(torch.vdot(states[0], states[1]).abs() ** 2)
 
-        found = optimize.minimize(fidelity, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+        found = minimize(fidelity, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
         best = max(best, math.sqrt(max(0.0, 1 - min(float(found.fun), 1.0))))
     return RecordDistance(
         tau=best, kind="lower bound", reason=f"best of {starts} searches", changes=dict(moved)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-from scipy import optimize
-
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.accounting.limits import check_delta
 from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
@@ -131,6 +129,8 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         """
         if self.target_epsilon is None:
             return self
+        from scipy.optimize import brentq
+
         clients = range(pipeline.federation.n_clients)
         executions = dict.fromkeys(pipeline.execution_of(i) for i in clients)
         for execution in executions:
@@ -157,7 +157,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         try:
             if excess(-1e-9) <= 0:
                 return replace(self, target_epsilon=None, p=self.most * -math.expm1(-1e-9))
-            found = optimize.brentq(excess, -40.0, -1e-9, rtol=1e-4)
+            found = brentq(excess, -40.0, -1e-9, rtol=1e-4)
         except QdpError as error:
             raise ConfigError(
                 f"{self.card.name!r} cannot reach a target epsilon: {error.what}",
