@@ -86,7 +86,9 @@ def number(value: float | None, digits: int = 2) -> str:
     if 0 < abs(value) < 10**-digits / 2 and digits > 2:
         return f"{value:.1e}".replace("-", "−")
     text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+    if text[0] != "-":
+        return text
+    return text.replace("-", "−") if text.strip("-0.") else text[1:]
 
 
 def interval(score: Score | None, digits: int = 2) -> str:

@@ -16,7 +16,11 @@ _UNFINISHED: States = {
 }
 
 STATES: States = {
-    "ok": ("", "measured", "The advantage with its 95 % interval; darker is a stronger attack."),
+    "ok": (
+        "",
+        "measured",
+        "The advantage with its 95 % interval; the more it stands out, the stronger the attack.",
+    ),
     "no power": (
         "≈",
         "no power",

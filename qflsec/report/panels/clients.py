@@ -70,7 +70,7 @@ def _face(client: int, run: RunRow, honest: RunRow | None) -> Iterator[Markup]:
     moved = "" if mine is None or before is None else f" ({_signed(mine - before)})"
     yield Markup("<b>{}</b>{}").format(number(mine), moved)
     counted = sum(client in members for members in facts["counted"])
-    yield Markup("<small>in {} of {} rounds</small>").format(counted, len(facts["counted"]))
+    yield Markup('<small class="iv">in {} of {} rounds</small>').format(counted, len(facts["counted"]))
     reasons = Counter(reason for _, who, reason in facts["dropped"] if who == client)
     for reason, times in reasons.items():
         yield Markup("<small>rejected {}: {}</small>").format(
