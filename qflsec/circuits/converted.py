@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from qflsec.circuits.errors import CircuitError
+from qflsec.circuits.from_qiskit import MAX_DISTANCE, state_distance
 
 __all__ = ["check_conversions"]
 
@@ -32,12 +33,12 @@ def check_conversions(function: Callable[..., Any]) -> None:
     if CONVERTER not in sys.modules:
         return
     for name, conversion, source in _conversions(function):
-        overlap = _overlap(conversion, source)
-        if abs(overlap - 1) > 1e-7:
+        distance = _distance(conversion, source)
+        if distance > MAX_DISTANCE:
             raise CircuitError(
                 f"qml.from_qiskit did not convert {name!r} faithfully",
-                got=f"states that overlap by {overlap:.4f}",
-                expected="1, Qiskit's own state",
+                got=f"a state at a distance of {distance:.2g}",
+                expected="0, Qiskit's own state",
                 fix='give the Qiskit circuit itself: model = { name = "qiskit", path = "file.py:circuit" }',
             )
 
@@ -58,8 +59,8 @@ def _conversions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[.
                     yield name, value, source
 
 
-def _overlap(conversion: Callable[..., Any], source: Any) -> float:  # noqa: ANN401 - a QuantumCircuit
-    """The overlap of the two final states, from one random product state and at random parameters."""
+def _distance(conversion: Callable[..., Any], source: Any) -> float:  # noqa: ANN401 - a QuantumCircuit
+    """The distance of the two final states, from one random product state and at random parameters."""
     import pennylane as qml
     from qiskit import QuantumCircuit
     from qiskit.quantum_info import Statevector
@@ -93,4 +94,4 @@ def _overlap(conversion: Callable[..., Any], source: Any) -> float:  # noqa: ANN
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = np.asarray(qml.QNode(state, qml.device("default.qubit", wires=n))())
-    return float(abs(np.vdot(theirs, ours)))
+    return state_distance(ours, theirs)

@@ -158,6 +158,18 @@ def test_an_estimator_qnn_is_read_by_what_it_shows() -> None:
     assert (swapped.n_features, swapped.n_weights) == (4, 2)
 
 
+def test_a_small_angle_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No value of Z shows a last turn about Z; the state does, and in first order."""
+    source = start()
+    source.rz(1e-5, 0)
+    assert len(from_qiskit(source).gates) == 7
+    module = sys.modules["qflsec.circuits.from_qiskit"]
+    gates = module._gates
+    monkeypatch.setattr(module, "_gates", lambda *args: gates(*args)[:-1])
+    with pytest.raises(NotAffine, match="does not give its state and values; got a distance of states of"):
+        from_qiskit(source)
+
+
 def branching() -> QuantumCircuit:
     qc = QuantumCircuit(1, 1)
     qc.rx(X[0], 0)
@@ -250,12 +262,16 @@ def converter(*, drop: bool) -> Callable[[QuantumCircuit], Callable[..., None]]:
 
 
 @pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("last", ["cx", "ry"])
 def test_a_converted_qnode_that_differs_from_its_source_is_told(
-    drop: bool, monkeypatch: pytest.MonkeyPatch
+    last: str, drop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it was converted before or within the QNode."""
+    """Whether it was converted before or within the QNode, and by a whole gate or a small angle."""
     source = start()
-    source.cx(0, 2)
+    if last == "cx":
+        source.cx(0, 2)
+    else:
+        source.ry(1e-5, 1)
     load = converter(drop=drop)
     monkeypatch.setitem(sys.modules, "pennylane_qiskit.converter", ModuleType("pennylane_qiskit.converter"))
     monkeypatch.setattr(qml, "from_qiskit", load)
