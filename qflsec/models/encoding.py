@@ -24,9 +24,11 @@ def measures_alone(circuit: Circuit) -> bool:
     """Whether features reach values and gradients through measured values alone.
 
     An angle that multiplies a feature with a weight passes the feature into that weight's gradient: its derivative
-    is a measured value times the feature, and no property of the measurement hides it.
+    is a measured value times the feature, and no property of the measurement hides it. One that adds them does not:
+    its derivative in the weight is what it is without the feature.
     """
-    return not any(len(form.kinds) == 2 for form in circuit.derived)
+    products = (factors for form in circuit.derived for _, factors in form.terms)
+    return all(len({read.kind for factor in own for read in factor.reads()}) < 2 for own in products)
 
 
 @lru_cache(maxsize=256)

@@ -323,3 +323,11 @@ def test_a_product_passes_the_feature_into_the_gradient() -> None:
     """So that no account of measured values may cover it."""
     assert measures_alone(read(zz_map))
     assert not measures_alone(read(trainable_scaling))
+    w, x = Form.read("weight", 0), Form.read("feature", 0)
+    for form, alone in (
+        (w.plus(x, 0.5), True),
+        (w.under("sin").plus(x.under("tanh")), True),
+        (w.plus(x).times(w), False),
+        (w.plus(x).under("tanh"), False),
+    ):
+        assert measures_alone(circuit_of(form)) is alone, form

@@ -199,6 +199,7 @@ def test_a_feature_that_multiplies_a_weight_is_in_that_weights_gradient() -> Non
     gradients = [per_sample_gradients(m, v, f, y) for m, v, f in ((trainable, w, x), (added, 0 * w, angles))]
     assert torch.allclose(gradients[0] / gradients[1], x, atol=1e-5)
     assert not trainable.only_measures
+    assert added.only_measures
 
 
 def test_a_mode_that_is_wrong_without_an_error_is_not_taken() -> None:
