@@ -13,7 +13,7 @@ from qflsec.base.user_code import load_file
 __all__ = ["load_named"]
 
 
-def load_named(path: str, kind: str) -> tuple[object, str]:
+def load_named(path: str, kind: str, *, digest: str | None = None) -> tuple[object, str]:
     """The object, and the SHA-256 of its file with everything of the user's that it imports, in hexadecimal.
 
     The file is executed, with its own directory first on the search path; torch's generator is left as it was.
@@ -21,9 +21,10 @@ def load_named(path: str, kind: str) -> tuple[object, str]:
     Args:
         path: ``"file.py:name"``, relative to the working directory.
         kind: What is looked for, such as ``"QNode"``.
+        digest: What the SHA-256 must be, if a stored configuration says so.
 
     Raises:
-        ConfigError: There is no such file or name, or the file fails.
+        ConfigError: There is no such file or name, the file fails, or it is not the one of ``digest``.
     """
     file_name, _, attribute = path.rpartition(":")
     if not file_name or not attribute.isidentifier():
@@ -45,4 +46,11 @@ def load_named(path: str, kind: str) -> tuple[object, str]:
     found = getattr(module, attribute, None)
     if found is None:
         raise ConfigError(f"{file.name} has no {kind} {attribute!r}", got="nothing of this name")
-    return found, trace(file).digest
+    now = trace(file).digest
+    if digest not in (None, now):
+        raise ConfigError(
+            f"{file_name} has changed since this configuration was written",
+            got=f"sha256 {now}",
+            expected=f"sha256 {digest}",
+        )
+    return found, now
