@@ -8,7 +8,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -310,6 +310,12 @@ class QNodeKeys(ModelKeys):
     scale: float | None = None
 
 
+@lru_cache(maxsize=16)
+def _model(**options: Any) -> QNodeModel:  # noqa: ANN401 - those of the model
+    """A model, read once in a process: a QNode in memory stands for one content of its file."""
+    return QNodeModel(**options)
+
+
 @register("model", "qnode")
 @configured_by(QNodeKeys)
 def build_qnode(config: Mapping[str, object]) -> QNodeModel:
@@ -328,7 +334,7 @@ def build_qnode(config: Mapping[str, object]) -> QNodeModel:
     stored = fields.text("digest") if "digest" in fields else None
     qnode, digest = load_qnode(path, digest=stored)
     loss = fields.loss()
-    return QNodeModel(
+    return _model(
         qnode=qnode,
         **shapes,
         n_features=fields.integer("n_features"),

@@ -303,6 +303,7 @@ def test_from_a_file(file: Path) -> None:
     }
     assert build_model(model.to_config()) == model
     again = pickle.loads(pickle.dumps(model))
+    assert pickle.loads(pickle.dumps(model)) is again  # a worker reads it once
     params, x = model.initial(stream(0, "initial")), torch.rand(3, 2, generator=stream(0, "x"))
     assert torch.equal(again(params, x), model(params, x))
 
