@@ -14,10 +14,10 @@ from torch import Tensor
 
 from qflsec.attacks.base import MembershipChallenge
 from qflsec.attacks.trainer import ShadowRequest
-from qflsec.base import stream
+from qflsec.base import IncompatibleAttack, stream
 from qflsec.threat import Records, View
 
-__all__ = ["Shadows", "missing_shadows", "shadow_sets", "train_shadows"]
+__all__ = ["Shadows", "missing_shadows", "refuse_few_records", "shadow_sets", "train_shadows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,15 @@ class Shadows:
 
     Attributes:
         inside: Whether each candidate was in the training set.
+        auxiliary: Whether each of the adversary's own records was.
         params: The models.
 
     Shapes:
-        inside: ``(s, n)``, boolean; params: ``(s, P)``
+        inside: ``(s, n)``, boolean; auxiliary: ``(s, a)``, boolean; params: ``(s, P)``
     """
 
     inside: Tensor
+    auxiliary: Tensor
     params: Tensor
 
 
@@ -46,12 +48,44 @@ def missing_shadows(view: View, challenge: MembershipChallenge, request: ShadowR
 
 
 def train_shadows(view: View, challenge: MembershipChallenge, request: ShadowRequest) -> Shadows:
-    """Train what was requested, under the defenses that the view knows of."""
+    """Train what was requested, under the defenses that the view knows of.
+
+    Raises:
+        IncompatibleAttack: The adversary has too few records.
+    """
     assert challenge.trainer is not None  # missing_shadows() said so
     pool, members = shadow_sets(challenge, view.granted.auxiliary, request)
     n = len(challenge.candidates.labels)
+    own = n if request.online else 0
     inside = members[:, :n] if request.online else torch.zeros(request.count, n, dtype=torch.bool)
-    return Shadows(inside=inside, params=challenge.trainer(pool, members, view.granted.defenses))
+    params = challenge.trainer(pool, members, view.granted.defenses)
+    return Shadows(inside=inside, auxiliary=members[:, own:], params=params)
+
+
+def refuse_few_records(request: ShadowRequest, *, n_members: int, candidates: int, auxiliary: int) -> None:
+    """Refuse shadow models that would have to do with fewer records than the model under attack.
+
+    They would fit their records better than it does, and so tell of another model.
+
+    Args:
+        request: What an attack wants to have trained.
+        n_members: Records of the model under attack.
+        candidates: Records in question.
+        auxiliary: The adversary's own records.
+
+    Raises:
+        IncompatibleAttack: The adversary has too few.
+    """
+    needed = max(0, n_members - (candidates // 2 if request.online else 0))
+    if auxiliary < needed:
+        half = " and half of the candidates" if request.online else ""
+        raise IncompatibleAttack(
+            f"the adversary has too few records of its own for shadow models of {n_members} records each",
+            got=f"{auxiliary} auxiliary records{half}",
+            expected=f"at least {needed} auxiliary records{half}",
+            fix="raise 'auxiliary' of the pipeline's data, "
+            + ("or its 'nonmembers'" if request.online else "or take the attack online"),
+        )
 
 
 def shadow_sets(
@@ -59,11 +93,20 @@ def shadow_sets(
 ) -> tuple[Records, Tensor]:
     """The records and the training sets: the same for every attack on the same question.
 
-    Training sets have the size of the target's where the records suffice, and are smaller where they do not.
+    Training sets have the size of the target's, or one record more where an odd number of candidates is halved.
+
+    Raises:
+        IncompatibleAttack: The adversary has too few records.
 
     Shapes:
         returns: a pool of n records and ``(s, n)``, boolean
     """
+    refuse_few_records(
+        request,
+        n_members=challenge.n_members,
+        candidates=len(challenge.candidates.labels),
+        auxiliary=0 if auxiliary is None else len(auxiliary.labels),
+    )
     generator = stream(challenge.seed, "shadows", "online" if request.online else "offline")
     parts = [challenge.candidates] if request.online else []
     parts += [] if auxiliary is None else [auxiliary]

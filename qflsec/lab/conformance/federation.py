@@ -44,7 +44,7 @@ def pipeline(topology: Topology | None = None) -> Pipeline:
             balanced=True,
             members=28,
             nonmembers=28,
-            auxiliary=10,
+            auxiliary=30,
             test=20,
         ),
         model=build_model({"name": "vqc", "n_qubits": 2, "layers": 1}),

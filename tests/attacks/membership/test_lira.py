@@ -15,9 +15,9 @@ from qflsec.accounting.roc import auc
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, MembershipChallenge, MembershipClaim, ShadowRequest
 from qflsec.attacks.membership import Lira, LossThreshold
-from qflsec.attacks.membership.lira import likelihood_ratio
+from qflsec.attacks.membership.likelihood import Variance, likelihood_ratio
 from qflsec.attacks.shadows import shadow_sets, train_shadows
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, IncompatibleAttack
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
@@ -52,9 +52,9 @@ def area(scores: torch.Tensor, member: torch.Tensor) -> tuple[float, float]:
     return found.value, (found.high - found.low) / (2 * 1.96)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("variance", ["shared", "record", "bayes"])
 @pytest.mark.parametrize("online", [True, False])
-def test_the_area_is_that_of_two_known_gaussians(shared: bool, online: bool) -> None:
+def test_the_area_is_that_of_two_known_gaussians(variance: Variance, online: bool) -> None:
     """Phi(shift / (sqrt(2) sigma)) for two Gaussians of equal variance: 0.8556 at shift 1.5.
 
     The means are estimated from m = 32 models each (64 offline), so the observed difference has the variance
@@ -64,7 +64,7 @@ def test_the_area_is_that_of_two_known_gaussians(shared: bool, online: bool) -> 
     observed, shadows, inside, member = synthetic(SHIFT)
     if not online:
         shadows, inside = torch.where(inside, shadows - SHIFT, shadows), torch.zeros_like(inside)
-    found, error = area(likelihood_ratio(observed, shadows, inside, shared=shared), member)
+    found, error = area(likelihood_ratio(observed, shadows, inside, variance=variance), member)
     expected = 0.5 * (1 + math.erf(SHIFT / 2))
     assert expected == pytest.approx(0.8556, abs=1e-4)
     assert found < expected + 4 * error
@@ -83,17 +83,17 @@ def test_the_loss_alone_knows_little_of_it() -> None:
 def test_nothing_to_find_is_nothing_found() -> None:
     """Control: without a difference, and with shadows whose membership is told wrongly at random."""
     observed, shadows, inside, member = synthetic(0.0)
-    found, error = area(likelihood_ratio(observed, shadows, inside, shared=True), member)
+    found, error = area(likelihood_ratio(observed, shadows, inside, variance="shared"), member)
     assert found == pytest.approx(0.5, abs=4 * error)
     observed, shadows, inside, member = synthetic(SHIFT)
     wrong = inside[torch.randperm(SHADOWS, generator=torch.Generator().manual_seed(1))]
-    found, error = area(likelihood_ratio(observed, shadows, wrong, shared=True), member)
+    found, error = area(likelihood_ratio(observed, shadows, wrong, variance="shared"), member)
     assert found < 0.65
 
 
 def test_the_ratio_is_that_of_two_densities() -> None:
     observed, shadows, inside, _ = synthetic(SHIFT)
-    found = likelihood_ratio(observed, shadows, inside, shared=False)[0]
+    found = likelihood_ratio(observed, shadows, inside, variance="record")[0]
     parts = []
     for chosen in (inside[:, 0], ~inside[:, 0]):
         values = shadows[chosen, 0]
@@ -135,13 +135,17 @@ AUXILIARY = Records(features=torch.full((12, 4), 0.5), labels=torch.zeros(12, dt
 @settings(deadline=None, max_examples=40)
 def test_each_candidate_is_in_half_of_the_sets(n: int, pairs: int, n_members: int) -> None:
     request = ShadowRequest(count=2 * pairs, online=True)
+    if n_members > n // 2 + 12:
+        with pytest.raises(IncompatibleAttack, match="too few records"):
+            shadow_sets(challenge(n, n_members), AUXILIARY, request)
+        return
     pool, members = shadow_sets(challenge(n, n_members), AUXILIARY, request)
     assert members.shape == (2 * pairs, n + 12)
     assert len(pool.labels) == n + 12
     assert (members[:, :n].sum(dim=0) == pairs).all()
-    sizes, own = members.sum(dim=1), members[:, :n].sum(dim=1)
+    own = members[:, :n].sum(dim=1)
     assert (own <= (n + 1) // 2).all()
-    assert (sizes == torch.clamp(own + 12, max=max(n_members, 0)).maximum(own)).all()
+    assert (members.sum(dim=1) == own.clamp_min(n_members)).all()
 
 
 def test_offline_no_candidate_is_in_any_set() -> None:

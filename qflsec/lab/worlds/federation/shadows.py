@@ -23,12 +23,14 @@ from qflsec.federation import Stack
 from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import draw_candidates
+from qflsec.lab.grid.estimate import duration
 from qflsec.lab.grid.ids import canonical
 from qflsec.lab.grid.units import Row, Unit
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.lab.worlds.federation.size import record_seconds, size_of
 from qflsec.threat import Records
 
-__all__ = ["PlannedShadows", "SharedTrainer", "planned_shadows", "train_planned"]
+__all__ = ["PlannedShadows", "SharedTrainer", "planned_shadows", "shadow_remarks", "train_planned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,28 @@ def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -
         auxiliary=auxiliary,
         corrupted=threat.clients,
     )
+
+
+def shadow_remarks(matrix: Matrix, sets: Iterable[PlannedShadows]) -> tuple[str, ...]:
+    """What shadow models cost where each of them is trained by the user's own code, a sentence for each pipeline.
+
+    Args:
+        matrix: The matrix.
+        sets: Every set of it, each once.
+    """
+    counts: dict[str, int] = {}
+    for unit in sets:
+        counts[unit.pipeline] = counts.get(unit.pipeline, 0) + unit.request.count
+    found = []
+    for name, count in counts.items():
+        pipeline = matrix.pipelines[name]
+        if record_seconds(pipeline.model) is not None:
+            seconds = count * size_of(pipeline, lanes=1).cpu_seconds
+            found.append(
+                f"{name}: {count} shadow models are trained by the model's own code, outside the kernel: about "
+                f"{duration(seconds)} of processor time by the model of its cost; fewer 'shadows' of the attacks take less"
+            )
+    return tuple(found)
 
 
 def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:

@@ -20,7 +20,7 @@ from qflsec.federation.round.session import SecretsMode
 from qflsec.lab.grid.estimate import machine_memory, volume
 from qflsec.models import Model, TorchModel
 
-__all__ = ["Size", "measured_seconds", "refuse_pipeline", "refuse_table", "size_of"]
+__all__ = ["Size", "measured_seconds", "record_seconds", "refuse_pipeline", "refuse_table", "size_of"]
 
 MAX_GATES = 1_000_000
 """Gates of a circuit: compiling more would take minutes before the first step."""
@@ -125,7 +125,7 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
     rows = config.n_participants * records
     messages = 2 * config.rounds * config.n_participants * pipeline.model.n_params * 4
     states = rows * (_STATES + _STATES_PER_GATE * gates) + data.test * _STATES
-    measured = _record_seconds(pipeline.model)
+    measured = record_seconds(pipeline.model)
     step = (
         rows * measured
         if measured is not None
@@ -140,7 +140,7 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
     )
 
 
-def _record_seconds(model: Model) -> float | None:
+def record_seconds(model: Model) -> float | None:
     """Processor time of a record's value and gradient, of a model that is the user's own code; None for others."""
     if isinstance(model, TorchModel):
         return model.call.milliseconds / 1e3

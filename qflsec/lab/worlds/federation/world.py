@@ -18,7 +18,7 @@ from qflsec.lab.worlds.federation.parts import parts_of
 from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
 from qflsec.lab.worlds.federation.reading import FederationReading
 from qflsec.lab.worlds.federation.results import MatrixResult
-from qflsec.lab.worlds.federation.shadows import train_planned
+from qflsec.lab.worlds.federation.shadows import shadow_remarks, train_planned
 from qflsec.lab.worlds.federation.spec import MatrixSpec
 from qflsec.lab.worlds.federation.work import execute
 
@@ -71,7 +71,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         return make_plan(self.layout, settled)
 
     def remarks(self) -> tuple[str, ...]:
-        """What is odd about the data, and what the layers of stacks that fit say of the runs, each once."""
+        """What is odd about the data, what layers of stacks that fit say of the runs, and dear shadow models, each once."""
         matrix = self.matrix
         of_data = data_remarks(matrix)  # before the plan: its ids need every file
         places = dict.fromkeys((run.pipeline, run.stack) for run in self.layout.honest.values())
@@ -81,7 +81,10 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
             if stack is not None and not matrix.incompatible(pipeline, column):
                 said = stack.remarks(matrix.pipelines[pipeline])
                 found += [f"{pipeline} x {column}: {remark}" for remark in said]
-        return (*of_data, *found)
+        sets = {
+            trial.shadows.unit_id: trial.shadows for trial in self.layout.trials.values() if trial.shadows
+        }
+        return (*of_data, *found, *shadow_remarks(matrix, sets.values()))
 
     def parts(self, plan: Plan[RunBatch | ShadowBatch], *, measure: bool = False) -> tuple[Part, ...]:
         """What is left to do, pipeline by pipeline."""

@@ -187,3 +187,32 @@ def test_a_stored_set_answers_to_its_own_question_only() -> None:
     for asked in ((other, members, None), (pool, ~members, None), (pool, members, clip)):
         assert not known(*asked).any()
     assert made == [2, 2, 2, 2]
+
+
+def test_too_few_records_are_said_before_anything_runs() -> None:
+    """Twenty members, eight of them balanced by as many others: half of the candidates and twelve more are needed."""
+    few = {", members = 8,": ", members = 20,", "auxiliary = 12": "auxiliary = 11"}
+    world = build(
+        spec(
+            attack("lira") + attack("rmia", name="rmia") + attack("loss", params="{}", name="loss-threshold"),
+            **few,
+        )
+    )
+    ready = {row.reason.split(";")[0] for row in world.plan(frozenset()).ready}
+    assert ready == {"the adversary has too few records of its own for shadow models of 20 records each"}
+    assert len(world.plan(frozenset()).ready) == 2 * 3 * 2, "the loss threshold needs none"
+    assert not build(spec(attack("lira"))).plan(frozenset()).ready
+
+
+def test_models_outside_the_kernel_are_priced_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from torch import nn\ndef make():\n    return nn.Linear(2, 2)\n")
+    inside = build(spec(attack("lira")))
+    assert not [remark for remark in inside.remarks() if "shadow" in remark]
+    text = SPEC + attack("lira")
+    own = text.replace(
+        '{ name = "vqc", n_qubits = 2, layers = 2 }', '{ name = "torch", path = "own.py:make" }'
+    )
+    (said,) = [remark for remark in build(parse_spec(own, base=tmp_path)).remarks() if "shadow" in remark]
+    assert said.startswith(
+        "main: 8 shadow models are trained by the model's own code, outside the kernel: about "
+    )
