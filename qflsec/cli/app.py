@@ -15,6 +15,7 @@ from qflsec.base.notices import Notice
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.init import init
+from qflsec.cli.leak import leak
 from qflsec.cli.reference import reference
 from qflsec.cli.secagg import secagg
 from qflsec.cli.stopping import Terminated, exit_code, terminable
@@ -40,6 +41,7 @@ app.command("show")(catalog.show)
 app.command("reference")(reference)
 app.command("secagg")(secagg)
 app.command("epsilon")(epsilon)
+app.command("leak")(leak)
 
 
 def _version(value: bool) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
 from qflsec.attacks.inversion.matching import Match, Matching
-from qflsec.attacks.inversion.observation import Observation, missing_observation, observe
+from qflsec.attacks.inversion.observation import Observation, missing_observation, observe, observe_rounds
 from qflsec.attacks.inversion.reconstruction import Budget, Prior, label_hypotheses, reconstruct
+from qflsec.attacks.inversion.snapshot import no_snapshot, snapshot_points
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.models import Execution
@@ -44,6 +47,7 @@ class DeepLeakage(Inference):
             none) is used on noisy updates.
         max_hypotheses: The most label multisets; where there are more, a random choice.
         dtype: Of the attacker's simulation.
+        snapshot: Whether the linear system of all rounds gives further starts, where it can be solved.
 
     Raises:
         ConfigError: A parameter is out of range.
@@ -74,6 +78,7 @@ class DeepLeakage(Inference):
     prior: bool = True
     max_hypotheses: int = 16
     dtype: str = "complex128"
+    snapshot: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
@@ -126,5 +131,17 @@ class DeepLeakage(Inference):
             prior=prior if self.prior else None,
             # Of k equal and independent shares, one is the target's.
             least_noise=1 - 1 / seen.size,
+            warm=self._snapshot(view, challenge) if self.snapshot else None,
         )
         return InversionClaim(features=found.features.float(), labels=found.labels, objective=found.objective)
+
+    def _snapshot(self, view: View, challenge: InversionChallenge) -> Tensor | None:
+        """Starts from the linear system of all rounds, where that can be solved."""
+        if challenge.n_records != 1 or no_snapshot(view.granted.model, challenge.training) is not None:
+            return None
+        return snapshot_points(
+            view.granted.model,
+            observe_rounds(view, challenge.target),
+            feature_range=challenge.feature_range,
+            generator=challenge.generator("snapshot"),
+        )[:, None, :]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Minimum", "minimise"]
+__all__ = ["Minimum", "minimise", "row_jacobians"]
 
 Linearise = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -85,3 +85,21 @@ def _step(residuals: Tensor, jacobians: Tensor, damping: Tensor) -> Tensor:
     damped = normal + torch.diag_embed(damping[:, None] * (scale + floor))
     step = torch.linalg.solve(damped, -slope)[..., 0]
     return torch.nan_to_num(step).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+
+
+def row_jacobians(values: Tensor, points: Tensor) -> Tensor:
+    """The derivative of each row of values in the point that it was computed from.
+
+    Rows do not mix, so one pass serves all: the derivative of ``u . values`` in the points is linear in ``u``, and
+    its own derivatives in ``u`` are the columns of the Jacobians.
+
+    Shapes:
+        values: ``(R, M)``; points: ``(R, ...)``, D numbers in each; returns: ``(R, M, D)``
+    """
+    probe = torch.zeros_like(values, requires_grad=True)
+    (pulled,) = torch.autograd.grad(values, points, probe, create_graph=True)
+    pulled = pulled.flatten(start_dim=1)
+    size = pulled.shape[1]
+    directions = torch.eye(size, dtype=pulled.dtype)[:, None, :].expand(size, *pulled.shape)
+    (columns,) = torch.autograd.grad(pulled, probe, directions, is_grads_batched=True)
+    return columns.permute(1, 2, 0)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from qflsec.attacks.inversion.least_squares import row_jacobians
 from qflsec.models import Execution, Model
 
 __all__ = ["Match", "Matching"]
@@ -69,21 +70,12 @@ class Matching:
     def linearise(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The residual of each guess and its derivative in the guess's features.
 
-        Guesses do not mix, so one pass serves all: the derivative of ``u . update`` in the features is linear
-        in ``u``, and its own derivatives in ``u`` are the columns of the Jacobian.
-
         Shapes:
             features: ``(R, B, F)``; labels: ``(R, B)``; returns: ``(R, P)`` and ``(R, P, B * F)``
         """
         guess = features.detach().requires_grad_()
         simulated = self._simulate(guess, labels, create_graph=True)
-        probe = torch.zeros_like(simulated, requires_grad=True)
-        (pulled,) = torch.autograd.grad(simulated, guess, probe, create_graph=True)
-        pulled = pulled.flatten(start_dim=1)
-        size = pulled.shape[1]
-        directions = torch.eye(size, dtype=pulled.dtype)[:, None, :].expand(size, *pulled.shape)
-        (columns,) = torch.autograd.grad(pulled, probe, directions, is_grads_batched=True)
-        return self._normalise(simulated.detach(), columns.permute(1, 2, 0))
+        return self._normalise(simulated.detach(), row_jacobians(simulated, guess))
 
     def _simulate(self, features: Tensor, labels: Tensor, *, create_graph: bool) -> Tensor:
         start = self.params.expand(len(features), 1, -1).detach().requires_grad_()

@@ -9,7 +9,7 @@ import torch
 from qflsec.attacks.needs import missing_items
 from qflsec.threat import Item, View
 
-__all__ = ["Observation", "missing_observation", "observe"]
+__all__ = ["Observation", "missing_observation", "observe", "observe_rounds"]
 
 # In the order of preference: a mean of updates fits the model of the attack, a robust rule's step does not.
 _KINDS = ("update", "aggregate", "step")
@@ -57,11 +57,31 @@ def observe(view: View, target: int) -> Observation:
     and says less than the target's own update.) Early rounds come first because gradients of a model that
     has not been fitted are larger.
     """
+    return _observation(view, min(_best(view, target), key=lambda item: (*_rank(item), item.round)))
+
+
+def observe_rounds(view: View, target: int) -> list[Observation]:
+    """One item of each round that mixes the target with as few others as the best round does, earliest first."""
+    usable = _best(view, target)
+    least = min(_rank(item)[0] for item in usable)
+    found: dict[int, Item] = {}
+    for item in sorted(usable, key=lambda item: (item.round, *_rank(item))):
+        if _rank(item)[0] == least:
+            found.setdefault(item.round, item)
+    return [_observation(view, item) for item in found.values()]
+
+
+def _rank(item: Item) -> tuple[int, int]:
+    return item.size or item.k, _KINDS.index(item.kind)
+
+
+def _best(view: View, target: int) -> list[Item]:
+    """Items that name the target, or where none does, those that may contain it."""
     usable = _usable(view, target)
-    item = min(
-        [item for item in usable if item.about is not None] or usable,
-        key=lambda item: (item.size or item.k, _KINDS.index(item.kind), item.round),
-    )
+    return [item for item in usable if item.about is not None] or usable
+
+
+def _observation(view: View, item: Item) -> Observation:
     params = view.base_of(item)
     assert params is not None  # _usable() saw to it
     return Observation(

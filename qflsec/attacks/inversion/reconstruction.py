@@ -111,6 +111,7 @@ def reconstruct(
     budget: Budget,
     prior: Prior | None = None,
     least_noise: float = 0.0,
+    warm: Tensor | None = None,
 ) -> Reconstruction:
     """The records of the best of many starts.
 
@@ -127,9 +128,10 @@ def reconstruct(
         budget: How much is tried.
         prior: What records look like beforehand.
         least_noise: The share of the observed update's squared norm that is noise at least.
+        warm: Guesses that are screened with the random starts, under every hypothesis.
 
     Shapes:
-        hypotheses: ``(H, B)``
+        hypotheses: ``(H, B)``; warm: ``(W, B, F)``
 
     Source:
         Balunovic, Dimitrov, Staab, Vechev: Bayesian framework for gradient leakage, ICLR 2022, section 4.
@@ -139,6 +141,9 @@ def reconstruct(
     labels = hypotheses.repeat(math.ceil(budget.screened / len(hypotheses)), 1)
     shape = (*labels.shape, matching.model.n_features)
     starts = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+    if warm is not None:
+        starts = torch.cat([warm.double().repeat_interleave(len(hypotheses), dim=0), starts])
+        labels = torch.cat([hypotheses.repeat(len(warm), 1), labels])
     chosen = matching.objective(starts, labels).argsort(stable=True)[: budget.restarts]
     labels = labels[chosen]
     found = _refine(matching, starts[chosen], labels, budget, prior=None, variance=1.0)
