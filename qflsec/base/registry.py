@@ -26,11 +26,11 @@ HOMES: dict[Kind, tuple[str, ...]] = {
     "layer": ("qflsec.federation", "qflsec.protocols", "qflsec.defenses"),
     "model": ("qflsec.models",),
     "panel": ("qflsec.report.panels",),
-    "partition": ("qflsec.data",),
-    "threat": ("qflsec.threat",),
+    "partition": ("qflsec.data.partitioners",),
+    "threat": ("qflsec.threat.model",),
     "topology": ("qflsec.federation",),
 }
-"""Where the package's own plugins of each kind are."""
+"""Where the package's own plugins of each kind are: in a package, or in one module that imports little."""
 _ENTRY_POINTS = "qflsec.plugins"
 _T = TypeVar("_T")
 _entries: dict[Kind, dict[str, Any]] = {}
@@ -79,7 +79,7 @@ def load_plugins(*kinds: Kind) -> None:
     for home in dict.fromkeys(home for kind in kinds or HOMES for home in HOMES[kind]):
         if home not in _loaded:
             package = importlib.import_module(home)
-            for module in pkgutil.walk_packages(package.__path__, prefix=f"{home}."):
+            for module in pkgutil.walk_packages(getattr(package, "__path__", None) or (), prefix=f"{home}."):
                 importlib.import_module(module.name)
             _loaded.add(home)
     if _ENTRY_POINTS not in _loaded:

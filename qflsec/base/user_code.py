@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 from qflsec.base.errors import ConfigError
 from qflsec.base.sources import Sources, content_digest, trace
 
-__all__ = ["PREFIX", "load_file", "load_module", "module_name", "sources_in_use"]
+__all__ = ["PREFIX", "load_file", "load_module", "module_name", "named_file", "sources_in_use"]
 
 PREFIX = "qflsec_user_"
 """What the module names of files begin with that are loaded by their paths."""
@@ -87,6 +87,29 @@ def module_name(path: str | Path) -> str:
     """The name of the module that a file is loaded as; one for each path."""
     file = Path(path).resolve()
     return f"{PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+
+
+def named_file(path: str, kind: str) -> tuple[Path, str]:
+    """The file and the name in ``file.py:name``; nothing is executed.
+
+    Args:
+        path: ``"file.py:name"``, relative to the working directory.
+        kind: What is looked for, such as ``"QNode"``.
+
+    Raises:
+        ConfigError: It is no such text, or there is no such file.
+    """
+    file_name, _, attribute = path.rpartition(":")
+    if not file_name or not attribute.isidentifier():
+        raise ConfigError(
+            f"no {kind} named", got=repr(path), expected=f"'file.py:name_of_the_{kind.lower()}'"
+        )
+    file = Path(file_name).resolve()
+    if not file.is_file():
+        raise ConfigError(
+            "no such file", got=str(file), fix="paths in a specification are relative to its folder"
+        )
+    return file, attribute
 
 
 def load_file(path: str | Path) -> ModuleType:

@@ -33,9 +33,11 @@ def dry_run_command(
         QflsecError: The plan cannot be run at all.
     """
     from qflsec.lab import load_spec
+    from qflsec.lab.specs import look
 
     check_workers(jobs, "loky", None)
     chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    look(chosen)
     from qflsec.lab import build
     from qflsec.lab.grid.backends import default_jobs
     from qflsec.lab.grid.estimate import refuse

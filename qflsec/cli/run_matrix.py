@@ -56,6 +56,7 @@ def run_matrix_command(
         wait: Whether to wait where another process works on the store.
     """
     from qflsec.lab import load_spec
+    from qflsec.lab.specs import look
 
     check_workers(jobs, backend, address)
     loaded = load_spec(spec, kind=kind)
@@ -65,6 +66,7 @@ def run_matrix_command(
     check_folder(report)
     if not wait:
         _check_store(place)
+    look(chosen)
     from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, run_matrix
 

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
-from qflsec.federation.aggregation import FedAvg, weighted_mean
-from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
-from qflsec.federation.control import Control
-from qflsec.federation.delegation import Conversation, DelegationLayer
-from qflsec.federation.executions import ExecutionLayer, executed
-from qflsec.federation.identity import Identity
-from qflsec.federation.layers import (
-    AggregationLayer,
-    AggregatorLayer,
-    BoundLayer,
-    ClientLayer,
-    GradientLayer,
-    Layer,
-    LinkLayer,
-    NoiseLayer,
-    SecretLayer,
-    ServerLayer,
-    ShapeLayer,
-    Streams,
-)
-from qflsec.federation.loop import run_batch
-from qflsec.federation.parties import Header, PartyState, Setup
-from qflsec.federation.payloads import ClientPayloads
-from qflsec.federation.pipeline import FederationConfig, Pipeline
-from qflsec.federation.run import RunResult
-from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.schedule import Schedule
-from qflsec.federation.stack import Stack, layer_from_config
-from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
-from qflsec.federation.updates import RoundUpdates, SummedUpdates
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
+    from qflsec.federation.aggregation import FedAvg, weighted_mean
+    from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
+    from qflsec.federation.config import FederationConfig
+    from qflsec.federation.control import Control
+    from qflsec.federation.delegation import Conversation, DelegationLayer
+    from qflsec.federation.executions import ExecutionLayer, executed
+    from qflsec.federation.identity import Identity
+    from qflsec.federation.layers import (
+        AggregationLayer,
+        AggregatorLayer,
+        BoundLayer,
+        ClientLayer,
+        GradientLayer,
+        Layer,
+        LinkLayer,
+        NoiseLayer,
+        SecretLayer,
+        ServerLayer,
+        ShapeLayer,
+        Streams,
+    )
+    from qflsec.federation.loop import run_batch
+    from qflsec.federation.parties import Header, PartyState, Setup
+    from qflsec.federation.payloads import ClientPayloads
+    from qflsec.federation.pipeline import Pipeline
+    from qflsec.federation.run import RunResult
+    from qflsec.federation.run_spec import RunSpec
+    from qflsec.federation.schedule import Schedule
+    from qflsec.federation.stack import Stack, layer_from_config
+    from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
+    from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
     "Adversary",
@@ -82,3 +88,5 @@ __all__ = [
     "run_batch",
     "weighted_mean",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

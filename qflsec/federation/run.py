@@ -24,8 +24,9 @@ from qflsec.accounting.account import ledger
 from qflsec.accounting.exposure import exposure
 from qflsec.base import ConfigError
 from qflsec.data import Dataset, kinds_of_people
+from qflsec.federation.config import FederationConfig
 from qflsec.federation.executions import executed
-from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import Dropped, Fault

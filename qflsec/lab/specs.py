@@ -11,7 +11,7 @@ from qflsec.base import ConfigError
 from qflsec.lab.grid.schema import at
 from qflsec.lab.grid.spec import GridSpec, kind_of, parse_toml, presets, read_text
 
-__all__ = ["KINDS", "load_spec", "parse_spec", "spec_type"]
+__all__ = ["KINDS", "load_spec", "look", "parse_spec", "spec_type"]
 
 KINDS = ("federation", "channel", "delegation")
 """The kinds of matrix."""
@@ -69,3 +69,20 @@ def parse_spec(text: str, *, base: Path, kind: str | None = None) -> GridSpec:
         )
     made = spec_type(said)
     return made.from_document(made.located(found, base))
+
+
+def look(spec: GridSpec) -> None:
+    """Refuse what the tables, the files and the rows of the user's data show alone, before what computes is imported.
+
+    Args:
+        spec: A specification of any kind.
+
+    Raises:
+        QflsecError: Something cannot be used.
+    """
+    from qflsec.lab.worlds.federation.spec import MatrixSpec
+
+    if isinstance(spec, MatrixSpec):
+        from qflsec.lab.worlds.federation.first_look import look as at_federation
+
+        at_federation(spec)

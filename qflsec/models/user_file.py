@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.sources import trace
-from qflsec.base.user_code import load_file
+from qflsec.base.user_code import load_file, named_file
 
 __all__ = ["load_named"]
 
@@ -26,16 +24,7 @@ def load_named(path: str, kind: str, *, digest: str | None = None) -> tuple[obje
     Raises:
         ConfigError: There is no such file or name, the file fails, or it is not the one of ``digest``.
     """
-    file_name, _, attribute = path.rpartition(":")
-    if not file_name or not attribute.isidentifier():
-        raise ConfigError(
-            f"no {kind} named", got=repr(path), expected=f"'file.py:name_of_the_{kind.lower()}'"
-        )
-    file = Path(file_name).resolve()
-    if not file.is_file():
-        raise ConfigError(
-            "no such file", got=str(file), fix="paths in a specification are relative to its folder"
-        )
+    file, attribute = named_file(path, kind)
     try:
         with torch.random.fork_rng(devices=[]):
             module = load_file(file)
@@ -49,7 +38,7 @@ def load_named(path: str, kind: str, *, digest: str | None = None) -> tuple[obje
     now = trace(file).digest
     if digest not in (None, now):
         raise ConfigError(
-            f"{file_name} has changed since this configuration was written",
+            f"{path.rpartition(':')[0]} has changed since this configuration was written",
             got=f"sha256 {now}",
             expected=f"sha256 {digest}",
         )

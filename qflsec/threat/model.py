@@ -175,6 +175,17 @@ class ThreatModel:
         return f"{names[0].upper()}{names[1:]} {manner} {when}{rush}, knowing {knows}."
 
 
+def _refuse_negative(**counts: int) -> None:
+    """Refuse fewer parties than none.
+
+    Raises:
+        ConfigError: A count is negative.
+    """
+    for name, count in counts.items():
+        if count < 0:
+            raise ConfigError(f"{name!r} is negative", got=count, expected="0 or more")
+
+
 @register("threat", "honest-but-curious-server")
 def honest_but_curious_server(*, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")) -> ThreatModel:
     """The server follows the protocol and looks at what it receives.
@@ -250,6 +261,7 @@ def corrupted_clients(
         rushing: Whether they send after seeing the messages of the others in the same round.
         knows: What the adversary knows beforehand.
     """
+    _refuse_negative(n=n)
     return ThreatModel(
         name=f"{n}-corrupted-clients",
         corrupted=frozenset(map(client, range(n))),
@@ -310,6 +322,7 @@ def coalition(
         rushing: Whether they send after seeing the messages of the others in the same round.
         knows: What the adversary knows beforehand.
     """
+    _refuse_negative(n=n, edges=edges)
     flags = ((server, SERVER), (wire, WIRE), (quantum_server, QUANTUM_SERVER))
     single = [party for flag, party in flags if flag]
     groups = [f"{count}-{noun}" for count, noun in ((edges, "edges"), (n, "clients")) if count]

@@ -102,7 +102,7 @@ def test_a_mistake_in_the_data_is_told_before_anything_computes(tmp_path: Path) 
     program = (
         "import sys, qflsec.cli as cli\n"
         "try: cli.main()\n"
-        "finally: print(*sorted(set(sys.modules) & set('scipy sklearn pennylane opacus tenseal qiskit'.split())))"
+        "finally: print(*sorted(set(sys.modules) & set('torch scipy sklearn pennylane opacus tenseal qiskit'.split())))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "matrix", "run", "odd.toml", "--dry-run"],
@@ -156,7 +156,6 @@ def test_the_digest_sees_every_byte_of_the_package(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_commands_answer_within_six_imports_of_numpy(qflsec: Call) -> None:
-    """All but ``report``, which takes 6.4 to 7.1 since it draws the norms of all clients: the bench says so."""
     document = qflsec("bench", "cli", "--repeats", "5", "--json").json()
-    assert {row["command"] for row in document["rows"] if not row["met"]} <= {"report"}
+    assert [row["command"] for row in document["rows"] if not row["met"]] == []
     assert json.dumps(document["schema"]) == '"qflsec-bench-cli/1"'

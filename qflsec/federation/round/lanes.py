@@ -14,7 +14,8 @@ import torch
 
 from qflsec.base import stream
 from qflsec.data import Dataset, load, partition
-from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.config import FederationConfig
+from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 
 __all__ = ["LaneData", "chunks", "lane_of", "lanes_per_batch", "prepare_lane", "records_used"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from qflsec.federation.config import FederationConfig
 from qflsec.federation.layers import GradientLayer
-from qflsec.federation.pipeline import FederationConfig, Pipeline
+from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.streams import RoundStreams

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.federation.pipeline import FederationConfig
+from qflsec.federation.config import FederationConfig
 from qflsec.federation.sharing import Sharing
 
 __all__ = ["Optimiser", "OptimiserState"]

@@ -10,7 +10,16 @@ from typing import Literal
 
 from qflsec.base import ConfigError
 
-__all__ = ["LONG_SECONDS", "Estimate", "Part", "duration", "machine_memory", "refuse", "volume"]
+__all__ = [
+    "LONG_SECONDS",
+    "Estimate",
+    "Part",
+    "duration",
+    "machine_memory",
+    "refuse",
+    "refuse_memory",
+    "volume",
+]
 
 LONG_SECONDS = 24 * 3600.0
 """A plan that takes longer than this has to be confirmed."""
@@ -96,6 +105,28 @@ def machine_memory() -> float:
         if text.isdecimal():
             limits.append(float(text))
     return min(limits)
+
+
+def refuse_memory(needed: float) -> None:
+    """Refuse a run that needs more than the memory of this machine.
+
+    Args:
+        needed: What it needs.
+
+    Units:
+        bytes
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+    memory = machine_memory()
+    if needed > memory:
+        raise ConfigError(
+            "a run does not fit into the memory of this machine",
+            got=f"about {volume(needed)}",
+            expected=f"at most {volume(memory)}",
+            fix="lower the number of qubits, layers, records, clients or rounds",
+        )
 
 
 def refuse(estimate: Estimate, *, jobs: int, long: bool = False) -> None:

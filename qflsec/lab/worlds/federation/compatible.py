@@ -9,7 +9,7 @@ from qflsec.federation.loop import check_runs
 from qflsec.lab.challenges import check_challenge
 from qflsec.threat import ThreatModel
 
-__all__ = ["attack_fits", "check_clients", "stack_fits"]
+__all__ = ["attack_fits", "stack_fits"]
 
 
 def stack_fits(pipeline: Pipeline, stack: Stack) -> str:
@@ -57,32 +57,4 @@ def _check_model(pipeline: Pipeline, attack: Attack) -> None:
         raise IncompatibleAttack(
             f"every client keeps {', '.join(pipeline.personal)} to itself, so there is no one model to attack and to "
             "judge by"
-        )
-
-
-def check_clients(pipeline: Pipeline, threat: ThreatModel, path: str) -> None:
-    """Refuse threat models that leave no honest client of the pipeline, or corrupt some that it does not have.
-
-    Args:
-        pipeline: The pipeline.
-        threat: The threat model of an attack on it.
-        path: The key path of the attack's threat model.
-
-    Raises:
-        ConfigError: This one does.
-    """
-    corrupted, n_clients = threat.clients, pipeline.federation.n_clients
-    if len(corrupted) >= n_clients:
-        raise ConfigError(
-            f"{path}: threat model {threat.name!r} leaves no honest client to attack",
-            got=f"{len(corrupted)} of {n_clients} clients",
-            expected=f"fewer than {n_clients}",
-            fix="lower 'n' of the threat model, or raise 'n_clients' of the pipeline",
-        )
-    if corrupted and corrupted[-1] >= n_clients:
-        raise ConfigError(
-            f"{path}: threat model {threat.name!r} corrupts a client that does not exist",
-            got=f"index {corrupted[-1]}",
-            expected=f"indices below {n_clients}",
-            fix="name others, or raise 'n_clients' of the pipeline",
         )

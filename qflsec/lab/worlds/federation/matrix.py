@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from qflsec.attacks import Attack, Inference, attack_from_config
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.base.errors import Together
-from qflsec.base.places import files_at, is_pattern
-from qflsec.base.registry import Kind
 from qflsec.base.sources import Sources
-from qflsec.data import DataSpec, PartitionSpec
+from qflsec.data import DataSpec
 from qflsec.data.function import find_function
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import id_versions
-from qflsec.lab.grid.schema import at, check
+from qflsec.lab.grid.schema import at
 from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
-from qflsec.lab.worlds.federation.compatible import attack_fits, check_clients, stack_fits
+from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
+from qflsec.lab.worlds.federation.tables import (
+    by_client,
+    check_clients,
+    checked,
+    client_index,
+    made,
+    partition_of,
+    threat_of,
+)
 from qflsec.models import Execution, Model, build_model
 from qflsec.threat import (
     ThreatModel,
@@ -41,8 +48,6 @@ __all__ = [
     "StackEntry",
     "build_matrix",
 ]
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +205,12 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
         attacks = tuple(each(_attack, spec, index, table, threats) for index, table in enumerate(tables))
     with Together() as each:
         for index, entry in enumerate(attacks):
-            each(check_clients, pipelines[entry.pipeline], entry.threat, f"attacks[{index}].threat")
+            each(
+                check_clients,
+                pipelines[entry.pipeline].federation.n_clients,
+                entry.threat,
+                f"attacks[{index}].threat",
+            )
     parts = [pipeline_parts(one) for one in pipelines.values()]
     parts += [layer_parts(column.layers) for column in stacks.values()]
     parts += [attack_part(entry.attack) for entry in attacks]
@@ -219,18 +229,18 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
     with Together() as each:
         data = each(_data, table, path)
         model = each(_model, table, path)
-        execution = each(_made, Execution, table.execution, f"{path}.execution")
+        execution = each(made, Execution, table.execution, f"{path}.execution")
         topology = each(_topology, table, path)
         clients = each(_clients, table, path)
-        each(_partition, table, path)
-        each(_made, FederationConfig, table.federation, f"{path}.federation")
-    table = _by_client(data, table, path)
+        each(partition_of, table, path)
+        each(made, FederationConfig, table.federation, f"{path}.federation")
+    table = by_client(data, table, path)
     with at(path):
         pipeline = Pipeline(
             data=data,
             model=model,
-            partition=_partition(table, path),
-            federation=_made(FederationConfig, table.federation, f"{path}.federation"),
+            partition=partition_of(table, path),
+            federation=made(FederationConfig, table.federation, f"{path}.federation"),
             execution=execution,
             client_executions=clients,
             topology=topology,
@@ -241,9 +251,12 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
 
 
 def _data(table: PipelineTable, path: str) -> DataSpec:
-    data = _made(DataSpec, table.data, f"{path}.data")
+    data = made(DataSpec, table.data, f"{path}.data")
     with at(f"{path}.data.name"):
         find("dataset", data.name)
+    with at(f"{path}.data"):
+        if data.name == "function" and data.path is not None:
+            find_function(data.path)
     return data
 
 
@@ -257,94 +270,37 @@ def _model(table: PipelineTable, path: str) -> Model:
         return build_model({"n_features": n_features, **table.model})
 
 
-def _partition(table: PipelineTable, path: str) -> PartitionSpec:
-    spread = _made(PartitionSpec, table.partition, f"{path}.partition")
-    with at(f"{path}.partition.kind"):
-        find("partition", spread.kind)
-    return spread
-
-
 def _topology(table: PipelineTable, path: str) -> Topology:
-    checked = _checked("topology", {"name": "star", **table.topology}, f"{path}.topology")
-    return topology_from_config(checked)
+    return topology_from_config(checked("topology", {"name": "star", **table.topology}, f"{path}.topology"))
 
 
 def _clients(table: PipelineTable, path: str) -> dict[int, Execution]:
     return {
-        _client(index, path): _made(Execution, part, f"{path}.client_executions.{index}")
+        client_index(index, path): made(Execution, part, f"{path}.client_executions.{index}")
         for index, part in table.client_executions.items()
     }
-
-
-def _by_client(data: DataSpec, table: PipelineTable, path: str) -> PipelineTable:
-    """The table with one client for each file, where the data have a file for each client and it says nothing else."""
-    with at(f"{path}.data"):
-        if data.name == "function" and data.path is not None:
-            find_function(data.path)
-        files = files_at(data.path) if data.path is not None and is_pattern(data.path) else ()
-    spread = {"kind": "files", **table.partition}
-    if not files or spread["kind"] != "files":
-        return table
-    given = table.federation.get("n_clients", len(files))
-    if given != len(files):
-        raise ConfigError(
-            f"{path}.federation.n_clients: each file is a client's",
-            got=given,
-            expected=f"{len(files)}, the files that match {data.path}",
-            fix="leave n_clients out, or spread all records by another partition",
-        )
-    federation = {**table.federation, "n_clients": len(files)}
-    return table.model_copy(update={"partition": spread, "federation": federation})
-
-
-def _made(kind: type[_T], table: Mapping[str, Any], path: str) -> _T:
-    arguments = check(kind, table, path)
-    with at(path):
-        return kind(**arguments)
-
-
-def _client(index: str, path: str) -> int:
-    if not index.isdecimal():
-        raise ConfigError(f"{path}.client_executions: not a client", got=repr(index), expected="an index")
-    return int(index)
 
 
 def _stack(name: str, tables: tuple[dict[str, Any], ...]) -> StackEntry:
     layers = []
     for index, table in enumerate(tables):
         path = f"stacks.{name}[{index}]"
-        checked = _checked("layer", table, path)
+        config = checked("layer", table, path)
         with at(path):
-            layers.append(layer_from_config(checked))
+            layers.append(layer_from_config(config))
     try:
         return StackEntry(name=name, layers=tuple(layers), stack=Stack.from_layers(name, layers))
     except IncompatibleStack as error:
         return StackEntry(name=name, layers=tuple(layers), stack=None, incompatible=str(error))
 
 
-def _checked(kind: Kind, table: Mapping[str, Any], path: str, key: str = "name") -> dict[str, Any]:
-    """A plugin's table with its parameters checked against what the plugin takes."""
-    name = table.get(key)
-    if not isinstance(name, str):
-        raise ConfigError(f"{path}: a {kind} without a {key}", got=dict(table), fix=f'add {key} = "..."')
-    with at(path):
-        plugin = find(kind, name)
-    return {key: name, **check(plugin, {part: value for part, value in table.items() if part != key}, path)}
-
-
 def _threat(name: str, table: Mapping[str, Any]) -> ThreatModel:
-    path = f"threats.{name}"
-    arguments = _checked("threat", table, path, key="kind")
-    with at(path):
-        made = find("threat", arguments.pop("kind"))(**arguments)
-    if not isinstance(made, ThreatModel):
-        raise ConfigError(f"{path}: registered as a threat model but is none", got=type(made).__name__)
-    return replace(made, name=name)
+    return replace(threat_of(table, f"threats.{name}"), name=name)
 
 
 def _attack_table(spec: MatrixSpec, index: int) -> dict[str, Any]:
     table = spec.attacks[index]
-    return _checked("attack", {**table.params, "name": table.name}, f"attacks[{index}]")
+    return checked("attack", {**table.params, "name": table.name}, f"attacks[{index}]")
 
 
 def _attack(

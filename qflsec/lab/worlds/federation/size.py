@@ -17,7 +17,7 @@ from qflsec.base import ConfigError
 from qflsec.federation import Pipeline, RunSpec, Stack
 from qflsec.federation.loop import run_batch
 from qflsec.federation.round.session import SecretsMode
-from qflsec.lab.grid.estimate import machine_memory, volume
+from qflsec.lab.grid.estimate import machine_memory, refuse_memory, volume
 from qflsec.models import Model, TorchModel
 
 __all__ = ["Size", "measured_seconds", "record_seconds", "refuse_pipeline", "refuse_table", "size_of"]
@@ -88,14 +88,7 @@ def refuse_pipeline(pipeline: Pipeline) -> None:
     Raises:
         ConfigError: It does not fit.
     """
-    size, memory = size_of(pipeline, lanes=1), machine_memory()
-    if size.memory_bytes > memory:
-        raise ConfigError(
-            "a run does not fit into the memory of this machine",
-            got=f"about {volume(size.memory_bytes)}",
-            expected=f"at most {volume(memory)}",
-            fix="lower the number of qubits, layers, records, clients or rounds",
-        )
+    refuse_memory(size_of(pipeline, lanes=1).memory_bytes)
 
 
 def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
