@@ -186,12 +186,12 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="json (everything), csv (a line per trial), csv-cells, csv-ledger, or latex (a booktabs table).",
+            help="json (everything), csv (a line per trial), csv-cells, csv-ledger, latex (a booktabs table), or markdown.",
         ),
     ] = "json",
     spec: SpecOption = None,
 ) -> None:
-    """Write what a store holds as JSON, CSV or LaTeX."""
+    """Write what a store holds as JSON, CSV, LaTeX or Markdown."""
     from qflsec.lab import tables
 
     texts = {
@@ -200,6 +200,7 @@ def export(
         "csv-cells": tables.cells_csv,
         "csv-ledger": tables.ledger_csv,
         "latex": tables.latex,
+        "markdown": tables.markdown,
     }
     if form not in texts:
         raise ConfigError("unknown format", got=repr(form), expected=", ".join(texts))

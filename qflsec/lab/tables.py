@@ -1,4 +1,4 @@
-"""Results as tables for other programs: CSV of trials, cells and ledgers, and LaTeX.
+"""Results as tables for other programs: CSV of trials, cells and ledgers, LaTeX, and Markdown.
 
 A spreadsheet takes a text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Names and reasons come from
 users and from errors, so such texts get an apostrophe in front; numbers stay numbers.
@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qflsec.base import ConfigError, Score
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from qflsec.lab.grid.results import Result
     from qflsec.lab.worlds.federation.results import MatrixResult
 
-__all__ = ["cells_csv", "latex", "ledger_csv", "trials_csv"]
+__all__ = ["cells_csv", "latex", "ledger_csv", "markdown", "trials_csv"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ESCAPES = {
@@ -30,8 +31,10 @@ _ESCAPES = {
     ">": r"\textgreater{}",
     "\u2212": "$-$",
     "\u03b5": r"$\varepsilon$",
+    "\u202f": r"\,",
     **{sign: f"\\{sign}" for sign in "{}$&#_%"},
 }
+_MARKS = re.compile(r"([\\`*_\[\]<>|~$&])")
 
 
 def trials_csv(result: Result[Any]) -> str:
@@ -122,30 +125,53 @@ def _cell(value: object) -> object:
 
 def latex(result: Result[Any]) -> str:
     """The matrix as a LaTeX table (booktabs): advantage or state with the interval below; accuracy last."""
-    columns = tuple(dict.fromkeys(column for _, column in result.cells))
-    rows = list(dict.fromkeys(attack for attack, _ in result.cells))
-    head = " & ".join(["attack", *map(_escaped, columns)])
-    body = [
-        f"{_escaped(attack)} & {' & '.join(_face(result, result.cells[attack, one]) for one in columns)} \\\\"
-        for attack in rows
-    ]
-    if result.kind == "federation":
-        body += _accuracies(result, columns)  # type: ignore[arg-type]
-    seeds = "1 seed, which allows no interval" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    columns, rows, last = _faces(result)
+
+    def line(row: _Row) -> str:
+        shown = [
+            _stacked(*(f"${one}$" for one in numbers), *map(_escaped, words)) for numbers, words in row.faces
+        ]
+        return " & ".join([_escaped(row.name), *shown]) + r" \\"
+
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(result.name)}: {_CAPTIONS[result.kind]}; 95\,\% intervals over {seeds}.}}",
+            rf"\caption{{{_escaped(_caption(result))}}}",
             rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
             r"\toprule",
-            f"{head} \\\\",
+            " & ".join(["attack", *map(_escaped, columns)]) + r" \\",
             r"\midrule",
-            *body,
+            *map(line, rows),
+            *([r"\midrule", *map(line, last)] if last else []),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
+            "",
+        ]
+    )
+
+
+def markdown(result: Result[Any]) -> str:
+    """The matrix as a Markdown table: advantage or state with the interval beside it; accuracy last."""
+    columns, rows, last = _faces(result)
+
+    def line(row: _Row) -> str:
+        shown = [
+            " ".join([*numbers, *map(_marked, words)]) if words != ["--"] else "\u2013"
+            for numbers, words in row.faces
+        ]
+        return f"| {' | '.join([_marked(row.name), *shown])} |"
+
+    head = ["attack", *map(_marked, columns)]
+    return "\n".join(
+        [
+            f"**{_marked(_caption(result))}**",  # so that no name at its start makes a heading or a list
+            "",
+            f"| {' | '.join(head)} |",
+            f"|{'---|' * len(head)}",
+            *map(line, [*rows, *last]),
             "",
         ]
     )
@@ -160,32 +186,55 @@ _CAPTIONS = {
 _SCORED = ("ok", "no power", "too few seeds", "useless", "lost")
 
 
-def _face(result: Result[Any], cell: Any) -> str:  # noqa: ANN401 - a cell of any kind
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A row of the table: its name, and for each column its numbers and its words."""
+
+    name: str
+    faces: list[tuple[list[str], list[str]]]
+
+
+def _faces(result: Result[Any]) -> tuple[tuple[str, ...], list[_Row], list[_Row]]:
+    """The columns, the rows of attacks, and the rows of accuracies that come last."""
+    columns = tuple(dict.fromkeys(column for _, column in result.cells))
+    attacks = dict.fromkeys(attack for attack, _ in result.cells)
+    rows = [
+        _Row(name=attack, faces=[_face(result, result.cells[attack, column]) for column in columns])
+        for attack in attacks
+    ]
+    return columns, rows, _accuracies(result, columns) if result.kind == "federation" else []  # type: ignore[arg-type]
+
+
+def _caption(result: Result[Any]) -> str:
+    seeds = "1 seed, which allows no interval" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    return f"{result.name}: {_CAPTIONS[result.kind]}; 95\u202f% intervals over {seeds}."
+
+
+def _face(result: Result[Any], cell: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - a cell of any kind
     if result.kind != "federation" or cell.advantage is None or cell.state not in _SCORED:
-        return _escaped(cell.state)
-    word = [] if cell.state == "ok" else [_escaped(cell.state)]
-    return _stacked(*_numbers(cell.advantage, 2), *word)
+        return [], [cell.state]
+    return _numbers(cell.advantage, 2), [] if cell.state == "ok" else [cell.state]
 
 
-def _accuracies(result: MatrixResult, columns: tuple[str, ...]) -> list[str]:
-    lines = []
+def _accuracies(result: MatrixResult, columns: tuple[str, ...]) -> list[_Row]:
+    rows = []
     for pipeline in result.pipelines:
         found = [result.summaries[name].by_pipeline.get(pipeline) for name in columns]
-        faces = [
-            "--"
+        faces: list[tuple[list[str], list[str]]] = [
+            ([], ["--"])
             if part is None or part.accuracy is None
-            else _stacked(*_numbers(part.accuracy, 3), *([part.open_use] if part.open_use else []))
+            else (_numbers(part.accuracy, 3), [part.open_use] if part.open_use else [])
             for part in found
         ]
-        lines.append(f"accuracy on {_escaped(pipeline)} & {' & '.join(faces)} \\\\")
-    return [r"\midrule", *lines] if lines else []
+        rows.append(_Row(name=f"accuracy on {pipeline}", faces=faces))
+    return rows
 
 
 def _numbers(score: Score, digits: int) -> list[str]:
     value, low, high = (
         f"{round(part, digits) + 0.0:.{digits}f}" for part in (score.value, score.low, score.high)
     )
-    return [f"${value}$"] if math.isnan(score.low) else [f"${value}$", f"$[{low}, {high}]$"]
+    return [value] if math.isnan(score.low) else [value, f"[{low}, {high}]"]
 
 
 def _stacked(*lines: str) -> str:
@@ -198,3 +247,8 @@ def _stacked(*lines: str) -> str:
 def _escaped(text: str) -> str:
     plain = re.sub(r"[\x00-\x1f\x7f]+", " ", text)
     return "".join(_ESCAPES.get(sign, sign) for sign in plain)
+
+
+def _marked(text: str) -> str:
+    """A text on one line in which no sign means anything to Markdown."""
+    return _MARKS.sub(r"\\\1", re.sub(r"[\x00-\x1f\x7f]+", " ", text))

@@ -38,6 +38,9 @@ from qflsec.threat.view import MODELS, SUMS, Item
 
 __all__ = ["close"]
 
+_ROUNDING = 1e-9
+"""Coefficients are small fractions: two that differ do so by far more."""
+
 Singles = Mapping[int, Sequence[Item]]
 """By round, the single updates that are read as such."""
 
@@ -326,7 +329,9 @@ def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
     found = []
     for row, combination in zip(reduced, makes, strict=True):
         about = frozenset(everybody[place] for place in np.flatnonzero(row))
-        if not np.allclose(row[row != 0], 1.0) or not _smaller(about, [item.named for item in sums]):
+        if not np.allclose(row[row != 0], 1.0, rtol=0, atol=_ROUNDING) or not _smaller(
+            about, [item.named for item in sums]
+        ):
             continue
         weight = sum(facts.counts[client] for client in about)
         value = (torch.from_numpy(combination)[:, None] * totals).sum(dim=0) / weight

@@ -273,3 +273,13 @@ def test_values_out_of_range_are_refused() -> None:
     for bad in ({"kind": "x"}, {"p": 1.1}, {"where": "x"}, {"ground": 0.5}):
         with pytest.raises(CircuitError):
             NoiseModel(**({"kind": "bit-flip", "p": 0.1} | bad))
+
+
+@pytest.mark.parametrize("angle", [1e-3, 1e-6, 1e-9])
+def test_a_small_turn_is_no_clifford_gate(angle: float) -> None:
+    from qflsec.circuits.transfer import clifford
+
+    turn = np.diag(np.exp([-0.5j * angle, 0.5j * angle]))
+    assert clifford(np.diag([1, 1j]), [0], 1).index.shape == (4,)
+    with pytest.raises(ValueError, match="not a Clifford gate"):
+        clifford(turn, [0], 1)

@@ -11,7 +11,7 @@ import pytest
 
 from qflsec.base import ConfigError
 from qflsec.lab import to_dict
-from qflsec.lab.tables import cells_csv, latex, ledger_csv, trials_csv
+from qflsec.lab.tables import cells_csv, latex, ledger_csv, markdown, trials_csv
 from qflsec.lab.worlds.federation.results import MatrixResult
 from tests.report.conftest import result as result  # noqa: PLC0414 - a fixture
 from tests.report.test_channel_report import result as channel_result  # noqa: F401 - a fixture
@@ -99,11 +99,27 @@ def test_what_users_name_is_no_command(result: MatrixResult) -> None:
     )
 
 
+def test_a_table_in_markdown_says_what_the_page_says(result: MatrixResult) -> None:
+    caption, nothing, head, rule, *body = markdown(result).splitlines()
+    assert caption.startswith(r"**example \</script\>\<script\>alert(1)")
+    assert caption.endswith("95\u202f% intervals over 3 seeds.**")
+    assert (nothing, rule) == ("", "|---|---|---|---|---|")
+    assert head == r"| attack | none | median | masked | broken \<b\>\& bold\</b\> |"
+    assert len(body) == 3
+    assert "| 0.80 [0.70, 0.90] |" in body[0]
+    name = "a|b *c* [d](e)\n`f`"
+    cell = replace(result.cells["loss", "none"], attack=name)
+    made = markdown(replace(result, name=name, cells={(name, "none"): cell})).splitlines()
+    assert made[4].startswith(r"| a\|b \*c\* \[d\](e) \`f\` | ")
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in made[2:]} == {3}
+
+
 def test_other_kinds_have_tables_too(channel_result) -> None:  # type: ignore[no-untyped-def]  # noqa: F811, ANN001
     found = rows(cells_csv(channel_result))
     assert [row["state"] for row in found] == ["key holds", "no key", "false key", "not applicable"]
     assert float(found[0]["eve_information_bits_per_raw_bit"]) == 0.5
     assert float(found[0]["eve_information_bits_per_raw_bit_low"]) < 0.5
     assert "false key" in latex(channel_result)
+    assert "| false key |" in markdown(channel_result)
     with pytest.raises(ConfigError, match="this matrix has no ledger; got kind 'channel'"):
         ledger_csv(channel_result)
