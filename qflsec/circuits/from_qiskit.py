@@ -171,6 +171,8 @@ def _of_sympy(expression: Any, table: dict[str, Form], name: str) -> Form:  # no
         return reduce(Form.plus if expression.is_Add else Form.times, parts)
     if expression.is_Pow and not parts[1].kinds:
         return power(parts[0], parts[1].offset)
+    if expression.is_Pow and not parts[0].kinds and parts[0].offset == math.e:  # as Qiskit 2.0 gives exp
+        return parts[1].under("exp")
     function = _FUNCTIONS.get(type(expression).__name__)
     if function is None:
         raise NotAffine(

@@ -62,7 +62,7 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
     sizes = (spec.members, spec.nonmembers, spec.auxiliary, spec.test)
     generator = numpy_stream(seed, "data", "split")
     if not spec.balanced:
-        _check_enough(sum(sizes), len(labels), spec)
+        _check_enough(sum(sizes), len(labels), spec, _fitting(spec, len(labels) / max(1, sum(sizes))))
         if clients is None:
             return _cut(generator.permutation(len(labels)), sizes)
         shares = proportional(sizes, np.bincount(clients), generator)
@@ -79,8 +79,11 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
             [size // len(held) + (position < size % len(held)) for size in sizes]
             for position in range(len(held))
         ]
+        scarcest = min(len(rows) for rows in held) * len(held) / max(1, sum(sizes))
+        fitting = _fitting(spec, scarcest, step=len(held))
         for label, rows, share in zip(np.unique(labels), held, shares, strict=True):
-            _check_enough(sum(share), len(rows), spec, f" in class {label}, as balanced=True needs them")
+            where = f" in class {label}, as balanced=True needs them"
+            _check_enough(sum(share), len(rows), spec, fitting, where)
     parts = [_cut(generator.permutation(rows), share) for rows, share in zip(held, shares, strict=True)]
     return Splits(
         member=generator.permutation(np.concatenate([part.member for part in parts])),
@@ -119,14 +122,20 @@ def proportional(sizes: Sequence[int], counts: Rows, generator: np.random.Genera
     return [list(client) for client in zip(*shares, strict=True)]
 
 
-def _check_enough(wanted: int, there: int, spec: DataSpec, where: str = "") -> None:
+def _check_enough(wanted: int, there: int, spec: DataSpec, fitting: str, where: str = "") -> None:
     if wanted > there:
         raise DataError(
             f"data set {spec.name!r} has too few different records{where}",
             got=f"{wanted} wanted (members + nonmembers + auxiliary + test)",
             expected=f"at most {there}",
-            fix="lower one of the four sizes",
+            fix=f"lower the four sizes, for example to {fitting}",
         )
+
+
+def _fitting(spec: DataSpec, share: float, *, step: int = 1) -> str:
+    """The four sizes times a share, in whole steps, as they are written down."""
+    sizes = {name: getattr(spec, name) for name in ("members", "nonmembers", "auxiliary", "test")}
+    return ", ".join(f"{name} = {int(size * share / step) * step}" for name, size in sizes.items())
 
 
 def _cut(rows: Rows, sizes: Sequence[int]) -> Splits:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +123,15 @@ def test_load_splits_and_scales_a_table(tmp_path: Path) -> None:
     data = load(spec, 3)
     assert data.features.shape == (60, 2)
     assert data.class_names == ("no", "yes")
-    with pytest.raises(DataError, match="too few different records"):
-        load(DataSpec(name="csv", path=str(path), label_column="class", n_features=2), 3)
+    for balanced in (False, True):
+        greedy = replace(spec, members=90, auxiliary=45, balanced=balanced)
+        with pytest.raises(DataError, match="too few different records") as caught:
+            load(greedy, 3)
+        proposed = {name: int(size) for name, size in re.findall(r"(\w+) = (\d+)", str(caught.value))}
+        assert set(proposed) == set(sizes)
+        fitting = load(replace(greedy, **proposed), 3)
+        assert 48 <= sum(proposed.values()) <= 60
+        assert len(fitting.member_idx) == proposed["members"] > proposed["test"] > 0
 
 
 def test_digest_follows_the_content_and_not_the_place(tmp_path: Path) -> None:

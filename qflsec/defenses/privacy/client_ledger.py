@@ -6,6 +6,13 @@ reads updates before the noise gets nothing from it, the server first of all. Sa
 is Poisson and the observer can tell of no honest client whether it took part (:mod:`qflsec.threat.rosters`); the
 network sees who sends, even sealed. The clients, and how many records each has, are public: adjacency is zero-out.
 
+The bound asks nothing of how an update was made, but that it follows from what the client holds and was sent. So it
+holds with ``client_sampling = "poisson"`` and ``optimizer_state = "run"`` too, although a client's momentum then depends
+on which rounds it was drawn in: the draws are independent of each other and of the data, a client that is not drawn
+sends nothing and moves no sum, and a client taken away takes its state with it, which no other client has read. Each
+round is a sampled Gaussian mechanism for whatever the state has become; over what it may have become, given the models
+so far, divergences are jointly convex, so that the mixture spends no more; and adaptive composition counts all rounds.
+
 *Local.* A client clips its update to S and adds noise of standard deviation ``z S`` before it sends it. Two
 data sets of the client make updates that differ by at most 2 S, so under replace-one adjacency the noise
 multiplier is ``z / 2``. Everything later is post-processing, so the bound holds against everybody. Sampling
