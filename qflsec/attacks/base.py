@@ -278,6 +278,11 @@ class BackdoorManipulation(Manipulation):
 
     target_class: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse a class that cannot be one."""
+        if self.target_class < 0:
+            raise ConfigError("'target_class' is a class index", got=self.target_class, expected="0 or more")
+
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse a target class that the model does not know.
 
@@ -301,6 +306,14 @@ class BackdoorManipulation(Manipulation):
         Shapes:
             features: ``(..., F)``; returns: ``(..., F)``
         """
+
+    def victims(self, records: Records) -> torch.Tensor:
+        """The test records on which success is measured: those of other classes than the target class.
+
+        Shapes:
+            returns: ``(n,)``, boolean
+        """
+        return records.labels != self.target_class
 
 
 def attack_from_config(config: Mapping[str, Any]) -> Attack:

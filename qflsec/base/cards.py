@@ -57,6 +57,7 @@ class AttackCard(Card):
         metric: The headline metric.
         baseline: The metric's value for an adversary who learned nothing.
         ideal: The metric's value for a perfect attack.
+        adaptive: Whether it computes against the defenses in place, where the threat model grants them.
     """
 
     family: Family
@@ -65,6 +66,7 @@ class AttackCard(Card):
     metric: str = "advantage"
     baseline: float = 0.0
     ideal: float = 1.0
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

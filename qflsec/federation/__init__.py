@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qflsec.base.faces import lazily
 
 if TYPE_CHECKING:
-    from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
+    from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands, TrainFunction
     from qflsec.federation.aggregation import FedAvg, weighted_mean
     from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
     from qflsec.federation.config import FederationConfig
@@ -80,6 +80,7 @@ __all__ = [
     "Streams",
     "SummedUpdates",
     "Topology",
+    "TrainFunction",
     "Tree",
     "Turn",
     "calibrate_stack",

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from qflsec.federation.config import FederationConfig
 from qflsec.federation.payloads import ClientPayloads
 from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 from qflsec.threat import Payload, Tapped, ThreatModel, View
 
-__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands"]
+__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands", "TrainFunction"]
 
-TrainFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Moved = torch.Tensor | tuple[torch.Tensor, Sequence[object]]
 """A move: what is sent, alone or with the next state of each lane. States that are not returned stay as they were."""
 Sending = Moved | ClientPayloads | tuple[ClientPayloads, Sequence[object]]
 """A move of clients: numbers for each, or payloads of any kind in lists."""
+
+
+class TrainFunction(Protocol):
+    """Local training by the pipeline's rule, from the received model."""
+
+    def __call__(
+        self, features: torch.Tensor, labels: torch.Tensor, *, model: Model | None = None
+    ) -> torch.Tensor:
+        """The updates of the shared parameters.
+
+        Args:
+            features: The records to train on.
+            labels: Their labels.
+            model: What is trained in place of the shared model, such as one with a tampered circuit; it has
+                the same parameters and features.
+
+        Shapes:
+            features: ``(lane, m, N, F)``; labels: ``(lane, m, N)``; returns: ``(lane, m, S)``
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,10 @@ class Hands:
         labels: Their own labels, padded.
         mask: 1 for a record, 0 for padding.
         honest: What they would send if they followed the protocol: updates of the shared parameters.
+        base: The shared parameters as each corrupted client received them: what updates are added to.
+        periods: The period of each shared parameter, None where it has none; it follows from the model.
+        training: How the clients train together; the pipeline is public.
+        threat: Who is corrupted, and what they know.
         clients: Their indices.
         n_clients: The number of all clients.
         train: Local training on other features and labels of the same shape (mask unchanged), from the
@@ -48,7 +71,7 @@ class Hands:
 
     Shapes:
         received: ``(lane, m, P)``; features: ``(lane, m, N, F)``; labels: ``(lane, m, N)``;
-        mask: ``(lane, m, N)``; honest: ``(lane, m, S)``, S = P unless clients keep parts of the model
+        mask: ``(lane, m, N)``; honest, base: ``(lane, m, S)``, S = P unless clients keep parts of the model
     """
 
     round: int
@@ -58,6 +81,10 @@ class Hands:
     labels: torch.Tensor
     mask: torch.Tensor
     honest: torch.Tensor
+    base: torch.Tensor
+    periods: tuple[float | None, ...]
+    training: FederationConfig
+    threat: ThreatModel
     clients: tuple[int, ...]
     n_clients: int
     train: TrainFunction

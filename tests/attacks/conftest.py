@@ -20,6 +20,7 @@ from qflsec.threat import (
     Records,
     View,
     client,
+    corrupted_clients,
     honest_but_curious_server,
 )
 
@@ -82,6 +83,10 @@ def hands(vqc: Model) -> Callable[..., Hands]:
             "labels": torch.randint(0, 2, (2, 2, n_records), generator=generator),
             "mask": mask,
             "honest": torch.randn(2, 2, 36, generator=generator),
+            "base": torch.zeros(2, 2, 36),
+            "periods": vqc.periods,
+            "training": FederationConfig(n_clients=10),
+            "threat": corrupted_clients(n=2),
             "clients": (0, 1),
             "n_clients": 10,
             "train": train,

@@ -71,6 +71,9 @@ class MoveRows:
         assert generator.initial_seed() == stream(0, "score", "move-rows", "trigger").initial_seed()
         return features + N
 
+    def victims(self, records: Any) -> torch.Tensor:
+        return torch.as_tensor(records.labels != self.target_class)
+
 
 ATTACKED = object()
 RIGHT = LABELS.tolist()

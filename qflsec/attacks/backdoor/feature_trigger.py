@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.base import BackdoorManipulation
+from qflsec.attacks.records import check_fraction
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.federation import Hands, Pipeline
 from qflsec.threat import ThreatModel
@@ -58,19 +59,15 @@ class FeatureTrigger(BackdoorManipulation):
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
+        super().__post_init__()
         object.__setattr__(self, "features", tuple(self.features))
         if not self.features or len(set(self.features)) != len(self.features):
             raise ConfigError("'features' of a trigger must be distinct, at least one", got=self.features)
         if not math.isfinite(self.value):
             raise ConfigError("'value' of a trigger must be finite", got=self.value)
-        if not 0 < self.poison_fraction <= 1:
-            raise ConfigError(
-                "'poison_fraction' is a fraction", got=self.poison_fraction, expected="in (0, 1]"
-            )
+        check_fraction("poison_fraction", self.poison_fraction)
         if self.boost is not None and not (math.isfinite(self.boost) and self.boost > 0):
             raise ConfigError("'boost' must be positive and finite", got=self.boost)
-        if self.target_class < 0:
-            raise ConfigError("'target_class' is a class index", got=self.target_class, expected="0 or more")
 
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse a trigger on features that no record has.

@@ -2,8 +2,42 @@
 
 from __future__ import annotations
 
+from qflsec.attacks.poisoning.alie import Alie, alie_factor
+from qflsec.attacks.poisoning.angle_wrap import AngleWrap, most_harmful_turns
 from qflsec.attacks.poisoning.constant import Constant, Withhold
-from qflsec.attacks.poisoning.label_flip import LabelFlip
+from qflsec.attacks.poisoning.fang import FangKrum, FangTrimmedMean
+from qflsec.attacks.poisoning.free_rider import FreeRider
+from qflsec.attacks.poisoning.gaussian import Gaussian
+from qflsec.attacks.poisoning.ipm import Ipm
+from qflsec.attacks.poisoning.label_flip import LabelFlip, TargetedLabelFlip
+from qflsec.attacks.poisoning.mimic import Mimic
+from qflsec.attacks.poisoning.min_max import MinMax, MinSum
+from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
+from qflsec.attacks.poisoning.replacement import ModelReplacement
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
+from qflsec.attacks.poisoning.sybil import Sybil
 
-__all__ = ["Constant", "LabelFlip", "ScaledSignFlip", "SignFlip", "Withhold"]
+__all__ = [
+    "Alie",
+    "AngleWrap",
+    "Constant",
+    "FangKrum",
+    "FangTrimmedMean",
+    "FreeRider",
+    "Gaussian",
+    "Ipm",
+    "LabelFlip",
+    "Mimic",
+    "MinMax",
+    "MinSum",
+    "ModelReplacement",
+    "OptimisedAlie",
+    "OptimisedIpm",
+    "ScaledSignFlip",
+    "SignFlip",
+    "Sybil",
+    "TargetedLabelFlip",
+    "Withhold",
+    "alie_factor",
+    "most_harmful_turns",
+]

@@ -1,4 +1,4 @@
-"""Label flip: honest training on wrong labels."""
+"""Label flips: honest training on wrong labels."""
 
 from __future__ import annotations
 
@@ -7,24 +7,52 @@ from typing import Literal
 
 import torch
 
-from qflsec.attacks.base import Manipulation
-from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.federation import Hands
+from qflsec.attacks.base import BackdoorManipulation, Manipulation
+from qflsec.attacks.records import check_fraction, drawn_records
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
+from qflsec.federation import Hands, Pipeline
+from qflsec.threat import Records, ThreatModel
 
-__all__ = ["LabelFlip"]
+__all__ = ["LabelFlip", "TargetedLabelFlip", "flipped_labels"]
+
+FlipRule = Literal["reverse", "next", "random"]
+
+
+def flipped_labels(
+    labels: torch.Tensor, n_classes: int, rule: FlipRule, generators: list[torch.Generator]
+) -> torch.Tensor:
+    """Labels that are wrong.
+
+    Args:
+        labels: The labels.
+        n_classes: K.
+        rule: See :class:`LabelFlip`.
+        generators: One for each lane; only ``"random"`` draws.
+
+    Shapes:
+        labels: ``(lane, m, N)``; returns the same
+    """
+    if rule == "reverse":
+        return n_classes - 1 - labels
+    if rule == "next":
+        return (labels + 1) % n_classes
+    shifts = [torch.randint(1, n_classes, labels.shape[1:], generator=generator) for generator in generators]
+    return (labels + torch.stack(shifts)) % n_classes
 
 
 @register("attack", "label-flip")
 @dataclass(frozen=True, kw_only=True)
 class LabelFlip(Manipulation):
-    """Train as the protocol says, on labels that are all wrong.
+    """Train as the protocol says, on wrong labels.
 
     Args:
         rule: ``"reverse"`` turns class y into K-1-y (with an odd K the middle class stays), ``"next"`` into
-            y+1 modulo K. For two classes they are the same.
+            y+1 modulo K, ``"random"`` into any other class, drawn anew in each round. For two classes they are the
+            same.
+        fraction: The fraction of the own records whose labels are flipped, drawn anew in each round; at least one.
 
     Raises:
-        ConfigError: The rule is unknown.
+        ConfigError: The rule is unknown, or the fraction out of range.
 
     Source:
         Fang, Cao, Jia, Gong: Local model poisoning attacks to Byzantine-robust federated learning, USENIX
@@ -43,15 +71,95 @@ class LabelFlip(Manipulation):
         goal="availability",
         needs=("corrupted clients with records of their own",),
     )
-    rule: Literal["reverse", "next"] = "reverse"
+    rule: FlipRule = "reverse"
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown rule."""
-        if self.rule not in {"reverse", "next"}:
-            raise ConfigError("unknown 'rule' of a label flip", got=self.rule, expected="'reverse' or 'next'")
+        """Refuse an unknown rule and a fraction that is none."""
+        if self.rule not in {"reverse", "next", "random"}:
+            raise ConfigError(
+                "unknown 'rule' of a label flip", got=self.rule, expected="'reverse', 'next' or 'random'"
+            )
+        check_fraction("fraction", self.fraction)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """The update of training on the flipped labels."""
-        n_classes = hands.model.n_classes
-        flipped = n_classes - 1 - hands.labels if self.rule == "reverse" else (hands.labels + 1) % n_classes
-        return hands.train(hands.features, flipped)
+        wrong = flipped_labels(hands.labels, hands.model.n_classes, self.rule, list(hands.generators))
+        if self.fraction < 1:
+            chosen = drawn_records(hands.mask, self.fraction, hands.generators)
+            wrong = torch.where(chosen, wrong, hands.labels)
+        return hands.train(hands.features, wrong)
+
+
+@register("attack", "targeted-label-flip")
+@dataclass(frozen=True, kw_only=True)
+class TargetedLabelFlip(BackdoorManipulation):
+    """Train as the protocol says, with all own records of one class labelled as another.
+
+    Success is the share of test records of the source class that the model gives the target class.
+
+    Args:
+        source_class: The class whose records are mislabelled.
+        target_class: The class that they get.
+        boost: The factor on the update; 1 leaves it as an honest client would send it.
+
+    Raises:
+        ConfigError: The two classes are the same, or ``boost`` is not positive.
+    """
+
+    card = AttackCard(
+        name="targeted-label-flip",
+        idea="Corrupted clients label all their records of one class as another.",
+        source=Source(
+            paper="Tolpegin, Truex, Gursoy, Liu: Data poisoning attacks against federated learning systems, "
+            "ESORICS 2020, arXiv:2007.08432",
+            year=2020,
+            where="section 3.2, label flipping from a source class to a target class",
+        ),
+        family="backdoor",
+        goal="integrity",
+        needs=("corrupted clients with records of their own",),
+    )
+    source_class: int = 0
+    boost: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a flip that changes nothing."""
+        super().__post_init__()
+        if self.source_class == self.target_class:
+            raise ConfigError(
+                "'source_class' and 'target_class' are the same",
+                got=self.source_class,
+                fix="set two different classes",
+            )
+        if not self.boost > 0:
+            raise ConfigError("'boost' is not positive", got=self.boost)
+
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse classes that the model does not know.
+
+        Raises:
+            IncompatibleAttack: There is no such class.
+        """
+        super().check(pipeline, threat)
+        if not 0 <= self.source_class < pipeline.model.n_classes:
+            raise IncompatibleAttack(
+                f"{self.card.name!r} mislabels a class that the model does not have",
+                got=f"source_class={self.source_class}",
+                expected=f"0 to {pipeline.model.n_classes - 1}",
+                fix="set 'source_class' of the attack",
+            )
+
+    def trigger(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The records as they are: there is no mark on them."""
+        return features
+
+    def victims(self, records: Records) -> torch.Tensor:
+        """The records of the source class."""
+        return records.labels == self.source_class
+
+    def run(self, hands: Hands) -> torch.Tensor:
+        """The update of training on the mislabelled records."""
+        target = torch.full_like(hands.labels, self.target_class)
+        labels = torch.where(hands.labels == self.source_class, target, hands.labels)
+        return self.boost * hands.train(hands.features, labels)

@@ -7,7 +7,7 @@ client that trains on records of its own making has an optimiser of its own for 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining
 from qflsec.federation.round.optimiser import OptimiserState
 from qflsec.federation.streams import RoundStreams
+from qflsec.models import Model
 
 __all__ = ["ClientTraining", "ForgedTraining", "Trainer"]
 
@@ -174,13 +175,23 @@ class Trainer:
     state: OptimiserState | None
     moved: OptimiserState | None = None
 
-    def __call__(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, features: torch.Tensor, labels: torch.Tensor, *, model: Model | None = None
+    ) -> torch.Tensor:
         """The updates of the shared parameters.
+
+        Args:
+            features: The records.
+            labels: Their labels.
+            model: What is trained in place of the shared model.
 
         Shapes:
             features: ``(lane, client, N, F)``; labels: ``(lane, client, N)``; returns: ``(lane, client, S)``
         """
-        updates, _, self.moved = self.training(
+        training = self.training
+        if model is not None:
+            training = replace(training, pipeline=replace(training.pipeline, model=model))
+        updates, _, self.moved = training(
             self.start,
             ClientData(features=features, labels=labels, mask=self.mask),
             self.plan,

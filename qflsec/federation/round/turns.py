@@ -231,6 +231,8 @@ class Turns:
         def move(adversary: Adversary, lanes: list[int]) -> Sending:
             clients, place = self._place(lanes, trainers)
             own = data.at(lanes, clients)
+            threat = self._specs[lanes[0]].threat
+            assert threat is not None
             train = self._forged.trainer(round_index, lanes, clients, received[place], own, plan, optimisers)
             sent = adversary.updates(
                 Hands(
@@ -241,6 +243,10 @@ class Turns:
                     labels=own.labels,
                     mask=own.mask,
                     honest=updates[place],
+                    base=self._pipeline.sharing.shared(received[place]),
+                    periods=self._pipeline.sharing.of_shared(self._pipeline.model.periods),
+                    training=self._pipeline.federation,
+                    threat=threat,
                     clients=tuple(clients),
                     n_clients=self._pipeline.federation.n_clients,
                     train=train,

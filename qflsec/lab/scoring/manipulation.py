@@ -77,8 +77,8 @@ def score_backdoor(
 ) -> TrialScore:
     """Advantage (success - success without attack) / (1 - success without attack).
 
-    Success is the share of test records of other classes that the final model gives the target class once
-    they carry the trigger; without attack, it is that of the honest run's model.
+    Success is the share of the attack's victims among the test records, by default those of other classes, that the
+    final model gives the target class once they carry the trigger; without attack, it is that of the honest run's model.
 
     Args:
         attack: The attack, for its trigger.
@@ -87,10 +87,10 @@ def score_backdoor(
         seed: The seed of the run, for triggers that draw.
     """
     test = honest.records("test")
-    others = test.labels != attack.target_class
+    others = deepcopy(attack).victims(test)
     n, n_test = int(others.sum()), len(test.labels)
     if n == 0:
-        return _undefined(f"no test record has another class than the target class {attack.target_class}")
+        return _undefined(f"no test record could be turned to the target class {attack.target_class}")
     generator = stream(seed, "score", attack.card.name, "trigger")
     marked = deepcopy(attack).trigger(test.features[others], generator)  # as fresh as for a move
     wanted = Records(features=marked, labels=torch.full((n,), attack.target_class))

@@ -1,0 +1,86 @@
+"""Every attack moves the mean that nothing defends: test loss above the honest run's, interval clear of zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qflsec.accounting.statistics import mean_over_seeds
+from qflsec.attacks import Manipulation, attack_from_config
+from qflsec.data import DataSpec
+from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.models import build_model
+from qflsec.threat import Knowledge, corrupted_clients
+
+SEEDS = range(5)
+KNOWS: tuple[Knowledge, ...] = ("architecture", "auxiliary", "defenses", "honest-updates")
+THREAT = corrupted_clients(n=4, knows=KNOWS)
+NONE = Stack(name="none")
+
+SMALL = Pipeline(
+    data=DataSpec(name="breast-cancer", n_features=2, members=100, nonmembers=0, auxiliary=20, test=150),
+    model=build_model({"name": "vqc", "n_qubits": 2, "layers": 2}),
+    federation=FederationConfig(n_clients=10, rounds=10, local_steps=2, learning_rate=0.5),
+)
+# stealth needs rounds, and honest updates that differ: one record in a step
+NOISY = replace(SMALL, federation=replace(SMALL.federation, rounds=20, batch_size=1))
+
+LOUD: list[dict[str, Any]] = [
+    {"name": "gaussian"},
+    {"name": "ipm"},
+    {"name": "optimised-alie"},
+    {"name": "optimised-ipm"},
+    {"name": "fang-trimmed-mean"},
+    {"name": "fang-krum"},
+    {"name": "free-rider"},
+    {"name": "model-replacement"},
+    {"name": "sybil"},
+    {"name": "angle-wrap"},
+    {"name": "label-flip", "rule": "random"},
+    {"name": "targeted-label-flip"},
+    {"name": "sign-flip"},
+]
+STEALTHY: list[dict[str, Any]] = [{"name": "min-max"}, {"name": "min-sum"}]
+
+
+def damage(pipeline: Pipeline, config: dict[str, Any], honest: list[RunResult]) -> list[float]:
+    attack = attack_from_config(config)
+    assert isinstance(attack, Manipulation)
+    runs = run_batch(
+        pipeline,
+        NONE,
+        [RunSpec(seed=seed, adversary=attack, threat=THREAT, evaluate="last") for seed in SEEDS],
+    )
+    assert {run.outcome for run in runs} == {"completed"}
+    return [run.loss[-1] - clean.loss[-1] for run, clean in zip(runs, honest, strict=True)]
+
+
+def clean(pipeline: Pipeline) -> list[RunResult]:
+    return run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="last") for seed in SEEDS])
+
+
+@pytest.fixture(scope="module")
+def small() -> list[RunResult]:
+    return clean(SMALL)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> list[RunResult]:
+    return clean(NOISY)
+
+
+@pytest.mark.parametrize("config", LOUD, ids=lambda config: str(config["name"]))
+def test_it_moves_the_undefended_mean(config: dict[str, Any], small: list[RunResult]) -> None:
+    assert mean_over_seeds(damage(SMALL, config, small)).low > 0
+
+
+@pytest.mark.parametrize("config", STEALTHY, ids=lambda config: str(config["name"]))
+def test_stealth_needs_rounds_and_differences(
+    config: dict[str, Any], small: list[RunResult], noisy: list[RunResult]
+) -> None:
+    assert mean_over_seeds(damage(NOISY, config, noisy)).low > 0
+    assert mean_over_seeds(damage(SMALL, config, small)).low < 0, (
+        "among equal updates there is nowhere to hide"
+    )
