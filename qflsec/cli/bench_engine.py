@@ -38,12 +38,12 @@ def bench_engine(
         found = [{**asdict(row), "ratios": dict(row.ratios), "met": row.met} for row in rows]
         print_json(
             {
-                "schema": "qflsec-bench-engine/1",
+                "schema": "qflsec-bench-engine/2",
                 "command": command_line(),
                 "rows": found,
-                "fallback": {**asdict(fallback), "met": fallback.met},
+                "fallback": [{**asdict(row), "met": row.met} for row in fallback],
             }
         )
         return
     typer.echo(render(rows))
-    typer.echo(f"\n{fallback}")
+    typer.echo("\n" + "\n".join(map(str, fallback)))

@@ -45,8 +45,10 @@ class QNodeModel(Model):
     ``features_argument`` names; nothing is told by position. The others take weights.
 
     A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Of any other whose gates the
-    kernel has, the kernel runs the gates at the angles that the QNode's function gives. What is left runs in PennyLane: by broadcasting if it gives the same as single calls, else by ``torch.func.vmap``, else record
-    by record, and says so once in a warning with the measured cost. Noise channels that are a noise model become
+    kernel has, the kernel runs the gates at the angles that the QNode's function gives. Of what is left PennyLane builds
+    the tapes, and they are executed here: for a batch by broadcasting if it gives the same as single calls, else by
+    ``torch.func.vmap``, else record by record. Channels and what is no function of the state run in PennyLane, in the
+    same three ways. A warning says so once, with the measured cost. Noise channels that are a noise model become
     the execution's. Logits are those of
     :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities
     and the loss is cross entropy, those of :func:`~qflsec.models.vqc.probabilities_to_logits`. The parameters are the weights, flattened.
@@ -256,6 +258,11 @@ class QNodeModel(Model):
 def _warn(qnode: Any, found: Probe, reason: str, digest: str) -> None:  # noqa: ANN401 - a user's object
     how = {
         "angles": "its own function computes its angles, and the kernel runs its gates, exactly and by autograd only",
+        "tapes": "PennyLane builds its gates for a batch by broadcasting, and they are run here, exactly and by autograd only",
+        "tapes-vmap": "PennyLane builds its gates for a batch by torch.func.vmap, and they are run here, exactly and by "
+        "autograd only",
+        "tapes-rows": "PennyLane builds its gates record by record, which is slow, and equal ones are run here together, "
+        "exactly and by autograd only",
         "broadcast": "batches run in PennyLane by broadcasting",
         "vmap": "batches run in PennyLane by torch.func.vmap",
         "loop": "records run in PennyLane one by one, which is slow",

@@ -1,4 +1,4 @@
-"""Calling a user's QNode for many rows: its angles alone, by broadcasting, by ``torch.func.vmap``, or one by one."""
+"""Calling a user's QNode for many rows: for its angles alone, for its tapes, or whole in PennyLane."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from qflsec.base.randomness import stream
 from qflsec.circuits import expectations, noisy_expectations
 from qflsec.circuits.from_pennylane import Reading
 from qflsec.circuits.roles import Roles
+from qflsec.circuits.tapes import Building, tape_values
 
 __all__ = ["Mode", "Probe", "QNodeCall", "probe"]
 
-Mode = Literal["angles", "broadcast", "vmap", "loop"]
+Mode = Literal["angles", "tapes", "tapes-vmap", "tapes-rows", "broadcast", "vmap", "loop"]
+"""How rows are evaluated, the fastest first: the kernel runs the QNode's gates at the angles that its function gives;
+PennyLane builds tapes for all rows, by broadcasting, by ``torch.func.vmap`` or row by row, and they are executed here
+(:mod:`qflsec.circuits.tapes`); or PennyLane executes them too, in the same three ways."""
+
+_BUILDING: dict[Mode, Building] = {"tapes": "broadcast", "tapes-vmap": "vmap", "tapes-rows": "rows"}
 _ROWS = 3
 
 
@@ -44,8 +50,14 @@ class QNodeCall:
         """Rows ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
         if mode == "angles":
             return self._through_kernel(weights, features)
+        if mode in _BUILDING:
+            return tape_values(self.qnode, self.roles, weights, features, _BUILDING[mode])
         if mode == "broadcast":
-            return _stack(self._call(weights, features), axes=1)
+            once = len(weights) == 1  # PennyLane takes a batch of one for none in places
+            if once:
+                weights, features = weights.expand(2, -1), features.expand(2, -1)
+            values = _stack(self._call(weights, features), axes=1)
+            return values[:1] if once else values
         if mode == "vmap":
             return torch.func.vmap(self.one)(weights, features)
         return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
