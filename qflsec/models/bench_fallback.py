@@ -13,10 +13,9 @@ from torch import Tensor
 
 from qflsec.circuits.bench import BATCH, LAYERS, bench_data, bench_step, least_costs, one_thread
 from qflsec.circuits.build import build_circuit
-from qflsec.circuits.errors import NotAffine
-from qflsec.circuits.from_pennylane import read_qnode, roles_of
+from qflsec.circuits.from_pennylane import roles_of
 from qflsec.circuits.kernel import expectations
-from qflsec.models.qnode_call import Mode, QNodeCall
+from qflsec.models.qnode_call import Mode, QNodeCall, qnode_call
 
 __all__ = ["TARGET", "FallbackRow", "bench_fallback"]
 
@@ -91,11 +90,7 @@ def _call(function: Callable[..., Any], n: int) -> QNodeCall:
     import pennylane as qml
 
     node = qml.QNode(function, qml.device("default.qubit", wires=n))
-    roles = roles_of(node, weight_shape=(LAYERS, n, 3))
-    try:
-        return QNodeCall(node, roles, read_qnode(node, roles, n, partly=True))
-    except NotAffine:
-        return QNodeCall(node, roles)
+    return qnode_call(node, roles_of(node, weight_shape=(LAYERS, n, 3)), n)
 
 
 def _cases(n: int) -> dict[str, tuple[Callable[..., Any], Mode]]:

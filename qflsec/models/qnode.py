@@ -27,7 +27,7 @@ from qflsec.models.encoding import angle_features, measures_alone
 from qflsec.models.execute import measure
 from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.losses import CROSS_ENTROPY, Loss
-from qflsec.models.qnode_call import Probe, QNodeCall, probe
+from qflsec.models.qnode_call import Probe, QNodeCall, probe, qnode_call
 from qflsec.models.qnode_file import load_qnode
 from qflsec.models.vqc import probabilities_to_logits, scores_to_logits
 
@@ -143,12 +143,7 @@ class QNodeModel(Model):
     def call(self) -> QNodeCall:
         """The QNode as a function of flat weights and features."""
         if self.circuit is None:
-            try:
-                return QNodeCall(
-                    self.qnode, self._roles, read_qnode(self.qnode, self._roles, self.n_features, partly=True)
-                )
-            except NotAffine:  # not even its gates are a circuit's
-                pass
+            return qnode_call(self.qnode, self._roles, self.n_features)
         return QNodeCall(self.qnode, self._roles)
 
     def _shapes(self) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
-from qflsec.circuits import expectations, noisy_expectations
-from qflsec.circuits.from_pennylane import Reading
+from qflsec.circuits import NotAffine, expectations, noisy_expectations
+from qflsec.circuits.from_pennylane import Reading, read_qnode
 from qflsec.circuits.roles import Roles
 from qflsec.circuits.tapes import Building, tape_values
 
-__all__ = ["Mode", "Probe", "QNodeCall", "probe"]
+__all__ = ["Mode", "Probe", "QNodeCall", "Whole", "probe", "qnode_call"]
 
-Mode = Literal["angles", "tapes", "tapes-vmap", "tapes-rows", "broadcast", "vmap", "loop"]
+Here = Literal["angles", "tapes", "tapes-vmap", "tapes-rows"]
+Whole = Literal["broadcast", "vmap", "loop"]
+Mode = Literal[Here, Whole]
 """How rows are evaluated, the fastest first: the kernel runs the QNode's gates at the angles that its function gives;
 PennyLane builds tapes for all rows, by broadcasting, by ``torch.func.vmap`` or row by row, and they are executed here
 (:mod:`qflsec.circuits.tapes`); or PennyLane executes them too, in the same three ways."""
@@ -75,6 +77,18 @@ class QNodeCall:
 
     def _call(self, weights: Tensor, features: Tensor) -> Any:  # noqa: ANN401 - what QNodes return
         return self.qnode(**self.roles.arguments(weights, features))
+
+
+def qnode_call(qnode: Any, roles: Roles, n_features: int) -> QNodeCall:  # noqa: ANN401 - a user's object
+    """A QNode that is no circuit, with its gates where these are a circuit's.
+
+    Raises:
+        CircuitError: The QNode fails at the sizes given.
+    """
+    try:
+        return QNodeCall(qnode, roles, read_qnode(qnode, roles, n_features, partly=True))
+    except NotAffine:
+        return QNodeCall(qnode, roles)
 
 
 def _stack(result: Any, axes: int) -> Tensor:  # noqa: ANN401 - what QNodes return

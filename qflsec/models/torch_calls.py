@@ -181,7 +181,7 @@ def check_replaced(before: nn.Module, after: nn.Module, example: Tensor, replace
     Raises:
         ConfigError: Outputs or gradients differ.
     """
-    if not (replaced.kernel or replaced.pennylane):
+    if not (replaced.kernel or replaced.tapes or replaced.pennylane):
         return
     found = []
     for module in (before, after):
@@ -193,7 +193,7 @@ def check_replaced(before: nn.Module, after: nn.Module, example: Tensor, replace
     for name, value in found[0].items():
         if not torch.allclose(value, found[1][name], atol=_ABSOLUTE, rtol=_RELATIVE):
             raise ConfigError(
-                "the quantum layers do not give in the batched kernel what they give in PennyLane",
+                "the quantum layers do not give here what they give in PennyLane",
                 got=f"{name} that differ by {float((value - found[1][name]).abs().max()):.2g}",
                 fix="please report the circuit",
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from qflsec.base.errors import ConfigError, QflsecError
 from qflsec.circuits import Circuit, NotAffine
 from qflsec.circuits.from_pennylane import read_qnode, roles_of
-from qflsec.models.base import EXACT, Execution, Generators
+from qflsec.models.base import EXACT, Execution, Generators, leading_shape
 from qflsec.models.execute import measure
 from qflsec.models.layer import QuantumLayer
+from qflsec.models.qnode_call import Mode, QNodeCall, Whole, probe, qnode_call
 
 __all__ = [
     "CircuitLayer",
+    "QNodeLayer",
     "Replaced",
     "calls_pennylane",
     "is_torch_layer",
@@ -68,7 +70,7 @@ class _Rows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(weights: Tensor, inputs: Tensor, layer: CircuitLayer) -> Tensor:
+    def forward(weights: Tensor, inputs: Tensor, layer: _Layer) -> Tensor:
         return layer.evaluate(weights, inputs)
 
     @staticmethod
@@ -81,7 +83,7 @@ class _Rows(torch.autograd.Function):
         in_dims: tuple[int | None, int | None, None],
         weights: Tensor,
         inputs: Tensor,
-        layer: CircuitLayer,
+        layer: _Layer,
     ) -> tuple[Tensor, int]:
         rows, records = (
             value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
@@ -91,26 +93,17 @@ class _Rows(torch.autograd.Function):
         return layer.evaluate(rows.reshape(info.batch_size, *between, rows.shape[-1]), records), 0
 
 
-class CircuitLayer(nn.Module):
-    """A circuit in the place of a quantum layer, with the parameters of that layer.
+class _Layer(nn.Module):
+    """What takes the place of a quantum layer, with the parameters of that layer.
 
     Args:
-        circuit: The circuit.
-        parameters: Its weights in the circuit's order, by the names that they had.
-        execution: The layer's own noise and gradient, which the run's execution is joined with.
+        parameters: Its weights in the order in which they are evaluated, by the names that they had.
         drops_axis: Whether one measured value comes without an axis of its own.
     """
 
-    def __init__(
-        self,
-        circuit: Circuit,
-        parameters: Mapping[str, nn.Parameter],
-        *,
-        execution: Execution = EXACT,
-        drops_axis: bool = False,
-    ) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, drops_axis: bool = False) -> None:
         super().__init__()
-        self.circuit, self.execution, self.drops_axis = circuit, execution, drops_axis
+        self.drops_axis = drops_axis
         self.order = tuple(parameters)
         for name, parameter in parameters.items():
             self.register_parameter(name, parameter)
@@ -129,6 +122,68 @@ class CircuitLayer(nn.Module):
             else self.evaluate(weights, inputs)
         )
         return values.squeeze(-1) if self.drops_axis else values
+
+    def evaluate(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Measured values of rows.
+
+        Shapes:
+            weights: ``(..., P)``; inputs: ``(..., F)``; returns: ``(..., M)``
+        """
+        raise NotImplementedError
+
+
+class QNodeLayer(_Layer):
+    """A QNode that is no circuit: for many records its tapes, or its angles, are computed at once.
+
+    Args:
+        call: The QNode.
+        mode: How rows are evaluated.
+        parameters: Its weights in the QNode's order, by the names that they had.
+        drops_axis: Whether one measured value comes without an axis of its own.
+    """
+
+    def __init__(
+        self,
+        call: QNodeCall,
+        mode: Mode,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        drops_axis: bool = False,
+    ) -> None:
+        super().__init__(parameters, drops_axis=drops_axis)
+        self.call, self.mode = call, mode
+
+    def evaluate(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Measured values of rows, exactly and differentiated by autograd.
+
+        Shapes:
+            weights: ``(..., P)``; inputs: ``(..., F)``; returns: ``(..., M)``
+        """
+        lead = leading_shape(weights, inputs)
+        rows, records = (value.expand(*lead, -1).reshape(-1, value.shape[-1]) for value in (weights, inputs))
+        return self.call.rows(rows, records, self.mode).reshape(*lead, -1)
+
+
+class CircuitLayer(_Layer):
+    """A circuit in the place of a quantum layer, with the parameters of that layer.
+
+    Args:
+        circuit: The circuit.
+        parameters: Its weights in the circuit's order, by the names that they had.
+        execution: The layer's own noise and gradient, which the run's execution is joined with.
+        drops_axis: Whether one measured value comes without an axis of its own.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        execution: Execution = EXACT,
+        drops_axis: bool = False,
+    ) -> None:
+        super().__init__(parameters, drops_axis=drops_axis)
+        self.circuit, self.execution = circuit, execution
 
     def evaluate(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Measured values of rows.
@@ -162,10 +217,13 @@ class Replaced:
 
     Attributes:
         kernel: Layers that are circuits of the kernel now, by their names.
+        tapes: Layers that are no circuits, but whose tapes or angles are computed for all records at once, by their
+            names, and why.
         pennylane: Layers that stay with PennyLane, by their names, and why.
     """
 
     kernel: tuple[str, ...] = ()
+    tapes: tuple[tuple[str, str], ...] = ()
     pennylane: tuple[tuple[str, str], ...] = ()
 
 
@@ -174,14 +232,15 @@ def replace_layers(module: nn.Module, example: Tensor) -> Replaced:
 
     PennyLane's ``TorchLayer`` keeps a private dictionary of its weights and evaluates with that, whatever
     ``torch.func.functional_call`` puts in the place of its parameters. One that does not read as a circuit
-    stays, and takes the weights of its registered parameters before every call.
+    keeps its tapes, which are executed here; one that PennyLane alone can execute stays, and takes the weights of its
+    registered parameters before every call.
 
     Args:
         module: The module; it is changed.
         example: A batch of records, as the module takes them.
     """
     seen = _shapes(module, example)
-    kernel, pennylane = [], []
+    kernel, tapes, pennylane = [], [], []
     for name, layer in list(module.named_modules()):
         if isinstance(layer, QuantumLayer):
             _put(
@@ -195,9 +254,14 @@ def replace_layers(module: nn.Module, example: Tensor) -> Replaced:
                 _put(module, name, _circuit_layer(layer, *seen[name]))
                 kernel.append(name)
             except NotAffine as error:
-                layer.register_forward_pre_hook(_take_registered)
-                pennylane.append((name, error.what))
-    return Replaced(kernel=tuple(kernel), pennylane=tuple(pennylane))
+                other = _qnode_layer(layer, *seen[name])
+                if other is None:
+                    layer.register_forward_pre_hook(_take_registered)
+                    pennylane.append((name, error.what))
+                else:
+                    _put(module, name, other)
+                    tapes.append((name, error.what))
+    return Replaced(kernel=tuple(kernel), tapes=tuple(tapes), pennylane=tuple(pennylane))
 
 
 def is_torch_layer(layer: nn.Module) -> bool:
@@ -281,6 +345,29 @@ def _circuit_layer(
         {key: weights[key] for key, _ in roles.weights},
         execution=Execution(noise=found.noise),
         drops_axis=drops_axis,
+    )
+
+
+def _qnode_layer(
+    layer: Any,  # noqa: ANN401 - PennyLane's layer
+    taken: tuple[int, ...],
+    given: tuple[int, ...],
+) -> QNodeLayer | None:
+    """A layer that evaluates the QNode's records at once; None where PennyLane alone can."""
+    weights = dict(layer.qnode_weights)
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    try:
+        roles = roles_of(layer.qnode, weight_shapes=shapes, features_argument=layer.input_arg)
+        call = qnode_call(layer.qnode, roles, taken[-1])
+        found = probe(call, roles.n_weights, taken[-1])
+    except QflsecError:
+        return None
+    drops_axis = len(given) == len(taken) - 1
+    fits = drops_axis or given == (*taken[:-1], found.n_values)
+    if not fits or found.mode in get_args(Whole):
+        return None
+    return QNodeLayer(
+        call, found.mode, {key: weights[key] for key, _ in roles.weights}, drops_axis=drops_axis
     )
 
 

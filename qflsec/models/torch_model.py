@@ -38,9 +38,9 @@ class TorchModel(Model):
     those of a module that is made anew for each run, after ``torch.manual_seed`` with a number from the run's
     stream; the global generator is left as it was.
 
-    PennyLane's ``TorchLayer`` is replaced by the same circuit in the batched kernel where it reads as one, and
-    compared with PennyLane in outputs and gradients. A module that ``torch.func.vmap`` cannot run is called for one
-    set of parameters after the other. Both are said once, in a warning.
+    PennyLane's ``TorchLayer`` is replaced by the same circuit in the batched kernel where it reads as one, else by what
+    computes its tapes for many records at once, and compared with PennyLane in outputs and gradients. A module that ``torch.func.vmap`` cannot run is called for one
+    set of parameters after the other. This is said once, in a warning.
 
     Args:
         make: Makes the module, without arguments.
@@ -87,7 +87,9 @@ class TorchModel(Model):
         derived = {
             "call": measured_call(module, shape),
             "n_classes": max(2, outputs(module, example).shape[-1]),
-            "executable": bool(replaced.kernel) and not calls_pennylane(module, example),
+            "executable": bool(replaced.kernel)
+            and not replaced.tapes
+            and not calls_pennylane(module, example),
         }
         for attribute, value in derived.items():
             object.__setattr__(self, attribute, value)
@@ -103,6 +105,10 @@ class TorchModel(Model):
             many = len(replaced.kernel) > 1
             names = ", ".join(map(repr, replaced.kernel))
             said.append(f"quantum layer{'s' * many} {names} run{'s' * (not many)} in the batched kernel")
+        said += [
+            f"{name!r} is no circuit, and evaluated for many records at once ({why})"
+            for name, why in replaced.tapes
+        ]
         said += [f"{name!r} stays with PennyLane ({reason})" for name, reason in replaced.pennylane]
         if self.dropout == "off":
             said.append("dropout is off, in training too")

@@ -31,7 +31,8 @@ WORKING = {
     "own_layer": "vmap",
     "channels": "vmap",
     "only_a_layer": "vmap",
-    "pennylane_layer": "vmap",
+    "tape_layer": "vmap",
+    "pennylane_layer": "loop",
     "Called": "vmap",
     "Branching": "loop",
 }
@@ -181,7 +182,7 @@ def test_layers_carry_shots_and_noise(models: dict[str, TorchModel]) -> None:
         assert torch.allclose(lanes[1], sampled, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["classical", "pennylane_layer", "Called"])
+@pytest.mark.parametrize("name", ["classical", "tape_layer", "pennylane_layer", "Called"])
 def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: str) -> None:
     model = models[name]
     with pytest.raises(ConfigError, match="evaluated exactly and by autograd only; got Execution"):
@@ -197,6 +198,11 @@ def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: 
     ("name", "options", "said"),
     [
         ("hybrid", {}, "quantum layer '2' runs in the batched kernel"),
+        (
+            "tape_layer",
+            {},
+            "'1' is no circuit, and evaluated for many records at once (",
+        ),
         ("pennylane_layer", {}, "'1' stays with PennyLane"),
         ("dropout", {"dropout": "off"}, "dropout is off, in training too"),
         ("Branching", {}, "one by one, which is slow"),

@@ -35,12 +35,13 @@ def two_arguments(inputs: Tensor, bias: Tensor, weights: Tensor) -> Any:
 
 @qml.qnode(DEVICE)
 def unreadable(inputs: Tensor, weights: Tensor) -> Any:
-    """A branch on a value is no circuit, and cannot be batched."""
+    """A matrix of a weight, and a variance, are in no circuit of the kernel."""
     qml.RY(inputs[..., 0], wires=0)
-    qml.QubitUnitary(torch.linalg.matrix_exp(1j * weights[0] * torch.ones(2, 2)), wires=0)
+    cosine, sine = torch.cos(weights[0]), torch.sin(weights[0])
+    qml.QubitUnitary(torch.stack([torch.stack([cosine, -sine]), torch.stack([sine, cosine])]), wires=0)
     qml.RX(weights[1], wires=1)
     qml.CNOT([0, 1])
-    return [qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))]
+    return [qml.var(qml.PauliZ(0)), qml.expval(qml.PauliZ(1))]
 
 
 def classical() -> nn.Module:
@@ -104,8 +105,23 @@ def only_a_layer() -> nn.Module:
     return qml.qnn.TorchLayer(affine, {"weights": (1, WIRES)})
 
 
-def pennylane_layer() -> nn.Module:
+@qml.qnode(qml.device("default.mixed", wires=WIRES))
+def damped(inputs: Tensor, weights: Tensor) -> Any:
+    """Channels that are no noise model, which PennyLane alone runs."""
+    qml.RY(inputs[..., 0], wires=0)
+    qml.AmplitudeDamping(0.3, wires=0)
+    qml.PhaseDamping(0.2, wires=1)
+    qml.CNOT([0, 1])
+    qml.RX(weights[0], wires=0)
+    return [qml.expval(qml.PauliZ(0)), qml.expval(qml.PauliX(1))]
+
+
+def tape_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 2), qml.qnn.TorchLayer(unreadable, {"weights": (2,)}))
+
+
+def pennylane_layer() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 2), qml.qnn.TorchLayer(damped, {"weights": (1,)}))
 
 
 class Called(nn.Module):
