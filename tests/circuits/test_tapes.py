@@ -185,6 +185,22 @@ def test_what_circuits_of_ours_cannot_hold(function: Any, building: Building) ->
     assert all(torch.allclose(own, other, atol=1e-9) for own, other in zip(first, second, strict=True))
 
 
+def test_a_single_record_is_a_batch() -> None:
+    """PennyLane looks for parts of a controlled gate in entries of its matrix, which a batch of one lacks."""
+
+    @qml.qnode(qml.device("default.qubit", wires=4))
+    def controlled(x: Tensor, weights: Tensor) -> Any:
+        qml.AngleEmbedding(x, wires=range(3))
+        qml.ctrl(qml.RX, (0, 1, 2))(weights[..., 0], 3)
+        return qml.expval(qml.PauliZ(3))
+
+    roles, (weights, features) = roles_of(controlled, n_weights=WEIGHTS), data()
+    theirs = alone(controlled, weights, features)
+    for rows in (slice(1), slice(ROWS)):
+        ours = tape_values(controlled, roles, weights[rows], features[rows], "broadcast")
+        assert torch.allclose(ours, theirs[rows], atol=1e-10)
+
+
 def test_second_derivatives() -> None:
     node, roles = qnode_of(amplitudes)
     weights, features = (tensor[:2].detach() for tensor in data())
