@@ -143,7 +143,7 @@ def matrix(
     store: StoreFile = None,
     report: Report = None,
     jobs: Jobs = None,
-    backend: Backend = "loky",
+    backend: Backend = "local",
     address: Address = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,

@@ -35,7 +35,7 @@ def dry_run_command(
     from qflsec.lab import load_spec
     from qflsec.lab.specs import look
 
-    check_workers(jobs, "loky", None)
+    check_workers(jobs, "local", None)
     chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     look(chosen)
     from qflsec.lab import build

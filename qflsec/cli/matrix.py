@@ -56,7 +56,7 @@ def run(
     store: StoreFile = None,
     report: Report = None,
     jobs: Jobs = None,
-    backend: Backend = "loky",
+    backend: Backend = "local",
     address: Address = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,

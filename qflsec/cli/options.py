@@ -41,7 +41,9 @@ Seeds = Annotated[
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="Write the HTML report here.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", help="Worker processes; one for each core by default.")]
-Backend = Annotated[str, typer.Option("--backend", help="loky, dask or ray.")]
+Backend = Annotated[
+    str, typer.Option("--backend", help="local (processes of this machine), loky (joblib's), dask or ray.")
+]
 Address = Annotated[str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")]
 Plugins = Annotated[
     list[str] | None,
@@ -89,7 +91,7 @@ def check_workers(jobs: int | None, backend: str, address: str | None) -> None:
     """
     if jobs is not None and not 1 <= jobs <= _MAX_JOBS:
         raise ConfigError("--jobs is out of range", got=jobs, expected=f"1 to {_MAX_JOBS:,}")
-    if address is not None and backend == "loky":
+    if address is not None and backend in {"local", "loky"}:
         raise ConfigError(
             "--address is of no use to workers of this machine",
             got=address,

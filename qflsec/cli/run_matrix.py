@@ -45,7 +45,7 @@ def run_matrix_command(
         store: The result store; NAME.sqlite of the matrix by default.
         report: Where to write the HTML report; where the specification says by default.
         jobs: Worker processes.
-        backend: ``"loky"``, ``"dask"`` or ``"ray"``.
+        backend: ``"local"``, ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
         seeds: Seeds in the place of the specification's.
         seed: Added to every seed.

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from qflsec.base import DataError, MissingExtra, find, register
+from qflsec.data.bundled import (
+    BREAST_CANCER_FEATURES,
+    IRIS_FEATURES,
+    WINE_FEATURES,
+    read_digits,
+    read_labelled,
+)
 from qflsec.data.ranges import BREAST_CANCER, DIGITS, IRIS, MNIST, WINE
 from qflsec.data.raw import RawData, checked
 from qflsec.data.spec import DataSpec
@@ -16,28 +22,13 @@ from qflsec.data.tables import pixel_names, read_table
 __all__ = ["Source", "find_source", "read_source"]
 
 
-def _table(
-    bunch: Any,  # noqa: ANN401 - scikit-learn is not typed
-    ranges: tuple[tuple[float, float], ...],
-) -> RawData:
-    return RawData(
-        features=np.asarray(bunch.data, dtype=np.float64),
-        labels=np.asarray(bunch.target, dtype=np.int64),
-        feature_names=tuple(str(name) for name in bunch.feature_names),
-        class_names=tuple(str(name) for name in bunch.target_names),
-        ranges=ranges,
-    )
-
-
 def breast_cancer(_spec: DataSpec) -> RawData:
     """569 breast tumours, 30 measurements each; malignant (0) or benign (1).
 
     Source:
         Wolberg, Street, Mangasarian: Breast Cancer Wisconsin (Diagnostic), UCI, 1995; scikit-learn's copy.
     """
-    from sklearn.datasets import load_breast_cancer
-
-    return _table(load_breast_cancer(), BREAST_CANCER)
+    return read_labelled("breast_cancer.csv", BREAST_CANCER_FEATURES, BREAST_CANCER)
 
 
 def wine(_spec: DataSpec) -> RawData:
@@ -46,9 +37,7 @@ def wine(_spec: DataSpec) -> RawData:
     Source:
         Forina et al.: PARVUS; UCI Wine recognition data, 1991; scikit-learn's copy.
     """
-    from sklearn.datasets import load_wine
-
-    return _table(load_wine(), WINE)
+    return read_labelled("wine_data.csv", WINE_FEATURES, WINE)
 
 
 def iris(_spec: DataSpec) -> RawData:
@@ -57,9 +46,7 @@ def iris(_spec: DataSpec) -> RawData:
     Source:
         Fisher: The use of multiple measurements in taxonomic problems, 1936; scikit-learn's copy.
     """
-    from sklearn.datasets import load_iris
-
-    return _table(load_iris(), IRIS)
+    return read_labelled("iris.csv", IRIS_FEATURES, IRIS)
 
 
 def digits(_spec: DataSpec) -> RawData:
@@ -68,17 +55,8 @@ def digits(_spec: DataSpec) -> RawData:
     Source:
         Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998 (test part); scikit-learn's copy.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return RawData(
-        features=np.asarray(bunch.data, dtype=np.float64),
-        labels=np.asarray(bunch.target, dtype=np.int64),
-        feature_names=tuple(pixel_names((1, 8, 8))),
-        class_names=tuple(str(digit) for digit in range(10)),
-        ranges=(DIGITS,) * 64,
-        image_shape=(1, 8, 8),
-    )
+    shape = (1, 8, 8)
+    return read_digits(tuple(pixel_names(shape)), DIGITS, shape)
 
 
 def mnist_5k(_spec: DataSpec) -> RawData:

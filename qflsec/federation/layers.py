@@ -69,10 +69,12 @@ class Layer(ABC):
     Attributes:
         topologies: The topologies in which it does what its card says; None for any. A layer that was not thought
             through for a topology is incompatible with it rather than wrong in it.
+        imports: Modules that it imports where it needs them, as they take seconds; workers start with them.
     """
 
     card: ClassVar[DefenseCard]
     topologies: ClassVar[frozenset[str] | None] = frozenset({"star"})
+    imports: ClassVar[tuple[str, ...]] = ()
 
     def check(self, pipeline: Pipeline) -> None:  # noqa: B027 - most layers fit every pipeline
         """Refuse a pipeline under which the layer cannot keep its promise; none by default.

@@ -46,7 +46,7 @@ def run(
     store: str | Path,
     *,
     jobs: int | None = None,
-    backend: str = "loky",
+    backend: str = "local",
     address: str | None = None,
     command: str = "",
     long: bool = False,
@@ -58,7 +58,7 @@ def run(
         spec: The specification.
         store: The store; made where it does not exist.
         jobs: The number of workers.
-        backend: ``"loky"``, ``"dask"`` or ``"ray"``.
+        backend: ``"local"`` (processes of this machine), ``"loky"`` (joblib's), ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
         command: The command that a report shall name.
         long: Whether a plan is confirmed that would take more than a day.

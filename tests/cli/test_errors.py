@@ -62,7 +62,7 @@ def test_unknown_preset(qflsec: Call) -> None:
 
 
 def test_unknown_backend(qflsec: Call) -> None:
-    assert_one_line(qflsec("matrix", "run", "tiny.toml", "--backend", "spark"), "loky, dask, ray")
+    assert_one_line(qflsec("matrix", "run", "tiny.toml", "--backend", "spark"), "local, loky, dask, ray")
 
 
 def test_seeds_that_are_none(qflsec: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -191,13 +192,56 @@ def dead_model(
     Shapes:
         features: ``(n, F)``; returns: ``(P,)``
     """
+    asked = _Search(model=model, features=features, start=generator.get_state(), steps=steps, starts=starts)
+    found, after = _searched(asked)
+    generator.set_state(after)
+    return found.clone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """A search for a dead model; two are the same where all that they depend on is, to the bit."""
+
+    model: Model
+    features: torch.Tensor
+    start: torch.Tensor
+    steps: int
+    starts: int
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            id(self.model),  # a model may hold what cannot be compared; the search keeps it alive
+            tuple(self.features.shape),
+            self.features.numpy().tobytes(),
+            self.start.numpy().tobytes(),
+            self.steps,
+            self.starts,
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Search) and self._key() == other._key()
+
+
+@lru_cache(maxsize=64)  # a matrix asks for the same under every stack
+def _searched(asked: _Search) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a search finds, and the state that it leaves its generator in."""
+    generator = torch.Generator()
+    generator.set_state(asked.start)
+    return _search(asked, generator), generator.get_state()
+
+
+def _search(asked: _Search, generator: torch.Generator) -> torch.Tensor:
+    model = asked.model
     best, least = torch.zeros(model.n_params), float("inf")
-    for _ in range(starts):
+    for _ in range(asked.starts):
         params = (2 * torch.pi * torch.rand(model.n_params, generator=generator)).requires_grad_()
         optimiser = torch.optim.Adam([params], lr=_STEP)
-        for _ in range(steps):
+        for _ in range(asked.steps):
             optimiser.zero_grad()
-            alive = _squared_gradient(model, params, features)
+            alive = _squared_gradient(model, params, asked.features)
             if float(alive.detach()) < least:
                 best, least = params.detach().clone(), float(alive.detach())
             if least < _DEAD:

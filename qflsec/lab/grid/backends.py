@@ -1,6 +1,7 @@
 """Where batches run: processes of this machine, or a Dask or Ray cluster.
 
-Loky and Dask run through one ``joblib.Parallel`` call. Ray's backend of joblib hands results over only when
+Processes of this machine are copies of one that has everything imported, where the system allows it
+(:mod:`qflsec.lab.grid.forks`), and joblib's loky elsewhere. Loky and Dask run through one ``joblib.Parallel`` call. Ray's backend of joblib hands results over only when
 all are finished, so that a kill would lose them; there, Ray's own tasks are used.
 """
 
@@ -15,10 +16,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
 from qflsec.base import BackendError, MissingExtra
+from qflsec.lab.grid.forks import can_fork, forked_results
 
-__all__ = ["Backend", "check_backend", "default_jobs", "results"]
+__all__ = ["LOCAL", "Backend", "check_backend", "default_jobs", "results"]
 
-Backend = Literal["loky", "dask", "ray"]
+Backend = Literal["local", "loky", "dask", "ray"]
+LOCAL: frozenset[str] = frozenset({"local", "loky"})
+"""Those that run on this machine."""
 _NEEDS: dict[str, tuple[str, ...]] = {"dask": ("dask", "distributed"), "ray": ("ray",)}
 
 
@@ -49,16 +53,23 @@ def check_backend(backend: str) -> None:
 
 
 def results(
-    function: Callable[..., Any], tasks: Sequence[Any], *, jobs: int, backend: str, address: str | None = None
+    function: Callable[..., Any],
+    tasks: Sequence[Any],
+    *,
+    jobs: int,
+    backend: str,
+    address: str | None = None,
+    modules: Sequence[str] = (),
 ) -> Iterator[Any]:
     """``function(task, parent=...)`` for each task, as they finish, in any order.
 
     Args:
         function: A function of a module, so that it can be sent to a worker.
         tasks: Values that can be sent to a worker.
-        jobs: The number of workers; with loky, one means this process.
-        backend: ``"loky"``, ``"dask"`` or ``"ray"``.
+        jobs: The number of workers; on this machine, one means this process.
+        backend: ``"local"``, ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster; a local one is started by default.
+        modules: What local workers find imported; others import what they need.
 
     Raises:
         BackendError: A worker died, or the cluster cannot be reached.
@@ -67,6 +78,9 @@ def results(
     if backend == "ray":
         yield from _on_ray(function, tasks, jobs, address)
         return
+    if backend == "local" and jobs > 1 and can_fork():
+        yield from _on_forks(function, tasks, jobs, modules)
+        return
     import joblib
 
     with ExitStack() as stack:
@@ -74,12 +88,21 @@ def results(
             stack.enter_context(_dask_client(jobs, address))
             stack.enter_context(joblib.parallel_config(backend="dask"))
         parallel = joblib.Parallel(
-            return_as="generator_unordered", pre_dispatch="all", n_jobs=jobs if backend == "loky" else None
+            return_as="generator_unordered", pre_dispatch="all", n_jobs=jobs if backend in LOCAL else None
         )
         try:
             yield from parallel(joblib.delayed(function)(task, parent=os.getpid()) for task in tasks)
         except (ConnectionError, joblib.externals.loky.process_executor.BrokenProcessPool) as error:
             raise _died(error) from error
+
+
+def _on_forks(
+    function: Callable[..., Any], tasks: Sequence[Any], jobs: int, modules: Sequence[str]
+) -> Iterator[Any]:
+    try:
+        yield from forked_results(function, tasks, jobs=jobs, modules=modules)
+    except ConnectionError as error:
+        raise _died(error) from error
 
 
 @contextmanager

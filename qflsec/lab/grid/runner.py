@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qflsec.lab.grid.backends import check_backend, default_jobs, results
+from qflsec.lab.grid.backends import LOCAL, check_backend, default_jobs, results
 from qflsec.lab.grid.estimate import refuse
 from qflsec.lab.grid.lock import at_work
 from qflsec.lab.grid.preview import estimate
@@ -54,7 +55,7 @@ def run_matrix(
     store_path: str | Path,
     *,
     jobs: int | None = None,
-    backend: str = "loky",
+    backend: str = "local",
     address: str | None = None,
     command: str = "",
     long: bool = False,
@@ -69,7 +70,7 @@ def run_matrix(
         world: The matrix.
         store_path: The store; made where it does not exist.
         jobs: The number of workers; as many as there are cores by default.
-        backend: ``"loky"``, ``"dask"`` or ``"ray"``.
+        backend: ``"local"`` (processes of this machine), ``"loky"`` (joblib's), ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
         command: The command that a report shall name.
         long: Whether a plan is confirmed that would take more than a day.
@@ -98,7 +99,7 @@ def _run(
     settled = _settled(store_path)
     plan = world.plan(settled)
     # A cluster's workers have memories of their own, of which nothing is known here.
-    refuse(estimate(world, plan, settled), jobs=jobs or default_jobs() if backend == "loky" else 1, long=long)
+    refuse(estimate(world, plan, settled), jobs=jobs or default_jobs() if backend in LOCAL else 1, long=long)
     world.check()
     with Store(store_path) as store:
         store.remember(
@@ -121,7 +122,9 @@ def _run(
                 continue
             tasks = _tasks(world, stage, store)
             workers = min(jobs or default_jobs(), len(tasks))
-            finished = results(execute, tasks, jobs=workers, backend=backend, address=address)
+            finished = results(
+                execute, tasks, jobs=workers, backend=backend, address=address, modules=_modules(world)
+            )
             with closing(finished):  # type: ignore[type-var]
                 for index, rows in finished:
                     store.append(rows)
@@ -136,6 +139,12 @@ def _settled(store_path: str | Path) -> frozenset[str]:
         return frozenset()
     with Store(store_path) as store:
         return store.settled()
+
+
+def _modules(world: AnyWorld) -> tuple[str, ...]:
+    """What a batch will import: whatever of this package planning needed, and what the matrix says beside that."""
+    ours = [name for name in sys.modules if name.startswith("qflsec.") and not name.startswith("qflsec.cli")]
+    return (*ours, *world.imports)
 
 
 def _tasks(world: AnyWorld, stage: tuple[Batch, ...], store: Store) -> tuple[Task, ...]:

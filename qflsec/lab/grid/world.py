@@ -67,6 +67,11 @@ class World(ABC, Generic[S, B, R]):
             settled: Ids of units that need not be repeated.
         """
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Modules that are imported late, as they take seconds, and that batches will need; none by default."""
+        return ()
+
     def remarks(self) -> tuple[str, ...]:
         """What is to be said before anything is run; nothing by default."""
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,26 +20,12 @@ from qflsec.models import build_model, per_sample_gradients
 from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
 from qflsec.threat import honest_but_curious_server, malicious_server
 
-FOUND: dict[tuple[bytes, bytes], torch.Tensor] = {}
 SPEC = DataSpec(
     name="breast-cancer", n_features=4, balanced=True, members=8, nonmembers=0, auxiliary=40, test=40
 )
 
 
-@pytest.fixture(autouse=True)
-def _search_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search is deterministic: the runs of these tests need its result once."""
-    original = module.dead_model
-
-    def remembered(model: Any, features: torch.Tensor, **search: Any) -> torch.Tensor:
-        key = features.numpy().tobytes(), search["generator"].get_state().numpy().tobytes()
-        if key not in FOUND:
-            FOUND[key] = original(model, features, **search)
-        return FOUND[key]
-
-    monkeypatch.setattr(module, "dead_model", remembered)
-
-
+@cache  # the search for a dead model is made once for each model and stream
 def pipeline(rounds: int = 1) -> Pipeline:
     return Pipeline(
         data=SPEC,
@@ -71,6 +58,27 @@ def test_a_circuit_without_gradients_exists_and_stays_dead_on_other_records() ->
     assert float(norms[0].max()) < 5e-4 * float(norms[1].mean())
 
 
+def test_a_search_that_was_made_before_gives_the_same_model_and_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, records, searches = pipeline().model, torch.linspace(0, 3, 8).view(2, 4), []
+    original = module._search
+    monkeypatch.setattr(module, "_search", lambda *asked: searches.append(asked) or original(*asked))
+    found = {}
+    for seed, count in ((7, 1), (7, 1), (8, 2)):
+        generator = torch.Generator().manual_seed(seed)
+        dead = dead_model(model, records, generator=generator, steps=2, starts=2)
+        after = generator.get_state()
+        assert len(searches) == count
+        assert torch.equal(found.setdefault(seed, dead), dead)
+        fresh = torch.Generator().manual_seed(seed)
+        assert torch.equal(original(searches[-1][0], fresh), dead)
+        assert torch.equal(fresh.get_state(), after)
+        dead.zero_()  # whoever changes a copy changes nobody else's
+        found[seed] = original(searches[-1][0], torch.Generator().manual_seed(seed))
+    assert not torch.equal(found[7], found[8])
+
+
 def test_masks_hide_the_victim_among_clients_that_contributed_nothing() -> None:
     result = attacked(Masked())
     assert result.outcome == "completed"
@@ -100,7 +108,7 @@ def test_another_victim_than_the_challenge_asks_for() -> None:
 
 
 def test_only_the_chosen_round_is_touched() -> None:
-    result = attacked(attack=InconsistentModels(round=1), rounds=2)
+    result = attacked(attack=InconsistentModels(round=1, search_steps=2, search_starts=1), rounds=2)
     sent = [item.vector for item in result.view(malicious_server()).readable("model", round_index=0)]
     assert all(torch.equal(sent[0], model) for model in sent)
 

@@ -219,7 +219,7 @@ def test_ray_gives_identical_rows(
 
 
 def test_backends_that_are_unknown_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendError, match="one of loky, dask, ray"):
+    with pytest.raises(BackendError, match="one of local, loky, dask, ray"):
         backends_module.check_backend("spark")
     monkeypatch.setattr(backends_module.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'qflsec\[cluster\]'"):

@@ -70,6 +70,12 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         """What is left to do."""
         return make_plan(self.layout, settled)
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What the ledgers of the layers import."""
+        layers = [layer for column in self.matrix.stacks.values() for layer in column.layers]
+        return tuple(dict.fromkeys(name for layer in layers for name in layer.imports))
+
     def remarks(self) -> tuple[str, ...]:
         """What is odd about the data, what layers of stacks that fit say of the runs, and dear shadow models, each once."""
         matrix = self.matrix

@@ -144,6 +144,7 @@ class Ddp(SecAgg):
         cost="as secure aggregation, with noise for the worst dropouts in every round: more than a central curator "
         "would add",
     )
+    imports = ("opacus.accountants",)
 
     weighted = False
     additive = False

@@ -1,0 +1,223 @@
+"""Processes of this machine that begin with everything imported (Linux).
+
+Importing torch takes longer than many a batch. One process, the nursery, imports once what batches need, and
+nothing else: it runs no batch, opens no file and has a single thread, so that a copy of it (fork) is sound. Each
+worker is such a copy and pays for no import. The nursery lives as long as the process that asked for it; a worker
+lives as long as its pipe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+__all__ = ["can_fork", "forked_results", "serve"]
+
+# One thread: a copy of a process has only the thread that made it. Freed memory is kept: batches free and take
+# tensors of a few MB all the time, and fresh pages from the kernel cost a tenth of a run.
+_ENVIRONMENT = {
+    **dict.fromkeys(
+        (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "NUMEXPR_NUM_THREADS",
+            "NUMBA_NUM_THREADS",
+        ),
+        "1",
+    ),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+}
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve(int(sys.argv[2]))"
+_REQUEST = 1 << 20
+_PATIENCE = 10.0
+"""Seconds in which workers end when their pipes are closed."""
+
+
+def can_fork() -> bool:
+    """Whether this system has what workers need; elsewhere joblib's are used."""
+    return sys.platform == "linux"
+
+
+def forked_results(
+    function: Callable[..., Any], tasks: Sequence[Any], *, jobs: int, modules: Sequence[str]
+) -> Iterator[Any]:
+    """``function(task, parent=...)`` for each task, as they finish, in any order.
+
+    Args:
+        function: A function of a module.
+        tasks: Values that can be sent to a worker.
+        jobs: The number of workers.
+        modules: What is imported before they begin.
+
+    Raises:
+        ConnectionError: A worker died.
+    """
+    import cloudpickle  # what a notebook defines is sent by value
+
+    left = [cloudpickle.dumps(partial(function, task, parent=os.getpid())) for task in reversed(tasks)]
+    with ExitStack() as stack:
+        busy = []
+        for _ in range(min(jobs, len(tasks))):
+            busy.append(stack.enter_context(_Nursery.mine().worker(modules)))
+            busy[-1].send_bytes(left.pop())
+        while busy:
+            for ready in wait(busy):
+                assert isinstance(ready, Connection)
+                try:
+                    answer = ready.recv()
+                except EOFError as error:
+                    raise ConnectionError("a process ended before its batch did") from error
+                if left:
+                    ready.send_bytes(left.pop())
+                else:
+                    busy.remove(ready)
+                yield answer
+
+
+class _Nursery:
+    """The process that workers are copies of."""
+
+    _known: ClassVar[dict[int, _Nursery]] = {}
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        self._asking = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+                [
+                    sys.executable,
+                    "-c",
+                    _START.format(module=__name__),
+                    json.dumps(_places()),
+                    str(theirs.fileno()),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        atexit.register(self._end)
+
+    @classmethod
+    def mine(cls) -> _Nursery:
+        """The nursery of this process, started where there is none or it has died."""
+        found = cls._known.get(os.getpid())
+        if found is None or not found.alive:
+            found = cls._known[os.getpid()] = cls()
+        return found
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None
+
+    def worker(self, modules: Sequence[str]) -> Connection:
+        """A new worker's pipe."""
+        ours, theirs = Pipe()
+        request = pickle.dumps((tuple(modules), _places(), str(Path.cwd())))
+        with theirs, self._asking:
+            socket.send_fds(self._control, [request], [theirs.fileno()])
+            # until the nursery has the pipe, the next request would run into this one
+            if self._control.recv(1) != b".":
+                raise ConnectionError("the process that workers are copies of has died")
+        return ours
+
+    def _end(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def _places() -> list[str]:
+    """Where modules are found; an empty entry is the working directory."""
+    return [os.path.abspath(part) for part in sys.path]  # noqa: PTH100
+
+
+def serve(control: int) -> None:
+    """Make workers until nobody is left to ask for them.
+
+    Args:
+        control: The file descriptor that requests come from.
+    """
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # these are for whoever asked; the end of its pipes ends all others
+        signal.signal(number, signal.SIG_IGN)
+    workers: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: _bury(workers, os.WNOHANG))
+    with socket.socket(fileno=control) as asked:
+        while True:
+            request, pipes, _, _ = socket.recv_fds(asked, _REQUEST, 1)
+            if not request:
+                break
+            asked.sendall(b".")
+            modules, places, place = pickle.loads(request)  # noqa: S301 - from the process that started this one
+            for module in modules:
+                try:
+                    importlib.import_module(module)
+                except ImportError:  # what is missing shows where it is used
+                    continue
+            worker = os.fork()
+            if worker == 0:
+                asked.close()
+                sys.path[:] = places
+                _work(Connection(pipes[0]), place)
+            workers.add(worker)
+            os.close(pipes[0])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _bury(workers, 0)
+
+
+def _bury(workers: set[int], options: int) -> None:
+    """Wait for workers, so that their processor time counts as that of whoever asked for them."""
+    for worker in tuple(workers):
+        try:
+            gone = os.waitpid(worker, options)[0]
+        except ChildProcessError:  # a signal came in between
+            gone = worker
+        workers -= {gone}
+
+
+def _work(pipe: Connection, place: str) -> NoReturn:
+    """Do what comes through a pipe, until it closes."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(pipe.fileno(),), daemon=True).start()
+    try:
+        os.chdir(place)
+        while True:
+            pipe.send(pickle.loads(pipe.recv_bytes())())  # noqa: S301 - from the process that asked
+    except (EOFError, ConnectionError):  # nobody wants more
+        pass
+    except BaseException:  # noqa: BLE001 - nothing of the nursery may run in a copy of it
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _end_with(pipe: int) -> None:
+    """End this process as soon as the other side of a pipe closes, whatever it is doing."""
+    watch = select.poll()
+    watch.register(pipe, 0)
+    watch.poll()
+    os._exit(1)

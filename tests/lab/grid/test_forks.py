@@ -1,0 +1,92 @@
+"""Workers that are copies of a process with everything imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qflsec.base import BackendError
+from qflsec.lab.grid import forks
+from qflsec.lab.grid.backends import results
+
+pytestmark = pytest.mark.skipif(not forks.can_fork(), reason="only Linux copies processes soundly")
+_MODULES = ("fractions", "no.such.module")
+
+
+def _facts(task: int, *, parent: int) -> dict[str, object]:
+    """What a worker is, as it sees itself."""
+    nursery = os.getppid()
+    return {
+        "task": task,
+        "parent": parent,
+        "pid": os.getpid(),
+        "nursery": nursery,
+        "nursery_threads": len(list(Path(f"/proc/{nursery}/task").iterdir())),
+        "imported": "fractions" in sys.modules,
+        "cwd": str(Path.cwd()),
+        "threads": os.environ["OMP_NUM_THREADS"],
+    }
+
+
+def _sleep(task: float, *, parent: int) -> int:
+    time.sleep(task)
+    return parent
+
+
+def _die(task: int, *, parent: int) -> int:
+    if task == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parent
+
+
+def test_workers_start_imported_from_one_process_with_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = list(results(_facts, range(6), jobs=2, backend="local", modules=_MODULES))
+    assert sorted(fact["task"] for fact in found) == list(range(6))
+    assert len({fact["pid"] for fact in found}) == 2
+    assert os.getpid() not in {fact["pid"] for fact in found}
+    (nursery,) = {fact["nursery"] for fact in found}
+    assert all(fact["nursery_threads"] == 1 for fact in found), "a copy of several threads is not sound"
+    assert all(fact["imported"] for fact in found)
+    assert {(fact["parent"], fact["cwd"], fact["threads"]) for fact in found} == {
+        (os.getpid(), str(tmp_path), "1")
+    }
+    again = next(iter(results(_facts, range(2), jobs=2, backend="local")))
+    assert again["nursery"] == nursery, "what is imported is imported once"
+
+
+def test_what_a_session_defines_is_sent_by_value() -> None:
+    text = (
+        "from qflsec.lab.grid.backends import results\n"
+        "def mine(task, parent): return 2 * task\n"
+        "print(sorted(results(mine, [1, 2, 3], jobs=2, backend='local')))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "[2, 4, 6]\n"
+
+
+def test_a_worker_that_dies_is_an_error_and_ends_the_others() -> None:
+    with pytest.raises(BackendError, match="a worker died"):
+        list(results(_die, range(3), jobs=2, backend="local"))
+    assert len(list(results(_die, [0, 2], jobs=2, backend="local"))) == 2
+
+
+def test_whoever_stops_early_ends_the_workers() -> None:
+    found = results(_sleep, [0.0, 60.0, 60.0], jobs=2, backend="local")
+    next(found)
+    nursery = forks._Nursery.mine()._process.pid
+    children = Path(f"/proc/{nursery}/task/{nursery}/children")
+    assert len(children.read_text().split()) == 2
+    found.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while children.read_text().split() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not children.read_text().split()
