@@ -16,7 +16,7 @@ from qflsec.report.page import Reportable, render_report, render_waiting
 __all__ = ["LivePage", "LivePages"]
 
 _PAUSE_SECONDS = 3.0
-_SHARE = 0.1
+_SHARE = 0.04
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,13 @@ from qflsec.report.html import number
 
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
+LINES_BEYOND_WORDS = """parts => parts.map((part) => {
+  const range = document.createRange();
+  range.selectNodeContents(part);
+  const lines = new Set([...range.getClientRects()].map((line) => Math.round(line.top)));
+  return lines.size - part.textContent.trim().split(/\\s+/).length;
+})"""
+
 
 @pytest.fixture
 def path(result: MatrixResult, tmp_path: Path) -> Path:
@@ -183,8 +190,15 @@ def test_paper_of_twenty_stacks(chromium: Any, result: MatrixResult, tmp_path: P
         "dropped": [],
         "norms": [[1.0] * 10] * 3,
     }
+    wordy = {
+        place: tuple(
+            {**row, "statement": "words and words " * 40, "trusted": "whoever it is " * 9} for row in rows
+        )
+        for place, rows in result.ledgers.items()
+    }
     wide = replace(
         result,
+        ledgers=wordy,
         runs=tuple(replace(result.runs[0], stack=name, clients=clients) for name in (none.name, *names)),
         stacks=(none, *(replace(none, name=name) for name in names)),
         cells={
@@ -200,5 +214,8 @@ def test_paper_of_twenty_stacks(chromium: Any, result: MatrixResult, tmp_path: P
     page.goto(path.as_uri())
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1032, "figures and tables too"
+    surplus = page.locator("#panel-ledger details table thead th").evaluate_all(LINES_BEYOND_WORDS)
+    assert surplus
+    assert max(surplus) <= 0, "a head is no narrower than its words"
     assert len(page.pdf(format="A4", landscape=True, print_background=True)) > 50_000
     assert number(1.0) in page.content()
