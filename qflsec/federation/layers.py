@@ -345,7 +345,13 @@ class ServerLayer(Layer):
 
 
 class BoundLayer(ServerLayer):
-    """Bounds or filters the updates before the rule."""
+    """Bounds or filters the updates before the rule.
+
+    Attributes:
+        regroups: Whether the rule gets means of groups in place of clients.
+    """
+
+    regroups: ClassVar[bool] = False
 
     @property
     def separate(self) -> bool:

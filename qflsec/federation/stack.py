@@ -284,7 +284,14 @@ def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> 
 
 
 def _check_separate(earlier: ServerLayer, layer: ServerLayer) -> None:
-    if not isinstance(layer, AggregatorLayer) or not isinstance(earlier, BoundLayer):
+    if not isinstance(earlier, BoundLayer):
+        return
+    if earlier.regroups and not layer.over_groups:
+        raise IncompatibleStack(
+            f"{layer.card.name!r} needs single clients, but {earlier.card.name!r} before it leaves means of groups",
+            fix=f"leave out {earlier.card.name!r}",
+        )
+    if not isinstance(layer, AggregatorLayer):
         return
     if layer.needs_separate and not earlier.separate:
         raise IncompatibleStack(

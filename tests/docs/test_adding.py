@@ -43,7 +43,7 @@ def cells(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_a_rule(tmp_path: Path) -> None:
-    """Krum stands a scaled sign flip of two of ten clients that turns the mean round."""
+    """The medoid stands a scaled sign flip of two of ten clients that turns the mean round."""
     result = run_matrix(
         tmp_path,
         "rule",
@@ -54,8 +54,8 @@ model = { name = "vqc", n_qubits = 4, layers = 3 }
 federation = { n_clients = 10, rounds = 15, local_steps = 2, learning_rate = 0.5 }
 [stacks]
 none = []
-krum = [{ name = "krum" }]
-masked-krum = [{ name = "masked" }, { name = "krum" }]
+medoid = [{ name = "medoid" }]
+masked-medoid = [{ name = "masked" }, { name = "medoid" }]
 [threats.two]
 kind = "corrupted-clients"
 n = 2
@@ -67,11 +67,11 @@ threat = "two"
     )
     found = cells(result)
     assert (
-        found["scaled-sign-flip", "krum"]["advantage"]["value"]
+        found["scaled-sign-flip", "medoid"]["advantage"]["value"]
         < 0.5
         < found["scaled-sign-flip", "none"]["advantage"]["value"]
     )
-    assert found["scaled-sign-flip", "masked-krum"]["state"] == "incompatible"
+    assert found["scaled-sign-flip", "masked-medoid"]["state"] == "incompatible"
 
 
 def test_a_topology(tmp_path: Path) -> None:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 
 from qflsec.base import IncompatibleStack
-from qflsec.federation import AggregatorLayer, RoundUpdates, SummedUpdates
+from qflsec.defenses.robust.guarantee import Robustness
+from qflsec.defenses.robust.torus import reduced
+from qflsec.federation import AggregatorLayer, BoundLayer, Pipeline, RoundUpdates, SummedUpdates
 
-__all__ = ["RobustRule"]
+__all__ = ["RobustFilter", "RobustRule", "UpdateRule"]
 
 
-class RobustRule(AggregatorLayer):
-    """A rule without memory that needs individual updates and counts every client the same."""
+@dataclass(frozen=True, kw_only=True)
+class UpdateRule(AggregatorLayer):
+    """A rule that needs individual updates.
 
-    @final
+    Attributes:
+        wrap: Whether updates of rotation angles are first reduced to half a period
+            (:func:`~qflsec.defenses.robust.reduce_differences`); updates that short stay as they are, bit for bit.
+    """
+
+    robustness: ClassVar[Robustness | None] = None
+
+    wrap: bool = True
+
     def start(self, n_params: int) -> object:
         """No state."""
         return None
@@ -25,6 +37,9 @@ class RobustRule(AggregatorLayer):
     def aggregate(self, batch: RoundUpdates | SummedUpdates, state: object) -> tuple[torch.Tensor, object]:
         """The rule on the updates of the round.
 
+        Where so many clients of a round are missing that the rule is not defined for the declared f any more, it works
+        with the largest f for which it is: a client that sends nothing must not end a run.
+
         Raises:
             IncompatibleStack: The server holds only a sum.
         """
@@ -32,7 +47,61 @@ class RobustRule(AggregatorLayer):
             raise IncompatibleStack(
                 f"{self.card.name!r} needs individual updates, but the server holds only their sum"
             )
-        return self.rule(batch.updates, f=batch.f), None
+        return self.act(reduced(batch) if self.wrap else batch, state)
+
+    @abstractmethod
+    def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
+        """The step and the next state.
+
+        Shapes:
+            returns: a step ``(P,)``
+        """
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse a pipeline whose declared f is too large for the rule to be defined.
+
+        Raises:
+            IncompatibleStack: It is.
+        """
+        n, f = pipeline.federation.n_participants, pipeline.federation.declared_corrupted
+        if f > self.defined(n):
+            raise IncompatibleStack(
+                f"{self.card.name!r} is not defined for so many corrupted clients",
+                got=f"{n} clients in a round and declared_corrupted = {f}",
+                expected=f"declared_corrupted of at most {self.defined(n)}",
+                fix="lower 'declared_corrupted', or ask more clients",
+            )
+
+    def f(self, batch: RoundUpdates) -> int:
+        """The declared number of corrupted rows among those that are here."""
+        return min(batch.f, self.defined(len(batch.ids)))
+
+    def defined(self, n: int) -> int:
+        """The largest f for which the rule can be computed from ``n`` updates; any number by default."""
+        return n
+
+    def most(self, n: int) -> int:
+        """The largest number of corrupted clients among ``n`` under which the card's claim holds; none by default."""
+        return 0
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """A proved kappa for ``f`` of ``n`` corrupted updates; None where there is none.
+
+        Args:
+            n: The number of updates.
+            f: The number of corrupted ones, at most :meth:`most`.
+        """
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustRule(UpdateRule):
+    """A rule without memory that counts every client the same."""
+
+    @final
+    def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
+        """The rule, with the f that it is defined for."""
+        return self.rule(batch.updates, f=self.f(batch)), None
 
     @abstractmethod
     def rule(self, updates: torch.Tensor, *, f: int) -> torch.Tensor:
@@ -45,3 +114,43 @@ class RobustRule(AggregatorLayer):
         Shapes:
             updates: ``(n, P)``; returns: ``(P,)``
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustFilter(BoundLayer):
+    """Mixes, clips or drops updates in front of the rule.
+
+    Attributes:
+        wrap: Whether updates of rotation angles are first reduced to half a period, as by a rule.
+    """
+
+    robustness: ClassVar[Robustness | None] = None
+
+    wrap: bool = True
+
+    @final
+    def bound(self, batch: RoundUpdates) -> RoundUpdates:
+        """The updates that the rule gets to see."""
+        return self.act(reduced(batch) if self.wrap else batch)
+
+    @abstractmethod
+    def act(self, batch: RoundUpdates) -> RoundUpdates:
+        """The filtered round."""
+
+    def rows(self, n: int) -> int:
+        """How many rows it leaves of ``n``; all by default."""
+        return n
+
+    def most(self, n: int) -> int:
+        """The largest number of corrupted clients among ``n`` under which the card's claim holds; any by default."""
+        return n
+
+    def kappa(self, n: int, f: int, inner: float | None) -> float | None:
+        """A proved kappa of the filter with a rule behind it; None where there is none.
+
+        Args:
+            n: The number of updates.
+            f: The number of corrupted ones.
+            inner: The rule's kappa.
+        """
+        return None

@@ -7,41 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qflsec.base import DefenseCard, Source, UpdateError, register
+from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.robust.base import RobustRule
+from qflsec.defenses.robust.guarantee import Robustness, minority, share
+from qflsec.defenses.robust.rows import Rows, Updates, like
 
 __all__ = ["Median", "coordinate_median"]
 
 
-def coordinate_median(updates: torch.Tensor) -> torch.Tensor:
+def coordinate_median(updates: Updates, *, f: int = 0) -> Updates:
     """The median of each coordinate; the midpoint of the middle two for an even number of rows.
 
     ``torch.median`` returns the lower of the middle two instead, which moves the result.
 
     Args:
-        updates: One row for each client.
+        updates: A row for each client, NumPy or torch.
+        f: The declared number of corrupted rows; it changes nothing.
 
     Shapes:
-        updates: ``(n, P)``; returns: ``(P,)``
+        updates: ``(n, d)``; returns: ``(d,)``
 
     Raises:
-        UpdateError: There is no row, the shape is not ``(n, P)``, or a number is not finite.
+        UpdateError: There is no finite row, or the rows are no float32 or float64 matrix.
+        ConfigError: ``f`` is no number of clients.
 
     Source:
         Yin et al., ICML 2018, arXiv:1803.01498, definition 1.
     """
-    if updates.ndim != 2 or updates.shape[0] == 0:
-        raise UpdateError(
-            "the median needs updates as rows",
-            got=f"shape {tuple(updates.shape)}",
-            expected="(n, P) with n at least 1",
-        )
-    if not bool(torch.isfinite(updates).all()):
-        raise UpdateError("the median got updates that are not finite", expected="finite numbers")
-    ordered = np.sort(updates.detach().cpu().numpy(), axis=0)
-    n = len(ordered)
-    middle = ordered[(n - 1) // 2 : n // 2 + 1].astype(np.float64).mean(axis=0)
-    return torch.from_numpy(middle).to(updates)
+    rows = Rows.of(updates, f)
+    middle = (rows.n - 1) // 2, rows.n // 2
+    ordered = np.sort(
+        rows.values, axis=0
+    )  # quicker by columns than a partition, and far quicker than torch's
+    both = ordered[middle[0] : middle[1] + 1].astype(np.float64)
+    # halves are added: the sum of two huge numbers would overflow
+    return like(updates, (both / len(both)).sum(axis=0))
 
 
 @register("layer", "median")
@@ -68,7 +68,16 @@ class Median(RobustRule):
         ),
         cost="one sort for each coordinate; the server needs individual updates",
     )
+    robustness = Robustness(breakdown="f < n/2", needs=(), proved=True)
 
     def rule(self, updates: torch.Tensor, *, f: int) -> torch.Tensor:
         """The coordinate-wise median, whatever ``f`` is."""
-        return coordinate_median(updates)
+        return coordinate_median(updates, f=f)
+
+    def most(self, n: int) -> int:
+        """Fewer than half."""
+        return minority(n)
+
+    def kappa(self, n: int, f: int) -> float | None:
+        """4 (1 + r)^2 with r = f / (n - 2f): the bound of the geometric median, coordinate by coordinate."""
+        return 4.0 * (1.0 + share(n, f)) ** 2

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.base import ConfigError, DefenseCard, Source, register
+from qflsec.base import ConfigError, DefenseCard, Source, UpdateError, register
 from qflsec.defenses.clipping import clip_to_norm
+from qflsec.defenses.robust.base import RobustFilter
+from qflsec.defenses.robust.guarantee import Robustness, minority
 from qflsec.defenses.robust.median import coordinate_median
-from qflsec.federation import BoundLayer, RoundUpdates
+from qflsec.federation import RoundUpdates
 
 __all__ = ["NormBound", "median_norm"]
 
@@ -24,13 +26,15 @@ def median_norm(updates: torch.Tensor) -> float:
     Raises:
         UpdateError: There is no row, or a number is not finite.
     """
+    if not bool(torch.isfinite(updates).all()):
+        raise UpdateError("a median norm needs updates that are finite", got="NaN or infinity")
     norms = torch.linalg.vector_norm(updates, dim=-1, keepdim=True, dtype=torch.float64)
     return float(coordinate_median(norms))
 
 
 @register("layer", "norm-bound")
 @dataclass(frozen=True, kw_only=True)
-class NormBound(BoundLayer):
+class NormBound(RobustFilter):
     """The server scales every update that is longer than a bound down to the bound.
 
     Attributes:
@@ -61,6 +65,8 @@ class NormBound(BoundLayer):
         cost="one norm for each update; the server needs individual updates",
     )
 
+    robustness = Robustness(breakdown="influence bounded, f any; f < n/2 for a median norm", needs=())
+
     max_norm: float | None = None
     factor: float = 1.0
 
@@ -88,6 +94,10 @@ class NormBound(BoundLayer):
         """
         return self.factor * median_norm(updates) if self.max_norm is None else self.max_norm
 
-    def bound(self, batch: RoundUpdates) -> RoundUpdates:
+    def act(self, batch: RoundUpdates) -> RoundUpdates:
         """The round with every update scaled down to the bound."""
         return batch.with_updates(clip_to_norm(batch.updates, self.limit(batch.updates)))
+
+    def most(self, n: int) -> int:
+        """Any number under a fixed bound, fewer than half under a median norm."""
+        return n if self.max_norm is not None else minority(n)

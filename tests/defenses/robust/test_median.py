@@ -75,12 +75,11 @@ def test_double_precision_is_kept() -> None:
     [
         torch.zeros(0, 3),
         torch.zeros(3),
-        torch.tensor([[float("nan")]]),
-        torch.tensor([[float("inf")], [0.0]]),
+        torch.tensor([[float("nan")], [float("inf")]]),
     ],
 )
 def test_what_is_no_set_of_updates_is_refused(updates: torch.Tensor) -> None:
-    with pytest.raises(UpdateError, match="median"):
+    with pytest.raises(UpdateError, match="update"):
         coordinate_median(updates)
 
 

@@ -1,0 +1,64 @@
+"""Squared distances between all pairs of updates, in double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qflsec.defenses.robust.rows import Array
+
+__all__ = ["squared_distances"]
+
+_SMALL = 60_000
+"""Up to so many differences, n * n * d, they are all formed: quicker than the Gram form, and exact."""
+_CANCELLED = 1e-6
+"""Where a squared distance is a smaller part than this of the squared norms that it is the rest of, digits are lost."""
+
+
+def squared_distances(values: npt.NDArray[Any]) -> Array:
+    """The squared L2 distance between each pair of rows.
+
+    The Gram form ``|x|^2 + |y|^2 - 2 x.y`` is quick, but loses the distance of two rows that have a large part in
+    common: it can be negative, and equal rows are no longer equal. So rows are centred first, on their mean or, where
+    one far row has moved that, on their median, and pairs that have still lost digits are formed by differences.
+
+    Args:
+        values: The rows, finite.
+
+    Returns:
+        A symmetric matrix with zeros on its diagonal; infinity where a square exceeds double precision.
+
+    Shapes:
+        values: ``(n, d)``; returns: ``(n, n)``
+    """
+    n, d = values.shape
+    wide = values.astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if n * n * d <= _SMALL:
+            apart = wide[:, None, :] - wide[None, :, :]
+            found: Array = np.einsum("ijk,ijk->ij", apart, apart)
+            return found
+        found, lost = _gram(wide - wide.mean(axis=0))
+        if int(lost.sum()) > n:
+            # the halves are added so that the midpoint of two huge numbers does not overflow
+            ordered = np.sort(values, axis=0)[(n - 1) // 2 : n // 2 + 1].astype(np.float64)
+            found, lost = _gram(wide - (ordered / len(ordered)).sum(axis=0))
+        for row in np.flatnonzero(lost.any(axis=1)):
+            others = np.flatnonzero(lost[row])
+            apart = wide[others] - wide[row]
+            found[row, others] = np.einsum("ij,ij->i", apart, apart)
+    np.fill_diagonal(found, 0.0)
+    return np.maximum(found, found.T)
+
+
+def _gram(centred: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Squared distances by the Gram form, and the pairs that lost digits."""
+    squares = np.einsum("ij,ij->i", centred, centred)
+    sums = squares[:, None] + squares[None, :]
+    found = sums - 2.0 * (centred @ centred.T)
+    lost = ~(found > _CANCELLED * sums)
+    lost |= ~np.isfinite(sums)
+    np.fill_diagonal(lost, val=False)
+    return found, lost
