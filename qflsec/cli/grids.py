@@ -97,7 +97,8 @@ def _face(cell: Cell, n_seeds: int) -> tuple[Line, ...]:
     if cell.state in _WITH_SCORE and cell.advantage is not None:
         needed = f": {cell.seeds_to_decide}" if cell.seeds_to_decide else ""
         word = () if cell.state == "ok" else (_word(cell.state, needed),)
-        return (*score_lines(cell.advantage), *word)
+        outside = (_word("outside"),) if cell.outside else ()
+        return (*score_lines(cell.advantage), *word, *outside)
     if cell.state == "failed":
         failed = sum(status == "failed" for status in cell.statuses.values())
         return (_word("failed", f" {failed}/{n_seeds}"),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,15 +27,26 @@ def remarks(result: Result[Any]) -> Iterator[str]:
     if len(reasons) > _MOST_REASONS:
         yield f"{len(reasons) - _MOST_REASONS} more reasons are among the sentences: add --sentences."
     if result.kind == "federation":
+        outside = {key: ("outside", cell.outside) for key, cell in result.cells.items() if cell.outside}
+        yield from _together(result, outside)
         yield from _decided(result)  # type: ignore[arg-type]
 
 
 def _reasons(result: Result[Any]) -> Iterator[str]:
     """Why cells have no figure: cells with one reason together."""
+    told = {
+        key: (cell.state, reason)
+        for key, cell in result.cells.items()
+        if cell.state in _EXPLAINED and (reason := _reason(cell))
+    }
+    yield from _together(result, told)
+
+
+def _together(result: Result[Any], told: Mapping[tuple[str, str], tuple[str, str]]) -> Iterator[str]:
+    """What is to be said of cells, those of which the same is said together."""
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for (attack, column), cell in result.cells.items():
-        if cell.state in _EXPLAINED and (reason := _reason(cell)):
-            found.setdefault((cell.state, reason), []).append((attack, column))
+    for place, said in told.items():
+        found.setdefault(said, []).append(place)
     everyone = {attack for attack, _ in result.cells}
     for (state, reason), cells in found.items():
         attacks, columns = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))

@@ -11,6 +11,12 @@ from qflsec.defenses.robust.base import RobustFilter, RobustRule, UpdateRule
 from qflsec.defenses.robust.bucketing import Bucketing, bucketing
 from qflsec.defenses.robust.bulyan import Bulyan, bulyan
 from qflsec.defenses.robust.centred_clipping import CentredClipping, centred_clipping
+from qflsec.defenses.robust.circular import (
+    CircularGeometricMedian,
+    CircularMean,
+    circular_geometric_median,
+    circular_mean,
+)
 from qflsec.defenses.robust.cosine_filter import CosineFilter, cosine_filter
 from qflsec.defenses.robust.crfl import Crfl, crfl
 from qflsec.defenses.robust.divide_and_conquer import DivideAndConquer, divide_and_conquer
@@ -26,6 +32,7 @@ from qflsec.defenses.robust.median import Median, coordinate_median
 from qflsec.defenses.robust.minimum_diameter import MinimumDiameter, minimum_diameter
 from qflsec.defenses.robust.mixing import NearestNeighbourMixing, nearest_neighbour_mixing
 from qflsec.defenses.robust.norm_bound import NormBound, median_norm
+from qflsec.defenses.robust.outside import outside_guarantee, proved_kappa
 from qflsec.defenses.robust.torus import WrapAngles, reduce_differences
 from qflsec.defenses.robust.trimmed_mean import TrimmedMean, trimmed_mean
 from qflsec.defenses.robust.weak_dp import WeakDp, weak_dp
@@ -35,6 +42,8 @@ __all__ = [
     "Bucketing",
     "Bulyan",
     "CentredClipping",
+    "CircularGeometricMedian",
+    "CircularMean",
     "CosineFilter",
     "Crfl",
     "DivideAndConquer",
@@ -60,6 +69,8 @@ __all__ = [
     "bucketing",
     "bulyan",
     "centred_clipping",
+    "circular_geometric_median",
+    "circular_mean",
     "coordinate_median",
     "cosine_filter",
     "crfl",
@@ -75,6 +86,8 @@ __all__ = [
     "minimum_diameter",
     "multi_krum",
     "nearest_neighbour_mixing",
+    "outside_guarantee",
+    "proved_kappa",
     "reduce_differences",
     "trimmed_mean",
     "weak_dp",

@@ -34,30 +34,32 @@ def squared_distances(values: npt.NDArray[Any]) -> Array:
         values: ``(n, d)``; returns: ``(n, n)``
     """
     n, d = values.shape
-    wide = values.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         if n * n * d <= _SMALL:
+            wide = values.astype(np.float64, copy=False)
             apart = wide[:, None, :] - wide[None, :, :]
-            found: Array = np.einsum("ijk,ijk->ij", apart, apart)
-            return found
-        found, lost = _gram(wide - wide.mean(axis=0))
+            return np.asarray(np.einsum("ijk,ijk->ij", apart, apart))
+        found, lost = _gram(values, values.mean(axis=0, dtype=np.float64))
         if int(lost.sum()) > n:
-            # the halves are added so that the midpoint of two huge numbers does not overflow
+            # halves are added, so that the midpoint of two huge numbers does not overflow
             ordered = np.sort(values, axis=0)[(n - 1) // 2 : n // 2 + 1].astype(np.float64)
-            found, lost = _gram(wide - (ordered / len(ordered)).sum(axis=0))
+            found, lost = _gram(values, (ordered / len(ordered)).sum(axis=0))
         for row in np.flatnonzero(lost.any(axis=1)):
             others = np.flatnonzero(lost[row])
-            apart = wide[others] - wide[row]
+            apart = values[others].astype(np.float64) - values[row]
             found[row, others] = np.einsum("ij,ij->i", apart, apart)
     np.fill_diagonal(found, 0.0)
     return np.maximum(found, found.T)
 
 
-def _gram(centred: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Squared distances by the Gram form, and the pairs that lost digits."""
-    squares = np.einsum("ij,ij->i", centred, centred)
+def _gram(values: npt.NDArray[Any], centre: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Squared distances by the Gram form of centred rows, and the pairs that lost digits."""
+    centred = values.astype(np.float64)
+    centred -= centre  # in place: a second matrix would cost as much as the product
+    products = centred @ centred.T
+    squares = np.diag(products)
     sums = squares[:, None] + squares[None, :]
-    found = sums - 2.0 * (centred @ centred.T)
+    found = sums - 2.0 * products
     lost = ~(found > _CANCELLED * sums)
     lost |= ~np.isfinite(sums)
     np.fill_diagonal(lost, val=False)

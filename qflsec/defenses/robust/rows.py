@@ -130,7 +130,8 @@ def like(updates: Updates, values: npt.NDArray[Any]) -> Updates:
         values: The result.
     """
     if isinstance(updates, torch.Tensor):
-        return cast("Updates", torch.from_numpy(np.ascontiguousarray(values)).to(updates))
+        # a copy: the values may be a part of what the caller gave
+        return cast("Updates", torch.tensor(values, dtype=updates.dtype, device=updates.device))
     return cast("Updates", values.astype(updates.dtype))
 
 

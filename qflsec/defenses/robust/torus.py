@@ -66,9 +66,10 @@ def reduce_differences(updates: Updates, periods: Periods) -> Updates:
     turns = np.broadcast_to(period, values.shape)[outside]
     rest = np.fmod(values[outside].astype(np.float64), turns)  # exact, for any number of turns
     rest = np.where(rest > turns / 2, rest - turns, np.where(rest <= -turns / 2, rest + turns, rest))
+    rest = rest.astype(values.dtype)
+    most = np.broadcast_to(half, values.shape)[outside]
     found = values.copy()
-    found[outside] = rest
-    found = np.where(found <= -half, half, np.minimum(found, half))  # what rounding put on the cut
+    found[outside] = np.where(rest <= -most, most, np.minimum(rest, most))  # what rounding put on the cut
     return like(updates, found)
 
 

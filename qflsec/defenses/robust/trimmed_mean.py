@@ -68,6 +68,10 @@ class TrimmedMean(RobustRule):
         """The trimmed mean."""
         return trimmed_mean(updates, f=f)
 
+    def defined(self, n: int) -> int:
+        """Fewer than half."""
+        return minority(n)
+
     def most(self, n: int) -> int:
         """Fewer than half."""
         return minority(n)

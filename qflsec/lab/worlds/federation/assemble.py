@@ -53,6 +53,7 @@ class _Assembly:
         self._rows = rows
         self._none = frame.reference
         self._trials = {(one.label, one.stack, one.seed): one for one in frame.trials}
+        self._outside = {(label, stack): why for label, stack, why in frame.outside}
         self._honest_ids = {(one.pipeline, one.stack, one.seed): one for one in frame.runs if not one.label}
         self._ledger_ids = {(run, observer): unit for run, observer, unit in frame.ledgers}
         self._honest_runs = {
@@ -123,6 +124,9 @@ class _Assembly:
             n_seeds=n_seeds,
             seeds_to_decide=needed,
         )
+        outside = "" if state == "incompatible" else self._outside.get((attack.label, stack), "")
+        if outside:
+            sentence = f"{sentence} Outside its guarantee: {outside}."
         return Cell(
             attack=attack.label,
             family=attack.family,
@@ -134,6 +138,7 @@ class _Assembly:
             sentence=sentence,
             threat=attack.threat,
             seeds_to_decide=needed,
+            outside=outside,
         )
 
     def _trial_rows(self, label: str, stack: str) -> tuple[TrialRow, ...]:

@@ -84,6 +84,7 @@ class Frame:
         trials: Every trial, attack by attack, stack by stack, in the order of the seeds.
         runs: Every run: the honest ones first, then those that are attacked.
         ledgers: The unit ids of the ledgers: (run id, observer's name, unit id).
+        outside: Why a stack's robust layers promise nothing against an attack: (label, stack, sentence).
     """
 
     head: Mapping[str, Any]
@@ -96,6 +97,7 @@ class Frame:
     trials: tuple[FramedTrial, ...]
     runs: tuple[FramedRun, ...]
     ledgers: tuple[tuple[str, str, str], ...]
+    outside: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -123,5 +125,6 @@ class Frame:
                 "trials": tuple(FramedTrial(**part) for part in found["trials"]),
                 "runs": tuple(FramedRun(**part) for part in found["runs"]),
                 "ledgers": tuple((run, observer, unit) for run, observer, unit in found["ledgers"]),
+                "outside": tuple((label, stack, why) for label, stack, why in found.get("outside", ())),
             }
         )

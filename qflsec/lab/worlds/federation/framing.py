@@ -52,6 +52,12 @@ def frame_of(matrix: Matrix, layout: Layout, head: Mapping[str, Any]) -> Frame:
             for run in (*layout.honest.values(), *attacked)
         ),
         ledgers=tuple((*place, unit.unit_id) for place, unit in layout.ledgers.items()),
+        outside=tuple(
+            (entry.label, name, why)
+            for entry in matrix.attacks
+            for name in matrix.stacks
+            if (why := matrix.outside(entry, name))
+        ),
     )
 
 

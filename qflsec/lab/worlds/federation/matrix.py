@@ -13,6 +13,7 @@ from qflsec.base.errors import Together
 from qflsec.base.sources import Sources
 from qflsec.data import DataSpec
 from qflsec.data.function import find_function
+from qflsec.defenses.robust import outside_guarantee
 from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
 from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
@@ -144,6 +145,23 @@ class Matrix:
             return reason
         pipeline, run = self.pipelines[entry.pipeline], entry.run_spec(self.spec.seeds[0])
         return attack_fits(pipeline, made, entry.attack, entry.threat, run)
+
+    def outside(self, entry: AttackEntry, stack: str) -> str:
+        """Why the stack's robust layers promise nothing against the attack, as a sentence; empty where they do.
+
+        Against groups of clients whose number only a run knows, nothing is said.
+        """
+        made = self.stacks[stack].stack
+        if made is None or made.leaves != "individual" or not entry.manipulates or not entry.threat.active:
+            return ""
+        federation = self.pipelines[entry.pipeline].federation
+        return outside_guarantee(
+            made.server,
+            n=federation.n_participants,
+            declared=federation.declared_corrupted,
+            # in the worst round all of them take part
+            corrupted=min(len(entry.threat.clients), federation.n_participants),
+        )
 
     def run_identity(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> dict[str, Any]:
         """What the run's id is the digest of.

@@ -197,6 +197,8 @@ class Cell:
         per_seed: The trials, in the order of the seeds.
         sentence: What the cell says, as one plain sentence.
         threat: The threat model's name.
+        outside: Why the stack's robust layers promise nothing against so many corrupted clients; empty where they do, or
+            there are none.
     """
 
     attack: str
@@ -209,6 +211,7 @@ class Cell:
     sentence: str
     threat: str
     seeds_to_decide: int | None = None
+    outside: str = ""
 
     @property
     def column(self) -> str:
@@ -242,6 +245,7 @@ class Cell:
                 "pipeline": self.pipeline,
                 "threat": self.threat,
                 "cell_state": self.state,
+                "outside_guarantee": self.outside,
                 "seed": row.seed,
                 "status": row.status,
                 "advantage": row.advantage,
