@@ -83,8 +83,12 @@ class ConfigError(QflsecError):
     """A specification, preset or argument that cannot be used."""
 
 
-class Mistakes(ConfigError):
-    """Several mistakes of one document, each on a line of its own.
+class DataError(QflsecError):
+    """Data that cannot be read, split or partitioned as asked."""
+
+
+class Mistakes(ConfigError, DataError):
+    """Several mistakes of one document or of one table of data, each on a line of its own.
 
     Args:
         parts: The mistakes.
@@ -114,10 +118,14 @@ class Together:
 
         with Together() as each:
             parts = [each(read, table) for table in tables]
+
+    Args:
+        most: How many are told; all by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int | None = None) -> None:
         self._found: list[QflsecError] = []
+        self._most = most
 
     def __enter__(self) -> Self:
         return self
@@ -134,11 +142,8 @@ class Together:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._found:
-            raise self._found[0] if len(self._found) == 1 else Mistakes(self._found)
-
-
-class DataError(QflsecError):
-    """Data that cannot be read, split or partitioned as asked."""
+            told = self._found[: self._most]
+            raise told[0] if len(told) == 1 else Mistakes(told)
 
 
 class UpdateError(QflsecError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qflsec.base import DataError
+from qflsec.base.errors import Together
 from qflsec.base.places import files_at, is_pattern
 from qflsec.data.cells import (
+    Cells,
     Numbers,
     TableFile,
     channels_first,
@@ -32,6 +36,8 @@ Form = Literal["csv", "parquet", "numpy"]
 _FEW = 20
 """Labels of fewer records than this may be all different; more different ones than this are no classes."""
 _SHOWN = 12
+_MISTAKES = 5
+"""Columns whose mistakes are told at once: more are most likely one mistake."""
 
 
 def read_table(spec: DataSpec, form: Form) -> RawData:
@@ -139,24 +145,31 @@ def _names(file: TableFile, spec: DataSpec) -> list[str]:
         "columns": spec.columns or (),
         "drop": spec.drop,
     }
-    for key, names in wanted.items():
-        for name in names:
-            if name is not None and name not in file.shapes:
-                what = {"label_column": "the class", "person_column": "the person"}.get(key, repr(name))
-                raise DataError(
-                    f"{file.path} has no column for {what}"
-                    if what != repr(name)
-                    else f"{file.path} lacks a column",
-                    got=f"{name!r} in {key}",
-                    expected=f"one of {_listed(there)}",
-                    fix=f"mend {key}",
-                )
+    with Together() as each:
+        for key, names in wanted.items():
+            for name in names:
+                if name is not None:
+                    each(_refuse_absent, file, key, name)
     if spec.columns is not None:
         return list(spec.columns)
     found = [name for name in there if name not in {*_special(spec), *spec.drop}]
     if not found:
         raise DataError(f"{file.path} has no feature columns", got=f"only {_listed(there)}")
     return found
+
+
+def _refuse_absent(file: TableFile, key: str, name: str) -> None:
+    """Refuse a column that the specification names and the file has not."""
+    if name in file.shapes:
+        return
+    what = {"label_column": "the class", "person_column": "the person"}.get(key)
+    near = difflib.get_close_matches(name, file.shapes, n=1, cutoff=0.6)
+    raise DataError(
+        f"{file.path} lacks a column" if what is None else f"{file.path} has no column for {what}",
+        got=f"{name!r} in {key}",
+        expected=f"one of {_listed(list(file.shapes))}",
+        fix=f"did you mean {near[0]!r}?" if near else f"mend {key}",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -211,21 +224,29 @@ def _part(file: TableFile, chosen: _Chosen, spec: DataSpec) -> _Part:
     assert spec.label_column is not None
     cells = file.read({*chosen.columns, *_special(spec)})
     count = len(cells.rows)
-    blocks = [numbers_of(cells, name, file.path, spec.decimal) for name in chosen.columns]
-    if spec.missing == "error":
-        for name, block in zip(chosen.columns, blocks, strict=True):
-            missing = np.isnan(block).reshape(count, -1).any(axis=1)
-            if missing.any():
-                row = int(np.flatnonzero(missing)[0])
-                got = repr(cells.columns[name][row]) if block.ndim == 1 else "no value"
-                refuse_missing(file.path, f"row {cells.rows[row]}", name, got=got)
-    names = {"missing": spec.missing}
-    labels = names_of(cells, spec.label_column, file.path, what="class", **names)
-    persons: list[str] = []
-    if spec.person_column is not None:
-        persons = names_of(cells, spec.person_column, file.path, what="person", **names)
+    labels, persons = partial(_names_in, cells, file.path, spec), list[str]()
+    with Together(most=_MISTAKES) as each:  # of each column the first mistake
+        blocks = [each(_block, cells, name, file.path, spec) for name in chosen.columns]
+        classes = each(labels, spec.label_column, "class")
+        if spec.person_column is not None:
+            persons = each(labels, spec.person_column, "person")
     features = np.concatenate([channels_first(block).reshape(count, -1) for block in blocks], axis=1)
-    return _Part(features=features, labels=labels, persons=persons)
+    return _Part(features=features, labels=classes, persons=persons)
+
+
+def _block(cells: Cells, name: str, path: Path, spec: DataSpec) -> Numbers:
+    """One column of features; where a value is missing that may not, the first is told."""
+    block = numbers_of(cells, name, path, spec.decimal)
+    missing = np.isnan(block).reshape(len(block), -1).any(axis=1)
+    if spec.missing == "error" and missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        got = repr(cells.columns[name][row]) if block.ndim == 1 else "no value"
+        refuse_missing(path, f"row {cells.rows[row]}", name, got=got)
+    return block
+
+
+def _names_in(cells: Cells, path: Path, spec: DataSpec, column: str, what: str) -> list[str]:
+    return names_of(cells, column, path, what=what, missing=spec.missing)
 
 
 def _refuse_nothing(kept: NDArray[np.int64], clients: NDArray[np.int64], files: Sequence[TableFile]) -> None:

@@ -116,6 +116,30 @@ def test_missing_unreadable_and_binary_files(tmp_path: Path) -> None:
         read_csv(tmp_path / "image.csv")
 
 
+def test_each_column_tells_its_first_mistake_at_once(tmp_path: Path) -> None:
+    path = _write(tmp_path, "a,b,c,class,d\n1,x,,u,1\n2,y,3,v,inf\n3,4,5,,6\n")
+    with pytest.raises(DataError) as caught:
+        read_csv(path)
+    lines = str(caught.value).splitlines()
+    assert [re.findall(r"row (\d), column '(\w+)'", line) for line in lines] == [
+        [("2", "b")],
+        [("2", "c")],
+        [("3", "d")],
+        [("4", "class")],
+    ]
+    with pytest.raises(DataError) as caught:
+        read_csv(path, label_column="clas", drop=("dd", "zzz"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "did you mean 'class'?" in lines[0]
+    assert "mend drop" in lines[2]
+    many = ",".join(f"c{index}" for index in range(9))
+    path = _write(tmp_path, f"{many},class\n{'x,' * 9}u\n{'1,' * 9}v\n")
+    with pytest.raises(DataError) as caught:
+        read_csv(path)
+    assert len(str(caught.value).splitlines()) == 5, "more are most likely one mistake"
+
+
 def test_load_splits_and_scales_a_table(tmp_path: Path) -> None:
     path = _write(tmp_path, _table(60))
     sizes = {"members": 20, "nonmembers": 10, "auxiliary": 10, "test": 10}
