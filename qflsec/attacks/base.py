@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 import torch
 
 from qflsec.attacks.trainer import ShadowRequest, Trainer
-from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, stream
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, finite, stream
 from qflsec.federation import Adversary, FederationConfig, Hands, Pipeline, Sending
 from qflsec.threat import Records, ThreatModel, View
 
@@ -268,6 +268,7 @@ class Manipulation(Attack, Adversary):
             )
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class BackdoorManipulation(Manipulation):
     """A manipulation that plants a trigger.

@@ -9,7 +9,7 @@ import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight, sights
 from qflsec.attacks.poisoning.simulated_server import SimulatedServer, known_stacks, worst_factor
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.base import AttackCard, ConfigError, Source, finite, register
 from qflsec.federation import Hands, Moved
 
 __all__ = ["Optimised", "OptimisedAlie", "OptimisedIpm"]
@@ -22,6 +22,7 @@ _SEARCH = Source(
 _LEAST, _DOUBLINGS = 0.1, 10
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Optimised(Crafted):
     """Send the honest mean plus a factor times a direction, the factor measured out on a simulated server.
