@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import ConfigError, DefenseCard, Source, register
+from qflsec.base import ConfigError, DefenseCard, Source, finite, register
 from qflsec.defenses.robust.base import UpdateRule
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.defenses.robust.guarantee import Robustness
@@ -127,6 +127,7 @@ def _defined(n: int) -> int:
     return max(0, n - 3)
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class _Scored(UpdateRule):
     """What both rules share.
