@@ -15,6 +15,7 @@ from torch import Tensor
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, NoiseModel
+from qflsec.circuits.executors import Executor, check_executor, executor_name
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 
 __all__ = ["EXACT", "Evaluator", "Execution", "Generators", "Model", "check_classes", "leading_shape"]
@@ -85,6 +86,8 @@ class Execution:
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
+        executor: Which kernel computes exact values: ``"compiled"``, ``"torch"``, or ``"auto"`` for the compiled one
+            wherever it is installed and can; shots and noise are always computed by the torch kernels.
         evaluator: Who evaluates the circuit in the party's place, values and parameter-shift gradients; it is
             bound to a run as that goes, and no part of a configuration.
 
@@ -96,6 +99,7 @@ class Execution:
     noise: NoiseModel | None = None
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
+    executor: Executor = "auto"
     evaluator: Evaluator | None = field(default=None, compare=False, repr=False, metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -114,10 +118,11 @@ class Execution:
             raise ConfigError(
                 "unknown gradient method", got=repr(self.gradient), expected="'autograd' or 'parameter-shift'"
             )
+        check_executor(self.executor)
 
     def to_config(self) -> dict[str, object]:
-        """Every parameter, JSON-able: what an id is made from."""
-        config = asdict(replace(self, evaluator=None))
+        """Every parameter, JSON-able: what an id is made from; the executor by its own name, whose last bits differ."""
+        config = asdict(replace(self, evaluator=None, executor=executor_name(self.executor)))
         del config["evaluator"]
         return config
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Circuit, expectations, parameter_shift, sample_expectations
+from qflsec.circuits import Circuit, parameter_shift, sample_expectations
+from qflsec.circuits.executors import exact_expectations
 from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.models.base import Evaluator, Execution, Generators
 
@@ -87,7 +88,7 @@ def _exact(circuit: Circuit, weights: Tensor, features: Tensor, execution: Execu
     """Expectation values as of infinitely many shots."""
     dtype = execution.complex_dtype
     if execution.noise is None:
-        return expectations(circuit, weights, features, dtype=dtype)
+        return exact_expectations(circuit, weights, features, dtype=dtype, executor=execution.executor)
     return noisy_expectations(circuit, weights, features, noise=execution.noise, dtype=dtype)
 
 

@@ -91,6 +91,9 @@ class ModuleCall:
         if twice:
             blocks = {name: block.expand(2, *block.shape[1:]) for name, block in blocks.items()}
             records = records.expand(2, *records.shape[1:])
+        # a parameter that does not train is every row's, and one product of all rows would round by their number
+        frozen = {name: p for name, p in self.module.named_parameters() if name not in blocks}
+        blocks = {**blocks, **{name: p.expand(len(records), *p.shape) for name, p in frozen.items()}}
         with running(execution, generator, vmapped=True):
             found: Tensor = vmap(self.one)(blocks, records)
         return found[:1] if twice else found

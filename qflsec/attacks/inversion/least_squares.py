@@ -90,8 +90,8 @@ def _step(residuals: Tensor, jacobians: Tensor, damping: Tensor) -> Tensor:
 def row_jacobians(values: Tensor, points: Tensor) -> Tensor:
     """The derivative of each row of values in the point that it was computed from.
 
-    Rows do not mix, so one pass serves all: the derivative of ``u . values`` in the points is linear in ``u``, and
-    its own derivatives in ``u`` are the columns of the Jacobians.
+    Rows do not mix, so one pass serves all of them: the derivative of ``u . values`` in the points is linear in
+    ``u``, and its own derivatives in ``u`` are the columns of the Jacobians.
 
     Shapes:
         values: ``(R, M)``; points: ``(R, ...)``, D numbers in each; returns: ``(R, M, D)``
@@ -99,7 +99,9 @@ def row_jacobians(values: Tensor, points: Tensor) -> Tensor:
     probe = torch.zeros_like(values, requires_grad=True)
     (pulled,) = torch.autograd.grad(values, points, probe, create_graph=True)
     pulled = pulled.flatten(start_dim=1)
-    size = pulled.shape[1]
-    directions = torch.eye(size, dtype=pulled.dtype)[:, None, :].expand(size, *pulled.shape)
-    (columns,) = torch.autograd.grad(pulled, probe, directions, is_grads_batched=True)
-    return columns.permute(1, 2, 0)
+    # one call for each column: the compiled kernel takes all rows together, but only one direction
+    columns = [
+        torch.autograd.grad(pulled, probe, direction.expand_as(pulled), retain_graph=True)[0]
+        for direction in torch.eye(pulled.shape[1], dtype=pulled.dtype)
+    ]
+    return torch.stack(columns, dim=-1)

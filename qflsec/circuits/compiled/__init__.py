@@ -1,0 +1,120 @@
+"""The compiled kernel: circuits as Pauli rotations, run by numba on vectors of samples.
+
+A circuit is brought to Pauli rotations (:mod:`.program`), which a fixed set of compiled passes runs in blocks of 16
+samples (8 in double precision), sample by sample side by side. Gradients are taken by undoing the rotations, so that
+memory does not grow with depth. One compiled kernel serves all circuits; numba keeps it on disk.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qflsec.circuits.circuit import Angle, Circuit, Gate, pauli_z
+from qflsec.circuits.compiled.autograd import Batch, evaluate
+from qflsec.circuits.compiled.kernel import run
+from qflsec.circuits.compiled.layout import lay_out
+from qflsec.circuits.compiled.loaded import NOTHING, load_circuit
+from qflsec.circuits.compiled.products import products
+from qflsec.circuits.compiled.program import compile_program
+from qflsec.circuits.derive import derive, resolve
+from qflsec.circuits.errors import CircuitError
+
+__all__ = ["compile_kernel", "compiled_expectations"]
+
+_NO_START = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
+_DTYPES = {torch.complex64: np.dtype(np.float32), torch.complex128: np.dtype(np.float64)}
+
+
+def compiled_expectations(
+    circuit: Circuit, weights: Tensor, features: Tensor, *, dtype: torch.dtype = torch.complex64
+) -> Tensor:
+    """The expectation values of the circuit's observables, as :func:`qflsec.circuits.expectations` gives them.
+
+    Args:
+        circuit: The circuit.
+        weights: Weights; leading axes broadcast against those of the features.
+        features: Features.
+        dtype: ``complex64`` or ``complex128``; the result has its real counterpart.
+
+    Shapes:
+        weights ``(..., P)``, features ``(..., F)`` -> ``(..., K)``, real.
+
+    Raises:
+        CircuitError: A wrong shape, dtype or device.
+    """
+    for name, tensor, size in (
+        ("weights", weights, circuit.n_weights),
+        ("features", features, circuit.n_features),
+    ):
+        if tensor.ndim < 1 or tensor.shape[-1] != size:
+            raise CircuitError(
+                f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"(..., {size})"
+            )
+        if tensor.device.type != "cpu":
+            raise CircuitError(
+                f"{name} on a device that has no compiled kernel", got=tensor.device, expected="cpu"
+            )
+    if dtype not in _DTYPES:
+        raise CircuitError(
+            "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
+        )
+    real = dtype.to_real()
+    weights, features = weights.to(real), features.to(real)
+    if circuit.derived:
+        weights, features = derive(circuit, weights, features)
+        circuit = resolve(circuit)
+    loaded = load_circuit(circuit, _DTYPES[dtype])
+    layout = lay_out(weights.shape, weights.stride(), features.shape)
+    start, own_start = _NO_START[real], NOTHING[loaded.dtype]
+    if loaded.program.amplitudes is not None:
+        start = _amplitudes(circuit, features)
+        own_start = layout.features_of(start)
+    arrays = layout.weights_of(weights), layout.features_of(features), own_start
+    batch = Batch(loaded, layout, arrays, (weights.shape, features.shape, start.shape))
+    return evaluate(weights, features, start, batch)
+
+
+def _amplitudes(circuit: Circuit, features: Tensor) -> Tensor:
+    """The first states of an amplitude embedding, of norm 1; the zero vector becomes |0...0>."""
+    angles = compile_program(circuit).amplitudes
+    assert angles is not None
+    index = torch.tensor([angle.index if angle.kind == "feature" else 0 for angle in angles])
+    scale = features.new_tensor([0.0 if angle.kind == "constant" else angle.scale for angle in angles])
+    offset = features.new_tensor([angle.offset for angle in angles])
+    values = (
+        features[..., index] * scale + offset
+        if circuit.n_features
+        else offset.expand(*features.shape[:-1], -1)
+    )
+    values = torch.nn.functional.pad(values, (0, 2**circuit.n_qubits - values.shape[-1]))
+    squares = values.square().sum(-1, keepdim=True)
+    empty = squares == 0
+    norm = torch.where(empty, torch.ones_like(squares), squares).sqrt()
+    first = torch.nn.functional.one_hot(torch.tensor(0), values.shape[-1]).to(values)
+    return torch.where(empty, first, values / norm)
+
+
+def compile_kernel() -> float | None:
+    """Compile what single precision takes, or load it; the seconds that compiling took, None where it was loaded."""
+    begun = time.perf_counter()
+    circuit = Circuit(
+        n_qubits=1,
+        gates=(Gate("RY", (0,), (Angle.weight(0),)),),
+        observables=(pauli_z(0, 1),),
+        n_weights=1,
+        n_features=1,
+    )
+    weights = torch.zeros(1, requires_grad=True)
+    (gradient,) = torch.autograd.grad(
+        compiled_expectations(circuit, weights, torch.zeros(1, 1)).sum(), weights, create_graph=True
+    )
+    torch.autograd.grad(gradient.sum(), weights)
+    return (
+        time.perf_counter() - begun
+        if any(function.stats.cache_misses for function in (run, products))
+        else None
+    )

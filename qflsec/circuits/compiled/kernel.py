@@ -1,0 +1,223 @@
+"""The compiled kernel: values and gradients of all samples, block by block.
+
+Samples that share a row of weights stand in blocks of their own, whose angles of weights are computed once for the
+row; where a row has few samples, blocks mix rows and every lane has its own angles. Which of the two follows from the
+samples of a row alone, and every block is full (its last lanes repeat the last sample), so that a sample's result
+never depends on how many others are computed beside it.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from qflsec.circuits.compiled.blocks import (
+    Inputs,
+    Tables,
+    Work,
+    back,
+    forward,
+    lane_angles,
+    measure,
+    row_angles,
+    seed,
+)
+from qflsec.circuits.compiled.passes import INNER, JIT
+from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store, total
+from qflsec.circuits.compiled.sizes import phases_size
+
+__all__ = ["carve", "contract", "keep", "run", "scatter", "work_size"]
+
+
+@njit(inline="always")
+def work_size(tables):
+    """How many numbers of the state's dtype the buffers of a block take."""
+    rows = 2 * tables.n_angles + 2 * tables.n_outputs + tables.n_weights + tables.n_features
+    phases = 2 * _phases_size(tables.size, tables.width, tables.n_ops, tables.n_angles)
+    return tables.width * (6 * tables.size + rows) + phases
+
+
+_phases_size = njit(inline="always")(phases_size)
+
+
+@njit(**INNER)
+def carve(tables, numbers, angles, support):
+    """The buffers, one after the other."""
+    size, width = tables.size, tables.width
+    state, phases = 2 * size * width, _phases_size(size, width, tables.n_ops, tables.n_angles)
+    psi = pointer(numbers)
+    lam = ahead(psi, state)
+    overlaps = ahead(lam, state)
+    by_start = ahead(overlaps, size * width)
+    c = ahead(by_start, size * width)
+    s = ahead(c, tables.n_angles * width)
+    values = ahead(s, tables.n_angles * width)
+    seeds = ahead(values, tables.n_outputs * width)
+    by_weight = ahead(seeds, tables.n_outputs * width)
+    by_feature = ahead(by_weight, tables.n_weights * width)
+    pc = ahead(by_feature, tables.n_features * width)
+    ps = ahead(pc, phases)
+    return Work(
+        psi,
+        lam,
+        c,
+        s,
+        pc,
+        ps,
+        pointer(angles),
+        overlaps,
+        values,
+        seeds,
+        by_weight,
+        by_feature,
+        by_start,
+        support,
+    )
+
+
+@njit(**JIT)
+def run(
+    ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
+    weights, features, start, distinct, rows, samples, shared, own_features, width,
+    numbers, angles, places, values, seeds, stop, in_weights, in_features, in_start,
+):  # fmt: skip
+    """Values, and gradients down to the pass ``stop``; none where it is beyond the last.
+
+    Args: those of a program, then
+        weights: ``(distinct rows, P)``
+        features: ``(feature rows, F)``: rows * samples of them where ``own_features``, else samples.
+        start: ``(feature rows, 2**n)``, or nothing.
+        distinct: For each row, which row of weights.
+        shared: Whether blocks keep to one row.
+        numbers, angles, places: Buffers; the last of 2**n + 2 * width whole numbers.
+        values: ``(rows * samples, K)``, written.
+        seeds: ``(rows * samples, K)``: what each output's gradient counts; nothing for 1.
+        in_weights: ``(blocks, P, width)``, written; nothing where it is not wanted. So ``in_features``, and
+            ``in_start`` with 2**n.
+    """
+    groups, n_outputs, size = coefficients.shape
+    tables = Tables(
+        pointer(ops), pointer(masks), pointer(sources), pointer(index), pointer(factor), pointer(offset),
+        pointer(gain), pointer(words), pointer(coefficients), coefficients.dtype.type(1), len(ops), len(masks), groups,
+        n_outputs, weights.shape[1], features.shape[1], spread, size, width,
+    )  # fmt: skip
+    support = pointer(places)
+    work = carve(tables, numbers, angles, support)
+    at_weights, at_features = ahead(support, size), ahead(support, size + width)
+    inputs = Inputs(
+        pointer(weights), pointer(features), pointer(start), start.size > 0, at_weights, at_features
+    )
+    per_row = samples
+    if not shared:
+        rows, samples = 1, rows * samples
+    block = 0
+    for row in range(rows):
+        if shared:
+            row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
+        for first in range(0, samples, width):
+            for lane in range(width):
+                place = row * samples + min(first + lane, samples - 1)
+                at_weights[lane] = distinct[place // per_row]
+                at_features[lane] = place if own_features else place % per_row
+            count = min(width, samples - first)
+            place = row * samples + first
+            _block(
+                tables,
+                inputs,
+                work,
+                not shared,
+                place,
+                count,
+                pointer(values),
+                pointer(seeds),
+                seeds.size > 0,
+                stop,
+            )
+            if stop <= tables.n_ops:
+                if in_weights.size:
+                    keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
+                if in_features.size:
+                    keep(work.by_feature, pointer(in_features), block, tables.n_features * width, width)
+                if in_start.size:
+                    keep(work.by_start, pointer(in_start), block, size * width, width)
+            block += 1
+
+
+@njit(**INNER)
+def _block(tables, inputs, work, every, place, count, values, seeds, seeded, stop):
+    """One block, whose first sample stands at ``place`` of the results."""
+    width, n_outputs = tables.width, tables.n_outputs
+    lane_angles(tables, inputs, work, every)
+    forward(tables, inputs, work, every)
+    measure(tables, work)
+    for lane in range(count):
+        for j in range(n_outputs):
+            values[(place + lane) * n_outputs + j] = work.values[j * width + lane]
+    if stop > tables.n_ops:
+        return
+    zero, one = splat(tables.one - tables.one), splat(tables.one)
+    for j in range(n_outputs):
+        store(work.seeds, j * width, one)
+        if seeded:
+            for lane in range(width):
+                work.seeds[j * width + lane] = seeds[(place + min(lane, count - 1)) * n_outputs + j]
+    seed(tables, work, work.psi, work.lam)
+    for i in range(tables.n_weights):
+        store(work.by_weight, i * width, zero)
+    for i in range(tables.n_features):
+        store(work.by_feature, i * width, zero)
+    back(tables, inputs, work, every, stop)
+    if inputs.started:
+        two = one + one
+        for k in range(tables.size):
+            store(work.by_start, k * width, two * load(work.lam, 2 * k * width))
+
+
+@njit(**INNER)
+def keep(found, kept, block, count, width):
+    """Write a block's vectors to its place."""
+    for p in range(0, count, width):
+        store(kept, block * count + p, load(found, p))
+
+
+@njit(**JIT)
+def contract(found, factors, samples, count, width, buffer, out):
+    """``out[row, i]``: the sum over a row's samples of factor times derivative, in one order for every batch.
+
+    Args:
+        found: ``(blocks, count, width)``, flat, from blocks that keep to one row.
+        factors: ``(rows * samples,)``, or none for 1.
+        samples: Of each row.
+        count: How many entries.
+        width: Lanes.
+        buffer: One aligned vector.
+        out: ``(rows, count)``, written.
+    """
+    per_row = -(-samples // width)
+    vectors, lanes = pointer(found), pointer(buffer)
+    for row in range(len(out)):
+        for i in range(count):
+            out[row, i] = 0
+        for b in range(per_row):
+            for lane in range(width):
+                sample = b * width + lane
+                inside = sample < samples
+                buffer[lane] = 0
+                if inside:
+                    buffer[lane] = factors[row * samples + sample] if len(factors) else 1
+            scale = load(lanes, 0)
+            start = (row * per_row + b) * count * width
+            for i in range(count):
+                out[row, i] += total(scale * load(vectors, start + i * width))
+
+
+@njit(**JIT)
+def scatter(found, factors, rows, samples, count, width, out):
+    """``out[sample, i]``: factor times derivative of each sample; ``rows`` is 1 where blocks mix rows."""
+    per_row = -(-samples // width)
+    for row in range(rows):
+        for sample in range(samples):
+            place = row * samples + sample
+            start = ((row * per_row + sample // width) * count) * width + sample % width
+            scale = factors[place] if len(factors) else out.dtype.type(1)
+            for i in range(count):
+                out[place, i] = scale * found[start + i * width]

@@ -1,0 +1,189 @@
+"""A program in one dtype, with the buffers that its runs take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qflsec.circuits.circuit import Circuit
+from qflsec.circuits.compiled.kernel import contract, run, scatter
+from qflsec.circuits.compiled.layout import Layout
+from qflsec.circuits.compiled.products import products
+from qflsec.circuits.compiled.program import compile_program
+from qflsec.circuits.compiled.simd import BYTES
+from qflsec.circuits.compiled.sizes import phases_size
+
+__all__ = ["Gradient", "Loaded", "load_circuit"]
+
+Numbers = npt.NDArray[Any]
+_TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
+NOTHING = {kind: np.empty((0, 0), kind) for kind in _TORCH}
+_FLAT = {kind: np.empty(0, kind) for kind in _TORCH}
+
+
+def aligned(count: int, dtype: np.dtype[Any]) -> Numbers:
+    """A flat array that begins at a cache line, as all of torch's do; its numbers are arbitrary."""
+    return torch.empty(count, dtype=_TORCH[dtype]).numpy()
+
+
+class Gradient:
+    """Derivatives of single samples, in blocks of lanes.
+
+    Attributes:
+        by_weight, by_feature, by_start: ``(blocks, entries, lanes)``, flat; of no size where not wanted.
+    """
+
+    def __init__(
+        self, layout: Layout, width: int, by_weight: Numbers, by_feature: Numbers, by_start: Numbers
+    ) -> None:
+        self._layout, self._width = layout, width
+        self.by_weight, self.by_feature, self.by_start = by_weight, by_feature, by_start
+
+    def rows(self, count: int, factors: Numbers) -> Numbers:
+        """The weights' derivatives summed over each row's samples, each times its factor: ``(rows, P)``."""
+        layout = self._layout
+        out = np.empty((layout.n_rows, count), self.by_weight.dtype)
+        buffer = aligned(self._width, out.dtype)
+        contract(self.by_weight, factors, layout.n_samples, count, self._width, buffer, out)
+        return out
+
+    def samples(self, found: Numbers, count: int, factors: Numbers) -> Numbers:
+        """The derivatives of each sample, times its factor: ``(samples, entries)``."""
+        layout = self._layout
+        total = layout.n_rows * layout.n_samples
+        out = np.empty((total, count), found.dtype)
+        rows, each = (layout.n_rows, layout.n_samples) if layout.shared else (1, total)
+        scatter(found, factors, rows, each, count, self._width, out)
+        return out
+
+
+class Loaded:
+    """A program's arrays in the dtype of its states.
+
+    Args:
+        circuit: A circuit without derived inputs.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, circuit: Circuit, dtype: np.dtype[Any]) -> None:
+        program = compile_program(circuit)
+        self.circuit, self.program, self.dtype = circuit, program, dtype
+        self.width = BYTES // dtype.itemsize
+        self.n_outputs = len(circuit.observables)
+        self._size = 2**program.n_qubits
+        self._arrays = (
+            program.ops, program.masks, program.sources, program.index, program.factor, program.offset,
+            (2 * program.factor).astype(dtype), program.words, program.coefficients.astype(dtype), program.spread,
+        )  # fmt: skip
+        self._local = threading.local()
+
+    def _buffers(self) -> tuple[Numbers, Numbers, Numbers]:
+        """The buffers of this thread."""
+        if not hasattr(self._local, "buffers"):
+            program, size, width = self.program, self._size, self.width
+            n_ops, n_angles = len(program.ops), len(program.masks)
+            rows = 2 * n_angles + 2 * self.n_outputs + self.circuit.n_weights + self.circuit.n_features
+            phases = phases_size(size, width, n_ops, n_angles)
+            # the last part is for tangents: two states and a vector for each amplitude
+            numbers = aligned(width * (6 * size + rows) + 2 * phases + 5 * size * width, self.dtype)
+            angles = aligned(max(size * width, n_angles + 8), np.dtype(np.float64))
+            self._local.buffers = numbers, angles, np.empty(size + 4 * width, np.int64)
+        found: tuple[Numbers, Numbers, Numbers] = self._local.buffers
+        return found
+
+    def evaluate(
+        self,
+        layout: Layout,
+        weights: Numbers,
+        features: Numbers,
+        start: Numbers,
+        *,
+        wanted: Sequence[bool] = (False, False, False),
+        seeds: Numbers | None = None,
+    ) -> tuple[Numbers, Gradient | None]:
+        """Values of all samples, and their derivatives in weights, features and first states where wanted.
+
+        Args:
+            layout: The samples.
+            weights: Distinct rows of weights.
+            features: Features.
+            start: First states; nothing for |0...0>.
+            wanted: Which derivatives.
+            seeds: The factor of each output's derivative; 1 by default.
+
+        Shapes:
+            weights: ``(D, P)``; features: ``(S, F)``; start: ``(S, 2**n)``; seeds: ``(samples, K)``; returns:
+            ``(samples, K)``
+        """
+        program, empty = self.program, NOTHING[self.dtype]
+        values = np.empty((layout.n_rows * layout.n_samples, self.n_outputs), self.dtype)
+        stop, gradient = len(program.ops) + 1, None
+        if any(wanted):
+            gradient = self._gradient(layout, wanted)
+            first = (program.first_weight, program.first_feature, 0)
+            stop = min(place for place, want in zip(first, wanted, strict=True) if want)
+        kept = (_FLAT[self.dtype],) * 3 if gradient is None else _parts(gradient)
+        run(
+            *self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            layout.own_features, self.width, *self._buffers(), values, empty if seeds is None else seeds, stop, *kept,
+        )  # fmt: skip
+        return values, gradient
+
+    def products(
+        self,
+        layout: Layout,
+        weights: Numbers,
+        features: Numbers,
+        start: Numbers,
+        seeds: Numbers,
+        along: tuple[Numbers, Numbers, Numbers],
+        *,
+        wanted: Sequence[bool],
+    ) -> tuple[Numbers, Gradient]:
+        """How values and gradients move along a direction.
+
+        Args:
+            layout: The samples.
+            weights: Distinct rows of weights.
+            features: Features.
+            start: First states.
+            seeds: The factor of each output.
+            along: The direction in weights, of rows or of samples where weights are apart, in features and in first
+                states.
+            wanted: Of which derivatives.
+
+        Shapes:
+            as in :meth:`evaluate`; along: ``(rows or samples, P)``, ``(samples, F)`` and ``(samples, 2**n)``
+        """
+        values = np.empty((layout.n_rows * layout.n_samples, self.n_outputs), self.dtype)
+        gradient = self._gradient(layout, wanted)
+        products(
+            *self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            layout.own_features, self.width, *self._buffers(), values, seeds, *along, layout.apart, *_parts(gradient),
+        )  # fmt: skip
+        return values, gradient
+
+    def _gradient(self, layout: Layout, wanted: Sequence[bool]) -> Gradient:
+        blocks = layout.n_blocks(self.width) * self.width
+        counts = (self.circuit.n_weights, self.circuit.n_features, self._size)
+        parts = [
+            aligned(blocks * n, self.dtype) if want else _FLAT[self.dtype]
+            for n, want in zip(counts, wanted, strict=True)
+        ]
+        return Gradient(layout, self.width, *parts)
+
+
+def _parts(gradient: Gradient) -> tuple[Numbers, Numbers, Numbers]:
+    return gradient.by_weight, gradient.by_feature, gradient.by_start
+
+
+@lru_cache(maxsize=256)
+def load_circuit(circuit: Circuit, dtype: np.dtype[Any]) -> Loaded:
+    """The program of a circuit without derived inputs, ready to run."""
+    return Loaded(circuit, dtype)

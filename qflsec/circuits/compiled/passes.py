@@ -1,0 +1,343 @@
+"""Passes of the compiled kernel over the state of one block of samples.
+
+A state is a flat array of ``2**n`` rows; a row holds the real and then the imaginary parts of one amplitude for all
+samples of the block, one vector each. All of a pass is local to its lane.
+
+A turn about a word with an odd number of Y is real: it maps the pair (a, b) of amplitudes, a the one with an even
+number of bits in ``k & z``, to (c a - s b, c b + s a). With an even number it maps both (a, b) and (b, a) to
+c a - i g b, where g is s or -s by the parity of ``k & z``. Where two real turns follow each other whose words touch
+each other's signs nowhere, one pass does both: four amplitudes are read and written once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+
+from qflsec.circuits.compiled.simd import floor, load, narrow, splat, store
+
+__all__ = [
+    "INNER",
+    "JIT",
+    "highest",
+    "merges",
+    "odd",
+    "phases",
+    "phases_back",
+    "quartet",
+    "quartet_back",
+    "spread",
+    "transform",
+    "transform_numbers",
+    "turn",
+    "turn_back",
+    "waves",
+]
+
+JIT: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
+INNER: dict[str, Any] = {**JIT, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+_TURN, _INVERSE = 2 * math.pi, 0.5 / math.pi
+# Taylor's series of the sine and of 1 - cosine, each coefficient over the one before
+_S = tuple(1 / (k * (k + 1)) for k in range(2, 16, 2))
+_V = tuple(1 / (k * (k + 1)) for k in range(3, 17, 2))
+_S1, _S2, _S3, _S4, _S5, _S6, _S7 = _S
+_V1, _V2, _V3, _V4, _V5, _V6, _V7 = _V
+
+
+@njit(inline="always")
+def odd(mask: int) -> int:
+    """1 for an odd number of bits, up to 32."""
+    mask ^= mask >> 16
+    mask ^= mask >> 8
+    mask ^= mask >> 4
+    return (0x6996 >> (mask & 15)) & 1
+
+
+@njit(inline="always")
+def highest(mask: int) -> int:
+    """The highest bit."""
+    bit = 1
+    while bit * 2 <= mask:
+        bit *= 2
+    return bit
+
+
+@njit(**INNER)
+def waves(angles, count, cosines, sines, start):
+    """Cosines and sines of float64 angles, to places from ``start``; the count is a multiple of 8.
+
+    An angle is reduced to a quarter of [-pi, pi], where Taylor's series to x^16 is exact to 1e-16; two doublings
+    bring it back.
+    """
+    one, half = splat(1.0), splat(0.5)
+    for i in range(0, count, 8):
+        angle = load(angles, i)
+        x = splat(0.25) * (angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half))
+        y = x * x
+        s = one - y * splat(_S6) * (one - y * splat(_S7))
+        s = one - y * splat(_S3) * (one - y * splat(_S4) * (one - y * splat(_S5) * s))
+        s = x * (one - y * splat(_S1) * (one - y * splat(_S2) * s))
+        v = one - y * splat(_V6) * (one - y * splat(_V7))
+        v = one - y * splat(_V3) * (one - y * splat(_V4) * (one - y * splat(_V5) * v))
+        # 1 - cos rather than cos, so that no digits are lost near 1
+        v = half * y * (one - y * splat(_V1) * (one - y * splat(_V2) * v))
+        c = one - v
+        s, c = s * c + s * c, one - (s * s + s * s)
+        narrow(cosines, start + i, one - (s * s + s * s))
+        narrow(sines, start + i, s * c + s * c)
+
+
+@njit(**INNER)
+def _stage(values, first, last, step, row, width):
+    """One stage of a Walsh-Hadamard transform, of rows from first to last."""
+    for high in range(first, last, 2 * step):
+        for p in range(high * row, (high + step) * row, width):
+            q = p + step * row
+            u, v = load(values, p), load(values, q)
+            store(values, p, u + v)
+            store(values, q, u - v)
+
+
+@njit(**INNER)
+def _two_stages(values, first, last, step, row, width):
+    """Two stages at once, of steps ``step`` and ``2 * step``."""
+    ahead = step * row
+    for high in range(first, last, 4 * step):
+        for p in range(high * row, (high + step) * row, width):
+            a, b = load(values, p), load(values, p + ahead)
+            c, d = load(values, p + 2 * ahead), load(values, p + 3 * ahead)
+            a, b, c, d = a + b, a - b, c + d, c - d
+            store(values, p, a + c)
+            store(values, p + ahead, b + d)
+            store(values, p + 2 * ahead, a - c)
+            store(values, p + 3 * ahead, b - d)
+
+
+@njit(**INNER)
+def transform(values, size, row, width):
+    """The Walsh-Hadamard transform of rows: row z becomes the sum over k of (-1)^|z & k| row k.
+
+    The first stages stay within 64 rows, which the nearest cache holds; the others go two at a time.
+    """
+    near = min(size, 64)
+    for first in range(0, size, near):
+        step = 1
+        while 2 * step < near:
+            _two_stages(values, first, first + near, step, row, width)
+            step *= 4
+        if step < near:
+            _stage(values, first, first + near, step, row, width)
+    step = near
+    while 2 * step < size:
+        _two_stages(values, 0, size, step, row, width)
+        step *= 4
+    if step < size:
+        _stage(values, 0, size, step, row, width)
+
+
+@njit(**INNER)
+def transform_numbers(values, size):
+    """The Walsh-Hadamard transform of numbers."""
+    step = 1
+    while step < size:
+        for high in range(0, size, 2 * step):
+            for k in range(high, high + step):
+                u, v = values[k], values[k + step]
+                values[k], values[k + step] = u + v, u - v
+        step *= 2
+
+
+@njit(**INNER)
+def phases(psi, size, width, cosines, sines, start, lanewise):
+    """Multiply row k by cos - i sin of its angle: one number for all lanes, or a vector."""
+    for k in range(size):
+        p = 2 * width * k
+        if lanewise:
+            c, s = load(cosines, start + k * width), load(sines, start + k * width)
+        else:
+            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        u, v = load(psi, p), load(psi, p + width)
+        store(psi, p, c * u + s * v)
+        store(psi, p + width, c * v - s * u)
+
+
+@njit(**INNER)
+def spread(psi, support, known, width, x, z, c, s):
+    """A turn of a state that is zero outside of ``support[:known]``, none of which it flips into another."""
+    row = 2 * width
+    real = odd(x & z)
+    minus = -s
+    for i in range(known):
+        k = support[i]
+        support[known + i] = k ^ x
+        a, b = k * row, (k ^ x) * row
+        g = minus if odd(k & z) else s
+        u, v = load(psi, a), load(psi, a + width)
+        store(psi, a, c * u)
+        store(psi, a + width, c * v)
+        if real:
+            store(psi, b, g * u)
+            store(psi, b + width, g * v)
+        else:
+            store(psi, b, g * v)
+            store(psi, b + width, -(g * u))
+
+
+@njit(**INNER)
+def phases_back(psi, lam, overlaps, size, width, cosines, sines, start, lanewise):
+    """Undo a diagonal of two states; row k of ``overlaps`` becomes Im conj(lam[k]) psi[k]."""
+    for k in range(size):
+        p = 2 * width * k
+        if lanewise:
+            c, s = load(cosines, start + k * width), load(sines, start + k * width)
+        else:
+            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        u, v, a, b = load(psi, p), load(psi, p + width), load(lam, p), load(lam, p + width)
+        store(overlaps, k * width, a * v - b * u)
+        store(psi, p, c * u - s * v)
+        store(psi, p + width, c * v + s * u)
+        store(lam, p, c * a - s * b)
+        store(lam, p + width, c * b + s * a)
+
+
+@njit(**INNER)
+def turn(psi, size, width, x, z, c, s):
+    """exp(-i angle P / 2) of a word P that flips wires; c and s are the cosine and the sine of the half angle."""
+    pivot, row = highest(x), 2 * width
+    real = odd(x & z)
+    minus = -s
+    for high in range(0, size, 2 * pivot):
+        for k in range(high, high + pivot):
+            a, b = k * row, (k ^ x) * row
+            flip = odd(k & z)
+            if real:
+                if flip:
+                    a, b = b, a
+                ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
+                store(psi, a, c * ur - s * vr)
+                store(psi, a + width, c * ui - s * vi)
+                store(psi, b, c * vr + s * ur)
+                store(psi, b + width, c * vi + s * ui)
+            else:
+                g = minus if flip else s
+                ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
+                store(psi, a, c * ur + g * vi)
+                store(psi, a + width, c * ui - g * vr)
+                store(psi, b, c * vr + g * ui)
+                store(psi, b + width, c * vi - g * ur)
+
+
+@njit(**INNER)
+def turn_back(psi, lam, size, width, x, z, c, s):
+    """Undo a turn of two states, and return the overlap Re <lam| -i P |psi> of each lane."""
+    pivot, row = highest(x), 2 * width
+    real = odd(x & z)
+    minus = -s
+    found = s - s
+    for high in range(0, size, 2 * pivot):
+        for k in range(high, high + pivot):
+            a, b = k * row, (k ^ x) * row
+            flip = odd(k & z)
+            if real and flip:
+                a, b = b, a
+            ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
+            lr, li, mr, mi = load(lam, a), load(lam, a + width), load(lam, b), load(lam, b + width)
+            if real:
+                found = found + ((mr * ur - lr * vr) + (mi * ui - li * vi))
+                store(psi, a, c * ur + s * vr)
+                store(psi, a + width, c * ui + s * vi)
+                store(psi, b, c * vr - s * ur)
+                store(psi, b + width, c * vi - s * ui)
+                store(lam, a, c * lr + s * mr)
+                store(lam, a + width, c * li + s * mi)
+                store(lam, b, c * mr - s * lr)
+                store(lam, b + width, c * mi - s * li)
+            else:
+                g = minus if flip else s
+                part = (lr * vi - li * vr) + (mr * ui - mi * ur)
+                found = found - part if flip else found + part
+                store(psi, a, c * ur - g * vi)
+                store(psi, a + width, c * ui + g * vr)
+                store(psi, b, c * vr - g * ui)
+                store(psi, b + width, c * vi + g * ur)
+                store(lam, a, c * lr - g * mi)
+                store(lam, a + width, c * li + g * mr)
+                store(lam, b, c * mr - g * li)
+                store(lam, b + width, c * mi + g * lr)
+    return found
+
+
+@njit(inline="always")
+def merges(x1: int, z1: int, x2: int, z2: int) -> bool:
+    """Whether one pass can do two turns: both real, neither flips what the other reads, and different flips."""
+    return odd(x1 & z1) == 1 and odd(x2 & z2) == 1 and odd(x1 & z2) == 0 and odd(x2 & z1) == 0 and x1 != x2
+
+
+@njit(inline="always")
+def _corner(i: int, low: int, high: int, x1: int, z1: int, x2: int, z2: int) -> int:
+    """The amplitude of the i-th quartet that both words read an even number of bits of."""
+    k = (i & (low - 1)) | ((i & ~(low - 1)) << 1)
+    k = (k & (high - 1)) | ((k & ~(high - 1)) << 1)
+    if odd(k & z1):
+        k ^= x1
+    if odd(k & z2):
+        k ^= x2
+    return k
+
+
+@njit(inline="always")
+def _pivots(x1: int, x2: int) -> tuple[int, int]:
+    """Two bits such that each quartet k ^ {0, x1, x2, x1 ^ x2} has one member without them."""
+    first = highest(x1)
+    second = highest(x2 ^ x1) if x2 & first else highest(x2)
+    return min(first, second), max(first, second)
+
+
+@njit(**INNER)
+def quartet(psi, size, width, x1, z1, c1, s1, x2, z2, c2, s2):
+    """Two real turns that merge, the first one first."""
+    row = 2 * width
+    low, high = _pivots(x1, x2)
+    for i in range(size // 4):
+        k = _corner(i, low, high, x1, z1, x2, z2)
+        p, q, r, t = k * row, (k ^ x1) * row, (k ^ x2) * row, (k ^ x1 ^ x2) * row
+        for h in range(0, row, width):
+            a, b, d, e = load(psi, p + h), load(psi, q + h), load(psi, r + h), load(psi, t + h)
+            a, b = c1 * a - s1 * b, c1 * b + s1 * a
+            d, e = c1 * d - s1 * e, c1 * e + s1 * d
+            store(psi, p + h, c2 * a - s2 * d)
+            store(psi, r + h, c2 * d + s2 * a)
+            store(psi, q + h, c2 * b - s2 * e)
+            store(psi, t + h, c2 * e + s2 * b)
+
+
+@njit(**INNER)
+def quartet_back(psi, lam, size, width, x1, z1, c1, s1, x2, z2, c2, s2):
+    """Undo two merged turns of two states, and return both overlaps."""
+    row = 2 * width
+    low, high = _pivots(x1, x2)
+    first, second = s1 - s1, s2 - s2
+    for i in range(size // 4):
+        k = _corner(i, low, high, x1, z1, x2, z2)
+        p, q, r, t = k * row, (k ^ x1) * row, (k ^ x2) * row, (k ^ x1 ^ x2) * row
+        for h in range(0, row, width):
+            a, b, d, e = load(psi, p + h), load(psi, q + h), load(psi, r + h), load(psi, t + h)
+            u, v, w, y = load(lam, p + h), load(lam, q + h), load(lam, r + h), load(lam, t + h)
+            second = second + ((w * a - u * d) + (y * b - v * e))
+            a, d = c2 * a + s2 * d, c2 * d - s2 * a
+            b, e = c2 * b + s2 * e, c2 * e - s2 * b
+            u, w = c2 * u + s2 * w, c2 * w - s2 * u
+            v, y = c2 * v + s2 * y, c2 * y - s2 * v
+            first = first + ((v * a - u * b) + (y * d - w * e))
+            store(psi, p + h, c1 * a + s1 * b)
+            store(psi, q + h, c1 * b - s1 * a)
+            store(psi, r + h, c1 * d + s1 * e)
+            store(psi, t + h, c1 * e - s1 * d)
+            store(lam, p + h, c1 * u + s1 * v)
+            store(lam, q + h, c1 * v - s1 * u)
+            store(lam, r + h, c1 * w + s1 * y)
+            store(lam, t + h, c1 * y - s1 * w)
+    return first, second

@@ -1,0 +1,248 @@
+"""The compiled second derivative: how values and gradients move when weights, features and first states move."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+from qflsec.circuits.compiled.blocks import Inputs, Tables, add, diagonal, lane_angles, row_angles, seed
+from qflsec.circuits.compiled.kernel import carve, keep, work_size
+from qflsec.circuits.compiled.passes import INNER, JIT, transform
+from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store
+from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
+
+__all__ = ["products"]
+
+_WEIGHT, _FEATURE = 1, 2
+
+
+class Motion(NamedTuple):
+    """A direction, and the buffers that it needs.
+
+    Attributes:
+        weights: ``(rows or samples, P)``
+        features: ``(samples, F)``
+        start: ``(samples, 2**n)``
+        at_weights, at_samples: Which of them each lane has.
+        psi, lam: The tangents of the states.
+        angles: How angles move: one vector for each amplitude.
+    """
+
+    weights: Any
+    features: Any
+    start: Any
+    at_weights: Any
+    at_samples: Any
+    psi: Any
+    lam: Any
+    angles: Any
+
+
+@njit(**INNER)
+def _add_motion(tables, motion, r, place):
+    """Add how half angle r moves, lane by lane."""
+    source, index = tables.sources[r], tables.index[r]
+    for lane in range(tables.width):
+        if source == _WEIGHT:
+            moved = motion.weights[motion.at_weights[lane] * tables.n_weights + index]
+        elif source == _FEATURE:
+            moved = motion.features[motion.at_samples[lane] * tables.n_features + index]
+        else:
+            moved = tables.one - tables.one
+        motion.angles[place + lane] += tables.one * tables.factor[r] * moved
+
+
+@njit(**INNER)
+def _turn_motion(tables, motion, r):
+    store(motion.angles, 0, splat(tables.one - tables.one))
+    _add_motion(tables, motion, r, 0)
+    return load(motion.angles, 0)
+
+
+@njit(**INNER)
+def _diagonal_motion(tables, motion, i):
+    zero, width = splat(tables.one - tables.one), tables.width
+    for k in range(tables.size):
+        store(motion.angles, k * width, zero)
+    for r in range(tables.ops[6 * i + 3], tables.ops[6 * i + 4]):
+        _add_motion(tables, motion, r, tables.masks[r] * width)
+    transform(motion.angles, tables.size, width, width)
+
+
+@njit(**INNER)
+def _forward(tables, inputs, work, motion, every):
+    """The final state and its tangent."""
+    psi, tan, width, size, ops = work.psi, motion.psi, tables.width, tables.size, tables.ops
+    row = 2 * width
+    zero, one = splat(tables.one - tables.one), splat(tables.one)
+    for p in range(0, size * row, width):
+        store(psi, p, zero)
+        store(tan, p, zero)
+    if inputs.started:
+        for k in range(size):
+            for lane in range(width):
+                psi[k * row + lane] = inputs.start[inputs.at_features[lane] * size + k]
+                tan[k * row + lane] = motion.start[motion.at_samples[lane] * size + k]
+    else:
+        store(psi, 0, one)
+    for i in range(tables.n_ops):
+        r = ops[6 * i + 3]
+        if ops[6 * i]:
+            place, lanewise = diagonal(tables, inputs, work, i, every)
+            _diagonal_motion(tables, motion, i)
+            moved_phases(psi, tan, size, width, work.pc, work.ps, place, lanewise, motion.angles)
+        else:
+            d = _turn_motion(tables, motion, r)
+            c, s = load(work.c, r * width), load(work.s, r * width)
+            moved_turn(psi, tan, size, width, ops[6 * i + 1], ops[6 * i + 2], c, s, d)
+
+
+@njit(**INNER)
+def _measure(tables, work, motion):
+    """How the observables move: 2 Re <psi| O |tangent>."""
+    psi, tan, width, row, count = work.psi, motion.psi, tables.width, 2 * tables.width, tables.n_outputs
+    for j in range(count):
+        store(work.values, j * width, splat(tables.one - tables.one))
+    for g in range(tables.n_groups):
+        flips, imaginary = tables.words[2 * g], tables.words[2 * g + 1]
+        for k in range(tables.size):
+            p, q = k * row, (k ^ flips) * row
+            u, v, a, b = load(psi, p), load(psi, p + width), load(psi, q), load(psi, q + width)
+            f, h, m, n = load(tan, p), load(tan, p + width), load(tan, q), load(tan, q + width)
+            if imaginary:
+                product = (a * h - b * f) + (m * v - n * u)
+            else:
+                product = (a * f + b * h) + (m * u + n * v)
+            for j in range(count):
+                scaled = splat(tables.coefficients[(g * count + j) * tables.size + k]) * product
+                store(work.values, j * width, load(work.values, j * width) + scaled)
+
+
+@njit(**INNER)
+def _back(tables, inputs, work, motion, every):
+    """Undo all passes, and take how the derivatives move on the way."""
+    ops, size, width = tables.ops, tables.size, tables.width
+    for i in range(tables.n_ops - 1, -1, -1):
+        r = ops[6 * i + 3]
+        if ops[6 * i]:
+            place, lanewise = diagonal(tables, inputs, work, i, every)
+            _diagonal_motion(tables, motion, i)
+            moved_phases_back(
+                work.psi, motion.psi, work.lam, motion.lam, work.overlaps, size, width, work.pc, work.ps, place,
+                lanewise, motion.angles,
+            )  # fmt: skip
+            transform(work.overlaps, size, width, width)
+            for j in range(r, ops[6 * i + 4]):
+                add(tables, work, j, load(work.overlaps, tables.masks[j] * width))
+        else:
+            d = _turn_motion(tables, motion, r)
+            c, s = load(work.c, r * width), load(work.s, r * width)
+            found = moved_turn_back(
+                work.psi,
+                motion.psi,
+                work.lam,
+                motion.lam,
+                size,
+                width,
+                ops[6 * i + 1],
+                ops[6 * i + 2],
+                c,
+                s,
+                d,
+            )
+            add(tables, work, r, found)
+
+
+@njit(**JIT)
+def products(
+    ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
+    weights, features, start, distinct, rows, samples, shared, own_features, width,
+    numbers, angles, places, values, seeds,
+    by_weights, by_features, by_start, lanewise, in_weights, in_features, in_start,
+):  # fmt: skip
+    """Second derivatives of ``sum_j seeds[j] E_j``, times a direction; and the derivatives of E_j along it.
+
+    Args: as for the kernel's ``run``, and
+        values: ``(rows * samples, K)``, written: how the values move.
+        by_weights: ``(rows, P)``, or ``(rows * samples, P)`` where ``lanewise``: the direction.
+        by_features: ``(rows * samples, F)``
+        by_start: ``(rows * samples, 2**n)``, or nothing.
+        numbers: A buffer with room for two more states and one more vector for each amplitude.
+    """
+    groups, n_outputs, size = coefficients.shape
+    tables = Tables(
+        pointer(ops), pointer(masks), pointer(sources), pointer(index), pointer(factor), pointer(offset),
+        pointer(gain), pointer(words), pointer(coefficients), coefficients.dtype.type(1), len(ops), len(masks), groups,
+        n_outputs, weights.shape[1], features.shape[1], spread, size, width,
+    )  # fmt: skip
+    support = pointer(places)
+    work = carve(tables, numbers, angles, support)
+    at_weights, at_features = ahead(support, size), ahead(support, size + width)
+    at_direction, at_samples = ahead(support, size + 2 * width), ahead(support, size + 3 * width)
+    inputs = Inputs(
+        pointer(weights), pointer(features), pointer(start), start.size > 0, at_weights, at_features
+    )
+    first = ahead(pointer(numbers), work_size(tables))
+    second = ahead(first, 2 * size * width)
+    motion = Motion(
+        pointer(by_weights), pointer(by_features), pointer(by_start), at_direction, at_samples, first, second,
+        ahead(second, 2 * size * width),
+    )  # fmt: skip
+    per_row = samples
+    if not shared:
+        rows, samples = 1, rows * samples
+    block = 0
+    for row in range(rows):
+        if shared:
+            row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
+        for base in range(0, samples, width):
+            for lane in range(width):
+                place = row * samples + min(base + lane, samples - 1)
+                at_weights[lane] = distinct[place // per_row]
+                at_features[lane] = place if own_features else place % per_row
+                at_direction[lane] = place if lanewise else place // per_row
+                at_samples[lane] = place
+            _block(
+                tables,
+                inputs,
+                work,
+                motion,
+                not shared,
+                row * samples + base,
+                min(width, samples - base),
+                pointer(values),
+                pointer(seeds),
+            )
+            if in_weights.size:
+                keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
+            if in_features.size:
+                keep(work.by_feature, pointer(in_features), block, tables.n_features * width, width)
+            if in_start.size:
+                keep(work.by_start, pointer(in_start), block, size * width, width)
+            block += 1
+
+
+@njit(**INNER)
+def _block(tables, inputs, work, motion, every, place, count, values, seeds):
+    """One block, whose first sample stands at ``place`` of the results."""
+    width, n_outputs = tables.width, tables.n_outputs
+    lane_angles(tables, inputs, work, every)
+    _forward(tables, inputs, work, motion, every)
+    _measure(tables, work, motion)
+    for lane in range(count):
+        for j in range(n_outputs):
+            values[(place + lane) * n_outputs + j] = work.values[j * width + lane]
+    for j in range(n_outputs):
+        for lane in range(width):
+            work.seeds[j * width + lane] = seeds[(place + min(lane, count - 1)) * n_outputs + j]
+    seed(tables, work, work.psi, work.lam)
+    seed(tables, work, motion.psi, motion.lam)
+    zero, two = splat(tables.one - tables.one), splat(tables.one + tables.one)
+    for i in range(tables.n_weights):
+        store(work.by_weight, i * width, zero)
+    for i in range(tables.n_features):
+        store(work.by_feature, i * width, zero)
+    _back(tables, inputs, work, motion, every)
+    for k in range(tables.size):
+        store(work.by_start, k * width, two * load(motion.lam, 2 * k * width))

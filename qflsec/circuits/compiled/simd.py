@@ -1,0 +1,181 @@
+"""Vectors of one cache line (16 float32 or 8 float64) for numba, with arithmetic that stays in registers.
+
+numba vectorises a loop only where it can prove that arrays do not overlap, which two rows of one array defeat. These
+vectors are explicit: a load, a store, a broadcast, +, -, * and the opposite, so that a pass over a state is the same instructions on
+every machine that has them, and a lane's result depends on its own lane alone.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.cgutils import get_or_insert_function
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, models, register_model
+
+__all__ = ["BYTES", "ahead", "floor", "load", "narrow", "pointer", "splat", "store", "total"]
+
+BYTES = 64
+"""Of one vector: a cache line, and a register of AVX-512; two or four registers elsewhere."""
+
+
+class VectorType(types.Type):
+    """A vector of floating-point numbers."""
+
+    def __init__(self, scalar: Any) -> None:
+        self.scalar, self.width = scalar, BYTES * 8 // scalar.bitwidth
+        super().__init__(name=f"vector({scalar} x {self.width})")
+
+
+_VECTORS = {scalar: VectorType(scalar) for scalar in (types.float32, types.float64)}
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: VectorType) -> None:
+        element = manager.lookup(kind.scalar).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.width))
+
+
+def _place(context: Any, builder: Any, pointer: Any, offset: Any, kind: VectorType) -> Any:
+    return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(kind).as_pointer())
+
+
+@intrinsic
+def pointer(typing: Any, array: Any) -> Any:
+    """Where an array's numbers begin. It is not counted as a reference, so the caller keeps the array."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return context.make_array(array)(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), generate  # type: ignore[attr-defined]
+
+
+@intrinsic
+def ahead(typing: Any, pointer: Any, count: Any) -> Any:
+    """A pointer so many numbers ahead."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.intp), generate
+
+
+@intrinsic
+def load(typing: Any, pointer: Any, offset: Any) -> Any:
+    """The vector at an offset; both whole cache lines."""
+    kind = _VECTORS[pointer.dtype]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        loaded = builder.load(_place(context, builder, args[0], args[1], kind))
+        loaded.align = BYTES
+        return loaded
+
+    return kind(pointer, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
+    """Write a vector at an offset; both whole cache lines."""
+    kind = _VECTORS[pointer.dtype]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        builder.store(args[2], _place(context, builder, args[0], args[1], kind), align=BYTES)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, kind), generate
+
+
+@intrinsic
+def splat(typing: Any, value: Any) -> Any:
+    """A vector of equal numbers."""
+    kind = _VECTORS[value]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        vector = context.get_value_type(kind)
+        first = builder.insert_element(
+            ir.Constant(vector, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
+        )
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.width), [0] * kind.width)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
+
+    return kind(value), generate
+
+
+@intrinsic
+def floor(typing: Any, value: Any) -> Any:
+    """The largest whole numbers that are not above a vector's."""
+    if not isinstance(value, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        kind = context.get_value_type(value)
+        name = f"llvm.floor.v{value.width}f{value.scalar.bitwidth}"
+        return builder.call(get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
+
+    return value(value), generate
+
+
+@intrinsic
+def narrow(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
+    """Write a vector of float64 as the pointer's numbers."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        kind = ir.VectorType(context.get_value_type(pointer.dtype), value.width)
+        numbers = args[2] if pointer.dtype == types.float64 else builder.fptrunc(args[2], kind)
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), kind.as_pointer())
+        builder.store(numbers, place, align=value.width * pointer.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, value), generate
+
+
+@intrinsic
+def total(typing: Any, value: Any) -> Any:
+    """The sum of a vector's numbers, by halves."""
+    if not isinstance(value, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        part, width = args[0], value.width
+        while width > 1:
+            width //= 2
+            halves = [
+                builder.shuffle_vector(
+                    part, part, ir.Constant(ir.VectorType(ir.IntType(32), width), list(lanes))
+                )
+                for lanes in (range(width), range(width, 2 * width))
+            ]
+            part = builder.fadd(*halves)
+        return builder.extract_element(part, ir.Constant(ir.IntType(32), 0))
+
+    return value.scalar(value), generate
+
+
+def _arithmetic(function: Any, instruction: str) -> None:
+    @infer_global(function)
+    class _Typing(ConcreteTemplate):
+        cases = [signature(kind, kind, kind) for kind in _VECTORS.values()]  # noqa: RUF012
+
+    @lower_builtin(function, VectorType, VectorType)
+    def _lower(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        # a product and a sum may become one instruction, which rounds once
+        return getattr(builder, instruction)(*args, flags=("contract",))
+
+
+@infer_global(operator.neg)
+class _Negation(ConcreteTemplate):
+    cases = [signature(kind, kind) for kind in _VECTORS.values()]  # noqa: RUF012
+
+
+@lower_builtin(operator.neg, VectorType)
+def _negate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+    return builder.fneg(args[0])
+
+
+for _function, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _arithmetic(_function, _instruction)
