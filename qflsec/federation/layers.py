@@ -374,6 +374,11 @@ class AggregatorLayer(ServerLayer):
     needs_separate: ClassVar[bool] = False
     acts_on_nobody: ClassVar[bool] = False
 
+    @property
+    def root_records(self) -> int:
+        """On how many records of its own, at most, the server trains for the rule in every round; none by default."""
+        return 0
+
     @abstractmethod
     def start(self, n_params: int) -> object:
         """The rule's state before the first round; None where it has none."""

@@ -66,9 +66,10 @@ class RoundUpdates:
         generator: The rule's stream for this round.
         groups: Where each row is the mean of a group: its members. ``ids`` then numbers the groups, and ``f``
             corrupted clients spoil at most as many of them. None where each row is a client.
+        trusted: The update that the server trained on records of its own; None where the rule asks for none.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``
+        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; trusted: ``(P,)``
     """
 
     round: int
@@ -80,6 +81,7 @@ class RoundUpdates:
     f: int
     generator: torch.Generator
     groups: tuple[tuple[int, ...], ...] | None = None
+    trusted: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.updates.shape != (len(self.ids), self.broadcast.shape[0]):

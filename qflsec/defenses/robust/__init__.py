@@ -21,7 +21,7 @@ from qflsec.defenses.robust.cosine_filter import CosineFilter, cosine_filter
 from qflsec.defenses.robust.crfl import Crfl, crfl
 from qflsec.defenses.robust.divide_and_conquer import DivideAndConquer, divide_and_conquer
 from qflsec.defenses.robust.flame import Flame, flame
-from qflsec.defenses.robust.fltrust import fltrust
+from qflsec.defenses.robust.fltrust import FlTrust, fltrust
 from qflsec.defenses.robust.foolsgold import FoolsGold, foolsgold
 from qflsec.defenses.robust.geometric_median import GeometricMedian, geometric_median
 from qflsec.defenses.robust.guarantee import Robustness
@@ -47,6 +47,7 @@ __all__ = [
     "CosineFilter",
     "Crfl",
     "DivideAndConquer",
+    "FlTrust",
     "Flame",
     "FoolsGold",
     "GeometricMedian",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from qflsec.base import UpdateError
+from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, UpdateError, register
+from qflsec.defenses.robust.base import UpdateRule
+from qflsec.defenses.robust.guarantee import Robustness
 from qflsec.defenses.robust.rows import Rows, Updates, like, norms_of, unit_rows
+from qflsec.defenses.robust.torus import reduce_differences
+from qflsec.federation import Pipeline, RoundUpdates
 
-__all__ = ["fltrust"]
+__all__ = ["FlTrust", "fltrust"]
 
 
 def fltrust(updates: Updates, *, trusted: Updates, f: int = 0) -> Updates:
@@ -54,3 +59,82 @@ def _anchor(trusted: npt.NDArray[Any] | torch.Tensor, values: npt.NDArray[Any]) 
             expected=f"finite numbers of shape {values.shape[1:]}",
         )
     return given[None]
+
+
+@register("layer", "fltrust")
+@dataclass(frozen=True, kw_only=True)
+class FlTrust(UpdateRule):
+    """Clients count by their cosine with an update that the server trains on records of its own.
+
+    Attributes:
+        records: How many records of the auxiliary split the server holds, at most; 100 in the paper.
+
+    Raises:
+        ConfigError: ``records`` is too small.
+    """
+
+    card = DefenseCard(
+        name="fltrust",
+        idea="The server trains on a few records of its own and counts each update by its cosine with that.",
+        source=Source(
+            paper="Cao, Fang, Liu, Gong: FLTrust: Byzantine-robust federated learning via trust bootstrapping, NDSS 2021, "
+            "arXiv:2012.13995",
+            year=2021,
+            where="algorithm 2",
+        ),
+        claim="No update counts that points away from the server's, and none is longer than it.",
+        assumption="none",
+        hides="nothing",
+        does_not=(
+            "It does not help where the server's records differ from the clients'.",
+            "It does not stop a lie that leans towards the server's update.",
+            "It does not keep the server's records from an adversary with auxiliary data: they are of the same split.",
+        ),
+        cost="local training at the server in every round; the server needs individual updates and records",
+    )
+    robustness = Robustness(breakdown="f any, with records of the server", needs=("server data",))
+
+    records: int = 100
+
+    def __post_init__(self) -> None:
+        if self.records < 1:
+            raise ConfigError("'records' is too small", got=self.records, expected="1 or more")
+
+    @property
+    def root_records(self) -> int:
+        """The server's own records."""
+        return self.records
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse pipelines in which the server has no records, or not the whole model.
+
+        Raises:
+            IncompatibleStack: It has not.
+        """
+        super().check(pipeline)
+        if pipeline.data.auxiliary < 1:
+            raise IncompatibleStack(
+                "'fltrust' trains on records of the server, but the auxiliary split is empty",
+                fix="set 'auxiliary' of the data",
+            )
+        if pipeline.personal:
+            raise IncompatibleStack(
+                "'fltrust' trains the whole model at the server, but clients keep parts of it to themselves",
+                got=", ".join(pipeline.personal),
+                fix="leave out 'personal'",
+            )
+
+    def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
+        """The weighted mean; nothing moves where the server's own training went wrong."""
+        if batch.trusted is None:
+            raise IncompatibleStack("'fltrust' needs an update of the server's own, and the round has none")
+        trusted = batch.trusted.to(batch.updates)
+        if not bool(torch.isfinite(trusted).all()):
+            return torch.zeros_like(batch.broadcast), None
+        if self.wrap:
+            trusted = reduce_differences(trusted, batch.periods)
+        return fltrust(batch.updates, trusted=trusted, f=self.f(batch)), None
+
+    def most(self, n: int) -> int:
+        """Any number: the claim is on each of them."""
+        return n

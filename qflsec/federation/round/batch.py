@@ -19,6 +19,7 @@ from qflsec.federation.round.lanes import LaneData, records_used
 from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
 from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.norms import Norms
+from qflsec.federation.round.root import RootTraining
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
@@ -110,7 +111,13 @@ class BatchRun:
             dead=lambda: self._dead,
         )
         self._collection = Collection(uploads=uploads, network=self._network)
-        self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds)
+        records = stack.rule.root_records
+        root = (
+            RootTraining(pipeline=pipeline, lanes=lanes, seeds=self._seeds, records=records)
+            if records
+            else None
+        )
+        self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, root=root)
         self._delegations = self._delegate(stack)
         training = LocalTraining(
             pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations

@@ -8,6 +8,7 @@ import torch
 
 from qflsec.base import UpdateError, stream
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.root import RootTraining
 from qflsec.federation.round.upload import Opened
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
@@ -22,12 +23,16 @@ class Server:
         stack: The stack.
         pipeline: The pipeline.
         seeds: The seed of each run.
+        root: Training on the servers' own records, for a rule that asks for it.
     """
 
-    def __init__(self, *, stack: Stack, pipeline: Pipeline, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, *, stack: Stack, pipeline: Pipeline, seeds: Sequence[int], root: RootTraining | None = None
+    ) -> None:
         self._stack = stack
         self._pipeline = pipeline
         self._seeds = tuple(seeds)
+        self._root = root
         self._periods = pipeline.sharing.of_shared(pipeline.model.periods)
         self._states = [stack.rule.start(pipeline.sharing.n_shared) for _ in seeds]
 
@@ -78,6 +83,7 @@ class Server:
                 periods=self._periods,
                 f=f,
                 generator=generator,
+                trusted=None if self._root is None else self._root(lane, round_index, params),
             )
         if opened.groups:
             return RoundUpdates(

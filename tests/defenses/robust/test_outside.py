@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from qflsec.base import IncompatibleStack, find, names
 from qflsec.defenses import robust
-from qflsec.federation import FedAvg, Layer, Pipeline, Stack
+from qflsec.federation import FedAvg, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.threat import corrupted_clients
 
 NNM, KRUM, TM = robust.NearestNeighbourMixing(), robust.Krum(), robust.TrimmedMean()
 
@@ -77,7 +79,7 @@ def test_every_layer_states_what_it_stands_and_needs(name: str) -> None:
     assert isinstance(layer.robustness, robust.Robustness)
     if isinstance(layer, robust.UpdateRule):
         for n in range(1, 40):
-            assert 0 <= layer.most(n) <= max(0, n - 1) or name == "weak-dp"
+            assert 0 <= layer.most(n) <= max(0, n - 1) or name in {"weak-dp", "fltrust"}
             assert layer.most(n) <= layer.defined(n), "a guarantee for what cannot be computed"
         bounds = [layer.kappa(n, layer.most(n)) for n in (5, 10, 23)]
         assert layer.robustness.proved == any(bound is not None for bound in bounds)
@@ -94,7 +96,7 @@ def test_every_layer_stands_any_round(name: str, round_updates: Callable[..., An
             torch.randn(n, 3),
             torch.randn(n, 3) * 1e-30,
         ):
-            batch = round_updates(updates, f=2)
+            batch = round_updates(updates, f=2, trusted=torch.ones(3))
             if isinstance(layer, robust.RobustFilter):
                 found = layer.bound(batch)
                 assert torch.isfinite(found.updates).all()
@@ -179,3 +181,41 @@ def test_crfl_bounds_the_model_and_adds_noise(round_updates: Callable[..., Any])
     assert float((noisy - quiet).std()) == pytest.approx(0.5, rel=0.1)
     loose = robust.Crfl(noise_std=0.0).perturb(torch.full((400,), 0.5), batch)
     assert torch.allclose(loose, torch.full((400,), 0.5)), "angles within half a turn are not clipped"
+
+
+def harm(make_pipeline: Callable[..., Pipeline], layer: Layer, corrupted: int) -> float:
+    """How much the test loss rises where so many of ten clients send their updates backwards, ten times as long."""
+    pipeline = make_pipeline(n_clients=10, rounds=12, learning_rate=0.5, members=100, layers=2, test=100)
+    threat, flip = corrupted_clients(n=corrupted), find("attack", "scaled-sign-flip")()
+    specs = [RunSpec(seed=0, adversary=flip, threat=threat), RunSpec(seed=0)]
+    bad, good = run_batch(pipeline, Stack.from_layers("s", [layer]), specs)
+    assert bad.outcome == good.outcome == "completed"
+    return bad.loss[-1] - good.loss[-1]
+
+
+def test_fltrust_stands_a_majority_and_the_median_does_not(make_pipeline: Callable[..., Pipeline]) -> None:
+    """Seven of ten clients lie: records of the server's own are worth more than any vote."""
+    assert harm(make_pipeline, robust.FlTrust(records=40), 7) < 0.1
+    assert harm(make_pipeline, robust.Median(), 7) > 0.3
+    assert harm(make_pipeline, robust.Median(), 2) < 0.2, "the control: a minority"
+
+
+def test_what_the_server_trains_is_the_runs_own(make_pipeline: Callable[..., Pipeline]) -> None:
+    """Beside another run and alone, bit for bit; with batches, which it draws from streams of its own."""
+    pipeline = make_pipeline(n_clients=4, rounds=2, batch_size=3)
+    stack = Stack.from_layers("s", [robust.FlTrust(records=8)])
+    both = run_batch(pipeline, stack, [RunSpec(seed=0), RunSpec(seed=1)])
+    alone = run_batch(pipeline, stack, [RunSpec(seed=1)])[0]
+    assert torch.equal(both[1].params, alone.params)
+    fewer = run_batch(pipeline, Stack.from_layers("s", [robust.FlTrust(records=2)]), [RunSpec(seed=1)])[0]
+    assert not torch.equal(fewer.params, alone.params)
+
+
+def test_a_server_without_records_or_model_is_refused(make_pipeline: Callable[..., Pipeline]) -> None:
+    stack = Stack.from_layers("s", [robust.FlTrust()])
+    pipeline = make_pipeline(n_clients=4)
+    stack.check(pipeline)
+    with pytest.raises(IncompatibleStack, match="auxiliary split is empty"):
+        stack.check(replace(pipeline, data=replace(pipeline.data, auxiliary=0, preprocessing="fixed-range")))
+    with pytest.raises(IncompatibleStack, match="keep parts of it"):
+        stack.check(replace(pipeline, personal=(pipeline.model.layout[0][0],)))
