@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
     from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
+    from qflsec.threat.pools import drawn_clients
     from qflsec.threat.recorded import recorded_transcript
     from qflsec.threat.rosters import Rosters
     from qflsec.threat.sums import RunAnonymity, run_anonymity
@@ -79,6 +80,7 @@ __all__ = [
     "client",
     "coalition",
     "corrupted_clients",
+    "drawn_clients",
     "edge",
     "honest_but_curious_edge",
     "honest_but_curious_quantum_server",

@@ -20,6 +20,7 @@ from qflsec.threat import (
     client,
     coalition,
     corrupted_clients,
+    drawn_clients,
     edge,
     honest_but_curious_edge,
     honest_but_curious_quantum_server,
@@ -223,3 +224,15 @@ def test_everybody_corrupted_reads_what_is_published() -> None:
     for party in (SERVER, QUANTUM_SERVER, WIRE, client(3), edge(0)):
         assert ThreatModel(name="x", corrupted=frozenset({party})).public
     assert not NOBODY.public
+
+
+def test_a_drawn_pool() -> None:
+    """So many different clients, the same ones for the same draw, and every client in some draw."""
+    pools = [drawn_clients(n=3, among=12, draw=draw) for draw in range(40)]
+    assert all(len(set(pool.clients)) == 3 and max(pool.clients) < 12 for pool in pools)
+    assert drawn_clients(n=3, among=12, draw=5) == pools[5]
+    assert {client for pool in pools for client in pool.clients} == set(range(12))
+    assert pools[0].active
+    assert pools[0].to_config()["clients"] == list(pools[0].clients)
+    with pytest.raises(ConfigError, match="cannot draw so many"):
+        drawn_clients(n=4, among=3)

@@ -50,8 +50,10 @@ def centred_clipping(
     _check(radius, iterations)
     rows = Rows.of(updates, f)
     middle = np.zeros(rows.values.shape[1]) if centre is None else _centre(centre, rows.values)
+    wide = rows.wide
+    apart = np.empty(wide.shape)
     for _ in range(iterations):
-        apart = rows.wide - middle
+        np.subtract(wide, middle, out=apart)
         lengths = norms_of(apart)
         limit = float(np.median(lengths)) if radius is None else radius
         scale = np.where(lengths > limit, limit / np.where(lengths > 0, lengths, 1.0), 1.0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,3 +146,23 @@ def test_without_a_bound_there_is_none() -> None:
     assert robust.Krum(neighbours=1).kappa(10, 2) is None, "no honest neighbour is certain"
     assert robust.MultiKrum(selected=9).kappa(10, 2) is None
     assert math.isclose(robust.MinimumDiameter().kappa(20, 4), 8.0)
+
+
+def test_the_table_of_the_page() -> None:
+    """The numbers in docs/robust.md are those of the code."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "robust.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+), (\d+) \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) == 4
+    mixing = robust.NearestNeighbourMixing()
+    stacks = [
+        (robust.TrimmedMean(),),
+        (robust.Median(),),
+        (robust.Krum(),),
+        (robust.MinimumDiameter(),),
+        (mixing, robust.TrimmedMean()),
+        (mixing, robust.Krum()),
+    ]
+    for n, f, cells in rows:
+        for layers, cell in zip(stacks, cells.split(" | "), strict=True):
+            bound = robust.proved_kappa(layers, n=int(n), f=int(f))
+            assert bound == pytest.approx(float(cell), abs=0.0051), (n, f, layers)

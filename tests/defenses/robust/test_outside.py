@@ -216,6 +216,11 @@ def test_a_server_without_records_or_model_is_refused(make_pipeline: Callable[..
     pipeline = make_pipeline(n_clients=4)
     stack.check(pipeline)
     with pytest.raises(IncompatibleStack, match="auxiliary split is empty"):
-        stack.check(replace(pipeline, data=replace(pipeline.data, auxiliary=0, preprocessing="fixed-range")))
+        stack.check(
+            replace(
+                pipeline,
+                data=replace(pipeline.data, auxiliary=0, preprocessing="fixed-range", reduction="first"),
+            )
+        )
     with pytest.raises(IncompatibleStack, match="keep parts of it"):
         stack.check(replace(pipeline, personal=(pipeline.model.layout[0][0],)))
