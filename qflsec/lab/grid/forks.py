@@ -176,7 +176,7 @@ def serve(control: int) -> None:
             for module in modules:
                 try:
                     importlib.import_module(module)
-                except ImportError:  # what is missing shows where it is used
+                except Exception:  # noqa: BLE001, S112 - what is missing or broken shows where it is used
                     continue
             worker = os.fork()
             if worker == 0:

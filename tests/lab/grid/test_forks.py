@@ -16,7 +16,7 @@ from qflsec.lab.grid import forks
 from qflsec.lab.grid.backends import results
 
 pytestmark = pytest.mark.skipif(not forks.can_fork(), reason="only Linux copies processes soundly")
-_MODULES = ("fractions", "no.such.module")
+_MODULES = ("fractions", "no.such.module", "broken_module_of_a_test")
 
 
 def _facts(task: int, *, parent: int) -> dict[str, object]:
@@ -49,6 +49,7 @@ def test_workers_start_imported_from_one_process_with_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_module_of_a_test.py").write_text("raise ValueError('on import')")
     found = list(results(_facts, range(6), jobs=2, backend="local", modules=_MODULES))
     assert sorted(fact["task"] for fact in found) == list(range(6))
     assert len({fact["pid"] for fact in found}) == 2
