@@ -173,6 +173,7 @@ def serve(control: int) -> None:
                 break
             asked.sendall(b".")
             modules, places, place = pickle.loads(request)  # noqa: S301 - from the process that started this one
+            sys.path[:] = places
             for module in modules:
                 try:
                     importlib.import_module(module)
@@ -181,7 +182,6 @@ def serve(control: int) -> None:
             worker = os.fork()
             if worker == 0:
                 asked.close()
-                sys.path[:] = places
                 _work(Connection(pipes[0]), place)
             workers.add(worker)
             os.close(pipes[0])

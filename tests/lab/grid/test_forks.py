@@ -49,6 +49,7 @@ def test_workers_start_imported_from_one_process_with_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_module_of_a_test.py").write_text("raise ValueError('on import')")
     found = list(results(_facts, range(6), jobs=2, backend="local", modules=_MODULES))
     assert sorted(fact["task"] for fact in found) == list(range(6))
