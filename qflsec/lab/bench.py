@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import qflsec
 from qflsec.base import ConfigError
 
 __all__ = ["MatrixCost", "bench_matrices"]
@@ -78,7 +77,7 @@ def bench_matrices(
     Raises:
         ConfigError: The other checkout holds no such package, or a command fails.
     """
-    here = Path(qflsec.__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if against is not None and not (against / "qflsec" / "__main__.py").is_file():
         raise ConfigError(
             "no checkout to compare with", got=str(against), expected="a folder with 'qflsec' in it"
