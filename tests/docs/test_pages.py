@@ -63,7 +63,9 @@ def test_commands_of_published_claims_name_what_exists() -> None:
     assert len(commands) >= 8
     for command in commands:
         files = re.findall(r"(?:findings|tests)/[\w/.-]+", command)
-        assert files or command.startswith("`python -c "), command
+        preset = re.fullmatch(r"`qflsec matrix run ([\w-]+)`", command)
+        assert files or preset or command.startswith("`python -c "), command
+        assert preset is None or (ROOT / "qflsec/lab/presets" / f"{preset[1]}.toml").exists(), command
         assert all((ROOT / file).exists() for file in files), command
     named = " ".join(commands)
     assert [file.name for file in (ROOT / "findings").iterdir() if file.name not in named] == []

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from qflsec.attacks.backdoor.feature_trigger import FeatureTrigger
+from qflsec.attacks.backdoor.clean_label import CleanLabel
+from qflsec.attacks.backdoor.edge_case import EdgeCase
+from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
+from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
 
-__all__ = ["FeatureTrigger"]
+__all__ = [
+    "CleanLabel",
+    "DistributedTrigger",
+    "EdgeCase",
+    "FeatureTrigger",
+    "Neurotoxin",
+    "PoisonedBackdoor",
+]

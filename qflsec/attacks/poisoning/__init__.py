@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.attacks.poisoning.alie import Alie, alie_factor
 from qflsec.attacks.poisoning.angle_wrap import AngleWrap, most_harmful_turns
+from qflsec.attacks.poisoning.circuit_tampering import GateInsertion, RotationBias
 from qflsec.attacks.poisoning.constant import Constant, Withhold
 from qflsec.attacks.poisoning.fang import FangKrum, FangTrimmedMean
 from qflsec.attacks.poisoning.free_rider import FreeRider
@@ -13,6 +14,7 @@ from qflsec.attacks.poisoning.label_flip import LabelFlip, TargetedLabelFlip
 from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
+from qflsec.attacks.poisoning.quid import Quid
 from qflsec.attacks.poisoning.replacement import ModelReplacement
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
 from qflsec.attacks.poisoning.sybil import Sybil
@@ -24,6 +26,7 @@ __all__ = [
     "FangKrum",
     "FangTrimmedMean",
     "FreeRider",
+    "GateInsertion",
     "Gaussian",
     "Ipm",
     "LabelFlip",
@@ -33,6 +36,8 @@ __all__ = [
     "ModelReplacement",
     "OptimisedAlie",
     "OptimisedIpm",
+    "Quid",
+    "RotationBias",
     "ScaledSignFlip",
     "SignFlip",
     "Sybil",

@@ -6,13 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight, sights
 from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.defenses.robust.distances import squared_distances
+from qflsec.defenses.robust.krum import krum_ranks
 from qflsec.federation import Hands
 
-__all__ = ["FangKrum", "FangTrimmedMean", "krum_choice"]
+__all__ = ["FangKrum", "FangTrimmedMean"]
 
 _PAPER = (
     "Fang, Cao, Jia, Gong: Local model poisoning attacks to Byzantine-robust federated learning, "
@@ -130,7 +133,8 @@ class FangKrum(Crafted):
         factor = self._bound(sight)
         while factor >= self.threshold:
             crowd = sight.crowd(factor * direction)
-            if krum_choice(crowd, sight.m) >= len(crowd) - sight.m:
+            squares = squared_distances(crowd.numpy())
+            if krum_ranks(squares, max(1, len(crowd) - sight.m - 2))[0] >= len(crowd) - sight.m:
                 break
             factor /= 2
         return factor * direction
@@ -141,26 +145,6 @@ class FangKrum(Crafted):
         size = updates.shape[1]
         farthest = float(updates.norm(dim=1).max()) / math.sqrt(size)
         neighbours = max(1, min(n - m - 2, len(updates) - 1))
-        squares = (updates[:, None, :] - updates[None, :, :]).square().sum(dim=-1)
-        nearest = squares.sort(dim=1).values[:, 1 : neighbours + 1].sum(dim=1).min()
+        squares = np.sort(squared_distances(updates.numpy()), axis=1)
+        nearest = squares[:, 1 : neighbours + 1].sum(axis=1).min()
         return math.sqrt(float(nearest) / (max(1, n - 2 * m - 1) * size)) + farthest
-
-
-def krum_choice(updates: torch.Tensor, f: int) -> int:
-    """The row that Krum chooses, the later one of equals.
-
-    Args:
-        updates: One row for each client.
-        f: The declared number of corrupted ones.
-
-    Shapes:
-        updates: ``(n, S)``
-
-    Source:
-        Blanchard et al., NeurIPS 2017, arXiv:1703.02757: the smallest sum of squared distances to the n - f - 2
-        nearest others.
-    """
-    squares = (updates[:, None, :] - updates[None, :, :]).square().sum(dim=-1)
-    others = max(1, len(updates) - f - 2)
-    scores = squares.sort(dim=1).values[:, 1 : others + 1].sum(dim=1)
-    return int(torch.nonzero(scores == scores.min()).max())

@@ -10,6 +10,7 @@ import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
 from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.defenses.robust.distances import squared_distances
 from qflsec.federation import Hands
 
 __all__ = ["Hidden", "MinMax", "MinSum"]
@@ -91,7 +92,7 @@ class MinMax(Hidden):
 
     def factor(self, updates: torch.Tensor, mean: torch.Tensor, direction: torch.Tensor) -> float:
         """The largest factor that keeps every distance within the largest one."""
-        widest = _squares(updates).max()
+        widest = float(squared_distances(updates.numpy()).max())
         offsets = mean - updates
         constant = offsets.square().sum(dim=1) - widest
         return float(_largest(direction.square().sum(), offsets @ direction, constant).min())
@@ -117,13 +118,8 @@ class MinSum(Hidden):
 
     def factor(self, updates: torch.Tensor, mean: torch.Tensor, direction: torch.Tensor) -> float:
         """The largest factor that keeps the sum within the largest one."""
-        most = _squares(updates).sum(dim=1).max()
+        most = float(squared_distances(updates.numpy()).sum(axis=1).max())
         offsets = mean - updates
         square = len(updates) * direction.square().sum()
         constant = offsets.square().sum() - most
         return float(_largest(square, (offsets @ direction).sum(), constant))
-
-
-def _squares(updates: torch.Tensor) -> torch.Tensor:
-    """Squared distances by differences: sums of products lose them where updates have much in common."""
-    return (updates[:, None, :] - updates[None, :, :]).square().sum(dim=-1)

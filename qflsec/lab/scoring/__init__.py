@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         score_backdoor,
         score_manipulation,
         score_poisoning,
+        trigger_success,
     )
     from qflsec.lab.scoring.membership import score_membership
     from qflsec.lab.scoring.trial import LOST, InversionTruth, MembershipTruth, Raw, TrialScore, Truth
@@ -34,6 +35,7 @@ __all__ = [
     "score_manipulation",
     "score_membership",
     "score_poisoning",
+    "trigger_success",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

@@ -13,13 +13,14 @@ import torch
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import Attack, BackdoorManipulation
-from qflsec.base import Score, stream
+from qflsec.base import ConfigError, Score, stream
 from qflsec.federation import RunResult
 from qflsec.lab.scoring.trial import Raw, TrialScore, ratio
 from qflsec.lab.subject import Subject
+from qflsec.models import EXACT, Execution
 from qflsec.threat import Records
 
-__all__ = ["n_correct", "score_backdoor", "score_manipulation", "score_poisoning"]
+__all__ = ["n_correct", "score_backdoor", "score_manipulation", "score_poisoning", "trigger_success"]
 
 
 def n_correct(subject: Subject, records: Records) -> int:
@@ -87,13 +88,10 @@ def score_backdoor(
         seed: The seed of the run, for triggers that draw.
     """
     test = honest.records("test")
-    others = deepcopy(attack).victims(test)
-    n, n_test = int(others.sum()), len(test.labels)
+    wanted = _triggered(attack, test, seed)
+    n, n_test = len(wanted.labels), len(test.labels)
     if n == 0:
         return _undefined(f"no test record could be turned to the target class {attack.target_class}")
-    generator = stream(seed, "score", attack.card.name, "trigger")
-    marked = deepcopy(attack).trigger(test.features[others], generator)  # as fresh as for a move
-    wanted = Records(features=marked, labels=torch.full((n,), attack.target_class))
     with_attack, without = (n_correct(run, wanted) for run in (attacked, honest))
     after, before = (n_correct(run, test) for run in (attacked, honest))
     reason = "the trigger succeeds on every record without any attack"
@@ -116,6 +114,46 @@ def score_backdoor(
         },
         reason=reason,
     )
+
+
+def trigger_success(attack: BackdoorManipulation, run: RunResult, *, execution: Execution = EXACT) -> Score:
+    """How often the trigger succeeds on a run's last model where circuits are executed with noise, or with shots.
+
+    The baseline is the share of these records that get the target class without the trigger, executed alike.
+
+    Args:
+        attack: The attack, for its trigger.
+        run: The run.
+        execution: How whoever uses the model executes it.
+
+    Raises:
+        ConfigError: Every client has a model of its own, or there is no record to turn.
+    """
+    test, seed = run.records("test"), run.spec.seed
+    wanted = _triggered(attack, test, seed)
+    n = len(wanted.labels)
+    if n == 0 or len(run.models) != 1:
+        raise ConfigError(
+            "there is no success to measure", got=f"{n} records to turn, {len(run.models)} models"
+        )
+
+    def hits(features: torch.Tensor, purpose: str) -> int:
+        generator = stream(seed, "score", attack.card.name, "execution", purpose)
+        with torch.no_grad():
+            logits = run.pipeline.model(run.models[0], features, execution=execution, generator=generator)
+        return int((logits.argmax(dim=-1) == attack.target_class).sum())
+
+    plain = test.features[deepcopy(attack).victims(test)]
+    before, after = hits(plain, "plain"), hits(wanted.features, "triggered")
+    return _rate("trigger_success", after, n, baseline=before / n, ideal=1.0)
+
+
+def _triggered(attack: BackdoorManipulation, test: Records, seed: int) -> Records:
+    """The victims among the test records with the trigger on them, and the class that the attack wants."""
+    victims = deepcopy(attack).victims(test)  # as fresh as for a move
+    generator = stream(seed, "score", attack.card.name, "trigger")
+    marked = deepcopy(attack).trigger(test.features[victims], generator)
+    return Records(features=marked, labels=torch.full((len(marked),), attack.target_class))
 
 
 def _rate(name: str, count: int, n: int, *, baseline: float, ideal: float) -> Score:

@@ -63,6 +63,29 @@ def test_the_mean_moves_by_share_times_rate_times_turns(
     assert float(sent[0].min()) > math.pi, "no honest update is so long"
 
 
+@pytest.mark.parametrize("rule", ["wrap-angles", "median", "krum", "geometric-median"])
+def test_reduced_differences_undo_it(
+    pipeline: Callable[..., Pipeline], stack: Callable[..., Stack], rule: str
+) -> None:
+    small = pipeline(model={"layers": 1}, members=33, rounds=2)
+    specs = [RunSpec(seed=0), RunSpec(seed=0, adversary=AngleWrap(turns=2), threat=corrupted_clients(n=2))]
+    honest, attacked = run_batch(small, stack(rule), specs)
+    assert torch.allclose(attacked.params, honest.params, atol=1e-4)
+
+
+def test_the_mean_without_reduction_is_moved_and_so_is_the_geometric_median(
+    pipeline: Callable[..., Pipeline], stack: Callable[..., Stack]
+) -> None:
+    small = pipeline(model={"layers": 1}, members=33, rounds=1)
+    specs = [RunSpec(seed=0), RunSpec(seed=0, adversary=AngleWrap(turns=2), threat=corrupted_clients(n=2))]
+    lengths = []
+    for rule in ("mean", "geometric-median"):
+        honest, attacked = run_batch(small, stack({"name": rule, "wrap": False}), specs)
+        lengths.append(float((attacked.params - honest.params).norm()))
+    assert lengths[0] == pytest.approx(0.2 * 4 * math.pi * math.sqrt(12), rel=1e-3)
+    assert 0 < lengths[1] < lengths[0] / 5
+
+
 def test_a_model_without_angles_is_refused(pipeline: Callable[..., Pipeline]) -> None:
     from dataclasses import replace
 

@@ -41,6 +41,8 @@ LOUD: list[dict[str, Any]] = [
     {"name": "label-flip", "rule": "random"},
     {"name": "targeted-label-flip"},
     {"name": "sign-flip"},
+    {"name": "quid"},
+    {"name": "gate-insertion", "kind": "pauli", "place": "encoder"},
 ]
 STEALTHY: list[dict[str, Any]] = [{"name": "min-max"}, {"name": "min-sum"}]
 
