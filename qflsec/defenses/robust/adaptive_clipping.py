@@ -33,7 +33,7 @@ def adaptive_clipping(updates: Updates, *, f: int) -> Updates:
         ConfigError: ``2 f >= n`` of the finite rows.
 
     Source:
-        Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan, ICLR 2025, arXiv:2405.14432, algorithm 2.
+        Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan, ICLR 2025, arXiv:2405.14432 (ARC).
     """
     rows = Rows.of(updates, f)
     rows.need("arc", minority(rows.n), "2f < n")
@@ -58,7 +58,7 @@ class AdaptiveClipping(RobustFilter):
             paper="Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan: Adaptive gradient clipping for robust federated "
             "learning, ICLR 2025, arXiv:2405.14432",
             year=2025,
-            where="algorithm 2",
+            where="adaptive robust clipping (ARC)",
         ),
         claim="With 2f < n no corrupted update is longer than the longest honest one that is not clipped.",
         assumption="none",

@@ -45,7 +45,7 @@ def centred_clipping(
         ConfigError: ``f`` is no number of clients, or a setting is out of range.
 
     Source:
-        Karimireddy, He, Jaggi, ICML 2021, arXiv:2012.10333, equation 3 and algorithm 2.
+        Karimireddy, He, Jaggi, ICML 2021, arXiv:2012.10333 (centered clipping).
     """
     _check(radius, iterations)
     rows = Rows.of(updates, f)
@@ -99,7 +99,7 @@ class CentredClipping(UpdateRule):
             paper="Karimireddy, He, Jaggi: Learning from history for Byzantine robust optimization, ICML 2021, "
             "arXiv:2012.10333",
             year=2021,
-            where="equation 3 and algorithm 2",
+            where="centered clipping",
         ),
         claim="No client moves the step by more than the radius over the number of clients.",
         assumption="none",

@@ -52,7 +52,7 @@ def divide_and_conquer(
         ConfigError: An iteration would drop every row, a setting is out of range, or the generator is missing.
 
     Source:
-        Shejwalkar, Houmansadr, NDSS 2021, algorithm 2.
+        Shejwalkar, Houmansadr, NDSS 2021 (DnC).
     """
     _check(iterations, coordinates, factor)
     rows = Rows.of(updates, f)
@@ -115,7 +115,7 @@ class DivideAndConquer(UpdateRule):
             paper="Shejwalkar, Houmansadr: Manipulating the Byzantine: optimizing model poisoning attacks and defenses "
             "for federated learning, NDSS 2021",
             year=2021,
-            where="algorithm 2 (divide-and-conquer)",
+            where="divide-and-conquer (DnC)",
         ),
         claim="Corrupted updates that shift the mean by much lie along the top singular vector and are dropped.",
         assumption="heuristic",

@@ -39,7 +39,7 @@ def fltrust(updates: Updates, *, trusted: Updates, f: int = 0) -> Updates:
         ConfigError: ``f`` is no number of clients.
 
     Source:
-        Cao, Fang, Liu, Gong, NDSS 2021, arXiv:2012.13995, algorithm 2.
+        Cao, Fang, Liu, Gong, NDSS 2021, arXiv:2012.13995.
     """
     rows = Rows.of(updates, f)
     anchor = _anchor(trusted, rows.values)
@@ -80,7 +80,7 @@ class FlTrust(UpdateRule):
             paper="Cao, Fang, Liu, Gong: FLTrust: Byzantine-robust federated learning via trust bootstrapping, NDSS 2021, "
             "arXiv:2012.13995",
             year=2021,
-            where="algorithm 2",
+            where="trust scores and the aggregation",
         ),
         claim="No update counts that points away from the server's, and none is longer than it.",
         assumption="none",

@@ -49,7 +49,7 @@ def geometric_median(
         ConfigError: ``f`` is no number of clients, or a setting is out of range.
 
     Source:
-        Pillutla, Kakade, Harchaoui, IEEE TSP 2022, arXiv:1912.13445, algorithm 2 (smoothed Weiszfeld), with nu in
+        Pillutla, Kakade, Harchaoui, IEEE TSP 2022, arXiv:1912.13445 (smoothed Weiszfeld), with nu in
         units of the data and a stopping rule; Vardi, Zhang, PNAS 97 (2000), for rows that are the median.
     """
     for name, value in (("smoothing", smoothing), ("tolerance", tolerance)):
@@ -134,7 +134,7 @@ class GeometricMedian(RobustRule):
             paper="Pillutla, Kakade, Harchaoui: Robust aggregation for federated learning, IEEE Transactions on Signal "
             "Processing 70, 2022, arXiv:1912.13445",
             year=2022,
-            where="algorithm 2 (smoothed Weiszfeld)",
+            where="the smoothed Weiszfeld algorithm",
         ),
         claim="While fewer than half of the clients are corrupted, the error is at most 2 (n - f) / (n - 2f) times the "
         "honest clients' mean distance from their mean.",

@@ -2,8 +2,8 @@
 
 A rule F is (f, kappa)-robust where, for any n updates and any n - f of them with mean m,
 ``|F - m|^2 <= kappa * (their mean squared distance from m)``: it does not matter which n - f are the honest ones.
-No rule has a kappa below f / (n - 2f), and none at all once half of the updates are corrupted (Allouah et al., AISTATS
-2023, arXiv:2302.01772, definition 2 and proposition 6). A rule states a kappa only where ``docs/robust.md`` derives it.
+No rule has a kappa below f / (n - 2f), and none has one once half of the updates are corrupted (the definition is that of
+Allouah et al., AISTATS 2023, arXiv:2302.01772). A rule states a kappa only where ``docs/robust.md`` derives it.
 """
 
 from __future__ import annotations

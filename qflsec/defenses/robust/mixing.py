@@ -36,7 +36,7 @@ def nearest_neighbour_mixing(updates: Updates, *, f: int) -> Updates:
         ConfigError: ``2 f >= n`` of the finite rows.
 
     Source:
-        Allouah et al., AISTATS 2023, arXiv:2302.01772, algorithm 2.
+        Allouah et al., AISTATS 2023, arXiv:2302.01772 (NNM).
     """
     rows = Rows.of(updates, f)
     rows.need("nnm", minority(rows.n), "2f < n")
@@ -71,7 +71,7 @@ class NearestNeighbourMixing(RobustFilter):
             paper="Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan: Fixing by mixing: a recipe for optimal "
             "Byzantine ML under heterogeneity, AISTATS 2023, arXiv:2302.01772",
             year=2023,
-            where="algorithm 2 and lemma 5",
+            where="nearest-neighbour mixing",
         ),
         claim="With 2f < n a rule with a bound kappa has 8f / (n - f) times (kappa + 1) behind it.",
         assumption="none",

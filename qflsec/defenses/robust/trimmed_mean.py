@@ -30,7 +30,7 @@ def trimmed_mean(updates: Updates, *, f: int) -> Updates:
         ConfigError: Nothing is left: ``2 f >= n`` of the finite rows.
 
     Source:
-        Yin et al., ICML 2018, arXiv:1803.01498, definition 2, with beta = f / n.
+        Yin et al., ICML 2018, arXiv:1803.01498, with beta = f / n.
     """
     rows = Rows.of(updates, f)
     rows.need("trimmed-mean", minority(rows.n), "2f < n")
@@ -51,7 +51,7 @@ class TrimmedMean(RobustRule):
             paper="Yin, Chen, Ramchandran, Bartlett: Byzantine-robust distributed learning: towards optimal "
             "statistical rates, ICML 2018, arXiv:1803.01498",
             year=2018,
-            where="Algorithm 1, option II, and definition 2",
+            where="the coordinate-wise trimmed mean",
         ),
         claim="With at most f corrupted clients the squared error is at most f / (n - 2f) times the honest variance.",
         assumption="none",

@@ -104,11 +104,7 @@ def test_mixing_multiplies_a_bound_by_its_factor(rule: robust.UpdateRule) -> Non
 
 @pytest.mark.parametrize(("n", "f"), [(3, 1), (10, 2), (10, 4), (21, 10)])
 def test_the_trimmed_mean_reaches_the_lower_bound_of_all_rules(n: int, f: int) -> None:
-    """Equality: f honest clients at one value and the others at another, which the corrupted ones send too.
-
-    Fixing by Mixing (Allouah et al. 2023, table 1) states 6 r (1 + r) with r = f / (n - 2f), and r as the lower bound of any
-    rule; the trimmed mean has r itself.
-    """
+    """Equality: f honest clients at one value and the others at another, which the corrupted ones send too."""
     updates = np.ones((n, 1))
     updates[:f] = 0.0
     honest = updates[: n - f]
