@@ -46,6 +46,7 @@ __all__ = [
     "AggregatorLayer",
     "BoundLayer",
     "ClientLayer",
+    "Clipping",
     "GradientLayer",
     "Layer",
     "Leaves",
@@ -116,8 +117,31 @@ class ClientLayer(Layer):
     leaves: ClassVar[Leaves] = "individual"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clipping:
+    """A step that sums clipped gradients and adds noise.
+
+    Attributes:
+        norm: The largest L2 norm of a record's gradient.
+        noise: What is added to the sum.
+
+    Shapes:
+        noise: ``(lane, client, P)``
+    """
+
+    norm: float
+    noise: torch.Tensor
+
+
 class GradientLayer(ClientLayer):
-    """Acts on per-sample gradients at every local step, inside training."""
+    """Acts on per-sample gradients at every local step, inside training.
+
+    Attributes:
+        clips: Whether its step is a sum of clipped gradients with noise over the expected number of records, as
+            :meth:`clipping` states it: training is then made in one call, without :meth:`gradient` at every step.
+    """
+
+    clips: ClassVar[bool] = False
 
     @abstractmethod
     def gradient(
@@ -131,6 +155,18 @@ class GradientLayer(ClientLayer):
             expected: ``(lane, client)``, the expected number of sampled records.
             returns: ``(lane, client, P)``
         """
+
+    def clipping(self, like: torch.Tensor, streams: Streams) -> Clipping:
+        """The step of a layer that :attr:`clips`; its draws from ``streams`` are those of :meth:`gradient`.
+
+        Args:
+            like: The models.
+            streams: The streams of the round.
+
+        Shapes:
+            like: ``(lane, client, P)``
+        """
+        raise NotImplementedError
 
 
 class ShapeLayer(ClientLayer):

@@ -235,7 +235,7 @@ def test_partial_participation_moves_only_with_participants(make_pipeline: Maker
 
 def test_poisson_batches_have_the_stated_rate(make_pipeline: Maker) -> None:
     """Mean batch size over 600 draws of Bin(10, 0.4); false-alarm rate 1e-6 (4.9 standard errors)."""
-    from qflsec.federation.round.local import ClientData, plan_batches
+    from qflsec.federation.round.batches import ClientData, plan_batches
     from qflsec.federation.streams import RoundStreams
 
     pipeline = make_pipeline(batch_size=4, sampling="poisson", local_steps=200)
@@ -253,7 +253,7 @@ def test_poisson_batches_have_the_stated_rate(make_pipeline: Maker) -> None:
 
 
 def test_fixed_batches_hold_distinct_records_and_padding_only_when_short(make_pipeline: Maker) -> None:
-    from qflsec.federation.round.local import ClientData, plan_batches
+    from qflsec.federation.round.batches import ClientData, plan_batches
     from qflsec.federation.streams import RoundStreams
 
     pipeline = make_pipeline(batch_size=4, local_steps=20)

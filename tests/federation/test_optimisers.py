@@ -28,7 +28,7 @@ from qflsec.federation import (
     Stack,
     run_batch,
 )
-from qflsec.federation.round.local import ClientData, plan_batches
+from qflsec.federation.round.batches import ClientData, plan_batches
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.federation.sharing import Sharing

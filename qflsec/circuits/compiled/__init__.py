@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from qflsec.circuits.compiled.program import compile_program
 from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 
-__all__ = ["compile_kernel", "compiled_expectations"]
+__all__ = ["compile_kernel", "compiled_expectations", "first_states", "load_circuit"]
 
 _NO_START = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
 _DTYPES = {torch.complex64: np.dtype(np.float32), torch.complex128: np.dtype(np.float64)}
@@ -96,6 +97,14 @@ def _amplitudes(circuit: Circuit, features: Tensor) -> Tensor:
     norm = torch.where(empty, torch.ones_like(squares), squares).sqrt()
     first = torch.nn.functional.one_hot(torch.tensor(0), values.shape[-1]).to(values)
     return torch.where(empty, first, values / norm)
+
+
+def first_states(circuit: Circuit, features: Tensor) -> npt.NDArray[np.float32]:
+    """The first state of each record ``(N, F)`` in single precision, ``(N, 2**n)``; nothing for |0...0>."""
+    if compile_program(circuit).amplitudes is None:
+        return np.empty((0, 0), np.float32)
+    found: npt.NDArray[np.float32] = _amplitudes(circuit, features).contiguous().numpy()
+    return found
 
 
 def compile_kernel() -> float | None:

@@ -21,7 +21,8 @@ from qflsec.circuits.compiled.blocks import (
     row_angles,
     seed,
 )
-from qflsec.circuits.compiled.passes import INNER, JIT
+from qflsec.circuits.compiled.cache import kept
+from qflsec.circuits.compiled.passes import INNER
 from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store, total
 from qflsec.circuits.compiled.sizes import phases_size
 
@@ -74,7 +75,7 @@ def carve(tables, numbers, angles, support):
     )
 
 
-@njit(**JIT)
+@kept
 def run(
     ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
     weights, features, start, distinct, rows, samples, shared, own_features, width,
@@ -179,7 +180,7 @@ def keep(found, kept, block, count, width):
         store(kept, block * count + p, load(found, p))
 
 
-@njit(**JIT)
+@kept
 def contract(found, factors, samples, count, width, buffer, out):
     """``out[row, i]``: the sum over a row's samples of factor times derivative, in one order for every batch.
 
@@ -210,7 +211,7 @@ def contract(found, factors, samples, count, width, buffer, out):
                 out[row, i] += total(scale * load(vectors, start + i * width))
 
 
-@njit(**JIT)
+@kept
 def scatter(found, factors, rows, samples, count, width, out):
     """``out[sample, i]``: factor times derivative of each sample; ``rows`` is 1 where blocks mix rows."""
     per_row = -(-samples // width)

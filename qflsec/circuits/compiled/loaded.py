@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ from qflsec.circuits.compiled.products import products
 from qflsec.circuits.compiled.program import compile_program
 from qflsec.circuits.compiled.simd import BYTES
 from qflsec.circuits.compiled.sizes import phases_size
+from qflsec.circuits.compiled.training import train
 
-__all__ = ["Gradient", "Loaded", "load_circuit"]
+__all__ = ["Gradient", "Loaded", "Optimiser", "Plan", "Records", "Rule", "load_circuit"]
 
 Numbers = npt.NDArray[Any]
 _TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
@@ -30,6 +31,81 @@ _FLAT = {kind: np.empty(0, kind) for kind in _TORCH}
 def aligned(count: int, dtype: np.dtype[Any]) -> Numbers:
     """A flat array that begins at a cache line, as all of torch's do; its numbers are arbitrary."""
     return torch.empty(count, dtype=_TORCH[dtype]).numpy()
+
+
+class Rule(NamedTuple):
+    """What training minimises.
+
+    Attributes:
+        loss: Its code in :mod:`.training`.
+        low: The target of other classes.
+        scale: What expectation values are multiplied by.
+        clip: The largest norm of a record's gradient; 0 for the gradient of the mean loss.
+    """
+
+    loss: int
+    low: float
+    scale: float
+    clip: float
+
+
+class Records(NamedTuple):
+    """The records of all models.
+
+    Shapes:
+        features: ``(models * records, F)``; start: ``(models * records, 2**n)``, or nothing; labels:
+        ``(models * records,)``
+    """
+
+    features: Numbers
+    start: Numbers
+    labels: Numbers
+
+
+class Plan(NamedTuple):
+    """What each step takes.
+
+    Attributes:
+        picks: Which records; nothing for all in order.
+        used: 1 for a record that counts.
+        noise: What is added to a sum of clipped gradients; nothing for none.
+        expected: What that sum is divided by; 0 where a model makes no step.
+
+    Shapes:
+        picks, used: ``(steps, models, B)``; noise: ``(steps, models, P)``; expected: ``(steps, models)``
+    """
+
+    picks: Numbers
+    used: Numbers
+    noise: Numbers
+    expected: Numbers
+
+
+class Optimiser(NamedTuple):
+    """An optimiser and its state.
+
+    Attributes:
+        kind: 0 for SGD, 1 for Adam.
+        rate: The learning rate.
+        momentum: Of SGD.
+        betas: Of Adam.
+        epsilon: Of Adam.
+        pull: What FedProx multiplies the way from the first parameters by; nothing for none.
+        steps: The steps that each model has made.
+        moments: Its running means.
+
+    Shapes:
+        pull: ``(P,)``; steps: ``(models,)``; moments: ``(0, 1 or 2, models, P)``
+    """
+
+    kind: int
+    rate: float
+    momentum: float
+    betas: tuple[float, float]
+    epsilon: float
+    pull: Numbers
+    steps: Numbers
+    moments: Numbers
 
 
 class Gradient:
@@ -168,6 +244,30 @@ class Loaded:
             layout.own_features, self.width, *self._buffers(), values, seeds, *along, layout.apart, *_parts(gradient),
         )  # fmt: skip
         return values, gradient
+
+    def train(
+        self, rule: Rule, records: Records, plan: Plan, optimiser: Optimiser, params: Numbers
+    ) -> Numbers:
+        """Train models in place, each on its own records; the mean loss of each model's first step.
+
+        Args:
+            rule: What is minimised.
+            records: The records of all models.
+            plan: The records and the noise of each step.
+            optimiser: The optimiser, whose state moves.
+            params: ``(models, P)``.
+
+        Shapes:
+            params: ``(models, P)``; returns: ``(models,)``
+        """
+        first = np.empty(len(params), self.dtype)
+        received = params.copy()
+        train(
+            *self._arrays, self.width, *self._buffers(), self.program.first_weight, *rule, *records, *plan,
+            optimiser.kind, optimiser.rate, optimiser.momentum, optimiser.pull, *optimiser.betas, optimiser.epsilon,
+            params, received, optimiser.steps, optimiser.moments, first,
+        )  # fmt: skip
+        return first
 
     def _gradient(self, layout: Layout, wanted: Sequence[bool]) -> Gradient:
         blocks = layout.n_blocks(self.width) * self.width

@@ -36,7 +36,7 @@ __all__ = [
     "waves",
 ]
 
-JIT: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
+JIT: dict[str, Any] = {"error_model": "numpy", "boundscheck": False}
 INNER: dict[str, Any] = {**JIT, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _TURN, _INVERSE = 2 * math.pi, 0.5 / math.pi
@@ -75,7 +75,11 @@ def waves(angles, count, cosines, sines, start):
     one, half = splat(1.0), splat(0.5)
     for i in range(0, count, 8):
         angle = load(angles, i)
-        x = splat(0.25) * (angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half))
+        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
+        # of an angle beyond 1e15 a reduction leaves a rounding error, which may be large itself
+        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
+        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
+        x = splat(0.25) * angle
         y = x * x
         s = one - y * splat(_S6) * (one - y * splat(_S7))
         s = one - y * splat(_S3) * (one - y * splat(_S4) * (one - y * splat(_S5) * s))

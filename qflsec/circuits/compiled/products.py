@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from qflsec.circuits.compiled.blocks import Inputs, Tables, add, diagonal, lane_angles, row_angles, seed
+from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import carve, keep, work_size
-from qflsec.circuits.compiled.passes import INNER, JIT, transform
+from qflsec.circuits.compiled.passes import INNER, transform
 from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store
 from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
 
@@ -154,7 +155,7 @@ def _back(tables, inputs, work, motion, every):
             add(tables, work, r, found)
 
 
-@njit(**JIT)
+@kept
 def products(
     ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
     weights, features, start, distinct, rows, samples, shared, own_features, width,

@@ -2,8 +2,8 @@
 
 All Clifford gates move to the end and vanish in the observables; every other constant gate is a rotation by a
 constant angle. What is left is a product of rotations exp(-i angle P / 2), P a signed Pauli word. Words of Z alone
-are *phases*: all that stand between two *turns* (words that flip wires) are one diagonal. Rotations move to the
-front as far as they commute, so that a layer of general rotations is one diagonal, one turn for each wire, and a
+are *phases*: all that stand between two *turns* (words that flip wires) are one diagonal. Rotations that no
+observable can tell are left out, and the others move to the front as far as they commute, so that a layer of general rotations is one diagonal, one turn for each wire, and a
 diagonal that it shares with the next layer.
 """
 
@@ -82,7 +82,7 @@ class Program:
 def compile_program(circuit: Circuit) -> Program:
     """The program of a circuit without derived inputs."""
     turns, frame, amplitudes = _rotations(circuit)
-    layers = _schedule(turns, starts_known=amplitudes is None)
+    layers = _schedule(_live(circuit, turns, frame), starts_known=amplitudes is None)
     ops: list[tuple[int, ...]] = []
     angles: list[_Turn] = []
     for position, layer in enumerate(layers):
@@ -173,6 +173,27 @@ def _constant(
     return found
 
 
+def _live(circuit: Circuit, turns: list[_Turn], frame: CliffordFrame) -> list[_Turn]:
+    """The rotations that any observable can tell.
+
+    One that commutes with all later ones that count, and with the observables, can move to the end and cancels. Its
+    derivative is then exactly 0, where rounding would leave a number that Adam takes a whole step along.
+    """
+    n = circuit.n_qubits
+    words = {letters for observable in circuit.observables for _, letters in observable.terms}
+    told = [frame.image(_word(letters, n)) for letters in words]
+    live = []
+    for turn in reversed(turns):
+        if not all(turn.word.commutes(word) for word in told):
+            live.append(turn)
+            told.append(turn.word)
+    return live[::-1]
+
+
+def _word(letters: str, n: int) -> PauliWord:
+    return PauliWord.of([(wire, letter) for wire, letter in enumerate(letters) if letter != "I"], n)
+
+
 def _schedule(turns: list[_Turn], *, starts_known: bool) -> list[list[_Turn]]:
     """Layers in turn of phases (even) and turns (odd): each rotation stands as early as it commutes.
 
@@ -243,10 +264,7 @@ def _observables(circuit: Circuit, frame: CliffordFrame) -> tuple[Ints, Floats]:
     for k, observable in enumerate(circuit.observables):
         for coefficient, letters in observable.terms:
             if letters not in images:
-                word = PauliWord.of(
-                    [(w, letter) for w, letter in enumerate(letters) if letter != "I"], circuit.n_qubits
-                )
-                images[letters] = frame.image(word)
+                images[letters] = frame.image(_word(letters, circuit.n_qubits))
             word = images[letters]
             if word.z not in signs:
                 signs[word.z] = 1.0 - 2.0 * (np.bitwise_count(states & word.z) & 1)

@@ -13,7 +13,7 @@ from qflsec.base import DefenseCard, IncompatibleStack, Source, register
 from qflsec.defenses.clipping import clip_to_norm
 from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rate, example_rows
-from qflsec.federation import CalibratedLayer, GradientLayer, Pipeline, Streams
+from qflsec.federation import CalibratedLayer, Clipping, GradientLayer, Pipeline, Streams
 
 __all__ = ["DpSgd", "noisy_clipped_sum"]
 
@@ -80,6 +80,7 @@ class DpSgd(GradientLayer, CalibratedLayer):
         cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
     )
     imports = ("opacus.accountants",)
+    clips = True
 
     clip_norm: float = 1.0
     noise_multiplier: float | None = None
@@ -138,15 +139,21 @@ class DpSgd(GradientLayer, CalibratedLayer):
             per_sample: ``(lane, client, B, P)``; mask: ``(lane, client, B)``; expected: ``(lane, client)``;
             returns: ``(lane, client, P)``
         """
-        lanes, clients, _, n_params = per_sample.shape
-        noise = torch.zeros(lanes, clients, n_params, dtype=per_sample.dtype, device=per_sample.device)
-        multiplier = needs_noise(self.card.name, self.noise_multiplier)
-        if multiplier > 0:
-            drawn = streams.normal("dp-sgd", (clients, n_params))
-            noise = multiplier * self.clip_norm * drawn.to(per_sample)
+        noise = self._noise(per_sample[:, :, 0], streams)
         total = noisy_clipped_sum(per_sample, mask, clip_norm=self.clip_norm, noise=noise)
         divisor = expected[..., None].to(total)
         return torch.where(divisor > 0, total / divisor.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+
+    def clipping(self, like: torch.Tensor, streams: Streams) -> Clipping:
+        """The same step, for training in one call."""
+        return Clipping(norm=self.clip_norm, noise=self._noise(like, streams))
+
+    def _noise(self, like: torch.Tensor, streams: Streams) -> torch.Tensor:
+        """The noise of one step."""
+        multiplier = needs_noise(self.card.name, self.noise_multiplier)
+        if multiplier == 0:
+            return torch.zeros_like(like)
+        return multiplier * self.clip_norm * streams.normal("dp-sgd", tuple(like.shape[1:])).to(like)
 
     def ledger(self, context: LedgerContext) -> tuple[LedgerRow, ...]:
         """Epsilon against this observer; a row says so where there is none."""

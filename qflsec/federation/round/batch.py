@@ -11,12 +11,13 @@ from qflsec.base import LostRound, ProtocolAbort, QflsecError, stream
 from qflsec.federation.executions import executed
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.batches import BatchStep, ClientData, plan_batches
 from qflsec.federation.round.broadcast import Broadcast
 from qflsec.federation.round.collection import Collection
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
 from qflsec.federation.round.lanes import LaneData, records_used
-from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining, plan_batches
+from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.root import RootTraining

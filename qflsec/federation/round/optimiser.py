@@ -10,9 +10,9 @@ import torch
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.sharing import Sharing
 
-__all__ = ["Optimiser", "OptimiserState"]
+__all__ = ["BETA1", "BETA2", "EPSILON", "Optimiser", "OptimiserState"]
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,13 +143,13 @@ class Optimiser:
         """What to subtract from the parameters, and the next state."""
         rate, steps = self.config.rate(self.round), state.steps + 1
         if self.config.optimizer == "adam":
-            first = _BETA1 * state.moments[0] + (1 - _BETA1) * gradient
-            second = _BETA2 * state.moments[1] + (1 - _BETA2) * gradient**2
+            first = BETA1 * state.moments[0] + (1 - BETA1) * gradient
+            second = BETA2 * state.moments[1] + (1 - BETA2) * gradient**2
             upper, lower = (
-                first / _correction(_BETA1, steps, first),
-                second / _correction(_BETA2, steps, second),
+                first / _correction(BETA1, steps, first),
+                second / _correction(BETA2, steps, second),
             )
-            change = rate * upper / (lower.sqrt() + _EPSILON)
+            change = rate * upper / (lower.sqrt() + EPSILON)
             return change, OptimiserState(steps=steps, moments=(first, second))
         if self.config.momentum:
             buffer = self.config.momentum * state.moments[0] + gradient

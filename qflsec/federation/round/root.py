@@ -8,8 +8,9 @@ import torch
 
 from qflsec.base.randomness import stream_seed
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.batches import ClientData, plan_batches
 from qflsec.federation.round.lanes import LaneData
-from qflsec.federation.round.local import ClientData, LocalTraining, plan_batches
+from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.streams import RoundStreams
 
 __all__ = ["RootTraining"]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.round.local import BatchStep, ClientData, LocalTraining
+from qflsec.federation.round.batches import BatchStep, ClientData
+from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.round.optimiser import OptimiserState
 from qflsec.federation.streams import RoundStreams
 from qflsec.models import Model

@@ -30,7 +30,7 @@ from qflsec.base.failures import traceback_of
 from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
 from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.round.local import BatchStep, ClientData
+from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.training import ForgedTraining
 from qflsec.federation.run_spec import RunSpec
 from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client

@@ -242,3 +242,24 @@ def test_the_named_executor_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     for executor, times in (("auto", 0), ("compiled", 0), ("torch", 1)):
         exact_expectations(circuit, torch.zeros(6), torch.zeros(2), executor=executor)  # type: ignore[arg-type]
         assert len(calls) == times
+
+
+def test_rotations_that_nothing_tells_have_no_derivative() -> None:
+    circuit = build_circuit(n_qubits=3, layers=2, observables=[pauli_z(0, 3)])
+    weights, features = normal(circuit.n_weights).requires_grad_(), normal(5, 3, seed=1)
+    values = compiled_expectations(circuit, weights, features, dtype=DOUBLE)
+    (found,) = torch.autograd.grad(values.sum(), weights)
+    (expected,) = torch.autograd.grad(expectations(circuit, weights, features, dtype=DOUBLE).sum(), weights)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.equal(found == 0, expected.abs() < 1e-12)
+    assert 3 < (found == 0).sum() < 10
+
+
+def test_absurd_angles_stay_finite() -> None:
+    circuit = build_circuit(n_qubits=2, layers=1)
+    for size in (1e8, 1e16, 1e30, 3e38):
+        weights = torch.full((6,), size, requires_grad=True)
+        values = compiled_expectations(circuit, weights, torch.rand(3, 2))
+        (gradient,) = torch.autograd.grad(values.sum(), weights)
+        assert (values.abs() <= 1 + 1e-5).all()
+        assert torch.isfinite(gradient).all()
