@@ -18,7 +18,7 @@ from qflsec.attacks.base import (
     attack_from_config,
 )
 from qflsec.attacks.shadows import Shadows, missing_shadows, train_shadows
-from qflsec.attacks.trainer import OneByOne, ShadowRequest, Trainer
+from qflsec.attacks.trainer import OneByOne, ShadowRequest, TracingTrainer, Trainer
 
 __all__ = [
     "ActiveInference",
@@ -36,6 +36,7 @@ __all__ = [
     "OneByOne",
     "ShadowRequest",
     "Shadows",
+    "TracingTrainer",
     "Trainer",
     "attack_from_config",
     "missing_shadows",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qflsec.attacks.base import MembershipChallenge
-from qflsec.attacks.trainer import ShadowRequest
+from qflsec.attacks.trainer import ShadowRequest, TracingTrainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.threat import Records, View
 
@@ -27,21 +27,25 @@ class Shadows:
     Attributes:
         inside: Whether each candidate was in the training set.
         auxiliary: Whether each of the adversary's own records was.
-        params: The models.
+        params: The final models.
+        trace: The first model and that after every round; None where these were not asked for.
 
     Shapes:
-        inside: ``(s, n)``, boolean; auxiliary: ``(s, a)``, boolean; params: ``(s, P)``
+        inside: ``(s, n)``, boolean; auxiliary: ``(s, a)``, boolean; params: ``(s, P)``; trace: ``(s, round + 1, P)``
     """
 
     inside: Tensor
     auxiliary: Tensor
     params: Tensor
+    trace: Tensor | None = None
 
 
 def missing_shadows(view: View, challenge: MembershipChallenge, request: ShadowRequest) -> str | None:
     """Why there can be no shadow models; None where there can."""
     if challenge.trainer is None:
         return "nobody can train the pipeline on chosen records"
+    if request.every_round and not isinstance(challenge.trainer, TracingTrainer):
+        return "whoever trains on chosen records keeps the last model alone"
     if not request.online and (view.granted.auxiliary is None or not len(view.granted.auxiliary.labels)):
         return "the adversary has no records of its own to train shadow models on"
     return None
@@ -58,8 +62,14 @@ def train_shadows(view: View, challenge: MembershipChallenge, request: ShadowReq
     n = len(challenge.candidates.labels)
     own = n if request.online else 0
     inside = members[:, :n] if request.online else torch.zeros(request.count, n, dtype=torch.bool)
-    params = challenge.trainer(pool, members, view.granted.defenses)
-    return Shadows(inside=inside, auxiliary=members[:, own:], params=params)
+    trace = None
+    if request.every_round:
+        assert isinstance(challenge.trainer, TracingTrainer)  # missing_shadows() said so
+        trace = challenge.trainer.trace(pool, members, view.granted.defenses)
+        params = trace[:, -1]
+    else:
+        params = challenge.trainer(pool, members, view.granted.defenses)
+    return Shadows(inside=inside, auxiliary=members[:, own:], params=params, trace=trace)
 
 
 def refuse_few_records(request: ShadowRequest, *, n_members: int, candidates: int, auxiliary: int) -> None:

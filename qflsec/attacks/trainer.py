@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from qflsec.base import ConfigError, finite, stream_seed
 from qflsec.threat import Records
 
-__all__ = ["OneByOne", "ShadowRequest", "Trainer"]
+__all__ = ["OneByOne", "ShadowRequest", "TracingTrainer", "Trainer"]
 
 
 class Trainer(Protocol):
@@ -28,6 +28,23 @@ class Trainer(Protocol):
 
         Shapes:
             members: ``(s, n)``, boolean; returns: ``(s, P)``
+        """
+
+
+@runtime_checkable
+class TracingTrainer(Trainer, Protocol):
+    """A trainer that can tell the model of every round, not the last alone."""
+
+    def trace(self, pool: Records, members: Tensor, defenses: Any = None) -> Tensor:  # noqa: ANN401 - a stack
+        """The first model and that after every round, of one training for each training set.
+
+        Args:
+            pool: Records.
+            members: Which of them each model is trained on.
+            defenses: The defenses in place; None trains without any.
+
+        Shapes:
+            members: ``(s, n)``, boolean; returns: ``(s, round + 1, P)``
         """
 
 
@@ -69,6 +86,7 @@ class ShadowRequest:
         count: How many models; even, so that each candidate can be in half of them.
         online: Whether the candidates are among the records, each in half of the training sets; otherwise the
             models are trained on the adversary's own records alone, and every candidate is outside.
+        every_round: Whether the model of every round is wanted, not the last alone.
 
     Raises:
         ConfigError: The number is odd or too small.
@@ -76,6 +94,7 @@ class ShadowRequest:
 
     count: int
     online: bool
+    every_round: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 4 or self.count % 2:

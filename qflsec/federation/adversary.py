@@ -12,7 +12,7 @@ from qflsec.federation.config import FederationConfig
 from qflsec.federation.payloads import ClientPayloads
 from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
-from qflsec.threat import Payload, Tapped, ThreatModel, View
+from qflsec.threat import Payload, Records, Tapped, ThreatModel, View
 
 __all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands", "TrainFunction"]
 
@@ -105,6 +105,7 @@ class ServerHands:
         views: What the coalition sees so far, a view for each lane; made when asked for.
         generators: A stream for each lane.
         states: What the adversary keeps of each lane, as in :class:`Hands`.
+        asked: The records about which the adversary will be asked, for each lane; None where it does not know them.
 
     Shapes:
         params: ``(lane, P)``
@@ -117,6 +118,7 @@ class ServerHands:
     views: Callable[[], Sequence[View]]
     generators: Sequence[torch.Generator]
     states: Sequence[Any] = ()
+    asked: Sequence[Records | None] = ()
 
 
 class Adversary:

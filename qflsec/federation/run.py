@@ -71,9 +71,10 @@ class RunResult:
         memory: What the run's adversary kept; None where it keeps nothing.
         dropped: Clients that took part in a round that had a result, and whose update did not count.
         faults: Lies that were proved, and rounds that were lost.
+        trace: The first model and that after every round; empty where the run did not ask for it.
 
     Shapes:
-        initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``; norms: ``(round, client)``
+        initial: ``(P,)``; params: ``(S,)``; models: ``(m, P)``; norms: ``(round, client)``; trace: ``(round + 1, S)``
     """
 
     spec: RunSpec
@@ -100,6 +101,7 @@ class RunResult:
     memory: object = field(default=None, repr=False)
     dropped: tuple[Dropped, ...] = ()
     faults: tuple[Fault, ...] = ()
+    trace: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0), repr=False)
 
     @property
     def training(self) -> FederationConfig:

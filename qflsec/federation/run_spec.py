@@ -7,7 +7,7 @@ from typing import Literal
 
 from qflsec.base import ConfigError, finite
 from qflsec.federation.adversary import Adversary
-from qflsec.threat import ThreatModel
+from qflsec.threat import Records, ThreatModel
 
 __all__ = ["RunSpec"]
 
@@ -22,6 +22,9 @@ class RunSpec:
         adversary: What corrupted parties do; None for an honest run.
         threat: The threat model of the adversary; None for an honest run.
         evaluate: When the model is evaluated on the test records: after every round, after the last, or never.
+        trace: Whether the result keeps the model of every round.
+        asked: Records about which the adversary will be asked after the run, so that it can act on the question; None
+            where it is asked nothing, or learns the question later.
 
     Raises:
         ConfigError: An adversary without an active threat model, or the other way round.
@@ -31,6 +34,8 @@ class RunSpec:
     adversary: Adversary | None = None
     threat: ThreatModel | None = None
     evaluate: Literal["every-round", "last", "never"] = "every-round"
+    trace: bool = False
+    asked: Records | None = None
 
     def __post_init__(self) -> None:
         if (self.adversary is None) != (self.threat is None):

@@ -12,6 +12,7 @@ from qflsec.data import Dataset, as_long
 from qflsec.federation.loop import run_batch
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.lanes import lane_of
+from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.threat import Records
@@ -55,6 +56,28 @@ class ShadowTrainer:
         Shapes:
             members: ``(s, n)``, boolean; returns: ``(s, P)``
         """
+        return torch.stack([run.params for run in self._runs(pool, members, defenses, trace=False)])
+
+    def trace(self, pool: Records, members: torch.Tensor, defenses: Stack | None = None) -> torch.Tensor:
+        """The first model and that after every round, of one training for each training set; the last are the same.
+
+        Args:
+            pool: Records.
+            members: Which of them each model is trained on.
+            defenses: The defenses in place; None trains without any.
+
+        Raises:
+            ConfigError: A training set is empty, or the members do not match the pool.
+            IncompatibleStack: The defenses and the pipeline do not fit.
+
+        Shapes:
+            members: ``(s, n)``, boolean; returns: ``(s, round + 1, P)``
+        """
+        return torch.stack([run.trace for run in self._runs(pool, members, defenses, trace=True)])
+
+    def _runs(
+        self, pool: Records, members: torch.Tensor, defenses: Stack | None, *, trace: bool
+    ) -> list[RunResult]:
         if members.dim() != 2 or members.shape[1] != len(pool.labels) or not bool(members.any(dim=1).all()):
             raise ConfigError(
                 "each shadow model needs a training set from the pool",
@@ -69,14 +92,14 @@ class ShadowTrainer:
         runs = run_batch(
             pipeline,
             Stack(name="none") if defenses is None else defenses,
-            [RunSpec(seed=s, evaluate="never") for s in seeds],
+            [RunSpec(seed=s, evaluate="never", trace=trace) for s in seeds],
             lanes=lanes,
             record=frozenset(),
             secrets="seeded",
         )
         if lost := [run.outcome for run in runs if run.outcome != "completed"]:
             raise ConfigError("a shadow model could not be trained", got=lost[0])
-        return torch.stack([run.params for run in runs])
+        return runs
 
     def _data(self, pool: Records, members: torch.Tensor) -> Dataset:
         return replace(

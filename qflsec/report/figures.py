@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qflsec.accounting.predictions import Prediction
 from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import Cell, MatrixResult, RunRow, TrialRow
 from qflsec.report.chart import Axis, Chart, Interval, Series
@@ -179,11 +180,25 @@ def _roc(trials: Sequence[TrialRow]) -> Chart:
         for position, (trial, rates) in enumerate(curves)
     ]
     guessing = Series(name="guessing", x=[floor, 1], y=[floor, 1], kind="line", muted=True, dashed=True)
+    proof = next((trial.predicted for trial in trials if trial.predicted), None)
+    limits = [] if proof is None else [_ceiling(Prediction.from_dict(proof), floor)]
     return Chart(
         title="ROC curve on logarithmic axes",
         x=Axis(label="false-positive rate", log=True, low=floor, high=1.0),
         y=Axis(label="true-positive rate", log=True, low=floor, high=1.05),
-        series=[guessing, *lines],
+        series=[guessing, *limits, *lines],
+    )
+
+
+def _ceiling(proof: Prediction, floor: float) -> Series:
+    """The largest true-positive rates that a proof allows."""
+    rates = [floor ** (1 - step / 60) for step in range(61)]
+    return Series(
+        name="allowed by the proof",
+        x=rates,
+        y=[max(floor, proof.tpr(rate)) for rate in rates],
+        kind="line",
+        muted=True,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qflsec.accounting.limits import membership_ceiling
+from qflsec.accounting.predictions import exchanged
+from qflsec.accounting.roc import auc
+from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import AttackInfo, Cell, MatrixResult, PipelineSummary
 from qflsec.lab.worlds.federation.states import GOALS
@@ -197,18 +200,19 @@ def contradicted(result: MatrixResult) -> Finding:
         for stack in result.stacks
         if (cell := result.cells[attack.label, stack.name]).advantage is not None and _of_membership(cell)
         for bound in proved_bounds(result, stack.name, attack.threat, attack.pipeline)
-        if bound.unit == "example"
+        if bound.unit in _OF_RECORDS and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
     ]
-    broken = [test for test in tests if _low(test[1]) > test[3]]
+    meant = sum(allowed < 1 for *_, allowed in tests)
+    broken = [test for test in tests if _exceeds(test[1], test[3], meant)]
     if broken:
-        said = listed([_test_words(*test) for test in broken[:_NAMED]])
+        said = listed([_test_words(*test, meant) for test in broken[:_NAMED]])
         return Finding(
             question=question,
             sentence=sentence([f"{said}: the proof, the code or the premise of the attack is wrong"]),
-            details=tuple(_test_words(*test) for test in broken),
+            details=tuple(_test_words(*test, meant) for test in broken),
         )
     useful = [test for test in tests if test[3] < 1 - 1e-4]
-    details = tuple(_test_words(*test) for test in useful)
+    details = tuple(_test_words(*test, meant) for test in useful)
     if useful:
         met = "one proved epsilon was" if len(useful) == 1 else f"{len(useful)} proved epsilons were"
         said = f"none: {met} put to the test by a membership attack of its observer, and none is exceeded"
@@ -223,15 +227,40 @@ def contradicted(result: MatrixResult) -> Finding:
 def ceiling(bound: Bound) -> float:
     """The advantage 2 AUC - 1 that a proved epsilon allows an attack that tells members from other records.
 
-    That a member's score is above another record's is one event, and exchanging the two records turns it into its
-    contrary. To exchange them is one step of replace-one adjacency, and two of the others: (e, delta) then becomes
-    (2 e, (1 + exp(e)) delta).
+    :mod:`qflsec.accounting.predictions` says why; an adjacency that says nothing of records allows everything.
     """
-    if bound.adjacency == "replace-one":
-        return membership_ceiling(bound.epsilon, min(1.0, bound.delta))
-    if bound.epsilon > 300:
-        return 1.0
-    return membership_ceiling(2 * bound.epsilon, min(1.0, (1 + math.exp(bound.epsilon)) * bound.delta))
+    pair = exchanged(bound.epsilon, bound.delta, bound.adjacency)
+    return 1.0 if pair is None else membership_ceiling(*pair)
+
+
+_OF_RECORDS = frozenset({"example", "client", "person"})
+"""Units whose guarantee holds for each of their records."""
+
+
+def _exceeds(cell: Cell, allowed: float, tests: int) -> bool:
+    """Whether the cell's mean advantage is above what is allowed, at 5 % over all tests together.
+
+    A 95 % interval leaves 2.5 % to either side, which does for two tests; of more each has its share.
+
+    Args:
+        cell: A cell of a membership attack.
+        allowed: What the proof allows.
+        tests: How many proofs are put to the test.
+    """
+    if cell.advantage is None or not cell.advantage.low > allowed:
+        return False
+    return tests <= 2 or _lower_limit(cell, 1 - 2 * 0.05 / tests) > allowed
+
+
+def _lower_limit(cell: Cell, confidence: float) -> float:
+    """The lower end of the interval of the mean advantage over the seeds, at another confidence than 95 %."""
+    rows = [row for row in cell.per_seed if row.status == "ok" and row.advantage is not None]
+    areas = [
+        auc(row.raw["member_scores"], row.raw["nonmember_scores"], confidence=confidence) for row in rows
+    ]
+    ends = [(2 * area.low - 1, 2 * area.high - 1) for area in areas]
+    values = [row.advantage for row in rows if row.advantage is not None]
+    return mean_over_seeds(values, within=(-1.0, 1.0), records=ends, confidence=confidence).low
 
 
 def _of_membership(cell: Cell) -> bool:
@@ -240,14 +269,10 @@ def _of_membership(cell: Cell) -> bool:
     )
 
 
-def _low(cell: Cell) -> float:
-    return -math.inf if cell.advantage is None or math.isnan(cell.advantage.low) else cell.advantage.low
-
-
-def _test_words(attack: AttackInfo, cell: Cell, bound: Bound, allowed: float) -> str:
+def _test_words(attack: AttackInfo, cell: Cell, bound: Bound, allowed: float, tests: int) -> str:
     verb = (
         "exceeds"
-        if _low(cell) > allowed
+        if _exceeds(cell, allowed, tests)
         else "stays within"
         if _high(cell) <= allowed
         else "is not shown to exceed"

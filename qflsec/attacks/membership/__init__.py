@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from qflsec.attacks.membership.calibrated_loss import CalibratedLoss
+from qflsec.attacks.membership.gradient_ascent import GradientAscent
+from qflsec.attacks.membership.gradient_regression import GradientRegression
 from qflsec.attacks.membership.lira import Lira
 from qflsec.attacks.membership.loss_threshold import LossThreshold
 from qflsec.attacks.membership.rmia import Rmia
 from qflsec.attacks.membership.sum_alignment import SumAlignment
+from qflsec.attacks.membership.trajectory import Trajectory
+from qflsec.attacks.membership.update_alignment import UpdateAlignment
 
-__all__ = ["CalibratedLoss", "Lira", "LossThreshold", "Rmia", "SumAlignment"]
+__all__ = [
+    "CalibratedLoss",
+    "GradientAscent",
+    "GradientRegression",
+    "Lira",
+    "LossThreshold",
+    "Rmia",
+    "SumAlignment",
+    "Trajectory",
+    "UpdateAlignment",
+]

@@ -12,7 +12,7 @@ from qflsec.base import AttackCard, Source, register
 from qflsec.models import per_sample_gradients
 from qflsec.threat import Item, View
 
-__all__ = ["SumAlignment"]
+__all__ = ["SumAlignment", "directions"]
 
 _KINDS = ("update", "aggregate", "step")
 
@@ -53,7 +53,7 @@ class SumAlignment(Inference):
     def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
         """The architecture, an update or sum, or the model that it starts from."""
         reason = missing_architecture(view) or missing_items(view, *_KINDS, what="update, sum or step")
-        if reason is None and not _directions(view):
+        if reason is None and not directions(view):
             return "no model that an update or a sum starts from can be read"
         return reason
 
@@ -61,15 +61,19 @@ class SumAlignment(Inference):
         """The mean cosine of every candidate."""
         candidates, model = challenge.candidates, view.granted.model
         scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
-        directions = _directions(view)
-        for params, moved in directions:
+        moves = directions(view)
+        for params, moved in moves:
             gradients = per_sample_gradients(model, params, candidates.features, candidates.labels)
             scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
-        return MembershipClaim(scores=scores / len(directions))
+        return MembershipClaim(scores=scores / len(moves))
 
 
-def _directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """For each model that clients started from and that can be read, where they went from there."""
+def directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each model that clients started from and that can be read, where they went from there.
+
+    Shapes:
+        returns: pairs of ``(P,)``
+    """
     by_base: dict[str, list[Item]] = {}
     for item in view.readable(*_KINDS):
         if item.base is not None:

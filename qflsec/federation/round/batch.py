@@ -127,6 +127,7 @@ class BatchRun:
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
         self._losses = Losses(len(specs), self._config.rounds)
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
+        self._trace = [self._models.params] if any(spec.trace for spec in specs) else []
 
     def _delegate(self, stack: Stack) -> Delegations | None:
         if stack.delegation is None:
@@ -188,6 +189,8 @@ class BatchRun:
         self._session.handshake(self._network)
         for round_index in range(self._config.rounds):
             self._round(round_index)
+            if self._trace:
+                self._trace.append(self._models.params.clone())
         self._models.publish()
 
     def _round(self, round_index: int) -> None:
@@ -385,6 +388,9 @@ class BatchRun:
             memory=self._turns.memory(lane),
             dropped=self._losses.dropped(lane),
             faults=self._losses.faults(lane),
+            trace=torch.stack([models[lane] for models in self._trace])
+            if self._specs[lane].trace
+            else torch.zeros(0, 0),
         )
 
 

@@ -197,6 +197,7 @@ class Turns:
                     views=self._viewer(lanes),
                     generators=self._generators(lanes, "adversary-server", round_index),
                     states=self._copies(lanes),
+                    asked=[self._specs[lane].asked for lane in lanes],
                 )
             )
 

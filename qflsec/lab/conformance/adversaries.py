@@ -18,6 +18,7 @@ from qflsec.attacks import (
     Inference,
     InversionClaim,
     Manipulation,
+    MembershipChallenge,
     attack_from_config,
 )
 from qflsec.base import ConfigError, IncompatibleAttack, QflsecError
@@ -103,6 +104,13 @@ class InferenceTrial(_AttackTrial):
             return honest_runs()
         self._attack.corrupts(threat)
         specs = [RunSpec(seed=seed, adversary=self._attack, threat=threat) for seed in SEEDS]
+        if self._attack.challenge_type is MembershipChallenge:
+            asked = [_asked(self._attack, run, threat)[0] for run in honest_runs()]
+            questions = [challenge for challenge in asked if isinstance(challenge, MembershipChallenge)]
+            specs = [
+                replace(spec, asked=question.candidates)
+                for spec, question in zip(specs, questions, strict=True)
+            ]
         return tuple(runs(specs))
 
     def _answer(self, run: RunResult, threat: ThreatModel) -> Claim | Blocked:

@@ -10,14 +10,17 @@ from qflsec.lab.scoring.trial import MembershipTruth, TrialScore, point
 
 __all__ = ["score_membership"]
 
-_RATES = {"1": 0.01, "10": 0.10}
+_RATES = {"0.1": 0.001, "1": 0.01, "10": 0.10}
+_REFUSED_UNRESOLVED = {"0.1"}
+"""Rates that are left out, rather than flagged, where a single false positive does not fit the budget."""
 
 
 def score_membership(claim: MembershipClaim, truth: MembershipTruth) -> TrialScore:
     """Advantage 2 AUC - 1, with the AUC, true-positive rates at low false-positive rates, and accuracies.
 
     A rate ``tpr_at_P_percent_fpr`` has a companion in ``raw``, ``resolved_at_P_percent``: 0 says that there
-    are too few non-members for one false positive to fit the budget, so that the rate is the one at none.
+    are too few non-members for one false positive to fit the budget, so that the rate is the one at none. The rate at
+    0.1 % is refused there: it needs a thousand non-members.
 
     Source:
         Yeom et al., CSF 2018, definition 4 (advantage of one threshold); Carlini et al., IEEE S&P 2022,
@@ -34,6 +37,8 @@ def score_membership(claim: MembershipClaim, truth: MembershipTruth) -> TrialSco
     raw: dict[str, float | list[float]] = {"member_scores": members, "nonmember_scores": nonmembers}
     for label, budget in _RATES.items():
         found = tpr_at_fpr(members, nonmembers, budget)
+        if label in _REFUSED_UNRESOLVED and not found.resolved:
+            continue
         name = f"tpr_at_{label}_percent_fpr"
         metrics[name] = found.tpr.score(name=name, baseline=budget, ideal=1.0)
         raw[f"resolved_at_{label}_percent"] = float(found.resolved)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from qflsec.accounting.predictions import Prediction
 from qflsec.base import register
 from qflsec.lab.worlds.channel import ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
-from qflsec.lab.worlds.federation.results import MatrixResult, TrialRow
+from qflsec.lab.worlds.federation.results import Cell, MatrixResult, TrialRow
 from qflsec.report.figures import cell_figures
-from qflsec.report.html import fill, spread, table
+from qflsec.report.html import fill, number, spread, table
 from qflsec.report.panel import Panel
 
 __all__ = ["Cells", "ChannelNumbers", "DelegationNumbers"]
@@ -27,7 +28,14 @@ class Cells(Panel):
     def render(self, result: MatrixResult) -> str:
         """An article for each cell, shown when its cell is selected."""
         figures = {key: cell_figures(cell) for key, cell in result.cells.items()}
-        return fill("panels/cells.html.j2", result=result, figures=figures, unresolved=_unresolved)
+        return fill(
+            "panels/cells.html.j2",
+            result=result,
+            figures=figures,
+            unresolved=_unresolved,
+            allowed=_allowed,
+            proof=_proof,
+        )
 
 
 @register("panel", "channel-numbers")
@@ -81,11 +89,44 @@ class DelegationNumbers(Panel):
 
 def _unresolved(trial: TrialRow, name: str) -> str:
     """That a true-positive rate is at no false positive, because a single one is more than its budget."""
-    label = name.removeprefix("tpr_at_").removesuffix("_percent_fpr")
+    label = _rate(name)
     if trial.raw.get(f"resolved_at_{label}_percent", 1.0):
         return ""
     n = len(trial.raw["nonmember_scores"])
     return f", not resolved: one of {n} non-members is already {100 / n:.3g} %, so this is the rate at no false positive"
+
+
+def _rate(name: str) -> str:
+    """The false-positive budget in the name of a true-positive rate, in percent; empty for other metrics."""
+    rate = name.removeprefix("tpr_at_").removesuffix("_percent_fpr")
+    return "" if rate == name else rate
+
+
+def _allowed(trial: TrialRow, name: str) -> str:
+    """What the proof allows of a metric, to stand beside what was measured; empty where it says nothing."""
+    if not trial.predicted:
+        return ""
+    proof = Prediction.from_dict(trial.predicted)
+    if name == "auc":
+        return f", at most {number((1 + proof.advantage) / 2, 3)} by the proof"
+    if name == "advantage":
+        return f", at most {number(proof.advantage, 3)} by the proof"
+    rate = _rate(name)
+    return f", at most {number(proof.tpr(float(rate) / 100), 3)} by the proof" if rate else ""
+
+
+def _proof(cell: Cell) -> str:
+    """Which proof the ceilings of a cell follow from; empty where there is none."""
+    stated = next((trial.predicted for trial in cell.per_seed if trial.predicted), None)
+    if stated is None:
+        return ""
+    proof = Prediction.from_dict(stated)
+    delta = f" and delta {proof.delta:.3g}" if proof.delta else ""
+    return (
+        f"Before anything was scored: {proof.layer} proves epsilon {proof.stated:.3g} for each {proof.unit} "
+        f"({proof.adjacency}), which is {proof.epsilon:.3g}{delta} for the exchange of two records and allows an "
+        f"advantage of {number(proof.advantage, 3)} at most."
+    )
 
 
 def _channel_row(result: ChannelMatrixResult, row: str, column: str) -> tuple[object, ...]:

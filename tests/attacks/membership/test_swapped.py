@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.attacks import Blocked, Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks import ActiveInference, Blocked, Inference, MembershipChallenge, MembershipClaim
 from qflsec.base import AttackCard, Source, find, names
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
@@ -23,7 +23,7 @@ from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import score_claim
 from qflsec.models import build_model
-from qflsec.threat import ThreatModel, View, honest_but_curious_server
+from qflsec.threat import ThreatModel, View, honest_but_curious_server, malicious_server
 
 SERVER = honest_but_curious_server(knows=("architecture", "auxiliary", "defenses"))
 PIPELINE = Pipeline(
@@ -88,9 +88,20 @@ def made(name: str) -> Inference:
     return attack
 
 
+def run_of(attack: Inference) -> tuple[RunResult, ThreatModel]:
+    """The run that an attack looks at, and by whom: an active one deviates in a run of its own."""
+    if not isinstance(attack, ActiveInference):
+        return honest(), SERVER
+    threat = replace(malicious_server(), knows=SERVER.knows)
+    asked, _ = question(attack, honest(), threat)
+    spec = RunSpec(seed=0, adversary=attack, threat=threat, asked=asked.candidates)
+    return run_batch(PIPELINE, Stack(name="none"), [spec])[0], threat
+
+
 @pytest.mark.parametrize("name", attacks())
 def test_no_score_depends_on_the_truth(name: str) -> None:
-    assert moved(made(name), honest(), SERVER) == 0.0
+    attack = made(name)
+    assert moved(attack, *run_of(attack)) == 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -293,6 +293,7 @@ def _trial(planned: FramedTrial, row: Row) -> TrialRow:
         traceback=row.traceback,
         seconds=row.seconds,
         aborts=_aborts(row),
+        predicted=content.get("predicted", {}),
     )
     return replace(bare, interval=interval_of(bare))
 

@@ -77,6 +77,8 @@ class TrialRow:
         aborts: What protocols stopped in the run, and who caused it.
         interval: The 95 % interval of the advantage over the run's records (:mod:`qflsec.lab.scoring.records`); None
             where they say nothing of it.
+        predicted: What the ledger's strictest proof allows a membership attack of this observer at most, as
+            :class:`qflsec.accounting.predictions.Prediction` states it; empty where nothing is proved.
     """
 
     trial_id: str
@@ -92,6 +94,7 @@ class TrialRow:
     seconds: float = 0.0
     aborts: tuple[Abort, ...] = ()
     interval: tuple[float, float] | None = None
+    predicted: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +252,7 @@ class Cell:
                 "seed": row.seed,
                 "status": row.status,
                 "advantage": row.advantage,
+                "advantage_allowed": row.predicted.get("advantage"),
                 "reason": row.reason,
                 "caused_by": ", ".join(
                     dict.fromkeys(abort.caused_by or UNKNOWN for abort in row.aborts if abort.what != "lie")

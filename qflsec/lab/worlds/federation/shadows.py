@@ -10,16 +10,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
-from qflsec.attacks import Inference, MembershipChallenge, ShadowRequest, Trainer
+from qflsec.attacks import Inference, MembershipChallenge, ShadowRequest, TracingTrainer
 from qflsec.attacks.shadows import shadow_sets
-from qflsec.data import load
-from qflsec.federation import Stack
+from qflsec.data import Dataset, load
+from qflsec.federation import Pipeline, Stack
 from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import draw_candidates
@@ -30,7 +30,14 @@ from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.size import record_seconds, size_of
 from qflsec.threat import Records
 
-__all__ = ["PlannedShadows", "SharedTrainer", "planned_shadows", "shadow_remarks", "train_planned"]
+__all__ = [
+    "PlannedShadows",
+    "SharedTrainer",
+    "candidates_of",
+    "planned_shadows",
+    "shadow_remarks",
+    "train_planned",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,8 @@ def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -
     """The shadow models that an attack uses on a stack; None where it uses none, or is blocked without them."""
     request = entry.attack.shadow_request() if isinstance(entry.attack, Inference) else None
     threat = entry.threat
+    if request is not None:
+        request = replace(request, every_round=_every_round(matrix, entry.pipeline, request))
     if request is None or "architecture" not in threat.knows:
         return None
     auxiliary = "auxiliary" in threat.knows and matrix.pipelines[entry.pipeline].data.auxiliary > 0
@@ -76,6 +85,21 @@ def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -
         request=request,
         auxiliary=auxiliary,
         corrupted=threat.clients,
+    )
+
+
+def _every_round(matrix: Matrix, pipeline: str, request: ShadowRequest) -> bool:
+    """Whether any attack on the pipeline wants the models of every round of such a set: then it serves all."""
+    others = [
+        entry.attack.shadow_request()
+        for entry in matrix.attacks
+        if entry.pipeline == pipeline and isinstance(entry.attack, Inference)
+    ]
+    return any(
+        other is not None
+        and other.every_round
+        and replace(other, every_round=False) == replace(request, every_round=False)
+        for other in others
     )
 
 
@@ -106,21 +130,15 @@ def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
     started = time.process_time()
     pipeline = matrix.pipelines[unit.pipeline]
     dataset = load(pipeline.data, unit.seed)
-
-    def take(rows: torch.Tensor) -> Records:
-        features, labels = dataset.take(rows)
-        return Records(features=features, labels=labels)
-
-    clients = lane_of(pipeline, dataset, unit.seed).clients
-    held = [take(rows) for index, rows in enumerate(clients) if index not in unit.corrupted]
-    candidates, _ = draw_candidates(held, take(dataset.nonmember_idx), unit.seed)
+    candidates = candidates_of(pipeline, dataset, unit.seed, corrupted=unit.corrupted)
     question = MembershipChallenge(
         seed=unit.seed, attack="", candidates=candidates, n_members=len(dataset.member_idx)
     )
-    own = take(dataset.auxiliary_idx) if unit.auxiliary else None
+    own = _take(dataset, dataset.auxiliary_idx) if unit.auxiliary else None
     pool, members = shadow_sets(question, own, unit.request)
     defenses = matrix.stacks[unit.stack].stack if unit.stack else None
-    params = ShadowTrainer(pipeline=pipeline, like=dataset, seed=unit.seed)(pool, members, defenses)
+    trainer = ShadowTrainer(pipeline=pipeline, like=dataset, seed=unit.seed)
+    params = (trainer.trace if unit.request.every_round else trainer)(pool, members, defenses)
     values = params.numpy().astype("<f4")
     content = {
         "asked": _digest(pool, members, defenses),
@@ -131,23 +149,42 @@ def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
     return unit.row("completed", content, seconds=time.process_time() - started)
 
 
+def candidates_of(pipeline: Pipeline, dataset: Dataset, seed: int, *, corrupted: Collection[int]) -> Records:
+    """The records that a membership attack on a run will be asked about, before there is a run.
+
+    Args:
+        pipeline: The pipeline.
+        dataset: Its data, as the seed splits them.
+        seed: The seed of the run.
+        corrupted: The corrupted clients, whose records are no candidates.
+    """
+    clients = lane_of(pipeline, dataset, seed).clients
+    held = [_take(dataset, rows) for index, rows in enumerate(clients) if index not in corrupted]
+    return draw_candidates(held, _take(dataset, dataset.nonmember_idx), seed)[0]
+
+
+def _take(dataset: Dataset, rows: torch.Tensor) -> Records:
+    features, labels = dataset.take(rows)
+    return Records(features=features, labels=labels)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedTrainer:
     """A trainer that looks up what a stage has trained already, and trains what it has not.
 
     Attributes:
         trainer: Who trains.
-        stored: Stored models, by the digest of what they were trained on.
+        stored: Stored models, by the digest of what they were trained on: the last, or those of every round.
 
     Shapes:
-        stored: ``(s, P)`` each
+        stored: ``(s, P)`` or ``(s, round + 1, P)`` each
     """
 
-    trainer: Trainer
+    trainer: TracingTrainer
     stored: Mapping[str, torch.Tensor]
 
     @classmethod
-    def of(cls, trainer: Trainer, rows: Iterable[Row]) -> SharedTrainer:
+    def of(cls, trainer: TracingTrainer, rows: Iterable[Row]) -> SharedTrainer:
         """A trainer that knows the sets in these rows; those that failed are trained again where they are used."""
         return cls(
             trainer=trainer,
@@ -157,7 +194,18 @@ class SharedTrainer:
     def __call__(self, pool: Records, members: torch.Tensor, defenses: Stack | None = None) -> torch.Tensor:
         """The models that were stored for exactly this, or new ones."""
         found = self.stored.get(_digest(pool, members, defenses)) if self.stored else None
-        return self.trainer(pool, members, defenses) if found is None else found.clone()
+        if found is None:
+            return self.trainer(pool, members, defenses)
+        return (found[:, -1] if found.dim() == 3 else found).clone()
+
+    def trace(self, pool: Records, members: torch.Tensor, defenses: Stack | None = None) -> torch.Tensor:
+        """The models of every round that were stored for exactly this, or new ones."""
+        found = self.stored.get(_digest(pool, members, defenses)) if self.stored else None
+        return (
+            self.trainer.trace(pool, members, defenses)
+            if found is None or found.dim() == 2
+            else found.clone()
+        )
 
 
 def _params(row: Row) -> torch.Tensor:

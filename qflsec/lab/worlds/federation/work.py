@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 
-from qflsec.attacks import Blocked, Inference
+from qflsec.accounting.predictions import Prediction, predicted
+from qflsec.attacks import ActiveInference, Blocked, Inference, MembershipChallenge
 from qflsec.base import IncompatibleAttack, IncompatibleStack
 from qflsec.base.failures import traceback_of
+from qflsec.data import load
 from qflsec.federation import RunResult, RunSpec
 from qflsec.federation.loop import run_batch
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
+from qflsec.lab.grid.ids import canonical
 from qflsec.lab.grid.units import Row, Unit
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
@@ -26,7 +29,7 @@ from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
-from qflsec.lab.worlds.federation.shadows import SharedTrainer
+from qflsec.lab.worlds.federation.shadows import SharedTrainer, candidates_of
 from qflsec.lab.worlds.federation.states import trial_status
 from qflsec.threat import ThreatModel
 
@@ -57,8 +60,23 @@ def execute(matrix: Matrix, batch: RunBatch, given: Mapping[str, Row]) -> Iterat
     made = _make_runs(matrix, batch)
     for run in batch.runs:
         yield from _run_rows(matrix, run, made[run.unit_id])
+    proofs = _Proofs()
     for trial in batch.trials:
-        yield _judge(matrix, trial, made, given)
+        yield _judge(matrix, trial, made, given, proofs)
+
+
+class _Proofs:
+    """What the ledgers of a batch's runs allow membership attacks at most, each asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Prediction | None] = {}
+
+    def of(self, run: PlannedRun, made: RunResult, threat: ThreatModel) -> Prediction | None:
+        """What the ledger of a run against an observer allows."""
+        key = (run.unit_id, canonical(threat.to_config()))
+        if key not in self._known:
+            self._known[key] = predicted(made.ledger(threat))
+        return self._known[key]
 
 
 def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
@@ -72,7 +90,18 @@ def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
 
 
 def _spec(matrix: Matrix, run: PlannedRun) -> RunSpec:
-    return matrix.entry(run.label).run_spec(run.seed) if run.label else RunSpec(seed=run.seed)
+    if not run.label:
+        return RunSpec(seed=run.seed)
+    entry = matrix.entry(run.label)
+    spec = entry.run_spec(run.seed)
+    if (
+        not isinstance(entry.attack, ActiveInference)
+        or entry.attack.challenge_type is not MembershipChallenge
+    ):
+        return spec
+    pipeline = matrix.pipelines[run.pipeline]
+    dataset = load(pipeline.data, run.seed)
+    return replace(spec, asked=candidates_of(pipeline, dataset, run.seed, corrupted=entry.threat.clients))
 
 
 def _run(matrix: Matrix, batch: RunBatch, specs: list[RunSpec]) -> list[RunResult]:
@@ -142,7 +171,9 @@ def _ledger_row(unit: Unit, made: _Made, threat: ThreatModel) -> Row:
     return unit.row(status, {"rows": rows})
 
 
-def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given: Mapping[str, Row]) -> Row:
+def _judge(
+    matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given: Mapping[str, Row], proofs: _Proofs
+) -> Row:
     entry = matrix.entry(trial.label)
     attacked, honest = made[trial.run.unit_id], made[trial.honest.unit_id]
     # the honest run comes first: what ends it as well is no doing of the attack
@@ -155,7 +186,11 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given
     assert isinstance(attacked, RunResult)
     assert isinstance(honest, RunResult)
     started = time.process_time()
+    foretold: dict[str, Any] = {}
     try:
+        if entry.attack.card.family == "membership":  # before anything is scored
+            proof = proofs.of(trial.run, attacked, entry.threat)
+            foretold = {} if proof is None else {"predicted": proof.to_dict()}
         shadows = [] if trial.shadows is None else [given[trial.shadows.unit_id]]
         found = _score(entry, attacked, honest, shadows)
     except IncompatibleAttack as error:  # what only the data of this seed can tell
@@ -164,10 +199,11 @@ def _judge(matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given
         return trial.row("failed", reason=sentence_of(error), traceback=traceback_of(error))
     seconds = time.process_time() - started
     if isinstance(found, Blocked):
-        return trial.row("blocked", _aborts(attacked), reason=found.reason, seconds=seconds)
+        content = {**foretold, **_aborts(attacked)}
+        return trial.row("blocked", content, reason=found.reason, seconds=seconds)
     found = _with_dropped(found, attacked)
     status = "undefined" if found.reason else "ok"
-    content = {**_content(found), **_aborts(attacked)}
+    content = {**_content(found), **foretold, **_aborts(attacked)}
     return trial.row(status, content, reason=found.reason, seconds=seconds)
 
 
