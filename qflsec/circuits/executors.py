@@ -17,9 +17,10 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.notices import notice
 from qflsec.circuits.circuit import Circuit
+from qflsec.circuits.kept import is_kept
 from qflsec.circuits.kernel import expectations
 
-__all__ = ["Executor", "check_executor", "exact_expectations", "executor_name", "warm_up"]
+__all__ = ["Executor", "check_executor", "exact_expectations", "executor_name", "must_compile", "warm_up"]
 
 Executor = Literal["auto", "compiled", "torch"]
 
@@ -72,20 +73,31 @@ def exact_expectations(
     """
     if executor_name(executor) == "torch" or _transformed() or not (weights.is_cpu and features.is_cpu):
         return expectations(circuit, weights, features, dtype=dtype)
+    _announce()
     from qflsec.circuits.compiled import compiled_expectations
 
     return compiled_expectations(circuit, weights, features, dtype=dtype)
 
 
+def must_compile() -> bool:
+    """Whether the compiled kernel is wanted and no process of this user has compiled it yet."""
+    return executor_name("auto") == "compiled" and not is_kept()
+
+
 def warm_up() -> None:
-    """Load what is compiled, or compile it, once for all processes of this machine."""
+    """Load what is compiled, or compile it, once for all processes of a user."""
     if executor_name("auto") == "torch":
         return
     from qflsec.circuits.compiled import compile_kernel
 
-    seconds = compile_kernel()
-    if seconds is not None:
-        notice(f"compiled the kernel in {seconds:.0f} s; later processes load it", about="compiled kernel")
+    compile_kernel()
+
+
+@lru_cache(maxsize=1)
+def _announce() -> None:
+    """Say why the first call of all takes its time."""
+    if must_compile():
+        notice("the kernel is compiled, once for each user: some 20 seconds", about="compiled kernel")
 
 
 @lru_cache(maxsize=1)

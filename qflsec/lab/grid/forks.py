@@ -179,6 +179,8 @@ def serve(control: int) -> None:
                     importlib.import_module(module)
                 except Exception:  # noqa: BLE001, S112 - what is missing or broken shows where it is used
                     continue
+            if "qflsec.circuits.executors" in sys.modules:
+                sys.modules["qflsec.circuits.executors"].warm_up()
             worker = os.fork()
             if worker == 0:
                 asked.close()

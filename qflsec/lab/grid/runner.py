@@ -117,6 +117,9 @@ def _run(
             yield state.progress(
                 f"{len(plan.ready)} trials cannot be run, for the reasons that the result states"
             )
+        circuits = sys.modules.get("qflsec.circuits.executors")  # some matrices have no circuits
+        if any(plan.stages) and circuits is not None and circuits.must_compile():
+            yield state.progress("the kernel is compiled first, once for each user: some 20 seconds")
         for stage in plan.stages:
             if not stage:
                 continue

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -263,3 +267,30 @@ def test_absurd_angles_stay_finite() -> None:
         (gradient,) = torch.autograd.grad(values.sum(), weights)
         assert (values.abs() <= 1 + 1e-5).all()
         assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.slow
+def test_the_kernel_is_compiled_once_for_each_user(tmp_path: Path) -> None:
+    """A second process loads what the first one kept, and only the first says that it takes its time."""
+    program = (
+        "import torch, warnings; from qflsec.circuits import build_circuit\n"
+        "from qflsec.circuits.executors import exact_expectations, must_compile\n"
+        "first = must_compile(); circuit = build_circuit(n_qubits=2, layers=1)\n"
+        "with warnings.catch_warnings(record=True) as told:\n"
+        "    warnings.simplefilter('always')\n"
+        "    exact_expectations(circuit, torch.zeros(6), torch.zeros(3, 2))\n"
+        "from qflsec.circuits.compiled.kernel import run\n"
+        "print(first, must_compile(), len(told), sum(run.stats.cache_misses.values()))"
+    )
+    places = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=places, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    assert [part.stdout.split() for part in found] == [
+        ["True", "False", "1", "1"],
+        ["False", "False", "0", "0"],
+    ]
+    assert next(tmp_path.glob("kernel-*")).stat().st_mode & 0o077 == 0
