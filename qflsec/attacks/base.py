@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -22,6 +22,7 @@ __all__ = [
     "Blocked",
     "Challenge",
     "Claim",
+    "CohortChallenge",
     "Inference",
     "InversionChallenge",
     "InversionClaim",
@@ -115,6 +116,9 @@ class InversionClaim:
         features: The reconstructions.
         labels: The labels, where the attack infers them.
         objective: The attack's own final objective, for the drill-down.
+        misfit: That objective for any records, so that the scorer can tell why an inversion failed; None where the attack
+            has none.
+        steps: How many steps the search took; it ends with the first start that explains the update. 0 where there was none.
 
     Shapes:
         features: ``(n, F)``; labels: ``(n,)``
@@ -123,6 +127,32 @@ class InversionClaim:
     features: torch.Tensor
     labels: torch.Tensor | None = None
     objective: float = float("nan")
+    misfit: Callable[[torch.Tensor, torch.Tensor], float] | None = field(default=None, repr=False)
+    steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortChallenge(Challenge):
+    """What were the records of all these clients, however their updates were added up?
+
+    Attributes:
+        clients: The honest clients that have records.
+        counts: How many each has.
+        n_features: Features of a record.
+        feature_range: Where features lie.
+        training: How the clients train (the pipeline is public).
+    """
+
+    clients: tuple[int, ...]
+    counts: tuple[int, ...]
+    n_features: int
+    feature_range: tuple[float, float]
+    training: FederationConfig
+
+    @property
+    def n_records(self) -> int:
+        """How many records there are."""
+        return sum(self.counts)
 
 
 Claim = MembershipClaim | InversionClaim
@@ -213,7 +243,7 @@ def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
     if isinstance(claim, MembershipClaim) and isinstance(challenge, MembershipChallenge):
         value = claim.scores
         expected: tuple[int, ...] = (len(challenge.candidates.labels),)
-    elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge):
+    elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge | CohortChallenge):
         value, expected = claim.features, (challenge.n_records, challenge.n_features)
     else:
         raise UpdateError(f"attack {name!r} answered another challenge", got=type(claim).__name__)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from qflsec.attacks import Challenge, Inference, InversionChallenge, MembershipChallenge
+from qflsec.attacks import Challenge, CohortChallenge, Inference, InversionChallenge, MembershipChallenge
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import IncompatibleAttack, stream
-from qflsec.federation import FederationConfig, Pipeline
+from qflsec.federation import Pipeline
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
@@ -37,9 +37,7 @@ def check_challenge(attack: Inference, pipeline: Pipeline, threat: ThreatModel) 
         )
     if issubclass(attack.challenge_type, MembershipChallenge):
         _check_sizes(pipeline.data.members, pipeline.data.nonmembers)
-    elif issubclass(attack.challenge_type, InversionChallenge):
-        _check_training(pipeline.federation)
-    else:
+    elif not issubclass(attack.challenge_type, InversionChallenge | CohortChallenge):
         raise _no_challenge(attack)
 
 
@@ -71,6 +69,8 @@ def challenge_for(
         return _membership(attack, subject, seed, threat, trainer)
     if issubclass(attack.challenge_type, InversionChallenge):
         return _inversion(attack, subject, seed, threat)
+    if issubclass(attack.challenge_type, CohortChallenge):
+        return _cohort(attack, subject, seed, threat)
     raise _no_challenge(attack)
 
 
@@ -78,7 +78,7 @@ def _no_challenge(attack: Inference) -> IncompatibleAttack:
     return IncompatibleAttack(
         f"the lab has no challenge for attack {attack.card.name!r}",
         got=attack.challenge_type.__name__,
-        expected="a membership or an inversion challenge",
+        expected="a membership, an inversion or a cohort challenge",
     )
 
 
@@ -88,22 +88,6 @@ def _check_sizes(members: int, nonmembers: int) -> None:
             "a membership game needs members and non-members",
             got=f"{members} and {nonmembers}",
             fix="raise 'nonmembers' of the pipeline's data",
-        )
-
-
-def _check_training(config: FederationConfig) -> None:
-    """Clients whose update of a round is a smooth function of their records and of the model they received.
-
-    Adam's first step has the size of the learning rate whatever the gradient, so that only signs are left of it; of
-    batches the attack knows no order, and of a state over rounds not what is in it.
-    """
-    if config.optimizer != "sgd" or config.batch_size is not None or config.keeps_state:
-        state = ", optimizer_state='run'" if config.keeps_state else ""
-        raise IncompatibleAttack(
-            "an inversion challenge needs clients that take full batches by plain gradient descent",
-            got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}{state}",
-            expected="optimizer = 'sgd', no batch_size, and no state that lives over rounds",
-            fix="run inversion attacks on a pipeline of their own",
         )
 
 
@@ -158,7 +142,6 @@ def _inversion(
 ) -> tuple[InversionChallenge, InversionTruth]:
     """All records of the first honest client."""
     config = subject.training
-    _check_training(config)
     held = [client for client in _honest(subject, threat) if len(subject.client_records(client).labels)]
     if not held:
         raise IncompatibleAttack(
@@ -175,13 +158,37 @@ def _inversion(
         feature_range=subject.feature_range,
         training=config,
     )
-    truth = InversionTruth(
+    return challenge, _inversion_truth(subject, records)
+
+
+def _cohort(
+    attack: Inference, subject: Subject, seed: int, threat: ThreatModel
+) -> tuple[CohortChallenge, InversionTruth]:
+    """All records of all honest clients."""
+    held = {client: subject.client_records(client) for client in _honest(subject, threat)}
+    held = {client: records for client, records in held.items() if len(records.labels)}
+    if not held:
+        raise IncompatibleAttack("a cohort challenge needs an honest client with a record", got=str(threat))
+    records = _joined(list(held.values()))
+    challenge = CohortChallenge(
+        seed=seed,
+        attack=attack.card.name,
+        clients=tuple(held),
+        counts=tuple(len(one.labels) for one in held.values()),
+        n_features=records.features.shape[1],
+        feature_range=subject.feature_range,
+        training=subject.training,
+    )
+    return challenge, _inversion_truth(subject, records)
+
+
+def _inversion_truth(subject: Subject, records: Records) -> InversionTruth:
+    return InversionTruth(
         records=records,
         angle_features=subject.angle_features,
         feature_range=subject.feature_range,
         auxiliary=subject.records("auxiliary"),
     )
-    return challenge, truth
 
 
 def _honest(subject: Subject, threat: ThreatModel) -> list[int]:

@@ -81,8 +81,6 @@ class MessageLayer:
 
     def at(self, lane: int, slot: int) -> Payload:
         """The value of one slot of one lane (a position, not a run's index)."""
-        if isinstance(self.value, torch.Tensor):
-            return self.value[lane, slot]  # one view instead of two
         return self.value[lane][slot]
 
 

@@ -125,3 +125,45 @@ def test_success_counts_single_records() -> None:
     assert found.metrics["label_accuracy"].value == 0.5
     assert json.loads(json.dumps(found.raw))["reconstructed"] == 1
     assert "objective" not in found.raw  # NaN is no JSON
+
+
+def verdict(*, misfit: float, objective: float, error: float) -> str:
+    originals = torch.full((2, 3), 1.0)
+    truth = InversionTruth(
+        records=Records(features=originals, labels=torch.tensor([0, 1])),
+        angle_features=True,
+        feature_range=(0.0, math.pi),
+        auxiliary=None,
+    )
+    claim = InversionClaim(
+        features=originals + error,
+        labels=torch.tensor([0, 1]),
+        objective=objective,
+        misfit=lambda *_: misfit,
+    )
+    (why,) = score_inversion(claim, truth).raw["why"]
+    return str(why)
+
+
+def test_a_failed_inversion_says_why() -> None:
+    """The true records tell a failed search, an update that holds something else, and one that fits many records apart."""
+    assert verdict(misfit=1e-12, objective=1e-12, error=0.0) == "every record was found"
+    assert "search failed" in verdict(misfit=1e-12, objective=1e-3, error=0.5)
+    assert "search failed" in verdict(misfit=0.1, objective=0.2, error=0.5)
+    assert "not the effect of these records alone" in verdict(misfit=0.1, objective=0.05, error=0.5)
+    assert "does not single them out" in verdict(misfit=1e-12, objective=1e-12, error=0.5)
+
+
+def test_guesses_that_are_drawn_are_assigned_as_reconstructions_are() -> None:
+    """Drawing the auxiliary records themselves is the nearest guess where they are the records."""
+    records = Records(features=torch.tensor([[0.2, 0.2], [2.9, 2.9]]), labels=torch.tensor([0, 1]))
+    truth = InversionTruth(
+        records=records, angle_features=True, feature_range=(0.0, math.pi), auxiliary=records
+    )
+    raw = score_inversion(InversionClaim(features=records.features), truth).raw
+    guesses = {
+        name: raw[f"guess_error_{name}"]
+        for name in ("middle", "random", "auxiliary_mean", "auxiliary_records")
+    }
+    assert all(isinstance(value, float) and value > 0 for value in guesses.values())
+    assert "why" not in raw  # an attack that cannot tell what records explain is not asked

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from qflsec.attacks.inversion.cohort import CohortInversion
 from qflsec.attacks.inversion.disaggregation import Disaggregation
-from qflsec.attacks.inversion.dlg import DeepLeakage
+from qflsec.attacks.inversion.dlg import DeepLeakage, InvertingGradients
+from qflsec.attacks.inversion.first_layer import FirstLayer
 from qflsec.attacks.inversion.inconsistent_models import InconsistentModels
 from qflsec.attacks.inversion.snapshot import SnapshotRecovery
 
-__all__ = ["DeepLeakage", "Disaggregation", "InconsistentModels", "SnapshotRecovery"]
+__all__ = [
+    "CohortInversion",
+    "DeepLeakage",
+    "Disaggregation",
+    "FirstLayer",
+    "InconsistentModels",
+    "InvertingGradients",
+    "SnapshotRecovery",
+]

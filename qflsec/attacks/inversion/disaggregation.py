@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.attacks.base import InversionChallenge
-from qflsec.attacks.inversion.dlg import DeepLeakage
+from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe
-from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.threat import Item, View
+from qflsec.attacks.needs import missing_architecture
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
+from qflsec.federation import Pipeline
+from qflsec.threat import Item, ThreatModel, View
 
 __all__ = ["Disaggregation"]
 
@@ -20,7 +22,7 @@ _IDENTIFIED = 0.99
 
 @register("attack", "disaggregation")
 @dataclass(frozen=True, kw_only=True)
-class Disaggregation(DeepLeakage):
+class Disaggregation(GradientMatching):
     """Solve the sums of all rounds for one client's update, then find the records behind it.
 
     Secure aggregation leaves a sum of each round and, as metadata, whose vectors are in it. Where a client takes
@@ -71,11 +73,28 @@ class Disaggregation(DeepLeakage):
         if not 0 <= self.degree <= 3:
             raise ConfigError("'degree' is out of range", got=self.degree, expected="0 to 3")
 
+    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
+        """Refuse clients whose updates of different rounds do not depend smoothly on the model and the round alone.
+
+        Raises:
+            IncompatibleAttack: They draw batches, or their optimiser is not plain gradient descent.
+        """
+        super().check(pipeline, threat)
+        config = pipeline.federation
+        if config.optimizer != "sgd" or config.batch_size is not None or config.keeps_state:
+            raise IncompatibleAttack(
+                f"{self.card.name!r} solves for an update that changes smoothly from round to round",
+                got=f"optimizer={config.optimizer!r}, batch_size={config.batch_size}, "
+                f"optimizer_state={config.optimizer_state!r}",
+                expected="optimizer = 'sgd', no batch_size, and no state that lives over rounds",
+                fix="run it on a pipeline of its own, or use 'dlg'",
+            )
+
     def missing(self, view: View, challenge: InversionChallenge) -> str | None:
         """The architecture, a sum that contains the target, or the model that it starts from."""
-        return super().missing(view, challenge) or missing_observation(view, challenge.target)
+        return missing_architecture(view) or missing_observation(view, challenge.target)
 
-    def observation(self, view: View, challenge: InversionChallenge) -> Observation:
+    def observations(self, view: View, challenge: InversionChallenge) -> Sequence[Observation]:
         """The target's update in the middle of the rounds, where the sums identify it."""
         sums = _sums(view)
         rounds = sorted({item.round for item in sums if challenge.target in item.named})
@@ -85,8 +104,9 @@ class Disaggregation(DeepLeakage):
         solved = _solve(sums, challenge.target, middle=middle, degree=self.degree)
         params = next((view.base_of(item) for item in sums if item.round == middle), None)
         if solved is None or params is None:
-            return observe(view, challenge.target)
-        return Observation(params=params, update=solved, round=middle, about=frozenset({challenge.target}))
+            return [observe(view, challenge.target)]
+        target = frozenset({challenge.target})
+        return [Observation(params=params, update=solved, round=middle, about=target)]
 
 
 def _sums(view: View) -> list[Item]:

@@ -1,52 +1,42 @@
-"""Deep leakage from gradients: records from one update."""
+"""Deep leakage from gradients: records from the updates of one client."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
-from qflsec.attacks.inversion.matching import Match, Matching
+from qflsec.attacks.base import InversionChallenge
+from qflsec.attacks.inversion.gradient_matching import GradientMatching
+from qflsec.attacks.inversion.matching import Match
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe, observe_rounds
-from qflsec.attacks.inversion.reconstruction import Budget, Prior, label_hypotheses, reconstruct
 from qflsec.attacks.inversion.snapshot import no_snapshot, snapshot_points
+from qflsec.attacks.inversion.solvers import Solver
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.models import Execution
 from qflsec.threat import View
 
-__all__ = ["DeepLeakage"]
+__all__ = ["DeepLeakage", "InvertingGradients"]
 
 
 @register("attack", "dlg")
 @dataclass(frozen=True, kw_only=True)
-class DeepLeakage(Inference):
+class DeepLeakage(GradientMatching):
     """Find records whose update equals the observed one.
 
-    Many random starts are compared by their objective; the best are refined by Levenberg-Marquardt, which
-    for the few unknowns of such records needs some ten steps where L-BFGS needs hundreds. The labels are
-    inferred: the starts are spread over the possible label multisets, and the objective decides. An update
-    that no records explain is noisy; then the prior keeps what it does not determine near a guess.
-
-    The attack reads one item: the one that mixes the target with the fewest other clients, of these the
+    The attack reads one item of each round: the one that mixes the target with the fewest other clients, of rounds the
     earliest. Of a sum over several clients it still seeks the target's records alone; what the others
-    added is noise to it, which its objective shows. It models full-batch gradient descent at the client, with what the
-    pipeline says of local steps, learning rates, momentum and FedProx.
+    added is noise to it, which its objective shows (``cohort`` seeks everybody's records). It models the client's
+    training as the pipeline says it: batches, local steps, learning rates, momentum, Adam and FedProx. An optimiser that keeps its
+    state over rounds is modelled in the first round in which the target is seen.
 
-    The plain attack of the paper is ``match="euclidean", prior=False``. It is the weaker one: a client that
-    clips its update misleads it, and a little noise throws it further off than a guess would be, which
+    The attack of the paper is ``solver="lbfgs", match="euclidean", labels="joint", prior=False``. It is the weaker one: a
+    client that clips its update misleads it, and a little noise throws it further off than a guess would be, which
     neither clipping nor such noise deserves credit for.
 
     Args:
-        restarts: The starts that are refined.
-        screened: The random starts that they are chosen from.
-        iterations: The most steps of a refinement.
-        match: ``"cosine"`` compares directions, ``"euclidean"`` the updates themselves.
-        prior: Whether the spread of the auxiliary records (or of the feature range, where the adversary has
-            none) is used on noisy updates.
-        max_hypotheses: The most label multisets; where there are more, a random choice.
-        dtype: Of the attacker's simulation.
+        rounds: How many rounds are explained together, where the client trains on the same records.
         snapshot: Whether the linear system of all rounds gives further starts, where it can be solved.
 
     Raises:
@@ -54,8 +44,7 @@ class DeepLeakage(Inference):
 
     Source:
         Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, algorithm 1. iDLG (Zhao, Mopuri, Bilen,
-        2020) reads the label off the last bias; a circuit has none, so labels are enumerated. Cosine: Geiping
-        et al., NeurIPS 2020. Prior: Balunovic et al., ICLR 2022.
+        2020) for a last bias. Cosine: Geiping et al., NeurIPS 2020. Prior: Balunovic et al., ICLR 2022.
     """
 
     card = AttackCard(
@@ -70,74 +59,31 @@ class DeepLeakage(Inference):
             "the model's architecture",
         ),
     )
-    challenge_type = InversionChallenge
-    restarts: int = 24
-    screened: int = 256
-    iterations: int = 30
-    match: Match = "cosine"
-    prior: bool = True
-    max_hypotheses: int = 16
-    dtype: str = "complex128"
+    rounds: int = 1
     snapshot: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
-        for name in ("restarts", "screened", "iterations", "max_hypotheses"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name!r} is too small", got=getattr(self, name), expected="at least 1")
-        if self.restarts > self.screened:
-            raise ConfigError(
-                "'restarts' are chosen from 'screened' starts",
-                got=f"{self.restarts} of {self.screened}",
-                expected="restarts <= screened",
-            )
-        if self.match not in {"euclidean", "cosine"}:
-            raise ConfigError("unknown 'match'", got=repr(self.match), expected="'euclidean' or 'cosine'")
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ConfigError("'rounds' is too small", got=self.rounds, expected="at least 1")
 
     def missing(self, view: View, challenge: InversionChallenge) -> str | None:
         """The architecture, an update that contains the target, or the model that it starts from."""
-        return missing_architecture(view) or missing_observation(view, challenge.target)
-
-    def observation(self, view: View, challenge: InversionChallenge) -> Observation:
-        """The update to explain: the item that mixes the target with the fewest others."""
-        return observe(view, challenge.target)
-
-    def run(self, view: View, challenge: InversionChallenge) -> InversionClaim:
-        """The records of the best start."""
-        seen, training = self.observation(view, challenge), challenge.training
-        model, rate = view.granted.model, training.rate(seen.round)
-        matching = Matching(
-            model=model,
-            params=seen.params.double(),
-            observed=-seen.update.double() / rate,
-            learning_rate=rate,
-            local_steps=training.uses,
-            momentum=training.momentum,
-            proximal=training.proximal,
-            match=self.match,
-            execution=Execution(dtype=self.dtype),
+        return missing_architecture(view) or missing_observation(
+            view, challenge.target, first=challenge.training.keeps_state
         )
-        generator = challenge.generator()
-        hypotheses = label_hypotheses(
-            challenge.n_records, model.n_classes, most=self.max_hypotheses, generator=generator
-        )
-        prior = Prior.of(view.granted.auxiliary, challenge.feature_range, challenge.n_features)
-        found = reconstruct(
-            matching,
-            hypotheses,
-            feature_range=challenge.feature_range,
-            generator=generator,
-            budget=Budget(screened=self.screened, restarts=self.restarts, iterations=self.iterations),
-            prior=prior if self.prior else None,
-            # Of k equal and independent shares, one is the target's.
-            least_noise=1 - 1 / seen.size,
-            warm=self._snapshot(view, challenge) if self.snapshot else None,
-        )
-        return InversionClaim(features=found.features.float(), labels=found.labels, objective=found.objective)
 
-    def _snapshot(self, view: View, challenge: InversionChallenge) -> Tensor | None:
-        """Starts from the linear system of all rounds, where that can be solved."""
-        if challenge.n_records != 1 or no_snapshot(view.granted.model, challenge.training) is not None:
+    def observations(self, view: View, challenge: InversionChallenge) -> Sequence[Observation]:
+        """The items that mix the target with the fewest others."""
+        if self.rounds == 1 or challenge.training.keeps_state:
+            return [observe(view, challenge.target)]
+        return observe_rounds(view, challenge.target)[: self.rounds]
+
+    def warm(self, view: View, challenge: InversionChallenge) -> Tensor | None:
+        """Starts from the linear system of all rounds, where that is wanted and can be solved."""
+        solvable = no_snapshot(view.granted.model, challenge.training) is None
+        if not self.snapshot or challenge.n_records != 1 or not solvable:
             return None
         return snapshot_points(
             view.granted.model,
@@ -145,3 +91,31 @@ class DeepLeakage(Inference):
             feature_range=challenge.feature_range,
             generator=challenge.generator("snapshot"),
         )[:, None, :]
+
+
+@register("attack", "inverting-gradients")
+@dataclass(frozen=True, kw_only=True)
+class InvertingGradients(DeepLeakage):
+    """``dlg`` as Geiping et al. do it: directions are compared, and Adam follows the signs of the slope.
+
+    Their total variation is a prior for images and has no place here.
+
+    Source:
+        Geiping, Bauermeister, Dröge, Moeller: Inverting gradients, NeurIPS 2020, equation 4.
+    """
+
+    card = AttackCard(
+        name="inverting-gradients",
+        idea="Turn guessed records until their update points where the observed one does, by Adam on signs.",
+        source=Source(
+            paper="Geiping et al.: Inverting gradients, NeurIPS 2020, arXiv:2003.14053",
+            year=2020,
+            where="equation 4, without total variation",
+        ),
+        family="inversion",
+        goal="confidentiality",
+        needs=DeepLeakage.card.needs,
+    )
+    solver: Solver = "signed-adam"
+    match: Match = "cosine"
+    prior: bool = False

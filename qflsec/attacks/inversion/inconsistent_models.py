@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
 from qflsec.attacks.base import ActiveInference, InversionChallenge
-from qflsec.attacks.inversion.dlg import DeepLeakage
+from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.observation import Observation
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
@@ -25,7 +26,7 @@ _DEAD = 1e-9
 
 @register("attack", "inconsistent-models")
 @dataclass(frozen=True, kw_only=True)
-class InconsistentModels(ActiveInference, DeepLeakage):
+class InconsistentModels(ActiveInference, GradientMatching):
     """In one round, send the model to the victim and a dead model to all others; the sum is the victim's update.
 
     A dead model is one at which the gradient vanishes for every record and label, so that local training leaves it
@@ -116,6 +117,12 @@ class InconsistentModels(ActiveInference, DeepLeakage):
                     got=f"{name}={value}",
                     expected=f"0 to {size - 1}",
                 )
+        if config.keeps_state and self.round:
+            raise IncompatibleAttack(
+                f"{self.card.name!r} does not know what the victim's optimiser kept from earlier rounds",
+                got=f"round={self.round}, optimizer_state='run'",
+                fix="set round = 0",
+            )
         if self.victim in threat.clients:
             raise IncompatibleAttack(
                 f"the victim of {self.card.name!r} is a corrupted client", got=self.victim
@@ -154,7 +161,7 @@ class InconsistentModels(ActiveInference, DeepLeakage):
             return f"no update or sum of round {self.round} that contains client {self.victim} can be read"
         return reason
 
-    def observation(self, view: View, challenge: InversionChallenge) -> Observation:
+    def observations(self, view: View, challenge: InversionChallenge) -> Sequence[Observation]:
         """The sum of the round as what it is: the victim's update, up to its number of examples."""
         item = self._item(view)
         assert item is not None  # missing() said so
@@ -163,9 +170,8 @@ class InconsistentModels(ActiveInference, DeepLeakage):
             for model in view.readable("model", round_index=self.round)
             if model.receiver == client(self.victim)
         ]
-        return Observation(
-            params=sent[0].vector, update=item.vector, round=self.round, about=frozenset({self.victim})
-        )
+        victim = frozenset({self.victim})
+        return [Observation(params=sent[0].vector, update=item.vector, round=self.round, about=victim)]
 
     def _item(self, view: View) -> Item | None:
         items = view.readable("update", "aggregate", round_index=self.round, about=self.victim)

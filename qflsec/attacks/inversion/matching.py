@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qflsec.attacks.inversion.least_squares import row_jacobians
+from qflsec.attacks.inversion.unrolled import LocalRule, label_weights, unroll
 from qflsec.models import Execution, Model
 
 __all__ = ["Match", "Matching"]
@@ -20,27 +21,28 @@ Match = Literal["euclidean", "cosine"]
 class Matching:
     """The difference between an observed update and the update that guessed records would cause.
 
-    The client is modelled as full-batch gradient descent: ``local_steps`` steps of ``learning_rate`` from
-    ``params``, with a momentum buffer that begins at zero and the pull of FedProx. Updates are divided by minus the
-    learning rate, so that one step gives the gradient and several give the sum of what was stepped along, through
-    which is differentiated.
+    Clients are modelled as their public pipeline says (:mod:`qflsec.attacks.inversion.unrolled`), and it is
+    differentiated through all local steps. Of a weighted mean over several clients, every client trains on its own part of the
+    guess.
 
     Attributes:
         model: The model.
         params: Where the update starts, in double precision.
         observed: The observed update over minus the learning rate, in double precision.
-        learning_rate: Of the client.
-        local_steps: Of the client.
-        momentum: Of the client.
-        proximal: Of the client: FedProx's mu.
+        rule: The clients' optimiser.
         match: ``"euclidean"`` compares the vectors, relative to the observed norm. ``"cosine"`` leaves the
             scale of the simulated update free, so that a client that scales its update (clipping) changes
             nothing: the squared residual is then the squared sine of the angle between the two, or 1 where
             the angle is obtuse.
         execution: How the attacker simulates the model.
+        clients: The places of each client's records in a guess; None for one client that holds all.
+        generator: Of the attacker's shots, if any.
+        softening: See :func:`~qflsec.attacks.inversion.unrolled.unroll`.
+        live: 1 for parameters that are compared, 0 for others. Adam turns the rounding of a gradient that is zero
+            into a step as large as any.
 
     Shapes:
-        params: ``(P,)``; observed: ``(P,)``
+        params: ``(P,)``; observed: ``(P,)``; live: ``(P,)``
 
     Source:
         Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, equation 1 (``euclidean``). Geiping et al.:
@@ -51,70 +53,89 @@ class Matching:
     model: Model
     params: Tensor
     observed: Tensor
-    learning_rate: float
-    local_steps: int
+    rule: LocalRule
     match: Match
     execution: Execution
-    momentum: float = 0.0
-    proximal: float = 0.0
+    clients: tuple[tuple[int, ...], ...] | None = None
+    generator: torch.Generator | None = None
+    softening: float = 0.0
+    live: Tensor | None = None
 
-    def objective(self, features: Tensor, labels: Tensor) -> Tensor:
+    def objective(self, features: Tensor, labels: Tensor, plan: Tensor | None = None) -> Tensor:
         """The squared norm of the residual of each guess.
 
         Shapes:
-            features: ``(R, B, F)``; labels: ``(R, B)``; returns: ``(R,)``
+            features: ``(R, B, F)``; labels: ``(R, B)`` or ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R,)``
         """
-        simulated = self._simulate(features, labels, create_graph=False)
-        return self._residual(simulated).square().sum(dim=-1)
+        return self.residuals(features, labels, plan).square().sum(dim=-1)
 
-    def linearise(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The residual of each guess and its derivative in the guess's features.
+    def residuals(
+        self, features: Tensor, labels: Tensor, plan: Tensor | None = None, *, create_graph: bool = False
+    ) -> Tensor:
+        """The residual of each guess, differentiable in features and labels where the graph is kept.
 
         Shapes:
-            features: ``(R, B, F)``; labels: ``(R, B)``; returns: ``(R, P)`` and ``(R, P, B * F)``
+            features: ``(R, B, F)``; labels: ``(R, B)`` or ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R, P)``
         """
-        guess = features.detach().requires_grad_()
-        simulated = self._simulate(guess, labels, create_graph=True)
-        return self._normalise(simulated.detach(), row_jacobians(simulated, guess))
-
-    def _simulate(self, features: Tensor, labels: Tensor, *, create_graph: bool) -> Tensor:
-        start = self.params.expand(len(features), 1, -1).detach().requires_grad_()
-        now, along, total = start, None, torch.zeros_like(start)
-        for _ in range(self.local_steps):
-            logits = self.model(now, features, execution=self.execution)
-            loss = self.model.loss.per_sample(logits, labels).mean(dim=-1).sum()
-            (gradient,) = torch.autograd.grad(loss, now, create_graph=create_graph)
-            if self.proximal:
-                gradient = gradient + self.proximal * (now - start)
-            along = gradient if along is None or not self.momentum else self.momentum * along + gradient
-            total = total + along
-            now = now - self.learning_rate * along
-        return total[:, 0, :]
-
-    def _residual(self, simulated: Tensor) -> Tensor:
-        target, size = _unit(self.observed)
+        simulated = self._simulate(features, labels, plan, create_graph=create_graph)
+        observed = self.observed
+        if self.live is not None:
+            simulated, observed = simulated * self.live, observed * self.live
+        target, size = _unit(observed)
         if self.match == "euclidean":
             return simulated / size - target
         direction, _ = _unit(simulated)
-        return _cosine(direction, target) * direction - target
+        # a client does not turn its update round
+        return (direction @ target)[..., None].clamp_min(0) * direction - target
 
-    def _normalise(self, simulated: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
-        """The residual and its derivative, given those of the simulated update."""
-        residual = self._residual(simulated)
-        target, observed_size = _unit(self.observed)
-        if self.match == "euclidean":
-            return residual, jacobian / observed_size
-        direction, size = _unit(simulated)
-        along = direction[..., None] * (direction[..., None, :] @ jacobian)
-        turned = (jacobian - along) / size[..., None]
-        cosine = _cosine(direction, target)[..., None]
-        projected = direction[..., None] * (target @ turned)[..., None, :]
-        return residual, cosine * turned + (cosine > 0) * projected
+    def linearise(
+        self, features: Tensor, labels: Tensor, plan: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The residual of each guess and its derivative in the guess's features.
 
+        Shapes:
+            features: ``(R, B, F)``; labels: ``(R, B)`` or ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R, P)``
+            and ``(R, P, B * F)``
+        """
+        guess = features.detach().requires_grad_()
+        residuals = self.residuals(guess, labels, plan, create_graph=True)
+        return residuals.detach(), row_jacobians(residuals, guess)
 
-def _cosine(direction: Tensor, target: Tensor) -> Tensor:
-    """The cosine between unit vectors, 0 where it is negative: a client does not turn its update round."""
-    return (direction @ target)[..., None].clamp_min(0)
+    def _simulate(
+        self, features: Tensor, labels: Tensor, plan: Tensor | None, *, create_graph: bool
+    ) -> Tensor:
+        n_records = features.shape[1]
+        groups = (tuple(range(n_records)),) if self.clients is None else self.clients
+        labels = label_weights(labels, self.model.n_classes)
+        if plan is None:
+            plan = torch.zeros(1, self.rule.steps, n_records, dtype=features.dtype)
+            for group in groups:
+                plan[..., list(group)] = 1 / len(group)
+        plan = plan.expand(len(features), -1, -1)
+        held = sum(len(group) for group in groups)
+        if self.rule.linear and len(groups) > 1:  # the mean of gradients is one gradient
+            shares = plan.clone()
+            for group in groups:
+                shares[..., list(group)] *= len(group) / held
+            groups, plan = (tuple(place for group in groups for place in group),), shares
+        total: Tensor | None = None
+        for group in groups:
+            chosen = list(group)
+            share = unroll(
+                self.model,
+                self.params,
+                features[:, chosen],
+                labels[:, chosen],
+                plan[..., chosen],
+                rule=self.rule,
+                execution=self.execution,
+                generator=self.generator,
+                softening=self.softening,
+                create_graph=create_graph,
+            ) * (len(group) / held)
+            total = share if total is None else total + share
+        assert total is not None
+        return total
 
 
 def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:

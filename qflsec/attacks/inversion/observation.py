@@ -9,7 +9,7 @@ import torch
 from qflsec.attacks.needs import missing_items
 from qflsec.threat import Item, View
 
-__all__ = ["Observation", "missing_observation", "observe", "observe_rounds"]
+__all__ = ["Observation", "missing_observation", "observe", "observe_rounds", "usable_item"]
 
 # In the order of preference: a mean of updates fits the model of the attack, a robust rule's step does not.
 _KINDS = ("update", "aggregate", "step")
@@ -37,12 +37,23 @@ class Observation:
     size: int = 1
 
 
-def missing_observation(view: View, target: int) -> str | None:
-    """Why there is no observation; None where there is one."""
+def missing_observation(view: View, target: int, *, first: bool = False) -> str | None:
+    """Why there is no observation; None where there is one.
+
+    Args:
+        view: The view.
+        target: The client.
+        first: Whether it must be of the first round in which the client is seen, since what its optimiser keeps from
+            earlier ones is not known.
+    """
     what = f"update or sum that contains client {target}"
     reason = missing_items(view, *_KINDS, what=what, about=target)
     if reason is None and not _usable(view, target):
         reason = f"no model that an {what} starts from can be read"
+    if reason is None and first:
+        seen = min(item.round for item in view.items if item.kind in _KINDS and item.may_hold(target))
+        if observe(view, target).round > seen:
+            reason = f"client {target}'s optimiser keeps its state, and its first update cannot be read as well as later ones"
     return reason
 
 
@@ -57,7 +68,7 @@ def observe(view: View, target: int) -> Observation:
     and says less than the target's own update.) Early rounds come first because gradients of a model that
     has not been fitted are larger.
     """
-    return _observation(view, min(_best(view, target), key=lambda item: (*_rank(item), item.round)))
+    return usable_item(view, min(_best(view, target), key=lambda item: (*_rank(item), item.round)))
 
 
 def observe_rounds(view: View, target: int) -> list[Observation]:
@@ -68,7 +79,7 @@ def observe_rounds(view: View, target: int) -> list[Observation]:
     for item in sorted(usable, key=lambda item: (item.round, *_rank(item))):
         if _rank(item)[0] == least:
             found.setdefault(item.round, item)
-    return [_observation(view, item) for item in found.values()]
+    return [usable_item(view, item) for item in found.values()]
 
 
 def _rank(item: Item) -> tuple[int, int]:
@@ -81,9 +92,10 @@ def _best(view: View, target: int) -> list[Item]:
     return [item for item in usable if item.about is not None] or usable
 
 
-def _observation(view: View, item: Item) -> Observation:
+def usable_item(view: View, item: Item) -> Observation:
+    """An item whose base can be read, as an observation."""
     params = view.base_of(item)
-    assert params is not None  # _usable() saw to it
+    assert params is not None  # callers see to it
     return Observation(
         params=params,
         update=item.vector,

@@ -15,6 +15,7 @@ from qflsec.attacks.inversion.leak.structure import structure_of
 from qflsec.attacks.inversion.matching import Matching
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe_rounds
 from qflsec.attacks.inversion.reconstruction import into_range
+from qflsec.attacks.inversion.unrolled import LocalRule
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.federation import FederationConfig, Pipeline
@@ -163,8 +164,7 @@ def _better(
         model=model,
         params=first.params.double(),
         observed=-first.update.double() / rate,
-        learning_rate=rate,
-        local_steps=1,
+        rule=LocalRule(learning_rate=rate),
         match="cosine",
         execution=Execution(dtype="complex128"),
     )

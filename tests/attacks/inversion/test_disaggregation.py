@@ -66,10 +66,10 @@ def test_two_rounds_that_differ_in_one_client_give_its_update(
     vqc: Model, item: MakeItem, view: MakeView
 ) -> None:
     items, base, _ = sums(item, [{0, 1, 2, 3}, {1, 2, 3}], slope=0.0)
-    seen = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge())
+    seen = Disaggregation(degree=0).observations(view(*items, model=vqc), challenge())[0]
     assert parallel(seen.update, base[0])
     assert seen.about == {0}
-    other = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge(target=1))
+    other = Disaggregation(degree=0).observations(view(*items, model=vqc), challenge(target=1))[0]
     assert other.about == {1, 2, 3}, "nothing tells these three apart"
 
 
@@ -79,11 +79,11 @@ MANY = [{0, 1, 2}, {1, 3, 4}, {0, 2, 4}, {0, 1, 3}, {2, 3, 4}, {0, 3, 4}, {1, 2,
 @pytest.mark.parametrize("target", range(N))
 def test_changing_clients_give_every_update(vqc: Model, item: MakeItem, view: MakeView, target: int) -> None:
     items, base, drift = sums(item, MANY, slope=0.3)
-    seen = Disaggregation().observation(view(*items, model=vqc), challenge(target))
+    seen = Disaggregation().observations(view(*items, model=vqc), challenge(target))[0]
     assert seen.about == {target}
     assert parallel(seen.update, base[target] + 0.3 * seen.round * drift[target])
     assert torch.equal(seen.params, torch.full((SIZE,), float(seen.round)))
-    constant = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge(target))
+    constant = Disaggregation(degree=0).observations(view(*items, model=vqc), challenge(target))[0]
     assert not parallel(constant.update, base[target] + 0.3 * constant.round * drift[target])
 
 
@@ -106,14 +106,14 @@ def test_all_sums_of_a_round_count_where_groups_change(
     paired = [replace(i, round=i.round // 2, base=i.base and str(i.round // 2)) for i in items]
     paired = [i for place, i in enumerate(paired) if i.kind == "aggregate" or place % 4 == 0]
     paired = [replace(i, version=str(i.round)) if i.kind == "model" else i for i in paired]
-    seen = Disaggregation(degree=0).observation(view(*paired, model=vqc), challenge(target))
+    seen = Disaggregation(degree=0).observations(view(*paired, model=vqc), challenge(target))[0]
     assert seen.about == {target}
     assert parallel(seen.update, base[target])
 
 
 def test_groups_that_stay_give_a_group_only(vqc: Model, item: MakeItem, view: MakeView) -> None:
     items, _, _ = sums(item, [who for _ in range(6) for who in GROUPS[0]], slope=0.0)
-    seen = Disaggregation(degree=0).observation(view(*items, model=vqc), challenge())
+    seen = Disaggregation(degree=0).observations(view(*items, model=vqc), challenge())[0]
     assert seen.about == {0, 1, 2}
 
 
@@ -126,14 +126,14 @@ def test_a_schedule_is_no_change_of_the_updates(vqc: Model, item: MakeItem, view
         replace(i, value=i.vector * rate(i.round) / rate(0)) if i.kind == "aggregate" else i for i in items
     ]
     attack = Disaggregation(degree=0)
-    seen = attack.observation(view(*scaled, model=vqc), challenge(**how))
+    seen = attack.observations(view(*scaled, model=vqc), challenge(**how))[0]
     assert parallel(seen.update, base[0])
-    assert not parallel(attack.observation(view(*scaled, model=vqc), challenge()).update, base[0])
+    assert not parallel(attack.observations(view(*scaled, model=vqc), challenge())[0].update, base[0])
 
 
 def test_everybody_in_every_round_gives_a_sum_only(vqc: Model, item: MakeItem, view: MakeView) -> None:
     items, _, _ = sums(item, [set(range(N))] * 6, slope=0.3)
-    seen = Disaggregation().observation(view(*items, model=vqc), challenge())
+    seen = Disaggregation().observations(view(*items, model=vqc), challenge())[0]
     assert seen.about == set(range(N))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qflsec.attacks.inversion.matching import Matching
+from qflsec.attacks.inversion.unrolled import LocalRule
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import Execution, Model, build_model
 from qflsec.threat import honest_but_curious_server
@@ -23,12 +24,13 @@ def problem(model: Model, **change: object) -> Matching:
         "model": model,
         "params": params,
         "observed": torch.randn(model.n_params, generator=generator, dtype=torch.float64),
-        "learning_rate": 0.2,
-        "local_steps": 1,
         "match": "euclidean",
         "execution": EXACT,
         **change,
     }
+    rule = {"learning_rate": 0.2, "steps": values.pop("local_steps", 1)}
+    rule |= {name: values.pop(name) for name in ("momentum", "proximal", "learning_rate") if name in values}
+    values["rule"] = LocalRule(**rule)  # type: ignore[arg-type]
     return Matching(**values)  # type: ignore[arg-type]
 
 
@@ -68,7 +70,7 @@ def simulated(there: Matching, features: torch.Tensor, labels: torch.Tensor) -> 
     unit = torch.zeros(there.model.n_params, dtype=torch.float64)
     unit[0] = 1
     plain = problem(
-        there.model, params=there.params, observed=unit, local_steps=there.local_steps, match="euclidean"
+        there.model, params=there.params, observed=unit, local_steps=there.rule.steps, match="euclidean"
     )
     return plain.linearise(features, labels)[0] + unit
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from qflsec.accounting.statistics import MOST_SEEDS
 from qflsec.base import Score
+from qflsec.lab.scoring.inversion import FOUND
 from qflsec.lab.worlds.federation.results import CellState, PipelineSummary, TrialRow
 from qflsec.lab.worlds.federation.states import shown
 
@@ -61,7 +62,7 @@ def cell_sentence(
     statuses = Counter(row.status for row in rows)
     rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
     aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
-    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{_dropped(rows)}"
+    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{_dropped(rows)}{_why(rows)}"
     if state == "lost":
         reason = next(row.reason for row in rows if row.status == "lost")
         return f"{found}; a run that corrupted parties can end counts as 1: {reason}."
@@ -103,6 +104,16 @@ def _dropped(rows: Sequence[TrialRow]) -> str:
         return ""
     updates = "update of an attacked run does" if len(reasons) == 1 else "updates of attacked runs do"
     return f"; {len(reasons)} {updates} not count: {reasons[0]}"
+
+
+def _why(rows: Sequence[TrialRow]) -> str:
+    """Why records were not reconstructed, where an inversion's trials say so: a failed one is never privacy by itself."""
+    reasons = Counter(text.partition(":")[0] for row in rows for text in row.raw.get("why", ()))
+    failed = {reason: count for reason, count in reasons.items() if reason != FOUND}
+    if not failed:
+        return ""
+    told = " and ".join(f"in {count} {reason.partition(' (')[0]}" for reason, count in failed.items())
+    return f"; where not every record was found, {told}"
 
 
 def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:

@@ -47,18 +47,18 @@ def text(
 
 
 MISTAKES = {
-    "inversion on Adam": (
+    "disaggregation on Adam": (
+        text("disaggregation", SERVER, training=', optimizer = "adam"'),
         text("dlg", SERVER, training=', optimizer = "adam"'),
-        text("dlg", SERVER),
-        "plain gradient descent; got optimizer='adam'",
+        "smoothly from round to round; got optimizer='adam'",
     ),
-    "inversion on mini-batches": (
+    "disaggregation on mini-batches": (
+        text("disaggregation", SERVER, training=", batch_size = 2"),
         text("dlg", SERVER, training=", batch_size = 2"),
-        text("dlg", SERVER),
         "batch_size=2",
     ),
-    "inversion on a state that lives over rounds": (
-        text("dlg", SERVER, training=', momentum = 0.5, optimizer_state = "run"'),
+    "disaggregation on a state that lives over rounds": (
+        text("disaggregation", SERVER, training=', momentum = 0.5, optimizer_state = "run"'),
         text("dlg", SERVER, training=", momentum = 0.5, epochs = 2, proximal = 0.1"),
         "optimizer_state='run'; expected optimizer = 'sgd', no batch_size, and no state",
     ),

@@ -1,0 +1,107 @@
+"""Cohort inversion: the records of all clients behind one sum, or behind the sums of several rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from qflsec.attacks.base import CohortChallenge, InversionClaim
+from qflsec.attacks.inversion.gradient_matching import GradientMatching
+from qflsec.attacks.inversion.observation import Observation, usable_item
+from qflsec.attacks.needs import missing_architecture
+from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.threat import Item, View
+
+__all__ = ["CohortInversion"]
+
+_KINDS = ("update", "aggregate")
+
+
+@register("attack", "cohort")
+@dataclass(frozen=True, kw_only=True)
+class CohortInversion(GradientMatching):
+    """Find the records of all clients at once: together they explain the sum exactly.
+
+    What other clients add to a sum is noise to an attack on one of them. To this attack it is data: every client
+    trains on its own part of the guess, and the parts are added up as the aggregation does it. A round gives as many
+    equations as the model has parameters, and rounds are explained together, so that secure aggregation hides
+    whose record is whose and not the records, as long as there are few enough of them. Where single updates or
+    smaller sums can be read, they are used.
+
+    Args:
+        rounds: How many rounds are explained together, the earliest ones.
+
+    Raises:
+        ConfigError: A parameter is out of range.
+
+    Source:
+        Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, for a batch; the records of a cohort are one.
+    """
+
+    card = AttackCard(
+        name="cohort",
+        idea="Find the records of all clients whose sum is the observed one.",
+        source=Source(
+            paper="Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, arXiv:1906.08935",
+            year=2019,
+            where="algorithm 1, the batch being spread over clients",
+        ),
+        family="inversion",
+        goal="confidentiality",
+        needs=(
+            "updates or sums of honest clients, and who is in them",
+            "the models that they start from",
+            "the model's architecture",
+        ),
+    )
+    challenge_type = CohortChallenge
+    rounds: int = 4
+    restarts: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of range."""
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ConfigError("'rounds' is too small", got=self.rounds, expected="at least 1")
+
+    def missing(self, view: View, challenge: CohortChallenge) -> str | None:
+        """The architecture, or a sum of known honest clients with the model that it starts from."""
+        reason = missing_architecture(view)
+        if reason is None and not self._items(view, challenge):
+            reason = "no update or sum of known honest clients can be read with the model that it starts from"
+        return reason
+
+    def observations(self, view: View, challenge: CohortChallenge) -> Sequence[Observation]:
+        """The smallest sums of each round that overlap in no client."""
+        return [usable_item(view, item) for item in self._items(view, challenge)]
+
+    def run(self, view: View, challenge: CohortChallenge) -> InversionClaim:
+        """The records of everybody."""
+        ends = list(accumulate(challenge.counts))
+        places = {
+            client: tuple(range(end - count, end))
+            for client, count, end in zip(challenge.clients, challenge.counts, ends, strict=True)
+        }
+        seen = self.observations(view, challenge)
+        groups = [[places[client] for client in sorted(one.about or ())] for one in seen]
+        return self.match_records(view, challenge, seen, groups, least_noise=0.0)
+
+    def _items(self, view: View, challenge: CohortChallenge) -> list[Item]:
+        honest = frozenset(challenge.clients)
+        held = [
+            item
+            for item in view.readable(*_KINDS)
+            if item.named and item.named <= honest and view.base_of(item) is not None
+        ]
+        rounds = sorted({item.round for item in held})
+        if challenge.training.keeps_state:
+            rounds = [one for one in rounds if one == 0]
+        found: list[Item] = []
+        for one in rounds[: self.rounds]:
+            taken: frozenset[int] = frozenset()
+            for item in sorted((i for i in held if i.round == one), key=lambda i: (len(i.named), i.kind)):
+                if not item.named & taken:
+                    taken |= item.named
+                    found.append(item)
+        return found
