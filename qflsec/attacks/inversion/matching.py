@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qflsec.attacks.inversion.least_squares import row_jacobians
+from qflsec.attacks.inversion.least_squares import columns_at_once, row_jacobians
 from qflsec.attacks.inversion.unrolled import LocalRule, label_weights, unroll
 from qflsec.models import Execution, Model
 
@@ -97,9 +97,18 @@ class Matching:
             features: ``(R, B, F)``; labels: ``(R, B)`` or ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R, P)``
             and ``(R, P, B * F)``
         """
-        guess = features.detach().requires_grad_()
-        residuals = self.residuals(guess, labels, plan, create_graph=True)
-        return residuals.detach(), row_jacobians(residuals, guess)
+
+        def residuals(guesses: Tensor) -> Tensor:
+            copies = len(guesses) // len(features)
+            repeated = None if plan is None or len(plan) == 1 else plan.repeat(copies, 1, 1)
+            each = labels.repeat(copies, *[1] * (labels.ndim - 1))
+            return self.residuals(guesses, each, plan if repeated is None else repeated, create_graph=True)
+
+        if self.execution.shots is not None:  # copies of a guess would draw outcomes of their own
+            guess = features.detach().requires_grad_()
+            values = residuals(guess)
+            return values.detach(), row_jacobians(values, guess)
+        return columns_at_once(residuals, features)
 
     def _simulate(
         self, features: Tensor, labels: Tensor, plan: Tensor | None, *, create_graph: bool
