@@ -23,6 +23,8 @@ __all__ = [
     "Challenge",
     "Claim",
     "CohortChallenge",
+    "EvasionChallenge",
+    "EvasionClaim",
     "Inference",
     "InversionChallenge",
     "InversionClaim",
@@ -155,7 +157,33 @@ class CohortChallenge(Challenge):
         return sum(self.counts)
 
 
-Claim = MembershipClaim | InversionClaim
+@dataclass(frozen=True, kw_only=True)
+class EvasionChallenge(Challenge):
+    """How must these records be moved so that the model answers wrongly?
+
+    Attributes:
+        records: Records that nobody trained on, with their true labels.
+        epsilon: How far each feature may be moved.
+        feature_range: Where features lie; no record may be moved out of it.
+    """
+
+    records: Records
+    epsilon: float
+    feature_range: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvasionClaim:
+    """The moved records, in the order of the challenge.
+
+    Shapes:
+        features: ``(n, F)``
+    """
+
+    features: torch.Tensor
+
+
+Claim = MembershipClaim | InversionClaim | EvasionClaim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +273,8 @@ def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
         expected: tuple[int, ...] = (len(challenge.candidates.labels),)
     elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge | CohortChallenge):
         value, expected = claim.features, (challenge.n_records, challenge.n_features)
+    elif isinstance(claim, EvasionClaim) and isinstance(challenge, EvasionChallenge):
+        value, expected = claim.features, tuple(challenge.records.features.shape)
     else:
         raise UpdateError(f"attack {name!r} answered another challenge", got=type(claim).__name__)
     if tuple(value.shape) != expected:
@@ -254,6 +284,27 @@ def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
     if not bool(torch.isfinite(value).all()):
         raise UpdateError(
             f"the claim of attack {name!r} is not finite", fix="return a finite score for each candidate"
+        )
+    if isinstance(challenge, EvasionChallenge):
+        _check_budget(name, value, challenge)
+
+
+def _check_budget(name: str, moved: torch.Tensor, challenge: EvasionChallenge) -> None:
+    """Hold an evasion to what it may move."""
+    original = challenge.records.features.double()
+    farthest = float((moved.double() - original).abs().max())
+    if farthest > challenge.epsilon + 1e-5:
+        raise UpdateError(
+            f"attack {name!r} moved a feature too far", got=farthest, expected=f"at most {challenge.epsilon}"
+        )
+    low, high = challenge.feature_range
+    outside = torch.relu(moved.double() - original.clamp(min=high)) + torch.relu(
+        original.clamp(max=low) - moved.double()
+    )
+    if float(outside.max()) > 1e-5:
+        raise UpdateError(
+            f"attack {name!r} moved a record out of the range of the features",
+            expected=f"{low:g} to {high:g}",
         )
 
 

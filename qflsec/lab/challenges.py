@@ -6,12 +6,20 @@ from collections.abc import Sequence
 
 import torch
 
-from qflsec.attacks import Challenge, CohortChallenge, Inference, InversionChallenge, MembershipChallenge
+from qflsec.attacks import (
+    Challenge,
+    CohortChallenge,
+    EvasionChallenge,
+    Inference,
+    InversionChallenge,
+    MembershipChallenge,
+)
+from qflsec.attacks.evasion import Evasion, projected
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.federation import Pipeline
 from qflsec.lab.scoring.manipulation import n_correct
-from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, Truth
+from qflsec.lab.scoring.trial import EvasionTruth, InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
 from qflsec.threat import NOBODY, Records, ThreatModel
 
@@ -37,6 +45,8 @@ def check_challenge(attack: Inference, pipeline: Pipeline, threat: ThreatModel) 
         )
     if issubclass(attack.challenge_type, MembershipChallenge):
         _check_sizes(pipeline.data.members, pipeline.data.nonmembers)
+    elif isinstance(attack, Evasion):
+        _check_test(pipeline.data.test)
     elif not issubclass(attack.challenge_type, InversionChallenge | CohortChallenge):
         raise _no_challenge(attack)
 
@@ -71,6 +81,8 @@ def challenge_for(
         return _inversion(attack, subject, seed, threat)
     if issubclass(attack.challenge_type, CohortChallenge):
         return _cohort(attack, subject, seed, threat)
+    if isinstance(attack, Evasion):
+        return _evasion(attack, subject, seed)
     raise _no_challenge(attack)
 
 
@@ -189,6 +201,32 @@ def _inversion_truth(subject: Subject, records: Records) -> InversionTruth:
         feature_range=subject.feature_range,
         auxiliary=subject.records("auxiliary"),
     )
+
+
+def _check_test(n_test: int) -> None:
+    if not n_test:
+        raise IncompatibleAttack(
+            "an evasion challenge needs records that nobody trained on",
+            got="no test records",
+            fix="raise 'test' of the pipeline's data",
+        )
+
+
+def _evasion(attack: Evasion, subject: Subject, seed: int) -> tuple[EvasionChallenge, EvasionTruth]:
+    """All test records; the noise of the truth is drawn apart, so that no attack can know it."""
+    records = subject.records("test")
+    _check_test(len(records.labels))
+    challenge = EvasionChallenge(
+        seed=seed,
+        attack=attack.card.name,
+        records=records,
+        epsilon=attack.epsilon,
+        feature_range=subject.feature_range,
+    )
+    generator = stream(seed, "challenge", "evasion", "noise")
+    signs = torch.where(torch.rand(records.features.shape, generator=generator) < 0.5, -1.0, 1.0)
+    noisy = projected(records.features + attack.epsilon * signs, challenge)
+    return challenge, EvasionTruth(records=records, predict=subject.predict, noisy=noisy)
 
 
 def _honest(subject: Subject, threat: ThreatModel) -> list[int]:

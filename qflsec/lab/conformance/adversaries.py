@@ -15,6 +15,7 @@ from qflsec.attacks import (
     Blocked,
     Challenge,
     Claim,
+    EvasionClaim,
     Inference,
     InversionClaim,
     Manipulation,
@@ -241,7 +242,7 @@ def _equal(first: Claim | Blocked, second: Claim | Blocked) -> bool:
 def _values(answer: Claim | Blocked) -> Iterator[torch.Tensor]:
     if isinstance(answer, Blocked):
         return
-    yield answer.features if isinstance(answer, InversionClaim) else answer.scores
+    yield answer.features if isinstance(answer, InversionClaim | EvasionClaim) else answer.scores
 
 
 class InsideTrial(Configured):

@@ -8,6 +8,7 @@ from qflsec.base.faces import lazily
 
 if TYPE_CHECKING:
     from qflsec.lab.scoring.claims import score_claim
+    from qflsec.lab.scoring.evasion import score_evasion
     from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
     from qflsec.lab.scoring.manipulation import (
         n_correct,
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
         trigger_success,
     )
     from qflsec.lab.scoring.membership import score_membership
-    from qflsec.lab.scoring.trial import LOST, InversionTruth, MembershipTruth, Raw, TrialScore, Truth
+    from qflsec.lab.scoring.trial import (
+        LOST,
+        EvasionTruth,
+        InversionTruth,
+        MembershipTruth,
+        Raw,
+        TrialScore,
+        Truth,
+    )
 
 __all__ = [
     "LOST",
     "SUCCESS_BELOW",
+    "EvasionTruth",
     "InversionTruth",
     "MembershipTruth",
     "Raw",
@@ -31,6 +41,7 @@ __all__ = [
     "n_correct",
     "score_backdoor",
     "score_claim",
+    "score_evasion",
     "score_inversion",
     "score_manipulation",
     "score_membership",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qflsec.attacks import Claim, InversionClaim, MembershipClaim
+from qflsec.attacks import Claim, EvasionClaim, InversionClaim, MembershipClaim
+from qflsec.lab.scoring.evasion import score_evasion
 from qflsec.lab.scoring.inversion import score_inversion
 from qflsec.lab.scoring.membership import score_membership
-from qflsec.lab.scoring.trial import InversionTruth, MembershipTruth, TrialScore, Truth
+from qflsec.lab.scoring.trial import EvasionTruth, InversionTruth, MembershipTruth, TrialScore, Truth
 
 __all__ = ["score_claim"]
 
@@ -20,5 +21,7 @@ def score_claim(claim: Claim, truth: Truth) -> TrialScore:
         return score_membership(claim, truth)
     if isinstance(claim, InversionClaim) and isinstance(truth, InversionTruth):
         return score_inversion(claim, truth)
+    if isinstance(claim, EvasionClaim) and isinstance(truth, EvasionTruth):
+        return score_evasion(claim, truth)
     msg = f"a {type(claim).__name__} cannot be scored against a {type(truth).__name__}"
     raise TypeError(msg)

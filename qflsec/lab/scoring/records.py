@@ -38,6 +38,9 @@ def record_interval(
     if "successes" in raw:
         gained, start, n = raw["successes"], raw["successes_without_attack"], raw["n_triggered"]
         return _difference(advantage, gained, start, n, to_win=n - start)
+    if "fooled" in raw:
+        gained, start, n = raw["fooled"], raw["fooled_by_noise"], raw["n_right"]
+        return _difference(advantage, gained, start, n, to_win=n - start)
     if "majority" in raw:
         kept, start = raw["correct"], raw["honest_correct"]
         return _difference(advantage, start, kept, raw["n_test"], to_win=start - raw["majority"])
@@ -47,12 +50,12 @@ def record_interval(
 def attainable(raw: Mapping[str, Any]) -> Interval:
     """What the advantage of such a trial can be, whatever happens.
 
-    2 AUC - 1 lies in [-1, 1]; a reconstruction cannot be better than exact, nor a trigger succeed more than always.
+    2 AUC - 1 lies in [-1, 1]; a reconstruction cannot be better than exact, nor a trigger or an evasion succeed more than always.
     How far a poisoned model can fall depends on the honest one, so that advantage has no range.
     """
     if "member_scores" in raw:
         return -1.0, 1.0
-    if "originals" in raw or "successes" in raw:
+    if "originals" in raw or "successes" in raw or "fooled" in raw:
         return -math.inf, 1.0
     return -math.inf, math.inf
 

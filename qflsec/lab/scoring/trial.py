@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,17 @@ import torch
 from qflsec.base import Score
 from qflsec.threat import Records
 
-__all__ = ["LOST", "InversionTruth", "MembershipTruth", "Raw", "TrialScore", "Truth", "point", "ratio"]
+__all__ = [
+    "LOST",
+    "EvasionTruth",
+    "InversionTruth",
+    "MembershipTruth",
+    "Raw",
+    "TrialScore",
+    "Truth",
+    "point",
+    "ratio",
+]
 
 Raw = dict[str, float | list[float] | list[list[float]] | list[int] | list[list[int]] | list[str]]
 
@@ -79,7 +90,25 @@ class InversionTruth:
     auxiliary: Records | None
 
 
-Truth = MembershipTruth | InversionTruth
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvasionTruth:
+    """How the model under attack answers.
+
+    Attributes:
+        records: The records as they are.
+        predict: The class that it gives to each record.
+        noisy: The records, each feature moved to one end of the budget or the other at random.
+
+    Shapes:
+        noisy: ``(n, F)``
+    """
+
+    records: Records
+    predict: Callable[[torch.Tensor], torch.Tensor]
+    noisy: torch.Tensor
+
+
+Truth = MembershipTruth | InversionTruth | EvasionTruth
 
 
 def point(
