@@ -1,6 +1,6 @@
-"""Who computes exact expectation values: the compiled kernel, or the torch kernel.
+"""Who computes exact expectation values, with and without noise: the compiled kernels, or the torch kernels.
 
-Both are derived from one circuit and agree to rounding. The compiled kernel is several times faster on a CPU. The torch
+Each two are derived from one circuit and agree to rounding. The compiled one is several times faster on a CPU. The torch
 kernel takes what it does not: tensors of other devices, ``torch.func``, and every machine where numba
 is missing.
 """
@@ -19,8 +19,18 @@ from qflsec.base.notices import notice
 from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.kept import is_kept
 from qflsec.circuits.kernel import expectations
+from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_expectations
 
-__all__ = ["Executor", "check_executor", "exact_expectations", "executor_name", "must_compile", "warm_up"]
+__all__ = [
+    "Executor",
+    "check_executor",
+    "exact_expectations",
+    "exact_noisy_expectations",
+    "executor_name",
+    "must_compile",
+    "warm_up",
+]
 
 Executor = Literal["auto", "compiled", "torch"]
 
@@ -71,12 +81,51 @@ def exact_expectations(
     Raises:
         CircuitError: A wrong shape, dtype or device.
     """
-    if executor_name(executor) == "torch" or _transformed() or not (weights.is_cpu and features.is_cpu):
+    if _by_torch(executor, weights, features):
         return expectations(circuit, weights, features, dtype=dtype)
     _announce()
     from qflsec.circuits.compiled import compiled_expectations
 
     return compiled_expectations(circuit, weights, features, dtype=dtype)
+
+
+def exact_noisy_expectations(
+    circuit: Circuit,
+    weights: Tensor,
+    features: Tensor,
+    *,
+    noise: NoiseModel,
+    dtype: torch.dtype = torch.complex64,
+    executor: Executor = "auto",
+) -> Tensor:
+    """The expectation values of the circuit's observables under noise, by the kernel that the executor names.
+
+    Circuits of more than 8 qubits are the torch kernel's, as are gradients that are to be differentiated again.
+
+    Shapes:
+        weights ``(..., P)``, features ``(..., F)`` -> ``(..., K)``, real.
+
+    Args:
+        circuit: The circuit.
+        weights: Weights; leading axes broadcast against those of the features.
+        features: Features.
+        noise: The noise.
+        dtype: ``complex64`` or ``complex128``; the result has its real counterpart.
+        executor: ``"compiled"``, ``"torch"``, or ``"auto"`` for the first of them that can.
+
+    Raises:
+        CircuitError: A wrong shape, dtype or device, an empty batch, or an amplitude embedding.
+    """
+    if not _by_torch(executor, weights, features):
+        from qflsec.circuits.compiled.noisy import MOST_QUBITS, compiled_noisy_expectations
+
+        if circuit.n_qubits <= MOST_QUBITS:
+            return compiled_noisy_expectations(circuit, weights, features, noise=noise, dtype=dtype)
+    return noisy_expectations(circuit, weights, features, noise=noise, dtype=dtype)
+
+
+def _by_torch(executor: Executor, weights: Tensor, features: Tensor) -> bool:
+    return executor_name(executor) == "torch" or _transformed() or not (weights.is_cpu and features.is_cpu)
 
 
 def must_compile() -> bool:

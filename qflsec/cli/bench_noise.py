@@ -1,4 +1,4 @@
-"""``qflsec bench noise``: the noisy kernel against ``default.mixed``, as ratios in one process."""
+"""``qflsec bench noise``: the noisy kernel against the torch kernel and ``default.mixed``, in one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bench_noise(
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each engine; the best counts.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a noisy training step in processor time of one process, against PennyLane's default.mixed."""
+    """Measure a noisy training step in processor time of one process, against the torch kernel and default.mixed."""
     from qflsec.base import ConfigError
     from qflsec.circuits.bench_noise import bench_noise as measure
     from qflsec.circuits.bench_noise import render_noise
@@ -34,6 +34,6 @@ def bench_noise(
     rows = measure(qubits=sizes, repeats=repeats)
     if as_json:
         found = [{**asdict(row), "met": row.met} for row in rows]
-        print_json({"schema": "qflsec-bench-noise/1", "command": command_line(), "rows": found})
+        print_json({"schema": "qflsec-bench-noise/2", "command": command_line(), "rows": found})
         return
     typer.echo(render_noise(rows))

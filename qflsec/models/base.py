@@ -86,8 +86,9 @@ class Execution:
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
-        executor: Which kernel computes exact values: ``"compiled"``, ``"torch"``, or ``"auto"`` for the compiled one
-            wherever it is installed and can; shots and noise are always computed by the torch kernels.
+        executor: Which kernel computes exact values, with noise or without: ``"compiled"``, ``"torch"``, or ``"auto"``
+            for the compiled one wherever it is installed and can; shots, and noise on more than 8 qubits, are always
+            computed by the torch kernels.
         evaluator: Who evaluates the circuit in the party's place, values and parameter-shift gradients; it is
             bound to a run as that goes, and no part of a configuration.
 

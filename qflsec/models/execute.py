@@ -10,8 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
 from qflsec.circuits import Circuit, parameter_shift, sample_expectations
-from qflsec.circuits.executors import exact_expectations
-from qflsec.circuits.noisy_kernel import noisy_expectations
+from qflsec.circuits.executors import exact_expectations, exact_noisy_expectations
 from qflsec.models.base import Evaluator, Execution, Generators
 
 __all__ = ["measure"]
@@ -89,7 +88,9 @@ def _exact(circuit: Circuit, weights: Tensor, features: Tensor, execution: Execu
     dtype = execution.complex_dtype
     if execution.noise is None:
         return exact_expectations(circuit, weights, features, dtype=dtype, executor=execution.executor)
-    return noisy_expectations(circuit, weights, features, noise=execution.noise, dtype=dtype)
+    return exact_noisy_expectations(
+        circuit, weights, features, noise=execution.noise, dtype=dtype, executor=execution.executor
+    )
 
 
 class _Shifted(torch.autograd.Function):

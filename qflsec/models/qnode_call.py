@@ -12,8 +12,8 @@ from torch import Tensor
 
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
-from qflsec.circuits import NotAffine, noisy_expectations
-from qflsec.circuits.executors import exact_expectations
+from qflsec.circuits import NotAffine
+from qflsec.circuits.executors import exact_expectations, exact_noisy_expectations
 from qflsec.circuits.from_pennylane import Reading, read_qnode
 from qflsec.circuits.roles import Roles
 from qflsec.circuits.tapes import Building, tape_values
@@ -74,7 +74,7 @@ class QNodeCall:
         circuit, noise = self.reading.circuit, self.reading.noise
         if noise is None:
             return exact_expectations(circuit, weights, features, dtype=dtype)
-        return noisy_expectations(circuit, weights, features, noise=noise, dtype=dtype)
+        return exact_noisy_expectations(circuit, weights, features, noise=noise, dtype=dtype)
 
     def _call(self, weights: Tensor, features: Tensor) -> Any:  # noqa: ANN401 - what QNodes return
         return self.qnode(**self.roles.arguments(weights, features))

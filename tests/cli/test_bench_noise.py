@@ -13,10 +13,11 @@ from qflsec.cli.app import app
 KEYS = {
     "noise",
     "n_qubits",
-    "ratio",
+    "models",
+    "ratios",
     "microseconds_per_sample",
     "gradient_difference",
-    "target",
+    "targets",
     "met",
 }
 
@@ -25,18 +26,18 @@ def test_json_has_stable_keys_and_the_kernel_is_faster() -> None:
     run = CliRunner().invoke(app, ["bench", "noise", "--qubits", "2", "--repeats", "2", "--json"])
     assert run.exit_code == 0, run.output
     document = json.loads(run.stdout)
-    assert document["schema"] == "qflsec-bench-noise/1"
-    assert len(document["rows"]) == 2
+    assert document["schema"] == "qflsec-bench-noise/2"
+    assert [row["models"] for row in document["rows"]] == [1, 1, 16, 16]
     for row in document["rows"]:
         assert set(row) == KEYS
         assert row["n_qubits"] == 2
-        assert row["ratio"] < 0.5
+        assert all(ratio < 1 for ratio in row["ratios"].values())
 
 
 def test_the_table_is_printed() -> None:
     run = CliRunner().invoke(app, ["bench", "noise", "--qubits", "2", "--repeats", "1"])
     assert run.exit_code == 0, run.output
-    assert run.stdout.startswith("| noise | qubits | speed-up over default.mixed |")
+    assert run.stdout.startswith("| noise | qubits | models | speed-up over torch kernel |")
 
 
 @pytest.mark.parametrize("qubits", ["four", "1", "40", ""])

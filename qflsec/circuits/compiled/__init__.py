@@ -14,17 +14,15 @@ from torch import Tensor
 
 from qflsec.circuits.circuit import Angle, Circuit, Gate, pauli_z
 from qflsec.circuits.compiled.autograd import Batch, evaluate
+from qflsec.circuits.compiled.inputs import DTYPES, admit
 from qflsec.circuits.compiled.layout import lay_out
 from qflsec.circuits.compiled.loaded import NOTHING, Optimiser, Plan, Records, Rule, load_circuit
 from qflsec.circuits.compiled.program import compile_program
 from qflsec.circuits.compiled.training import CROSS_ENTROPY
-from qflsec.circuits.derive import derive, resolve
-from qflsec.circuits.errors import CircuitError
 
 __all__ = ["compile_kernel", "compiled_expectations", "first_states", "load_circuit"]
 
 _NO_START = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
-_DTYPES = {torch.complex64: np.dtype(np.float32), torch.complex128: np.dtype(np.float64)}
 
 
 def compiled_expectations(
@@ -44,28 +42,9 @@ def compiled_expectations(
     Raises:
         CircuitError: A wrong shape, dtype or device.
     """
-    for name, tensor, size in (
-        ("weights", weights, circuit.n_weights),
-        ("features", features, circuit.n_features),
-    ):
-        if tensor.ndim < 1 or tensor.shape[-1] != size:
-            raise CircuitError(
-                f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"(..., {size})"
-            )
-        if tensor.device.type != "cpu":
-            raise CircuitError(
-                f"{name} on a device that has no compiled kernel", got=tensor.device, expected="cpu"
-            )
-    if dtype not in _DTYPES:
-        raise CircuitError(
-            "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
-        )
-    real = dtype.to_real()
-    weights, features = weights.to(real), features.to(real)
-    if circuit.derived:
-        weights, features = derive(circuit, weights, features)
-        circuit = resolve(circuit)
-    loaded = load_circuit(circuit, _DTYPES[dtype])
+    circuit, weights, features = admit(circuit, weights, features, dtype)
+    real = weights.dtype
+    loaded = load_circuit(circuit, DTYPES[dtype])
     layout = lay_out(weights.shape, weights.stride(), features.shape)
     start, own_start = _NO_START[real], NOTHING[loaded.dtype]
     if loaded.program.amplitudes is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +20,23 @@ from qflsec.circuits.circuit import Angle, Circuit, Gate
 from qflsec.circuits.compiled.layout import Layout
 from qflsec.circuits.compiled.loaded import NOTHING, Gradient, Loaded
 
-__all__ = ["evaluate"]
+__all__ = ["Batch", "evaluate"]
 
 Parts = Sequence[Tensor | None]
 
 
-class Batch:
+class Measured(Protocol):
+    """What a batch knows of its program."""
+
+    circuit: Circuit
+    dtype: np.dtype[Any]
+    n_outputs: int
+
+
+P = TypeVar("P", bound=Measured)
+
+
+class Batch(Generic[P]):
     """The samples of one call.
 
     Attributes:
@@ -36,7 +47,7 @@ class Batch:
     """
 
     def __init__(
-        self, loaded: Loaded, layout: Layout, arrays: tuple[Any, Any, Any], shapes: tuple[torch.Size, ...]
+        self, loaded: P, layout: Layout, arrays: tuple[Any, Any, Any], shapes: tuple[torch.Size, ...]
     ) -> None:
         self.loaded, self.layout, self.shapes = loaded, layout, shapes
         self.weights, self.features, self.start = arrays
@@ -104,7 +115,7 @@ def _rows(tensor: Tensor, axes: tuple[int, ...]) -> Any:  # noqa: ANN401 - an ar
     return tensor.detach().expand(*axes, size).reshape(math.prod(axes), size).contiguous().numpy()
 
 
-def evaluate(weights: Tensor, features: Tensor, start: Tensor, batch: Batch) -> Tensor:
+def evaluate(weights: Tensor, features: Tensor, start: Tensor, batch: Batch[Loaded]) -> Tensor:
     """Values of a batch, differentiable in weights, features and first states.
 
     Shapes:
@@ -121,7 +132,7 @@ class _Values(torch.autograd.Function):
     """Values."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, features: Tensor, start: Tensor, batch: Batch) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, weights: Tensor, features: Tensor, start: Tensor, batch: Batch[Loaded]) -> Tensor:  # noqa: ANN401
         single = batch.loaded.n_outputs == 1
         wanted = tuple(ctx.needs_input_grad[:3]) if single else (False, False, False)
         values, gradient = batch.loaded.evaluate(batch.layout, *batch.arrays, wanted=wanted)
@@ -138,7 +149,7 @@ class _Values(torch.autograd.Function):
 
 
 def _gradients(
-    batch: Batch, grad: Tensor, known: Gradient | None, wanted: Sequence[bool]
+    batch: Batch[Loaded], grad: Tensor, known: Gradient | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradient of ``sum(grad * values)``."""
     seeds = batch.seeds(grad)
@@ -159,7 +170,7 @@ class _Gradients(torch.autograd.Function):
         features: Tensor,
         start: Tensor,
         grad: Tensor,
-        batch: Batch,
+        batch: Batch[Loaded],
         known: Gradient | None,
         wanted: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
@@ -186,7 +197,9 @@ class _Gradients(torch.autograd.Function):
         return (*sums, None, None, None)
 
 
-def _products(batch: Batch, grad: Tensor, along: Parts, wanted: Sequence[bool]) -> list[Tensor | None]:
+def _products(
+    batch: Batch[Loaded], grad: Tensor, along: Parts, wanted: Sequence[bool]
+) -> list[Tensor | None]:
     """Second derivatives of ``sum(grad * values)`` times a direction, and the derivative of the values along it."""
     wants = (wanted[0], wanted[1], wanted[2])
     values, found = batch.loaded.products(
@@ -207,7 +220,7 @@ class _Products(torch.autograd.Function):
         in_weights: Tensor,
         in_features: Tensor,
         in_start: Tensor,
-        batch: Batch,
+        batch: Batch[Loaded],
         wanted: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         ctx.batch = batch
@@ -222,7 +235,7 @@ class _Products(torch.autograd.Function):
         return (None, *_turned(batch, grad, grads, ctx.needs_input_grad[1:4]), None, None)
 
 
-def _turned(batch: Batch, grad: Tensor, grads: Parts, wants: Sequence[bool]) -> list[Tensor | None]:
+def _turned(batch: Batch[Loaded], grad: Tensor, grads: Parts, wants: Sequence[bool]) -> list[Tensor | None]:
     """What products give back to their direction: second derivatives are symmetric, those of values are gradients."""
     results: list[Tensor | None] = [None, None, None]
     if any(part is not None for part in grads[:3]):
@@ -247,7 +260,7 @@ class _Rest(torch.autograd.Function):
         in_weights: Tensor,
         in_features: Tensor,
         in_start: Tensor,
-        batch: Batch,
+        batch: Batch[Loaded],
         wanted: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         ctx.batch, ctx.wanted = batch, wanted
