@@ -6,19 +6,21 @@ from qflsec.attacks.base import (
     ActiveInference,
     Attack,
     BackdoorManipulation,
+    Inference,
+    Manipulation,
+    attack_from_config,
+)
+from qflsec.attacks.challenges import (
     Blocked,
     Challenge,
     Claim,
     CohortChallenge,
     EvasionChallenge,
     EvasionClaim,
-    Inference,
     InversionChallenge,
     InversionClaim,
-    Manipulation,
     MembershipChallenge,
     MembershipClaim,
-    attack_from_config,
 )
 from qflsec.attacks.shadows import Shadows, missing_shadows, train_shadows
 from qflsec.attacks.trainer import OneByOne, ShadowRequest, TracingTrainer, Trainer

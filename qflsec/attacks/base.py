@@ -3,187 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, final
 
 import torch
 
-from qflsec.attacks.trainer import ShadowRequest, Trainer
-from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, finite, stream
-from qflsec.federation import Adversary, FederationConfig, Hands, Pipeline, Sending
+from qflsec.attacks.challenges import (
+    Blocked,
+    Challenge,
+    Claim,
+    CohortChallenge,
+    EvasionChallenge,
+    EvasionClaim,
+    InversionChallenge,
+    InversionClaim,
+    MembershipChallenge,
+    MembershipClaim,
+)
+from qflsec.attacks.trainer import ShadowRequest
+from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, finite
+from qflsec.federation import Adversary, Hands, Pipeline, Sending
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
     "ActiveInference",
     "Attack",
     "BackdoorManipulation",
-    "Blocked",
-    "Challenge",
-    "Claim",
-    "CohortChallenge",
-    "EvasionChallenge",
-    "EvasionClaim",
     "Inference",
-    "InversionChallenge",
-    "InversionClaim",
     "Manipulation",
-    "MembershipChallenge",
-    "MembershipClaim",
     "attack_from_config",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blocked:
-    """The kind of message that an attack needs does not exist in the view at all.
-
-    Attributes:
-        reason: What is missing, as a sentence.
-    """
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Challenge:
-    """What an attack is asked; the truth is not in it.
-
-    Attributes:
-        seed: The seed of the run that is attacked.
-        attack: The attack's name, so that its stream depends on (attack, seed) alone.
-    """
-
-    seed: int
-    attack: str
-
-    def generator(self, purpose: str = "attack") -> torch.Generator:
-        """The attack's stream for one purpose: the same whatever the defense."""
-        return stream(self.seed, "attack", self.attack, purpose)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MembershipChallenge(Challenge):
-    """Which of these records were trained on?
-
-    Attributes:
-        candidates: Members and non-members in random order.
-        target: The client whose training set is in question; None for any client's.
-        n_members: How many records the target was trained on (the pipeline is public).
-        trainer: Trains the pipeline on other records; None where nobody can.
-    """
-
-    candidates: Records
-    target: int | None = None
-    n_members: int = 0
-    trainer: Trainer | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class MembershipClaim:
-    """A score for each candidate, higher for members.
-
-    Shapes:
-        scores: ``(n,)``
-    """
-
-    scores: torch.Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class InversionChallenge(Challenge):
-    """What were this client's records?
-
-    Attributes:
-        target: The client.
-        n_records: How many records it has.
-        n_features: Features of a record.
-        feature_range: Where features lie.
-        training: How the clients train (the pipeline is public).
-    """
-
-    target: int
-    n_records: int
-    n_features: int
-    feature_range: tuple[float, float]
-    training: FederationConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class InversionClaim:
-    """Reconstructed records, in any order.
-
-    Attributes:
-        features: The reconstructions.
-        labels: The labels, where the attack infers them.
-        objective: The attack's own final objective, for the drill-down.
-        misfit: That objective for any records, so that the scorer can tell why an inversion failed; None where the attack
-            has none.
-        steps: How many steps the search took; it ends with the first start that explains the update. 0 where there was none.
-
-    Shapes:
-        features: ``(n, F)``; labels: ``(n,)``
-    """
-
-    features: torch.Tensor
-    labels: torch.Tensor | None = None
-    objective: float = float("nan")
-    misfit: Callable[[torch.Tensor, torch.Tensor], float] | None = field(default=None, repr=False)
-    steps: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortChallenge(Challenge):
-    """What were the records of all these clients, however their updates were added up?
-
-    Attributes:
-        clients: The honest clients that have records.
-        counts: How many each has.
-        n_features: Features of a record.
-        feature_range: Where features lie.
-        training: How the clients train (the pipeline is public).
-    """
-
-    clients: tuple[int, ...]
-    counts: tuple[int, ...]
-    n_features: int
-    feature_range: tuple[float, float]
-    training: FederationConfig
-
-    @property
-    def n_records(self) -> int:
-        """How many records there are."""
-        return sum(self.counts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvasionChallenge(Challenge):
-    """How must these records be moved so that the model answers wrongly?
-
-    Attributes:
-        records: Records that nobody trained on, with their true labels.
-        epsilon: How far each feature may be moved.
-        feature_range: Where features lie; no record may be moved out of it.
-    """
-
-    records: Records
-    epsilon: float
-    feature_range: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvasionClaim:
-    """The moved records, in the order of the challenge.
-
-    Shapes:
-        features: ``(n, F)``
-    """
-
-    features: torch.Tensor
-
-
-Claim = MembershipClaim | InversionClaim | EvasionClaim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import MembershipChallenge
+from qflsec.attacks.challenges import MembershipChallenge
 from qflsec.attacks.trainer import ShadowRequest, TracingTrainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.threat import Records, View

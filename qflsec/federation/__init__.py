@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from qflsec.federation.control import Control
     from qflsec.federation.delegation import Conversation, DelegationLayer
     from qflsec.federation.executions import ExecutionLayer, executed
+    from qflsec.federation.gradient_layers import Clipping, GradientLayer
     from qflsec.federation.identity import Identity
     from qflsec.federation.layers import (
         AggregationLayer,
         AggregatorLayer,
         BoundLayer,
         ClientLayer,
-        Clipping,
-        GradientLayer,
         Layer,
         LinkLayer,
         NoiseLayer,

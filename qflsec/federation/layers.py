@@ -8,7 +8,7 @@ class                     acts on                                               
 ========================  =========================================================  ====================
 ``DelegationLayer``       the execution of circuits, at every local step             no
 ``ExecutionLayer``        a client's own execution of circuits                       no
-:class:`GradientLayer`    per-sample gradients, at every local step                  no
+``GradientLayer``         per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
 :class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       form, not numbers
 :class:`LinkLayer`        every message between two parties, up and down             yes
@@ -17,8 +17,8 @@ class                     acts on                                               
 :class:`NoiseLayer`       the server's step                                          yes
 ========================  =========================================================  ====================
 
-:class:`~qflsec.federation.delegation.DelegationLayer` and
-:class:`~qflsec.federation.executions.ExecutionLayer` have modules of their own.
+:class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer` and
+:class:`~qflsec.federation.gradient_layers.GradientLayer` have modules of their own.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ __all__ = [
     "AggregatorLayer",
     "BoundLayer",
     "ClientLayer",
-    "Clipping",
-    "GradientLayer",
     "Layer",
     "Leaves",
     "LinkLayer",
@@ -115,58 +113,6 @@ class ClientLayer(Layer):
     takes: ClassVar[frozenset[PayloadForm]] = frozenset({"plain"})
     gives: ClassVar[PayloadForm | None] = None
     leaves: ClassVar[Leaves] = "individual"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Clipping:
-    """A step that sums clipped gradients and adds noise.
-
-    Attributes:
-        norm: The largest L2 norm of a record's gradient.
-        noise: What is added to the sum.
-
-    Shapes:
-        noise: ``(lane, client, P)``
-    """
-
-    norm: float
-    noise: torch.Tensor
-
-
-class GradientLayer(ClientLayer):
-    """Acts on per-sample gradients at every local step, inside training.
-
-    Attributes:
-        clips: Whether its step is a sum of clipped gradients with noise over the expected number of records, as
-            :meth:`clipping` states it: training is then made in one call, without :meth:`gradient` at every step.
-    """
-
-    clips: ClassVar[bool] = False
-
-    @abstractmethod
-    def gradient(
-        self, per_sample: torch.Tensor, mask: torch.Tensor, expected: torch.Tensor, streams: Streams
-    ) -> torch.Tensor:
-        """The gradient of one local step.
-
-        Shapes:
-            per_sample: ``(lane, client, B, P)``; rows whose mask is 0 are padding or not sampled.
-            mask: ``(lane, client, B)``, 0 or 1.
-            expected: ``(lane, client)``, the expected number of sampled records.
-            returns: ``(lane, client, P)``
-        """
-
-    def clipping(self, like: torch.Tensor, streams: Streams) -> Clipping:
-        """The step of a layer that :attr:`clips`; its draws from ``streams`` are those of :meth:`gradient`.
-
-        Args:
-            like: The models.
-            streams: The streams of the round.
-
-        Shapes:
-            like: ``(lane, client, P)``
-        """
-        raise NotImplementedError
 
 
 class ShapeLayer(ClientLayer):

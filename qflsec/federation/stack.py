@@ -10,12 +10,12 @@ from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.delegation import DelegationLayer
 from qflsec.federation.executions import ExecutionLayer
+from qflsec.federation.gradient_layers import GradientLayer
 from qflsec.federation.layers import (
     AggregationLayer,
     AggregatorLayer,
     BoundLayer,
     ClientLayer,
-    GradientLayer,
     Layer,
     Leaves,
     LinkLayer,

@@ -147,17 +147,29 @@ def test_all_mistakes_of_a_file_are_told_at_once(tiny: Path, qflsec: Call) -> No
         assert old in text
         text = text.replace(old, new)
     tiny.write_text(text)
-    answer = qflsec("matrix", "run", str(tiny))
-    assert (answer.code, answer.out) == (2, "")
-    lines = answer.err.splitlines()
-    starts = [
+    light = [
         "pipelines.main.data.members: wrong value; got '12'",
         "pipelines.main.federation.roundz: unknown key; got 'roundz'",
         "pipelines.main.federation.n_klients: unknown key; got 'n_klients'",
-        "stacks.clip[0]: unknown layer",
         "threats.clients: a threat without a kind",
-        "attacks[0].x: unknown key",
     ]
+    check_lines(qflsec("matrix", "run", str(tiny)), light)
+    # names are looked up when everything else is right, since that takes the registries
+    for old, new in (
+        ("roundz = 2, n_klients = 3", "rounds = 2"),
+        ('members = "12", ', "members = 12, "),
+        ("strength = 1", 'kind = "corrupted-clients"'),
+    ):
+        text = text.replace(old, new)
+    tiny.write_text(text)
+    check_lines(
+        qflsec("matrix", "run", str(tiny)), ["stacks.clip[0]: unknown layer", "attacks[0].x: unknown key"]
+    )
+
+
+def check_lines(answer: Any, starts: list[str]) -> None:
+    assert (answer.code, answer.out) == (2, "")
+    lines = answer.err.splitlines()
     assert len(lines) == len(starts), lines
     for line, start in zip(lines, starts, strict=True):
         assert line.startswith(f"error: {start}"), line

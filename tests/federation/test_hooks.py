@@ -71,7 +71,7 @@ def sent(result: RunResult, round_index: int = 0) -> dict[int, torch.Tensor]:
 
 
 def test_execution_replaces_how_clients_execute(make_pipeline: Maker) -> None:
-    plain = make_pipeline(members=9, rounds=1)
+    plain = make_pipeline(members=9, rounds=3, local_steps=3)
     wide = replace(plain, execution=Execution(dtype="complex128"))
     layered = run(plain, Executing())
     assert torch.equal(layered.params, run(wide).params)

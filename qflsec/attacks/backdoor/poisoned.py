@@ -11,12 +11,13 @@ import torch
 from qflsec.attacks.base import BackdoorManipulation
 from qflsec.attacks.poisoning.replacement import replacement_factor
 from qflsec.attacks.records import check_fraction, drawn_records
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.federation import Hands
 
 __all__ = ["PoisonedBackdoor"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PoisonedBackdoor(BackdoorManipulation):
     """Train on own records of which some carry a trigger and the target label, and enlarge the update.

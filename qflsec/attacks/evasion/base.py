@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import Challenge, EvasionChallenge, EvasionClaim, Inference
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import Challenge, EvasionChallenge, EvasionClaim
 from qflsec.attacks.needs import missing_answers, missing_architecture, missing_items
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.threat import View
 
 __all__ = ["Ascent", "Evasion", "Loss", "WhiteBox", "gradient", "projected", "white_box_loss"]
@@ -21,6 +22,7 @@ Loss = Callable[[Tensor], Tensor]
 """Features ``(n, F)`` to what is to be raised, ``(n,)``."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Evasion(Inference):
     """An attack on the answers of the last model.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import EvasionChallenge
+from qflsec.attacks.challenges import EvasionChallenge
 from qflsec.attacks.evasion.base import Ascent, Loss, WhiteBox, gradient, projected
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.base import AttackCard, ConfigError, Source, finite, register
 
 __all__ = ["AutoPgd", "Fgsm", "Pgd", "checkpoints"]
 
@@ -48,6 +48,7 @@ class Fgsm(WhiteBox):
         return projected(challenge.records.features + self.epsilon * torch.sign(slope), challenge)
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class _Steps(WhiteBox):
     """Several steps, and several starts.

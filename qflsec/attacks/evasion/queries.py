@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import EvasionChallenge, EvasionClaim
+from qflsec.attacks.challenges import EvasionChallenge, EvasionClaim
 from qflsec.attacks.evasion.base import Ascent, Evasion, projected, white_box_loss
 from qflsec.attacks.evasion.gradients import Pgd
 from qflsec.attacks.needs import missing_answers, missing_architecture

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from qflsec.attacks.base import CohortChallenge, InversionClaim
+from qflsec.attacks.challenges import CohortChallenge, InversionClaim
 from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.observation import Observation, usable_item
 from qflsec.attacks.needs import missing_architecture

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from qflsec.attacks.base import InversionChallenge
+from qflsec.attacks.challenges import InversionChallenge
 from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe
 from qflsec.attacks.needs import missing_architecture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from qflsec.attacks.base import InversionChallenge
+from qflsec.attacks.challenges import InversionChallenge
 from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.matching import Match
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe, observe_rounds

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import InversionChallenge, InversionClaim
 from qflsec.attacks.inversion.observation import Observation, missing_observation, observe_rounds
 from qflsec.attacks.inversion.reconstruction import into_range
 from qflsec.attacks.needs import missing_architecture

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import Challenge, Inference, InversionChallenge, InversionClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import Challenge, InversionChallenge, InversionClaim
 from qflsec.attacks.inversion.labels import label_options
 from qflsec.attacks.inversion.matching import Match, Matching
 from qflsec.attacks.inversion.observation import Observation
@@ -18,7 +19,7 @@ from qflsec.attacks.inversion.problem import Problem
 from qflsec.attacks.inversion.reconstruction import Budget, Prior, reconstruct
 from qflsec.attacks.inversion.solvers import Derivatives, Search, Solver
 from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.models import Execution, per_sample_gradients
 from qflsec.threat import View
 
@@ -30,6 +31,7 @@ _PROBES = 32
 _ZERO = 1e-6
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class GradientMatching(Inference):
     """Find records whose updates equal the observed ones.

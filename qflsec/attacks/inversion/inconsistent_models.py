@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import torch
 
-from qflsec.attacks.base import ActiveInference, InversionChallenge
+from qflsec.attacks.base import ActiveInference
+from qflsec.attacks.challenges import InversionChallenge
 from qflsec.attacks.inversion.gradient_matching import GradientMatching
 from qflsec.attacks.inversion.observation import Observation
 from qflsec.attacks.needs import missing_architecture

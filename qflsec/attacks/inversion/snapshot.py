@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import InversionChallenge, InversionClaim
 from qflsec.attacks.inversion.leak.certificate import circuit_of
 from qflsec.attacks.inversion.leak.snapshot import MAX_UNKNOWNS, Shown, invert_encoder, solve_snapshot
 from qflsec.attacks.inversion.leak.structure import structure_of

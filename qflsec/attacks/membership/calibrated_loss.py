@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qflsec.attacks.base import MembershipChallenge, MembershipClaim
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.shadowed import ShadowInference, outside_mean, shadow_logits
 from qflsec.attacks.shadows import train_shadows
 from qflsec.base import AttackCard, Source, register

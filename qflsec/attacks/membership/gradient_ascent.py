@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import ActiveInference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.base import ActiveInference
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import ServerHands

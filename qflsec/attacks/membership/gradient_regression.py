@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.sum_alignment import SumAlignment, directions
 from qflsec.attacks.membership.update_alignment import single_updates
 from qflsec.base import AttackCard, ConfigError, Source, register

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from qflsec.attacks.base import MembershipChallenge, MembershipClaim
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.likelihood import Variance, likelihood_ratio
 from qflsec.attacks.membership.shadowed import ShadowInference, shadow_logits
 from qflsec.attacks.shadows import train_shadows

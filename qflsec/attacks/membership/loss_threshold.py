@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_answers
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import View

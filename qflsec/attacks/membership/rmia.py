@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from qflsec.attacks.base import MembershipChallenge, MembershipClaim
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.shadowed import ShadowInference, shadow_logits
 from qflsec.attacks.shadows import train_shadows
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register

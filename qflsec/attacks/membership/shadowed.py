@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import Inference, MembershipChallenge
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import MembershipChallenge
 from qflsec.attacks.needs import missing_answers, missing_architecture
 from qflsec.attacks.shadows import Shadows, missing_shadows, refuse_few_records
 from qflsec.attacks.trainer import ShadowRequest

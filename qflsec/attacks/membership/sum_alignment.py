@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.attacks.base import Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_architecture, missing_items
 from qflsec.base import AttackCard, Source, register
 from qflsec.models import per_sample_gradients

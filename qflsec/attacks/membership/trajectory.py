@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.base import MembershipChallenge, MembershipClaim
+from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.shadowed import ShadowInference
 from qflsec.attacks.shadows import train_shadows
 from qflsec.attacks.trainer import ShadowRequest

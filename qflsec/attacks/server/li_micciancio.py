@@ -23,7 +23,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
-from qflsec.attacks.base import Attack, Blocked
+from qflsec.attacks.base import Attack
+from qflsec.attacks.challenges import Blocked
 from qflsec.base import AttackCard, ProtocolAbort, Score, Source, register
 from qflsec.protocols.secagg.he.envelope import read_envelope
 from qflsec.protocols.secagg.he.ring import Integers, Negacyclic, negacyclic

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import torch
 
-from qflsec.attacks.base import Inference, InversionChallenge, InversionClaim
+from qflsec.attacks.base import Inference
+from qflsec.attacks.challenges import InversionChallenge, InversionClaim
 from qflsec.attacks.needs import missing_architecture
 from qflsec.attacks.server.base import Reading, ServerInference, WatchingServer
 from qflsec.base import AttackCard, Source, register

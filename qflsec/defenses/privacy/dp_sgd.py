@@ -80,7 +80,6 @@ class DpSgd(GradientLayer, CalibratedLayer):
         cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
     )
     imports = ("opacus.accountants",)
-    clips = True
 
     clip_norm: float = 1.0
     noise_multiplier: float | None = None

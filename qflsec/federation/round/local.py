@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.federation.layers import GradientLayer
+from qflsec.federation.gradient_layers import GradientLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.delegations import Delegations

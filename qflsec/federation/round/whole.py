@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from qflsec.circuits.executors import executor_name
-from qflsec.federation.layers import GradientLayer
+from qflsec.federation.gradient_layers import GradientLayer, states_its_step
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.optimiser import BETA1, BETA2, EPSILON, OptimiserState
@@ -37,7 +37,7 @@ def is_plain(pipeline: Pipeline, layer: GradientLayer | None, clients: Sequence[
             return None
         if execution != Execution(executor=execution.executor):
             return None
-    if layer is not None and not layer.clips:
+    if layer is not None and not states_its_step(layer):
         return None
     return plain_circuit(pipeline.model)
 

@@ -9,14 +9,13 @@ import torch
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import InversionClaim
 from qflsec.base import stream
+from qflsec.lab.scoring.reasons import FOUND
 from qflsec.lab.scoring.trial import InversionTruth, Raw, TrialScore, point, ratio
 
-__all__ = ["FOUND", "SUCCESS_BELOW", "angle_difference", "score_inversion"]
+__all__ = ["SUCCESS_BELOW", "angle_difference", "score_inversion"]
 
 SUCCESS_BELOW = 1e-3
 """A record counts as reconstructed where the mean squared error of its features is below this."""
-FOUND = "every record was found"
-"""What a trial says where no reason is wanted."""
 _DRAWS = 16
 _EXPLAINED = 1e-8
 """Updates in single precision are explained to about 1e-12; beyond this something else is in them."""

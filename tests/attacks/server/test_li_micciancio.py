@@ -11,7 +11,7 @@ import pytest
 import tenseal
 import torch
 
-from qflsec.attacks.base import Blocked
+from qflsec.attacks.challenges import Blocked
 from qflsec.attacks.server.li_micciancio import (
     KeyClaim,
     LiMicciancio,

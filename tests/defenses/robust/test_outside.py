@@ -12,6 +12,7 @@ import torch
 from qflsec.base import IncompatibleStack, find, names
 from qflsec.defenses import robust
 from qflsec.federation import FedAvg, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.models import build_model
 from qflsec.threat import corrupted_clients
 
 NNM, KRUM, TM = robust.NearestNeighbourMixing(), robust.Krum(), robust.TrimmedMean()
@@ -222,5 +223,6 @@ def test_a_server_without_records_or_model_is_refused(make_pipeline: Callable[..
                 data=replace(pipeline.data, auxiliary=0, preprocessing="fixed-range", reduction="first"),
             )
         )
+    hybrid = build_model({"name": "hybrid", "n_qubits": 2, "layers": 1, "n_features": 4})
     with pytest.raises(IncompatibleStack, match="keep parts of it"):
-        stack.check(replace(pipeline, personal=(pipeline.model.layout[0][0],)))
+        stack.check(replace(pipeline, model=hybrid, personal=(hybrid.layout[-1][0],)))

@@ -118,8 +118,12 @@ class Spy:
 
         monkeypatch.setattr(LocalTraining, "__call__", trained)
         monkeypatch.setattr(sampling, "_frequencies", drawn)
-        for module in (execute, shift):
-            for name in ("expectations", "noisy_expectations"):
+        names = {
+            execute: ("exact_expectations", "exact_noisy_expectations"),
+            shift: ("expectations", "noisy_expectations"),
+        }
+        for module, functions in names.items():
+            for name in functions:
                 monkeypatch.setattr(module, name, self.counted(getattr(module, name)))
 
     def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from qflsec.accounting.statistics import MOST_SEEDS
 from qflsec.base import Score
-from qflsec.lab.scoring.inversion import FOUND
+from qflsec.lab.scoring.reasons import FOUND
 from qflsec.lab.worlds.federation.results import CellState, PipelineSummary, TrialRow
 from qflsec.lab.worlds.federation.states import shown
 
