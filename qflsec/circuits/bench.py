@@ -1,5 +1,8 @@
 """The engine's benchmark: what a training step costs, as a ratio to PennyLane's cost for the same step.
 
+The kernel is the one that :func:`qflsec.circuits.executors.exact_expectations` takes by itself: the compiled one where
+numba is installed. :mod:`qflsec.circuits.bench_compiled` compares it with the torch kernel.
+
 A step is the loss and the gradient of all weights for a batch of 32 records: RX angle embedding, three
 strongly entangling layers, Z on wire 0. Costs are CPU time of this process with one torch thread. Every
 engine of a case is measured in turn, several times over, and keeps its best, so that other load on the
@@ -19,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from qflsec.circuits.build import build_circuit
-from qflsec.circuits.kernel import expectations
+from qflsec.circuits.executors import exact_expectations
 
 __all__ = [
     "BATCH",
@@ -29,6 +32,8 @@ __all__ = [
     "bench",
     "bench_data",
     "bench_step",
+    "bench_weights",
+    "fraction",
     "least_costs",
     "one_thread",
     "render",
@@ -111,14 +116,15 @@ def render(rows: Iterable[BenchRow]) -> str:
     lines = [head, ["---"] * len(head)]
     for row in rows:
         ratios = dict(row.ratios)
-        cells = [_fraction(ratios.get(name)) for name in names]
-        target = _fraction(row.target) + ("" if row.target is None else " (met)" if row.met else " (MISSED)")
+        cells = [fraction(ratios.get(name)) for name in names]
+        target = fraction(row.target) + ("" if row.target is None else " (met)" if row.met else " (MISSED)")
         micro = f"{row.microseconds_per_sample:.3g}"
         lines.append([row.name, str(row.n_qubits), *cells, target, micro])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _fraction(ratio: float | None) -> str:
+def fraction(ratio: float | None) -> str:
+    """A ratio as text: what is below 1 as a fraction of 1."""
     return "" if ratio is None else f"1/{1 / ratio:.1f}" if ratio < 1 else f"{ratio:.2f}"
 
 
@@ -178,7 +184,8 @@ def bench_data(n: int, *batch: int) -> tuple[Tensor, Tensor]:
     return features, torch.randint(0, 2, batch, generator=generator).float()
 
 
-def _weights(n: int, *batch: int) -> Tensor:
+def bench_weights(n: int, *batch: int) -> Tensor:
+    """Weights ``(*batch, P)`` that require gradients, the same at every call."""
     generator = torch.Generator().manual_seed(n + 1)
     return torch.randn(*batch, 3 * LAYERS * n, generator=generator).requires_grad_()
 
@@ -209,10 +216,10 @@ def _qnode(n: int, device: str, method: str) -> Callable[..., Any]:
 
 def _one_model(n: int, *, slow: bool) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
-    weights, (features, labels) = _weights(n), bench_data(n, BATCH)
+    weights, (features, labels) = bench_weights(n), bench_data(n, BATCH)
     node, lightning = _qnode(n, "default.qubit", "backprop"), _qnode(n, "lightning.qubit", "adjoint")
     steps = {
-        "kernel": bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        "kernel": bench_step(lambda: exact_expectations(circuit, weights, features)[:, 0], weights, labels),
         BROADCAST: bench_step(lambda: node(features, weights), weights, labels),
     }
     if slow:
@@ -223,7 +230,7 @@ def _one_model(n: int, *, slow: bool) -> dict[str, Step]:
 
 def _many_models(n: int) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
-    weights, (features, labels) = _weights(n, MODELS, 1), bench_data(n, MODELS, BATCH)
+    weights, (features, labels) = bench_weights(n, MODELS, 1), bench_data(n, MODELS, BATCH)
     node = _qnode(n, "default.qubit", "backprop")
 
     def broadcast() -> Tensor:
@@ -232,7 +239,7 @@ def _many_models(n: int) -> dict[str, Step]:
         return values.reshape(MODELS, BATCH)
 
     return {
-        "kernel": bench_step(lambda: expectations(circuit, weights, features)[..., 0], weights, labels),
+        "kernel": bench_step(lambda: exact_expectations(circuit, weights, features)[..., 0], weights, labels),
         BROADCAST: bench_step(broadcast, weights, labels),
     }
 
@@ -240,9 +247,9 @@ def _many_models(n: int) -> dict[str, Step]:
 def _per_sample(n: int) -> dict[str, Step]:
     circuit = build_circuit(n_qubits=n, layers=LAYERS)
     features, labels = bench_data(n, BATCH)
-    weights = _weights(n).detach().expand(BATCH, -1).clone().requires_grad_()
+    weights = bench_weights(n).detach().expand(BATCH, -1).requires_grad_()
     node = _qnode(n, "default.qubit", "backprop")
     return {
-        "kernel": bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        "kernel": bench_step(lambda: exact_expectations(circuit, weights, features)[:, 0], weights, labels),
         BROADCAST: bench_step(lambda: node(features, weights), weights, labels),
     }

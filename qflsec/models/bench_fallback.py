@@ -1,4 +1,4 @@
-"""What QNodes cost that the reader cannot read whole: as multiples of the kernel's cost for a like circuit."""
+"""What QNodes cost that the reader cannot read whole: as multiples of the torch kernel's cost for a like circuit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FallbackRow:
         name: What the reader cannot read.
         mode: How rows are evaluated.
         n_qubits: Number of qubits.
-        ratio: The cost of a step over that of the kernel for the same gates, angles and number of measured values.
+        ratio: The cost of a step over that of the torch kernel, whose stages it takes, for the same gates, angles and number of measured values.
         target: The largest ratio that is accepted, if there is one: not where a function runs record by record.
     """
 
@@ -53,7 +53,7 @@ class FallbackRow:
         aim = "no target" if self.target is None else f"target: at most {self.target:g}, {word}"
         return (
             f"A QNode of {self.n_qubits} qubits with {self.name} ({self.mode}) costs {self.ratio:.2f} times the "
-            f"kernel's step for a like circuit ({aim})."
+            f"torch kernel's step for a like circuit ({aim})."
         )
 
 

@@ -12,9 +12,9 @@ def test_targets_are_met() -> None:
     The targets leave a factor of 1.4 or more to what was measured, so that three misses are a real loss.
     """
     missed: list[BenchRow] = []
-    for n in (4, 6, 8, 10):
+    for n in (4, 8):
         for _ in range(3):
-            rows = bench(qubits=(n,), repeats=6, slow_baselines=False)
+            rows = bench(qubits=(n,), repeats=3, slow_baselines=False)
             assert {(row.name, n) for row in rows if row.target} == {key for key in TARGETS if key[1] == n}
             if all(row.met for row in rows):
                 break

@@ -8,13 +8,26 @@ import pytest
 from typer.testing import CliRunner
 
 from qflsec.base import ConfigError
+from qflsec.circuits.executors import executor_name
 from qflsec.cli.app import app
 
 
 def test_ratios_are_printed_and_the_kernel_is_faster() -> None:
-    run = CliRunner().invoke(app, ["bench", "engine", "--qubits", "4", "--repeats", "2", "--fast", "--json"])
+    run = CliRunner().invoke(app, ["bench", "engine", "--qubits", "4", "--repeats", "1", "--fast", "--json"])
     assert run.exit_code == 0, run.output
     document = json.loads(run.stdout)
+    assert document["schema"] == "qflsec-bench-engine/3"
+    assert document["kernel"] == executor_name("auto")
+    if document["kernel"] == "compiled":
+        assert [row["name"] for row in document["kernels"]] == [
+            "one model",
+            "per-sample gradients",
+            "forward",
+            "64 models",
+            "local training",
+            "local training, DP-SGD",
+        ]
+        assert all(row["ratio"] < 0.8 for row in document["kernels"])
     assert [row["name"] for row in document["rows"]] == ["one model", "64 models", "per-sample gradients"]
     assert all(row["ratios"]["PennyLane broadcasting"] < 0.5 for row in document["rows"])
     fallbacks = {row["mode"]: row for row in document["fallback"]}
