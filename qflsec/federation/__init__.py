@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qflsec.federation.control import Control
     from qflsec.federation.delegation import Conversation, DelegationLayer
     from qflsec.federation.executions import ExecutionLayer, executed
-    from qflsec.federation.gradient_layers import Clipping, GradientLayer
+    from qflsec.federation.gradient_layers import Clipping, ClippingLayer, GradientLayer
     from qflsec.federation.identity import Identity
     from qflsec.federation.layers import (
         AggregationLayer,
@@ -49,6 +49,7 @@ __all__ = [
     "ClientLayer",
     "ClientPayloads",
     "Clipping",
+    "ClippingLayer",
     "Control",
     "Conversation",
     "DelegationLayer",

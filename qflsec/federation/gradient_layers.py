@@ -10,7 +10,7 @@ import torch
 from qflsec.federation.layers import ClientLayer
 from qflsec.federation.streams import Streams
 
-__all__ = ["Clipping", "GradientLayer", "states_its_step"]
+__all__ = ["Clipping", "ClippingLayer", "GradientLayer"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,11 +30,7 @@ class Clipping:
 
 
 class GradientLayer(ClientLayer):
-    """Acts on per-sample gradients at every local step, inside training.
-
-    A layer whose step is a sum of clipped gradients with noise over the expected number of records may state it as
-    :meth:`clipping`: training is then made in one call, without :meth:`gradient` at every step.
-    """
+    """Acts on per-sample gradients at every local step, inside training."""
 
     @abstractmethod
     def gradient(
@@ -49,6 +45,14 @@ class GradientLayer(ClientLayer):
             returns: ``(lane, client, P)``
         """
 
+
+class ClippingLayer(GradientLayer):
+    """Its step is a sum of clipped gradients with noise, over the expected number of records.
+
+    It says so, and training is made in one call, without :meth:`gradient` at every step.
+    """
+
+    @abstractmethod
     def clipping(self, like: torch.Tensor, streams: Streams) -> Clipping:
         """The step that :meth:`gradient` makes; its draws from ``streams`` are those of :meth:`gradient`.
 
@@ -59,19 +63,12 @@ class GradientLayer(ClientLayer):
         Shapes:
             like: ``(lane, client, P)``
         """
-        raise NotImplementedError
 
+    @property
+    def keeps_its_word(self) -> bool:
+        """Whether :meth:`clipping` is of the class that :meth:`gradient` is, or of one below.
 
-def states_its_step(layer: GradientLayer) -> bool:
-    """Whether :meth:`GradientLayer.clipping` is of the class that :meth:`GradientLayer.gradient` is, or of one below.
-
-    A class that changes only the gradient of another has not said what its step is.
-    """
-    for kind in type(layer).__mro__:
-        if kind is GradientLayer:
-            return False
-        if "clipping" in vars(kind):
-            return True
-        if "gradient" in vars(kind):
-            return False
-    return False
+        A class that changes only the gradient of another has not said what its step is.
+        """
+        first = next(kind for kind in type(self).__mro__ if {"clipping", "gradient"} & vars(kind).keys())
+        return "clipping" in vars(first)

@@ -154,6 +154,21 @@ def test_lanes_have_the_same_bits_alone() -> None:
         assert torch.equal(alone[1][0], losses[lane])
 
 
+class Halved(DpSgd):
+    """Changes the gradient, and not what is said of it."""
+
+    def gradient(self, *arguments: Any) -> torch.Tensor:
+        return super().gradient(*arguments) / 2
+
+
+def test_a_layer_that_changes_only_the_gradient_is_called() -> None:
+    halved = Halved(clip_norm=0.1, noise_multiplier=0.0)
+    training, arguments = case(MODELS["one output"], {"local_steps": 1}, halved)
+    assert is_plain(training.pipeline, halved, range(CLIENTS)) is None
+    plain, same = case(MODELS["one output"], {"local_steps": 1}, DpSgd(clip_norm=0.1, noise_multiplier=0.0))
+    assert torch.allclose(2 * training(*arguments)[0], plain(*same)[0], rtol=1e-4, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     "execution",
     [

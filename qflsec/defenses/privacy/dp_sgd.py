@@ -13,7 +13,7 @@ from qflsec.base import DefenseCard, IncompatibleStack, Source, register
 from qflsec.defenses.clipping import clip_to_norm
 from qflsec.defenses.privacy.bounds import check_noise, multiplier_for, needs_noise
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rate, example_rows
-from qflsec.federation import CalibratedLayer, Clipping, GradientLayer, Pipeline, Streams
+from qflsec.federation import CalibratedLayer, Clipping, ClippingLayer, Pipeline, Streams
 
 __all__ = ["DpSgd", "noisy_clipped_sum"]
 
@@ -41,7 +41,7 @@ def noisy_clipped_sum(
 
 @register("layer", "dp-sgd")
 @dataclass(frozen=True, kw_only=True)
-class DpSgd(GradientLayer, CalibratedLayer):
+class DpSgd(ClippingLayer, CalibratedLayer):
     """Differentially private SGD for the records of each client.
 
     Needs full or Poisson batches, or epochs, which earn no credit for sampling: the accountants' theorems hold for

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from qflsec.circuits.executors import executor_name
-from qflsec.federation.gradient_layers import GradientLayer, states_its_step
+from qflsec.federation.gradient_layers import ClippingLayer, GradientLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.optimiser import BETA1, BETA2, EPSILON, OptimiserState
@@ -37,7 +37,7 @@ def is_plain(pipeline: Pipeline, layer: GradientLayer | None, clients: Sequence[
             return None
         if execution != Execution(executor=execution.executor):
             return None
-    if layer is not None and not states_its_step(layer):
+    if layer is not None and not (isinstance(layer, ClippingLayer) and layer.keeps_its_word):
         return None
     return plain_circuit(pipeline.model)
 
@@ -62,7 +62,7 @@ def train_whole(
     from qflsec.circuits.compiled.training import CROSS_ENTROPY, HINGE, SQUARES
 
     config, models = pipeline.federation, params.shape[0] * params.shape[1]
-    clippings = [] if layer is None else [layer.clipping(params, streams) for _ in plan]
+    clippings = [layer.clipping(params, streams) for _ in plan] if isinstance(layer, ClippingLayer) else []
     codes = {"cross-entropy": CROSS_ENTROPY, "squares": SQUARES, "hinge": HINGE}
     rule = Rule(codes[plain.loss], plain.low, plain.scale, clippings[0].norm if clippings else 0.0)
     features = data.features.reshape(-1, data.features.shape[-1]).float()
