@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from qflsec.base.cards import Assumption, AttackCard, Card, DefenseCard, Family, Goal, Source
+from qflsec.base.cards import (
+    Assumption,
+    AttackCard,
+    Card,
+    CheckCard,
+    DefenseCard,
+    Family,
+    Goal,
+    Severity,
+    Source,
+)
 from qflsec.base.errors import (
     BackendError,
     ConfigError,
@@ -28,6 +38,7 @@ __all__ = [
     "AttackCard",
     "BackendError",
     "Card",
+    "CheckCard",
     "ConfigError",
     "DataError",
     "DefenseCard",
@@ -43,6 +54,7 @@ __all__ = [
     "Score",
     "Secrets",
     "SeededSecrets",
+    "Severity",
     "Source",
     "StoreError",
     "UnknownName",

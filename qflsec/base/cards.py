@@ -7,12 +7,23 @@ from typing import Literal
 
 from qflsec.base.errors import ConfigError
 
-__all__ = ["Assumption", "AttackCard", "Card", "DefenseCard", "Family", "Goal", "Source"]
+__all__ = [
+    "Assumption",
+    "AttackCard",
+    "Card",
+    "CheckCard",
+    "DefenseCard",
+    "Family",
+    "Goal",
+    "Severity",
+    "Source",
+]
 
 Goal = Literal["confidentiality", "integrity", "availability"]
 Family = Literal[
     "membership", "inversion", "property", "poisoning", "backdoor", "evasion", "channel", "server"
 ]
+Severity = Literal["error", "warning", "note"]
 Assumption = Literal["information-theoretic", "computational", "trusted device", "heuristic", "none"]
 
 
@@ -88,11 +99,39 @@ class DefenseCard(Card):
     cost: str
 
     def __post_init__(self) -> None:
-        given: object = self.does_not
-        if not isinstance(given, tuple):  # a plugin need not be typed
-            raise ConfigError(
-                f"'does_not' of card {self.name!r} is one text",
-                got=repr(given),
-                expected="a tuple of sentences",
-                fix=f"write does_not=({given!r},)",
-            )
+        _require_sentences(self.does_not, "does_not", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckCard(Card):
+    """The card of a check of somebody's pipeline.
+
+    Attributes:
+        title: What its finding says, in a few words.
+        severity: How bad that is: an error refutes what the pipeline is for, a warning may, a note is to be known.
+        proves: What a finding proves.
+        cannot: What a pipeline without a finding is not cleared of, a short sentence each.
+        consequence: What a finding means, and for whom.
+        remedy: How to mend it.
+    """
+
+    title: str
+    severity: Severity
+    proves: str
+    cannot: tuple[str, ...]
+    consequence: str
+    remedy: str
+
+    def __post_init__(self) -> None:
+        _require_sentences(self.cannot, "cannot", self.name)
+
+
+def _require_sentences(given: object, field: str, card: str) -> None:
+    """Refuse one text in the place of a tuple of them: a plugin need not be typed."""
+    if not isinstance(given, tuple):
+        raise ConfigError(
+            f"{field!r} of card {card!r} is one text",
+            got=repr(given),
+            expected="a tuple of sentences",
+            fix=f"write {field}=({given!r},)",
+        )

@@ -1,4 +1,4 @@
-"""The registry of attacks, layers, data sets, models and panels of the report.
+"""The registry of attacks, layers, data sets, models, checks and panels of the report.
 
 A plugin registers by the decorator :func:`register` when its module is imported. The package's own
 plugins are found by walking the packages named by :data:`HOMES`; third parties declare an entry point in
@@ -19,9 +19,13 @@ from qflsec.base.numbers import finite
 
 __all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
 
-Kind = Literal["attack", "layer", "dataset", "model", "panel", "partition", "threat", "topology"]
+Kind = Literal[
+    "attack", "check", "claim", "layer", "dataset", "model", "panel", "partition", "threat", "topology"
+]
 HOMES: dict[Kind, tuple[str, ...]] = {
     "attack": ("qflsec.attacks",),
+    "check": ("qflsec.audit.checks",),
+    "claim": ("qflsec.audit.claims",),
     "dataset": ("qflsec.data",),
     "layer": ("qflsec.federation", "qflsec.protocols", "qflsec.defenses"),
     "model": ("qflsec.models",),

@@ -13,6 +13,7 @@ from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
 from qflsec.base.notices import Notice
 from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
+from qflsec.cli.audit import audit
 from qflsec.cli.epsilon import epsilon
 from qflsec.cli.init import init
 from qflsec.cli.leak import leak
@@ -42,6 +43,7 @@ app.command("reference")(reference)
 app.command("secagg")(secagg)
 app.command("epsilon")(epsilon)
 app.command("leak")(leak)
+app.command("audit")(audit)
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,1 @@
+"""From what users write to parts, one file for each kind of object."""

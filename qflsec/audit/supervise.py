@@ -1,0 +1,239 @@
+"""An audit from without: begin the process of the pipeline, keep the budget, and collect what is found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qflsec.audit.claim import claim_from_config
+from qflsec.audit.claims_file import ClaimsFile
+from qflsec.audit.outcome import AuditResult, CheckRun, State, Verdict, run_from_json, verdict_from_json
+from qflsec.audit.target import Target, copied
+from qflsec.base import ConfigError, names
+from qflsec.version import __version__
+
+__all__ = ["audit"]
+
+_LOADING_SHARE = 0.5
+"""Of the budget: a file that takes longer to load is given up."""
+_PATIENCE = 3.0
+_PACKAGES = ("numpy", "torch", "pennylane", "opacus", "qiskit", "flwr", "tenseal")
+_CHUNK = 1 << 16
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What has come so far."""
+
+    runs: list[CheckRun] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    now: tuple[str, str] = ("start", "")
+    done: bool = False
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        content = {key: value for key, value in event.items() if key != "event"}
+        match event["event"]:
+            case "begin":
+                self.now = (content["check"], content["subject"])
+            case "loading":
+                self.now = ("load", content["subject"])
+            case "run":
+                self.runs.append(run_from_json(content))
+            case "verdict":
+                self.verdicts[content["index"]] = verdict_from_json(content["verdict"])
+            case "parts":
+                self.parts = [(name, kind) for name, kind in content["parts"]]
+                self.notes += content["notes"]
+            case "unloaded":
+                self.runs.append(
+                    CheckRun(check="load", subject=self.now[1], state="failed", why=content["why"])
+                )
+            case "done":
+                self.done = True
+
+
+def audit(
+    target: Target,
+    claims: ClaimsFile | None = None,
+    *,
+    budget: float = 300.0,
+    seed: int = 0,
+    checks: Sequence[str] = (),
+    in_place: bool = False,
+    command: str = "",
+    progress: Callable[[str], None] = lambda _: None,
+) -> AuditResult:
+    """Audit a pipeline.
+
+    The pipeline's code runs in a process of its own, in a copy of its folder, and is ended when the budget is spent.
+    That keeps accidents apart; it is no sandbox against code that means harm.
+
+    Args:
+        target: The file or the folder.
+        claims: What its author claims.
+        budget: Wall time in seconds.
+        seed: Of the audit's own draws.
+        checks: The checks that are made; all by default.
+        in_place: Whether the code runs in its own folder in place of a copy.
+        command: The command, for the report.
+        progress: Called with a line now and then.
+
+    Raises:
+        ConfigError: The system cannot fork, the folder cannot be copied, or a check has no such name.
+    """
+    if not hasattr(os, "fork"):
+        raise ConfigError("audits need a system that can fork", got=sys.platform, expected="Linux or macOS")
+    unknown = [name for name in checks if name not in names("check")]
+    if unknown:
+        raise ConfigError("no such check", got=", ".join(unknown), expected=", ".join(names("check")))
+    given = claims or ClaimsFile()
+    begun = time.monotonic()
+    found, stopped = _Found(), ""
+    with tempfile.TemporaryDirectory(prefix="qflsec-audit-", ignore_cleanup_errors=True) as scratch:
+        folder = target.folder if in_place else copied(target, _made(Path(scratch) / "copy"))
+        request = {
+            "folder": str(folder), "file": target.file, "wanted": target.wanted, "roles": dict(given.roles),
+            "claims": [dict(table) for table in given.claims], "checks": list(checks), "seed": seed,
+            "seconds": max(0.0, budget - (time.monotonic() - begun)),
+        }  # fmt: skip
+        try:
+            stopped = _follow(request, Path(scratch), found, begun + budget, budget, progress)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+    return AuditResult(
+        target=target.named,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seed=seed,
+        budget_s=budget,
+        seconds=time.monotonic() - begun,
+        stopped=stopped,
+        versions=_versions(),
+        parts=tuple(found.parts),
+        notes=tuple(found.notes),
+        runs=tuple(found.runs),
+        verdicts=tuple(_all_verdicts(given.claims, found, stopped)),
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _follow(
+    request: Mapping[str, Any],
+    scratch: Path,
+    found: _Found,
+    deadline: float,
+    budget: float,
+    progress: Callable[[str], None],
+) -> str:
+    """Begin the process and take what it tells; why it ended early."""
+    (scratch / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    ours, theirs = os.pipe()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
+    with (scratch / "output.txt").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "qflsec.audit.host", str(scratch / "request.json"), str(theirs)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=request["folder"],
+            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    try:
+        for event in _events(ours, found, deadline, budget):
+            found.take(event)
+            if found.done:  # what the pipeline began may still hold the pipe open
+                break
+            if event["event"] in {"begin", "loading"}:
+                progress(f"{found.now[0]}: {found.now[1]}")
+    finally:
+        os.close(ours)
+        _end(process)
+    if found.done:
+        return ""
+    return _cut(request, found, process.returncode, deadline, scratch / "output.txt")
+
+
+def _events(pipe: int, found: _Found, deadline: float, budget: float) -> Iterator[dict[str, Any]]:
+    """What the process tells, until it ends or its time is over."""
+    limit = time.monotonic() + _LOADING_SHARE * budget
+    rest = b""
+    with selectors.DefaultSelector() as ready:
+        ready.register(pipe, selectors.EVENT_READ)
+        while True:
+            until = min(
+                deadline + _PATIENCE, limit if found.now[0] in {"start", "load"} else deadline + _PATIENCE
+            )
+            if not ready.select(max(0.0, until - time.monotonic())) or not (piece := os.read(pipe, _CHUNK)):
+                return
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and what it began; it ends its own copies on SIGTERM."""
+    with suppress(OSError):
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _cut(request: Mapping[str, Any], found: _Found, code: int, deadline: float, log: Path) -> str:
+    """Why the process ended before it was done; its last stage is a row of the coverage."""
+    check, subject = found.now
+    state: State = "failed"
+    if code == -signal.SIGTERM or time.monotonic() >= deadline:
+        state, why = "out of time", "it did not end within the budget"
+        if check == "load":
+            why = "the file did not end loading within half of the budget"
+    elif code < 0:
+        why = f"the pipeline's process was ended by {signal.Signals(-code).name}"
+    else:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        why = f"the pipeline ended the process with exit code {code}{f': {lines[-1]}' if code and lines else ''}"
+    found.runs.append(CheckRun(check=check, subject=subject, state=state, why=why))
+    made = {run.check for run in found.runs}
+    missing = [name for name in request["checks"] or names("check") if name not in made]
+    found.runs += [
+        CheckRun(check=name, subject="", state="skipped", why=f"not reached: {why}") for name in missing
+    ]
+    return why
+
+
+def _all_verdicts(claims: Sequence[Mapping[str, Any]], found: _Found, stopped: str) -> Iterator[Verdict]:
+    for index, table in enumerate(claims):
+        verdict = found.verdicts.get(index)
+        yield verdict or claim_from_config(table).untested(stopped or "the audit did not come to it")
+
+
+def _versions() -> dict[str, str]:
+    found = {"qflsec": __version__, "python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
