@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from qflsec.accounting.limits import is_vacuous, membership_ceiling
 from qflsec.base import Assumption, ConfigError
 
-__all__ = ["Adjacency", "Guarantee", "LedgerRow", "dp_statement", "render_ledger"]
+__all__ = ["Adjacency", "Guarantee", "LedgerRow", "Sealed", "dp_statement", "render_ledger"]
 
 Guarantee = Literal["differential privacy", "secrecy", "anonymity", "integrity", "not covered", "seen"]
 Adjacency = Literal["add/remove", "replace-one", "zero-out"]
@@ -23,6 +23,9 @@ Adjacency = Literal["add/remove", "replace-one", "zero-out"]
 Where numbers of records and of clients are public, as everywhere in a federation here, a unit that is not there
 shows in them: then only the other two can hold. Zero-out costs what add/remove would cost without these numbers.
 """
+Sealed = Literal["", "messages", "single updates"]
+"""What a row of secrecy keeps closed; empty where it does not say, or where another part of the view may tell it."""
+
 BoundKind = Literal["upper bound", "approximation", "audited lower bound", "statement"]
 
 _ADJACENCY: dict[str, str] = {
@@ -62,6 +65,10 @@ class LedgerRow:
         steps: The number of compositions.
         accountant: The accountant and its version.
         note: What a reader must not overlook.
+        sealed: For secrecy, what the observer's view does not depend on.
+        distance: How far its view may be from one that does not depend on it: a statistical distance over the whole run,
+            0 where only computation could tell them apart.
+        mixed: For anonymity, how many honest clients every sum mixes at least.
     """
 
     observer: str
@@ -82,6 +89,9 @@ class LedgerRow:
     steps: int | None = None
     accountant: str = ""
     note: str = ""
+    sealed: Sealed = ""
+    distance: float = 0.0
+    mixed: int | None = None
 
     def __post_init__(self) -> None:
         if self.epsilon is not None and not self.adjacency:

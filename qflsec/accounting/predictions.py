@@ -10,6 +10,13 @@ at most (exp(e) + d) / (exp(e) + 1).
 
 A guarantee for a client or a person holds for each of their records. One for features alone says nothing of a record
 that comes and goes with its label, and one for states within a trace distance nothing of other records.
+
+Secrecy is another matter. Let what an attack reads be within a statistical distance D of something that does not depend
+on records. Then it is so whichever of two records was trained on, and the two laws are within 2 D: the exchange is one of
+(0, 2 D), and 2 AUC - 1 is at most 2 D. Ciphertexts on the wire are of this kind, of models as of updates. Masked updates are
+so once models and sums are given, so that an attack on them has noise in their place; where its claim is a guess then, the
+same holds. Computational secrecy has D = 0 as far as nobody computes more than is assumed. Of what a sum tells, secrecy
+says nothing: there the proof leaves the number of honest clients in it.
 """
 
 from __future__ import annotations
@@ -19,13 +26,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from qflsec.accounting.ledger import LedgerRow
+from qflsec.accounting.ledger import LedgerRow, Sealed
 from qflsec.accounting.limits import membership_ceiling
 
-__all__ = ["Prediction", "exchanged", "predicted"]
+__all__ = ["Prediction", "exchanged", "mixed", "predicted"]
 
 _STEPS = {"replace-one": 1, "add/remove": 2, "zero-out": 2}
 _UNITS = frozenset({"example", "client", "person"})
+_CLOSED: dict[Sealed, frozenset[str]] = {
+    "messages": frozenset({"single update", "update", "aggregate", "step", "path", "model"}),
+    "single updates": frozenset({"single update"}),
+}
+"""What an attack cannot read where a row keeps this closed, in the words of an attack's ``reads``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +48,9 @@ class Prediction:
         epsilon: Its epsilon for the exchange of two records.
         delta: Its delta for that.
         layer: The layer whose row it is.
-        unit: What the row protects.
-        adjacency: The row's adjacency.
-        stated: The epsilon of the row as it stands.
+        unit: What the row protects: ``"messages"`` or ``"single updates"`` where it keeps them closed.
+        adjacency: The row's adjacency; ``"sealed"`` for secrecy.
+        stated: The epsilon of the row as it stands; for secrecy, the distance.
     """
 
     epsilon: float
@@ -81,28 +93,46 @@ def exchanged(epsilon: float, delta: float, adjacency: str) -> tuple[float, floa
     return 2 * epsilon, min(1.0, (1 + grown) * delta) if delta else 0.0
 
 
-def predicted(rows: Iterable[LedgerRow]) -> Prediction | None:
-    """What the proved rows of one observer's ledger allow at most; None where none is proved for a record.
+def predicted(rows: Iterable[LedgerRow], reads: frozenset[str] = frozenset()) -> Prediction | None:
+    """What the proved rows of one observer's ledger allow at most; None where none says anything of a record.
 
-    Every proved upper bound holds, and so does the strictest of them. Approximations and heuristics predict nothing.
+    Every proved upper bound holds, and so does the strictest of them. Approximations and heuristics predict nothing, and
+    secrecy does for attacks alone that read nothing but what it keeps closed.
 
     Args:
         rows: The rows.
+        reads: What the attack reads of a view, if that is known (:attr:`qflsec.attacks.Inference.reads`).
     """
-    found = []
-    for row in rows:
-        if row.bound != "upper bound" or row.epsilon is None or row.unit not in _UNITS:
-            continue
-        pair = exchanged(row.epsilon, row.delta or 0.0, row.adjacency)
-        if pair is not None:
-            found.append(
-                Prediction(
-                    epsilon=pair[0],
-                    delta=pair[1],
-                    layer=row.layer,
-                    unit=row.unit,
-                    adjacency=row.adjacency,
-                    stated=row.epsilon,
-                )
-            )
+    found = [one for row in rows if (one := _of_row(row, reads)) is not None]
     return min(found, key=lambda one: one.advantage, default=None)
+
+
+def _of_row(row: LedgerRow, reads: frozenset[str]) -> Prediction | None:
+    if row.sealed:
+        if not reads or not reads <= _CLOSED[row.sealed]:
+            return None
+        pair: tuple[float, float] | None = (0.0, min(1.0, 2 * row.distance))
+        unit, adjacency, stated = str(row.sealed), "sealed", row.distance
+    elif row.bound == "upper bound" and row.epsilon is not None and row.unit in _UNITS:
+        pair = exchanged(row.epsilon, row.delta or 0.0, row.adjacency)
+        unit, adjacency, stated = row.unit, row.adjacency, row.epsilon
+    else:
+        return None
+    if pair is None:
+        return None
+    return Prediction(
+        epsilon=pair[0], delta=pair[1], layer=row.layer, unit=unit, adjacency=adjacency, stated=stated
+    )
+
+
+def mixed(rows: Iterable[LedgerRow]) -> dict[str, Any]:
+    """Which layer leaves this observer sums alone, and of how many honest clients at least; empty where none does.
+
+    Args:
+        rows: The rows of one observer's ledger.
+    """
+    found = [row for row in rows if row.mixed is not None]
+    if not found:
+        return {}
+    best = max(found, key=lambda row: row.mixed or 0)
+    return {"layer": best.layer, "clients": best.mixed}

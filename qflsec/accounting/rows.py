@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qflsec.accounting.context import LedgerContext, Seeds
-from qflsec.accounting.ledger import Guarantee, LedgerRow
+from qflsec.accounting.ledger import Guarantee, LedgerRow, Sealed
 from qflsec.base import Assumption
 from qflsec.threat import RunAnonymity
 
@@ -84,6 +84,9 @@ class RowWriter:
         mechanism: str = "",
         steps: int | None = None,
         note: str = "",
+        sealed: Sealed = "",
+        distance: float = 0.0,
+        mixed: int | None = None,
     ) -> LedgerRow:
         """A guarantee that rests on secrets: seeded ones leave it no assumption.
 
@@ -96,6 +99,9 @@ class RowWriter:
             mechanism: What seals, and how far it is from ideal.
             steps: The number of compositions.
             note: What a reader must not overlook.
+            sealed: For secrecy, what the observer's view does not depend on.
+            distance: How far the view may be from one that does not depend on it.
+            mixed: For anonymity, how many honest clients every sum mixes at least.
         """
         return LedgerRow(
             observer=self.observer,
@@ -108,6 +114,9 @@ class RowWriter:
             mechanism=mechanism,
             steps=steps,
             note=joined(self.seeded, note),
+            sealed=sealed,
+            distance=distance,
+            mixed=mixed,
         )
 
     def anonymity(
@@ -137,6 +146,7 @@ class RowWriter:
             assumption=assumption,
             released=released,
             note=note,
+            mixed=k,
         )
 
 
@@ -166,6 +176,8 @@ def sum_rows(
     deviating: str = "",
     forced: int | None = None,
     colluders: str = "",
+    uniform: bool = False,
+    distance: float = 0.0,
     further: Sequence[LedgerRow] = (),
 ) -> tuple[LedgerRow, ...]:
     """What a layer that leaves only sums hides: nothing where a single update is read, else secrecy and anonymity.
@@ -185,6 +197,8 @@ def sum_rows(
         deviating: How an observer that interferes gets a single update all the same; empty where it cannot.
         forced: The fewest honest clients to which such an observer can bring a sum; None where that is not up to it.
         colluders: What more colluding clients gain, beyond that each takes one off the sum.
+        uniform: Whether messages are drawn evenly from all whose sum is the same, so that only the sum depends on updates.
+        distance: How far they are from that, as a statistical distance over the run.
         further: More rows against an observer who hears messages.
     """
     k = context.observer.smallest_k
@@ -225,6 +239,9 @@ def sum_rows(
         released=released,
         mechanism=mechanism,
         note=note,
+        # its own clients' updates start from models that depend on everybody's records
+        sealed="single updates" if uniform and not context.observer.clients else "",
+        distance=distance if uniform else 0.0,
     )
     return (secrecy, anonymity, *further)
 

@@ -64,9 +64,12 @@ class Inference(Attack):
 
     Attributes:
         challenge_type: The challenge that it answers.
+        reads: The kinds of items without which its claim is a guess, whatever else it reads: with noise in their place
+            nothing is left of it. ``"single update"`` is an update of one client. Empty where that is not known.
     """
 
     challenge_type: ClassVar[type[Challenge]]
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @final
     def __call__(self, view: View, challenge: Challenge) -> Claim | Blocked:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qflsec.accounting.limits import membership_ceiling
-from qflsec.accounting.predictions import exchanged
+from qflsec.accounting.predictions import Prediction, exchanged
 from qflsec.accounting.roc import auc
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
@@ -192,16 +192,16 @@ def _cost_line(own: PipelineSummary, free: PipelineSummary) -> str:
 
 
 def contradicted(result: MatrixResult) -> Finding:
-    """Proved epsilons against the membership attacks of their observer."""
+    """Proved epsilons, and secrecy of what an attack reads, against the membership attacks of their observer."""
     question = "Which claim was contradicted?"
     tests = [
-        (attack, cell, bound, ceiling(bound))
+        (attack, cell, f"epsilon {bound.epsilon:.3g}", ceiling(bound))
         for attack in result.attacks
         for stack in result.stacks
         if (cell := result.cells[attack.label, stack.name]).advantage is not None and _of_membership(cell)
         for bound in proved_bounds(result, stack.name, attack.threat, attack.pipeline)
         if bound.unit in _OF_RECORDS and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
-    ]
+    ] + [*_sealed(result)]
     meant = sum(allowed < 1 for *_, allowed in tests)
     broken = [test for test in tests if _exceeds(test[1], test[3], meant)]
     if broken:
@@ -214,10 +214,10 @@ def contradicted(result: MatrixResult) -> Finding:
     useful = [test for test in tests if test[3] < 1 - 1e-4]
     details = tuple(_test_words(*test, meant) for test in useful)
     if useful:
-        met = "one proved epsilon was" if len(useful) == 1 else f"{len(useful)} proved epsilons were"
+        met = "one proof was" if len(useful) == 1 else f"{len(useful)} proofs were"
         said = f"none: {met} put to the test by a membership attack of its observer, and none is exceeded"
     elif tests:
-        what = "the one proved epsilon" if len(tests) == 1 else f"all {len(tests)} proved epsilons"
+        what = "the one proof" if len(tests) == 1 else f"all {len(tests)} proofs"
         said = f"none, and none could be: {what} that a membership attack meets allows it everything"
     else:
         said = "none was put to the test: no membership attack meets a proved epsilon against its observer"
@@ -231,6 +231,23 @@ def ceiling(bound: Bound) -> float:
     """
     pair = exchanged(bound.epsilon, bound.delta, bound.adjacency)
     return 1.0 if pair is None else membership_ceiling(*pair)
+
+
+def _sealed(result: MatrixResult) -> Iterator[tuple[AttackInfo, Cell, str, float]]:
+    """Membership attacks that were scored although a proof keeps closed what they read."""
+    for attack in result.attacks:
+        for stack in result.stacks:
+            cell = result.cells[attack.label, stack.name]
+            told = next((row.predicted for row in cell.per_seed if row.predicted), None)
+            if (
+                cell.advantage is None
+                or told is None
+                or told["adjacency"] != "sealed"
+                or not _of_membership(cell)
+            ):
+                continue
+            proof = Prediction.from_dict(told)
+            yield attack, cell, f"the secrecy of {proof.unit} under {proof.layer}", proof.advantage
 
 
 _OF_RECORDS = frozenset({"example", "client", "person"})
@@ -269,7 +286,7 @@ def _of_membership(cell: Cell) -> bool:
     )
 
 
-def _test_words(attack: AttackInfo, cell: Cell, bound: Bound, allowed: float, tests: int) -> str:
+def _test_words(attack: AttackInfo, cell: Cell, proof: str, allowed: float, tests: int) -> str:
     verb = (
         "exceeds"
         if _exceeds(cell, allowed, tests)
@@ -278,8 +295,8 @@ def _test_words(attack: AttackInfo, cell: Cell, bound: Bound, allowed: float, te
         else "is not shown to exceed"
     )
     return (
-        f"{attack.label} against {cell.stack}, {_spread(cell.advantage)}, {verb} the {number(allowed, 3)} that epsilon "
-        f"{bound.epsilon:.3g} allows {attack.threat}"
+        f"{attack.label} against {cell.stack}, {_spread(cell.advantage)}, {verb} the {number(allowed, 3)} that {proof} "
+        f"allows {attack.threat}"
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from qflsec.accounting.predictions import Prediction
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
 from qflsec.lab.scoring.channel import ChannelOutcome
@@ -237,7 +238,7 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
     )
     assert broken.sentence.endswith("the proof, the code or the premise of the attack is wrong.")
     held = federation_findings(with_epsilon((0.1, 0.12, 0.11), 1.0))[CLAIM]
-    assert held.sentence.startswith("None: one proved epsilon was put to the test")
+    assert held.sentence.startswith("None: one proof was put to the test")
     assert "stays within the 0.462" in held.details[0]
     wide = federation_findings(with_epsilon((0.1, 0.9, 0.6), 1.0))[CLAIM]
     assert wide.sentence.startswith("None")
@@ -245,6 +246,21 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
     assert "allows it everything" in sentence(with_epsilon((0.8, 0.82, 0.81), 50.0), CLAIM)
     for untested in (with_epsilon(STRONG, "infinity"), with_epsilon(STRONG, 1.0, "approximation")):
         assert sentence(untested, CLAIM).startswith("None was put to the test")
+
+
+def test_an_attack_that_reads_what_is_sealed_contradicts_its_secrecy() -> None:
+    """Where it is blocked there is nothing to test; where it is scored, it may do no better than a guess."""
+    proof = Prediction(
+        epsilon=0.0, delta=2e-9, layer="link", unit="messages", adjacency="sealed", stated=1e-9
+    )
+    for scores, broken in (((0.8, 0.82, 0.81), True), ((-0.1, 0.12, 0.01), False)):
+        made = with_epsilon(scores, 1.0, "approximation")
+        cell = made.cells["loss", "dp"]
+        told = replace(cell, per_seed=tuple(replace(row, predicted=proof.to_dict()) for row in cell.per_seed))
+        found = federation_findings(replace(made, cells={**made.cells, ("loss", "dp"): told}))[CLAIM]
+        expected = "exceeds the 2.0e−09" if broken else "is not shown to exceed the 2.0e−09"
+        assert f"{expected} that the secrecy of messages under link allows server" in found.details[0]
+        assert found.sentence.startswith("None") != broken
 
 
 @given(st.floats(0.0, 5.0), st.floats(0.0, 1e-3))

@@ -69,6 +69,7 @@ class GradientRegression(Inference):
         ),
     )
     challenge_type = MembershipChallenge
+    reads = frozenset({"update", "aggregate", "step"})
     refits: int = 3
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class SumAlignment(Inference):
         ),
     )
     challenge_type = MembershipChallenge
+    reads = frozenset({"update", "aggregate", "step"})
 
     def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
         """The architecture, an update or sum, or the model that it starts from."""

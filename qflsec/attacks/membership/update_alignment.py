@@ -48,6 +48,7 @@ class UpdateAlignment(Inference):
         ),
     )
     challenge_type = MembershipChallenge
+    reads = frozenset({"single update"})
 
     def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
         """The architecture, a single client's update, or the model that it starts from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.accounting import LedgerContext, LedgerRow, RowWriter
 from qflsec.accounting.rows import joined
 from qflsec.base import Assumption
+from qflsec.threat import PUBLIC, WIRE
 
 __all__ = ["link_rows", "sealed_link_rows", "union_bound"]
 
@@ -56,6 +57,7 @@ def sealed_link_rows(
     trusted: str,
     released: str,
     near: str = "",
+    distance: float = 0.0,
     secrecy: str = "",
     integrity: str = "",
     keys: str = "",
@@ -70,7 +72,8 @@ def sealed_link_rows(
         assumption: What the links rest on.
         trusted: Who is trusted.
         released: What the network shows.
-        near: How far the keys are from ideal ones; nothing where they are ideal.
+        near: How far the keys are from ideal ones, in words; nothing where they are ideal.
+        distance: The same as a statistical distance.
         secrecy: What seals, in words.
         integrity: What authenticates, in words.
         keys: Where the keys come from.
@@ -92,6 +95,9 @@ def sealed_link_rows(
             mechanism=secrecy,
             steps=steps,
             note=joined(keys, note),
+            # a client in the coalition holds models, which depend on everybody's records
+            sealed="messages" if context.observer.threat.corrupted <= {WIRE, PUBLIC} else "",
+            distance=distance,
         ),
         writer.guarantee(
             "integrity",

@@ -50,6 +50,7 @@ def qkd_rows(
         trusted="the server; the devices at both ends of the quantum links; the keys shared beforehand for their "
         "authentication",
         released="sizes, times, who takes part and the identifiers of keys; the final model where it is published",
+        distance=total,
         near=f"the keys are within {total:.1e} of ideal ones ({blocks * link.eps_round:.1e} for each link)",
         secrecy=f"{secrecy}; {terms}",
         integrity=integrity,

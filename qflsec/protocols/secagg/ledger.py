@@ -27,11 +27,13 @@ class QuantumKeys:
     """The keys of quantum links between clients, as a ledger row states them.
 
     Attributes:
-        near: How far they are from ideal ones.
+        near: How far they are from ideal ones, in words.
+        distance: The same as a statistical distance.
         says: Where they come from.
     """
 
     near: str
+    distance: float
     says: str
 
 
@@ -55,6 +57,7 @@ def masked_rows(layer: str, context: LedgerContext) -> tuple[LedgerRow, ...]:
         note="the sum itself leaks, masks give no differential privacy; not hidden: who takes part, when, how many "
         f"parameters there are, and numbers of records, which are taken as public; {LATER['x25519']}",
         colluders=f"with {k - 1} more, the last one's update is read",
+        uniform=True,
     )
 
 
@@ -138,5 +141,7 @@ def secagg_rows(
         note=joined(note, fewer),
         of="group" if grouped else "round",
         colluders=joined(f"{clients(threshold, 'colluding')} open everything", fewer),
+        uniform=True,
+        distance=quantum.distance if quantum else 0.0,
         further=(further,),
     )

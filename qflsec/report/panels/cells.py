@@ -116,16 +116,37 @@ def _allowed(trial: TrialRow, name: str) -> str:
 
 
 def _proof(cell: Cell) -> str:
-    """Which proof the ceilings of a cell follow from; empty where there is none."""
+    """What proofs say of a cell beforehand: its ceiling, and how many clients sums mix; empty where there are none."""
+    parts = [_ceiling(cell), _company(cell)]
+    return f"Before anything was scored: {'; '.join(part for part in parts if part)}." if any(parts) else ""
+
+
+def _company(cell: Cell) -> str:
+    stated = next((trial.mixed for trial in cell.per_seed if trial.mixed), None)
+    if stated is None:
+        return ""
+    return (
+        f"{stated['layer']} leaves this observer sums of {stated['clients']} or more honest clients, of which no proof says "
+        "what they tell"
+    )
+
+
+def _ceiling(cell: Cell) -> str:
     stated = next((trial.predicted for trial in cell.per_seed if trial.predicted), None)
     if stated is None:
         return ""
     proof = Prediction.from_dict(stated)
+    if proof.adjacency == "sealed":
+        within = f" within {proof.stated:.1e}" if proof.stated else ""
+        return (
+            f"{proof.layer} keeps {proof.unit} closed{within}, and the attack reads nothing else: it is allowed an advantage "
+            f"of {number(proof.advantage, 3)} at most"
+        )
     delta = f" and delta {proof.delta:.3g}" if proof.delta else ""
     return (
-        f"Before anything was scored: {proof.layer} proves epsilon {proof.stated:.3g} for each {proof.unit} "
+        f"{proof.layer} proves epsilon {proof.stated:.3g} for each {proof.unit} "
         f"({proof.adjacency}), which is {proof.epsilon:.3g}{delta} for the exchange of two records and allows an "
-        f"advantage of {number(proof.advantage, 3)} at most."
+        f"advantage of {number(proof.advantage, 3)} at most"
     )
 
 

@@ -294,6 +294,7 @@ def _trial(planned: FramedTrial, row: Row) -> TrialRow:
         seconds=row.seconds,
         aborts=_aborts(row),
         predicted=content.get("predicted", {}),
+        mixed=content.get("mixed", {}),
     )
     return replace(bare, interval=interval_of(bare))
 

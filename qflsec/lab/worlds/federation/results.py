@@ -79,6 +79,8 @@ class TrialRow:
             where they say nothing of it.
         predicted: What the ledger's strictest proof allows a membership attack of this observer at most, as
             :class:`qflsec.accounting.predictions.Prediction` states it; empty where nothing is proved.
+        mixed: The layer that leaves this observer sums alone, and of how many honest clients at least
+            (:func:`qflsec.accounting.predictions.mixed`); empty where none does.
     """
 
     trial_id: str
@@ -95,6 +97,7 @@ class TrialRow:
     aborts: tuple[Abort, ...] = ()
     interval: tuple[float, float] | None = None
     predicted: Mapping[str, Any] = field(default_factory=dict)
+    mixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +256,7 @@ class Cell:
                 "status": row.status,
                 "advantage": row.advantage,
                 "advantage_allowed": row.predicted.get("advantage"),
+                "clients_mixed": row.mixed.get("clients"),
                 "reason": row.reason,
                 "caused_by": ", ".join(
                     dict.fromkeys(abort.caused_by or UNKNOWN for abort in row.aborts if abort.what != "lie")

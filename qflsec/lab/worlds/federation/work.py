@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from qflsec.accounting.predictions import Prediction, predicted
+from qflsec.accounting.ledger import LedgerRow
+from qflsec.accounting.predictions import mixed, predicted
 from qflsec.attacks import ActiveInference, Blocked, Inference, MembershipChallenge
 from qflsec.base import IncompatibleAttack, IncompatibleStack
 from qflsec.base.failures import traceback_of
@@ -66,17 +67,23 @@ def execute(matrix: Matrix, batch: RunBatch, given: Mapping[str, Row]) -> Iterat
 
 
 class _Proofs:
-    """What the ledgers of a batch's runs allow membership attacks at most, each asked once."""
+    """What the ledgers of a batch's runs say of attacks before these are scored, each ledger asked once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Prediction | None] = {}
+        self._known: dict[tuple[str, str], tuple[LedgerRow, ...]] = {}
 
-    def of(self, run: PlannedRun, made: RunResult, threat: ThreatModel) -> Prediction | None:
-        """What the ledger of a run against an observer allows."""
-        key = (run.unit_id, canonical(threat.to_config()))
+    def of(self, run: PlannedRun, made: RunResult, entry: AttackEntry) -> dict[str, Any]:
+        """What the ledger of a run against an attack's observer allows the attack, as a trial stores it."""
+        if not isinstance(entry.attack, Inference):
+            return {}
+        key = (run.unit_id, canonical(entry.threat.to_config()))
         if key not in self._known:
-            self._known[key] = predicted(made.ledger(threat))
-        return self._known[key]
+            self._known[key] = made.ledger(entry.threat)
+        proof = None
+        if entry.attack.card.family == "membership":
+            proof = predicted(self._known[key], entry.attack.reads)
+        found = {"predicted": {} if proof is None else proof.to_dict(), "mixed": mixed(self._known[key])}
+        return {name: part for name, part in found.items() if part}
 
 
 def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
@@ -188,9 +195,7 @@ def _judge(
     started = time.process_time()
     foretold: dict[str, Any] = {}
     try:
-        if entry.attack.card.family == "membership":  # before anything is scored
-            proof = proofs.of(trial.run, attacked, entry.threat)
-            foretold = {} if proof is None else {"predicted": proof.to_dict()}
+        foretold = proofs.of(trial.run, attacked, entry)  # before anything is scored
         shadows = [] if trial.shadows is None else [given[trial.shadows.unit_id]]
         found = _score(entry, attacked, honest, shadows)
     except IncompatibleAttack as error:  # what only the data of this seed can tell

@@ -77,7 +77,9 @@ class PairLinks:
             blocks=blocks_of(self.source, rounds=rounds),
         )  # fmt: skip
         words = f"masks of ChaCha20 under keys of quantum links, within {near:.1e} of ideal ones: {terms}"
-        return QuantumKeys(near=f"{words}; not an epsilon of differential privacy", says=self.says)
+        return QuantumKeys(
+            near=f"{words}; not an epsilon of differential privacy", distance=min(1.0, near), says=self.says
+        )
 
 
 def pair_ends(links: PairLinks, setup: Setup, secrets: Secrets) -> Mapping[Party, KeyProvider]:

@@ -47,9 +47,9 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> MatrixResult:
     told: list[str] = []
     predicting, scoring = work.predicted, work.score_claim
 
-    def first(rows: Any) -> Any:
+    def first(rows: Any, reads: Any) -> Any:
         told.append("predicted")
-        return predicting(rows)
+        return predicting(rows, reads)
 
     def second(claim: Any, truth: Any) -> Any:
         told.append("scored")
@@ -61,9 +61,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> MatrixResult:
         store = tmp_path_factory.mktemp("ceilings") / "s.sqlite"
         world = build(parse_spec(SPEC, base=Path()))
         list(run_matrix(world, store, jobs=1))
-    assert told == ["predicted", "scored", "scored"] * 2, (
-        "once for each run and observer, before anything is scored"
-    )
+    assert told == ["predicted", "scored"] * 4, "each trial's ceiling before its score"
     found = assemble(world, store)
     assert isinstance(found, MatrixResult)
     return found
