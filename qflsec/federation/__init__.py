@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qflsec.federation.parties import Header, PartyState, Setup
     from qflsec.federation.payloads import ClientPayloads
     from qflsec.federation.pipeline import Pipeline
+    from qflsec.federation.record_layers import RecordLayer
     from qflsec.federation.run import RunResult
     from qflsec.federation.run_spec import RunSpec
     from qflsec.federation.schedule import Schedule
@@ -66,6 +67,7 @@ __all__ = [
     "NoiseLayer",
     "PartyState",
     "Pipeline",
+    "RecordLayer",
     "Ring",
     "RoundUpdates",
     "RunResult",

@@ -8,6 +8,7 @@ class                     acts on                                               
 ========================  =========================================================  ====================
 ``DelegationLayer``       the execution of circuits, at every local step             no
 ``ExecutionLayer``        a client's own execution of circuits                       no
+``RecordLayer``           the records of every local step                            no
 ``GradientLayer``         per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
 :class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       form, not numbers
@@ -17,8 +18,9 @@ class                     acts on                                               
 :class:`NoiseLayer`       the server's step                                          yes
 ========================  =========================================================  ====================
 
-:class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer` and
-:class:`~qflsec.federation.gradient_layers.GradientLayer` have modules of their own.
+:class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer`,
+:class:`~qflsec.federation.record_layers.RecordLayer` and :class:`~qflsec.federation.gradient_layers.GradientLayer` have modules
+of their own.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from qflsec.federation.layers import (
     ShapeLayer,
 )
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.record_layers import RecordLayer
 from qflsec.threat import Traffic, Workload
 
 __all__ = ["Stack", "layer_from_config"]
@@ -33,6 +34,7 @@ __all__ = ["Stack", "layer_from_config"]
 _STEPS = {
     DelegationLayer: 0,
     ExecutionLayer: 0,
+    RecordLayer: 0,
     GradientLayer: 0,
     ShapeLayer: 1,
     AggregationLayer: 2,
@@ -88,6 +90,11 @@ class Stack:
     def gradient(self) -> GradientLayer | None:
         """The layer inside training, if any."""
         return next((layer for layer in self.client if isinstance(layer, GradientLayer)), None)
+
+    @property
+    def records(self) -> RecordLayer | None:
+        """The layer on the records of every local step, if any."""
+        return next((layer for layer in self.client if isinstance(layer, RecordLayer)), None)
 
     @property
     def delegation(self) -> DelegationLayer | None:
@@ -232,7 +239,12 @@ def _check_client_order(layers: Sequence[ClientLayer]) -> None:
 
 
 def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
-    kinds = ((GradientLayer, "gradient"), (AggregationLayer, "aggregation"), (DelegationLayer, "delegation"))
+    kinds = (
+        (GradientLayer, "gradient"),
+        (RecordLayer, "record"),
+        (AggregationLayer, "aggregation"),
+        (DelegationLayer, "delegation"),
+    )
     for kind, word in kinds:
         if isinstance(earlier, kind) and isinstance(layer, kind):
             raise IncompatibleStack(
@@ -249,7 +261,7 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
 
 
 def _check_executions(earlier: ClientLayer, layer: ClientLayer) -> None:
-    kinds = (ExecutionLayer, DelegationLayer)
+    kinds = (ExecutionLayer, RecordLayer, DelegationLayer)
     if not isinstance(earlier, kinds) or not isinstance(layer, kinds):
         return
     if isinstance(earlier, DelegationLayer) or isinstance(layer, DelegationLayer):
@@ -257,6 +269,8 @@ def _check_executions(earlier: ClientLayer, layer: ClientLayer) -> None:
             f"clients that delegate their circuits do not execute any, so {earlier.card.name!r} and "
             f"{layer.card.name!r} exclude each other"
         )
+    if isinstance(earlier, RecordLayer) or isinstance(layer, RecordLayer):
+        return
     if both := sorted(earlier.sets & layer.sets):
         raise IncompatibleStack(
             f"{earlier.card.name!r} and {layer.card.name!r} both set the {both[0]} of a circuit's execution",

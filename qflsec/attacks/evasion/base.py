@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +13,10 @@ from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import Challenge, EvasionChallenge, EvasionClaim
 from qflsec.attacks.needs import missing_answers, missing_architecture, missing_items
 from qflsec.base import ConfigError, finite
+from qflsec.defenses.evasion.ascent import Loss, within_budget
 from qflsec.threat import View
 
-__all__ = ["Ascent", "Evasion", "Loss", "WhiteBox", "gradient", "projected", "white_box_loss"]
-
-Loss = Callable[[Tensor], Tensor]
-"""Features ``(n, F)`` to what is to be raised, ``(n,)``."""
+__all__ = ["Ascent", "Evasion", "WhiteBox", "projected", "white_box_loss"]
 
 
 @finite
@@ -94,11 +91,8 @@ def projected(moved: Tensor, challenge: EvasionChallenge) -> Tensor:
     Shapes:
         moved: ``(n, F)``; returns the same
     """
-    original = challenge.records.features
     low, high = challenge.feature_range
-    near = torch.minimum(torch.maximum(moved, original - challenge.epsilon), original + challenge.epsilon)
-    # records may lie outside the range as they are; they are moved no farther out
-    return torch.minimum(torch.maximum(near, original.clamp(max=low)), original.clamp(min=high))
+    return within_budget(moved, challenge.records.features, challenge.epsilon, low, high)
 
 
 @dataclass(kw_only=True)
@@ -126,15 +120,3 @@ class Ascent:
         self.features = torch.where(better[:, None], features, self.features)
         self.loss = torch.where(better, loss, self.loss)
         return better
-
-
-def gradient(loss: Loss, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses, and their gradients in the features.
-
-    Shapes:
-        features: ``(n, F)``; returns: ``(n,)`` and ``(n, F)``
-    """
-    leaf = features.detach().requires_grad_()
-    found = loss(leaf)
-    (slope,) = torch.autograd.grad(found.sum(), leaf)
-    return found.detach(), slope

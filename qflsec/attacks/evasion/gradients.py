@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from qflsec.attacks.challenges import EvasionChallenge
-from qflsec.attacks.evasion.base import Ascent, Loss, WhiteBox, gradient, projected
+from qflsec.attacks.evasion.base import Ascent, WhiteBox, projected
 from qflsec.base import AttackCard, ConfigError, Source, finite, register
+from qflsec.defenses.evasion.ascent import Loss, feature_gradient
 
 __all__ = ["AutoPgd", "Fgsm", "Pgd", "checkpoints"]
 
@@ -44,7 +45,7 @@ class Fgsm(WhiteBox):
 
     def moved(self, loss: Loss, challenge: EvasionChallenge) -> Tensor:
         """One step."""
-        _, slope = gradient(loss, challenge.records.features)
+        _, slope = feature_gradient(loss, challenge.records.features)
         return projected(challenge.records.features + self.epsilon * torch.sign(slope), challenge)
 
 
@@ -131,7 +132,7 @@ class Pgd(_Steps):
         size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         features = start
         for _ in range(self.steps):
-            value, slope = gradient(loss, features)
+            value, slope = feature_gradient(loss, features)
             best.keep(features, value)
             features = projected(features + size * torch.sign(slope), challenge)
         with torch.no_grad():
@@ -184,7 +185,7 @@ class AutoPgd(_Steps):
         looks = set(checkpoints(self.steps))
         n, last = len(start), 0
         size = torch.full((n, 1), 2 * self.epsilon)
-        value, slope = gradient(loss, start)
+        value, slope = feature_gradient(loss, start)
         own = Ascent(features=start, loss=value)
         before, now = start, start
         raised, halved, best_then = torch.zeros(n), torch.zeros(n, dtype=torch.bool), value
@@ -194,7 +195,7 @@ class AutoPgd(_Steps):
             if step > 1:
                 ahead = projected(now + 0.75 * (plain - now) + 0.25 * (now - before), challenge)
             before, now = now, ahead
-            old, (value, slope) = value, gradient(loss, now)
+            old, (value, slope) = value, feature_gradient(loss, now)
             raised += (value > old).float()
             own.keep(now, value)
             if step in looks:
@@ -202,6 +203,6 @@ class AutoPgd(_Steps):
                 halved = (raised < 0.75 * (step - last)) | stale
                 size = torch.where(halved[:, None], size / 2, size)
                 now = torch.where(halved[:, None], own.features, now)
-                value, slope = gradient(loss, now)
+                value, slope = feature_gradient(loss, now)
                 raised, best_then, last = torch.zeros(n), own.loss, step
         best.keep(own.features, own.loss)

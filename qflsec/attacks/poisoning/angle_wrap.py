@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.base import Manipulation
+from qflsec.attacks.poisoning.replacement import replacement_factor
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.federation import Hands, Pipeline
 from qflsec.threat import ThreatModel
@@ -20,7 +21,8 @@ def most_harmful_turns(share: float) -> int:
     The mean moves by ``share * turns`` periods, and whole periods change nothing: half of one is the farthest.
 
     Args:
-        share: The share of the corrupted clients in the mean, above 0 and below 1.
+        share: What a mean takes over of the corrupted clients' move: their share of the weight times the server's
+            learning rate; above 0.
     """
     most = max(1, round(1 / share))
     return min(range(1, most + 1), key=lambda turns: abs((share * turns) % 1.0 - 0.5))
@@ -35,11 +37,15 @@ class AngleWrap(Manipulation):
     moves by the clients' share times the server's learning rate times the turns, in every angle at once.
     Differences from the broadcast model that are reduced to half a period either side undo it.
 
+    Moves of several rounds add up, and after whole periods the model is back where it was: a wrap in one late round leaves
+    no time for that, nor for honest clients to learn at the turned angles.
+
     Args:
         turns: Whole periods; None for as many as bring the mean of equal clients nearest to half a period.
+        round: The one round in which it is done; None for every round.
 
     Raises:
-        ConfigError: ``turns`` is 0.
+        ConfigError: ``turns`` is 0, or ``round`` negative.
     """
 
     card = AttackCard(
@@ -55,11 +61,14 @@ class AngleWrap(Manipulation):
         needs=("corrupted clients", "a model with periodic parameters"),
     )
     turns: int | None = None
+    round: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse no turn."""
+        """Refuse no turn, and no round."""
         if self.turns == 0:
             raise ConfigError("'turns' is 0, which changes nothing", fix="set another whole number, or none")
+        if self.round is not None and self.round < 0:
+            raise ConfigError("'round' is negative", got=self.round, expected="0 or more, or none")
 
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse a model in which nothing is periodic.
@@ -76,9 +85,12 @@ class AngleWrap(Manipulation):
             )
 
     def run(self, hands: Hands) -> torch.Tensor:
-        """The honest update with whole turns on it."""
+        """The honest update with whole turns on it; in other rounds without."""
+        if self.round is not None and hands.round != self.round:
+            return hands.honest
         turns = self.turns
         if turns is None:
-            turns = most_harmful_turns(len(hands.clients) / hands.n_clients)
+            # what the mean of a round and the server's learning rate leave of a move
+            turns = most_harmful_turns(1 / replacement_factor(hands))
         period = torch.tensor([value or 0.0 for value in hands.periods]).to(hands.honest)
         return hands.honest + turns * period

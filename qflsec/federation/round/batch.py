@@ -121,7 +121,10 @@ class BatchRun:
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, root=root)
         self._delegations = self._delegate(stack)
         training = LocalTraining(
-            pipeline=executed(pipeline, stack.executions), layer=stack.gradient, delegations=self._delegations
+            pipeline=executed(pipeline, stack.executions),
+            layer=stack.gradient,
+            delegations=self._delegations,
+            records=stack.records,
         )
         self._training = ClientTraining(training, self._data)
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)

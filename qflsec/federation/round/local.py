@@ -9,6 +9,7 @@ import torch
 
 from qflsec.federation.gradient_layers import GradientLayer
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.record_layers import RecordLayer
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
@@ -27,11 +28,13 @@ class LocalTraining:
         pipeline: The pipeline.
         layer: The layer on per-sample gradients, if any.
         delegations: Whom the clients have their circuits executed by; nobody else by default.
+        records: The layer on the records of every step, if any.
     """
 
     pipeline: Pipeline
     layer: GradientLayer | None = None
     delegations: Delegations | None = None
+    records: RecordLayer | None = None
 
     def __call__(
         self,
@@ -65,7 +68,7 @@ class LocalTraining:
         """
         where = list(range(params.shape[0])) if lanes is None else list(lanes)
         config = self.pipeline.federation
-        if self.delegations is None and (lanes is None or self.layer is None):
+        if self.delegations is None and self.records is None and (lanes is None or self.layer is None):
             plain = is_plain(self.pipeline, self.layer, clients)
             if plain is not None and _on_cpu(params, data):
                 kept = OptimiserState.fresh(config, params) if state is None else state
@@ -91,6 +94,8 @@ class LocalTraining:
         lanes: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         features, labels = step.select(data)
+        if self.records is not None:
+            features = self.records.records(self.pipeline, params, features, labels, clients)
         raw, loss = self._raw(params, features, labels, step.mask, streams, clients, purpose, lanes)
         if self.layer is not None:
             return self.layer.gradient(raw, step.mask, step.expected, streams), loss

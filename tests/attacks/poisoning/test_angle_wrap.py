@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from qflsec.attacks.poisoning import AngleWrap, most_harmful_turns
 from qflsec.base import ConfigError, IncompatibleAttack
-from qflsec.federation import Hands, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, Hands, Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import build_model
 from qflsec.threat import corrupted_clients, honest_but_curious_server
 
@@ -63,6 +64,30 @@ def test_the_mean_moves_by_share_times_rate_times_turns(
     assert float(sent[0].min()) > math.pi, "no honest update is so long"
 
 
+def test_moves_of_several_rounds_add_up_and_one_round_is_left_as_it_is(
+    pipeline: Callable[..., Pipeline],
+) -> None:
+    """Two of four equal clients: half a period in each of two rounds is a whole one, in the last alone a half."""
+    small = pipeline(model={"layers": 1}, members=40, rounds=2, n_clients=4, learning_rate=1e-4)
+    threat = corrupted_clients(n=2)
+    attacks = [AngleWrap(), AngleWrap(round=1)]
+    specs = [RunSpec(seed=0), *(RunSpec(seed=0, adversary=attack, threat=threat) for attack in attacks)]
+    honest, every, last = run_batch(small, Stack(name="none"), specs)
+    for run, periods in ((every, 1.0), (last, 0.5)):
+        shift = run.params - honest.params
+        assert torch.allclose(shift, torch.full_like(shift, periods * 2 * math.pi), atol=2e-3)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1.0, 2), (0.5, 4), (2.0, 1)])
+def test_the_default_counts_the_server_learning_rate(hands: MakeHands, rate: float, expected: int) -> None:
+    """Two of eight clients: at rate 1/2 the mean takes over an eighth of a move, four of which are a half."""
+    config = FederationConfig(n_clients=8, rounds=1, learning_rate=0.1, server_learning_rate=rate)
+    held = replace(hands([]), clients=(0, 1), n_clients=8, training=config)
+    sent = AngleWrap().updates(held)
+    assert isinstance(sent, torch.Tensor)
+    assert float((sent - held.honest)[0, 0, 0]) == pytest.approx(2 * math.pi * expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("rule", ["wrap-angles", "median", "krum", "geometric-median"])
 def test_reduced_differences_undo_it(
     pipeline: Callable[..., Pipeline], stack: Callable[..., Stack], rule: str
@@ -87,11 +112,11 @@ def test_the_mean_without_reduction_is_moved_and_so_is_the_geometric_median(
 
 
 def test_a_model_without_angles_is_refused(pipeline: Callable[..., Pipeline]) -> None:
-    from dataclasses import replace
-
     linear = build_model({"name": "classical", "n_features": 4, "n_classes": 2})
     plain = replace(pipeline(members=20, rounds=1), model=linear)
     with pytest.raises(IncompatibleAttack, match="period"):
         AngleWrap().check(plain, corrupted_clients(n=1))
     with pytest.raises(ConfigError, match="turns"):
         AngleWrap(turns=0)
+    with pytest.raises(ConfigError, match="round"):
+        AngleWrap(round=-1)
