@@ -190,7 +190,12 @@ def _read_angles(
         tapes.append(reader.tape(features, weights))
         return [value.reshape(()) for values in gate_values(tapes[-1]) for value in values]
 
-    traced = trace_forms(numbers, features.detach(), weights.detach())
+    try:
+        traced = trace_forms(numbers, features.detach(), weights.detach())
+    except NotAffine:
+        raise
+    except CircuitError as error:  # plain tensors were taken before
+        raise NotAffine("the QNode's function takes values out of torch", got=error.got) from error
     entries, derived, unknown = iter(traced.entries), dict[Form, int](), count(len(features))
     angles: list[tuple[Angle, ...]] = []
     for operation, values in zip(tapes[0].operations, gate_values(tapes[0]), strict=True):

@@ -117,16 +117,27 @@ def _cases(n: int) -> dict[str, tuple[Callable[..., Any], Mode]]:
                 qml.CNOT([wire, (wire + 1 + layer % (n - 1)) % n])
         return qml.var(qml.PauliZ(0))
 
-    def branching(inputs: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
-        if inputs[0] > 1.5:
+    return {
+        "angles by unknown functions": (unknown, "angles"),
+        "a variance": (variance, "tapes"),
+        "a variance, and indices on records,": (indexing, "tapes-vmap"),
+        "a branch on a feature": (_branching(n, lambda inputs: inputs[0]), "branches"),
+        "a branch on a value that left torch": (
+            _branching(n, lambda inputs: inputs.tolist()[0]),
+            "tapes-rows",
+        ),
+    }
+
+
+def _branching(n: int, value: Callable[[Tensor], Any]) -> Callable[..., Any]:
+    """A function with a gate more where a value of a record is large."""
+    import pennylane as qml
+
+    def function(inputs: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        if value(inputs) > 1.5:
             qml.PauliX(1)
         qml.AngleEmbedding(inputs, wires=range(n))
         qml.StronglyEntanglingLayers(weights, wires=range(n))
         return qml.expval(qml.PauliZ(0))
 
-    return {
-        "angles by unknown functions": (unknown, "angles"),
-        "a variance": (variance, "tapes"),
-        "a variance, and indices on records,": (indexing, "tapes-vmap"),
-        "a branch on a feature": (branching, "tapes-rows"),
-    }
+    return function

@@ -45,7 +45,8 @@ class QNodeModel(Model):
     ``features_argument`` names; nothing is told by position. The others take weights.
 
     A QNode whose angles are sums, products and functions of weights and features runs in the batched kernel. Of any other whose gates the
-    kernel has, the kernel runs the gates at the angles that the QNode's function gives. Of what is left PennyLane builds
+    kernel has, the kernel runs the gates at the angles that the QNode's function gives. Where the function branches on its
+    inputs, each branch is such a QNode, and the records that take it are one batch. Of what is left PennyLane builds
     the tapes, and they are executed here: for a batch by broadcasting if it gives the same as single calls, else by
     ``torch.func.vmap``, else record by record. Channels and what is no function of the state run in PennyLane, in the
     same three ways. A warning says so once, with the measured cost. Noise channels that are a noise model become
@@ -144,7 +145,7 @@ class QNodeModel(Model):
         """The QNode as a function of flat weights and features."""
         if self.circuit is None:
             return qnode_call(self.qnode, self._roles, self.n_features)
-        return QNodeCall(self.qnode, self._roles)
+        return QNodeCall(self.qnode, self._roles, self.n_features)
 
     def _shapes(self) -> dict[str, Any]:
         """What the configuration says of the QNode's arguments."""
@@ -253,6 +254,8 @@ class QNodeModel(Model):
 def _warn(qnode: Any, found: Probe, reason: str, digest: str) -> None:  # noqa: ANN401 - a user's object
     how = {
         "angles": "its own function computes its angles, and the kernel runs its gates, exactly and by autograd only",
+        "branches": "it branches on its inputs; each branch is read when the first record takes it, and records of one "
+        "branch run together, exactly and by autograd only",
         "tapes": "PennyLane builds its gates for a batch by broadcasting, and they are run here, exactly and by autograd only",
         "tapes-vmap": "PennyLane builds its gates for a batch by torch.func.vmap, and they are run here, exactly and by "
         "autograd only",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from qflsec.base.errors import ConfigError
 from qflsec.base.randomness import stream
 from qflsec.circuits import NotAffine
+from qflsec.circuits.branches import Branches, RowValues
 from qflsec.circuits.executors import exact_expectations, exact_noisy_expectations
 from qflsec.circuits.from_pennylane import Reading, read_qnode
 from qflsec.circuits.roles import Roles
@@ -20,10 +22,11 @@ from qflsec.circuits.tapes import Building, tape_values
 
 __all__ = ["Mode", "Probe", "QNodeCall", "Whole", "probe", "qnode_call"]
 
-Here = Literal["angles", "tapes", "tapes-vmap", "tapes-rows"]
+Here = Literal["angles", "branches", "tapes", "tapes-vmap", "tapes-rows"]
 Whole = Literal["broadcast", "vmap", "loop"]
 Mode = Literal[Here, Whole]
 """How rows are evaluated, the fastest first: the kernel runs the QNode's gates at the angles that its function gives;
+rows that take one branch of it are evaluated together, in the fastest way of that branch (:mod:`qflsec.circuits.branches`);
 PennyLane builds tapes for all rows, by broadcasting, by ``torch.func.vmap`` or row by row, and they are executed here
 (:mod:`qflsec.circuits.tapes`); or PennyLane executes them too, in the same three ways."""
 
@@ -38,11 +41,13 @@ class QNodeCall:
     Attributes:
         qnode: The QNode.
         roles: What each of its arguments takes.
+        n_features: Features per record.
         reading: Its circuit, some of whose angles it gives itself; None if it has none.
     """
 
     qnode: Callable[..., Any]
     roles: Roles
+    n_features: int
     reading: Reading | None = None
 
     def one(self, weights: Tensor, features: Tensor) -> Tensor:
@@ -53,6 +58,8 @@ class QNodeCall:
         """Rows ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
         if mode == "angles":
             return self._through_kernel(weights, features)
+        if mode == "branches":
+            return self.branches(weights, features)
         if mode in _BUILDING:
             return tape_values(self.qnode, self.roles, weights, features, _BUILDING[mode])
         if mode == "broadcast":
@@ -64,6 +71,18 @@ class QNodeCall:
         if mode == "vmap":
             return torch.func.vmap(self.one)(weights, features)
         return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
+
+    @cached_property
+    def branches(self) -> Branches:
+        """The branches of the QNode's function, as far as rows have taken them."""
+
+        def fastest(qnode: Any) -> RowValues:  # noqa: ANN401 - PennyLane's
+            call = qnode_call(qnode, self.roles, self.n_features)
+            mode = probe(call, self.roles.n_weights, self.n_features).mode
+            return partial(call.rows, mode=mode)
+
+        others = partial(self.rows, mode="tapes-rows")
+        return Branches(self.qnode, self.roles, values=fastest, others=others)
 
     def _through_kernel(self, weights: Tensor, features: Tensor) -> Tensor:
         """The kernel's gates, at the angles that the QNode's own function gives."""
@@ -87,9 +106,9 @@ def qnode_call(qnode: Any, roles: Roles, n_features: int) -> QNodeCall:  # noqa:
         CircuitError: The QNode fails at the sizes given.
     """
     try:
-        return QNodeCall(qnode, roles, read_qnode(qnode, roles, n_features, partly=True))
+        return QNodeCall(qnode, roles, n_features, read_qnode(qnode, roles, n_features, partly=True))
     except NotAffine:
-        return QNodeCall(qnode, roles)
+        return QNodeCall(qnode, roles, n_features)
 
 
 def _stack(result: Any, axes: int) -> Tensor:  # noqa: ANN401 - what QNodes return

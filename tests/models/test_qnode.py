@@ -72,8 +72,17 @@ def summing(inputs: Tensor, weights: Tensor) -> Any:
 
 
 def branching(weights: Tensor, features: Tensor) -> Any:
-    """A branch on a value cannot be batched at all."""
-    if float(features[0]) > 0.5:
+    """Records on one branch are one batch."""
+    if features[0] > 0.5:
+        qml.PauliX(1)
+    qml.AngleEmbedding(features, wires=range(3))
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.expval(qml.PauliZ(0))
+
+
+def listing(weights: Tensor, features: Tensor) -> Any:
+    """A branch on what has left torch cannot be batched at all."""
+    if features.tolist()[0] > 0.5:
         qml.PauliX(1)
     qml.AngleEmbedding(features, wires=range(3))
     qml.StronglyEntanglingLayers(weights, wires=range(3))
@@ -103,12 +112,13 @@ def damped(inputs: Tensor, weights: Tensor) -> Any:
 
 CASES = {
     "angles": unknown,
+    "branches": branching,
     "tapes": broadcasting,
     "tapes-vmap": indexing,
-    "tapes-rows": branching,
+    "tapes-rows": listing,
     "broadcast": damped,
     "vmap": selecting(indexing),
-    "loop": selecting(branching),
+    "loop": selecting(listing),
 }
 
 
@@ -256,7 +266,7 @@ def test_parameter_shift_qnodes_are_differentiated_by_autograd_here() -> None:
 
 
 def test_what_the_kernel_alone_can_do_is_refused() -> None:
-    model = model_of(branching)
+    model = model_of(listing)
     params, x = model.initial(stream(0, "initial")), torch.rand(2, 3)
     with pytest.raises(ConfigError, match="does not fit the kernel"):
         model(params, x, execution=Execution(gradient="parameter-shift"))
