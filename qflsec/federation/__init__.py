@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from qflsec.federation.run import RunResult
     from qflsec.federation.run_spec import RunSpec
     from qflsec.federation.schedule import Schedule
+    from qflsec.federation.serving import REFUSED, ServingLayer
     from qflsec.federation.stack import Stack, layer_from_config
     from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
+    "REFUSED",
     "Adversary",
     "AggregationLayer",
     "AggregatorLayer",
@@ -77,6 +79,7 @@ __all__ = [
     "Sending",
     "ServerHands",
     "ServerLayer",
+    "ServingLayer",
     "Setup",
     "ShapeLayer",
     "Stack",

@@ -16,11 +16,12 @@ class                     acts on                                               
 :class:`BoundLayer`       the updates that the server opened                         yes
 :class:`AggregatorLayer`  the updates or their sum: the server's rule                yes
 :class:`NoiseLayer`       the server's step                                          yes
+``ServingLayer``          the answers of the final model                             yes
 ========================  =========================================================  ====================
 
 :class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer`,
-:class:`~qflsec.federation.record_layers.RecordLayer` and :class:`~qflsec.federation.gradient_layers.GradientLayer` have modules
-of their own.
+:class:`~qflsec.federation.record_layers.RecordLayer`, :class:`~qflsec.federation.gradient_layers.GradientLayer` and
+:class:`~qflsec.federation.serving.ServingLayer` have modules of their own.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from qflsec.accounting import (
 )
 from qflsec.accounting.account import ledger
 from qflsec.accounting.exposure import exposure
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, stream
 from qflsec.data import Dataset, kinds_of_people
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.executions import executed
@@ -30,6 +30,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import Dropped, Fault
+from qflsec.models import Model
 from qflsec.threat import Records, ThreatModel, Transcript, View
 
 __all__ = ["RunResult"]
@@ -118,8 +119,13 @@ class RunResult:
         """Where features lie."""
         return self.pipeline.data.feature_range
 
-    def predict(self, features: torch.Tensor) -> torch.Tensor:
-        """The class that the final model gives to each record, by exact expectation values.
+    def predict(self, features: torch.Tensor, *, model: Model | None = None) -> torch.Tensor:
+        """The class that the final model gives to each record, by exact expectation values, as the stack serves it.
+
+        Args:
+            features: The records.
+            model: What is executed with the final parameters in place of the pipeline's model, such as one with a
+                tampered circuit.
 
         Shapes:
             features: ``(n, F)``; returns: ``(n,)``
@@ -133,8 +139,13 @@ class RunResult:
                 got=f"{len(self.models)} models, of clients that keep {', '.join(self.pipeline.personal)}",
                 fix="evaluate the rows of 'models'",
             )
+        executed_model, serving = model or self.pipeline.model, self.stack.serving
         with torch.no_grad():
-            return self.pipeline.model(self.models[0], features).argmax(dim=-1)
+            if serving is not None:
+                return serving.serve(
+                    executed_model, self.models[0], features, stream(self.spec.seed, "serving")
+                )
+            return executed_model(self.models[0], features).argmax(dim=-1)
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""

@@ -27,6 +27,7 @@ from qflsec.federation.layers import (
 )
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
+from qflsec.federation.serving import ServingLayer
 from qflsec.threat import Traffic, Workload
 
 __all__ = ["Stack", "layer_from_config"]
@@ -40,7 +41,8 @@ _STEPS = {
     AggregationLayer: 2,
     LinkLayer: 3,
 }
-_SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2}
+_SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2, ServingLayer: 3}
+_SINGLE = {1: "rule", 3: "layer that answers records"}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
 _LEFT: dict[Leaves, str] = {
     "groups": "only sums over groups",
@@ -135,6 +137,11 @@ class Stack:
     def noises(self) -> tuple[NoiseLayer, ...]:
         """The server's noise."""
         return tuple(layer for layer in self.server if isinstance(layer, NoiseLayer))
+
+    @property
+    def serving(self) -> ServingLayer | None:
+        """The layer on the final model's answers, if any."""
+        return next((layer for layer in self.server if isinstance(layer, ServingLayer)), None)
 
     @property
     def linear(self) -> bool:
@@ -285,9 +292,9 @@ def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> 
             raise IncompatibleStack(f"{layer.card.name!r} needs {need}, but {hider!r} leaves {_LEFT[leaves]}")
         for earlier in layers[:place]:
             first, second = _step_of(earlier, _SERVER_STEPS), _step_of(layer, _SERVER_STEPS)
-            if first == second == 1:
+            if first == second and first in _SINGLE:
                 raise IncompatibleStack(
-                    f"a stack can hold one rule, but has {earlier.card.name!r} and {layer.card.name!r}"
+                    f"a stack can hold one {_SINGLE[first]}, but has {earlier.card.name!r} and {layer.card.name!r}"
                 )
             if first > second:
                 raise IncompatibleStack(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recorders import Aggregated, Bounded, Executing, Graded, Linked, Noisy, Ruled, Shaped
 
 from qflsec.base import ConfigError, IncompatibleStack, UnknownName
+from qflsec.defenses.backdoor import RandomisedSmoothing
 from qflsec.defenses.privacy import ClientClip, DpSgd
 from qflsec.defenses.robust import Median, NormBound
 from qflsec.federation import FedAvg, Stack, layer_from_config
@@ -31,6 +32,8 @@ REFUSED = {
     ),
     "'client-clip' acts before 'masked' in a round": (Masked(), ClientClip(clip_norm=1.0)),
     "one aggregation layer": (Masked(), Masked()),
+    "one layer that answers records": (RandomisedSmoothing(), RandomisedSmoothing(noise_std=1.0)),
+    "'fedavg' acts before 'randomised-smoothing'": (RandomisedSmoothing(), FedAvg()),
     "one gradient layer": (
         DpSgd(clip_norm=1.0, noise_multiplier=1.0),
         DpSgd(clip_norm=1.0, noise_multiplier=2.0),

@@ -49,8 +49,8 @@ def crfl(
         ConfigError: A setting is out of range, or the generator is missing.
 
     Source:
-        Xie, Chen, Chen, Li, ICML 2021, arXiv:2106.08283, algorithm 1. The certificate is not part of it: it needs the
-        votes of many noisy copies of the final model on each record.
+        Xie, Chen, Chen, Li, ICML 2021, arXiv:2106.08283, algorithm 1. The certificate is
+        :func:`qflsec.defenses.backdoor.certify_training`.
     """
     _check(max_norm, noise_std)
     rows = Rows.of(updates, f)
@@ -110,7 +110,7 @@ class Crfl(NoiseLayer):
         assumption="heuristic",
         hides="nothing",
         does_not=(
-            "It does not certify a record: that takes votes of many noisy copies of the final model.",
+            "It does not certify a record: that takes votes of many trainings, see 'certify_training'.",
             "It does not leave out the noise of the last round, as the paper does.",
             "It does not bound a single client.",
         ),

@@ -127,7 +127,7 @@ class BatchRun:
             records=stack.records,
         )
         self._training = ClientTraining(training, self._data)
-        self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds)
+        self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds, stack.serving)
         self._losses = Losses(len(specs), self._config.rounds)
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
         self._trace = [self._models.params] if any(spec.trace for spec in specs) else []

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from qflsec.base import stream
 from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.run_spec import RunSpec
+from qflsec.federation.serving import ServingLayer
 from qflsec.models import Model
 
 __all__ = ["Curves"]
@@ -23,12 +25,19 @@ class Curves:
         specs: The runs.
         lanes: Their data.
         rounds: The number of rounds.
+        serving: How the stack answers with the last model; what comes before it is never served.
     """
 
     def __init__(
-        self, model: Model, specs: Sequence[RunSpec], lanes: Sequence[LaneData], rounds: int
+        self,
+        model: Model,
+        specs: Sequence[RunSpec],
+        lanes: Sequence[LaneData],
+        rounds: int,
+        serving: ServingLayer | None = None,
     ) -> None:
-        self._model, self._last = model, rounds - 1
+        self._model, self._last, self._serving = model, rounds - 1, serving
+        self._seeds = [spec.seed for spec in specs]
         self._every = {lane for lane, spec in enumerate(specs) if spec.evaluate == "every-round"}
         self._never = {lane for lane, spec in enumerate(specs) if spec.evaluate == "never"}
         self._sets = [lane.dataset.take(lane.dataset.test_idx) for lane in lanes]
@@ -60,9 +69,9 @@ class Curves:
             if len(labels) and lane not in self._never and (lane in self._every or round_index == self._last):
                 groups.setdefault(len(labels), []).append(lane)
         for lanes in groups.values():
-            self._evaluate(lanes, models[lanes])
+            self._evaluate(lanes, models[lanes], served=round_index == self._last)
 
-    def _evaluate(self, lanes: Sequence[int], models: torch.Tensor) -> None:
+    def _evaluate(self, lanes: Sequence[int], models: torch.Tensor, *, served: bool) -> None:
         """Mean accuracy and loss over the models, and the accuracy of the worst."""
         features = torch.stack([self._sets[lane][0] for lane in lanes])
         labels = torch.stack([self._sets[lane][1] for lane in lanes])
@@ -70,10 +79,24 @@ class Curves:
         with torch.no_grad():
             for params in models.unbind(dim=1):
                 logits = self._model(params[:, None, :], features)
-                correct.append((logits.argmax(dim=-1) == labels).double().mean(dim=-1))
+                answers = logits.argmax(dim=-1)
+                if served and self._serving is not None:
+                    answers = self._served(self._serving, lanes, params, features)
+                correct.append((answers == labels).double().mean(dim=-1))
                 losses.append(self._model.loss.per_sample(logits, labels).double().mean(dim=-1))
         right, loss = torch.stack(correct), torch.stack(losses).mean(dim=0)
         for row, lane in enumerate(lanes):
             self.accuracy[lane].append(float(right[:, row].mean()))
             self.worst_accuracy[lane].append(float(right[:, row].min()))
             self.loss[lane].append(float(loss[row]))
+
+    def _served(
+        self, serving: ServingLayer, lanes: Sequence[int], params: torch.Tensor, features: torch.Tensor
+    ) -> torch.Tensor:
+        """The answers of each lane, with a stream of its own."""
+        return torch.stack(
+            [
+                serving.serve(self._model, params[row], features[row], stream(self._seeds[lane], "serving"))
+                for row, lane in enumerate(lanes)
+            ]
+        )

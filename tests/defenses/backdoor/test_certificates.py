@@ -1,0 +1,234 @@
+"""Certificates of votes: exact for half spaces, never above what an attacker can reach, wrong no more often than alpha."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom
+
+from qflsec.accounting.statistics import clopper_pearson_lower
+from qflsec.base import ConfigError
+from qflsec.data import DataSpec
+from qflsec.defenses.backdoor import (
+    Decided,
+    ModelSmoothing,
+    RandomisedSmoothing,
+    certified_shift,
+    certify_training,
+    contraction,
+    corrupted_share,
+    decide,
+    noisy_votes,
+    smoothing_radius,
+    training_votes,
+)
+from qflsec.defenses.robust import Crfl, NormBound
+from qflsec.federation import REFUSED, FederationConfig, Pipeline, RunSpec, Stack, run_batch
+from qflsec.models import build_model
+
+SHARES = st.floats(0.51, 0.999)
+
+
+@dataclass(frozen=True)
+class HalfSpace:
+    """Class 1 where ``params . features > 0``."""
+
+    n_classes: int = 2
+
+    def __call__(self, params: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        score = (params * features).sum(dim=-1)
+        return torch.stack([-score, score], dim=-1)
+
+
+NORMAL = torch.tensor([3.0, -4.0])
+
+
+def test_the_radius_of_a_half_space_is_the_distance_to_its_boundary() -> None:
+    """Independent of sigma, which is what makes it exact: p is the weight of the half space at this distance."""
+    record = torch.tensor([[1.0, 0.25], [0.2, 0.3], [-0.5, 0.5]])
+    distance = (record @ NORMAL).abs() / 5
+    for sigma in (0.3, 0.7):
+        share = torch.from_numpy(ndtr(distance.double().numpy() / sigma))
+        decided = Decided(classes=torch.tensor([1, 0, 0]), lower=share)
+        assert torch.allclose(smoothing_radius(decided, noise_std=sigma).float(), distance, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [RandomisedSmoothing(noise_std=0.5, samples=2000), None])
+def test_certified_answers_of_a_half_space_hold_up_to_the_boundary(layer: RandomisedSmoothing | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    records = torch.randn(40, 2, generator=generator)
+    distance = (records @ NORMAL).abs() / 5
+    truth = (records @ NORMAL > 0).long()
+    if layer is not None:
+        classes, radii = layer.certify_records(HalfSpace(), NORMAL, records, generator)  # type: ignore[arg-type]
+    else:  # noise on the parameters: the boundary is that of the record, as the form is bilinear
+        votes = noisy_votes(
+            HalfSpace(),  # type: ignore[arg-type]
+            NORMAL,
+            records,
+            noise_std=1.0,
+            samples=2000,
+            generator=generator,
+            of="parameters",
+        )
+        decided = decide(votes, alpha=0.001)
+        classes, radii = decided.classes, smoothing_radius(decided, noise_std=1.0)
+        distance = (records @ NORMAL).abs() / records.norm(dim=1)
+    sure = classes != REFUSED
+    assert int(sure.sum()) > 25
+    assert torch.equal(classes[sure], truth[sure])
+    assert bool((radii[sure] <= distance[sure] + 1e-6).all())
+    assert bool((radii[sure] > 0.7 * distance[sure].clamp(max=0.8 if layer else 2.0) - 0.1).all()), (
+        "not vacuous"
+    )
+    assert not bool(radii[~sure].any())
+
+
+def test_limits_fail_no_more_often_than_alpha() -> None:
+    """All outcomes of 60 votes of a class with share 0.55: the limit is above it with probability alpha / 2 at most."""
+    share, n = 0.55, 60
+    hits = np.arange(n + 1)
+    limits = decide(torch.from_numpy(np.stack([n - hits, hits], axis=1)), alpha=0.1)
+    wrong = (limits.classes.numpy() == 1) & (limits.lower.numpy() > share)
+    assert 0 < binom.pmf(hits[wrong], n, share).sum() <= 0.05
+    chosen_wrongly = limits.classes.numpy() == 0
+    assert binom.pmf(hits[chosen_wrongly], n, share).sum() <= 0.05
+    assert float(limits.lower[55]) == pytest.approx(clopper_pearson_lower(55, n, alpha=0.05))
+    assert int(limits.classes[30]) == REFUSED
+
+
+@settings(max_examples=200, deadline=None)
+@given(SHARES, st.integers(1, 5), st.floats(0.05, 2.0), st.floats(0.5, 30.0), st.integers(0, 6))
+def test_a_certified_shift_is_below_what_a_half_space_loses(
+    share: float, rounds: int, sigma: float, rho: float, later: int
+) -> None:
+    """Without later rounds the worst set of models is a half space: r steps of the shift just reach its boundary."""
+    now = certified_shift(share, noise_std=sigma, max_norm=rho, attacked_rounds=rounds)
+    reached = sigma * math.sqrt(rounds) * float(ndtri(share)) / rounds
+    assert now == pytest.approx(reached, rel=1e-9), "the bound is tight"
+    after = certified_shift(share, noise_std=sigma, max_norm=rho, attacked_rounds=rounds, later_rounds=later)
+    assert after >= now - 1e-12
+    assert certified_shift(share, noise_std=sigma, max_norm=rho, attacked_rounds=rounds + 1) < now
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(0.01, 1.0), min_size=3, max_size=5),
+    st.lists(st.floats(0.01, 1.0), min_size=5, max_size=5),
+)
+def test_no_distribution_changes_places_below_the_entropy(weights: list[float], other: list[float]) -> None:
+    """Relative entropy of any answer distribution in which the second class has caught up."""
+    p = np.sort(np.array(weights) / sum(weights))[::-1]
+    q = np.array(other[: len(p)]) / sum(other[: len(p)])
+    q[0] = q[1] = min(q[0], q[1])
+    q /= q.sum()
+    least = -math.log(1 - (math.sqrt(p[0]) - math.sqrt(p[1])) ** 2)
+    assert float((q * np.log(q / p)).sum()) >= least - 1e-9
+    best = np.concatenate([[math.sqrt(p[0] * p[1])] * 2, p[2:]])
+    best /= best.sum()
+    assert float((best * np.log(best / p)).sum()) == pytest.approx(least, abs=1e-9), "and one attains it"
+
+
+def test_later_rounds_forget_by_the_factor_between_two_ends_of_a_ball() -> None:
+    """A chain on a line: clip to [-rho, rho], add noise; total variation by integration on a grid."""
+    rho, sigma, shift = 1.0, 0.8, 1.2
+    grid = np.linspace(-8, 8, 1601)
+    width = grid[1] - grid[0]
+    kernel = np.exp(-((grid[:, None] - np.clip(grid, -rho, rho)[None]) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum(axis=0) * width
+    one = np.exp(-((grid - 0.1) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+    two = np.exp(-((grid - 0.1 - shift) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+    bound = 2 * ndtr(shift / (2 * sigma)) - 1
+    for _ in range(4):
+        variation = 0.5 * np.abs(one - two).sum() * width
+        assert variation <= bound + 1e-6
+        one, two = kernel @ one * width, kernel @ two * width
+        bound *= contraction(rho, sigma)
+    # so a class of which 0.9 of all trainings are sure is never lost, whatever is sent, once enough is forgotten
+    assert certified_shift(0.9, noise_std=sigma, max_norm=rho, later_rounds=6) == math.inf
+    assert certified_shift(0.9, noise_std=0.01, max_norm=15.0, later_rounds=100) == pytest.approx(
+        certified_shift(0.9, noise_std=0.01, max_norm=15.0)
+    ), "a clip norm of 1,500 standard deviations forgets nothing"
+
+
+def test_no_majority_no_certificate() -> None:
+    values = {"noise_std": 0.1, "max_norm": 5.0}
+    assert certified_shift(0.5, **values) == 0  # type: ignore[arg-type]
+    assert certified_shift(0.3, 0.4, **values) == 0  # type: ignore[arg-type]
+    assert certified_shift(0.4, 0.3, **values) > 0  # type: ignore[arg-type]
+    classes, shifts = certify_training(torch.tensor([[30, 30], [60, 0]]), noise_std=0.1, max_norm=5.0)
+    assert classes.tolist() == [REFUSED, 0]
+    assert float(shifts[0]) == 0 < float(shifts[1])
+    assert corrupted_share(0.3, norm=0.5) == pytest.approx(0.3)
+    assert corrupted_share(math.inf, norm=0.5) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomisedSmoothing(noise_std=0.0),
+        lambda: ModelSmoothing(samples=0),
+        lambda: decide(torch.ones(1, 2, dtype=torch.long), alpha=0.0),
+        lambda: contraction(0.0, 1.0),
+        lambda: certified_shift(0.9, 0.9, noise_std=1.0, max_norm=1.0),
+        lambda: certified_shift(0.9, noise_std=1.0, max_norm=1.0, attacked_rounds=0),
+        lambda: corrupted_share(0.1, norm=0.0),
+    ],
+)
+def test_impossible_values_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError):
+        make()
+
+
+def small(rounds: int) -> Pipeline:
+    return Pipeline(
+        data=DataSpec(name="breast-cancer", n_features=2, members=60, nonmembers=0, auxiliary=20, test=100),
+        model=build_model({"name": "vqc", "n_qubits": 2, "layers": 2}),
+        federation=FederationConfig(n_clients=10, rounds=rounds, local_steps=2, learning_rate=1.0),
+    )
+
+
+def test_a_stack_serves_its_votes_everywhere() -> None:
+    """Accuracy after the last round and predictions are those of the votes; the model is that of no defense."""
+    specs = [RunSpec(seed=seed) for seed in (0, 1)]
+    plain = run_batch(small(3), Stack(name="none"), specs)
+    served = run_batch(
+        small(3),
+        Stack.from_layers("smoothed", [ModelSmoothing(noise_std=1.5, samples=20)]),
+        specs,
+    )
+    for one, two in zip(plain, served, strict=True):
+        assert torch.equal(one.params, two.params)
+        assert one.accuracy[:-1] == two.accuracy[:-1]
+        test = two.records("test")
+        answers = two.predict(test.features)
+        assert two.accuracy[-1] == float((answers == test.labels).double().mean())
+        assert not torch.equal(answers, one.predict(test.features))
+    single = run_batch(small(3), served[0].stack, specs[:1])
+    assert single[0].accuracy == served[0].accuracy, "a run alone is the run beside others"
+
+
+def test_a_training_is_certified_against_a_client_that_sends_anything() -> None:
+    """One of ten clients may send anything within the norm bound, in the last round, without another answer."""
+    sigma, norm, rounds = 0.1, 0.4, 15
+    stack = Stack.from_layers("crfl", [NormBound(max_norm=norm), Crfl(max_norm=20.0, noise_std=sigma)])
+    honest = run_batch(small(rounds), stack, [RunSpec(seed=0, evaluate="never")])[0]
+    test = honest.records("test")
+    votes = training_votes(small(rounds), stack, honest.dataset, test.features, samples=40, seed=1)
+    assert votes.sum(dim=1).tolist() == [40] * 100
+    classes, shifts = certify_training(votes, noise_std=sigma, max_norm=20.0)
+    standing = shifts > 2 * norm / 10
+    assert 0.5 < float((standing & (classes == test.labels)).double().mean()) < 1
+    assert torch.equal(standing, corrupted_shares(shifts, norm) > 0.1)
+
+
+def corrupted_shares(shifts: torch.Tensor, norm: float) -> torch.Tensor:
+    return torch.tensor([corrupted_share(shift, norm=norm) for shift in shifts.tolist()])
