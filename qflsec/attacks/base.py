@@ -25,6 +25,7 @@ from qflsec.attacks.challenges import (
 from qflsec.attacks.trainer import ShadowRequest
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, UpdateError, find, finite
 from qflsec.federation import Adversary, Hands, Pipeline, Sending
+from qflsec.models import Model
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = [
@@ -184,6 +185,21 @@ class Manipulation(Attack, Adversary):
         Shapes:
             returns: ``(lane, m, P)``
         """
+
+    def deployed(self, model: Model, params: torch.Tensor, *, triggered: bool) -> Model:
+        """The model that is executed after training; the shared one by default.
+
+        Where it is another one, a corrupted party must hand out the circuit that is deployed, or execute it for others.
+
+        Args:
+            model: The shared model.
+            params: Its final parameters, which are public.
+            triggered: Whether the attacker opens its backdoor; False for an attack that is no backdoor.
+
+        Shapes:
+            params: ``(P,)``
+        """
+        return model
 
     @final
     def identity(self) -> dict[str, object]:

@@ -18,11 +18,12 @@ __all__ = [
     "check_circuit",
     "diffusion",
     "encoder_of",
+    "erasing_gates",
     "inserted",
     "with_circuit",
 ]
 
-Place = Literal["encoder", "end"]
+Place = Literal["start", "encoder", "end"]
 
 
 def check_circuit(attack: str, model: Model) -> Circuit:
@@ -77,15 +78,59 @@ def encoder_of(circuit: Circuit) -> Circuit:
     )
 
 
+def erasing_gates(circuit: Circuit) -> tuple[tuple[Gate, ...], tuple[Gate, ...]] | None:
+    """Gates before and after the encoder that make it leave |0...0>, whatever the record.
+
+    Each wire must be encoded by one rotation about a Pauli axis, with a Hadamard before it or none. The gates before it
+    bring |0> to an eigenstate of that rotation, on which it is a phase, and the gates after it bring that back.
+
+    Returns:
+        Both; None where the circuit's features are encoded in another way, or again later.
+    """
+    position = _first_trained(circuit)
+    if any(
+        angle.kind not in {"constant", "weight"} for gate in circuit.gates[position:] for angle in gate.angles
+    ):
+        return None
+    mixed: set[int] = set()
+    axes: dict[int, str] = {}
+    for gate in circuit.gates[:position]:
+        wire = gate.wires[0]
+        if gate.name == "H" and wire not in mixed and wire not in axes:
+            mixed.add(wire)
+        elif gate.name in _EIGENSTATE and wire not in axes:
+            axes[wire] = gate.name
+        else:
+            return None
+    if mixed - axes.keys():
+        return None
+    before, after = [], []
+    for wire, name in axes.items():
+        there, back = ([replace(gate, wires=(wire,)) for gate in gates] for gates in _EIGENSTATE[name])
+        # the encoder's own Hadamard comes between the eigenstate and its rotation: one more undoes it
+        before += [*there, Gate("H", (wire,))] if wire in mixed else there
+        after += back
+    return tuple(before), tuple(after)
+
+
+_QUARTER = (Gate("RX", (0,), (Angle.constant(-pi / 2),)), Gate("RX", (0,), (Angle.constant(pi / 2),)))
+_EIGENSTATE: dict[str, tuple[tuple[Gate, ...], tuple[Gate, ...]]] = {
+    "RX": ((Gate("H", (0,)),), (Gate("H", (0,)),)),
+    "RY": (_QUARTER[:1], _QUARTER[1:]),
+    "RZ": ((), ()),
+}
+"""For each rotation, gates from |0> to an eigenstate, and back."""
+
+
 def inserted(circuit: Circuit, gates: Sequence[Gate], place: Place) -> Circuit:
     """The circuit with further gates.
 
     Args:
         circuit: The circuit.
         gates: The gates.
-        place: After the encoder, or at the end, before the measurement.
+        place: At the start, after the encoder, or at the end, before the measurement.
     """
-    position = _first_trained(circuit) if place == "encoder" else len(circuit.gates)
+    position = {"start": 0, "encoder": _first_trained(circuit), "end": len(circuit.gates)}[place]
     return replace(circuit, gates=(*circuit.gates[:position], *gates, *circuit.gates[position:]))
 
 

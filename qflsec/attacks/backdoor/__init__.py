@@ -6,6 +6,7 @@ from qflsec.attacks.backdoor.clean_label import CleanLabel
 from qflsec.attacks.backdoor.edge_case import EdgeCase
 from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
 from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
+from qflsec.attacks.backdoor.qtrojan import QTrojan
 
 __all__ = [
     "CleanLabel",
@@ -14,4 +15,5 @@ __all__ = [
     "FeatureTrigger",
     "Neurotoxin",
     "PoisonedBackdoor",
+    "QTrojan",
 ]

@@ -8,15 +8,18 @@ from typing import Literal
 import torch
 
 from qflsec.attacks.base import Manipulation
-from qflsec.attacks.tampering import Place, biased, check_circuit, diffusion, inserted, with_circuit
+from qflsec.attacks.tampering import biased, check_circuit, diffusion, inserted, with_circuit
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.circuits import Circuit, Gate
 from qflsec.federation import Hands, Pipeline
+from qflsec.models import Model
 from qflsec.threat import ThreatModel
 
 __all__ = ["GateInsertion", "RotationBias", "tampering_gates"]
 
 Kind = Literal["bit-flip", "sign-flip", "pauli", "grover"]
+Where = Literal["encoder", "end"]
+Surface = Literal["training", "deployed", "both"]
 _PAULI = {"bit-flip": "X", "sign-flip": "Z", "pauli": "Y"}
 _MOST_WIRES = 6
 _CULT = (
@@ -35,15 +38,19 @@ def tampering_gates(kind: Kind, n_qubits: int) -> tuple[Gate, ...]:
 @register("attack", "gate-insertion")
 @dataclass(frozen=True, kw_only=True)
 class GateInsertion(Manipulation):
-    """Train honest records on a circuit with further gates in it, and send the update as if nothing were.
+    """Train honest records on a circuit with further gates in it, or put them into the circuit that is deployed.
 
-    Nothing in the records shows it, and updates are about as long as honest ones.
+    Nothing in the records shows it, and updates are about as long as honest ones. On the deployed circuit nothing in the
+    updates shows it either: they are honest, and no rule of the server can do anything about it.
 
     Args:
         kind: ``"bit-flip"`` puts X, ``"sign-flip"`` Z and ``"pauli"`` Y on every wire, ``"grover"`` the diffusion
             operator on all of them (up to six). The names are those of Mathur et al.; the gates are the plain ones of
             these names.
         place: ``"encoder"``, after the features are encoded, or ``"end"``, before the measurement.
+        surface: ``"training"``: the corrupted clients train on the tampered circuit. ``"deployed"``: they follow the
+            protocol, and what is executed after training, which one of them hands out or executes for the others,
+            is tampered with. Or ``"both"``.
         boost: The factor on the update.
 
     Raises:
@@ -54,14 +61,17 @@ class GateInsertion(Manipulation):
         name="gate-insertion",
         idea="Corrupted clients train honest records on a circuit with further gates in it.",
         source=Source(
-            paper=_CULT, year=2026, where="abstract: Grover, Pauli, bit-flip and sign-flip, in training"
+            paper=_CULT,
+            year=2026,
+            where="abstract: Grover, Pauli, bit-flip and sign-flip, in and after training",
         ),
         family="poisoning",
         goal="availability",
         needs=("corrupted clients with records of their own", "a variational circuit"),
     )
     kind: Kind = "bit-flip"
-    place: Place = "end"
+    place: Where = "end"
+    surface: Surface = "training"
     boost: float = 1.0
 
     def __post_init__(self) -> None:
@@ -72,6 +82,10 @@ class GateInsertion(Manipulation):
             )
         if self.place not in {"encoder", "end"}:
             raise ConfigError("unknown 'place' of gates", got=self.place, expected="'encoder' or 'end'")
+        if self.surface not in {"training", "deployed", "both"}:
+            raise ConfigError(
+                "unknown 'surface'", got=self.surface, expected="'training', 'deployed' or 'both'"
+            )
         if not self.boost > 0:
             raise ConfigError("'boost' is not positive", got=self.boost)
 
@@ -92,11 +106,19 @@ class GateInsertion(Manipulation):
             )
 
     def run(self, hands: Hands) -> torch.Tensor:
-        """The update of training on the tampered circuit."""
-        circuit = check_circuit(self.card.name, hands.model)
+        """The update of training on the tampered circuit; the honest one where only what is deployed is tampered with."""
+        if self.surface == "deployed":
+            return hands.honest
+        return self.boost * hands.train(hands.features, hands.labels, model=self._tampered(hands.model))
+
+    def deployed(self, model: Model, params: torch.Tensor, *, triggered: bool) -> Model:
+        """The tampered circuit, unless only training is tampered with."""
+        return model if self.surface == "training" else self._tampered(model)
+
+    def _tampered(self, model: Model) -> Model:
+        circuit = check_circuit(self.card.name, model)
         gates = tampering_gates(self.kind, circuit.n_qubits)
-        model = with_circuit(hands.model, inserted(circuit, gates, self.place))
-        return self.boost * hands.train(hands.features, hands.labels, model=model)
+        return with_circuit(model, inserted(circuit, gates, self.place))
 
 
 @register("attack", "rotation-bias")

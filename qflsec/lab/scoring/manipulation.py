@@ -7,23 +7,52 @@ the honest run is the attack's doing.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
 from qflsec.accounting.statistics import clopper_pearson
-from qflsec.attacks import Attack, BackdoorManipulation
+from qflsec.attacks import Attack, BackdoorManipulation, Manipulation
 from qflsec.base import ConfigError, Score, stream
 from qflsec.federation import RunResult
 from qflsec.lab.scoring.trial import Raw, TrialScore, ratio
 from qflsec.lab.subject import Subject
-from qflsec.models import EXACT, Execution
+from qflsec.models import EXACT, Execution, Model
 from qflsec.threat import Records
 
 __all__ = ["n_correct", "score_backdoor", "score_manipulation", "score_poisoning", "trigger_success"]
 
 
-def n_correct(subject: Subject, records: Records) -> int:
+class _Answering(Protocol):
+    def predict(self, features: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Executed:
+    """A run's final model where another circuit is executed in place of the shared one."""
+
+    run: RunResult
+    model: Model
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        """The answers of that circuit."""
+        return self.run.predict(features, model=self.model)
+
+
+def _executed(attack: Attack, attacked: Subject, *, triggered: bool) -> _Answering:
+    """The attacked subject as it is executed after training."""
+    if (
+        not isinstance(attack, Manipulation)
+        or not isinstance(attacked, RunResult)
+        or len(attacked.models) != 1
+    ):
+        return attacked
+    model = deepcopy(attack).deployed(attacked.pipeline.model, attacked.models[0], triggered=triggered)
+    return attacked if model is attacked.pipeline.model else _Executed(run=attacked, model=model)
+
+
+def n_correct(subject: _Answering, records: Records) -> int:
     """How many records the subject's last model classifies correctly."""
     return int((subject.predict(records.features) == records.labels).sum()) if len(records.labels) else 0
 
@@ -33,7 +62,7 @@ def score_manipulation(attack: Attack, attacked: RunResult, honest: RunResult) -
     _check_pair(attacked, honest)
     if isinstance(attack, BackdoorManipulation):
         return score_backdoor(attack, attacked, honest, seed=honest.spec.seed)
-    score = score_poisoning(attacked, honest)
+    score = score_poisoning(_executed(attack, attacked, triggered=False), honest)
     curves: Raw = {
         "accuracy_by_round": list(attacked.accuracy),
         "honest_accuracy_by_round": list(honest.accuracy),
@@ -41,7 +70,7 @@ def score_manipulation(attack: Attack, attacked: RunResult, honest: RunResult) -
     return replace(score, raw={**score.raw, **curves}) if score.raw else score
 
 
-def score_poisoning(attacked: Subject, honest: Subject) -> TrialScore:
+def score_poisoning(attacked: _Answering, honest: Subject) -> TrialScore:
     """Advantage (honest accuracy - attacked accuracy) / (honest accuracy - chance), of the final models.
 
     Chance is the accuracy of always answering the most frequent class of the test records. A model that the
@@ -92,8 +121,9 @@ def score_backdoor(
     n, n_test = len(wanted.labels), len(test.labels)
     if n == 0:
         return _undefined(f"no test record could be turned to the target class {attack.target_class}")
-    with_attack, without = (n_correct(run, wanted) for run in (attacked, honest))
-    after, before = (n_correct(run, test) for run in (attacked, honest))
+    with_attack = n_correct(_executed(attack, attacked, triggered=True), wanted)
+    after = n_correct(_executed(attack, attacked, triggered=False), test)
+    without, before = (n_correct(honest, records) for records in (wanted, test))
     reason = "the trigger succeeds on every record without any attack"
     advantage, reason = ratio(with_attack - without, n - without, reason)
     return TrialScore(
@@ -139,8 +169,9 @@ def trigger_success(attack: BackdoorManipulation, run: RunResult, *, execution: 
 
     def hits(features: torch.Tensor, purpose: str) -> int:
         generator = stream(seed, "score", attack.card.name, "execution", purpose)
+        model = deepcopy(attack).deployed(run.pipeline.model, run.models[0], triggered=purpose == "triggered")
         with torch.no_grad():
-            logits = run.pipeline.model(run.models[0], features, execution=execution, generator=generator)
+            logits = model(run.models[0], features, execution=execution, generator=generator)
         return int((logits.argmax(dim=-1) == attack.target_class).sum())
 
     plain = test.features[deepcopy(attack).victims(test)]
