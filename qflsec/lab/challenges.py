@@ -14,10 +14,10 @@ from qflsec.attacks import (
     InversionChallenge,
     MembershipChallenge,
 )
-from qflsec.attacks.evasion import Evasion, projected
+from qflsec.attacks.evasion import Evasion, certified_within, projected
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import IncompatibleAttack, stream
-from qflsec.federation import Pipeline
+from qflsec.federation import Pipeline, RunResult
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import EvasionTruth, InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
@@ -226,7 +226,15 @@ def _evasion(attack: Evasion, subject: Subject, seed: int) -> tuple[EvasionChall
     generator = stream(seed, "challenge", "evasion", "noise")
     signs = torch.where(torch.rand(records.features.shape, generator=generator) < 0.5, -1.0, 1.0)
     noisy = projected(records.features + attack.epsilon * signs, challenge)
-    return challenge, EvasionTruth(records=records, predict=subject.predict, noisy=noisy)
+    certified = _certified(subject, records.features, attack.epsilon)
+    return challenge, EvasionTruth(records=records, predict=subject.predict, noisy=noisy, certified=certified)
+
+
+def _certified(subject: Subject, features: torch.Tensor, epsilon: float) -> torch.Tensor | None:
+    """What is proved of one last model whose circuit is known."""
+    if not isinstance(subject, RunResult) or len(subject.models) != 1:
+        return None
+    return certified_within(subject.pipeline.model, subject.models[0], features, epsilon)
 
 
 def _honest(subject: Subject, threat: ThreatModel) -> list[int]:

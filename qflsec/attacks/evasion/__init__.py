@@ -5,5 +5,23 @@ from __future__ import annotations
 from qflsec.attacks.evasion.base import Evasion, projected
 from qflsec.attacks.evasion.gradients import AutoPgd, Fgsm, Pgd
 from qflsec.attacks.evasion.queries import Queries, Transfer
+from qflsec.attacks.evasion.radius import (
+    certified_distance,
+    certified_moves,
+    certified_within,
+    empirical_moves,
+)
 
-__all__ = ["AutoPgd", "Evasion", "Fgsm", "Pgd", "Queries", "Transfer", "projected"]
+__all__ = [
+    "AutoPgd",
+    "Evasion",
+    "Fgsm",
+    "Pgd",
+    "Queries",
+    "Transfer",
+    "certified_distance",
+    "certified_moves",
+    "certified_within",
+    "empirical_moves",
+    "projected",
+]

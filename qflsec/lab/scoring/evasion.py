@@ -16,7 +16,7 @@ def score_evasion(claim: EvasionClaim, truth: EvasionTruth) -> TrialScore:
 
     Success is the share of the records which the model classifies correctly as they are, and wrongly as they were
     moved. Noise moves every feature as far, to one side or the other at random: a model that it fools is not
-    evaded but bad.
+    evaded but bad. The accuracy that is left is never below the one that is certified, where there is one.
     """
     labels = truth.records.labels
     right = truth.predict(truth.records.features) == labels
@@ -32,6 +32,10 @@ def score_evasion(claim: EvasionClaim, truth: EvasionTruth) -> TrialScore:
     success, noise = clopper_pearson(fooled, n), clopper_pearson(by_noise, n)
     clean, left = clopper_pearson(int(right.sum()), n_test), clopper_pearson(robust, n_test)
     moved = (claim.features - truth.records.features).abs()
+    proved = {}
+    if truth.certified is not None:
+        held = clopper_pearson(int((right & truth.certified).sum()), n_test)
+        proved["certified_accuracy"] = held.score(name="certified_accuracy", baseline=0.0, ideal=1.0)
     return TrialScore(
         advantage=advantage,
         metrics={
@@ -39,6 +43,7 @@ def score_evasion(claim: EvasionClaim, truth: EvasionTruth) -> TrialScore:
             "success_of_noise": noise.score(name="success_of_noise", baseline=0.0, ideal=0.0),
             "accuracy": left.score(name="accuracy", baseline=clean.value, ideal=0.0),
             "honest_accuracy": clean.score(name="honest_accuracy", baseline=0.0, ideal=1.0),
+            **proved,
         },
         raw={
             "fooled": float(fooled),

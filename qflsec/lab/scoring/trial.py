@@ -98,14 +98,16 @@ class EvasionTruth:
         records: The records as they are.
         predict: The class that it gives to each record.
         noisy: The records, each feature moved to one end of the budget or the other at random.
+        certified: The records whose answer provably no move within the budget changes; None where nothing is proved.
 
     Shapes:
-        noisy: ``(n, F)``
+        noisy: ``(n, F)``; certified: ``(n,)``, boolean
     """
 
     records: Records
     predict: Callable[[torch.Tensor], torch.Tensor]
     noisy: torch.Tensor
+    certified: torch.Tensor | None = None
 
 
 Truth = MembershipTruth | InversionTruth | EvasionTruth
