@@ -11,7 +11,7 @@ from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import Aggregation, Array
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["NonFiniteUpdates", "Shape", "UnboundedInfluence"]
+__all__ = ["NoClients", "NonFiniteUpdates", "Shape", "StatedCounts", "UnboundedInfluence"]
 
 _CLIENTS, _LENGTH = 10, 12
 _FAR = (1e3, 1e6)
@@ -138,3 +138,75 @@ class Shape(Check):
                 what="ten equal updates give an aggregate whose values are all the same",
                 evidence={"error": error},
             )
+
+
+@register("check", "stated-counts")
+class StatedCounts(Check):
+    """A client that says it has a thousand million records."""
+
+    looks_at = Aggregation
+    card = CheckCard(
+        name="stated-counts",
+        idea="Aggregate ten updates of one length where one client states 1e9 records and the others 1.",
+        source=Source(
+            paper="McMahan et al., Communication-efficient learning, arXiv:1602.05629",
+            year=2017,
+            where="algorithm 1",
+        ),
+        title="weights follow what clients say of themselves",
+        severity="warning",
+        proves="A number that a client states makes its update the aggregate.",
+        cannot=("Other numbers that clients report, such as losses, are not tried.",),
+        consequence="A single client replaces the model without sending a long update: norm bounds do not help.",
+        remedy="Weight all clients alike, or bound the weight that one client can have.",
+    )
+
+    def run(self, part: Aggregation, bench: Bench) -> Iterator[Finding]:
+        """Whether the liar's update becomes the aggregate."""
+        updates = _honest(bench)
+        lie = [1] * (_CLIENTS - 1) + [10**9]
+        fair = np.asarray(part.aggregate(updates, [1] * _CLIENTS), dtype=float)
+        result = np.asarray(part.aggregate(updates, lie), dtype=float)
+        if result.shape != fair.shape or result.shape != updates[-1].shape:
+            return
+        weight = 1 - float(
+            np.linalg.norm(result - updates[-1]) / max(np.linalg.norm(fair - updates[-1]), 1e-12)
+        )
+        bench.measured["weight that a lie earns"] = weight
+        if weight > 0.5:
+            yield Finding(
+                what=f"a client that states 1e9 records has {100 * weight:.0f} % of the weight",
+                evidence={"weight": weight},
+            )
+
+
+@register("check", "no-clients")
+class NoClients(Check):
+    """A round in which nobody has records."""
+
+    looks_at = Aggregation
+    card = CheckCard(
+        name="no-clients",
+        idea="Aggregate updates of clients that all state 0 records.",
+        source=Source(
+            paper="McMahan et al., Communication-efficient learning, arXiv:1602.05629",
+            year=2017,
+            where="algorithm 1",
+        ),
+        title="a round without records gives NaN",
+        severity="warning",
+        proves="The aggregate of counts that are all zero is not finite.",
+        cannot=("A rule that raises an error is taken to be safe.",),
+        consequence="One unlucky round ends the training.",
+        remedy="Leave the model as it is where the counts add up to zero.",
+    )
+
+    def run(self, part: Aggregation, bench: Bench) -> Iterator[Finding]:
+        """Whether the aggregate is finite, or refused."""
+        try:
+            result = np.asarray(part.aggregate(_honest(bench), [0] * _CLIENTS), dtype=float)
+        except (ArithmeticError, ValueError) as error:
+            bench.measured["counts of zero"] = f"refused: {type(error).__name__}"
+            return
+        if not np.isfinite(result).all():
+            yield Finding(what=f"counts that are all 0 give {result.ravel()[0]}")

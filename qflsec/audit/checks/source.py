@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from qflsec.audit.check import Bench, Check
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import SourceCode, SourceFile
 
-__all__ = ["SourceCheck", "called", "dotted"]
+__all__ = ["SourceCheck", "called", "dotted", "functions", "words_of"]
 
 
 class SourceCheck(Check):
@@ -53,3 +54,13 @@ def dotted(node: ast.AST) -> str:
         front = dotted(node.value)
         return f"{front}.{node.attr}" if front else node.attr
     return ""
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function of a file."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def words_of(name: str) -> frozenset[str]:
+    """The words of a name, in lower case: of ``aliceKey`` and ``alice_key`` the same two."""
+    return frozenset(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_").split("_"))
