@@ -19,8 +19,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "loss": ("loss", "loss_fn", "criterion", "make_loss"),
     "private": ("make_private", "private", "private_training", "setup_private", "make_dp", "dp_setup"),
     "aggregate": ("aggregate", "fedavg", "fed_avg", "federated_average", "aggregate_updates", "average_updates"),
-    "encrypt": ("encrypt", "encrypt_update", "seal", "seal_update", "protect", "protect_update", "mask_update"),
-    "decrypt": ("decrypt", "decrypt_update", "open_update", "unseal", "unprotect", "recover", "unmask_update"),
+    "encrypt": ("encrypt", "encrypt_update", "encrypt_weights", "seal", "seal_update"),
+    "decrypt": ("decrypt", "decrypt_update", "decrypt_weights", "unseal", "open_update"),
     "exchange": ("exchange_key", "exchange_keys", "bb84", "run_bb84", "bb84_key", "qkd_key", "qkd", "make_key"),
     "server": ("server", "make_server", "setup_server", "server_state"),
 }  # fmt: skip

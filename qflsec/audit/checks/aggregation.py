@@ -169,9 +169,8 @@ class StatedCounts(Check):
         result = np.asarray(part.aggregate(updates, lie), dtype=float)
         if result.shape != fair.shape or result.shape != updates[-1].shape:
             return
-        weight = 1 - float(
-            np.linalg.norm(result - updates[-1]) / max(np.linalg.norm(fair - updates[-1]), 1e-12)
-        )
+        apart = float(np.linalg.norm(fair - updates[-1]))
+        weight = 1 - float(np.linalg.norm(result - updates[-1])) / apart
         bench.measured["weight that a lie earns"] = weight
         if weight > 0.5:
             yield Finding(

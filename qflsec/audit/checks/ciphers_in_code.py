@@ -39,11 +39,8 @@ class UnauthenticatedCipher(SourceCheck):
 
     def read(self, file: SourceFile, tree: ast.Module) -> Iterator[Finding]:
         """Every such mode."""
-        names = {
-            dotted(node).rpartition(".")[2]
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute | ast.Name)
-        }
+        names = {dotted(node).rpartition(".")[2] for node in ast.walk(tree)}
+        names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
         tagged = any(tag in name for name in names for tag in _TAGS)
         for node in ast.walk(tree):
             if not isinstance(node, ast.Attribute):

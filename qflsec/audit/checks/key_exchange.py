@@ -83,23 +83,27 @@ class KeyWithoutChannel(Check):
 
 def _keys(said: Any) -> list[bytes]:  # noqa: ANN401 - whatever is given
     """The keys among what a run gives, packed to bytes."""
-    if isinstance(said, bytes | bytearray):
-        return [bytes(said)]
-    if isinstance(said, str):
-        return [_packed([int(bit) for bit in said])] if said and set(said) <= {"0", "1"} else [said.encode()]
     if isinstance(said, Mapping):
         named = [value for name, value in said.items() if words_of(str(name)) & {"key", "keys"}]
         return [key for value in named or said.values() for key in _keys(value)]
     if hasattr(said, "__dict__"):
         return _keys(vars(said))
-    if isinstance(said, np.ndarray) or (
-        isinstance(said, list) and all(isinstance(bit, int | np.integer | bool) for bit in said)
-    ):
-        bits = np.asarray(said).ravel()
-        return [_packed(bits)] if bits.dtype.kind in "iub" else []
-    if isinstance(said, tuple | list):
-        return [key for value in said for key in _keys(value)]
-    return []
+    if (key := _key(said)) is not None:
+        return [key]
+    return [key for value in said for key in _keys(value)] if isinstance(said, tuple | list) else []
+
+
+def _key(said: Any) -> bytes | None:  # noqa: ANN401
+    """The one key that a value is; None where it is none."""
+    if isinstance(said, bytes | bytearray):
+        return bytes(said)
+    if isinstance(said, str):
+        return _packed([int(bit) for bit in said]) if said and set(said) <= {"0", "1"} else said.encode()
+    bits = isinstance(said, list) and all(isinstance(bit, int | np.integer | bool) for bit in said)
+    if isinstance(said, np.ndarray) or bits:
+        found = np.asarray(said).ravel()
+        return _packed(found) if found.dtype.kind in "iub" else None
+    return None
 
 
 def _packed(bits: Any) -> bytes:  # noqa: ANN401

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from abc import abstractmethod
 from collections.abc import Iterator
 
-from qflsec.audit.checks.source import SourceCheck, functions, words_of
+from qflsec.audit.checks.source import Function, SourceCheck, functions, words_of
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import SourceFile
 from qflsec.base import CheckCard, Source, register
@@ -28,14 +29,19 @@ class _KeyDistribution(SourceCheck):
         """Every such function that is at fault."""
         for function in functions(tree):
             names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+            names |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
             if _plays_both_ends(function.name, names):
                 yield from self.judge(file, function, names)
 
-    def judge(
-        self, file: SourceFile, function: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str]
-    ) -> Iterator[Finding]:
-        """What is wrong in one function."""
-        yield from ()
+    @abstractmethod
+    def judge(self, file: SourceFile, function: Function, names: set[str]) -> Iterator[Finding]:
+        """What is wrong in one function that plays both ends.
+
+        Args:
+            file: The file.
+            function: The function.
+            names: The names in it.
+        """
 
 
 @register("check", "unchecked-error-rate")
@@ -54,34 +60,26 @@ class UncheckedErrorRate(_KeyDistribution):
         remedy="Compare a random sample, abort above the tolerated rate, and shorten the key by what the rate leaks.",
     )
 
-    def judge(
-        self, file: SourceFile, function: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str]
-    ) -> Iterator[Finding]:
-        """Whether an error rate decides anything."""
-        rates = {name for name in names if words_of(name) & _RATE}
-        returned = {
-            part.id
-            for node in ast.walk(function)
-            if isinstance(node, ast.Return) and node.value is not None
-            for part in ast.walk(node.value)
-            if isinstance(part, ast.Name)
+    def read(self, file: SourceFile, tree: ast.Module) -> Iterator[Finding]:
+        """The functions that make a key, where no error rate decides anything in the whole file."""
+        rates = {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and words_of(node.id) & _RATE
         }
-        compared = {
-            part.id
-            for node in ast.walk(function)
-            if isinstance(node, ast.Compare)
-            for part in ast.walk(node)
-            if isinstance(part, ast.Name)
-        }
-        if not rates:
-            yield Finding(
-                what=f"{function.name} makes a key and takes no error rate", place=file.at(function)
-            )
-        elif not rates & (returned | compared):
-            yield Finding(
-                what=f"{function.name} takes {', '.join(sorted(rates))}, which decides nothing and is not given back",
-                place=file.at(function),
-            )
+        if rates & {name for node in ast.walk(tree) for name in _deciding(node)}:
+            return
+        yield from super().read(file, tree)
+
+    def judge(self, file: SourceFile, function: Function, names: set[str]) -> Iterator[Finding]:
+        """That a key is made."""
+        rates = sorted(name for name in names if words_of(name) & _RATE)
+        taken = f"takes {', '.join(rates)}, which decides nothing" if rates else "takes no error rate"
+        yield Finding(what=f"{function.name} makes a key and {taken}", place=file.at(function))
+
+
+def _deciding(node: ast.AST) -> Iterator[str]:
+    """Names that are compared or given back."""
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.Return) and node.value is not None):
+        yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
 @register("check", "key-compared-in-the-clear")
@@ -100,9 +98,7 @@ class KeyComparedInTheClear(_KeyDistribution):
         remedy="Compare tags of a universal hash, or a sample that is thrown away.",
     )
 
-    def judge(
-        self, file: SourceFile, function: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str]
-    ) -> Iterator[Finding]:
+    def judge(self, file: SourceFile, function: Function, names: set[str]) -> Iterator[Finding]:
         """Every comparison of both keys."""
         for node in ast.walk(function):
             sides = _sides(node)

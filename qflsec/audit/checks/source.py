@@ -11,7 +11,9 @@ from qflsec.audit.check import Bench, Check
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import SourceCode, SourceFile
 
-__all__ = ["SourceCheck", "called", "dotted", "functions", "words_of"]
+__all__ = ["Function", "SourceCheck", "called", "dotted", "functions", "words_of"]
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class SourceCheck(Check):
@@ -56,9 +58,9 @@ def dotted(node: ast.AST) -> str:
     return ""
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def functions(tree: ast.AST) -> Iterator[Function]:
     """Every function of a file."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
 
 
 def words_of(name: str) -> frozenset[str]:
