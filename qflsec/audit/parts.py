@@ -26,6 +26,7 @@ __all__ = [
     "Opacus",
     "Part",
     "Prediction",
+    "Release",
     "Server",
     "SourceCode",
     "SourceFile",
@@ -155,6 +156,17 @@ class Opacus(Part):
 
     make: Callable[[], tuple[Any, Any, Any]]
     loss: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Part):
+    """What a client does to its update for differential privacy: clip, and add noise.
+
+    Attributes:
+        privatise: ``privatise(vector) -> vector``.
+    """
+
+    privatise: Callable[[Array], Array]
 
 
 @dataclass(frozen=True, kw_only=True)

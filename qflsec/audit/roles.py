@@ -18,6 +18,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "model": ("model", "make_model", "build_model", "get_model", "create_model", "Net", "Model", "QNet"),
     "loss": ("loss", "loss_fn", "criterion", "make_loss"),
     "private": ("make_private", "private", "private_training", "setup_private", "make_dp", "dp_setup"),
+    "privatise": ("privatise", "privatize", "protect", "protect_update", "clip_and_noise", "add_noise", "sanitize", "dp_update"),
     "aggregate": ("aggregate", "fedavg", "fed_avg", "federated_average", "aggregate_updates", "average_updates"),
     "encrypt": ("encrypt", "encrypt_update", "encrypt_weights", "seal", "seal_update"),
     "decrypt": ("decrypt", "decrypt_update", "decrypt_weights", "unseal", "open_update"),

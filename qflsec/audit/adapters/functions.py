@@ -17,6 +17,7 @@ from qflsec.audit.parts import (
     KeyExchange,
     Part,
     Prediction,
+    Release,
     Server,
     Training,
 )
@@ -38,6 +39,7 @@ def functions_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Ite
     rule, name = roles.get("aggregate"), roles.name("aggregate")
     if callable(rule) and roles.asked(name):
         yield Aggregation(name=name, place=roles.place(rule), aggregate=_aggregate(rule))
+    yield from _release(roles, notes)
     encrypt, decrypt = roles.get("encrypt"), roles.get("decrypt")
     if callable(encrypt) and roles.asked(roles.name("encrypt"), roles.name("decrypt")):
         if n_required(encrypt) == 1 and (decrypt is None or n_required(decrypt) == 1):
@@ -84,6 +86,20 @@ def _training(roles: Roles, data: Data | None, notes: list[str]) -> Iterator[Par
         )
         return
     yield Training(name=name, place=roles.place(train), train=_train(train), data=data)
+
+
+def _release(roles: Roles, notes: list[str]) -> Iterator[Part]:
+    privatise, name = roles.get("privatise"), roles.name("privatise")
+    if not callable(privatise) or not roles.asked(name):
+        return
+    if n_required(privatise) == 1:
+        yield Release(
+            name=name, place=roles.place(privatise), privatise=lambda vector: as_array(privatise(vector))
+        )
+    else:
+        notes.append(
+            f"{name} asks for more than the update, so that it cannot be called; give the rest by defaults"
+        )
 
 
 def vars_of(roles: Roles) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def _makers(roles: Roles) -> Iterator[tuple[str, Callable[[], torch.nn.Module]]]
 
 def _own(thing: type) -> bool:
     """Whether a class is the user's and no library's."""
-    return not thing.__module__.startswith(("torch", "pennylane", "opacus", "qflsec", "qiskit"))
+    return not thing.__module__.startswith(("torch.", "pennylane.", "opacus.", "qflsec.", "qiskit"))
 
 
 def _bare(thing: Callable[..., Any]) -> bool:

@@ -26,8 +26,11 @@ def audit_lines(result: AuditResult) -> Iterator[str]:
     yield ""
     yield "coverage"
     for run in worst_first(result.runs):
-        if run.state != "skipped":
-            yield f"  {run.state:<12} {run.check} on {run.subject} ({run.seconds:.1f} s){f': {run.why}' if run.why else ''}"
+        if run.state in {"found", "failed", "out of time"}:
+            yield f"  {run.state:<12} {run.check} on {run.subject}{f': {run.why}' if run.why else ''}"
+    for subject in dict.fromkeys(run.subject for run in result.runs if run.state == "clean"):
+        clean = [run.check for run in result.runs if run.state == "clean" and run.subject == subject]
+        yield f"  clean        {subject}: {', '.join(clean)}"
     skipped = [run for run in result.runs if run.state == "skipped"]
     for why in dict.fromkeys(run.why for run in skipped):
         yield f"  skipped      {', '.join(run.check for run in skipped if run.why == why)}: {why}"

@@ -1,0 +1,107 @@
+"""The claim of differential privacy, of a set-up of Opacus: what the accountant says of what is really done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qflsec.audit.check import Bench, NotApplicable
+from qflsec.audit.checks.opacus_steps import (
+    ClipNormExceeded,
+    FixedBatches,
+    NoiseOnSomeParameters,
+    RepeatableNoise,
+)
+from qflsec.audit.claim import Claim, Ruling
+from qflsec.audit.parts import Opacus, Part
+from qflsec.base import ConfigError, register
+
+__all__ = ["OpacusPrivacy"]
+
+_SLACK = 1.02
+"""Accountants differ by rounding; what is above this is no rounding."""
+
+
+@register("claim", "opacus-dp")
+@dataclass(frozen=True, kw_only=True)
+class OpacusPrivacy(Claim):
+    """A training under Opacus is (epsilon, delta)-DP for one record, added or removed.
+
+    Attributes:
+        epsilon: The claimed epsilon.
+        delta: The claimed delta.
+        epochs: How often the loader is run through, in all rounds together.
+        runs: How many trainings on the same records are released, as in a search for settings.
+    """
+
+    kind: ClassVar[str] = "opacus-dp"
+    epsilon: float
+    delta: float
+    epochs: int
+    runs: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.epsilon > 0 and 0 < self.delta < 1 and self.epochs >= 1 and self.runs >= 1):
+            raise ConfigError(
+                "a claim of kind 'opacus-dp'",
+                got=f"epsilon = {self.epsilon}, delta = {self.delta}, epochs = {self.epochs}, runs = {self.runs}",
+                expected="epsilon above 0, delta between 0 and 1, at least one epoch and one run",
+            )
+
+    @property
+    def sentence(self) -> str:
+        """The claim."""
+        runs = f", {self.runs} trainings together" if self.runs > 1 else ""
+        return f"{self.epochs} epochs are ({self.epsilon:g}, {self.delta:g})-DP for a record that is added or removed{runs}"
+
+    def test(self, parts: Sequence[Part], bench: Bench) -> Ruling:
+        """Try the mechanism, then account for what it really does."""
+        setup = self.about(parts, Opacus)
+        if isinstance(setup, Ruling):
+            return setup
+        try:
+            for check in (ClipNormExceeded(), NoiseOnSomeParameters(), FixedBatches(), RepeatableNoise()):
+                for finding in check.run(setup, bench):
+                    if finding.severity != "warning":
+                        return Ruling(
+                            judgement="refuted",
+                            why=f"{finding.what}: no epsilon follows",
+                            evidence=finding.evidence,
+                        )
+            return self._accounted(setup)
+        except NotApplicable as reason:
+            return Ruling(judgement="not tested", why=str(reason))
+
+    def _accounted(self, setup: Opacus) -> Ruling:
+        from opacus.accountants import PRVAccountant, RDPAccountant
+
+        _, optimiser, loader = setup.make()
+        rate = float(loader.batch_sampler.sample_rate)
+        steps = self.epochs * len(loader) * self.runs
+        found = {}
+        for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
+            accountant = kind()
+            accountant.history = [(optimiser.noise_multiplier, rate, steps)]
+            found[name] = float(accountant.get_epsilon(delta=self.delta))
+        best = min(found.values())
+        done = f"noise multiplier {optimiser.noise_multiplier:.4g}, sampling rate {rate:.4g}, {steps} steps"
+        evidence = {
+            **found,
+            "noise_multiplier": float(optimiser.noise_multiplier),
+            "rate": rate,
+            "steps": steps,
+        }
+        if best > self.epsilon * _SLACK:
+            return Ruling(
+                judgement="refuted",
+                why=f"accountants give {best:.4g} or more for what is done: {done}",
+                ceiling="an accountant's epsilon is an upper bound: that the claim is false is not proved, that nothing proves it is",
+                evidence=evidence,
+            )
+        return Ruling(
+            judgement="proved by check",
+            why=f"clip, noise and sampling were tried on a real step, and accountants give {best:.4g} for {done}",
+            ceiling="proved for the steps of this optimiser; what else leaves the pipeline is not covered",
+            evidence=evidence,
+        )
