@@ -14,6 +14,8 @@ from qflsec.attacks.challenges import (
     Blocked,
     Challenge,
     Claim,
+    ClientChallenge,
+    ClientClaim,
     CohortChallenge,
     EvasionChallenge,
     EvasionClaim,
@@ -128,6 +130,8 @@ def _check_claim(name: str, claim: Claim, challenge: Challenge) -> None:
         expected: tuple[int, ...] = (len(challenge.candidates.labels),)
     elif isinstance(claim, InversionClaim) and isinstance(challenge, InversionChallenge | CohortChallenge):
         value, expected = claim.features, (challenge.n_records, challenge.n_features)
+    elif isinstance(claim, ClientClaim) and isinstance(challenge, ClientChallenge):
+        value, expected = claim.scores, (challenge.n_questions,)
     elif isinstance(claim, EvasionClaim) and isinstance(challenge, EvasionChallenge):
         value, expected = claim.features, tuple(challenge.records.features.shape)
     else:

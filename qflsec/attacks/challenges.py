@@ -10,19 +10,27 @@ import torch
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import stream
 from qflsec.federation import FederationConfig
+from qflsec.models import Execution
 from qflsec.threat import Records
 
 __all__ = [
     "Blocked",
     "Challenge",
     "Claim",
+    "ClientChallenge",
+    "ClientClaim",
+    "ClientMembershipChallenge",
     "CohortChallenge",
+    "DeviceChallenge",
     "EvasionChallenge",
     "EvasionClaim",
     "InversionChallenge",
     "InversionClaim",
+    "LabelSkewChallenge",
     "MembershipChallenge",
     "MembershipClaim",
+    "ParticipationChallenge",
+    "PropertyChallenge",
 ]
 
 
@@ -174,4 +182,115 @@ class EvasionClaim:
     features: torch.Tensor
 
 
-Claim = MembershipClaim | InversionClaim | EvasionClaim
+@dataclass(frozen=True, kw_only=True)
+class ClientChallenge(Challenge):
+    """Questions about clients, each with yes or no for an answer.
+
+    Attributes:
+        training: How the clients train (the pipeline is public).
+    """
+
+    training: FederationConfig
+
+    @property
+    def n_questions(self) -> int:
+        """How many questions there are."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientMembershipChallenge(ClientChallenge):
+    """Which of these are the record sets of clients that took part in the training?
+
+    Attributes:
+        candidates: Whole record sets, those of the honest clients and others, in random order.
+        n_members: How many records were trained on (the pipeline is public).
+        trainer: Trains the pipeline on other records; None where nobody can.
+    """
+
+    candidates: tuple[Records, ...]
+    n_members: int
+    trainer: Trainer | None = None
+
+    @property
+    def n_questions(self) -> int:
+        """One for each record set."""
+        return len(self.candidates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticipationChallenge(ClientChallenge):
+    """In which rounds did each of these clients take part?
+
+    Attributes:
+        clients: The honest clients that have records.
+        records: Their records, which the adversary is told.
+        rounds: The rounds.
+    """
+
+    clients: tuple[int, ...]
+    records: tuple[Records, ...]
+    rounds: tuple[int, ...]
+
+    @property
+    def n_questions(self) -> int:
+        """One for each client in each round, round after round."""
+        return len(self.rounds) * len(self.clients)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyChallenge(ClientChallenge):
+    """Which clients have more of a property than the others?
+
+    Attributes:
+        clients: The honest clients that have records.
+        counts: How many each has.
+    """
+
+    clients: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def n_questions(self) -> int:
+        """One for each client."""
+        return len(self.clients)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSkewChallenge(PropertyChallenge):
+    """Whose records are of one class more often than those of others?
+
+    Attributes:
+        label: The class.
+        execution: How clients execute the model.
+    """
+
+    label: int
+    execution: Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChallenge(PropertyChallenge):
+    """Who executes the model on one device, and who on another?
+
+    Attributes:
+        device: What executions on the device in question are like.
+        others: What they are like elsewhere.
+    """
+
+    device: Execution
+    others: tuple[Execution, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientClaim:
+    """A score for each question about clients, higher where the answer is more likely yes.
+
+    Shapes:
+        scores: ``(n,)``
+    """
+
+    scores: torch.Tensor
+
+
+Claim = MembershipClaim | InversionClaim | EvasionClaim | ClientClaim

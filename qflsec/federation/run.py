@@ -30,7 +30,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import Dropped, Fault
-from qflsec.models import Model
+from qflsec.models import Execution, Model
 from qflsec.threat import Records, ThreatModel, Transcript, View
 
 __all__ = ["RunResult"]
@@ -108,6 +108,17 @@ class RunResult:
     def training(self) -> FederationConfig:
         """How the clients trained together."""
         return self.pipeline.federation
+
+    @property
+    def executions(self) -> tuple[Execution, ...]:
+        """How each client executed the model."""
+        used = executed(self.pipeline, self.stack.executions)
+        return tuple(used.execution_of(index) for index in range(self.training.n_clients))
+
+    @property
+    def participants(self) -> Mapping[int, frozenset[int]]:
+        """For each round, the clients whose updates were aggregated."""
+        return self.transcript.facts[self.lane].participants
 
     @property
     def angle_features(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from qflsec.attacks import (
     Challenge,
+    ClientChallenge,
     CohortChallenge,
     EvasionChallenge,
     Inference,
@@ -18,6 +19,7 @@ from qflsec.attacks.evasion import Evasion, certified_within, projected
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.federation import Pipeline, RunResult
+from qflsec.lab.client_challenges import check_client_challenge, client_challenge
 from qflsec.lab.scoring.manipulation import n_correct
 from qflsec.lab.scoring.trial import EvasionTruth, InversionTruth, MembershipTruth, Truth
 from qflsec.lab.subject import Subject
@@ -47,6 +49,8 @@ def check_challenge(attack: Inference, pipeline: Pipeline, threat: ThreatModel) 
         _check_sizes(pipeline.data.members, pipeline.data.nonmembers)
     elif isinstance(attack, Evasion):
         _check_test(pipeline.data.test)
+    elif issubclass(attack.challenge_type, ClientChallenge):
+        check_client_challenge(attack.challenge_type, pipeline)
     elif not issubclass(attack.challenge_type, InversionChallenge | CohortChallenge):
         raise _no_challenge(attack)
 
@@ -81,6 +85,8 @@ def challenge_for(
         return _inversion(attack, subject, seed, threat)
     if issubclass(attack.challenge_type, CohortChallenge):
         return _cohort(attack, subject, seed, threat)
+    if issubclass(attack.challenge_type, ClientChallenge):
+        return client_challenge(attack, subject, seed=seed, threat=threat, trainer=trainer)
     if isinstance(attack, Evasion):
         return _evasion(attack, subject, seed)
     raise _no_challenge(attack)
@@ -90,7 +96,7 @@ def _no_challenge(attack: Inference) -> IncompatibleAttack:
     return IncompatibleAttack(
         f"the lab has no challenge for attack {attack.card.name!r}",
         got=attack.challenge_type.__name__,
-        expected="a membership, an inversion or a cohort challenge",
+        expected="a challenge about records, their members or clients",
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 
 from qflsec.federation import FederationConfig
+from qflsec.models import Execution
 from qflsec.threat import Records, ThreatModel, View
 
 __all__ = ["Subject"]
@@ -30,6 +32,14 @@ class Subject(Protocol):
     @property
     def feature_range(self) -> tuple[float, float]:
         """Where features lie."""
+
+    @property
+    def executions(self) -> Sequence[Execution]:
+        """How each client executes the model."""
+
+    @property
+    def participants(self) -> Mapping[int, frozenset[int]]:
+        """For each round, the clients whose updates were aggregated."""
 
     def records(self, split: str) -> Records:
         """The records of a split, ``member``, ``nonmember``, ``auxiliary`` or ``test``; it may be empty."""

@@ -17,7 +17,7 @@ from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, St
 from qflsec.lab import Subject
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import TrialScore, score_claim, score_poisoning
-from qflsec.models import Model, build_model
+from qflsec.models import EXACT, Execution, Model, build_model
 from qflsec.threat import (
     Granted,
     Records,
@@ -51,6 +51,14 @@ class RecordedSubject:
     @property
     def angle_features(self) -> bool:
         return self.model.angle_features
+
+    @property
+    def executions(self) -> tuple[Execution, ...]:
+        return (EXACT,) * self.training.n_clients
+
+    @property
+    def participants(self) -> dict[int, frozenset[int]]:
+        return {index: frozenset(range(self.training.n_clients)) for index in range(self.training.rounds)}
 
     def records(self, split: str) -> Records:
         if split == "member":

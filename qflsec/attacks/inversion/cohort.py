@@ -8,14 +8,12 @@ from itertools import accumulate
 
 from qflsec.attacks.challenges import CohortChallenge, InversionClaim
 from qflsec.attacks.inversion.gradient_matching import GradientMatching
-from qflsec.attacks.inversion.observation import Observation, usable_item
+from qflsec.attacks.inversion.observation import Observation, disjoint_items, usable_item
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.threat import Item, View
 
 __all__ = ["CohortInversion"]
-
-_KINDS = ("update", "aggregate")
 
 
 @register("attack", "cohort")
@@ -88,20 +86,4 @@ class CohortInversion(GradientMatching):
         return self.match_records(view, challenge, seen, groups, least_noise=0.0)
 
     def _items(self, view: View, challenge: CohortChallenge) -> list[Item]:
-        honest = frozenset(challenge.clients)
-        held = [
-            item
-            for item in view.readable(*_KINDS)
-            if item.named and item.named <= honest and view.base_of(item) is not None
-        ]
-        rounds = sorted({item.round for item in held})
-        if challenge.training.keeps_state:
-            rounds = [one for one in rounds if one == 0]
-        found: list[Item] = []
-        for one in rounds[: self.rounds]:
-            taken: frozenset[int] = frozenset()
-            for item in sorted((i for i in held if i.round == one), key=lambda i: (len(i.named), i.kind)):
-                if not item.named & taken:
-                    taken |= item.named
-                    found.append(item)
-        return found
+        return disjoint_items(view, challenge.clients, challenge.training, rounds=self.rounds)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from qflsec.attacks.needs import missing_items
+from qflsec.federation import FederationConfig
 from qflsec.threat import Item, View
 
-__all__ = ["Observation", "missing_observation", "observe", "observe_rounds", "usable_item"]
+__all__ = [
+    "Observation",
+    "disjoint_items",
+    "missing_observation",
+    "observe",
+    "observe_rounds",
+    "usable_item",
+]
 
 # In the order of preference: a mean of updates fits the model of the attack, a robust rule's step does not.
 _KINDS = ("update", "aggregate", "step")
@@ -80,6 +89,38 @@ def observe_rounds(view: View, target: int) -> list[Observation]:
         if _rank(item)[0] == least:
             found.setdefault(item.round, item)
     return [usable_item(view, item) for item in found.values()]
+
+
+def disjoint_items(
+    view: View, clients: Iterable[int], training: FederationConfig, *, rounds: int
+) -> list[Item]:
+    """The smallest readable updates and sums of known honest clients, overlapping in no client, of the first rounds.
+
+    Where an optimiser keeps its state, the first round alone can be used.
+
+    Args:
+        view: The view.
+        clients: The honest clients.
+        training: How they train.
+        rounds: Of how many rounds at most, the earliest ones.
+    """
+    honest = frozenset(clients)
+    held = [
+        item
+        for item in view.readable("update", "aggregate")
+        if item.named and item.named <= honest and view.base_of(item) is not None
+    ]
+    seen = sorted({item.round for item in held})
+    if training.keeps_state:
+        seen = [one for one in seen if one == 0]
+    found: list[Item] = []
+    for one in seen[:rounds]:
+        taken: frozenset[int] = frozenset()
+        for item in sorted((i for i in held if i.round == one), key=lambda i: (len(i.named), i.kind)):
+            if not item.named & taken:
+                taken |= item.named
+                found.append(item)
+    return found
 
 
 def _rank(item: Item) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from qflsec.base.faces import lazily
 
 if TYPE_CHECKING:
     from qflsec.lab.scoring.claims import score_claim
+    from qflsec.lab.scoring.clients import score_clients
     from qflsec.lab.scoring.evasion import score_evasion
     from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
     from qflsec.lab.scoring.manipulation import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from qflsec.lab.scoring.membership import score_membership
     from qflsec.lab.scoring.trial import (
         LOST,
+        ClientTruth,
         EvasionTruth,
         InversionTruth,
         MembershipTruth,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOST",
     "SUCCESS_BELOW",
+    "ClientTruth",
     "EvasionTruth",
     "InversionTruth",
     "MembershipTruth",
@@ -41,6 +44,7 @@ __all__ = [
     "n_correct",
     "score_backdoor",
     "score_claim",
+    "score_clients",
     "score_evasion",
     "score_inversion",
     "score_manipulation",

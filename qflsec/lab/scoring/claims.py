@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from qflsec.attacks import Claim, EvasionClaim, InversionClaim, MembershipClaim
+from qflsec.attacks import Claim, ClientClaim, EvasionClaim, InversionClaim, MembershipClaim
+from qflsec.lab.scoring.clients import score_clients
 from qflsec.lab.scoring.evasion import score_evasion
 from qflsec.lab.scoring.inversion import score_inversion
 from qflsec.lab.scoring.membership import score_membership
-from qflsec.lab.scoring.trial import EvasionTruth, InversionTruth, MembershipTruth, TrialScore, Truth
+from qflsec.lab.scoring.trial import (
+    ClientTruth,
+    EvasionTruth,
+    InversionTruth,
+    MembershipTruth,
+    TrialScore,
+    Truth,
+)
 
 __all__ = ["score_claim"]
 
@@ -23,5 +31,7 @@ def score_claim(claim: Claim, truth: Truth) -> TrialScore:
         return score_inversion(claim, truth)
     if isinstance(claim, EvasionClaim) and isinstance(truth, EvasionTruth):
         return score_evasion(claim, truth)
+    if isinstance(claim, ClientClaim) and isinstance(truth, ClientTruth):
+        return score_clients(claim, truth)
     msg = f"a {type(claim).__name__} cannot be scored against a {type(truth).__name__}"
     raise TypeError(msg)

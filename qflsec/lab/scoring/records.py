@@ -20,7 +20,7 @@ def record_interval(
 ) -> Interval | None:
     """The 95 % interval of a trial's advantage over its records, with the run held fixed.
 
-    Membership has DeLong's. A manipulation's advantage is a difference of two counts over the same records, in
+    Membership and questions about clients have DeLong's. A manipulation's advantage is a difference of two counts over the same records, in
     units of what there was to win, which is held fixed; the limits of the difference follow from those of the counts
     as if they were independent, which is wide where both models are right on the same records. The records of an
     inversion are reconstructed together and are no sample, so it has none.
@@ -33,7 +33,7 @@ def record_interval(
     Source:
         Newcombe, Statistics in Medicine 17, 873, 1998 (difference of proportions, method 10, here from exact limits).
     """
-    if "member_scores" in raw:
+    if "member_scores" in raw or "yes_scores" in raw:
         return metrics["advantage"].low, metrics["advantage"].high
     if "successes" in raw:
         gained, start, n = raw["successes"], raw["successes_without_attack"], raw["n_triggered"]
@@ -53,7 +53,7 @@ def attainable(raw: Mapping[str, Any]) -> Interval:
     2 AUC - 1 lies in [-1, 1]; a reconstruction cannot be better than exact, nor a trigger or an evasion succeed more than always.
     How far a poisoned model can fall depends on the honest one, so that advantage has no range.
     """
-    if "member_scores" in raw:
+    if "member_scores" in raw or "yes_scores" in raw:
         return -1.0, 1.0
     if "originals" in raw or "successes" in raw or "fooled" in raw:
         return -math.inf, 1.0

@@ -13,6 +13,7 @@ from qflsec.threat import Records
 
 __all__ = [
     "LOST",
+    "ClientTruth",
     "EvasionTruth",
     "InversionTruth",
     "MembershipTruth",
@@ -110,7 +111,28 @@ class EvasionTruth:
     certified: torch.Tensor | None = None
 
 
-Truth = MembershipTruth | InversionTruth | EvasionTruth
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClientTruth:
+    """The answers to questions about clients.
+
+    Attributes:
+        holds: Whether the answer is yes.
+        values: How much of a property each client has, where that is the question; yes is more than the median.
+        told_by_sums: What the exact means of the property over the sums of the view, and nothing else, would tell of each
+            client: the solution nearest to what is known without looking.
+        anonymity: The least anonymity set of anything readable that names the client; 0 where nothing does.
+
+    Shapes:
+        holds: ``(n,)``, boolean; values, told_by_sums: ``(n,)``
+    """
+
+    holds: torch.Tensor
+    values: torch.Tensor | None = None
+    told_by_sums: torch.Tensor | None = None
+    anonymity: tuple[int, ...] = ()
+
+
+Truth = MembershipTruth | InversionTruth | EvasionTruth | ClientTruth
 
 
 def point(

@@ -1,0 +1,9 @@
+"""Properties of clients, from their updates or from sums over several: what they hold, what they run on, when they took part."""
+
+from __future__ import annotations
+
+from qflsec.attacks.property.device import DeviceFingerprint
+from qflsec.attacks.property.label_skew import LabelSkew
+from qflsec.attacks.property.participation import Participation
+
+__all__ = ["DeviceFingerprint", "LabelSkew", "Participation"]

@@ -1,0 +1,120 @@
+"""Clients that an adversary simulates: its own records, trained as the public pipeline does from a model that it read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, label_weights, unroll
+from qflsec.federation import FederationConfig
+from qflsec.models import EXACT, Execution
+from qflsec.threat import Item, Records, View
+
+__all__ = ["expected_updates", "mixed_updates", "simulated_updates", "weights_in"]
+
+_BATCHINGS = 8
+"""Over so many ways of putting records into batches a mean is taken."""
+
+
+def mixed_updates(
+    view: View,
+    training: FederationConfig,
+    item: Item,
+    records: Records,
+    clients: Sequence[tuple[Tensor, Execution]],
+    generator: torch.Generator,
+) -> Tensor:
+    """Means of simulated updates, weighted by numbers of records as in federated averaging.
+
+    Args:
+        view: The view.
+        training: How clients train.
+        item: The item that they are to be like: they start from its model, in its round.
+        records: The adversary's records.
+        clients: For each client of a mixture, its rows of ``records`` in every mixture, and how it executes the model.
+        generator: Of batches and shots.
+
+    Shapes:
+        rows: ``(s, B)`` each; returns: ``(s, P)``, float64
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for rows, execution in clients:
+        made = simulated_updates(view, training, item, records, rows, execution, generator)
+        total = total + rows.shape[1] * made
+    return total / sum(rows.shape[1] for rows, _ in clients)
+
+
+def simulated_updates(
+    view: View,
+    training: FederationConfig,
+    item: Item,
+    records: Records,
+    rows: Tensor,
+    execution: Execution,
+    generator: torch.Generator,
+) -> Tensor:
+    """What local training on the chosen records would send, for each choice.
+
+    Args:
+        view: The view.
+        training: How clients train.
+        item: The item whose model and round they start from.
+        records: Records.
+        rows: The rows of ``records`` that each client has.
+        execution: How they execute the model.
+        generator: Of batches and shots.
+
+    Shapes:
+        rows: ``(s, B)``; returns: ``(s, P)``, float64
+    """
+    params, model = view.base_of(item), view.granted.model
+    assert params is not None  # whoever calls has chosen such items
+    count, size = rows.shape
+    rule = LocalRule.of(training, item.round, size)
+    along = unroll(
+        model,
+        params.to(execution.real_dtype),
+        records.features[rows].to(execution.real_dtype),
+        label_weights(records.labels[rows], model.n_classes),
+        draw_plans(training, size, count, generator).expand(count, -1, -1),
+        rule=rule,
+        execution=execution,
+        generator=generator,
+    )
+    return -rule.learning_rate * along.double()
+
+
+def expected_updates(
+    view: View, training: FederationConfig, item: Item, records: Records, generator: torch.Generator
+) -> Tensor:
+    """What a client with these records would send on average over the ways of putting them into batches.
+
+    Args:
+        view: The view.
+        training: How clients train.
+        item: The item whose model and round it starts from.
+        records: The client's records.
+        generator: Of batches.
+
+    Shapes:
+        returns: ``(P,)``, float64
+    """
+    n = len(records.labels)
+    rows = torch.arange(n).expand(1 if training.batches == "full" else _BATCHINGS, n)
+    return simulated_updates(view, training, item, records, rows, EXACT, generator).mean(dim=0)
+
+
+def weights_in(moved: Tensor, updates: Tensor) -> Tensor:
+    """Weights, not negative, of the least squares fit of what moved by the updates of clients.
+
+    Shapes:
+        moved: ``(P,)``; updates: ``(n, P)``; returns: ``(n,)``, float64
+    """
+    from scipy.optimize import nnls
+
+    scale = moved.double().norm()
+    columns = (updates.double() / scale).T.numpy()
+    found, _ = nnls(columns, (moved.double() / scale).numpy(), maxiter=100 * columns.shape[1])
+    return torch.from_numpy(found)

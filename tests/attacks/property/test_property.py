@@ -1,0 +1,202 @@
+"""What the probes find in single updates and in sums, and where they say that they cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from qflsec.attacks import Blocked, ClientChallenge, ClientClaim, Inference
+from qflsec.attacks.property import DeviceFingerprint, LabelSkew, Participation
+from qflsec.base import ConfigError, IncompatibleAttack, find, names
+from qflsec.circuits import NoiseModel
+from qflsec.data import DataSpec, PartitionSpec
+from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.lab.challenges import challenge_for, check_challenge
+from qflsec.lab.scoring import TrialScore, score_claim
+from qflsec.models import Execution, Model, build_model
+from qflsec.protocols.secagg import Masked
+from qflsec.threat import (
+    Records,
+    ThreatModel,
+    View,
+    corrupted_clients,
+    honest_but_curious_server,
+    public_final_model,
+)
+
+SERVER = honest_but_curious_server(knows=("architecture", "auxiliary"))
+NOISY = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.05, where="every-gate"))
+SEEDS = (0, 1)
+
+
+def pipeline(kind: str, noisy: tuple[int, ...], participation: float) -> Pipeline:
+    """Eight clients of three records each."""
+    return Pipeline(
+        data=DataSpec(
+            name="breast-cancer",
+            n_features=2,
+            balanced=True,
+            members=24,
+            nonmembers=24,
+            auxiliary=40,
+            test=8,
+        ),
+        partition=PartitionSpec(kind=kind),
+        model=build_model({"name": "vqc", "n_qubits": 2, "layers": 4}),
+        federation=FederationConfig(n_clients=8, rounds=5, learning_rate=0.1, participation=participation),
+        client_executions=dict.fromkeys(noisy, NOISY),
+    )
+
+
+@cache
+def trained(
+    *, masked: bool = False, kind: str = "iid", noisy: tuple[int, ...] = (), participation: float = 1.0
+) -> tuple[RunResult, ...]:
+    return tuple(
+        run_batch(
+            pipeline(kind, noisy, participation),
+            Stack(name="s", client=(Masked(),) if masked else ()),
+            [RunSpec(seed=seed, evaluate="never") for seed in SEEDS],
+            secrets="seeded",
+        )
+    )
+
+
+def judged(attack: Inference, run: RunResult, threat: ThreatModel = SERVER) -> TrialScore:
+    challenge, truth = challenge_for(attack, run, seed=run.spec.seed, threat=threat)
+    claim = attack(run.view(threat), challenge)
+    assert isinstance(claim, ClientClaim)
+    return score_claim(claim, truth)
+
+
+def test_single_updates_say_what_a_client_holds_and_a_sum_of_all_does_not() -> None:
+    attack = LabelSkew(simulated=64)
+    alone = [judged(attack, run) for run in trained(kind="label-skew")]
+    assert [score.advantage for score in alone] == [1.0, 1.0]
+    assert all(score.metrics["anonymity_set"].value == 1 for score in alone)
+    summed = [judged(attack, run) for run in trained(kind="label-skew", masked=True)]
+    assert [score.advantage for score in summed] == [0.0, 0.0]
+    assert all(score.metrics["anonymity_set"].value == 8 for score in summed)
+    assert all(score.metrics["sums_advantage"].value == 0 for score in summed)
+
+
+def test_sums_of_clients_that_come_and_go_say_it_too() -> None:
+    """Five sums over four of eight known clients: what they leave is told beside it, and no probe has more."""
+    runs = trained(kind="label-skew", masked=True, participation=0.5)
+    found = [judged(LabelSkew(simulated=64), run) for run in runs]
+    assert all(score.metrics["anonymity_set"].value <= 4 for score in found)
+    for score in found:
+        assert 0.5 <= score.advantage <= score.metrics["sums_advantage"].value + 1e-9
+
+
+def test_a_noisy_device_leaves_its_mark_on_single_updates_alone() -> None:
+    attack = DeviceFingerprint(simulated=64)
+    alone = [judged(attack, run).advantage for run in trained(noisy=(1, 2, 5))]
+    assert min(alone) >= 0.8
+    assert [judged(attack, run).advantage for run in trained(noisy=(1, 2, 5), masked=True)] == [0.0, 0.0]
+
+
+def test_who_took_part_is_read_off_the_steps_of_the_model() -> None:
+    """Two passive clients hear no roster, but full batches make every step a sum of updates that they can compute."""
+    curious = replace(corrupted_clients(n=2, active=False), knows=("architecture",))
+    for run in trained(participation=0.75):
+        challenge, truth = challenge_for(Participation(), run, seed=run.spec.seed, threat=curious)
+        claim = Participation()(run.view(curious), challenge)
+        assert isinstance(claim, ClientClaim)
+        took = truth.holds.reshape(5, 6)
+        scores = claim.scores.reshape(5, 6)
+        read = [index for index in range(5) if scores[index].unique().numel() > 1]
+        assert read
+        for index in read:
+            assert torch.equal(scores[index] > float(scores.max()) / 2, took[index])
+
+
+def test_a_server_that_hears_the_clients_need_not_compute_who_took_part() -> None:
+    assert [judged(Participation(), run).advantage for run in trained(participation=0.5)] == [1.0, 1.0]
+
+
+@dataclass(frozen=True, eq=False)
+class Swapped:
+    """A run whose clients have each other's records, devices and rounds; its views stay."""
+
+    run: RunResult
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.run, name)
+
+    def client_records(self, index: int) -> Records:
+        return self.run.client_records(self.run.training.n_clients - 1 - index)
+
+    @property
+    def executions(self) -> tuple[Execution, ...]:
+        return self.run.executions[::-1]
+
+    @property
+    def participants(self) -> dict[int, frozenset[int]]:
+        everybody = frozenset(range(self.run.training.n_clients))
+        return {index: everybody - took for index, took in self.run.participants.items()}
+
+
+ATTACKS = {"label-skew": {"kind": "label-skew"}, "device-fingerprint": {"noisy": (1, 2, 5)}}
+
+
+def probes() -> list[str]:
+    """Every property attack of the package."""
+    return [
+        name for name in names("attack") if getattr(find("attack", name).card, "family", "") == "property"
+    ]
+
+
+@pytest.mark.parametrize("name", probes())
+def test_no_score_depends_on_the_truth(name: str) -> None:
+    """The question of the other run holds the contrary; of participation, whose records are whose is granted."""
+    run = trained(**ATTACKS.get(name, {"participation": 0.5}))[0]
+    attack: Inference = find("attack", name)()
+    asked, truth = challenge_for(attack, run, seed=0, threat=SERVER)
+    again, other = challenge_for(attack, Swapped(run), seed=0, threat=SERVER)
+    if name == "participation":
+        again = replace(again, records=asked.records)
+    assert not torch.equal(truth.holds, other.holds)
+    first, second = (attack(run.view(SERVER), question) for question in (asked, again))
+    assert torch.equal(first.scores, second.scores)
+
+
+@pytest.mark.parametrize("name", probes())
+def test_without_a_view_there_is_no_claim(name: str, view: Callable[..., View], vqc: Model) -> None:
+    run = trained(**ATTACKS.get(name, {"participation": 0.5}))[0]
+    attack: Inference = find("attack", name)()
+    challenge, _ = challenge_for(attack, run, seed=0, threat=SERVER)
+    assert isinstance(challenge, ClientChallenge)
+    assert isinstance(attack(view(model=vqc), challenge), Blocked)
+    assert isinstance(attack(run.view(public_final_model()), challenge), Blocked)
+
+
+def test_a_probe_without_records_of_its_own_says_so() -> None:
+    run = trained(kind="label-skew")[0]
+    challenge, _ = challenge_for(LabelSkew(), run, seed=0, threat=SERVER)
+    poor = LabelSkew()(run.view(replace(SERVER, knows=("architecture",))), challenge)
+    assert isinstance(poor, Blocked)
+    assert "no auxiliary records" in poor.reason
+    one_sided = replace(challenge, label=2)
+    blocked = LabelSkew()(run.view(SERVER), one_sided)
+    assert isinstance(blocked, Blocked)
+    assert "class 2" in blocked.reason
+
+
+def test_questions_without_an_answer_are_refused_before_anything_runs() -> None:
+    plain = pipeline("iid", (), 1.0)
+    for attack, word in (
+        (Participation(), "all clients take part"),
+        (DeviceFingerprint(), "execute the model alike"),
+    ):
+        with pytest.raises(IncompatibleAttack, match=word):
+            check_challenge(attack, plain, SERVER)
+    check_challenge(LabelSkew(), plain, SERVER)
+    for bad in ({"simulated": 4}, {"rounds": 0}):
+        with pytest.raises(ConfigError):
+            LabelSkew(**bad)
