@@ -186,13 +186,14 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="json (everything), csv (a line per trial), csv-cells, csv-ledger, latex (a booktabs table), or markdown.",
+            help="json (everything), csv (a line per trial), csv-cells, csv-ledger, latex (a booktabs table), markdown, or "
+            "csv-pairs and markdown-pairs (attacks compared two by two on the same runs).",
         ),
     ] = "json",
     spec: SpecOption = None,
 ) -> None:
     """Write what a store holds as JSON, CSV, LaTeX or Markdown."""
-    from qflsec.lab import tables
+    from qflsec.lab import attack_pairs, tables
 
     texts = {
         "json": _json,
@@ -201,6 +202,8 @@ def export(
         "csv-ledger": tables.ledger_csv,
         "latex": tables.latex,
         "markdown": tables.markdown,
+        "csv-pairs": attack_pairs.pairs_csv,
+        "markdown-pairs": attack_pairs.pairs_markdown,
     }
     if form not in texts:
         raise ConfigError("unknown format", got=repr(form), expected=", ".join(texts))

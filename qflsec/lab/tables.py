@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qflsec.lab.grid.results import Result
     from qflsec.lab.worlds.federation.results import MatrixResult
 
-__all__ = ["cells_csv", "latex", "ledger_csv", "markdown", "trials_csv"]
+__all__ = ["cells_csv", "csv_text", "latex", "ledger_csv", "markdown", "marked", "trials_csv"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ESCAPES = {
@@ -39,14 +39,14 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~$&])")
 
 def trials_csv(result: Result[Any]) -> str:
     """One line for each trial; what only some trials have comes last."""
-    return _csv(
+    return csv_text(
         {"matrix": result.name, **record} for cell in result.cells.values() for record in cell.records()
     )
 
 
 def cells_csv(result: Result[Any]) -> str:
     """One line for each cell: its state, and each measure with its 95 % interval over the seeds."""
-    return _csv(
+    return csv_text(
         {
             "matrix": result.name,
             "attack": cell.attack,
@@ -72,7 +72,7 @@ def ledger_csv(result: Result[Any]) -> str:
             "this matrix has no ledger", got=f"kind {result.kind!r}", expected="kind 'federation'"
         )
     ledgers: Mapping[tuple[str, str], Iterable[Mapping[str, Any]]] = result.ledgers  # type: ignore[attr-defined]
-    return _csv(
+    return csv_text(
         {"stack": stack, "observer": observer, **{name: _plain(part) for name, part in row.items()}}
         for (stack, observer), rows in ledgers.items()
         for row in rows
@@ -102,7 +102,12 @@ def _plain(value: object) -> object:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _csv(records: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(records: Iterable[Mapping[str, Any]]) -> str:
+    """Records as CSV with the columns of all of them, and no text that a spreadsheet takes for a formula.
+
+    Args:
+        records: The lines, by column.
+    """
     known = list(records)
     names = list(dict.fromkeys(name for record in known for name in record))
     text = io.StringIO()
@@ -159,15 +164,15 @@ def markdown(result: Result[Any]) -> str:
 
     def line(row: _Row) -> str:
         shown = [
-            " ".join([*numbers, *map(_marked, words)]) if words != ["--"] else "\u2013"
+            " ".join([*numbers, *map(marked, words)]) if words != ["--"] else "\u2013"
             for numbers, words in row.faces
         ]
-        return f"| {' | '.join([_marked(row.name), *shown])} |"
+        return f"| {' | '.join([marked(row.name), *shown])} |"
 
-    head = ["attack", *map(_marked, columns)]
+    head = ["attack", *map(marked, columns)]
     return "\n".join(
         [
-            f"**{_marked(_caption(result))}**",  # so that no name at its start makes a heading or a list
+            f"**{marked(_caption(result))}**",  # so that no name at its start makes a heading or a list
             "",
             f"| {' | '.join(head)} |",
             f"|{'---|' * len(head)}",
@@ -249,6 +254,6 @@ def _escaped(text: str) -> str:
     return "".join(_ESCAPES.get(sign, sign) for sign in plain)
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
     """A text on one line in which no sign means anything to Markdown."""
     return _MARKS.sub(r"\\\1", re.sub(r"[\x00-\x1f\x7f]+", " ", text))

@@ -16,7 +16,7 @@ from qflsec.lab import MatrixSpec, load_spec
 from qflsec.lab.grid.units import Row
 from qflsec.lab.grid.work import Task, execute
 from qflsec.lab.worlds.federation import work
-from qflsec.lab.worlds.federation.plan import PlannedRun, RunBatch
+from qflsec.lab.worlds.federation.plan import PlannedRun, RunBatch, ShadowBatch
 from qflsec.lab.worlds.federation.world import FederationWorld
 from qflsec.threat import ThreatModel
 
@@ -38,8 +38,10 @@ REDUCED: dict[str, Edits] = {
     },
     "privacy": {
         "pipelines.training.federation.rounds": 4,
-        "pipelines.few-records.federation.rounds": 8,
+        "pipelines.few-records.federation.rounds": 4,
         "pipelines.two-records.federation.rounds": 3,
+        **{f"attacks.{place}.params.shadows": 4 for place in (1, 2, 3, 4)},
+        "attacks.9.params": {"restarts": 6, "screened": 32},
     },
     "blind": {
         "pipelines.training.federation.rounds": 2,
@@ -71,8 +73,12 @@ def made(spec: MatrixSpec) -> dict[str, dict[str, Any]]:
     plan = world.plan(frozenset())
     runs: dict[str, Any] = {}
     trials = {row.unit_id: _trial(row) for row in plan.ready}
+    given: dict[str, Row] = {}
     for batch in plan.batches:
-        results, rows = _execute(world, batch)
+        results, rows = _execute(world, batch, given)
+        given |= rows
+        if not isinstance(batch, RunBatch):  # shadow models: what they are shows in the scores
+            continue
         for run, result in zip(batch.runs, results, strict=True):
             key = f"{run.pipeline} | {run.stack} | {run.label or 'honest'} | {run.seed}"
             runs[key] = _run(world, run, rows, result)
@@ -84,7 +90,9 @@ def made(spec: MatrixSpec) -> dict[str, dict[str, Any]]:
     return {"runs": runs, "trials": {names[unit_id]: row for unit_id, row in trials.items()}}
 
 
-def _execute(world: FederationWorld, batch: RunBatch) -> tuple[list[RunResult], dict[str, Row]]:
+def _execute(
+    world: FederationWorld, batch: RunBatch | ShadowBatch, given: Mapping[str, Row]
+) -> tuple[list[RunResult], dict[str, Row]]:
     """The lab's own work on a batch, with the runs that it judged; a batch that broke up would show itself."""
     results: list[RunResult] = []
 
@@ -93,7 +101,14 @@ def _execute(world: FederationWorld, batch: RunBatch) -> tuple[list[RunResult], 
         results.extend(found)
         return found
 
-    task = Task(index=0, kind=FederationWorld, spec=world.spec.to_json(), code=world.code_digest, batch=batch)
+    task = Task(
+        index=0,
+        kind=FederationWorld,
+        spec=world.spec.to_json(),
+        code=world.code_digest,
+        batch=batch,
+        given=given,
+    )
     with mock.patch.object(work, "run_batch", kept):
         _, rows = execute(task)
     return results, {row.unit_id: row for row in rows}
