@@ -259,6 +259,6 @@ class Model(ABC):
         sizes = [math.prod(shape) for _, shape in self.layout]
         blocks = torch.split(params, sizes, dim=-1)
         return {
-            name: block.reshape(*block.shape[:-1], *shape)
+            name: block.reshape((*block.shape[:-1], *shape))
             for (name, shape), block in zip(self.layout, blocks, strict=True)
         }

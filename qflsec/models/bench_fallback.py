@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,14 @@ from qflsec.circuits.build import build_circuit
 from qflsec.circuits.from_pennylane import roles_of
 from qflsec.circuits.kernel import expectations
 from qflsec.models.qnode_call import Mode, QNodeCall, qnode_call
+from qflsec.models.torch_model import TorchModel
 
 __all__ = ["TARGET", "FallbackRow", "bench_fallback"]
 
 TARGET = 5.0
 """The largest multiple of the kernel's cost that is accepted where records are evaluated together."""
-KERNEL = "kernel"
+KERNEL, SHARED = "kernel", "kernel, weights that all records share"
+LOOPING = "that a torch module calls for one record after the other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class FallbackRow:
     """One comparison.
 
     Attributes:
-        name: What the reader cannot read.
+        name: What the reader cannot read, or who calls it.
         mode: How rows are evaluated.
         n_qubits: Number of qubits.
         ratio: The cost of a step over that of the torch kernel, whose stages it takes, for the same gates, angles and number of measured values.
@@ -37,7 +40,7 @@ class FallbackRow:
     """
 
     name: str
-    mode: Mode
+    mode: str
     n_qubits: int
     ratio: float
     target: float | None = TARGET
@@ -52,38 +55,69 @@ class FallbackRow:
         word = "met" if self.met else "MISSED"
         aim = "no target" if self.target is None else f"target: at most {self.target:g}, {word}"
         return (
-            f"A QNode of {self.n_qubits} qubits with {self.name} ({self.mode}) costs {self.ratio:.2f} times the "
+            f"A QNode of {self.n_qubits} qubits {self.name} ({self.mode}) costs {self.ratio:.2f} times the "
             f"torch kernel's step for a like circuit ({aim})."
         )
 
 
 def bench_fallback(*, n_qubits: int = 4, repeats: int = 12) -> tuple[FallbackRow, ...]:
-    """Measure value and gradient of a batch of records, each with weights of its own."""
+    """Measure value and gradient of a batch of records, each with weights of its own; inside a module they share them."""
     features, labels = bench_data(n_qubits, BATCH)
     generator = torch.Generator().manual_seed(n_qubits)
     weights = (2 * math.pi * torch.rand(BATCH, 3 * LAYERS * n_qubits, generator=generator)).requires_grad_()
     circuit = build_circuit(n_qubits=n_qubits, layers=LAYERS)
-    steps = {KERNEL: bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels)}
+    shared = weights[0]
+    steps = {
+        KERNEL: bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        SHARED: bench_step(lambda: expectations(circuit, shared, features)[:, 0], weights, labels),
+    }
     cases = _cases(n_qubits)
     for name, (function, mode) in cases.items():
         values = partial(_call(function, n_qubits).rows, weights, features, mode)
         steps[name] = bench_step(partial(_first, values), weights, labels)
+    model = _looping(n_qubits)
+    steps[LOOPING] = bench_step(lambda: model(shared, features)[:, 1], weights, labels)
     with one_thread():
         costs = least_costs(steps, repeats)
+    found = [(name, mode, KERNEL) for name, (_, mode) in cases.items()]
     return tuple(
         FallbackRow(
             name=name,
             mode=mode,
             n_qubits=n_qubits,
-            ratio=costs[name] / costs[KERNEL],
+            ratio=costs[name] / costs[like],
             target=None if mode == "tapes-rows" else TARGET,
         )
-        for name, (_, mode) in cases.items()
+        for name, mode, like in [*found, (LOOPING, model.call.mode, SHARED)]
     )
 
 
 def _first(values: Callable[[], Tensor]) -> Tensor:
     return values()[:, 0]
+
+
+def _looping(n: int) -> TorchModel:
+    """A torch module that calls a QNode of the benchmark's gates for one record after the other."""
+    import pennylane as qml
+
+    def function(inputs: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        qml.AngleEmbedding(inputs, wires=range(n))
+        qml.StronglyEntanglingLayers(weights, wires=range(n))
+        return qml.expval(qml.PauliZ(0))
+
+    circuit = qml.QNode(function, qml.device("default.qubit", wires=n))
+
+    class Looping(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.rand(LAYERS, n, 3))
+
+        def forward(self, records: Tensor) -> Tensor:
+            return torch.stack([circuit(record, self.weights) for record in records])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return TorchModel(make=Looping, n_features=n)
 
 
 def _call(function: Callable[..., Any], n: int) -> QNodeCall:
@@ -118,11 +152,11 @@ def _cases(n: int) -> dict[str, tuple[Callable[..., Any], Mode]]:
         return qml.var(qml.PauliZ(0))
 
     return {
-        "angles by unknown functions": (unknown, "angles"),
-        "a variance": (variance, "tapes"),
-        "a variance, and indices on records,": (indexing, "tapes-vmap"),
-        "a branch on a feature": (_branching(n, lambda inputs: inputs[0]), "branches"),
-        "a branch on a value that left torch": (
+        "with angles by unknown functions": (unknown, "angles"),
+        "with a variance": (variance, "tapes"),
+        "with a variance, and indices on records,": (indexing, "tapes-vmap"),
+        "with a branch on a feature": (_branching(n, lambda inputs: inputs[0]), "branches"),
+        "with a branch on a value that left torch": (
             _branching(n, lambda inputs: inputs.tolist()[0]),
             "tapes-rows",
         ),

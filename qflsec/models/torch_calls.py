@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -14,12 +15,14 @@ from torch.func import functional_call, vmap
 
 from qflsec.base.errors import ConfigError
 from qflsec.models.base import EXACT, Execution, Generators
-from qflsec.models.torch_layers import Replaced, running
+from qflsec.models.torch_layers import Replaced
 from qflsec.models.torch_module import examples, failing, outputs
+from qflsec.models.torch_values import running
 
 __all__ = ["ModuleCall", "check_replaced", "measured_call"]
 
 Blocks = Mapping[str, Tensor]
+Mode = Literal["vmap", "records", "loop"]
 _ABSOLUTE, _RELATIVE = 1e-4, 1e-3  # single precision, and PennyLane's own
 _REPEATS = 8
 
@@ -31,13 +34,14 @@ class ModuleCall:
     Attributes:
         module: The module; its own parameters are never read.
         shape: The shape in which it takes a record.
-        mode: ``"vmap"`` for many sets of parameters together, ``"loop"`` for one after the other.
+        mode: ``"vmap"`` for many sets of parameters together, ``"records"`` for their records too, each as a batch of its
+            own, ``"loop"`` for one set after the other.
         milliseconds: CPU time of one record, forward and backward, in this mode.
     """
 
     module: nn.Module
     shape: tuple[int, ...]
-    mode: Literal["vmap", "loop"] = "vmap"
+    mode: Mode = "vmap"
     milliseconds: float = 0.0
 
     def one(self, blocks: Blocks, records: Tensor) -> Tensor:
@@ -48,8 +52,12 @@ class ModuleCall:
         """
         batch = records.reshape(len(records), *self.shape)
         held = {place: block for name, block in blocks.items() for place in self._places[name]}
-        found: Tensor = functional_call(self.module, held, (batch,), tie_weights=False)
-        return found.reshape(len(records), -1)
+
+        def call(batch: Tensor) -> Tensor:
+            found: Tensor = functional_call(self.module, held, (batch,), tie_weights=False)
+            return found.reshape(len(batch), -1)
+
+        return vmap(call)(batch[:, None]).squeeze(1) if self.mode == "records" else call(batch)
 
     @cached_property
     def _places(self) -> Mapping[str, tuple[str, ...]]:
@@ -78,7 +86,7 @@ class ModuleCall:
             blocks: ``(N, ...)``; records: ``(N, B, F)``; returns: ``(N, B, K)``
         """
         if self.mode == "loop":
-            with running(execution, generator, vmapped=False):
+            with running(execution, generator):
                 return torch.stack(
                     [
                         self.one({name: block[i] for name, block in blocks.items()}, records[i])
@@ -94,13 +102,18 @@ class ModuleCall:
         # a parameter that does not train is every row's, and one product of all rows would round by their number
         frozen = {name: p for name, p in self.module.named_parameters() if name not in blocks}
         blocks = {**blocks, **{name: p.expand(len(records), *p.shape) for name, p in frozen.items()}}
-        with running(execution, generator, vmapped=True):
+        with running(execution, generator):
             found: Tensor = vmap(self.one)(blocks, records)
         return found[:1] if twice else found
 
 
-def measured_call(module: nn.Module, shape: tuple[int, ...]) -> ModuleCall:
-    """The faster mode that gives the outputs and gradients of single calls, with its cost.
+def measured_call(module: nn.Module, shape: tuple[int, ...], *, one_by_one: bool = False) -> ModuleCall:
+    """The fastest mode that gives the outputs and gradients of single calls, with its cost.
+
+    Args:
+        module: The module.
+        shape: The shape in which it takes a record.
+        one_by_one: Whether it calls its circuits for one record after the other.
 
     Raises:
         ConfigError: The module cannot be called or differentiated with other parameters than its own.
@@ -118,25 +131,27 @@ def measured_call(module: nn.Module, shape: tuple[int, ...]) -> ModuleCall:
     except Exception as error:
         raise failing(error, records[:1].reshape(1, *shape)) from error
     _check_gradients(loop, blocks, records, reference)
-    call = ModuleCall(module=module, shape=shape)
-    try:
-        found = _tried(call, blocks, records)
-        right = all(
-            torch.allclose(a, b, atol=_ABSOLUTE, rtol=_RELATIVE)
-            for a, b in zip(found, reference, strict=True)
-        )
-    except Exception:  # noqa: BLE001 - whatever stops vmap, single calls are right
-        right = False
-    call = call if right else loop
-    started, repeats = time.process_time(), _REPEATS if right else 1
+    modes: tuple[Mode, ...] = ("records", "vmap") if one_by_one else ("vmap",)
+    calls = (replace(loop, mode=mode) for mode in modes)
+    call = next((one for one in calls if _gives(one, blocks, records, reference)), loop)
+    started, repeats = time.process_time(), 1 if call is loop else _REPEATS
     _tried(
         call,
         {n: b.repeat(repeats, *[1] * (b.dim() - 1)) for n, b in blocks.items()},
         records.repeat(repeats, 1),
     )
     spent = time.process_time() - started
-    return ModuleCall(
-        module=module, shape=shape, mode=call.mode, milliseconds=1e3 * spent / (repeats * len(records))
+    return replace(call, milliseconds=1e3 * spent / (repeats * len(records)))
+
+
+def _gives(call: ModuleCall, blocks: Blocks, records: Tensor, reference: tuple[Tensor, ...]) -> bool:
+    """Whether a mode gives these outputs and gradients."""
+    try:
+        found = _tried(call, blocks, records)
+    except Exception:  # noqa: BLE001 - whatever stops vmap, single calls are right
+        return False
+    return all(
+        torch.allclose(a, b, atol=_ABSOLUTE, rtol=_RELATIVE) for a, b in zip(found, reference, strict=True)
     )
 
 
@@ -189,7 +204,8 @@ def check_replaced(before: nn.Module, after: nn.Module, example: Tensor, replace
     found = []
     for module in (before, after):
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        values = outputs(module, example)
+        with running() if module is after else nullcontext():
+            values = outputs(module, example)
         slopes = torch.arange(1, values.numel() + 1, dtype=values.dtype).reshape(values.shape)
         gradients = torch.autograd.grad((values * slopes).sum(), list(named.values()), materialize_grads=True)
         found.append({"outputs": values.detach(), **dict(zip(named, gradients, strict=True))})

@@ -85,7 +85,7 @@ class TorchModel(Model):
         replaced = replace_layers(module, example)
         check_replaced(self._made(0), module, example, replaced)
         derived = {
-            "call": measured_call(module, shape),
+            "call": measured_call(module, shape, one_by_one=replaced.one_by_one),
             "n_classes": max(2, outputs(module, example).shape[-1]),
             "executable": bool(replaced.kernel)
             and not replaced.tapes

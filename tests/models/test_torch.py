@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pennylane as qml
 import pytest
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,11 @@ WORKING = {
     "only_a_layer": "vmap",
     "tape_layer": "vmap",
     "pennylane_layer": "loop",
-    "Called": "vmap",
+    "Called": "records",
+    "Mapped": "vmap",
+    "Deeper": "vmap",
+    "Varying": "records",
+    "Left": "loop",
     "Branching": "loop",
 }
 
@@ -163,7 +168,7 @@ def test_channels_of_a_layer_are_its_noise(models: dict[str, TorchModel]) -> Non
 
 def test_layers_carry_shots_and_noise(models: dict[str, TorchModel]) -> None:
     noise = NoiseModel(kind="global-depolarizing", p=1.0, where="measurement")
-    for name in ("hybrid", "own_layer"):
+    for name in ("hybrid", "own_layer", "Called", "Mapped", "Deeper"):
         model = models[name]
         params, x = model.initial(stream(0, "initial")), torch.rand(2, 4, generator=stream(0, "x"))
         exact = model(params, x)
@@ -182,7 +187,7 @@ def test_layers_carry_shots_and_noise(models: dict[str, TorchModel]) -> None:
         assert torch.allclose(lanes[1], sampled, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["classical", "tape_layer", "pennylane_layer", "Called"])
+@pytest.mark.parametrize("name", ["classical", "tape_layer", "pennylane_layer", "Varying", "Left"])
 def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: str) -> None:
     model = models[name]
     with pytest.raises(ConfigError, match="evaluated exactly and by autograd only; got Execution"):
@@ -204,6 +209,9 @@ def test_what_cannot_be_carried_is_refused(models: dict[str, TorchModel], name: 
             "'1' is no circuit, and evaluated for many records at once (",
         ),
         ("pennylane_layer", {}, "'1' stays with PennyLane"),
+        ("Called", {}, "quantum layer 'affine' runs in the batched kernel"),
+        ("Varying", {}, "'varying' is no circuit, and evaluated for many records at once ("),
+        ("Left", {}, "'damped' stays with PennyLane"),
         ("dropout", {"dropout": "off"}, "dropout is off, in training too"),
         ("Branching", {}, "one by one, which is slow"),
         ("classical", {}, None),
@@ -221,6 +229,38 @@ def test_what_was_done_is_said_once(
     messages = [str(w.message) for w in caught if "torch_modules.py" in str(w.message)]
     assert len(messages) == (said is not None)
     assert said is None or said in messages[0]
+
+
+def test_a_qnode_is_the_users_own_but_while_a_module_runs(
+    models: dict[str, TorchModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = models["Called"]._made(0), torch.rand(3, 4, generator=stream(0, "x"))
+    calls, call = [], qml.QNode.__call__
+
+    def note(qnode: Any, *args: Any, **options: Any) -> Any:
+        calls.append(qnode)
+        return call(qnode, *args, **options)
+
+    monkeypatch.setattr(qml.QNode, "__call__", note)
+    params = torch.nn.utils.parameters_to_vector(module.parameters())
+    for name, theirs in (("Called", 0), ("Deeper", 0), ("Left", 3)):
+        calls.clear()
+        model = models[name]
+        model(model.initial(stream(0, "initial")) if name != "Called" else params, x)
+        assert len(calls) == theirs, name
+    calls.clear()
+    assert torch.allclose(module(x), models["Called"](params, x), atol=1e-6)
+    assert len(calls) == 3
+
+
+def test_a_call_unlike_those_that_were_tried_is_exact_or_refused() -> None:
+    model = model_of("Growing")
+    params, x = model.initial(stream(0, "initial")), 1 + torch.rand(2, 4, generator=stream(0, "x"))
+    module = model._made(0)
+    torch.nn.utils.vector_to_parameters(params, module.parameters())
+    assert torch.allclose(model(params, x), module(x), atol=1e-6)
+    with pytest.raises(ConfigError, match="with other arguments than when it was tried"):
+        model(params, x, execution=Execution(shots=10), generator=stream(0, "shots"))
 
 
 def test_dropout_that_is_off_does_nothing() -> None:

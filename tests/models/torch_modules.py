@@ -137,6 +137,67 @@ class Called(nn.Module):
         return self.head(torch.stack(rows).float())
 
 
+class Mapped(Called):
+    """The same under a vmap of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = torch.func.vmap(affine, in_dims=(0, None))(x[:, :WIRES], self.weights)
+        return self.head(torch.stack(values, dim=1).float())
+
+
+class Deeper(Called):
+    """The same QNode with more weights, for all records at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.rand(3, WIRES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.stack(affine(x[:, :WIRES], self.weights), dim=1).float())
+
+
+@qml.qnode(DEVICE)
+def varying(features: Tensor, angles: Tensor, *, layers: int, more: Tensor) -> Any:
+    """A variance beside probabilities, named as no role is."""
+    qml.RY(features[0] * more, wires=0)
+    for layer in range(layers):
+        qml.RX(angles[layer], wires=layer)
+        qml.CNOT([0, 1])
+    return qml.probs(wires=[0, 1]), qml.var(qml.PauliZ(1))
+
+
+class Varying(Called):
+    """A QNode that is no circuit, with a number, weights in two arguments, and values of two kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more, self.head = nn.Parameter(torch.rand(())), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = [
+            torch.cat(
+                [value.reshape(-1) for value in varying(2 * row, self.weights[0], layers=2, more=self.more)]
+            )
+            for row in x
+        ]
+        return self.head(torch.stack(rows).float())
+
+
+class Left(Called):
+    """A QNode that stays with PennyLane, called record by record."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.stack([torch.stack(damped(row, self.weights[0])) for row in x]).float())
+
+
+class Growing(Called):
+    """It calls a QNode with more weights where a batch has other records than when it was tried."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = torch.cat([self.weights, self.weights]) if bool((x > 1).all()) else self.weights
+        return self.head(torch.stack(affine(x[:, :WIRES], weights), dim=1).float())
+
+
 class Branching(nn.Module):
     """A branch on a value: torch.func.vmap cannot run it."""
 
