@@ -343,6 +343,11 @@ class BoundLayer(ServerLayer):
         """Whether what happens to an update depends on that update alone; not stated means no."""
         return False
 
+    @property
+    def validation_records(self) -> int:
+        """On how many records of its own, at most, the server tries out models for it; none by default."""
+        return 0
+
     @abstractmethod
     def bound(self, batch: RoundUpdates) -> RoundUpdates:
         """The updates that the rule gets to see."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,6 +68,7 @@ class RoundUpdates:
         groups: Where each row is the mean of a group: its members. ``ids`` then numbers the groups, and ``f``
             corrupted clients spoil at most as many of them. None where each row is a client.
         trusted: The update that the server trained on records of its own; None where the rule asks for none.
+        validation: The mean loss of models, ``(n, P)`` to ``(n,)``, on records of the server; None where no bound asks.
 
     Shapes:
         updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; trusted: ``(P,)``
@@ -82,6 +84,7 @@ class RoundUpdates:
     generator: torch.Generator
     groups: tuple[tuple[int, ...], ...] | None = None
     trusted: torch.Tensor | None = None
+    validation: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.updates.shape != (len(self.ids), self.broadcast.shape[0]):

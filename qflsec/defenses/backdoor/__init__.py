@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from qflsec.defenses.backdoor.measurement_clustering import (
+    Cluster,
+    measured,
+    measurement_clusters,
+    suspects,
+)
 from qflsec.defenses.backdoor.smoothing import ModelSmoothing, RandomisedSmoothing, smoothing_radius
 from qflsec.defenses.backdoor.training_certificate import (
     certified_shift,
@@ -10,18 +16,24 @@ from qflsec.defenses.backdoor.training_certificate import (
     corrupted_share,
     training_votes,
 )
+from qflsec.defenses.backdoor.validation_gate import ValidationGate
 from qflsec.defenses.backdoor.votes import Decided, decide, noisy_votes
 
 __all__ = [
+    "Cluster",
     "Decided",
     "ModelSmoothing",
     "RandomisedSmoothing",
+    "ValidationGate",
     "certified_shift",
     "certify_training",
     "contraction",
     "corrupted_share",
     "decide",
+    "measured",
+    "measurement_clusters",
     "noisy_votes",
     "smoothing_radius",
+    "suspects",
     "training_votes",
 ]

@@ -20,7 +20,6 @@ from qflsec.federation.round.lanes import LaneData, records_used
 from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.norms import Norms
-from qflsec.federation.round.root import RootTraining
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
@@ -112,13 +111,7 @@ class BatchRun:
             dead=lambda: self._dead,
         )
         self._collection = Collection(uploads=uploads, network=self._network)
-        records = stack.rule.root_records
-        root = (
-            RootTraining(pipeline=pipeline, lanes=lanes, seeds=self._seeds, records=records)
-            if records
-            else None
-        )
-        self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, root=root)
+        self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, lanes=lanes)
         self._delegations = self._delegate(stack)
         training = LocalTraining(
             pipeline=executed(pipeline, stack.executions),

@@ -1,4 +1,4 @@
-"""Training at the server, on records of its own, for a rule that trusts them."""
+"""What a server does with records of its own: it trains on them for a rule, and tries models out for a bound."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from qflsec.federation.round.batches import ClientData, plan_batches
 from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.streams import RoundStreams
+from qflsec.models import Model
 
-__all__ = ["RootTraining"]
+__all__ = ["RootTraining", "Validation"]
 
 
 class RootTraining:
@@ -54,6 +55,36 @@ class RootTraining:
         # no client's index, so that no execution of a client's own applies
         update, _, _ = self._training(params[None, None], data, plan, streams, [-1])
         return update[0, 0]
+
+
+class Validation:
+    """The mean loss of models on the first records of each run's auxiliary split.
+
+    Args:
+        model: The model.
+        lanes: The data of the runs.
+        records: The largest number of records.
+    """
+
+    def __init__(self, model: Model, lanes: Sequence[LaneData], records: int) -> None:
+        self._model = model
+        self._data = [_own(lane, records) for lane in lanes]
+
+    def __call__(self, lane: int, models: torch.Tensor) -> torch.Tensor:
+        """The loss of each model.
+
+        Args:
+            lane: The run's place in the batch.
+            models: The models.
+
+        Shapes:
+            models: ``(n, P)``; returns: ``(n,)``
+        """
+        data = self._data[lane]
+        with torch.no_grad():
+            logits = self._model(models[:, None, :], data.features[0, 0])
+            losses = self._model.loss.per_sample(logits, data.labels[0, 0].expand(len(models), -1))
+        return losses.double().mean(dim=-1)
 
 
 def _own(lane: LaneData, records: int) -> ClientData:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from qflsec.base import UpdateError, stream
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.round.root import RootTraining
+from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.root import RootTraining, Validation
 from qflsec.federation.round.upload import Opened
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
@@ -23,16 +25,21 @@ class Server:
         stack: The stack.
         pipeline: The pipeline.
         seeds: The seed of each run.
-        root: Training on the servers' own records, for a rule that asks for it.
+        lanes: The data of the runs, of which the servers hold the auxiliary records, where a layer asks for some.
     """
 
     def __init__(
-        self, *, stack: Stack, pipeline: Pipeline, seeds: Sequence[int], root: RootTraining | None = None
+        self, *, stack: Stack, pipeline: Pipeline, seeds: Sequence[int], lanes: Sequence[LaneData]
     ) -> None:
         self._stack = stack
         self._pipeline = pipeline
         self._seeds = tuple(seeds)
-        self._root = root
+        records = stack.rule.root_records
+        self._root = (
+            RootTraining(pipeline=pipeline, lanes=lanes, seeds=seeds, records=records) if records else None
+        )
+        checked = max((bound.validation_records for bound in stack.bounds), default=0)
+        self._validation = Validation(pipeline.model, lanes, checked) if checked else None
         self._periods = pipeline.sharing.of_shared(pipeline.model.periods)
         self._states = [stack.rule.start(pipeline.sharing.n_shared) for _ in seeds]
 
@@ -84,6 +91,7 @@ class Server:
                 f=f,
                 generator=generator,
                 trusted=None if self._root is None else self._root(lane, round_index, params),
+                validation=None if self._validation is None else partial(self._validation, lane),
             )
         if opened.groups:
             return RoundUpdates(

@@ -9,6 +9,7 @@ from qflsec.base.faces import lazily
 if TYPE_CHECKING:
     from qflsec.lab.scoring.claims import score_claim
     from qflsec.lab.scoring.clients import score_clients
+    from qflsec.lab.scoring.detection import screened
     from qflsec.lab.scoring.evasion import score_evasion
     from qflsec.lab.scoring.inversion import SUCCESS_BELOW, angle_difference, score_inversion
     from qflsec.lab.scoring.manipulation import (
@@ -50,6 +51,7 @@ __all__ = [
     "score_manipulation",
     "score_membership",
     "score_poisoning",
+    "screened",
     "trigger_success",
 ]
 
