@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from qflsec.federation.schedule import Schedule
     from qflsec.federation.serving import REFUSED, ServingLayer
     from qflsec.federation.stack import Stack, layer_from_config
+    from qflsec.federation.statements import Asked, StatementLayer
     from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
@@ -47,6 +48,7 @@ __all__ = [
     "Adversary",
     "AggregationLayer",
     "AggregatorLayer",
+    "Asked",
     "BoundLayer",
     "CalibratedLayer",
     "ClientLayer",
@@ -84,6 +86,7 @@ __all__ = [
     "ShapeLayer",
     "Stack",
     "Star",
+    "StatementLayer",
     "Streams",
     "SummedUpdates",
     "Topology",

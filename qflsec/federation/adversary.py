@@ -154,6 +154,16 @@ class Adversary:
         """
         return hands.honest
 
+    def stated(self, model: Model) -> Model:
+        """The model that corrupted clients state to have trained, where a layer asks; by default the shared one.
+
+        Nothing ties the statement to what they send: the default is a lie of whoever trained another one.
+
+        Args:
+            model: The shared model.
+        """
+        return model
+
     def broadcast(self, hands: ServerHands) -> Moved:
         """The models that a corrupted server sends, one for each receiver.
 

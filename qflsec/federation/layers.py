@@ -11,6 +11,7 @@ class                     acts on                                               
 ``RecordLayer``           the records of every local step                            no
 ``GradientLayer``         per-sample gradients, at every local step                  no
 :class:`ShapeLayer`       a client's update before it is sealed                      no
+``StatementLayer``        what a client says that it trains                          words, not deeds
 :class:`AggregationLayer` the sealed update: weight, quantise, mask or encrypt       form, not numbers
 :class:`LinkLayer`        every message between two parties, up and down             yes
 :class:`BoundLayer`       the updates that the server opened                         yes
@@ -20,8 +21,8 @@ class                     acts on                                               
 ========================  =========================================================  ====================
 
 :class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer`,
-:class:`~qflsec.federation.record_layers.RecordLayer`, :class:`~qflsec.federation.gradient_layers.GradientLayer` and
-:class:`~qflsec.federation.serving.ServingLayer` have modules of their own.
+:class:`~qflsec.federation.record_layers.RecordLayer`, :class:`~qflsec.federation.gradient_layers.GradientLayer`,
+:class:`~qflsec.federation.statements.StatementLayer` and :class:`~qflsec.federation.serving.ServingLayer` have modules of their own.
 """
 
 from __future__ import annotations

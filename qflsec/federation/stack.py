@@ -28,6 +28,7 @@ from qflsec.federation.layers import (
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
 from qflsec.federation.serving import ServingLayer
+from qflsec.federation.statements import StatementLayer
 from qflsec.threat import Traffic, Workload
 
 __all__ = ["Stack", "layer_from_config"]
@@ -38,6 +39,7 @@ _STEPS = {
     RecordLayer: 0,
     GradientLayer: 0,
     ShapeLayer: 1,
+    StatementLayer: 1,
     AggregationLayer: 2,
     LinkLayer: 3,
 }
@@ -117,6 +119,11 @@ class Stack:
     def aggregation(self) -> AggregationLayer | None:
         """The layer that seals updates for an aggregate, if any."""
         return next((layer for layer in self.client if isinstance(layer, AggregationLayer)), None)
+
+    @property
+    def statements(self) -> tuple[StatementLayer, ...]:
+        """The layers on what clients state of their training."""
+        return tuple(layer for layer in self.client if isinstance(layer, StatementLayer))
 
     @property
     def links(self) -> tuple[LinkLayer, ...]:

@@ -52,6 +52,8 @@ class GateInsertion(Manipulation):
             protocol, and what is executed after training, which one of them hands out or executes for the others,
             is tampered with. Or ``"both"``.
         boost: The factor on the update.
+        confesses: Whether the corrupted clients sign the circuit that they really train, where a layer asks: the control
+            of such a layer. A liar signs the shared one.
 
     Raises:
         ConfigError: A parameter is out of range.
@@ -73,6 +75,7 @@ class GateInsertion(Manipulation):
     place: Where = "end"
     surface: Surface = "training"
     boost: float = 1.0
+    confesses: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
@@ -110,6 +113,10 @@ class GateInsertion(Manipulation):
         if self.surface == "deployed":
             return hands.honest
         return self.boost * hands.train(hands.features, hands.labels, model=self._tampered(hands.model))
+
+    def stated(self, model: Model) -> Model:
+        """The shared model, unless it confesses."""
+        return self._tampered(model) if self.confesses and self.surface != "deployed" else model
 
     def deployed(self, model: Model, params: torch.Tensor, *, triggered: bool) -> Model:
         """The tampered circuit, unless only training is tampered with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qflsec.defenses.backdoor.attestation import CircuitAttestation, CircuitSigner, circuit_of
 from qflsec.defenses.backdoor.measurement_clustering import (
     Cluster,
     measured,
@@ -20,6 +21,8 @@ from qflsec.defenses.backdoor.validation_gate import ValidationGate
 from qflsec.defenses.backdoor.votes import Decided, decide, noisy_votes
 
 __all__ = [
+    "CircuitAttestation",
+    "CircuitSigner",
     "Cluster",
     "Decided",
     "ModelSmoothing",
@@ -27,6 +30,7 @@ __all__ = [
     "ValidationGate",
     "certified_shift",
     "certify_training",
+    "circuit_of",
     "contraction",
     "corrupted_share",
     "decide",

@@ -30,6 +30,7 @@ from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.sharing import OwnParts
 from qflsec.federation.stack import Stack
+from qflsec.federation.statements import Asked
 from qflsec.federation.streams import RoundStreams
 from qflsec.federation.topology import Turn
 from qflsec.threat import (
@@ -225,7 +226,8 @@ class BatchRun:
         updates = self._shape(turn, self._own.release(models, trained, present), streams)
         present = self._turns.check_honest(round_index, updates, present)
         self._grant(round_index, updates, present)
-        self._collection.start(round_index, turn, replace(received, present=present))
+        asked = Asked(agreed=self._model, of=self._turns.stated)
+        self._collection.start(round_index, turn, replace(received, present=present), asked)
         early = self._turns.early(present)
         if bool(early.any()):
             self._collection.send(Sent(updates=updates), self._counts, early)

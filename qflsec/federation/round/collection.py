@@ -13,6 +13,7 @@ from qflsec.federation.groups import GroupMean
 from qflsec.federation.payloads import Sent, fault
 from qflsec.federation.round.broadcast import Received
 from qflsec.federation.round.upload import Opened, Uploads
+from qflsec.federation.statements import Asked
 from qflsec.federation.topology import Turn
 from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version
 
@@ -45,13 +46,14 @@ class Collection:
         self._averaged: list[_Averaged] = []
         self._nobody = torch.zeros(0, 0)
 
-    def start(self, round_index: int, turn: Turn, received: Received) -> None:
+    def start(self, round_index: int, turn: Turn, received: Received, asked: Asked) -> None:
         """Begin a turn.
 
         Args:
             round_index: The round.
             turn: The turn.
             received: What the clients train from.
+            asked: What clients are asked to state.
         """
         self._round, self._turn, self._bases = round_index, turn, received.bases
         self._own, self._averaged = [], []
@@ -59,7 +61,7 @@ class Collection:
         for head, group in turn.groups.items():
             if head in self._uploads:
                 present = received.present & _members(received.present, group)
-                self._uploads[head].start(round_index, present, received.models, received.bases)
+                self._uploads[head].start(round_index, present, received.models, received.bases, asked)
 
     def send(self, sent: Sent, counts: torch.Tensor, now: torch.Tensor) -> None:
         """Send the updates of the clients whose turn it is; a client that is its own head keeps its update.

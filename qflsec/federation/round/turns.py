@@ -33,6 +33,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.training import ForgedTraining
 from qflsec.federation.run_spec import RunSpec
+from qflsec.models import Model
 from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client
 
 __all__ = ["Turns", "failure"]
@@ -154,6 +155,21 @@ class Turns:
             self.end(lane, error)
             left[lane] = False
         return left
+
+    def stated(self, lane: int, index: int) -> Model:
+        """The model that a client states to train: the shared one, unless it is corrupted and says otherwise."""
+        spec, model = self._specs[lane], self._pipeline.model
+        corrupted = spec.threat is not None and index in spec.threat.clients
+        if spec.adversary is None or not corrupted or lane in self.failures:
+            return model
+        try:
+            said = deepcopy(spec.adversary).stated(model)
+        except Exception as error:  # noqa: BLE001 - the code of an attack may raise anything
+            self.fail(lane, error)
+            return model
+        if said is not model:
+            self._acts[lane][client(index)] = "a statement of another model"
+        return said
 
     def early(self, present: torch.Tensor) -> torch.Tensor:
         """Who sends before the adversary's turn: the honest clients of runs with a rushing adversary.

@@ -10,11 +10,12 @@ import torch
 from qflsec.base import LostRound, ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean, LeavesGroups
-from qflsec.federation.layers import AggregationLayer
+from qflsec.federation.layers import AggregationLayer, SecretLayer
 from qflsec.federation.parties import Header
 from qflsec.federation.payloads import Sent, fault
 from qflsec.federation.round.session import Session
 from qflsec.federation.stack import Stack
+from qflsec.federation.statements import Asked
 from qflsec.threat import (
     SERVER,
     Delivery,
@@ -80,12 +81,13 @@ class Uploads:
     def __init__(
         self, *, stack: Stack, session: Session, network: Network, aggregator: Party = SERVER
     ) -> None:
-        self._layer = stack.aggregation
+        self._layer, self._statements = stack.aggregation, stack.statements
         self._hidden = stack.leaves == "nothing"
         self._session = session
         self._network, self._aggregator = network, aggregator
         self._round = 0
         self._lost: dict[int, LostRound] = {}
+        self._refused: dict[int, dict[int, str]] = {}
         self._arrived: list[tuple[Delivery, torch.Tensor]] = []
         self._participants: torch.Tensor = torch.zeros(0, 0, dtype=torch.bool)
         self._models: torch.Tensor = torch.zeros(0, 0, 0)
@@ -98,6 +100,7 @@ class Uploads:
         participants: torch.Tensor,
         models: torch.Tensor,
         bases: Sequence[Sequence[Version | None]],
+        asked: Asked | None = None,
     ) -> None:
         """Begin a round, with what the aggregation layer has to say before updates are sealed.
 
@@ -106,18 +109,21 @@ class Uploads:
             participants: Who takes part.
             models: What each client received.
             bases: Which version that was.
+            asked: What clients are asked to state; None where nobody asks.
 
         Shapes:
             participants: ``(lane, client)``; models: ``(lane, client, P)``
         """
         self._round = round_index
         self._participants, self._models, self._bases = participants, models, bases
-        self._arrived, self._lost = [], {}
-        self._sealing = participants.clone()
+        self._arrived, self._lost, self._refused = [], {}, {}
+        if self._statements and asked is not None:
+            self._ask(asked)
+        self._sealing = self._participants.clone()
         if self._layer is None:
             return
         for lane in range(participants.shape[0]):
-            if lane in self._network.aborts:
+            if lane in self._network.aborts or not bool(self._participants[lane].any()):
                 self._sealing[lane] = False
                 continue
             try:
@@ -130,7 +136,22 @@ class Uploads:
             for index in range(participants.shape[1]):
                 self._sealing[lane, index] &= client(index) in sealing
 
-    def _control(self, layer: AggregationLayer, lane: int) -> Control:
+    def _ask(self, asked: Asked) -> None:
+        """Have clients state what they train, and leave out those whose statement the server refuses."""
+        self._participants = self._participants.clone()
+        for lane in range(self._participants.shape[0]):
+            for layer in self._statements:
+                if lane in self._network.aborts:
+                    continue
+                try:
+                    refused = layer.collect(self._control(layer, lane), asked, lane)
+                except ProtocolAbort as abort:
+                    self._network.aborts[lane] = abort
+                    continue
+                self._refused.setdefault(lane, {}).update(refused)
+                self._participants[lane, list(refused)] = False
+
+    def _control(self, layer: SecretLayer, lane: int) -> Control:
         parties = self._parties(lane)
         return Control(
             states=lambda party: self._session.state(lane, layer, party),
@@ -255,6 +276,7 @@ class Uploads:
         if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
         opened = self._open_plain(received) if self._layer is None else self._unseal(lane, received)
+        opened = replace(opened, malformed={**opened.malformed, **self._refused.get(lane, {})})
         why = self._turned_away(lane)
         counted = {*opened.ids, *opened.malformed}
         absent = [index for index in self.participants(lane) if index not in counted]
