@@ -20,7 +20,7 @@ def floors(project: dict[str, object]) -> list[str]:
     found = []
     for requirement in requirements:
         read = re.fullmatch(
-            r"([\w.-]+)(?:\[[\w,]+\])?(?:>=|==)([\w.]+)(?:;.*)?", requirement.replace(" ", "")
+            r"([\w.-]+)(?:\[[\w,]+\])?(?:>=|==)([\w.]+)(?:,<[\w.]+)?(?:;.*)?", requirement.replace(" ", "")
         )
         assert read is not None, f"no floor: {requirement}"
         found.append(f"{read[1]}=={read[2]}")

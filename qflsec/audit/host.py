@@ -32,6 +32,8 @@ __all__ = ["serve"]
 _GRACE = 2.0
 """Seconds that a check gets beyond its time to say what it has."""
 _CHUNK = 1 << 16
+_TRAINING_SHARE = 0.3
+"""Of the time, for the clients of an app to train: loading it and this must end within half of the budget."""
 _CLAIM_WEIGHT = 6.0
 """A claim's share of the time against a check's of weight 1."""
 
@@ -77,7 +79,15 @@ class _Host:
 
     def _load(self, folder: Path, file: str) -> list[Part]:
         try:
-            parts, notes = parts_of(folder, file, given=self.request["roles"], wanted=self.request["wanted"])
+            parts, notes = parts_of(
+                folder,
+                file,
+                given=self.request["roles"],
+                wanted=self.request["wanted"],
+                seconds=_TRAINING_SHARE * self.request["seconds"],
+                seed=self.request["seed"],
+                threats=self.request["threats"],
+            )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does is told
             self.unloaded = True
             self.tell("unloaded", why=_told(error))
@@ -222,7 +232,7 @@ def serve(request: Mapping[str, Any], pipe: int) -> None:
     """Load, check and judge, and tell each result as it comes.
 
     Args:
-        request: folder, file, wanted, roles, claims, checks, seed, seconds.
+        request: folder, file, wanted, roles, claims, checks, seed, seconds, threats.
         pipe: Where to tell.
     """
     sys.argv[:] = [request["file"]]

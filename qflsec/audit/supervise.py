@@ -20,6 +20,7 @@ from typing import Any
 
 from qflsec.audit.claim import claim_from_config
 from qflsec.audit.claims_file import ClaimsFile
+from qflsec.audit.flower.observers import DEFAULT_PARTIES, PARTIES
 from qflsec.audit.outcome import AuditResult, CheckRun, State, Verdict, run_from_json, verdict_from_json
 from qflsec.audit.target import Target, copied
 from qflsec.base import ConfigError, names
@@ -74,6 +75,7 @@ def audit(
     budget: float = 300.0,
     seed: int = 0,
     checks: Sequence[str] = (),
+    threats: Sequence[str] = DEFAULT_PARTIES,
     in_place: bool = False,
     command: str = "",
     progress: Callable[[str], None] = lambda _: None,
@@ -89,6 +91,7 @@ def audit(
         budget: Wall time in seconds.
         seed: Of the audit's own draws.
         checks: The checks that are made; all by default.
+        threats: The parties whose views of a Flower app are attacked: ``server``, ``client``, ``network``, ``public``.
         in_place: Whether the code runs in its own folder in place of a copy.
         command: The command, for the report.
         progress: Called with a line now and then.
@@ -101,6 +104,8 @@ def audit(
     unknown = [name for name in checks if name not in names("check")]
     if unknown:
         raise ConfigError("no such check", got=", ".join(unknown), expected=", ".join(names("check")))
+    if strangers := [name for name in threats if name not in PARTIES]:
+        raise ConfigError("no such party", got=", ".join(strangers), expected=", ".join(PARTIES))
     given = claims or ClaimsFile()
     begun = time.monotonic()
     found, stopped = _Found(), ""
@@ -108,7 +113,7 @@ def audit(
         folder = target.folder if in_place else copied(target, _made(Path(scratch) / "copy"))
         request = {
             "folder": str(folder), "file": target.file, "wanted": target.wanted, "roles": dict(given.roles),
-            "claims": [dict(table) for table in given.claims], "checks": list(checks), "seed": seed,
+            "claims": [dict(table) for table in given.claims], "checks": list(checks), "seed": seed, "threats": list(threats),
             "seconds": max(0.0, budget - (time.monotonic() - begun)),
         }  # fmt: skip
         try:

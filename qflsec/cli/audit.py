@@ -32,6 +32,12 @@ def audit(
     budget: Annotated[str, typer.Option(help="Wall time: 90s, 5m, 1h.")] = "5m",
     seed: Annotated[int, typer.Option(min=0, help="Of the audit's own draws.")] = 0,
     check: Annotated[list[str] | None, typer.Option(help="Make this check alone; may be repeated.")] = None,
+    threat: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whose view of a Flower app is attacked: server, client, network or public; may be repeated."
+        ),
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run the code in its own folder in place of a copy.")
     ] = False,
@@ -48,6 +54,7 @@ def audit(
     seconds = _seconds(budget)
     from qflsec.audit import audit as run
     from qflsec.audit import find_target, read_claims
+    from qflsec.audit.flower.observers import DEFAULT_PARTIES
     from qflsec.audit.outputs import print_audit, write_outputs
 
     result: AuditResult = run(
@@ -56,6 +63,7 @@ def audit(
         budget=seconds,
         seed=seed,
         checks=check or (),
+        threats=threat or DEFAULT_PARTIES,
         in_place=in_place,
         command=command_line(),
         progress=_progress,

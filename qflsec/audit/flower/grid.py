@@ -1,0 +1,219 @@
+"""A grid in this process: it hands each message to a client at once, and records both ways.
+
+Flower is imported with this module; whoever needs it imports it where a Flower app is run.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from uuid import uuid4
+
+import numpy as np
+from flwr.app import Array, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from qflsec.audit.flower.recording import Alter, Sent
+
+__all__ = ["Answer", "Enough", "LocalGrid"]
+
+Answer = Callable[[int, int, Message], Message]
+"""What a client answers: (round, node, message) -> reply."""
+
+_FIRST_NODE = 1_000
+_CLIENT_FAILED = 2  # Flower's code for a ClientApp that raised
+_PATIENCE = 3
+_MOST_NODES = 128
+
+
+class Enough(BaseException):
+    """The rounds that are recorded are over."""
+
+
+class LocalGrid(Grid):
+    """A grid of clients that answer at once, one after the other.
+
+    Args:
+        answer: What a client answers.
+        n_nodes: Clients; more come where the server waits for more.
+        rounds: The rounds that are recorded; what the server asks beyond them ends it.
+        deadline: When no client is asked any more, by :func:`time.monotonic`.
+        alter: What a corrupted client makes of its replies.
+        run: Flower's description of the run.
+
+    Attributes:
+        messages: What was sent, in order.
+        said: What each client answered to each kind of message, in order, before it was altered.
+        stopped: Why the server was ended; empty where it ended itself.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        n_nodes: int,
+        rounds: int,
+        deadline: float,
+        run: Run,
+        alter: Alter | None = None,
+    ) -> None:
+        self.messages: list[Sent] = []
+        self.n_nodes = n_nodes
+        self.stopped = ""
+        self._answer, self._rounds, self._deadline, self._alter = answer, rounds, deadline, alter
+        self._run = run
+        self._round, self._groups = 0, set[str]()
+        self._polls, self._busy = 0, False
+        self._replies: dict[str, Message] = {}
+        self.said: dict[tuple[int, str], list[RecordDict]] = {}
+        self._lock = threading.RLock()
+        self._thread = threading.get_ident()
+
+    def set_run(self, run: Run) -> None:
+        """Take another description of the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Flower's description of the run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """The nodes. A server that asks again and again without sending anything waits for more."""
+        if not self._busy:
+            self._polls += 1
+            if self._polls > _PATIENCE and self.n_nodes < _MOST_NODES:
+                self.n_nodes *= 2
+        return [_FIRST_NODE + index for index in range(self.n_nodes)]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Let each client answer."""
+        with self._lock:
+            batch = list(messages)
+            self._polls, self._busy = 0, True
+            try:
+                self._begin(batch)
+                return [self._ask(message) for message in batch]
+            finally:
+                self._busy = False
+
+    def _begin(self, batch: Sequence[Message]) -> None:
+        """Count rounds: of training messages, by their group where it is a number, else by how they come."""
+        training = [
+            message for message in batch if message.metadata.message_type.partition(".")[0] == "train"
+        ]
+        if training:
+            group = training[0].metadata.group_id
+            if not group.isdigit() or group not in self._groups:
+                self._round += 1
+            self._groups.add(group)
+        if self._round > self._rounds:
+            for message in training:  # they show the last model
+                self._note(message, reply=False)
+            self._stop(f"{self._rounds} rounds are recorded")
+        if time.monotonic() > self._deadline:
+            self._stop("the share of the budget for running the app is spent")
+
+    def _stop(self, why: str) -> None:
+        self.stopped = why
+        # what is raised in a thread of the server's becomes one more failed client there
+        raise Enough(why)
+
+    def _ask(self, message: Message) -> str:
+        identity = str(uuid4())
+        message.metadata.__dict__["_message_id"] = (
+            identity  # it has no setter; the server's own grids do the same
+        )
+        sent = copy.deepcopy(message)  # a network would not share what is sent either
+        self._note(sent, reply=False)
+        if time.monotonic() > self._deadline:
+            self._stop("the share of the budget for running the app is spent")
+        node = sent.metadata.dst_node_id - _FIRST_NODE
+        try:
+            reply = copy.deepcopy(self._answer(self._round, node, sent))
+        except Exception as error:  # noqa: BLE001 - Flower tells the server that a client failed, and goes on
+            reply = Message(Error(_CLIENT_FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
+        reply.metadata.__dict__["_message_id"] = str(uuid4())
+        if reply.has_content():
+            self.said.setdefault((node, message.metadata.message_type), []).append(
+                copy.deepcopy(reply.content)
+            )
+            if self._alter is not None:
+                before = read(reply, self._round, reply=True, node=node)
+                write(reply, before, self._alter(before))
+        self._note(reply, reply=True)
+        self._replies[identity] = reply
+        return identity
+
+    def _note(self, message: Message, *, reply: bool) -> None:
+        identity = message.metadata.src_node_id if reply else message.metadata.dst_node_id
+        self.messages.append(read(message, self._round, reply=reply, node=identity - _FIRST_NODE))
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies that have not been pulled yet."""
+        return [self._replies.pop(one) for one in list(message_ids) if one in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Let each client answer, and give the replies."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+def read(message: Message, index: int, *, reply: bool, node: int) -> Sent:
+    """What stands in a message."""
+    kind = message.metadata.message_type.removesuffix(".default")
+    if not message.has_content():
+        reason = (message.error.reason if message.has_error() else "") or "no reason is given"
+        return Sent(round=index, kind=kind, node=node, reply=reply, failed=" ".join(reason.split()))
+    content = message.content
+    records = content.array_records
+    arrays = {
+        (f"{record}.{name}" if len(records) > 1 else name): array.numpy()
+        for record, held in records.items()
+        for name, array in held.items()
+        if array.stype == "numpy.ndarray"
+    }
+    numbers = {
+        name: float(value)
+        for held in content.metric_records.values()
+        for name, value in held.items()
+        if isinstance(value, int | float)
+    }
+    return Sent(
+        round=index,
+        kind=kind,
+        node=node,
+        reply=reply,
+        arrays=arrays,
+        numbers=numbers,
+        n_bytes=sum(record.count_bytes() for record in content.values()),
+    )
+
+
+def write(message: Message, before: Sent, after: Sent) -> None:
+    """Put other arrays and numbers into a message, in the place of those that were read from it."""
+    content = message.content
+    records = content.array_records
+    for record, held in records.items():
+        for name, array in list(held.items()):
+            full = f"{record}.{name}" if len(records) > 1 else name
+            if full in after.arrays and after.arrays[full] is not before.arrays[full]:
+                held[name] = Array(np.asarray(after.arrays[full]).astype(array.dtype))
+    for metrics in content.metric_records.values():
+        for name, value in list(metrics.items()):
+            if name in after.numbers and after.numbers[name] != before.numbers[name]:
+                number = after.numbers[name]
+                metrics[name] = round(number) if isinstance(value, int) else number

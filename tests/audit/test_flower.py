@@ -1,0 +1,265 @@
+"""A Flower app runs unchanged over a grid of ours; each fault is planted in an app that is clean without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg, FedMedian
+
+from qflsec.audit.check import Bench, NotApplicable
+from qflsec.audit.flower.app import FlowerApp, app_of_folder
+from qflsec.audit.flower.recording import SERVER, Recording, as_vector
+from qflsec.audit.flower.run import record
+from qflsec.audit.outcome import Finding
+from qflsec.base import ConfigError, find
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(72, 4)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+
+
+class Net(torch.nn.Module):
+    def __init__(self, *, norm: bool = False) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(4, 3)
+        self.norm = torch.nn.BatchNorm1d(3) if norm else torch.nn.Identity()
+        self.last = torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.norm(self.first(x))))
+
+
+class Careful(FedMedian):
+    """Drops replies that are not finite, and does not ask for counts."""
+
+    def aggregate_train(self, server_round: int, replies: Sequence[Message]) -> Any:  # type: ignore[override]
+        kept = [
+            one
+            for one in replies
+            if all(np.isfinite(array.numpy()).all() for array in one.content["arrays"].values())
+        ]
+        return super().aggregate_train(server_round, kept)
+
+
+def records(node: int, n: int, fault: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Training and evaluation records of a node."""
+    if fault == "one-partition":
+        node = 0
+    size = len(X) // n
+    rows = np.arange(node * size, (node + 1) * size)
+    train, test = rows[: 2 * size // 3], rows[2 * size // 3 :]
+    if fault == "shared-records":
+        train = np.concatenate([train, np.arange(4)])
+    if fault == "recorded-evaluation":
+        test = rows
+    x, y = torch.tensor(X), torch.tensor(Y)
+    return x[train], y[train], x[test], y[test]
+
+
+def client_app(fault: str) -> ClientApp:
+    app, kept = ClientApp(), {}
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        node = int(context.node_config["partition-id"])
+        x, y, _, _ = records(node, int(context.node_config["num-partitions"]), fault)
+        net, given = (
+            Net(norm=fault == "statistics-in-updates"),
+            message.content["arrays"].to_torch_state_dict(),
+        )
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.5)
+        if (
+            fault == "nothing-trains" and node in kept
+        ):  # new tensors under the names of those that the optimiser holds
+            net, optimiser = kept[node]
+            for part in (net.first, net.last):
+                for name, value in list(part.named_parameters()):
+                    setattr(part, name, torch.nn.Parameter(value.detach().clone()))
+        kept[node] = net, optimiser
+        net.load_state_dict(given)
+        for batch in torch.arange(len(x)).split(8):
+            optimiser.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net(x[batch]), y[batch])
+            loss.backward()
+            optimiser.step()
+        n = -(-len(x) // 8) if fault == "declared-counts" else len(x)
+        metrics = MetricRecord({"num-examples": n, "loss": loss.item()})
+        return Message(
+            RecordDict({"arrays": ArrayRecord(net.state_dict()), "metrics": metrics}), reply_to=message
+        )
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        node, n = int(context.node_config["partition-id"]), int(context.node_config["num-partitions"])
+        _, _, x, y = records(node, n, fault)
+        net = Net(norm=fault == "statistics-in-updates")
+        net.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        with torch.no_grad():
+            right = int((net.eval()(x).argmax(1) == y).sum())
+        metrics = MetricRecord({"num-examples": len(x), "accuracy": right / len(x)})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def server_app(strategy: Any, *, rounds: int = 2, norm: bool = False) -> ServerApp:
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, _: Context) -> None:
+        strategy().start(
+            grid=grid, initial_arrays=ArrayRecord(Net(norm=norm).state_dict()), num_rounds=rounds
+        )
+
+    return app
+
+
+@cache
+def recorded(fault: str = "", *, careful: bool = False) -> Recording:
+    strategy = Careful if careful else FedAvg
+    server = server_app(strategy, norm=fault == "statistics-in-updates")
+    return record(
+        FlowerApp(name="app", server=server, client=client_app(fault)), seconds=float("inf"), seed=0
+    )
+
+
+def found(name: str, part: Recording) -> list[Finding]:
+    return list(find("check", name)().run(part, Bench()))
+
+
+CLIENTS = (
+    "nothing-trains", "one-partition", "shared-records", "declared-counts", "recorded-evaluation",
+    "statistics-in-updates",
+)  # fmt: skip
+SERVERS = ("non-finite-reply", "unbounded-client", "count-influence")
+
+
+@pytest.mark.parametrize("fault", CLIENTS)
+def test_a_fault_of_the_clients_is_found_and_nothing_else_of_theirs(fault: str) -> None:
+    part = recorded(fault)
+    assert found(fault, part)
+    assert not found(fault, recorded())
+    assert not [name for name in CLIENTS if name != fault and found(name, part)]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_one_client_against_the_apps_own_server(name: str) -> None:
+    """The average gives way to one client; a median of finite replies does not."""
+    assert found(name, recorded())
+    assert not found(name, recorded(careful=True))
+
+
+def test_what_is_recorded_is_what_was_sent_and_seen() -> None:
+    part = recorded()
+    assert (part.n_nodes, part.rounds, part.averages, part.deltas) == (3, 2, True, False)
+    assert len(part.messages) == 2 * 2 * 3 * 2  # rounds, kinds, clients, both ways
+    for node in part.nodes:
+        x, _, test, _ = records(node, 3, "")
+        assert {part.features[row].tobytes() for row in part.trained_on(node)} == {
+            r.numpy().tobytes() for r in x
+        }
+        assert {part.features[row].tobytes() for row in part.evaluated_on(node)} == {
+            r.numpy().tobytes() for r in test
+        }
+        assert all(
+            part.labels[row] == Y[(part.features[row] == X).all(1)][0] for row in part.trained_on(node)
+        )
+    assert not part.evaluated_on(SERVER)
+    # the mean of the updates, weighted by equal counts, is what the server adds
+    step = as_vector(part.model(2)) - as_vector(part.model(1))
+    mean = np.mean([as_vector(update) for update in part.updates(1).values()], axis=0)
+    assert np.allclose(step, mean, atol=1e-6)
+
+
+def test_a_second_run_repeats_the_first() -> None:
+    app = FlowerApp(name="app", server=server_app(FedAvg), client=client_app(""))
+    again = record(app, seconds=float("inf"), seed=0)
+    assert np.allclose(as_vector(again.model(3)), as_vector(recorded().model(3)), atol=1e-6)
+
+
+def test_the_run_is_cut_and_the_last_model_is_known() -> None:
+    app = FlowerApp(
+        name="app",
+        server=server_app(partial(FedAvg, fraction_evaluate=0.0), rounds=50),
+        client=client_app(""),
+    )
+    part = record(app, seconds=float("inf"), seed=0)
+    assert part.rounds == 3
+    assert "3 rounds" in part.stopped
+    assert len(as_vector(part.model(4))) == len(as_vector(part.model(1)))
+
+
+def test_a_server_that_waits_for_more_clients_gets_them() -> None:
+    app = FlowerApp(
+        name="app",
+        server=server_app(partial(FedAvg, min_available_nodes=6, fraction_evaluate=0.0), rounds=1),
+        client=client_app(""),
+    )
+    assert record(app, seconds=float("inf"), seed=0).n_nodes == 6
+
+
+def test_clients_that_fail_are_told() -> None:
+    app, notes = ClientApp(), []
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        if context.node_config["partition-id"] == 1:
+            raise ValueError("no data here")
+        return client_app("")(message, context)
+
+    part = record(
+        FlowerApp(name="app", server=server_app(FedAvg, rounds=1), client=app),
+        seconds=60,
+        seed=0,
+        notes=notes,
+    )
+    assert any("client 1: ValueError: no data here" in note for note in notes)
+    assert len(part.replies(1)) == 2
+
+    silent = ClientApp()
+    with pytest.raises(ConfigError, match="no client of the app answered"):
+        record(FlowerApp(name="app", server=server_app(FedAvg), client=silent), seconds=float("inf"), seed=0)
+
+
+def test_without_torch_the_messages_are_known_and_the_records_are_not() -> None:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, _: Context) -> Message:
+        arrays = [array + 1 for array in message.content["arrays"].to_numpy_ndarrays()]
+        content = {"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 7})}
+        return Message(RecordDict(content), reply_to=message)
+
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, _: Context) -> None:
+        FedAvg(fraction_evaluate=0.0).start(
+            grid=grid, initial_arrays=ArrayRecord([np.zeros(3), np.ones((2, 2))]), num_rounds=1
+        )
+
+    notes: list[str] = []
+    part = record(FlowerApp(name="app", server=server, client=app), seconds=float("inf"), seed=0, notes=notes)
+    assert "no torch module" in notes[-1]
+    assert as_vector(part.updates(1)[0]).tolist() == [1.0] * 7
+    assert found("non-finite-reply", part)
+    for name in ("one-partition", "declared-counts", "recorded-evaluation", "statistics-in-updates"):
+        with pytest.raises(NotApplicable):
+            found(name, part)
+
+
+def test_a_folder_without_an_app_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no Flower app"):
+        app_of_folder(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    with pytest.raises(ConfigError, match=r"tool\.flwr\.app\.components"):
+        app_of_folder(tmp_path)
