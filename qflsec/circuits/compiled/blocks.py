@@ -20,7 +20,7 @@ from qflsec.circuits.compiled.passes import (
     turn_back,
     waves,
 )
-from qflsec.circuits.compiled.simd import load, splat, store
+from qflsec.circuits.compiled.simd import load, load_pair, minus, plain, plus, splat, store, store_pair
 from qflsec.circuits.compiled.sizes import whole
 
 __all__ = [
@@ -122,7 +122,7 @@ class Work(NamedTuple):
     support: Any
 
 
-_whole = njit(inline="always")(whole)
+_whole = njit(**INNER)(whole)
 
 
 @njit(**INNER)
@@ -139,7 +139,7 @@ def row_angles(tables, work, weights, first):
         angles[r] = 0.0 if r >= count else tables.offset[r]
         if r < count and tables.sources[r] == _WEIGHT:
             angles[r] += tables.factor[r] * weights[first + tables.index[r]]
-    waves(angles, padded, pc, ps, 0)
+    waves(angles, padded, pc, ps, plain(0))
     for r in range(count):
         store(work.c, r * width, splat(pc[r]))
         store(work.s, r * width, splat(ps[r]))
@@ -178,7 +178,7 @@ def lane_angles(tables, inputs, work, every):
             r = tables.ops[6 * i + 3]
             for lane in range(width):
                 work.angles[lane] = 0.0
-            _add_angle(tables, inputs, work.angles, r, 0)
+            _add_angle(tables, inputs, work.angles, r, plain(0))
             waves(work.angles, width, work.c, work.s, r * width)
 
 
@@ -192,7 +192,7 @@ def diagonal(tables, inputs, work, i, every):
         work.angles[k] = 0.0
     for r in range(tables.ops[6 * i + 3], tables.ops[6 * i + 4]):
         _add_angle(tables, inputs, work.angles, r, tables.masks[r] * width)
-    transform(work.angles, size, width, 8)
+    transform(work.angles, size, width, plain(8))
     place = 0 if every else _whole(tables.n_ops * max(size, 8))
     waves(work.angles, size * width, work.pc, work.ps, place)
     return place, True
@@ -279,8 +279,9 @@ def measure(tables, work):
         flips, imaginary = tables.words[2 * g], tables.words[2 * g + 1]
         for k in range(tables.size):
             p, q = k * row, (k ^ flips) * row
-            u, v, a, b = load(psi, p), load(psi, p + width), load(psi, q), load(psi, q + width)
-            product = a * v - b * u if imaginary else a * u + b * v
+            u, v = load_pair(psi, p)
+            a, b = load_pair(psi, q)
+            product = minus(a, v, b, u) if imaginary else plus(a, u, b, v)
             for j in range(count):
                 place = j * width
                 scaled = splat(tables.coefficients[(g * count + j) * tables.size + k]) * product
@@ -307,8 +308,7 @@ def seed(tables, work, psi, lam):
             u, v = factor * load(psi, p), factor * load(psi, p + width)
             if imaginary:
                 u, v = v, -u
-            store(lam, q, load(lam, q) + u)
-            store(lam, q + width, load(lam, q + width) + v)
+            store_pair(lam, q, load(lam, q) + u, load(lam, q + width) + v)
 
 
 @njit(**INNER)

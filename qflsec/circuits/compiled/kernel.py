@@ -29,15 +29,15 @@ from qflsec.circuits.compiled.sizes import phases_size
 __all__ = ["carve", "contract", "keep", "run", "scatter", "work_size"]
 
 
-@njit(inline="always")
+_phases_size = njit(**INNER)(phases_size)
+
+
+@njit(**INNER)
 def work_size(tables):
     """How many numbers of the state's dtype the buffers of a block take."""
     rows = 2 * tables.n_angles + 2 * tables.n_outputs + tables.n_weights + tables.n_features
     phases = 2 * _phases_size(tables.size, tables.width, tables.n_ops, tables.n_angles)
     return tables.width * (6 * tables.size + rows) + phases
-
-
-_phases_size = njit(inline="always")(phases_size)
 
 
 @njit(**INNER)
@@ -143,7 +143,7 @@ def run(
             block += 1
 
 
-@njit(**INNER)
+@njit(inline="always")
 def _block(tables, inputs, work, every, place, count, values, seeds, seeded, stop):
     """One block, whose first sample stands at ``place`` of the results."""
     width, n_outputs = tables.width, tables.n_outputs

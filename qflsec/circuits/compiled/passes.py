@@ -16,7 +16,18 @@ from typing import Any
 
 from numba import njit
 
-from qflsec.circuits.compiled.simd import floor, load, narrow, splat, store
+from qflsec.circuits.compiled.simd import (
+    floor,
+    load,
+    load_pair,
+    minus,
+    narrow,
+    plain,
+    plus,
+    splat,
+    store,
+    store_pair,
+)
 
 __all__ = [
     "INNER",
@@ -47,7 +58,7 @@ _S1, _S2, _S3, _S4, _S5, _S6, _S7 = _S
 _V1, _V2, _V3, _V4, _V5, _V6, _V7 = _V
 
 
-@njit(inline="always")
+@njit(**INNER)
 def odd(mask: int) -> int:
     """1 for an odd number of bits, up to 32."""
     mask ^= mask >> 16
@@ -56,7 +67,7 @@ def odd(mask: int) -> int:
     return (0x6996 >> (mask & 15)) & 1
 
 
-@njit(inline="always")
+@njit(**INNER)
 def highest(mask: int) -> int:
     """The highest bit."""
     bit = 1
@@ -128,7 +139,7 @@ def transform(values, size, row, width):
     """
     near = min(size, 64)
     for first in range(0, size, near):
-        step = 1
+        step = plain(1)
         while 2 * step < near:
             _two_stages(values, first, first + near, step, row, width)
             step *= 4
@@ -136,16 +147,16 @@ def transform(values, size, row, width):
             _stage(values, first, first + near, step, row, width)
     step = near
     while 2 * step < size:
-        _two_stages(values, 0, size, step, row, width)
+        _two_stages(values, plain(0), size, step, row, width)
         step *= 4
     if step < size:
-        _stage(values, 0, size, step, row, width)
+        _stage(values, plain(0), size, step, row, width)
 
 
 @njit(**INNER)
 def transform_numbers(values, size):
     """The Walsh-Hadamard transform of numbers."""
-    step = 1
+    step = plain(1)
     while step < size:
         for high in range(0, size, 2 * step):
             for k in range(high, high + step):
@@ -163,9 +174,8 @@ def phases(psi, size, width, cosines, sines, start, lanewise):
             c, s = load(cosines, start + k * width), load(sines, start + k * width)
         else:
             c, s = splat(cosines[start + k]), splat(sines[start + k])
-        u, v = load(psi, p), load(psi, p + width)
-        store(psi, p, c * u + s * v)
-        store(psi, p + width, c * v - s * u)
+        u, v = load_pair(psi, p)
+        store_pair(psi, p, plus(c, u, s, v), minus(c, v, s, u))
 
 
 @njit(**INNER)
@@ -173,21 +183,18 @@ def spread(psi, support, known, width, x, z, c, s):
     """A turn of a state that is zero outside of ``support[:known]``, none of which it flips into another."""
     row = 2 * width
     real = odd(x & z)
-    minus = -s
+    negative = -s
     for i in range(known):
         k = support[i]
         support[known + i] = k ^ x
         a, b = k * row, (k ^ x) * row
-        g = minus if odd(k & z) else s
-        u, v = load(psi, a), load(psi, a + width)
-        store(psi, a, c * u)
-        store(psi, a + width, c * v)
+        g = negative if odd(k & z) else s
+        u, v = load_pair(psi, a)
+        store_pair(psi, a, c * u, c * v)
         if real:
-            store(psi, b, g * u)
-            store(psi, b + width, g * v)
+            store_pair(psi, b, g * u, g * v)
         else:
-            store(psi, b, g * v)
-            store(psi, b + width, -(g * u))
+            store_pair(psi, b, g * v, -(g * u))
 
 
 @njit(**INNER)
@@ -199,12 +206,11 @@ def phases_back(psi, lam, overlaps, size, width, cosines, sines, start, lanewise
             c, s = load(cosines, start + k * width), load(sines, start + k * width)
         else:
             c, s = splat(cosines[start + k]), splat(sines[start + k])
-        u, v, a, b = load(psi, p), load(psi, p + width), load(lam, p), load(lam, p + width)
-        store(overlaps, k * width, a * v - b * u)
-        store(psi, p, c * u - s * v)
-        store(psi, p + width, c * v + s * u)
-        store(lam, p, c * a - s * b)
-        store(lam, p + width, c * b + s * a)
+        u, v = load_pair(psi, p)
+        a, b = load_pair(lam, p)
+        store(overlaps, k * width, minus(a, v, b, u))
+        store_pair(psi, p, minus(c, u, s, v), plus(c, v, s, u))
+        store_pair(lam, p, minus(c, a, s, b), plus(c, b, s, a))
 
 
 @njit(**INNER)
@@ -212,7 +218,7 @@ def turn(psi, size, width, x, z, c, s):
     """exp(-i angle P / 2) of a word P that flips wires; c and s are the cosine and the sine of the half angle."""
     pivot, row = highest(x), 2 * width
     real = odd(x & z)
-    minus = -s
+    negative = -s
     for high in range(0, size, 2 * pivot):
         for k in range(high, high + pivot):
             a, b = k * row, (k ^ x) * row
@@ -220,18 +226,16 @@ def turn(psi, size, width, x, z, c, s):
             if real:
                 if flip:
                     a, b = b, a
-                ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-                store(psi, a, c * ur - s * vr)
-                store(psi, a + width, c * ui - s * vi)
-                store(psi, b, c * vr + s * ur)
-                store(psi, b + width, c * vi + s * ui)
+                ur, ui = load_pair(psi, a)
+                vr, vi = load_pair(psi, b)
+                store_pair(psi, a, minus(c, ur, s, vr), minus(c, ui, s, vi))
+                store_pair(psi, b, plus(c, vr, s, ur), plus(c, vi, s, ui))
             else:
-                g = minus if flip else s
-                ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-                store(psi, a, c * ur + g * vi)
-                store(psi, a + width, c * ui - g * vr)
-                store(psi, b, c * vr + g * ui)
-                store(psi, b + width, c * vi - g * ur)
+                g = negative if flip else s
+                ur, ui = load_pair(psi, a)
+                vr, vi = load_pair(psi, b)
+                store_pair(psi, a, plus(c, ur, g, vi), minus(c, ui, g, vr))
+                store_pair(psi, b, plus(c, vr, g, ui), minus(c, vi, g, ur))
 
 
 @njit(**INNER)
@@ -239,7 +243,7 @@ def turn_back(psi, lam, size, width, x, z, c, s):
     """Undo a turn of two states, and return the overlap Re <lam| -i P |psi> of each lane."""
     pivot, row = highest(x), 2 * width
     real = odd(x & z)
-    minus = -s
+    negative = -s
     found = s - s
     for high in range(0, size, 2 * pivot):
         for k in range(high, high + pivot):
@@ -247,40 +251,34 @@ def turn_back(psi, lam, size, width, x, z, c, s):
             flip = odd(k & z)
             if real and flip:
                 a, b = b, a
-            ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-            lr, li, mr, mi = load(lam, a), load(lam, a + width), load(lam, b), load(lam, b + width)
+            ur, ui = load_pair(psi, a)
+            vr, vi = load_pair(psi, b)
+            lr, li = load_pair(lam, a)
+            mr, mi = load_pair(lam, b)
             if real:
-                found = found + ((mr * ur - lr * vr) + (mi * ui - li * vi))
-                store(psi, a, c * ur + s * vr)
-                store(psi, a + width, c * ui + s * vi)
-                store(psi, b, c * vr - s * ur)
-                store(psi, b + width, c * vi - s * ui)
-                store(lam, a, c * lr + s * mr)
-                store(lam, a + width, c * li + s * mi)
-                store(lam, b, c * mr - s * lr)
-                store(lam, b + width, c * mi - s * li)
+                found = found + (minus(mr, ur, lr, vr) + minus(mi, ui, li, vi))
+                store_pair(psi, a, plus(c, ur, s, vr), plus(c, ui, s, vi))
+                store_pair(psi, b, minus(c, vr, s, ur), minus(c, vi, s, ui))
+                store_pair(lam, a, plus(c, lr, s, mr), plus(c, li, s, mi))
+                store_pair(lam, b, minus(c, mr, s, lr), minus(c, mi, s, li))
             else:
-                g = minus if flip else s
-                part = (lr * vi - li * vr) + (mr * ui - mi * ur)
+                g = negative if flip else s
+                part = minus(lr, vi, li, vr) + minus(mr, ui, mi, ur)
                 found = found - part if flip else found + part
-                store(psi, a, c * ur - g * vi)
-                store(psi, a + width, c * ui + g * vr)
-                store(psi, b, c * vr - g * ui)
-                store(psi, b + width, c * vi + g * ur)
-                store(lam, a, c * lr - g * mi)
-                store(lam, a + width, c * li + g * mr)
-                store(lam, b, c * mr - g * li)
-                store(lam, b + width, c * mi + g * lr)
+                store_pair(psi, a, minus(c, ur, g, vi), plus(c, ui, g, vr))
+                store_pair(psi, b, minus(c, vr, g, ui), plus(c, vi, g, ur))
+                store_pair(lam, a, minus(c, lr, g, mi), plus(c, li, g, mr))
+                store_pair(lam, b, minus(c, mr, g, li), plus(c, mi, g, lr))
     return found
 
 
-@njit(inline="always")
+@njit(**INNER)
 def merges(x1: int, z1: int, x2: int, z2: int) -> bool:
     """Whether one pass can do two turns: both real, neither flips what the other reads, and different flips."""
     return odd(x1 & z1) == 1 and odd(x2 & z2) == 1 and odd(x1 & z2) == 0 and odd(x2 & z1) == 0 and x1 != x2
 
 
-@njit(inline="always")
+@njit(**INNER)
 def _corner(i: int, low: int, high: int, x1: int, z1: int, x2: int, z2: int) -> int:
     """The amplitude of the i-th quartet that both words read an even number of bits of."""
     k = (i & (low - 1)) | ((i & ~(low - 1)) << 1)
@@ -292,7 +290,7 @@ def _corner(i: int, low: int, high: int, x1: int, z1: int, x2: int, z2: int) -> 
     return k
 
 
-@njit(inline="always")
+@njit(**INNER)
 def _pivots(x1: int, x2: int) -> tuple[int, int]:
     """Two bits such that each quartet k ^ {0, x1, x2, x1 ^ x2} has one member without them."""
     first = highest(x1)
@@ -310,12 +308,12 @@ def quartet(psi, size, width, x1, z1, c1, s1, x2, z2, c2, s2):
         p, q, r, t = k * row, (k ^ x1) * row, (k ^ x2) * row, (k ^ x1 ^ x2) * row
         for h in range(0, row, width):
             a, b, d, e = load(psi, p + h), load(psi, q + h), load(psi, r + h), load(psi, t + h)
-            a, b = c1 * a - s1 * b, c1 * b + s1 * a
-            d, e = c1 * d - s1 * e, c1 * e + s1 * d
-            store(psi, p + h, c2 * a - s2 * d)
-            store(psi, r + h, c2 * d + s2 * a)
-            store(psi, q + h, c2 * b - s2 * e)
-            store(psi, t + h, c2 * e + s2 * b)
+            a, b = minus(c1, a, s1, b), plus(c1, b, s1, a)
+            d, e = minus(c1, d, s1, e), plus(c1, e, s1, d)
+            store(psi, p + h, minus(c2, a, s2, d))
+            store(psi, r + h, plus(c2, d, s2, a))
+            store(psi, q + h, minus(c2, b, s2, e))
+            store(psi, t + h, plus(c2, e, s2, b))
 
 
 @njit(**INNER)
@@ -330,18 +328,18 @@ def quartet_back(psi, lam, size, width, x1, z1, c1, s1, x2, z2, c2, s2):
         for h in range(0, row, width):
             a, b, d, e = load(psi, p + h), load(psi, q + h), load(psi, r + h), load(psi, t + h)
             u, v, w, y = load(lam, p + h), load(lam, q + h), load(lam, r + h), load(lam, t + h)
-            second = second + ((w * a - u * d) + (y * b - v * e))
-            a, d = c2 * a + s2 * d, c2 * d - s2 * a
-            b, e = c2 * b + s2 * e, c2 * e - s2 * b
-            u, w = c2 * u + s2 * w, c2 * w - s2 * u
-            v, y = c2 * v + s2 * y, c2 * y - s2 * v
-            first = first + ((v * a - u * b) + (y * d - w * e))
-            store(psi, p + h, c1 * a + s1 * b)
-            store(psi, q + h, c1 * b - s1 * a)
-            store(psi, r + h, c1 * d + s1 * e)
-            store(psi, t + h, c1 * e - s1 * d)
-            store(lam, p + h, c1 * u + s1 * v)
-            store(lam, q + h, c1 * v - s1 * u)
-            store(lam, r + h, c1 * w + s1 * y)
-            store(lam, t + h, c1 * y - s1 * w)
+            second = second + (minus(w, a, u, d) + minus(y, b, v, e))
+            a, d = plus(c2, a, s2, d), minus(c2, d, s2, a)
+            b, e = plus(c2, b, s2, e), minus(c2, e, s2, b)
+            u, w = plus(c2, u, s2, w), minus(c2, w, s2, u)
+            v, y = plus(c2, v, s2, y), minus(c2, y, s2, v)
+            first = first + (minus(v, a, u, b) + minus(y, d, w, e))
+            store(psi, p + h, plus(c1, a, s1, b))
+            store(psi, q + h, minus(c1, b, s1, a))
+            store(psi, r + h, plus(c1, d, s1, e))
+            store(psi, t + h, minus(c1, e, s1, d))
+            store(lam, p + h, plus(c1, u, s1, v))
+            store(lam, q + h, minus(c1, v, s1, u))
+            store(lam, r + h, plus(c1, w, s1, y))
+            store(lam, t + h, minus(c1, y, s1, w))
     return first, second

@@ -10,7 +10,7 @@ from qflsec.circuits.compiled.blocks import Inputs, Tables, add, diagonal, lane_
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import carve, keep, work_size
 from qflsec.circuits.compiled.passes import INNER, transform
-from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store
+from qflsec.circuits.compiled.simd import ahead, load, load_pair, minus, plain, plus, pointer, splat, store
 from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
 
 __all__ = ["products"]
@@ -57,7 +57,7 @@ def _add_motion(tables, motion, r, place):
 @njit(**INNER)
 def _turn_motion(tables, motion, r):
     store(motion.angles, 0, splat(tables.one - tables.one))
-    _add_motion(tables, motion, r, 0)
+    _add_motion(tables, motion, r, plain(0))
     return load(motion.angles, 0)
 
 
@@ -109,12 +109,14 @@ def _measure(tables, work, motion):
         flips, imaginary = tables.words[2 * g], tables.words[2 * g + 1]
         for k in range(tables.size):
             p, q = k * row, (k ^ flips) * row
-            u, v, a, b = load(psi, p), load(psi, p + width), load(psi, q), load(psi, q + width)
-            f, h, m, n = load(tan, p), load(tan, p + width), load(tan, q), load(tan, q + width)
+            u, v = load_pair(psi, p)
+            a, b = load_pair(psi, q)
+            f, h = load_pair(tan, p)
+            m, n = load_pair(tan, q)
             if imaginary:
-                product = (a * h - b * f) + (m * v - n * u)
+                product = minus(a, h, b, f) + minus(m, v, n, u)
             else:
-                product = (a * f + b * h) + (m * u + n * v)
+                product = plus(a, f, b, h) + plus(m, u, n, v)
             for j in range(count):
                 scaled = splat(tables.coefficients[(g * count + j) * tables.size + k]) * product
                 store(work.values, j * width, load(work.values, j * width) + scaled)
@@ -224,7 +226,7 @@ def products(
             block += 1
 
 
-@njit(**INNER)
+@njit(inline="always")
 def _block(tables, inputs, work, motion, every, place, count, values, seeds):
     """One block, whose first sample stands at ``place`` of the results."""
     width, n_outputs = tables.width, tables.n_outputs

@@ -17,7 +17,22 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["BYTES", "ahead", "floor", "load", "narrow", "pointer", "splat", "store", "total"]
+__all__ = [
+    "BYTES",
+    "ahead",
+    "floor",
+    "load",
+    "load_pair",
+    "minus",
+    "narrow",
+    "plain",
+    "plus",
+    "pointer",
+    "splat",
+    "store",
+    "store_pair",
+    "total",
+]
 
 BYTES = 64
 """Of one vector: a cache line, and a register of AVX-512; two or four registers elsewhere."""
@@ -56,6 +71,16 @@ def pointer(typing: Any, array: Any) -> Any:
 
 
 @intrinsic
+def plain(typing: Any, value: Any) -> Any:
+    """A constant as a number like any other: numba compiles a function anew for each constant that it is called with."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[0], signature.args[0], signature.return_type)
+
+    return types.unliteral(value)(value), generate  # type: ignore[attr-defined]
+
+
+@intrinsic
 def ahead(typing: Any, pointer: Any, count: Any) -> Any:
     """A pointer so many numbers ahead."""
 
@@ -88,6 +113,37 @@ def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, kind), generate
+
+
+@intrinsic
+def load_pair(typing: Any, pointer: Any, offset: Any) -> Any:
+    """The vector at an offset and the next one: the real and the imaginary parts of an amplitude."""
+    kind = _VECTORS[pointer.dtype]
+    both = types.UniTuple(kind, 2)  # type: ignore[attr-defined]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        place = _place(context, builder, args[0], args[1], kind)
+        found = []
+        for k in range(2):
+            found.append(builder.load(builder.gep(place, [ir.Constant(ir.IntType(32), k)])))
+            found[k].align = BYTES
+        return context.make_tuple(builder, both, found)
+
+    return both(pointer, types.intp), generate
+
+
+@intrinsic
+def store_pair(typing: Any, pointer: Any, offset: Any, first: Any, second: Any) -> Any:
+    """Write two vectors, the first at an offset and the other one behind it."""
+    kind = _VECTORS[pointer.dtype]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        place = _place(context, builder, args[0], args[1], kind)
+        for k in range(2):
+            builder.store(args[2 + k], builder.gep(place, [ir.Constant(ir.IntType(32), k)]), align=BYTES)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, kind, kind), generate
 
 
 @intrinsic
@@ -156,6 +212,42 @@ def total(typing: Any, value: Any) -> Any:
     return value.scalar(value), generate
 
 
+_FUSE = ("contract",)
+"""A product and a sum may become one instruction, which rounds once."""
+
+
+@intrinsic
+def plus(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """A b + c d: as with the operators, which numba takes several times as long to compile."""
+    if not isinstance(a, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        first, second = (
+            builder.fmul(args[0], args[1], flags=_FUSE),
+            builder.fmul(args[2], args[3], flags=_FUSE),
+        )
+        return builder.fadd(first, second, flags=_FUSE)
+
+    return a(a, a, a, a), generate
+
+
+@intrinsic
+def minus(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """A b - c d."""
+    if not isinstance(a, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        first, second = (
+            builder.fmul(args[0], args[1], flags=_FUSE),
+            builder.fmul(args[2], args[3], flags=_FUSE),
+        )
+        return builder.fsub(first, second, flags=_FUSE)
+
+    return a(a, a, a, a), generate
+
+
 def _arithmetic(function: Any, instruction: str) -> None:
     @infer_global(function)
     class _Typing(ConcreteTemplate):
@@ -163,8 +255,7 @@ def _arithmetic(function: Any, instruction: str) -> None:
 
     @lower_builtin(function, VectorType, VectorType)
     def _lower(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        # a product and a sum may become one instruction, which rounds once
-        return getattr(builder, instruction)(*args, flags=("contract",))
+        return getattr(builder, instruction)(*args, flags=_FUSE)
 
 
 @infer_global(operator.neg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from qflsec.circuits.compiled.passes import INNER, highest, odd
-from qflsec.circuits.compiled.simd import load, splat, store
+from qflsec.circuits.compiled.simd import load, load_pair, minus, plus, splat, store, store_pair
 
 __all__ = ["moved_phases", "moved_phases_back", "moved_turn", "moved_turn_back"]
 
@@ -18,53 +18,49 @@ __all__ = ["moved_phases", "moved_phases_back", "moved_turn", "moved_turn_back"]
 @njit(**INNER)
 def _pair(psi, tan, a, b, width, real, c, s, d):
     """A turn of one pair of amplitudes; where it is not real, s and d have the pair's sign."""
-    ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-    fr, fi, gr, gi = load(tan, a), load(tan, a + width), load(tan, b), load(tan, b + width)
+    ur, ui = load_pair(psi, a)
+    vr, vi = load_pair(psi, b)
+    fr, fi = load_pair(tan, a)
+    gr, gi = load_pair(tan, b)
     if real:
-        ur, vr = c * ur - s * vr, c * vr + s * ur
-        ui, vi = c * ui - s * vi, c * vi + s * ui
-        fr, gr = c * fr - s * gr - d * vr, c * gr + s * fr + d * ur
-        fi, gi = c * fi - s * gi - d * vi, c * gi + s * fi + d * ui
+        ur, vr = minus(c, ur, s, vr), plus(c, vr, s, ur)
+        ui, vi = minus(c, ui, s, vi), plus(c, vi, s, ui)
+        fr, gr = minus(c, fr, s, gr) - d * vr, plus(c, gr, s, fr) + d * ur
+        fi, gi = minus(c, fi, s, gi) - d * vi, plus(c, gi, s, fi) + d * ui
     else:
-        ur, vi = c * ur + s * vi, c * vi - s * ur
-        ui, vr = c * ui - s * vr, c * vr + s * ui
-        fr, gi = c * fr + s * gi + d * vi, c * gi - s * fr - d * ur
-        fi, gr = c * fi - s * gr - d * vr, c * gr + s * fi + d * ui
-    store(psi, a, ur)
-    store(psi, a + width, ui)
-    store(psi, b, vr)
-    store(psi, b + width, vi)
-    store(tan, a, fr)
-    store(tan, a + width, fi)
-    store(tan, b, gr)
-    store(tan, b + width, gi)
+        ur, vi = plus(c, ur, s, vi), minus(c, vi, s, ur)
+        ui, vr = minus(c, ui, s, vr), plus(c, vr, s, ui)
+        fr, gi = plus(c, fr, s, gi) + d * vi, minus(c, gi, s, fr) - d * ur
+        fi, gr = minus(c, fi, s, gr) - d * vr, plus(c, gr, s, fi) + d * ui
+    store_pair(psi, a, ur, ui)
+    store_pair(psi, b, vr, vi)
+    store_pair(tan, a, fr, fi)
+    store_pair(tan, b, gr, gi)
 
 
 @njit(**INNER)
 def _pair_back(psi, tan, a, b, width, real, c, s, d):
     """Undo :func:`_pair`."""
-    ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-    fr, fi, gr, gi = load(tan, a), load(tan, a + width), load(tan, b), load(tan, b + width)
+    ur, ui = load_pair(psi, a)
+    vr, vi = load_pair(psi, b)
+    fr, fi = load_pair(tan, a)
+    gr, gi = load_pair(tan, b)
     if real:
         fr, gr, fi, gi = fr + d * vr, gr - d * ur, fi + d * vi, gi - d * ui
-        ur, vr = c * ur + s * vr, c * vr - s * ur
-        ui, vi = c * ui + s * vi, c * vi - s * ui
-        fr, gr = c * fr + s * gr, c * gr - s * fr
-        fi, gi = c * fi + s * gi, c * gi - s * fi
+        ur, vr = plus(c, ur, s, vr), minus(c, vr, s, ur)
+        ui, vi = plus(c, ui, s, vi), minus(c, vi, s, ui)
+        fr, gr = plus(c, fr, s, gr), minus(c, gr, s, fr)
+        fi, gi = plus(c, fi, s, gi), minus(c, gi, s, fi)
     else:
         fr, gi, fi, gr = fr - d * vi, gi + d * ur, fi + d * vr, gr - d * ui
-        ur, vi = c * ur - s * vi, c * vi + s * ur
-        ui, vr = c * ui + s * vr, c * vr - s * ui
-        fr, gi = c * fr - s * gi, c * gi + s * fr
-        fi, gr = c * fi + s * gr, c * gr - s * fi
-    store(psi, a, ur)
-    store(psi, a + width, ui)
-    store(psi, b, vr)
-    store(psi, b + width, vi)
-    store(tan, a, fr)
-    store(tan, a + width, fi)
-    store(tan, b, gr)
-    store(tan, b + width, gi)
+        ur, vi = minus(c, ur, s, vi), plus(c, vi, s, ur)
+        ui, vr = plus(c, ui, s, vr), minus(c, vr, s, ui)
+        fr, gi = minus(c, fr, s, gi), plus(c, gi, s, fr)
+        fi, gr = plus(c, fi, s, gr), minus(c, gr, s, fi)
+    store_pair(psi, a, ur, ui)
+    store_pair(psi, b, vr, vi)
+    store_pair(tan, a, fr, fi)
+    store_pair(tan, b, gr, gi)
 
 
 @njit(**INNER)
@@ -85,11 +81,13 @@ def moved_turn(psi, tan, size, width, x, z, c, s, d):
 @njit(**INNER)
 def _overlap(lam, psi, a, b, width, real):
     """Re <lam| K |psi> of one pair."""
-    ur, ui, vr, vi = load(psi, a), load(psi, a + width), load(psi, b), load(psi, b + width)
-    lr, li, mr, mi = load(lam, a), load(lam, a + width), load(lam, b), load(lam, b + width)
+    ur, ui = load_pair(psi, a)
+    vr, vi = load_pair(psi, b)
+    lr, li = load_pair(lam, a)
+    mr, mi = load_pair(lam, b)
     if real:
-        return (mr * ur - lr * vr) + (mi * ui - li * vi)
-    return (lr * vi - li * vr) + (mr * ui - mi * ur)
+        return minus(mr, ur, lr, vr) + minus(mi, ui, li, vi)
+    return minus(lr, vi, li, vr) + minus(mr, ui, mi, ur)
 
 
 @njit(**INNER)
@@ -122,12 +120,11 @@ def moved_phases(psi, tan, size, width, cosines, sines, start, lanewise, angles)
         else:
             c, s = splat(cosines[start + k]), splat(sines[start + k])
         d = load(angles, k * width)
-        u, v, f, g = load(psi, p), load(psi, p + width), load(tan, p), load(tan, p + width)
-        u, v = c * u + s * v, c * v - s * u
-        store(psi, p, u)
-        store(psi, p + width, v)
-        store(tan, p, c * f + s * g + d * v)
-        store(tan, p + width, c * g - s * f - d * u)
+        u, v = load_pair(psi, p)
+        f, g = load_pair(tan, p)
+        u, v = plus(c, u, s, v), minus(c, v, s, u)
+        store_pair(psi, p, u, v)
+        store_pair(tan, p, plus(c, f, s, g) + d * v, minus(c, g, s, f) - d * u)
 
 
 @njit(**INNER)
@@ -140,15 +137,13 @@ def moved_phases_back(psi, tan, lam, moved, overlaps, size, width, cosines, sine
         else:
             c, s = splat(cosines[start + k]), splat(sines[start + k])
         d = load(angles, k * width)
-        u, v, f, g = load(psi, p), load(psi, p + width), load(tan, p), load(tan, p + width)
-        a, b, m, n = load(lam, p), load(lam, p + width), load(moved, p), load(moved, p + width)
-        store(overlaps, k * width, (m * v - n * u) + (a * g - b * f))
+        u, v = load_pair(psi, p)
+        f, g = load_pair(tan, p)
+        a, b = load_pair(lam, p)
+        m, n = load_pair(moved, p)
+        store(overlaps, k * width, minus(m, v, n, u) + minus(a, g, b, f))
         f, g, m, n = f - d * v, g + d * u, m - d * b, n + d * a
-        store(psi, p, c * u - s * v)
-        store(psi, p + width, c * v + s * u)
-        store(tan, p, c * f - s * g)
-        store(tan, p + width, c * g + s * f)
-        store(lam, p, c * a - s * b)
-        store(lam, p + width, c * b + s * a)
-        store(moved, p, c * m - s * n)
-        store(moved, p + width, c * n + s * m)
+        store_pair(psi, p, minus(c, u, s, v), plus(c, v, s, u))
+        store_pair(tan, p, minus(c, f, s, g), plus(c, g, s, f))
+        store_pair(lam, p, minus(c, a, s, b), plus(c, b, s, a))
+        store_pair(moved, p, minus(c, m, s, n), plus(c, n, s, m))

@@ -21,7 +21,7 @@ from qflsec.circuits.compiled.blocks import (
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import carve
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store, total
+from qflsec.circuits.compiled.simd import ahead, load, plain, pointer, splat, store, total
 
 __all__ = ["CROSS_ENTROPY", "HINGE", "SQUARES", "train"]
 
@@ -88,7 +88,7 @@ def _losses(tables, rule, work, labels, places, losses):
                     loss += math.log(norm) + highest - value
                     slope -= 1.0
             else:
-                part, slope = _one_output(rule, value, j == label)
+                part, slope = _one_output(rule, value, 1 if j == label else 0)
                 loss += part / count
                 slope /= count
             work.seeds[j * width + lane] = tables.one * (rule.scale * slope)
@@ -112,7 +112,7 @@ def _clipped(tables, work, bound, factors, norms):
         factors[lane] = tables.one * factor if math.isfinite(norm) else tables.one - tables.one
 
 
-@njit(**INNER)
+@njit(inline="always")
 def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, factors, gradient):
     """The sum of the chosen records' gradients, clipped where that is asked for; the sum of their losses."""
     width, n_weights = tables.width, tables.n_weights
@@ -125,8 +125,8 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
         inside = min(width, count - first)
         for lane in range(width):
             inputs.at_features[lane] = chosen[first + min(lane, inside - 1)]
-        lane_angles(tables, inputs, work, False)
-        forward(tables, inputs, work, False)
+        lane_angles(tables, inputs, work, plain(False))
+        forward(tables, inputs, work, plain(False))
         measure(tables, work)
         _losses(tables, rule, work, labels, inputs.at_features, losses)
         for lane in range(inside):
@@ -134,17 +134,18 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
         seed(tables, work, work.psi, work.lam)
         for i in range(n_weights):
             store(work.by_weight, i * width, zero)
-        back(tables, inputs, work, False, stop)
+        back(tables, inputs, work, plain(False), stop)
         store(factors, 0, splat(tables.one))
         if rule.clip > 0:
             _clipped(tables, work, rule.clip, factors, norms)
         for lane in range(inside, width):
             factors[lane] = tables.one - tables.one
-        for i in range(n_weights):
+        for lane in range(width):
             # a lane that counts nothing may not be finite, and nothing times infinity is no number
-            for lane in range(width):
-                if factors[lane] == 0:
+            if factors[lane] == 0:
+                for i in range(n_weights):
                     work.by_weight[i * width + lane] = tables.one - tables.one
+        for i in range(n_weights):
             gradient[i] += total(load(factors, 0) * load(work.by_weight, i * width))
     return summed
 
@@ -193,7 +194,7 @@ def train(
     gradient = np.empty(n_params, params.dtype)
     for model in range(n_models):
         for step in range(n_steps):
-            count = 0
+            count = plain(0)
             for b in range(batch):
                 if used[step, model, b] > 0:
                     record = picks[step, model, b] if picks.size else b
