@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qflsec.base import ConfigError, IncompatibleStack, register
+from qflsec.base import ConfigError, IncompatibleStack, register, stream
 from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
 
 __all__ = [
@@ -42,6 +42,8 @@ class ThreatModel:
         rushing: Whether corrupted clients send after they have seen the others' messages.
         knows: Granted knowledge; ``"honest-updates"`` is a strong assumption and named as such.
         when: Whether the coalition looks at every round, or only at the final model.
+        drawn_among: Among how many clients the corrupted ones are drawn anew for each seed, as :meth:`at` does; 0 where
+            they are the same ones in all.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ThreatModel:
     rushing: bool = False
     knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
     when: Literal["every-round", "final-model"] = "every-round"
+    drawn_among: int = 0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.knows) - set(_KNOWLEDGE))
@@ -125,12 +128,25 @@ class ThreatModel:
                 fix="choose a topology with such a party, or another threat model",
             )
 
+    def at(self, seed: int) -> ThreatModel:
+        """The coalition of the runs of one seed: this one, unless its clients are drawn anew for each."""
+        if not self.drawn_among:
+            return self
+        import torch
+
+        order = torch.randperm(
+            self.drawn_among, generator=stream(seed, "corrupted-clients", self.drawn_among)
+        )
+        others = frozenset(party for party in self.corrupted if party.role != "client")
+        drawn = frozenset(map(client, order[: len(self.clients)].tolist()))
+        return replace(self, corrupted=others | drawn, drawn_among=0)
+
     def withdrawn(self) -> ThreatModel:
         """The same threat model with every corrupted party taken away."""
         return replace(self, name="nobody", corrupted=frozenset())
 
     def to_config(self) -> dict[str, object]:
-        """Parties by role and every other field, JSON-able, for ids; edge servers only where there are some."""
+        """Parties by role and every other field, JSON-able, for ids; edge servers and draws only where there are some."""
         return {
             "name": self.name,
             "server": self.server,
@@ -139,6 +155,7 @@ class ThreatModel:
             "quantum_server": self.quantum_server,
             "public": self.public,
             **({"edges": list(self.edges)} if self.edges else {}),
+            **({"drawn_among": self.drawn_among} if self.drawn_among else {}),
             "active": self.active,
             "rushing": self.rushing,
             "knows": list(self.knows),
@@ -157,7 +174,8 @@ class ThreatModel:
         ]
         for noun, n in (("edge server", len(self.edges)), ("client", len(self.clients))):
             if n:
-                who.append(f"{n} {noun}{'s' if n > 1 else ''}")
+                anew = ", drawn anew for each seed," if noun == "client" and self.drawn_among else ""
+                who.append(f"{n} {noun}{'s' if n > 1 else ''}{anew}")
         if not who:
             who.append("the public" if self.public else "nobody")
         single = len(who) == 1 and len(self.clients) <= 1 and len(self.edges) <= 1
@@ -350,7 +368,7 @@ def threat_from_config(config: Mapping[str, object]) -> ThreatModel:
     Raises:
         ConfigError: A key is unknown.
     """
-    fields = {"edges", *NOBODY.to_config()}
+    fields = {"edges", "drawn_among", *NOBODY.to_config()}
     unknown = sorted(set(config) - fields)
     if unknown:
         raise ConfigError("unknown key in a threat model", got=unknown, expected=sorted(fields))

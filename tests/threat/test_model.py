@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -236,3 +237,20 @@ def test_a_drawn_pool() -> None:
     assert pools[0].to_config()["clients"] == list(pools[0].clients)
     with pytest.raises(ConfigError, match="cannot draw so many"):
         drawn_clients(n=4, among=3)
+
+
+def test_a_pool_for_each_seed() -> None:
+    """Each seed has a draw of its own, the same whenever it is asked, and every client is drawn as often."""
+    pool = drawn_clients(n=3, among=12, each_seed=True)
+    drawn = [pool.at(seed) for seed in range(400)]
+    assert all(len(one.clients) == 3 and one.drawn_among == 0 for one in drawn)
+    assert pool.at(7) == drawn[7]
+    assert drawn[7].at(8) == drawn[7], "who was drawn stays"
+    often = Counter(index for one in drawn for index in one.clients)
+    assert set(often) == set(range(12))
+    # 100 of 400 expected, standard deviation 8.7
+    assert max(abs(count - 100) for count in often.values()) < 44
+    assert "3 clients, drawn anew for each seed, deviate" in str(pool)
+    assert threat_from_config(pool.to_config()) == pool
+    assert pool.to_config() != drawn_clients(n=3, among=12).to_config()
+    assert corrupted_clients(n=2).at(3) == corrupted_clients(n=2)

@@ -92,7 +92,7 @@ class AttackEntry:
     def run_spec(self, seed: int) -> RunSpec:
         """The run that is attacked: the manipulated one, or the honest one that is looked at."""
         if isinstance(self.attack, Adversary):
-            return RunSpec(seed=seed, adversary=self.attack, threat=self.threat)
+            return RunSpec(seed=seed, adversary=self.attack, threat=self.threat.at(seed))
         return RunSpec(seed=seed)
 
 

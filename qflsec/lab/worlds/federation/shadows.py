@@ -63,7 +63,7 @@ class PlannedShadows(Unit):
 def planned_shadows(matrix: Matrix, entry: AttackEntry, stack: str, seed: int) -> PlannedShadows | None:
     """The shadow models that an attack uses on a stack; None where it uses none, or is blocked without them."""
     request = entry.attack.shadow_request() if isinstance(entry.attack, Inference) else None
-    threat = entry.threat
+    threat = entry.threat.at(seed)
     if request is not None:
         request = replace(request, every_round=_every_round(matrix, entry.pipeline, request))
     if request is None or "architecture" not in threat.knows:

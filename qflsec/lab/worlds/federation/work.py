@@ -78,7 +78,7 @@ class _Proofs:
             return {}
         key = (run.unit_id, canonical(entry.threat.to_config()))
         if key not in self._known:
-            self._known[key] = made.ledger(entry.threat)
+            self._known[key] = made.ledger(entry.threat.at(run.seed))
         proof = None
         if entry.attack.card.family == "membership":
             proof = predicted(self._known[key], entry.attack.reads)
@@ -108,7 +108,9 @@ def _spec(matrix: Matrix, run: PlannedRun) -> RunSpec:
         return spec
     pipeline = matrix.pipelines[run.pipeline]
     dataset = load(pipeline.data, run.seed)
-    return replace(spec, asked=candidates_of(pipeline, dataset, run.seed, corrupted=entry.threat.clients))
+    return replace(
+        spec, asked=candidates_of(pipeline, dataset, run.seed, corrupted=entry.threat.at(run.seed).clients)
+    )
 
 
 def _run(matrix: Matrix, batch: RunBatch, specs: list[RunSpec]) -> list[RunResult]:
@@ -172,7 +174,7 @@ def _ledger_row(unit: Unit, made: _Made, threat: ThreatModel) -> Row:
     if threat.absent(made.pipeline.parties):
         return unit.row(status, {"rows": []})
     try:
-        rows = [row.to_dict() for row in made.ledger(threat)]
+        rows = [row.to_dict() for row in made.ledger(threat.at(made.spec.seed))]
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
         return unit.row("failed", reason=sentence_of(error), traceback=traceback_of(error))
     return unit.row(status, {"rows": rows})
@@ -257,7 +259,8 @@ def _score(
         trainer = SharedTrainer.of(
             ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed), shadows
         )
-        challenge, truth = challenge_for(attack, attacked, seed=seed, threat=entry.threat, trainer=trainer)
-        claim = attack(attacked.view(entry.threat), challenge)
+        threat = entry.threat.at(seed)
+        challenge, truth = challenge_for(attack, attacked, seed=seed, threat=threat, trainer=trainer)
+        claim = attack(attacked.view(threat), challenge)
         return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
     return score_manipulation(attack, attacked, honest)

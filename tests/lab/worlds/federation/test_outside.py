@@ -89,6 +89,18 @@ def test_which_cells_lie_outside() -> None:
     }
 
 
+def test_a_pool_for_each_seed_is_drawn_by_the_run() -> None:
+    text = SPEC.replace("among = 11", "among = 11\neach_seed = true")
+    matrix = build_matrix(MatrixSpec.from_document(tomllib.loads(text)))
+    entry = matrix.entry("three")
+    pools = [entry.run_spec(seed).threat for seed in range(4)]
+    assert [None if pool is None else pool.clients for pool in pools] == [
+        entry.threat.at(seed).clients for seed in range(4)
+    ]
+    assert len({pool.clients for pool in pools if pool is not None}) > 1
+    assert "3 are" in matrix.outside(entry, "bulyan")
+
+
 def test_it_is_said_wherever_a_cell_is_shown(result: MatrixResult) -> None:
     reason = "'krum' needs 2f + 2 < n, and n = 6, f = 2"
     key = ("flip", "none")
