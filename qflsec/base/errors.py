@@ -114,7 +114,7 @@ class Mistakes(ConfigError, DataError):
 class Together:
     """Collects the mistakes of the parts of a document, so that all are told at once.
 
-    Used as a context; what a part that failed gives is None, and the context ends in the mistakes::
+    Used as a context; what a part that failed gives is None, and the context ends in the mistakes, each told once::
 
         with Together() as each:
             parts = [each(read, table) for table in tables]
@@ -140,9 +140,14 @@ class Together:
             self._found.append(mistake)
         return cast("_T", None)
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is a mistake so far."""
+        return bool(self._found)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._found:
-            told = self._found[: self._most]
+            told = list({str(mistake): mistake for mistake in self._found}.values())[: self._most]
             raise told[0] if len(told) == 1 else Mistakes(told)
 
 

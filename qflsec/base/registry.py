@@ -11,13 +11,26 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
+from qflsec.base.installation import PACKAGE
 from qflsec.base.numbers import finite
 
-__all__ = ["HOMES", "Kind", "find", "forget", "load_plugins", "names", "register"]
+__all__ = [
+    "HOMES",
+    "Kind",
+    "check_spelling",
+    "find",
+    "forget",
+    "load_plugins",
+    "names",
+    "register",
+    "third_parties",
+]
 
 Kind = Literal[
     "attack", "check", "claim", "layer", "dataset", "model", "panel", "partition", "threat", "topology"
@@ -106,14 +119,54 @@ def find(kind: Kind, name: str) -> Any:  # noqa: ANN401 - the registry is hetero
     Raises:
         UnknownName: There is none; the message names the nearest.
     """
-    load_plugins(kind)
+    if name not in _entries.get(kind, {}):
+        load_plugins(kind)
     entries = _entries.get(kind, {})
     if name not in entries:
-        near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)
-        raise UnknownName(
-            f"unknown {kind}",
-            got=repr(name),
-            expected=f"one of {', '.join(sorted(entries))}",
-            fix=f"did you mean {near[0]!r}?" if near else f"run 'qflsec list {kind}s'",
-        )
+        raise _unknown(kind, name, entries)
     return entries[name]
+
+
+def check_spelling(kind: Kind, name: str) -> None:
+    """Refuse a name that no source of the package registers, without importing what it stands for.
+
+    Where third parties bring plugins, their names are not known before they are imported, and nothing is refused.
+
+    Raises:
+        UnknownName: There is none; the message names the nearest.
+    """
+    if name in _entries.get(kind, {}) or third_parties():
+        return
+    known = _spelled(kind)
+    if name not in known:
+        raise _unknown(kind, name, known)
+
+
+@cache
+def _spelled(kind: Kind) -> frozenset[str]:
+    """The names of one kind as the package's sources spell them."""
+    written = re.compile(rf'^@register\("{kind}", "([^"]+)"\)', re.MULTILINE)
+    places = [PACKAGE.parent.joinpath(*home.split(".")) for home in HOMES[kind]]
+    files = [
+        file
+        for place in places
+        for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
+    ]
+    return frozenset(name for file in files for name in written.findall(file.read_text(encoding="utf-8")))
+
+
+def third_parties() -> bool:
+    """Whether anything else that is installed brings plugins."""
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group=_ENTRY_POINTS))
+
+
+def _unknown(kind: Kind, name: str, known: Collection[str]) -> UnknownName:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return UnknownName(
+        f"unknown {kind}",
+        got=repr(name),
+        expected=f"one of {', '.join(sorted(known))}",
+        fix=f"did you mean {near[0]!r}?" if near else f"run 'qflsec list {kind}s'",
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qflsec.base.installation import PACKAGE, cache_folder, installation_digest
+from qflsec.base.registry import third_parties
 
 __all__ = ["Index", "indexed"]
 
@@ -37,7 +38,7 @@ def indexed(make: Callable[[], Index]) -> Index:
     except (OSError, ValueError, KeyError, TypeError):  # there is none, or it was cut short: it is made again
         pass
     index = make()
-    if not _others():
+    if not third_parties():
         _keep(path, {"digest": digest, "index": index})
     return index
 
@@ -58,9 +59,3 @@ def _path() -> Path:
     """One file for each place where the package is installed."""
     place = hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16]
     return cache_folder() / f"catalogue-{place}.json"
-
-
-def _others() -> bool:
-    from importlib.metadata import entry_points
-
-    return bool(entry_points(group="qflsec.plugins"))

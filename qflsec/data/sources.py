@@ -22,6 +22,7 @@ from qflsec.data.tables import pixel_names, read_table
 __all__ = ["Source", "find_source", "read_source"]
 
 
+@register("dataset", "breast-cancer")
 def breast_cancer(_spec: DataSpec) -> RawData:
     """569 breast tumours, 30 measurements each; malignant (0) or benign (1).
 
@@ -31,6 +32,7 @@ def breast_cancer(_spec: DataSpec) -> RawData:
     return read_labelled("breast_cancer.csv", BREAST_CANCER_FEATURES, BREAST_CANCER)
 
 
+@register("dataset", "wine")
 def wine(_spec: DataSpec) -> RawData:
     """178 Italian wines of three cultivars, 13 chemical measurements each.
 
@@ -40,6 +42,7 @@ def wine(_spec: DataSpec) -> RawData:
     return read_labelled("wine_data.csv", WINE_FEATURES, WINE)
 
 
+@register("dataset", "iris")
 def iris(_spec: DataSpec) -> RawData:
     """150 irises of three species, four measurements each.
 
@@ -49,6 +52,7 @@ def iris(_spec: DataSpec) -> RawData:
     return read_labelled("iris.csv", IRIS_FEATURES, IRIS)
 
 
+@register("dataset", "digits")
 def digits(_spec: DataSpec) -> RawData:
     """1797 handwritten digits, 8x8 pixels each.
 
@@ -59,6 +63,7 @@ def digits(_spec: DataSpec) -> RawData:
     return read_digits(tuple(pixel_names(shape)), DIGITS, shape)
 
 
+@register("dataset", "mnist-5k")
 def mnist_5k(_spec: DataSpec) -> RawData:
     """5000 digits of MNIST, 500 of each class, 28x28 pixels each.
 
@@ -86,21 +91,25 @@ def mnist_5k(_spec: DataSpec) -> RawData:
     )
 
 
+@register("dataset", "csv")
 def csv(spec: DataSpec) -> RawData:
     """Your own table: a file of separated values with a header line, or one such file for each client."""
     return read_table(spec, "csv")
 
 
+@register("dataset", "parquet")
 def parquet(spec: DataSpec) -> RawData:
     """Your own table: a Parquet file, or one such file for each client (needs pyarrow)."""
     return read_table(spec, "parquet")
 
 
+@register("dataset", "numpy")
 def numpy(spec: DataSpec) -> RawData:
     """Your own arrays: an .npz or .npy file, or one such file for each client."""
     return read_table(spec, "numpy")
 
 
+@register("dataset", "folder")
 def folder(spec: DataSpec) -> RawData:
     """Your own images: a folder with one subfolder for each class (needs Pillow)."""
     from qflsec.data.images import read_folder
@@ -108,6 +117,7 @@ def folder(spec: DataSpec) -> RawData:
     return read_folder(spec)
 
 
+@register("dataset", "function")
 def function(spec: DataSpec) -> RawData:
     """Your own function in a file of Python, which gives features and labels."""
     from qflsec.data.function import read_function
@@ -117,22 +127,6 @@ def function(spec: DataSpec) -> RawData:
 
 Source = Callable[[DataSpec], RawData]
 
-# The bundled sources are known here, so that reading one does not import every plugin of the package.
-_BUNDLED: dict[str, Source] = {
-    "breast-cancer": breast_cancer,
-    "csv": csv,
-    "digits": digits,
-    "folder": folder,
-    "function": function,
-    "iris": iris,
-    "mnist-5k": mnist_5k,
-    "numpy": numpy,
-    "parquet": parquet,
-    "wine": wine,
-}
-for _name, _source in _BUNDLED.items():
-    register("dataset", _name)(_source)
-
 
 def find_source(spec: DataSpec) -> Source:
     """What reads the records that ``spec`` names.
@@ -140,7 +134,7 @@ def find_source(spec: DataSpec) -> Source:
     Raises:
         UnknownName: No data set has this name.
     """
-    found: Source = _BUNDLED.get(spec.name) or find("dataset", spec.name)
+    found: Source = find("dataset", spec.name)
     return found
 
 

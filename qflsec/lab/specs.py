@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qflsec.base import ConfigError
+from qflsec.base.errors import Together
 from qflsec.lab.grid.schema import at
 from qflsec.lab.grid.spec import GridSpec, kind_of, parse_toml, presets, read_text
 
@@ -68,7 +69,14 @@ def parse_spec(text: str, *, base: Path, kind: str | None = None) -> GridSpec:
             fix="'qflsec matrix run' takes every kind",
         )
     made = spec_type(said)
-    return made.from_document(made.located(found, base))
+    document = made.located(found, base)
+    with Together() as each:
+        spec = each(made.from_document, document)
+        if each.failed and said == "federation":
+            from qflsec.lab.worlds.federation.first_look import look_at_rest
+
+            each(look_at_rest, document)
+    return spec
 
 
 def look(spec: GridSpec) -> None:

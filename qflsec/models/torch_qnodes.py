@@ -239,10 +239,10 @@ def _route(call: Call) -> _Route:
     several = isinstance(call.result, (list, tuple))
     parts = list(call.result) if several else [call.result]
     lead = features.shape[:-1]
+    if not all(isinstance(part, Tensor) and part.shape[: len(lead)] == lead for part in parts):
+        raise NotAffine("it gives no value for each record", got=parts)
     widths = tuple(part.shape[-1] if part.dim() > len(lead) else None for part in parts)
-    if sum(1 if width is None else width for width in widths) != found.n_values or any(
-        part.shape[: len(lead)] != lead or part.dim() > len(lead) + 1 for part in parts
-    ):
+    if sum(1 if width is None else width for width in widths) != found.n_values:
         raise NotAffine(
             "its values have other shapes than a circuit's", got=[tuple(part.shape) for part in parts]
         )

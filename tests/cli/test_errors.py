@@ -152,19 +152,19 @@ def test_all_mistakes_of_a_file_are_told_at_once(tiny: Path, qflsec: Call) -> No
         "pipelines.main.federation.roundz: unknown key; got 'roundz'",
         "pipelines.main.federation.n_klients: unknown key; got 'n_klients'",
         "threats.clients: a threat without a kind",
+        "stacks.clip[0]: unknown layer",
     ]
     check_lines(qflsec("matrix", "run", str(tiny)), light)
-    # names are looked up when everything else is right, since that takes the registries
+    # parameters of attacks are looked up when everything else is right, since that imports them
     for old, new in (
         ("roundz = 2, n_klients = 3", "rounds = 2"),
         ('members = "12", ', "members = 12, "),
         ("strength = 1", 'kind = "corrupted-clients"'),
+        ('"client-klip"', '"client-clip"'),
     ):
         text = text.replace(old, new)
     tiny.write_text(text)
-    check_lines(
-        qflsec("matrix", "run", str(tiny)), ["stacks.clip[0]: unknown layer", "attacks[0].x: unknown key"]
-    )
+    check_lines(qflsec("matrix", "run", str(tiny)), ["attacks[0].x: unknown key"])
 
 
 def check_lines(answer: Any, starts: list[str]) -> None:
@@ -176,15 +176,25 @@ def check_lines(answer: Any, starts: list[str]) -> None:
 
 
 def test_all_missing_keys_are_told_at_once(tiny: Path, qflsec: Call) -> None:
-    tiny.write_text('sedes = [0]\n[pipelines.p]\n[stacks]\nnone = []\n[[attacks]]\nname = "dlg"\n')
+    tiny.write_text(
+        'sedes = [0]\n[pipelines.p]\n[pipelines.q]\ndata = { name = "irises" }\nmodel = { name = "vqc" }\nmore = 1\n'
+        '[stacks]\nnone = []\nother = [3, { name = "medain" }]\n[[attacks]]\nname = "dlgg"\n[[threats]]\nkind = "x"\n'
+    )
     lines = qflsec("matrix", "run", str(tiny)).err.splitlines()
+    assert "expected one of data, model, partition," in lines[3]
     assert [line.removeprefix("error: tiny.toml: ").partition(";")[0] for line in lines] == [
         "name: missing",
         "pipelines.p.data: missing",
         "pipelines.p.model: missing",
+        "pipelines.q.more: unknown key",
+        "stacks.other[0]: wrong value",
+        "threats: wrong value",
         "attacks[0].pipeline: missing",
         "attacks[0].threat: missing",
         "sedes: unknown key",
+        "pipelines.q.data.name: unknown dataset",
+        "stacks.other[1]: unknown layer",
+        "attacks[0]: unknown attack",
     ]
 
 

@@ -129,7 +129,7 @@ def test_the_index_is_made_again_when_anything_changed(cache: Path, monkeypatch:
     assert index.indexed(make)["attack"]["dlg"]["idea"] == "2"
     monkeypatch.setattr(index, "installation_digest", lambda: "another")
     assert index.indexed(make)["attack"]["dlg"]["idea"] == "3"
-    monkeypatch.setattr(index, "_others", lambda: True)
+    monkeypatch.setattr(index, "third_parties", lambda: True)
     monkeypatch.setattr(index, "installation_digest", lambda: "with plugins of others")
     assert index.indexed(make)["attack"]["dlg"]["idea"] == "4"
     assert index.indexed(make)["attack"]["dlg"]["idea"] == "5", "plugins of others are never kept"

@@ -11,16 +11,10 @@ import pytest
 from qflsec.lab import load_spec, run
 
 HERE = Path(__file__).parent
-SLOW = {"p6_feature_groups"}  # circuits that PennyLane runs
+FILES = sorted(HERE.glob("*.toml"))
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if file.stem in SLOW else [])
-        for file in sorted(HERE.glob("*.toml"))
-    ],
-)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_pipeline_runs_as_a_matrix(file: Path, tmp_path: Path) -> None:
     """Every honest run is finished, and every cell is scored or says why it cannot be made."""
     with warnings.catch_warnings():

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qflsec.base import ConfigError, load_plugins
+from qflsec.base import ConfigError, QflsecError, load_plugins
 from qflsec.base.places import place_digest
 from qflsec.base.registry import forget
 from qflsec.base.user_code import load_file, load_module, module_name
+from qflsec.lab.grid.schema import at
 
 __all__ = ["load_user_plugins", "python_files", "resolve", "without_places"]
 
@@ -61,7 +62,10 @@ def load_user_plugins(names: Sequence[str]) -> None:
         _plugin_files.discard(module)
     for name in names:
         try:
-            _import(name)
+            with at(f"plugin {name!r} cannot be imported"):
+                _import(name)
+        except QflsecError:
+            raise
         except Exception as error:
             raise ConfigError(
                 f"plugin {name!r} cannot be imported", got=f"{type(error).__name__}: {error}"

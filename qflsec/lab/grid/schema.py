@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -141,10 +142,14 @@ def _explain(error: ValidationError, model: type[BaseModel], value: object, path
         for one in every
         if not any(one["loc"] == other["loc"][: len(one["loc"])] for other in every if other is not one)
     ]
-    strange = {str(part["loc"][-1]) for part in parts if part["type"] == "extra_forbidden"}
+    strange: dict[tuple[int | str, ...], list[str]] = {}
+    for part in parts:
+        if part["type"] == "extra_forbidden":
+            strange.setdefault(part["loc"][:-1], []).append(str(part["loc"][-1]))
     for part in parts:
         key = str(part["loc"][-1]) if part["loc"] else ""
-        if part["type"] == "missing" and difflib.get_close_matches(key, strange, n=1, cutoff=0.5):
+        beside = strange.get(part["loc"][:-1], [])
+        if part["type"] == "missing" and difflib.get_close_matches(key, beside, n=1, cutoff=0.5):
             continue
         place, written = _where(part["loc"], value, path)
         given = part["input"] if written is _NOTHING else written
@@ -212,14 +217,28 @@ def _mistake(part: ErrorDetails, place: str, key: str, given: object, model: typ
 
 def _known(model: type[BaseModel], place: tuple[object, ...]) -> list[str]:
     """The keys that there are where an unknown one was found: of the table, or of a dataclass in it."""
-    if len(place) == 1:
-        return list(model.model_fields)
-    inner = model.model_fields.get(str(place[0]))
-    kinds = [] if inner is None else [inner.annotation, *get_args(inner.annotation)]
+    kinds: list[Any] = [model]
+    for part in place[:-1]:
+        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
     for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return list(kind.model_fields)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return [field.name for field in dataclasses.fields(kind) if field.init]
     return []
+
+
+def _inside(kind: Any, part: object) -> list[Any]:  # noqa: ANN401 - a type, or a form of one
+    """The types that an entry of a table or list of one type may have; one for each member of a union."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        return [] if field is None else [field.annotation, *_members(field.annotation)]
+    entries = get_args(kind)[1:] if get_origin(kind) is dict else get_args(kind)[:1]
+    return [] if _members(kind) else [one for entry in entries for one in (entry, *_members(entry))]
+
+
+def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type, or a form of one
+    return get_args(kind) if get_origin(kind) in {Union, UnionType} else ()
 
 
 def _is_tag(part: object) -> bool:

@@ -1,18 +1,22 @@
 """What the tables, the files and the rows of the user's data tell, before anything that computes is imported.
 
-Everything here is checked again where the objects are made; here a mistake is told in a fraction of a second. What
-needs a model, a layer or an attack is left to them.
+Everything here is checked again where the objects are made; here a mistake is told in a fraction of a second. Names of
+layers, attacks and models are looked up in the sources; what their parameters may be is left to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from pydantic import ValidationError
+
 from qflsec.base.errors import Together
 from qflsec.base.places import files_at
+from qflsec.base.registry import Kind, check_spelling
 from qflsec.base.sources import content_digest
 from qflsec.base.user_code import named_file
 from qflsec.data.spec import DataSpec
@@ -31,7 +35,7 @@ from qflsec.lab.worlds.federation.tables import (
 )
 from qflsec.threat.model import ThreatModel
 
-__all__ = ["look"]
+__all__ = ["look", "look_at_rest"]
 
 _SMALL_BYTES = 2**20
 """Tables up to this size are read whole: it takes no time that anybody notices."""
@@ -50,20 +54,81 @@ def look(spec: MatrixSpec) -> None:
     with Together() as each:
         for plugin in spec.plugins:
             each(_plugin, plugin)
-    own = not spec.plugins  # plugins may bring what is not known yet
     with Together() as each:
-        federations = {
-            n: each(_pipeline, table, f"pipelines.{n}", own) for n, table in spec.pipelines.items()
-        }
-        threats = {n: each(_threat, table, f"threats.{n}", own) for n, table in spec.threats.items()}
-        for name, layers in spec.stacks.items():
-            for index, table in enumerate(layers):
-                each(named, "layer", table, f"stacks.{name}[{index}]")
+        federations, threats = _tables(each, spec.pipelines, spec.threats, own=not spec.plugins)
+        _names(each, spec.stacks, [attack.name for attack in spec.attacks], own=not spec.plugins)
     with Together() as each:
         for index, attack in enumerate(spec.attacks):
             federation, threat = federations[attack.pipeline], threats[attack.threat]
             if threat is not None:
                 each(_clients, federation.n_clients, threat, attack.threat, f"attacks[{index}].threat")
+
+
+def look_at_rest(document: Mapping[str, Any]) -> None:
+    """Refuse what can be refused of a document that is no specification, but for what makes it none.
+
+    Args:
+        document: The document, with the names of files absolute.
+
+    Raises:
+        QflsecError: Something cannot be used; the message starts with the key path.
+    """
+    pipelines = {}
+    for name, table in _items(document.get("pipelines"), dict):
+        with suppress(ValidationError):
+            known = {key: part for key, part in table.items() if key in PipelineTable.model_fields}
+            pipelines[name] = PipelineTable.model_validate(known)
+    attacks = document.get("attacks")
+    rows = (
+        [row.get("name") if isinstance(row, dict) else None for row in attacks]
+        if isinstance(attacks, list)
+        else []
+    )
+    own = not document.get("plugins")
+    with Together() as each:
+        _tables(each, pipelines, dict(_items(document.get("threats"), dict)), own=own)
+        _names(each, dict(_items(document.get("stacks"), list)), rows, own=own)
+
+
+def _items(table: object, kind: type) -> list[tuple[str, Any]]:
+    """The entries of a table that are of one kind; none if it is no table."""
+    return (
+        [(name, one) for name, one in table.items() if isinstance(one, kind)]
+        if isinstance(table, dict)
+        else []
+    )
+
+
+def _tables(
+    each: Together,
+    pipelines: Mapping[str, PipelineTable],
+    threats: Mapping[str, Mapping[str, Any]],
+    *,
+    own: bool,
+) -> tuple[dict[str, FederationConfig], dict[str, ThreatModel | None]]:
+    """What pipelines and threat models are; plugins may bring what is not known yet, where not all is the package's own."""
+    found = {name: each(_pipeline, table, f"pipelines.{name}", own) for name, table in pipelines.items()}
+    return found, {name: each(_threat, table, f"threats.{name}", own) for name, table in threats.items()}
+
+
+def _names(
+    each: Together, stacks: Mapping[str, Sequence[Any]], attacks: Sequence[str | None], *, own: bool
+) -> None:
+    """The names of layers and attacks."""
+    for stack, layers in stacks.items():
+        for index, layer in enumerate(layers):
+            if isinstance(layer, dict):
+                each(_named, "layer", layer, f"stacks.{stack}[{index}]", own)
+    for index, name in enumerate(attacks):
+        if isinstance(name, str):
+            each(_named, "attack", {"name": name}, f"attacks[{index}]", own)
+
+
+def _named(kind: Kind, table: Mapping[str, Any], path: str, own: bool) -> None:
+    name = named(kind, table, path)
+    if own:
+        with at(path):
+            check_spelling(kind, name)
 
 
 def _plugin(name: str) -> None:
@@ -74,9 +139,9 @@ def _plugin(name: str) -> None:
 
 def _pipeline(table: PipelineTable, path: str, own: bool) -> FederationConfig:
     with Together() as each:
-        data = each(_data, table, path)
-        each(_model, table.model, f"{path}.model")
-        each(named, "topology", {"name": "star", **table.topology}, f"{path}.topology")
+        data = each(_data, table, path, own)
+        each(_model, table.model, f"{path}.model", own)
+        each(_named, "topology", {"name": "star", **table.topology}, f"{path}.topology", own)
         clients = [each(client_index, index, path) for index in table.client_executions]
         if own or table.partition.get("kind") is None:
             each(partition_of, table, path)
@@ -89,8 +154,9 @@ def _pipeline(table: PipelineTable, path: str, own: bool) -> FederationConfig:
     return found
 
 
-def _data(table: PipelineTable, path: str) -> DataSpec:
+def _data(table: PipelineTable, path: str, own: bool) -> DataSpec:
     data = made(DataSpec, table.data, f"{path}.data")
+    _named("dataset", {"name": data.name}, f"{path}.data.name", own)
     with at(f"{path}.data"):
         if data.path is not None and data.name in {"csv", "parquet", "numpy"}:
             files = [] if Path(data.path).is_dir() else files_at(data.path)
@@ -101,8 +167,8 @@ def _data(table: PipelineTable, path: str) -> DataSpec:
     return data
 
 
-def _model(table: Mapping[str, Any], path: str) -> None:
-    named("model", table, path)
+def _model(table: Mapping[str, Any], path: str, own: bool) -> None:
+    _named("model", table, path, own)
     with at(path):
         if table["name"] in {"qnode", "torch", "qiskit"} and isinstance(table.get("path"), str):
             named_file(table["path"], "function")
