@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qflsec.accounting.statistics import Estimate, clopper_pearson, clopper_pearson_upper
 from qflsec.base import DataError
 
-__all__ = ["Roc", "Scores", "TprAtFpr", "auc", "roc", "tpr_at_fpr"]
+__all__ = ["Roc", "Scores", "TprAtFpr", "auc", "check_scores", "roc", "tpr_at_fpr"]
 
 Scores = Sequence[float] | NDArray[np.float64]
 _Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ def auc(members: Scores, nonmembers: Scores, *, confidence: float = 0.95) -> Est
     """
     from scipy import stats
 
-    positive, negative = _check(members, "members"), _check(nonmembers, "nonmembers")
+    positive, negative = check_scores(members, "members"), check_scores(nonmembers, "nonmembers")
     m, n = len(positive), len(negative)
     pooled = stats.rankdata(np.concatenate([positive, negative]))
     # Structural components: for each record, the share of the other side that it beats.
@@ -129,7 +129,7 @@ def roc(members: Scores, nonmembers: Scores) -> Roc:
     Raises:
         DataError: A side is empty or holds NaN.
     """
-    positive, negative = _check(members, "members"), _check(nonmembers, "nonmembers")
+    positive, negative = check_scores(members, "members"), check_scores(nonmembers, "nonmembers")
     values = np.unique(np.concatenate([positive, negative]))[::-1]
     hits = len(positive) - np.searchsorted(np.sort(positive), values, side="left")
     alarms = len(negative) - np.searchsorted(np.sort(negative), values, side="left")
@@ -182,7 +182,7 @@ def tpr_at_fpr(members: Scores, nonmembers: Scores, fpr: float, *, confidence: f
     Source:
         Carlini et al.: Membership inference attacks from first principles, IEEE S&P 2022, section III-B.
     """
-    positive, negative = _check(members, "members"), _check(nonmembers, "nonmembers")
+    positive, negative = check_scores(members, "members"), check_scores(nonmembers, "nonmembers")
     if not 0 <= fpr <= 1:
         raise DataError("a false-positive rate lies between 0 and 1", got=fpr)
     n_out = len(negative)
@@ -203,7 +203,19 @@ def tpr_at_fpr(members: Scores, nonmembers: Scores, fpr: float, *, confidence: f
     )
 
 
-def _check(scores: Scores, side: str) -> _Array:
+def check_scores(scores: Scores, side: str) -> _Array:
+    """The scores of one side as an array.
+
+    Args:
+        scores: One or more numbers; infinite ones are allowed.
+        side: Whose they are, as in ``"members"``.
+
+    Returns:
+        The scores, ``[n]``.
+
+    Raises:
+        DataError: There are none, they are no list of numbers, or they hold NaN.
+    """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise DataError(f"there are no scores of {side}", got=f"shape {values.shape}", expected="one or more")

@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "Interval",
     "bounded_mean",
+    "check_confidence",
     "clopper_pearson",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
@@ -92,7 +93,7 @@ def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) ->
     Source:
         Clopper, Pearson: The use of confidence or fiducial limits, Biometrika 26, 1934.
     """
-    alpha = (1 - _level(confidence)) / 2
+    alpha = (1 - check_confidence(confidence)) / 2
     return Estimate(
         value=successes / trials if trials > 0 else math.nan,
         low=clopper_pearson_lower(successes, trials, alpha=alpha),
@@ -134,7 +135,7 @@ def bounded_mean(values: Sequence[float], *, confidence: float = 0.95) -> Estima
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not (np.abs(sample) <= 1 + 1e-9).all():
         raise DataError("these are no values from -1 to 1", got=f"{sample.size} values")
-    mean, n, alpha = float(sample.mean()), sample.size, 1 - _level(confidence)
+    mean, n, alpha = float(sample.mean()), sample.size, 1 - check_confidence(confidence)
     share, spent = min(1.0, max(0.0, (1 + mean) / 2)), math.log(4 / alpha) / n
 
     def end(side: float) -> float:
@@ -209,7 +210,7 @@ def mean_over_seeds(
         )
     mean, n = float(sample.mean()), int(sample.size)
     if n == 1:
-        return Estimate(value=mean, low=math.nan, high=math.nan, n=1, confidence=_level(confidence))
+        return Estimate(value=mean, low=math.nan, high=math.nan, n=1, confidence=check_confidence(confidence))
     spread = float(sample.std(ddof=1))
     half = _quantile(n, confidence) * spread / math.sqrt(n) if spread else 0.0
     down, up = _of_records(sample, records)
@@ -246,7 +247,7 @@ def seeds_to_decide(
     if sample.size < 2 or not gap > 0:
         return None
     n = np.arange(2, MOST_SEEDS + 1)
-    between = stdtrit(n - 1, (1 + _level(confidence)) / 2) * float(sample.std(ddof=1)) / np.sqrt(n)
+    between = stdtrit(n - 1, (1 + check_confidence(confidence)) / 2) * float(sample.std(ddof=1)) / np.sqrt(n)
     within = max(_of_records(sample, records)) * np.sqrt(sample.size / n)
     enough = np.flatnonzero(np.maximum(between, within) < gap)
     return int(n[enough[0]]) if enough.size else None
@@ -266,10 +267,15 @@ def _quantile(n: int, confidence: float) -> float:
         return _STUDENT[n - 2]
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, (1 + _level(confidence)) / 2))
+    return float(stdtrit(n - 1, (1 + check_confidence(confidence)) / 2))
 
 
-def _level(confidence: float) -> float:
+def check_confidence(confidence: float) -> float:
+    """The level itself.
+
+    Raises:
+        DataError: It does not lie between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise DataError("a confidence level lies between 0 and 1", got=confidence)
     return confidence

@@ -35,6 +35,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from qflsec.accounting.gaussian import epsilon_of_mu
 from qflsec.protocols.qdp.errors import QdpError
 
 __all__ = [
@@ -255,16 +256,8 @@ def gaussian_epsilon(n: int, q: float, change: float, delta: float) -> float:
     Source:
         Dong, Roth and Su, Gaussian differential privacy, JRSS B 84, 2022, corollary 1.
     """
-    from scipy.stats import norm
-
     _check_delta(delta)
-    mu = change * math.sqrt(n / (q * (1 - q)))
-
-    def spent(at: float) -> float:
-        first = float(norm.cdf(-at / mu + mu / 2))
-        return first - math.exp(at + float(norm.logcdf(-at / mu - mu / 2)))
-
-    return _least_epsilon(spent, delta, mu * mu / 2 + mu * 40 + 1)
+    return epsilon_of_mu(change * math.sqrt(n / (q * (1 - q))), delta)
 
 
 def _least_epsilon(spent: Callable[[float], float], delta: float, most: float) -> float:
