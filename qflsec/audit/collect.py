@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from qflsec.audit.adapters.circuits import circuits_as_parts
 from qflsec.audit.adapters.functions import functions_as_parts
 from qflsec.audit.adapters.modules import modules_as_parts
 from qflsec.audit.adapters.records import data_of
@@ -83,6 +84,7 @@ def parts_of(
     parts: list[Part] = [] if data is None else [data]
     parts += functions_as_parts(roles, data, notes)
     parts += modules_as_parts(roles, data, notes)
+    parts += circuits_as_parts(roles, data, notes)
     found = app_of_roles(roles, folder, file)
     if found is not None:
         parts.append(record(found, seconds=seconds, seed=seed, attacked=threats, notes=notes))

@@ -11,16 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qflsec.audit.outcome import Place
 
+if TYPE_CHECKING:
+    from qflsec.models import Model
+
 __all__ = [
     "Aggregation",
     "Cipher",
+    "CircuitModel",
     "Data",
     "KeyExchange",
     "Opacus",
@@ -143,6 +147,19 @@ class TorchModel(Part):
     make: Callable[[], Any]
     loss: Any
     data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitModel(Part):
+    """A circuit as a model of records, read or run by its own library.
+
+    Attributes:
+        model: The model.
+        data: The records; None where the pipeline gives none.
+    """
+
+    model: Model
+    data: Data | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ __all__ = ["ROLES", "Roles"]
 ROLES: dict[str, tuple[str, ...]] = {
     "data": ("data", "load_data", "get_data", "make_data", "load_records", "load_dataset", "load_datasets", "records"),
     "train": ("train", "fit", "train_model", "train_federated", "run_federated", "federated_training"),
-    "model": ("model", "make_model", "build_model", "get_model", "create_model", "Net", "Model", "QNet"),
+    "model": ("model", "make_model", "build_model", "get_model", "create_model", "Net", "Model", "QNet", "circuit", "qnode", "qnn"),
+    "weights": ("weights", "params", "theta", "initial_weights", "init_weights", "initial_params", "init_params", "weight_shapes"),
     "loss": ("loss", "loss_fn", "criterion", "make_loss"),
     "private": ("make_private", "private", "private_training", "setup_private", "make_dp", "dp_setup"),
     "privatise": ("privatise", "privatize", "protect", "protect_update", "clip_and_noise", "add_noise", "sanitize", "dp_update"),
