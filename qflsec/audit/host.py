@@ -26,6 +26,7 @@ from qflsec.audit.outcome import CheckRun, State
 from qflsec.audit.parts import Part, SourceCode
 from qflsec.base import QflsecError, find, names
 from qflsec.base.failures import own_traceback
+from qflsec.lab.grid.files import load_user_plugins
 
 __all__ = ["serve"]
 
@@ -52,6 +53,7 @@ class _Host:
 
     def run(self) -> None:
         folder, file = Path(self.request["folder"]), self.request["file"]
+        load_user_plugins(self.request["plugins"])
         checks = [(name, find("check", name)()) for name in self._chosen()]
         claims = [claim_from_config(table) for table in self.request["claims"]]
         source = source_code(folder, file)
@@ -232,7 +234,7 @@ def serve(request: Mapping[str, Any], pipe: int) -> None:
     """Load, check and judge, and tell each result as it comes.
 
     Args:
-        request: folder, file, wanted, roles, claims, checks, seed, seconds, threats.
+        request: folder, file, wanted, roles, claims, checks, plugins, seed, seconds, threats.
         pipe: Where to tell.
     """
     sys.argv[:] = [request["file"]]

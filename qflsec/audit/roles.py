@@ -23,7 +23,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "aggregate": ("aggregate", "fedavg", "fed_avg", "federated_average", "aggregate_updates", "average_updates"),
     "encrypt": ("encrypt", "encrypt_update", "encrypt_weights", "seal", "seal_update"),
     "decrypt": ("decrypt", "decrypt_update", "decrypt_weights", "unseal", "open_update"),
-    "exchange": ("exchange_key", "exchange_keys", "bb84", "run_bb84", "bb84_key", "qkd_key", "qkd", "make_key"),
+    "exchange": ("exchange_key", "exchange_keys", "bb84", "run_bb84", "bb84_key", "quantum_key", "qkd_key", "qkd", "make_key"),
     "server": ("server", "make_server", "setup_server", "server_state"),
 }  # fmt: skip
 """Names that are recognised for each role, most telling first."""

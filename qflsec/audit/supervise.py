@@ -24,6 +24,7 @@ from qflsec.audit.flower.observers import DEFAULT_PARTIES, PARTIES
 from qflsec.audit.outcome import AuditResult, CheckRun, State, Verdict, run_from_json, verdict_from_json
 from qflsec.audit.target import Target, copied
 from qflsec.base import ConfigError, names
+from qflsec.lab.grid.files import load_user_plugins
 from qflsec.version import __version__
 
 __all__ = ["audit"]
@@ -76,6 +77,7 @@ def audit(
     seed: int = 0,
     checks: Sequence[str] = (),
     threats: Sequence[str] = DEFAULT_PARTIES,
+    plugins: Sequence[str] = (),
     in_place: bool = False,
     command: str = "",
     progress: Callable[[str], None] = lambda _: None,
@@ -92,6 +94,7 @@ def audit(
         seed: Of the audit's own draws.
         checks: The checks that are made; all by default.
         threats: The parties whose views of a Flower app are attacked: ``server``, ``client``, ``network``, ``public``.
+        plugins: Files or modules that register further checks and claims.
         in_place: Whether the code runs in its own folder in place of a copy.
         command: The command, for the report.
         progress: Called with a line now and then.
@@ -101,6 +104,8 @@ def audit(
     """
     if not hasattr(os, "fork"):
         raise ConfigError("audits need a system that can fork", got=sys.platform, expected="Linux or macOS")
+    files = [str(Path(one).resolve()) if one.endswith(".py") else one for one in plugins]
+    load_user_plugins(files)
     unknown = [name for name in checks if name not in names("check")]
     if unknown:
         raise ConfigError("no such check", got=", ".join(unknown), expected=", ".join(names("check")))
@@ -113,7 +118,7 @@ def audit(
         folder = target.folder if in_place else copied(target, _made(Path(scratch) / "copy"))
         request = {
             "folder": str(folder), "file": target.file, "wanted": target.wanted, "roles": dict(given.roles),
-            "claims": [dict(table) for table in given.claims], "checks": list(checks), "seed": seed, "threats": list(threats),
+            "claims": [dict(table) for table in given.claims], "checks": list(checks), "plugins": files, "seed": seed, "threats": list(threats),
             "seconds": max(0.0, budget - (time.monotonic() - begun)),
         }  # fmt: skip
         try:

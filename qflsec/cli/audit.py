@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import AsJson, command_line
+from qflsec.cli.options import AsJson, Plugins, command_line
 from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def audit(
             help="Whose view of a Flower app is attacked: server, client, network or public; may be repeated."
         ),
     ] = None,
+    plugins: Plugins = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run the code in its own folder in place of a copy.")
     ] = False,
@@ -64,6 +65,7 @@ def audit(
         seed=seed,
         checks=check or (),
         threats=threat or DEFAULT_PARTIES,
+        plugins=plugins or (),
         in_place=in_place,
         command=command_line(),
         progress=_progress,

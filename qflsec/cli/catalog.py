@@ -30,6 +30,8 @@ _PLURALS = {
     "datasets": "dataset",
     "partitions": "partition",
     "threats": "threat",
+    "checks": "check",
+    "claims": "claim",
     "panels": "panel",
     "presets": "preset",
 }
@@ -122,7 +124,7 @@ def described_parameters(kind: str, thing: Any) -> tuple[Parameter, ...]:  # noq
     """What a specification can set of a plugin."""
     from qflsec.lab.grid.fields import parameters_of
 
-    if kind == "panel":
+    if kind in {"panel", "check"}:
         return ()
     if kind == "model":
         keys = getattr(thing, "keys", None)

@@ -1,12 +1,14 @@
-"""``qflsec reference``: every table and key of a matrix file, from the classes that read it."""
+"""``qflsec reference``: every table and key of a matrix file, and every check of an audit, from what they say themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from qflsec.cli.reference_audit import audit_reference_lines
 
 if TYPE_CHECKING:
     from qflsec.base.parameters import Parameter
@@ -24,15 +26,18 @@ _HEAD = ("| key | takes | default | unit | what it is |", "|---|---|---|---|---|
 
 
 def reference(
+    of: Annotated[
+        Literal["matrix", "audit"], typer.Option(help="Matrix files, or checks and claims of audits.")
+    ] = "matrix",
     out: Annotated[
         Path | None, typer.Option("--out", help="The Markdown file to write; stdout by default.")
     ] = None,
 ) -> None:
-    """Explain every table and key of a matrix file: type, default, unit and a sentence."""
+    """Explain every table and key of a matrix file, or every check and claim of an audit."""
     from qflsec.cli.run_matrix import check_folder
 
     check_folder(out)
-    text = "\n".join(reference_lines()) + "\n"
+    text = "\n".join(reference_lines() if of == "matrix" else audit_reference_lines()) + "\n"
     if out is None:
         typer.echo(text, nl=False)
     else:

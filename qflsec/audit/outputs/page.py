@@ -31,22 +31,25 @@ def _coverage(result: AuditResult) -> Markup:
     skipped = [run for run in result.runs if run.state == "skipped"]
     parts = ", ".join(f"{name} ({kind})" for name, kind in result.parts) or "nothing was run"
     rows = [
-        (run.check, run.subject, run.state, run.why, _measured(run), f"{run.seconds:.1f} s") for run in ran
+        (
+            run.check,
+            run.subject,
+            f"{run.state}: {run.why}" if run.why else run.state,
+            _measured(run),
+            f"{run.seconds:.1f} s",
+        )
+        for run in ran
     ]
+    whys = dict.fromkeys(run.why for run in skipped)
+    reasons = [(why, ", ".join(run.check for run in skipped if run.why == why)) for why in whys]
     notes = Markup("").join(Markup("<li>{}</li>").format(note) for note in result.notes)
     return Markup("").join(
         [
             Markup("<p>{}.</p><p>Recognised: {}.</p>").format(result.summary, parts),
             Markup("<ul>{}</ul>").format(notes) if result.notes else Markup(""),
-            table(("check", "on", "result", "why", "measured", "time"), rows, label="Checks that ran"),
+            table(("check", "on", "result", "measured", "time"), rows, label="Checks that ran"),
             Markup("<h3>Skipped</h3>") if skipped else Markup(""),
-            table(
-                ("check", "on", "why"),
-                [(r.check, r.subject, r.why) for r in skipped],
-                label="Checks that were skipped",
-            )
-            if skipped
-            else Markup(""),
+            table(("why", "checks"), reasons, label="Checks that were skipped") if skipped else Markup(""),
         ]
     )
 
