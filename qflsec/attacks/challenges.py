@@ -78,6 +78,20 @@ class MembershipChallenge(Challenge):
     n_members: int = 0
     trainer: Trainer | None = None
 
+    @property
+    def pool(self) -> Records:
+        """The records in question."""
+        return self.candidates
+
+    @property
+    def groups(self) -> torch.Tensor:
+        """Which records are in question together: each is for itself.
+
+        Shapes:
+            returns: ``(n,)``
+        """
+        return torch.arange(len(self.candidates.labels))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MembershipClaim:
@@ -211,6 +225,21 @@ class ClientMembershipChallenge(ClientChallenge):
     candidates: tuple[Records, ...]
     n_members: int
     trainer: Trainer | None = None
+
+    @property
+    def pool(self) -> Records:
+        """The records of all sets, set after set."""
+        return Records.joined(self.candidates)
+
+    @property
+    def groups(self) -> torch.Tensor:
+        """The set of each record.
+
+        Shapes:
+            returns: ``(n,)``
+        """
+        sizes = torch.tensor([len(one.labels) for one in self.candidates])
+        return torch.arange(len(self.candidates)).repeat_interleave(sizes)
 
     @property
     def n_questions(self) -> int:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.challenges import MembershipChallenge
+from qflsec.attacks.challenges import ClientMembershipChallenge, MembershipChallenge
 from qflsec.attacks.trainer import ShadowRequest, TracingTrainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.threat import Records, View
 
-__all__ = ["Shadows", "missing_shadows", "refuse_few_records", "shadow_sets", "train_shadows"]
+__all__ = ["Question", "Shadows", "missing_shadows", "refuse_few_records", "shadow_sets", "train_shadows"]
+
+
+Question = MembershipChallenge | ClientMembershipChallenge
+"""Which records, or which clients' record sets, were trained on?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Shadows:
     """Models of which it is known what they were trained on.
 
     Attributes:
-        inside: Whether each candidate was in the training set.
+        inside: Whether each record in question was in the training set.
         auxiliary: Whether each of the adversary's own records was.
         params: The final models.
         trace: The first model and that after every round; None where these were not asked for.
@@ -40,7 +44,7 @@ class Shadows:
     trace: Tensor | None = None
 
 
-def missing_shadows(view: View, challenge: MembershipChallenge, request: ShadowRequest) -> str | None:
+def missing_shadows(view: View, challenge: Question, request: ShadowRequest) -> str | None:
     """Why there can be no shadow models; None where there can."""
     if challenge.trainer is None:
         return "nobody can train the pipeline on chosen records"
@@ -51,7 +55,7 @@ def missing_shadows(view: View, challenge: MembershipChallenge, request: ShadowR
     return None
 
 
-def train_shadows(view: View, challenge: MembershipChallenge, request: ShadowRequest) -> Shadows:
+def train_shadows(view: View, challenge: Question, request: ShadowRequest) -> Shadows:
     """Train what was requested, under the defenses that the view knows of.
 
     Raises:
@@ -59,7 +63,7 @@ def train_shadows(view: View, challenge: MembershipChallenge, request: ShadowReq
     """
     assert challenge.trainer is not None  # missing_shadows() said so
     pool, members = shadow_sets(challenge, view.granted.auxiliary, request)
-    n = len(challenge.candidates.labels)
+    n = len(challenge.groups)
     own = n if request.online else 0
     inside = members[:, :n] if request.online else torch.zeros(request.count, n, dtype=torch.bool)
     trace = None
@@ -99,11 +103,12 @@ def refuse_few_records(request: ShadowRequest, *, n_members: int, candidates: in
 
 
 def shadow_sets(
-    challenge: MembershipChallenge, auxiliary: Records | None, request: ShadowRequest
+    challenge: Question, auxiliary: Records | None, request: ShadowRequest
 ) -> tuple[Records, Tensor]:
     """The records and the training sets: the same for every attack on the same question.
 
-    Training sets have the size of the target's, or one record more where an odd number of candidates is halved.
+    Training sets have the size of the target's, or one record more where an odd number of candidates is halved. What is in
+    question together is in a set together.
 
     Raises:
         IncompatibleAttack: The adversary has too few records.
@@ -114,18 +119,16 @@ def shadow_sets(
     refuse_few_records(
         request,
         n_members=challenge.n_members,
-        candidates=len(challenge.candidates.labels),
+        candidates=len(challenge.groups),
         auxiliary=0 if auxiliary is None else len(auxiliary.labels),
     )
     generator = stream(challenge.seed, "shadows", "online" if request.online else "offline")
-    parts = [challenge.candidates] if request.online else []
+    parts = [challenge.pool] if request.online else []
     parts += [] if auxiliary is None else [auxiliary]
-    pool = Records(
-        features=torch.cat([part.features for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
-    )
-    n = len(challenge.candidates.labels) if request.online else 0
-    inside = _halves(request.count, n, generator)
+    pool = Records.joined(parts)
+    groups = challenge.groups if request.online else challenge.groups[:0]
+    n = len(groups)
+    inside = _halves(request.count, int(groups.max()) + 1 if n else 0, generator)[:, groups]
     rows = []
     for row in inside:
         wanted = max(0, challenge.n_members - int(row.sum()))

@@ -69,7 +69,7 @@ class OneByOne:
         return torch.stack(
             [
                 self.train(
-                    Records(features=pool.features[row], labels=pool.labels[row]),
+                    pool.at(row),
                     stream_seed(self.seed, "shadow", index),
                 )
                 for index, row in enumerate(members)
@@ -87,6 +87,7 @@ class ShadowRequest:
         online: Whether the candidates are among the records, each in half of the training sets; otherwise the
             models are trained on the adversary's own records alone, and every candidate is outside.
         every_round: Whether the model of every round is wanted, not the last alone.
+        clients: Whether whole record sets of clients are in question, each in half of the training sets.
 
     Raises:
         ConfigError: The number is odd or too small.
@@ -95,6 +96,7 @@ class ShadowRequest:
     count: int
     online: bool
     every_round: bool = False
+    clients: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 4 or self.count % 2:

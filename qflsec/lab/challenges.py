@@ -143,16 +143,16 @@ def draw_candidates(held: Sequence[Records], nonmembers: Records, seed: int) -> 
     Raises:
         IncompatibleAttack: There are no members, or no non-members.
     """
-    pools = _joined([*held, _none_of(nonmembers)]), nonmembers
+    pools = Records.joined([*held, _none_of(nonmembers)]), nonmembers
     sizes = [len(pool.labels) for pool in pools]
     _check_sizes(*sizes)
     size = min(sizes)
     generator = stream(seed, "challenge", "membership")
-    chosen = _joined(
-        [_at(pool, torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
+    chosen = Records.joined(
+        [pool.at(torch.randperm(len(pool.labels), generator=generator)[:size]) for pool in pools]
     )
     order = torch.randperm(2 * size, generator=generator)
-    return _at(chosen, order), order < size
+    return chosen.at(order), order < size
 
 
 def _inversion(
@@ -187,7 +187,7 @@ def _cohort(
     held = {client: records for client, records in held.items() if len(records.labels)}
     if not held:
         raise IncompatibleAttack("a cohort challenge needs an honest client with a record", got=str(threat))
-    records = _joined(list(held.values()))
+    records = Records.joined(list(held.values()))
     challenge = CohortChallenge(
         seed=seed,
         attack=attack.card.name,
@@ -247,17 +247,6 @@ def _honest(subject: Subject, threat: ThreatModel) -> list[int]:
     return [client for client in range(subject.training.n_clients) if client not in threat.clients]
 
 
-def _at(records: Records, rows: torch.Tensor) -> Records:
-    return Records(features=records.features[rows], labels=records.labels[rows])
-
-
 def _none_of(records: Records) -> Records:
     """No record, of the shape of these: joined to others it changes nothing, and to nothing it gives a shape."""
     return Records(features=records.features[:0], labels=records.labels[:0])
-
-
-def _joined(parts: Sequence[Records]) -> Records:
-    return Records(
-        features=torch.cat([part.features for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
-    )

@@ -140,7 +140,7 @@ def draw_client_sets(
             row = next((one for one in left if int(nonmembers.labels[one]) == label), left[0])
             left.remove(row)
             rows.append(row)
-        sets += [client, Records(features=nonmembers.features[rows], labels=nonmembers.labels[rows])]
+        sets += [client, nonmembers.at(rows)]
     if not sets:
         raise IncompatibleAttack(
             "no record set of a client's size is left that nobody trained on",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +38,18 @@ class Records:
 
     features: torch.Tensor
     labels: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """The records of all parts, of which there is one at least."""
+        return cls(
+            features=torch.cat([part.features for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+        )
+
+    def at(self, rows: torch.Tensor | Sequence[int]) -> Records:
+        """Some of them."""
+        return Records(features=self.features[rows], labels=self.labels[rows])
 
 
 @dataclass(frozen=True, kw_only=True)

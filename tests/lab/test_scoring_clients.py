@@ -43,12 +43,12 @@ def test_what_sums_leave_stands_beside_it() -> None:
         TRUTH,
         values=torch.tensor([0.9, 0.1, 0.8, 0.2, 0.3]),
         told_by_sums=torch.tensor([0.5, 0.5, 0.8, 0.2, 0.3]),
-        anonymity=(2, 2, 1, 1, 1),
+        anonymity=(2, 2, 1, 1, 0),
     )
     score = score_claim(claim(1, 1, 1, 1, 1), truth)
     # of six pairs one is tied and one wins nothing: 5 + 1/2 of 6
     assert score.metrics["sums_advantage"].value == pytest.approx(2 * 5.5 / 6 - 1)
-    assert score.metrics["anonymity_set"].value == pytest.approx(1.4)
+    assert score.metrics["anonymity_set"].value == pytest.approx(1.5)
 
 
 def test_one_answer_to_all_questions_has_no_advantage() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qflsec.attacks.membership.calibrated_loss import CalibratedLoss
+from qflsec.attacks.membership.clients import ClientLira, ClientRegression
 from qflsec.attacks.membership.gradient_ascent import GradientAscent
 from qflsec.attacks.membership.gradient_regression import GradientRegression
 from qflsec.attacks.membership.lira import Lira
@@ -14,6 +15,8 @@ from qflsec.attacks.membership.update_alignment import UpdateAlignment
 
 __all__ = [
     "CalibratedLoss",
+    "ClientLira",
+    "ClientRegression",
     "GradientAscent",
     "GradientRegression",
     "Lira",

@@ -12,12 +12,36 @@ from qflsec.attacks.shadows import train_shadows
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.threat import View
 
-__all__ = ["Lira"]
+__all__ = ["LikelihoodInference", "Lira"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodInference(ShadowInference):
+    """An attack by a Gaussian likelihood ratio over shadow models.
+
+    Args:
+        variance: How the spread of confidences is estimated.
+
+    Raises:
+        ConfigError: A parameter is out of range.
+    """
+
+    variance: Variance = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of range."""
+        super().__post_init__()
+        if self.variance not in get_args(Variance):
+            raise ConfigError(
+                "unknown 'variance'",
+                got=repr(self.variance),
+                expected=" or ".join(map(repr, get_args(Variance))),
+            )
 
 
 @register("attack", "lira")
 @dataclass(frozen=True, kw_only=True)
-class Lira(ShadowInference):
+class Lira(LikelihoodInference):
     """Score a candidate by a Gaussian likelihood ratio over shadow models.
 
     A loss alone cannot tell a record that was trained on from one that is easy. Shadow models show how confident
@@ -61,17 +85,6 @@ class Lira(ShadowInference):
             "the pipeline, to train shadow models; own records where they are trained offline",
         ),
     )
-    variance: Variance = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse parameters out of range."""
-        super().__post_init__()
-        if self.variance not in get_args(Variance):
-            raise ConfigError(
-                "unknown 'variance'",
-                got=repr(self.variance),
-                expected=" or ".join(map(repr, get_args(Variance))),
-            )
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
         """The logarithm of the likelihood ratio of every candidate."""

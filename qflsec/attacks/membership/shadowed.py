@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from qflsec.attacks.base import Inference
-from qflsec.attacks.challenges import MembershipChallenge
+from qflsec.attacks.challenges import Challenge, MembershipChallenge
 from qflsec.attacks.needs import missing_answers, missing_architecture
 from qflsec.attacks.shadows import Shadows, missing_shadows, refuse_few_records
 from qflsec.attacks.trainer import ShadowRequest
@@ -28,7 +29,7 @@ class ShadowInference(Inference):
             records alone.
     """
 
-    challenge_type = MembershipChallenge
+    challenge_type: ClassVar[type[Challenge]] = MembershipChallenge
     shadows: int = 64
     online: bool = True
 
@@ -58,7 +59,7 @@ class ShadowInference(Inference):
             auxiliary=auxiliary,
         )
 
-    def missing(self, view: View, challenge: MembershipChallenge) -> str | None:
+    def missing(self, view: View, challenge: Any) -> str | None:  # noqa: ANN401 - the subclass names its own kind
         """A model's answers, the architecture, or the means to train shadow models."""
         reason = missing_answers(view) or missing_architecture(view)
         return reason or missing_shadows(view, challenge, self.shadow_request())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qflsec.attacks.challenges import DeviceChallenge
 from qflsec.attacks.property.probe import PropertyProbe
-from qflsec.attacks.property.simulation import mixed_updates
+from qflsec.attacks.simulated_clients import mixed_updates
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import Item, Records, View
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import ClientClaim, ParticipationChallenge
 from qflsec.attacks.needs import missing_architecture, missing_items
-from qflsec.attacks.property.simulation import expected_updates, weights_in
+from qflsec.attacks.simulated_clients import expected_updates, weights_in
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import Item, Records, View
 
@@ -84,11 +84,8 @@ def _in_round(
         named = view.readable(*_KINDS, round_index=index)
         known = frozenset().union(*(one.named for one in named))
         return torch.tensor([float(client in known) for client in challenge.clients], dtype=torch.float64)
-    columns = [
-        expected_updates(view, challenge.training, item, records, generator)
-        for records in (*challenge.records, *own)
-    ]
-    found = weights_in(item.vector, torch.stack(columns))
+    columns = expected_updates(view, challenge.training, item, (*challenge.records, *own), generator)
+    found = weights_in(item.vector, columns)
     counts = torch.tensor([len(one.labels) for one in challenge.records], dtype=torch.float64)
     return (
         found[: len(challenge.clients)] / counts

@@ -19,7 +19,7 @@ def score_clients(claim: ClientClaim, truth: ClientTruth) -> TrialScore:
 
     Where the question is about a property that sums mix, ``sums_advantage`` beside it is that of one who reads the
     property's exact mean off everything readable, and knows nothing else: what the rosters leave. ``anonymity_set`` is the
-    mean over the clients of the smallest anonymity set that holds them.
+    mean, over the clients that anything names, of the smallest anonymity set that holds them.
 
     Source:
         DeLong et al., Biometrics 44, 1988 (interval of the AUC).
@@ -29,9 +29,10 @@ def score_clients(claim: ClientClaim, truth: ClientTruth) -> TrialScore:
     yes, no = _split(scores, holds)
     raw: Raw = {"yes_scores": yes, "no_scores": no}
     metrics = {}
-    if truth.anonymity:
-        mean = sum(truth.anonymity) / len(truth.anonymity)
-        metrics["anonymity_set"] = point("anonymity_set", mean, n=len(truth.anonymity), unit="clients")
+    if named := [k for k in truth.anonymity if k]:
+        metrics["anonymity_set"] = point(
+            "anonymity_set", sum(named) / len(named), n=len(named), unit="clients"
+        )
         raw["anonymity"] = list(truth.anonymity)
     if truth.values is not None:
         raw |= {"values": truth.values.tolist(), "claimed": scores}

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.attacks import ActiveInference, Blocked, Inference, MembershipChallenge, MembershipClaim
+from qflsec.attacks import (
+    ActiveInference,
+    Blocked,
+    ClientClaim,
+    ClientMembershipChallenge,
+    Inference,
+    MembershipChallenge,
+    MembershipClaim,
+)
+from qflsec.attacks.shadows import Question
 from qflsec.base import AttackCard, Source, find, names
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
@@ -54,10 +63,10 @@ def swapped(run: RunResult) -> RunResult:
     return replace(run, dataset=other, clients=lane_of(run.pipeline, other, run.spec.seed).clients)
 
 
-def question(attack: Inference, run: RunResult, threat: ThreatModel) -> tuple[MembershipChallenge, Any]:
+def question(attack: Inference, run: RunResult, threat: ThreatModel) -> tuple[Question, Any]:
     trainer = ShadowTrainer(pipeline=run.pipeline, like=run.dataset, seed=0)
     challenge, truth = challenge_for(attack, run, seed=0, threat=threat, trainer=trainer)
-    assert isinstance(challenge, MembershipChallenge)
+    assert isinstance(challenge, MembershipChallenge | ClientMembershipChallenge)
     return challenge, truth
 
 
@@ -73,8 +82,8 @@ def moved(attack: Inference, run: RunResult, threat: ThreatModel) -> float:
             (other.view(threat), replace(again, candidates=asked.candidates)),
         )
     )
-    assert isinstance(first, MembershipClaim)
-    assert isinstance(second, MembershipClaim)
+    assert isinstance(first, MembershipClaim | ClientClaim)
+    assert isinstance(second, MembershipClaim | ClientClaim)
     assert bool(torch.isfinite(first.scores).all())
     score_claim(first, truth)
     return float((first.scores - second.scores).abs().max())
@@ -94,6 +103,7 @@ def run_of(attack: Inference) -> tuple[RunResult, ThreatModel]:
         return honest(), SERVER
     threat = replace(malicious_server(), knows=SERVER.knows)
     asked, _ = question(attack, honest(), threat)
+    assert isinstance(asked, MembershipChallenge)
     spec = RunSpec(seed=0, adversary=attack, threat=threat, asked=asked.candidates)
     return run_batch(PIPELINE, Stack(name="none"), [spec])[0], threat
 

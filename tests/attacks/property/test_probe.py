@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.attacks.property.probe import Reading, solved_shares
-from qflsec.attacks.property.simulation import expected_updates, mixed_updates, weights_in
+from qflsec.attacks.simulated_clients import expected_updates, mixed_updates, weights_in
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import EXACT, build_model
@@ -80,9 +80,9 @@ def test_a_simulated_client_sends_what_a_real_one_does(local: dict[str, Any]) ->
     updates = []
     for client in (0, 1):
         item = view.readable("update", round_index=1, about=client)[0]
-        found = expected_updates(view, run.training, item, run.client_records(client), generator)
+        found = expected_updates(view, run.training, item, [run.client_records(client)], generator)[0]
         assert torch.allclose(found, item.vector.double(), atol=1e-5, rtol=1e-3)
-        other = expected_updates(view, run.training, item, run.client_records(1 - client), generator)
+        other = expected_updates(view, run.training, item, [run.client_records(1 - client)], generator)[0]
         assert not torch.allclose(other, item.vector.double(), atol=1e-2 * float(item.vector.norm()))
         updates.append(found)
     mean = view.readable("aggregate", round_index=1)[0]
@@ -95,4 +95,4 @@ def test_a_simulated_client_sends_what_a_real_one_does(local: dict[str, Any]) ->
     assert torch.allclose(mixed[0], mean.vector.double(), atol=1e-5, rtol=1e-3)
     assert weights_in(mean.vector, torch.stack(updates)).tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
     with pytest.raises(AssertionError):  # a model that cannot be read is nothing to start from
-        expected_updates(view, run.training, replace(mean, base="unknown"), held[0], generator)
+        expected_updates(view, run.training, replace(mean, base="unknown"), held, generator)

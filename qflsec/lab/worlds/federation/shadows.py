@@ -16,13 +16,20 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from qflsec.attacks import Inference, MembershipChallenge, ShadowRequest, TracingTrainer
-from qflsec.attacks.shadows import shadow_sets
+from qflsec.attacks import (
+    ClientMembershipChallenge,
+    Inference,
+    MembershipChallenge,
+    ShadowRequest,
+    TracingTrainer,
+)
+from qflsec.attacks.shadows import Question, shadow_sets
 from qflsec.data import Dataset, load
 from qflsec.federation import Pipeline, Stack
 from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import draw_candidates
+from qflsec.lab.client_challenges import draw_client_sets
 from qflsec.lab.grid.estimate import duration
 from qflsec.lab.grid.ids import canonical
 from qflsec.lab.grid.units import Row, Unit
@@ -130,10 +137,7 @@ def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
     started = time.process_time()
     pipeline = matrix.pipelines[unit.pipeline]
     dataset = load(pipeline.data, unit.seed)
-    candidates = candidates_of(pipeline, dataset, unit.seed, corrupted=unit.corrupted)
-    question = MembershipChallenge(
-        seed=unit.seed, attack="", candidates=candidates, n_members=len(dataset.member_idx)
-    )
+    question = _question(pipeline, dataset, unit)
     own = _take(dataset, dataset.auxiliary_idx) if unit.auxiliary else None
     pool, members = shadow_sets(question, own, unit.request)
     defenses = matrix.stacks[unit.stack].stack if unit.stack else None
@@ -149,6 +153,23 @@ def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
     return unit.row("completed", content, seconds=time.process_time() - started)
 
 
+def _question(pipeline: Pipeline, dataset: Dataset, unit: PlannedShadows) -> Question:
+    """What every attack that uses the set will be asked."""
+    if not unit.request.clients:
+        candidates = candidates_of(pipeline, dataset, unit.seed, corrupted=unit.corrupted)
+        return MembershipChallenge(
+            seed=unit.seed, attack="", candidates=candidates, n_members=len(dataset.member_idx)
+        )
+    held = [one for one in _held(pipeline, dataset, unit.seed, unit.corrupted) if len(one.labels)]
+    return ClientMembershipChallenge(
+        seed=unit.seed,
+        attack="",
+        training=pipeline.federation,
+        candidates=draw_client_sets(held, _take(dataset, dataset.nonmember_idx), unit.seed)[0],
+        n_members=len(dataset.member_idx),
+    )
+
+
 def candidates_of(pipeline: Pipeline, dataset: Dataset, seed: int, *, corrupted: Collection[int]) -> Records:
     """The records that a membership attack on a run will be asked about, before there is a run.
 
@@ -158,9 +179,14 @@ def candidates_of(pipeline: Pipeline, dataset: Dataset, seed: int, *, corrupted:
         seed: The seed of the run.
         corrupted: The corrupted clients, whose records are no candidates.
     """
-    clients = lane_of(pipeline, dataset, seed).clients
-    held = [_take(dataset, rows) for index, rows in enumerate(clients) if index not in corrupted]
+    held = _held(pipeline, dataset, seed, corrupted)
     return draw_candidates(held, _take(dataset, dataset.nonmember_idx), seed)[0]
+
+
+def _held(pipeline: Pipeline, dataset: Dataset, seed: int, corrupted: Collection[int]) -> list[Records]:
+    """The records of each honest client."""
+    clients = lane_of(pipeline, dataset, seed).clients
+    return [_take(dataset, rows) for index, rows in enumerate(clients) if index not in corrupted]
 
 
 def _take(dataset: Dataset, rows: torch.Tensor) -> Records:

@@ -14,7 +14,13 @@ import torch
 
 from qflsec.accounting.ledger import LedgerRow
 from qflsec.accounting.predictions import mixed, predicted
-from qflsec.attacks import ActiveInference, Blocked, Inference, MembershipChallenge
+from qflsec.attacks import (
+    ActiveInference,
+    Blocked,
+    ClientMembershipChallenge,
+    Inference,
+    MembershipChallenge,
+)
 from qflsec.base import IncompatibleAttack, IncompatibleStack
 from qflsec.base.failures import traceback_of
 from qflsec.data import load
@@ -79,11 +85,18 @@ class _Proofs:
         key = (run.unit_id, canonical(entry.threat.to_config()))
         if key not in self._known:
             self._known[key] = made.ledger(entry.threat.at(run.seed))
-        proof = None
-        if entry.attack.card.family == "membership":
-            proof = predicted(self._known[key], entry.attack.reads)
+        proof = predicted(_about(entry.attack, self._known[key]), entry.attack.reads)
         found = {"predicted": {} if proof is None else proof.to_dict(), "mixed": mixed(self._known[key])}
         return {name: part for name, part in found.items() if part}
+
+
+def _about(attack: Inference, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """The rows that bound an attack's answers; none do where members and others were not drawn by chance from their like."""
+    if issubclass(attack.challenge_type, MembershipChallenge):
+        return list(rows)
+    if issubclass(attack.challenge_type, ClientMembershipChallenge):
+        return [row for row in rows if row.sealed or row.unit == "client"]
+    return []
 
 
 def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:

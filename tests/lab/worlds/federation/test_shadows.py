@@ -84,6 +84,15 @@ def advantages(rows: dict[str, Row]) -> dict[str, float]:
     return {key: row.content["advantage"] for key, row in rows.items() if row.stage == "trial"}
 
 
+def test_record_sets_of_whole_clients_make_a_set_of_their_own(
+    trained: list[tuple[int, Any]], tmp_path: Path
+) -> None:
+    """One for the records and one for the clients of each seed, and none again where they are used."""
+    rows = run(spec(attack("records") + attack("clients", name="client-lira")), tmp_path / "s.sqlite")
+    assert len(advantages(rows)) == 12
+    assert sorted(seed for seed, _ in trained) == [0, 0, 1, 1]
+
+
 def test_two_attacks_and_three_stacks_take_one_set_of_each_seed(
     trained: list[tuple[int, Any]], tmp_path: Path
 ) -> None:

@@ -87,23 +87,38 @@ def simulated_updates(
 
 
 def expected_updates(
-    view: View, training: FederationConfig, item: Item, records: Records, generator: torch.Generator
+    view: View,
+    training: FederationConfig,
+    item: Item,
+    clients: Sequence[Records],
+    generator: torch.Generator,
 ) -> Tensor:
-    """What a client with these records would send on average over the ways of putting them into batches.
+    """What clients with these records would send on average over the ways of putting them into batches.
 
     Args:
         view: The view.
         training: How clients train.
-        item: The item whose model and round it starts from.
-        records: The client's records.
+        item: The item whose model and round they start from.
+        clients: The records of each client.
         generator: Of batches.
 
     Shapes:
-        returns: ``(P,)``, float64
+        returns: ``(n, P)``, float64
     """
-    n = len(records.labels)
-    rows = torch.arange(n).expand(1 if training.batches == "full" else _BATCHINGS, n)
-    return simulated_updates(view, training, item, records, rows, EXACT, generator).mean(dim=0)
+    ways = 1 if training.batches == "full" else _BATCHINGS
+    pool = Records.joined(clients)
+    sizes = torch.tensor([len(one.labels) for one in clients])
+    starts = sizes.cumsum(0) - sizes
+    made: list[Tensor] = [torch.empty(0)] * len(clients)
+    for size in sorted(set(sizes.tolist())):  # clients of one size train side by side
+        places = torch.nonzero(sizes == size)[:, 0]
+        rows = (starts[places, None] + torch.arange(size)).repeat_interleave(ways, dim=0)
+        sent = simulated_updates(view, training, item, pool, rows, EXACT, generator)
+        for place, update in zip(
+            places.tolist(), sent.reshape(len(places), ways, -1).mean(dim=1), strict=True
+        ):
+            made[place] = update
+    return torch.stack(made)
 
 
 def weights_in(moved: Tensor, updates: Tensor) -> Tensor:
