@@ -6,6 +6,7 @@ from qflsec.attacks.inversion.cohort import CohortInversion
 from qflsec.attacks.inversion.disaggregation import Disaggregation
 from qflsec.attacks.inversion.dlg import DeepLeakage, InvertingGradients
 from qflsec.attacks.inversion.first_layer import FirstLayer
+from qflsec.attacks.inversion.guess import typical_records
 from qflsec.attacks.inversion.inconsistent_models import InconsistentModels
 from qflsec.attacks.inversion.snapshot import SnapshotRecovery
 
@@ -17,4 +18,5 @@ __all__ = [
     "InconsistentModels",
     "InvertingGradients",
     "SnapshotRecovery",
+    "typical_records",
 ]

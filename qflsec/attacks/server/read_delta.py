@@ -12,6 +12,7 @@ import torch
 
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import InversionChallenge, InversionClaim
+from qflsec.attacks.inversion.guess import typical_records
 from qflsec.attacks.needs import missing_architecture
 from qflsec.attacks.server.base import Reading, ServerInference, WatchingServer
 from qflsec.base import AttackCard, Source, register
@@ -35,7 +36,7 @@ class ReadDelta(ServerInference, Inference):
 
     That is right wherever there are no pads. A record is executed many times, with many shots and shifts of
     weights; so of all readings of a training run, the records are those that come again and again. Where
-    none does, nothing was read, and the claim is what is known without looking.
+    none does, nothing was read, and the claim is what records are like for all that is known without looking.
     """
 
     card: ClassVar[AttackCard] = AttackCard(
@@ -69,17 +70,16 @@ class ReadDelta(ServerInference, Inference):
         """The most frequent readings."""
         low, high = challenge.feature_range
         known = view.granted.auxiliary
-        prior = (
-            np.full(challenge.n_features, (low + high) / 2)
-            if known is None or not len(known.labels)
-            else known.features.double().mean(dim=0).numpy()
-        )
-        claim = np.tile(prior, (challenge.n_records, 1))
+        guess = torch.full((1, challenge.n_features), (low + high) / 2, dtype=torch.float64)
+        if known is not None and len(known.labels):
+            guess = known.features
         mine = [seen for seen in seen_delegations(view) if seen.client == challenge.target and seen.deltas]
         places, read = _readings(view.granted.model.circuit, mine, (low + high) / 2)
-        if places:
-            found = _repeated(read, challenge.n_records)
-            claim[: len(found), places] = found
+        found = _repeated(read, challenge.n_records) if places else read
+        if not len(found):
+            return InversionClaim(features=typical_records(guess, challenge.n_records))
+        claim = np.tile(guess.double().mean(dim=0).numpy(), (challenge.n_records, 1))
+        claim[: len(found), places] = found
         return InversionClaim(features=torch.from_numpy(claim))
 
 

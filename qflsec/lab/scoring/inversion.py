@@ -8,6 +8,7 @@ import torch
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import InversionClaim
+from qflsec.attacks.inversion import typical_records
 from qflsec.base import stream
 from qflsec.lab.scoring.reasons import FOUND
 from qflsec.lab.scoring.trial import InversionTruth, Raw, TrialScore, point, ratio
@@ -32,8 +33,10 @@ def score_inversion(claim: InversionClaim, truth: InversionTruth) -> TrialScore:
 
     The error is the mean squared error over features and records, modulo 2 pi for rotation angles. Guessing
     says the same for every record (the mean of the adversary's auxiliary records, or the middle of the
-    range) or draws records (auxiliary ones, or uniform ones), which are assigned as reconstructions are; the nearest
-    of these counts. That is the strongest baseline, so the advantage is no larger than the attack deserves.
+    range), draws records (auxiliary ones, or uniform ones), or says the set that is nearest to drawn ones on average
+    (:func:`qflsec.attacks.inversion.typical_records`), assigned as reconstructions are. The nearest of these counts, chosen
+    with the truth in hand, so that the advantage is no larger than the attack deserves: whoever says one of these guesses
+    has at most 0, and less where another came nearer.
 
     Where the attack says how badly any records would explain what it saw, ``raw["why"]`` says why it did not find them. A failed
     inversion is never privacy by itself.
@@ -130,11 +133,15 @@ def _guess_errors(originals: torch.Tensor, truth: InversionTruth) -> dict[str, f
     low, high = truth.feature_range
     uniform = low + (high - low) * torch.rand((_DRAWS, *originals.shape), generator=generator).double()
     found["random"] = _mean_error(uniform, originals, truth)
+    known = uniform.reshape(-1, originals.shape[1])
     if truth.auxiliary is not None and len(truth.auxiliary.labels):
+        known = truth.auxiliary.features
         mean = truth.auxiliary.features.double().mean(dim=0)
         found["auxiliary_mean"] = float(_errors(mean.expand_as(originals), originals, truth).mean())
         rows = torch.randint(len(truth.auxiliary.labels), (_DRAWS, len(originals)), generator=generator)
         found["auxiliary_records"] = _mean_error(truth.auxiliary.features.double()[rows], originals, truth)
+    typical = typical_records(known, len(originals))
+    found["typical"] = _mean_error(typical[None], originals, truth)
     return found
 
 

@@ -52,13 +52,11 @@ def test_records_are_read_off_open_delegations_and_not_off_blind_ones(result: Ma
     assert open_.advantage is not None
     assert open_.advantage.value == pytest.approx(1, abs=1e-6)
     assert blind.advantage is not None
-    assert blind.advantage.value <= 0.05
+    assert -0.5 < blind.advantage.value <= 1e-9, "what was not read is guessed as the baseline guesses it"
     assert blind.state == "ok"
     assert "without defense it has 1.00" in blind.sentence
     assert all(row.metrics["success_rate"].value == 1 for row in open_.per_seed)
     assert all(row.metrics["success_rate"].value == 0 for row in blind.per_seed)
-    for row in blind.per_seed:  # where nothing repeats, the attack knows that it has read nothing
-        assert len({tuple(record) for record in row.raw["reconstructions"]}) == 1
 
 
 def test_a_feature_that_the_result_does_not_depend_on_is_not_delegated_and_not_read(tmp_path: Path) -> None:
