@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import LongTensor, Tensor
 from qflsec.base import DataError
 from qflsec.base.places import files_at
 from qflsec.base.sources import trace
+from qflsec.data.canaries import drawn_canaries, placed
 from qflsec.data.preprocessing import preprocess, reduce_columns
 from qflsec.data.raw import RawData
 from qflsec.data.remarks import source_remarks, split_remarks
@@ -42,6 +43,7 @@ class Dataset:
         nonmember_idx: Rows that are not trained on, for membership games.
         auxiliary_idx: Rows that the adversary owns.
         test_idx: Rows that utility is measured on.
+        canary_idx: Members and non-members that were made into canaries.
         source_rows: int64 ``[N]``: each record's row number in the source.
         feature_names: F names.
         class_names: K names.
@@ -81,6 +83,7 @@ class Dataset:
     collisions: int
     content_digest: str
     filled: int = 0
+    canary_idx: LongTensor = field(default_factory=lambda: as_long(np.zeros(0, dtype=np.int64)))
     persons: LongTensor | None = None
     clients: LongTensor | None = None
     client_names: tuple[str, ...] = ()
@@ -146,17 +149,22 @@ def load(spec: DataSpec, seed: int) -> Dataset:
     prepared = preprocess(raw, spec, splits.member, splits.auxiliary)
     features = torch.from_numpy(prepared.values).to(torch.float32)
     collisions = _collisions(features.numpy(), splits)
+    canaries = drawn_canaries(spec, seed, splits.member, splits.nonmember)
+    features, labels = placed(
+        spec, features, torch.from_numpy(raw.labels.copy()), canaries, len(raw.class_names)
+    )
     remarks = (*found.remarks, *split_remarks(spec, prepared, collisions, splits, raw.persons))
     return Dataset(
         spec=spec,
         seed=seed,
         features=features,
-        labels=as_long(raw.labels.copy()),
+        labels=as_long(labels.numpy()),
         n_classes=len(raw.class_names),
         member_idx=as_long(splits.member),
         nonmember_idx=as_long(splits.nonmember),
         auxiliary_idx=as_long(splits.auxiliary),
         test_idx=as_long(splits.test),
+        canary_idx=as_long(canaries),
         source_rows=as_long(rows.copy()),
         feature_names=prepared.names,
         class_names=raw.class_names,

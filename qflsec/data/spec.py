@@ -14,6 +14,7 @@ __all__ = ["PUBLIC", "DataSpec", "Missing", "Preprocessing", "Reduction"]
 Preprocessing = Literal["fixed-range", "auxiliary", "training"]
 Reduction = Literal["pca", "pool", "first", "none"]
 Missing = Literal["error", "drop", "median"]
+Canary = Literal["mislabelled", "offset"]
 
 PUBLIC = frozenset({"breast-cancer", "digits", "iris", "mnist-5k", "wine"})
 """The data sets that come with the package or its extras: published records, not the user's."""
@@ -82,9 +83,13 @@ class DataSpec:
         nonmembers: Records that are not trained on, for membership games (a count, 160 by default).
         auxiliary: Records that the adversary owns (a count, 120 by default).
         test: Records that utility is measured on (a count, 120 by default).
+        canaries: Of the members, and of the non-members, so many become canaries, records unlike the others, for an audit
+            (a count, 0 by default); membership attacks are then asked of them alone.
+        canary: What a canary is: ``"mislabelled"`` (the default), or ``"offset"``, a record whose features are all moved.
+        canary_offset: How far the features of an offset canary are moved, within their range (a quarter of a turn by default).
 
     Units:
-        feature_range: radians, where the features are rotation angles.
+        feature_range, canary_offset: radians, where the features are rotation angles.
     """
 
     name: str
@@ -110,6 +115,9 @@ class DataSpec:
     nonmembers: int = 160
     auxiliary: int = 120
     test: int = 120
+    canaries: int = 0
+    canary: Canary = "mislabelled"
+    canary_offset: float = math.pi / 2
 
     def __post_init__(self) -> None:
         for name in _TUPLES:
@@ -117,9 +125,11 @@ class DataSpec:
         _check_choice("preprocessing", self.preprocessing, get_args(Preprocessing))
         _check_choice("reduction", self.reduction, get_args(Reduction))
         _check_choice("missing", self.missing, get_args(Missing))
+        _check_choice("canary", self.canary, get_args(Canary))
         _check_count("n_features", self.n_features, 1)
         self._check_ranges()
         self._check_sizes()
+        self._check_canaries()
         self._check_source()
         self._check_table()
 
@@ -151,6 +161,22 @@ class DataSpec:
             len(set(self.classes)) != len(self.classes) or len(self.classes) < 2
         ):
             raise ConfigError("classes must be two or more different classes", got=self.classes)
+
+    def _check_canaries(self) -> None:
+        _check_count("canaries", self.canaries, 0)
+        if self.canaries > min(self.members, self.nonmembers):
+            raise ConfigError(
+                "there are more canaries than records to make them of",
+                got=f"canaries={self.canaries} of {self.members} members and {self.nonmembers} non-members",
+                fix="raise 'members' and 'nonmembers', or lower 'canaries'",
+            )
+        widest = (self.feature_range[1] - self.feature_range[0]) / 2
+        if self.canaries and self.canary == "offset" and not 0 < self.canary_offset <= widest * (1 + 1e-12):
+            raise ConfigError(
+                "'canary_offset' does not leave every canary in the range of the features",
+                got=self.canary_offset,
+                expected=f"above 0, at most {widest:g}",
+            )
 
     def _check_source(self) -> None:
         """Refuse what the source does not read, rather than leave it unused."""

@@ -165,7 +165,7 @@ class RunResult:
         return replace(seen, memory=self.memory) if threat == self.spec.threat else seen
 
     def records(self, split: str) -> Records:
-        """The records of a split: ``member``, ``nonmember``, ``auxiliary`` or ``test``."""
+        """The records of a split: ``member``, ``nonmember``, ``auxiliary``, ``test`` or ``canary``."""
         index = getattr(self.dataset, f"{split}_idx")
         return Records(features=self.dataset.features[index], labels=self.dataset.labels[index])
 

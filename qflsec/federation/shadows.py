@@ -110,6 +110,7 @@ class ShadowTrainer:
             nonmember_idx=_NO_ROWS,
             auxiliary_idx=_NO_ROWS,
             test_idx=_NO_ROWS,
+            canary_idx=_NO_ROWS,
             source_rows=as_long(np.arange(len(pool.labels))),
             persons=None,
             clients=None,

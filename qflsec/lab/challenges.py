@@ -113,7 +113,9 @@ def _membership(
     attack: Inference, subject: Subject, seed: int, threat: ThreatModel, trainer: Trainer | None
 ) -> tuple[MembershipChallenge, MembershipTruth]:
     held = [subject.client_records(client) for client in _honest(subject, threat)]
-    candidates, member = draw_candidates(held, subject.records("nonmember"), seed)
+    candidates, member = draw_candidates(
+        held, subject.records("nonmember"), seed, canaries=subject.records("canary")
+    )
     train, test = subject.records("member"), subject.records("test")
     truth = MembershipTruth(
         member=member,
@@ -132,18 +134,25 @@ def _membership(
     return challenge, truth
 
 
-def draw_candidates(held: Sequence[Records], nonmembers: Records, seed: int) -> tuple[Records, torch.Tensor]:
+def draw_candidates(
+    held: Sequence[Records], nonmembers: Records, seed: int, *, canaries: Records
+) -> tuple[Records, torch.Tensor]:
     """As many members as non-members, in random order, and which of them are members.
+
+    Where an auditor has placed canaries, they alone are in question.
 
     Args:
         held: The records of each honest client.
         nonmembers: Records that nobody trained on.
         seed: The seed of the run.
+        canaries: All canaries, members and others; none where nobody placed any.
 
     Raises:
         IncompatibleAttack: There are no members, or no non-members.
     """
     pools = Records.joined([*held, _none_of(nonmembers)]), nonmembers
+    if len(canaries.labels):
+        pools = _those_in(pools[0], canaries), _those_in(pools[1], canaries)
     sizes = [len(pool.labels) for pool in pools]
     _check_sizes(*sizes)
     size = min(sizes)
@@ -245,6 +254,12 @@ def _certified(subject: Subject, features: torch.Tensor, epsilon: float) -> torc
 
 def _honest(subject: Subject, threat: ThreatModel) -> list[int]:
     return [client for client in range(subject.training.n_clients) if client not in threat.clients]
+
+
+def _those_in(records: Records, others: Records) -> Records:
+    """Those of the records that are among the others."""
+    same = (records.features[:, None] == others.features).all(dim=-1)
+    return records.at((same & (records.labels[:, None] == others.labels)).any(dim=1))
 
 
 def _none_of(records: Records) -> Records:

@@ -42,7 +42,10 @@ class Subject(Protocol):
         """For each round, the clients whose updates were aggregated."""
 
     def records(self, split: str) -> Records:
-        """The records of a split, ``member``, ``nonmember``, ``auxiliary`` or ``test``; it may be empty."""
+        """The records of a split, ``member``, ``nonmember``, ``auxiliary``, ``test`` or ``canary``; it may be empty.
+
+        Canaries are members and non-members that an auditor made unlike the others.
+        """
 
     def client_records(self, index: int) -> Records:
         """The training records of one client."""

@@ -106,7 +106,7 @@ def record(run: RunResult) -> RecordedSubject:
         models=np.stack([model.numpy() for model in models if model is not None]),
         updates=np.array(updates),
         clients=[_arrays(run.client_records(i)) for i in range(config.n_clients)],
-        others={split: _arrays(run.records(split)) for split in ("nonmember", "auxiliary", "test")},
+        others={split: _arrays(run.records(split)) for split in ("nonmember", "auxiliary", "test", "canary")},
     )
 
 

@@ -55,7 +55,7 @@ class ShadowInference(Inference):
         refuse_few_records(
             self.shadow_request(),
             n_members=data.members,
-            candidates=2 * min(data.members, data.nonmembers),
+            candidates=2 * (data.canaries or min(data.members, data.nonmembers)),
             auxiliary=auxiliary,
         )
 

@@ -180,7 +180,8 @@ def candidates_of(pipeline: Pipeline, dataset: Dataset, seed: int, *, corrupted:
         corrupted: The corrupted clients, whose records are no candidates.
     """
     held = _held(pipeline, dataset, seed, corrupted)
-    return draw_candidates(held, _take(dataset, dataset.nonmember_idx), seed)[0]
+    canaries = _take(dataset, dataset.canary_idx)
+    return draw_candidates(held, _take(dataset, dataset.nonmember_idx), seed, canaries=canaries)[0]
 
 
 def _held(pipeline: Pipeline, dataset: Dataset, seed: int, corrupted: Collection[int]) -> list[Records]:
