@@ -9,11 +9,12 @@ from torch import Tensor
 
 from qflsec.attacks.base import ActiveInference
 from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
+from qflsec.attacks.membership.sum_alignment import mean_cosines, mean_move
 from qflsec.attacks.needs import missing_architecture
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import ServerHands
 from qflsec.models import per_sample_gradients
-from qflsec.threat import Item, ThreatModel, View
+from qflsec.threat import ThreatModel, View
 
 __all__ = ["GradientAscent"]
 
@@ -108,13 +109,9 @@ class GradientAscent(ActiveInference):
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
         """The mean cosine of every candidate, over the rounds in which the server deviated."""
-        candidates = challenge.candidates
-        scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
-        moves = self._moves(view)
-        for sent, moved in moves:
-            gradients = per_sample_gradients(view.granted.model, sent, candidates.features, candidates.labels)
-            scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
-        return MembershipClaim(scores=scores / len(moves))
+        return MembershipClaim(
+            scores=mean_cosines(view.granted.model, challenge.candidates, self._moves(view))
+        )
 
     def _moves(self, view: View) -> list[tuple[Tensor, Tensor]]:
         """For each round in which the server deviated, the model that it sent and the mean that came back."""
@@ -126,14 +123,5 @@ class GradientAscent(ActiveInference):
             sent = [item for item in view.readable("model", round_index=index) if not item.derived]
             items = view.readable(*_KINDS, round_index=index)
             if sent and items:
-                found.append((sent[0].vector, _mean(items)))
+                found.append((sent[0].vector, mean_move(items)))
         return found
-
-
-def _mean(items: tuple[Item, ...]) -> Tensor:
-    """The largest sum of a round, as a mean; that of the single updates where no sum holds as many."""
-    whole = max(items, key=lambda item: (item.size or 0, not item.derived))
-    singles = [item for item in items if item.kind == "update" and item.size == 1 and not item.derived]
-    if len(singles) > (whole.size or 0):
-        return torch.stack([item.vector for item in singles]).mean(dim=0)
-    return whole.vector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,10 @@ from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.needs import missing_architecture, missing_items
 from qflsec.base import AttackCard, Source, register
-from qflsec.models import per_sample_gradients
-from qflsec.threat import Item, View
+from qflsec.models import Model, per_sample_gradients
+from qflsec.threat import Item, Records, View
 
-__all__ = ["SumAlignment", "directions"]
+__all__ = ["SumAlignment", "directions", "mean_cosines", "mean_move"]
 
 _KINDS = ("update", "aggregate", "step")
 
@@ -61,13 +62,29 @@ class SumAlignment(Inference):
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
         """The mean cosine of every candidate."""
-        candidates, model = challenge.candidates, view.granted.model
-        scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
-        moves = directions(view)
-        for params, moved in moves:
-            gradients = per_sample_gradients(model, params, candidates.features, candidates.labels)
-            scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
-        return MembershipClaim(scores=scores / len(moves))
+        return MembershipClaim(
+            scores=mean_cosines(view.granted.model, challenge.candidates, directions(view))
+        )
+
+
+def mean_cosines(
+    model: Model, candidates: Records, moves: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> torch.Tensor:
+    """The mean cosine of each candidate's descent direction with what became of the models.
+
+    Args:
+        model: The model.
+        candidates: The candidates.
+        moves: Models, and where they went from there.
+
+    Shapes:
+        moves: pairs of ``(P,)``; returns: ``(n,)``, float64
+    """
+    scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
+    for params, moved in moves:
+        gradients = per_sample_gradients(model, params, candidates.features, candidates.labels)
+        scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
+    return scores / len(moves)
 
 
 def directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -85,11 +102,20 @@ def directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:
         params = view.base_of(items[0])
         if params is None:
             continue
-        whole = max(items, key=lambda item: (item.size or 0, not item.derived))
-        singles = [item for item in items if item.kind == "update" and not item.derived]
-        moved = whole.vector
-        if len(singles) > (whole.size or 0):
-            moved = torch.stack([item.vector for item in singles]).mean(dim=0)
+        moved = mean_move(items)
         if float(moved.norm()) > 0:
             found.append((params, moved))
     return found
+
+
+def mean_move(items: Sequence[Item]) -> torch.Tensor:
+    """The largest sum of a round, as a mean; that of the single updates where no sum holds as many.
+
+    Shapes:
+        returns: ``(P,)``
+    """
+    whole = max(items, key=lambda item: (item.size or 0, not item.derived))
+    singles = [item for item in items if item.kind == "update" and item.size == 1 and not item.derived]
+    if len(singles) > (whole.size or 0):
+        return torch.stack([item.vector for item in singles]).mean(dim=0)
+    return whole.vector
