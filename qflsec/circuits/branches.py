@@ -30,6 +30,7 @@ RowValues = Callable[[Tensor, Tensor], Tensor]
 """Values of rows of flat weights and features: ``(N, P)``, ``(N, F)`` -> ``(N, M)``."""
 Answers = tuple[int, ...]
 _MOST = 32
+_ROUNDING = 1e-4  # in single precision
 _ASKED = (Tensor.__bool__, Tensor.__int__, Tensor.__index__)
 
 
@@ -147,8 +148,12 @@ class Branches:
             raise NotAffine("the QNode's function asks for no value, so it has no branches")
 
         def read() -> _Branch:
-            self._takes(answers, weights.detach()[None], features.detach()[None])
-            return _Branch(answers, self._values(_along(self._qnode, answers)))
+            row = weights.detach()[None], features.detach()[None]
+            self._takes(answers, *row)
+            branch = _Branch(answers, self._values(_along(self._qnode, answers)))
+            if not torch.allclose(branch.values(*row), self._others(*row), atol=_ROUNDING):
+                raise NotAffine("a branch does not give what the QNode gives")
+            return branch
 
         try:
             # reading takes gradients of its own, which inference mode and torch.func's transforms would stop; these
@@ -178,8 +183,11 @@ def _along(qnode: Any, answers: Answers) -> Any:  # noqa: ANN401 - PennyLane's
 
     @functools.wraps(function)
     def straight(*args: Any, **options: Any) -> Any:  # noqa: ANN401
-        with _Answering(answers):
-            return _with_numbers(function)(*args, **options)
+        with _Answering(answers) as answering:
+            found = _with_numbers(function)(*args, **options)
+        if len(answering.asked) < len(answers):
+            raise NotAffine("the QNode's function asks less on one branch at one time than at another")
+        return found
 
     twin = copy.copy(qnode)
     twin.func = straight

@@ -114,21 +114,35 @@ def test_more_branches_than_are_read_and_values_outside_of_torch_are_left_to_sin
         return qml.expval(qml.PauliZ(0))
 
     records = torch.arange(40.0)[:, None]
-    for function, own in ((counting, 32), (leaving, 21)):
-        node, others = node_of(function), []
+    for function, read, left in ((counting, 32, 8), (leaving, 1, 19)):
+        branches, others = counted(function, ones)
+        branches(torch.ones(40, 1), records)
+        assert others == [1] * read + [left]  # each branch is compared with a single call
 
-        def single(w: Tensor, _: Tensor, others: list[int] = others) -> Tensor:
-            others.append(len(w))
-            return torch.zeros(len(w), 1)
 
-        branches = Branches(
-            node,
-            roles_of(node, n_weights=1),
-            values=lambda _: lambda w, _: torch.ones(len(w), 1),
-            others=single,
-        )
-        assert branches(torch.ones(40, 1), records).sum() == own
-        assert others == [40 - own]
+def test_a_branch_that_is_not_the_qnodes_own_is_left_to_single_calls() -> None:
+    def signed(x: Tensor, weights: Tensor) -> Any:
+        qml.RX(weights[0], 0 if x[0] > 0 else 1)
+        return qml.expval(qml.PauliZ(0))
+
+    branches, others = counted(signed, lambda w, _: torch.zeros(len(w), 1))
+    assert branches(torch.ones(3, 1), torch.ones(3, 1)).sum() == 3
+    assert others == [1, 3]
+
+
+def ones(weights: Tensor, _: Tensor) -> Tensor:
+    return torch.ones(len(weights), 1)
+
+
+def counted(function: Callable[..., Any], values: RowValues) -> tuple[Branches, list[int]]:
+    """Branches with given values, and how many rows were left to single calls, which give 1 for each."""
+    node, others = node_of(function), list[int]()
+
+    def single(weights: Tensor, features: Tensor) -> Tensor:
+        others.append(len(weights))
+        return ones(weights, features)
+
+    return Branches(node, roles_of(node, n_weights=1), values=lambda _: values, others=single), others
 
 
 def test_a_function_that_asks_nothing_has_no_branches() -> None:
