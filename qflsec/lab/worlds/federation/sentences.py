@@ -62,7 +62,8 @@ def cell_sentence(
     statuses = Counter(row.status for row in rows)
     rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
     aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
-    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{_dropped(rows)}{_why(rows)}"
+    more = f"{_dropped(rows)}{_why(rows)}{_of_sums(rows)}"
+    found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{more}"
     if state == "lost":
         reason = next(row.reason for row in rows if row.status == "lost")
         return f"{found}; a run that corrupted parties can end counts as 1: {reason}."
@@ -114,6 +115,17 @@ def _why(rows: Sequence[TrialRow]) -> str:
         return ""
     told = " and ".join(f"in {count} {reason.partition(' (')[0]}" for reason, count in failed.items())
     return f"; where not every record was found, {told}"
+
+
+def _of_sums(rows: Sequence[TrialRow]) -> str:
+    """What exact sums would leave of a question about clients, and how many clients hide each."""
+    told = [row.metrics["sums_advantage"].value for row in rows if "sums_advantage" in row.metrics]
+    sizes = [row.metrics["anonymity_set"].value for row in rows if "anonymity_set" in row.metrics]
+    if not told or not sizes:
+        return ""
+    k = sum(sizes) / len(sizes)
+    whose = "single updates" if k == 1 else f"sums of {k:.3g} clients"
+    return f"; whoever read it exactly off {whose} would have {number(sum(told) / len(told))}"
 
 
 def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_defended_cell_says_something_or_that_it_does_not(
     """It works; it does not; it does less than [0.8, 1.0] without a defense; or nobody can tell."""
     found = cell_state(rows("ok", "ok", "ok"), n_seeds=3, advantage=score(value, half), undefended=score(0.9))
     assert found == state
+
+
+@pytest.mark.parametrize(("k", "words"), [(1.0, "off single updates"), (9.0, "off sums of 9 clients")])
+def test_a_cell_about_clients_says_what_exact_sums_would_leave(k: float, words: str) -> None:
+    told = {"sums_advantage": score(0.82), "anonymity_set": score(k)}
+    text = cell_sentence(
+        label="label-skew",
+        stack="masked",
+        state="ok",
+        rows=[replace(row, metrics=told) for row in rows("ok", "ok", "ok")],
+        advantage=score(0.7),
+        undefended=score(0.9),
+        summary=PipelineSummary(pipeline="p"),
+        n_seeds=3,
+    )
+    assert f"; whoever read it exactly {words} would have 0.82;" in text
 
 
 @pytest.mark.parametrize(("statuses", "undefended", "state"), [(s, u, state) for s, u, _, state in STATES])
