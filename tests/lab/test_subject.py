@@ -127,7 +127,7 @@ def judge(attack: Inference, subject: Subject, threat: ThreatModel) -> TrialScor
 
 
 @pytest.mark.parametrize(
-    "attack", [LossThreshold(), DeepLeakage(restarts=6, screened=64)], ids=["loss", "dlg"]
+    "attack", [LossThreshold(), DeepLeakage(restarts=2, screened=16)], ids=["loss", "dlg"]
 )
 def test_recorded_training_is_attacked_and_scored_as_the_run_was(attack: Inference, run: RunResult) -> None:
     first, second = judge(attack, run, SERVER), judge(attack, record(run), SERVER)
