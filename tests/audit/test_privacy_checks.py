@@ -232,3 +232,31 @@ def test_claims_about_ciphers_and_rules(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError):
             claim_from_config(wrong)
+
+
+NOISY = """
+import numpy as np
+X = np.random.default_rng(0).normal(size=(40, 2)); Y = (X[:, 0] > 0).astype(int)
+def load_data(): return X, Y, X + 1, Y
+def train(data, seed):
+    x, y = data
+    clipped = (2 * y - 1)[:, None] * x / np.maximum(1, np.linalg.norm(x, axis=1))[:, None]
+    w = clipped.sum(0) + {sigma} * np.random.default_rng(seed).normal(size=2)
+    return lambda q: 1 / (1 + np.exp(-q @ w))
+"""
+
+
+def test_an_epsilon_of_a_training(tmp_path: Path) -> None:
+    """One Gaussian release of sensitivity 1: at sigma 1 its epsilon is 4.38 at 1e-5, at sigma .01 it is 5,000."""
+    given = {"kind": "dp", "delta": 1e-5, "trainings": 300}
+    true = claim(parts(tmp_path, NOISY.replace("{sigma}", "1.0")), epsilon=4.38, **given)
+    assert true.judgement == "not refuted"
+    assert float(true.evidence["lower_if_gaussian"]) < 4.38
+    (tmp_path / "less").mkdir()
+    broken = parts(tmp_path / "less", NOISY.replace("{sigma}", "0.01"))
+    false = claim(broken, epsilon=1.0, **given)
+    assert false.judgement == "refuted"
+    assert 3 < float(false.evidence["lower"]) <= float(false.evidence["ceiling"]) < 6
+    far = claim(broken, epsilon=50.0, **given)
+    assert far.judgement == "not refuted"
+    assert "could not be refuted here" in far.ceiling
