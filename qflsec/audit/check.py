@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -39,6 +41,13 @@ class Bench:
     def left(self) -> float:
         """Seconds that are left."""
         return self.deadline - time.monotonic()
+
+    def seed_the_pipeline(self) -> None:
+        """Seed the global generators that a pipeline may draw from, so that an audit can be repeated."""
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002 - it is the pipeline's
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(self.seed)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """The stream of one purpose."""
@@ -85,6 +94,7 @@ def examined(name: str, check: Check, part: Part, bench: Bench) -> CheckRun:
     """
     begun = time.monotonic()
     run = CheckRun(check=name, subject=part.name, state="clean")
+    bench.seed_the_pipeline()
     try:
         findings = tuple(
             replace(one, severity=one.severity or check.card.severity, place=one.place or part.place)

@@ -61,6 +61,7 @@ class Claim(ABC):
 
     def verdict(self, parts: Sequence[Part], bench: Bench) -> Verdict:
         """What the audit says of it."""
+        bench.seed_the_pipeline()
         found = self.test(parts, bench)
         return Verdict(
             claim=self.sentence,
