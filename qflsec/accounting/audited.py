@@ -246,7 +246,8 @@ def audit_scores(
     share = alpha / len(tests)
     best = max(tests, key=lambda test: strength(test.limits(share)))
     limits = best.limits(share)
-    perfect = rate_limits(best.n_in, best.n_in, 0, best.n_out, alpha=share)
+    fewest = min(test.alarms for test in tests) if isinstance(rule, Ranks) else 0
+    perfect = rate_limits(best.n_in, best.n_in, fewest, best.n_out, alpha=share)
     gaussian = method == "gaussian"
     return AuditedEpsilon(
         lower=epsilon_of_mu(limits.mu(), delta) if gaussian else limits.epsilon(delta),
@@ -259,7 +260,7 @@ def audit_scores(
         tests=len(tests),
         threshold=best.threshold,
         n=best.n_in + best.n_out,
-        evidence=best.words("at most " if isinstance(rule, Ranks) else ""),
+        evidence=best.words("at most " if isinstance(rule, Ranks) and best.alarms else ""),
         mu=limits.mu() if gaussian else None,
     )
 

@@ -217,7 +217,7 @@ def audit_one_run(
         confidence=confidence,
         method=method,
         conditional=GAUSSIAN_ONLY if gaussian else "",
-        ceiling=bound(best, sum(best))[0],
+        ceiling=max(bound(pair, sum(pair))[0] for pair in pairs),
         choice=(
             "one number of guesses, fixed in advance"
             if len(pairs) == 1

@@ -12,9 +12,8 @@ import typer
 from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
 from qflsec.base.notices import Notice
-from qflsec.cli import bb84, bench, blind, catalog, matrix, plugin
+from qflsec.cli import bb84, bench, blind, catalog, epsilon, matrix, plugin
 from qflsec.cli.audit import audit
-from qflsec.cli.epsilon import epsilon
 from qflsec.cli.init import init
 from qflsec.cli.leak import leak
 from qflsec.cli.reference import reference
@@ -36,12 +35,12 @@ app.add_typer(bb84.app, name="bb84")
 app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
 app.add_typer(plugin.app, name="plugin")
+app.add_typer(epsilon.app, name="epsilon")
 app.command("init")(init)
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)
 app.command("reference")(reference)
 app.command("secagg")(secagg)
-app.command("epsilon")(epsilon)
 app.command("leak")(leak)
 app.command("audit")(audit)
 

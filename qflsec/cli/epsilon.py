@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import AsJson, command_line
+from qflsec.cli.epsilon_audit import audit
+from qflsec.cli.options import AsJson, command_line, refuse_options
 from qflsec.cli.render import print_json
 
 if TYPE_CHECKING:
@@ -17,13 +18,19 @@ if TYPE_CHECKING:
     from qflsec.protocols.qdp.copies import Gradient
     from qflsec.protocols.qdp.results import Adjacency
 
-__all__ = ["epsilon"]
+__all__ = ["app"]
+
+app = typer.Typer(help="What a quantum noise is worth; 'qflsec epsilon audit' bounds epsilon from below.")
+app.command("audit")(audit)
 
 
+@app.callback(invoke_without_command=True)
 def epsilon(
+    context: typer.Context,
     noise: Annotated[
-        str, typer.Option(help="As in global-depolarizing:p=0.1; depolarizing:0.1 is local-depolarizing:p=0.1.")
-    ],
+        str | None,
+        typer.Option(help="As in global-depolarizing:p=0.1; depolarizing:0.1 is local-depolarizing:p=0.1."),
+    ] = None,
     qubits: Annotated[int, typer.Option(help="Qubits that the noise acts on.")] = 1,
     tau: Annotated[float, typer.Option(help="Trace distance of adjacent states; 1 covers any two records.")] = 1.0,
     adjacency: Annotated[str, typer.Option(help="all: mixed states too; pure: as an encoder makes them.")] = "all",
@@ -41,6 +48,11 @@ def epsilon(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print epsilon of one copy and of the run, with two states that attain it and what the figures rest on."""
+    if context.invoked_subcommand is not None:
+        refuse_options(context)
+        return
+    if noise is None:
+        raise ConfigError("--noise is missing", expected="a noise, as in depolarizing:0.1")
     from qflsec.protocols.qdp import (
         Copies,
         account_run,

@@ -206,6 +206,13 @@ def test_what_the_result_says() -> None:
     assert several.choice == "the best of 5 numbers of guesses fixed in advance (Bonferroni)"
     assert several.conditional == GAUSSIAN_ONLY
     assert several.mu is not None
+    # a perfect attack would be right on all 200 canaries, whichever test found the most here
+    assert several.ceiling == pytest.approx(
+        one_run_bound(
+            "one-run-gaussian", canaries=200, guesses=200, correct=200, delta=1e-5, confidence=0.99
+        )[0]
+    )
+    assert several.n < 200
 
 
 def test_the_order_of_equal_scores_knows_no_coins() -> None:
