@@ -182,6 +182,27 @@ def test_every_preset_can_be_built(name: str) -> None:
     assert len(world.cells) > 1
 
 
+def test_standard_has_every_family_and_every_kind_of_defense() -> None:
+    matrix = build_matrix(load_spec("standard"))
+    assert len(matrix.spec.seeds) == 3
+    assert {entry.attack.card.family for entry in matrix.attacks} == {
+        "membership",
+        "inversion",
+        "poisoning",
+        "backdoor",
+    }
+    layers = {layer.card.name for stack in matrix.stacks.values() for layer in stack.layers}
+    assert {"norm-bound", "median", "nnm", "multi-krum", "flame"} < layers, "robust rules"
+    assert {"dp-sgd", "dp-fedavg", "depolarizing-noise", "few-shots"} < layers, "noise"
+    assert {"secagg", "he-bfv", "qkd-aes-link"} < layers, "cryptography"
+    for pipeline in matrix.pipelines.values():
+        assert pipeline.federation.n_clients == 10
+        assert pipeline.federation.rounds == 20
+        for stack in matrix.stacks.values():
+            assert stack.stack is not None
+            stack.stack.check(pipeline)  # nothing is incompatible
+
+
 def test_quickstart_is_the_promised_matrix() -> None:
     matrix = build_matrix(load_spec("quickstart"))
     assert {entry.attack.card.family for entry in matrix.attacks} == {
