@@ -58,7 +58,7 @@ class _Host:
         claims = [claim_from_config(table) for table in self.request["claims"]]
         source = source_code(folder, file)
         self._examine([(n, c, source) for n, c in checks if c.looks_at is SourceCode], later=len(checks))
-        self.tell("loading", subject=file)
+        self.tell("loading", subject=file or "the folder")
         parts = self._load(folder, file)
         others = [(n, c) for n, c in checks if c.looks_at is not SourceCode]
         work = [(n, c, part) for n, c in others for part in parts if isinstance(part, c.looks_at)]

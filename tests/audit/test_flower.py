@@ -15,10 +15,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
+from qflsec.audit import audit, find_target
 from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.flower.app import FlowerApp, app_of_folder
 from qflsec.audit.flower.recording import SERVER, Recording, as_vector
 from qflsec.audit.flower.run import record
+from qflsec.audit.flower.subject import subject_of
 from qflsec.audit.outcome import Finding
 from qflsec.base import ConfigError, find
 
@@ -263,3 +265,119 @@ def test_a_folder_without_an_app_is_told(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     with pytest.raises(ConfigError, match=r"tool\.flwr\.app\.components"):
         app_of_folder(tmp_path)
+
+
+def small(
+    n_train: int, n_test: int, *, epochs: int, rate: float, noisy: bool = False, width: int = 4
+) -> Recording:
+    """Clients of few records; labels at random where ``noisy``, so that they can only be learned by heart."""
+    app, rng = ClientApp(), np.random.default_rng(3)
+    x = torch.tensor(rng.normal(size=(3 * (n_train + n_test), width)).astype(np.float32))
+    y = torch.tensor(rng.integers(0, 2, len(x))) if noisy else (x[:, 0] > 0).long()
+
+    def net(message: Message) -> torch.nn.Module:
+        made = torch.nn.Sequential(torch.nn.Linear(width, 24), torch.nn.Tanh(), torch.nn.Linear(24, 2))
+        made.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        return made
+
+    def rows(context: Context) -> tuple[torch.Tensor, torch.Tensor]:
+        mine = torch.arange(len(x))[int(context.node_config["partition-id"]) :: 3]
+        return mine[:n_train], mine[n_train:]
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        model, mine = net(message), rows(context)[0]
+        optimiser = torch.optim.SGD(model.parameters(), lr=rate)
+        for _ in range(epochs):
+            optimiser.zero_grad()
+            torch.nn.CrossEntropyLoss()(model(x[mine]), y[mine]).backward()
+            optimiser.step()
+        metrics = MetricRecord({"num-examples": len(mine)})
+        content = {"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}
+        return Message(RecordDict(content), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        mine = rows(context)[1]
+        with torch.no_grad():
+            right = int((net(message)(x[mine]).argmax(1) == y[mine]).sum())
+        metrics = MetricRecord({"num-examples": len(mine), "right": right})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, _: Context) -> None:
+        torch.manual_seed(1)
+        start = torch.nn.Sequential(torch.nn.Linear(width, 24), torch.nn.Tanh(), torch.nn.Linear(24, 2))
+        FedAvg().start(grid=grid, initial_arrays=ArrayRecord(start.state_dict()), num_rounds=2)
+
+    app_of_both = FlowerApp(name="app", server=server, client=app)
+    return record(app_of_both, seconds=float("inf"), seed=0, attacked=("server", "client", "public"))
+
+
+def test_a_model_that_learns_labels_by_heart_tells_who_was_trained_on() -> None:
+    told = found("recorded-membership", small(12, 24, epochs=30, rate=0.5, noisy=True, width=60))
+    parties = {one.what.partition(" sees")[0].rpartition(" ")[2] for one in told}
+    assert parties == {"server", "client", "public"}
+    assert all(one.evidence["low"] > 0.2 for one in told)  # type: ignore[operator]
+
+
+def test_a_short_step_tells_the_server_and_not_the_public() -> None:
+    """An update points where its records pull, however short it is; the model that moves so little tells nothing."""
+    wide = small(12, 24, epochs=1, rate=1e-3, noisy=True, width=60)
+    assert [one.what.partition(":")[0] for one in found("recorded-membership", wide)] == [
+        "update-alignment on what the server sees"
+    ]
+    narrow, bench = small(12, 24, epochs=1, rate=1e-3, noisy=True), Bench()
+    assert not list(find("check", "recorded-membership")().run(narrow, bench))
+    assert abs(bench.measured["advantage of loss-threshold by the public"]) < 0.3  # type: ignore[arg-type]
+
+
+def test_an_update_of_one_record_gives_it_to_the_server_and_not_to_the_public() -> None:
+    part = small(1, 5, epochs=1, rate=0.1)
+    bench = Bench()
+    (one,) = find("check", "recorded-inversion")().run(part, bench)
+    assert "what the server sees rebuilds 1 of 1 records" in one.what
+    assert one.evidence["mse"] < 1e-3 < one.evidence["guess"]  # type: ignore[operator]
+    assert "dlg by the public" in bench.measured  # blocked: no update is in its view
+
+
+def test_the_recorded_subject_is_the_training_that_ran() -> None:
+    """An independent replay of the clients' steps gives the updates of the view."""
+    part = small(4, 5, epochs=3, rate=0.1)
+    subject = subject_of(part)
+    assert (subject.training.epochs, subject.training.batch_size, subject.training.learning_rate) == (
+        3,
+        None,
+        0.1,
+    )
+    start = subject.models[0].clone().requires_grad_()
+    mine, params = subject.client_records(1), start
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(subject.model(params, mine.features), mine.labels)
+        params = params - 0.1 * torch.autograd.grad(loss, params)[0]
+    assert torch.allclose(params - start, subject.updates[0][1], atol=1e-6)
+
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "audit" / "flower_app"
+
+
+def test_the_example_is_audited_from_its_folder() -> None:
+    """The whole way: a copy of the folder, a process of its own, places in the app's code."""
+    target = find_target(str(EXAMPLE))
+    result = audit(target, budget=600.0, checks=["non-finite-reply", "one-partition", "recorded-membership"])
+    states = {run.check: run.state for run in result.runs}
+    assert states == {"non-finite-reply": "found", "one-partition": "clean", "recorded-membership": "clean"}
+    assert result.parts == (("clinics", "Recording"),)
+    ((_, finding),) = result.found()
+    assert finding.place is not None
+    assert finding.place.file == "clinics/server_app.py"
+    lines = (EXAMPLE / finding.place.file).read_text(encoding="utf-8").splitlines()
+    assert lines[finding.place.line - 1].startswith("def main")
+    assert result.exit_code == 1
+
+
+def test_parties_that_are_none_are_told() -> None:
+    with pytest.raises(ConfigError, match="no such party"):
+        audit(find_target(str(EXAMPLE)), threats=["everybody"])

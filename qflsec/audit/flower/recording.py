@@ -116,7 +116,7 @@ class Recording(Part):
         n_nodes: Clients.
         seen: What torch showed, by round, node (``SERVER`` for the server) and kind of message.
         features: Each record that torch showed, by digest.
-        labels: Its label, where a loss showed it.
+        labels: Its label, where a loss or a comparison with the prediction showed it.
         module: The torch module that has the arrays of the messages; None where none has.
         last: The last model where the server's strategy gave one back; empty where it did not.
         attacked: The threat models whose views are attacked, by name.

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
@@ -31,16 +32,19 @@ _LOSSES = {
                  "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss",
                  "multi_margin_loss", "hinge_embedding_loss", "kl_div", "gaussian_nll_loss")
 }  # fmt: skip
+_PREDICTIONS = {torch.argmax, Tensor.argmax, torch.max, Tensor.max}
+_COMPARISONS = {torch.eq, Tensor.eq, Tensor.__eq__, torch.ne, Tensor.ne, Tensor.__ne__}
 _MOST_BYTES = 2**29
 _NUMBERS = ("lr", "momentum", "weight_decay", "betas")
 
 
-class _Losses(TorchFunctionMode):
-    """Sees every loss that is computed, from wherever it was imported."""
+class _Functions(TorchFunctionMode):
+    """Sees every loss that is computed and every prediction that is compared, from wherever it was imported."""
 
-    def __init__(self, told: Callable[[str, Any, Any], None]) -> None:
+    def __init__(self, told: Callable[[str, Any], None]) -> None:
         super().__init__()
         self._told = told
+        self._predicted: Any = None
 
     def __torch_function__(
         self,
@@ -51,10 +55,15 @@ class _Losses(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         words = dict(kwargs or {})
         if func in _LOSSES:
-            output = args[0] if args else words.get("input")
-            target = args[1] if len(args) > 1 else words.get("target")
-            self._told(_LOSSES[func], output, target)
-        return func(*args, **words)
+            self._told(_LOSSES[func], args[1] if len(args) > 1 else words.get("target"))
+        elif func in _COMPARISONS and len(args) > 1:
+            both = [value for value in args[:2] if value is not self._predicted]
+            if len(both) == 1:  # the other one is the label
+                self._told("", both[0])
+        found = func(*args, **words)
+        if func in _PREDICTIONS:
+            self._predicted = found if isinstance(found, Tensor) else found.indices
+        return found
 
 
 class Watch:
@@ -63,7 +72,7 @@ class Watch:
     Attributes:
         seen: What was seen, by round, party and kind of message.
         features: Each record by digest, as long as there is room for it.
-        labels: Its label, where a loss showed it.
+        labels: Its label, where a loss or a comparison with the prediction showed it.
         modules: The modules that were called from outside, by class, as they were when first called.
     """
 
@@ -87,20 +96,20 @@ class Watch:
         self._now = self.seen.setdefault((index, node, kind), Seen())
         self._who, self._depth, self._last = node, 0, None
         try:
-            with self._losses():
+            with self._functions():
                 yield
         finally:
             self._now, self._who, self._depth = before
 
     @contextmanager
-    def _losses(self) -> Iterator[None]:
+    def _functions(self) -> Iterator[None]:
         """The mode belongs to a thread: entered once in each."""
         thread = threading.get_ident()
         with ExitStack() as stack:
             if thread not in self._threads:
                 self._threads.add(thread)
                 stack.callback(self._threads.discard, thread)
-                stack.enter_context(_Losses(self._loss))
+                stack.enter_context(_Functions(self._label))
             yield
 
     @contextmanager
@@ -156,12 +165,13 @@ class Watch:
             self.features[digest] = row.copy()
         return digest
 
-    def _loss(self, name: str, output: Any, target: Any) -> None:  # noqa: ANN401
+    def _label(self, loss: str, labels: Any) -> None:  # noqa: ANN401
+        """Note what the last batch's records are labelled, and the loss that showed it."""
         batch = self._last
-        if batch is None or not isinstance(target, Tensor) or len(target.reshape(-1)) != len(batch.rows):
+        if batch is None or not isinstance(labels, Tensor) or len(labels.reshape(-1)) != len(batch.rows):
             return
-        batch.loss = name
-        for digest, label in zip(batch.rows, target.detach().reshape(-1).tolist(), strict=True):
+        batch.loss = loss or batch.loss
+        for digest, label in zip(batch.rows, labels.detach().reshape(-1).tolist(), strict=True):
             self.labels[digest] = label
 
     def _step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ANN401

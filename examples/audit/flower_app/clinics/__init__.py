@@ -1,0 +1,1 @@
+"""Three clinics train a quantum classifier together."""
