@@ -38,6 +38,7 @@ CASES = [
     ("unpickling", "import pickle\ndef receive(raw):\n    return pickle.loads(raw)\n", N + "def receive(f):\n    return np.load(f)\n"),
     ("unpickling", "import torch\nstate = lambda f: torch.load(f, weights_only=False)\n", "import torch\nstate = lambda f: torch.load(f)\n"),
     ("statistical-secrets", N + "mask = np.random.normal(size=3)\nsent = 1 + mask\n", N + "mask = np.random.random(3) < 0.5\n"),
+    ("statistical-secrets", N + "key = np.random.randint(9)\nsend(key)\n", N + "import jax\nkey = np.random.randint(9)\nkey = jax.random.PRNGKey(key)\n"),
     ("statistical-secrets", "import random\nsecret_key = random.getrandbits(128)\n", "import secrets\nsecret_key = secrets.randbits(128)\n"),
     ("statistical-secrets", N + "rng = np.random.default_rng()\nshared_pad = rng.bytes(32)\n", N + "rng = np.random.default_rng()\nrows = rng.permutation(32)\n"),
     (

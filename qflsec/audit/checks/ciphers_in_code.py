@@ -87,7 +87,7 @@ class SecretKeySent(SourceCheck):
         idea="Find TenSEAL contexts that are serialised with save_secret_key=True.",
         source=Source(paper="Benaissa et al., TenSEAL, arXiv:2104.03152", year=2021, where="section 3.1"),
         title="a context is written with its secret key",
-        severity="error",
+        severity="warning",
         proves="The bytes hold the secret key: who reads them decrypts every update.",
         cannot=("Where the bytes go is not followed: check that no server and no network can read them.",),
         consequence="If the server or the network gets the bytes, homomorphic encryption hides nothing from them.",

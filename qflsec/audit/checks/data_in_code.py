@@ -101,7 +101,7 @@ class EvaluatedOnTraining(SourceCheck):
             )
             if words & _HELD_OUT or words & {"xt", "yt"}:
                 return
-            if words & {"train", "training", "trainset"}:
+            if words & {"train", "trainset"}:
                 on_training.append(node)
         for node in on_training[:1]:
             yield Finding(

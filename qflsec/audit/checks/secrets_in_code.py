@@ -16,7 +16,7 @@ __all__ = ["SeededNoise", "StatisticalSecrets"]
 _SECRET = frozenset({"key", "keys", "pad", "pads", "otp", "nonce", "nonces", "secret", "secrets", "iv", "password", "keystream"})  # fmt: skip
 _MASK = frozenset({"mask", "masks"})
 _NOISE = frozenset({"noise", "noises", "noisy"})
-_PUBLIC = frozenset({"public", "name", "names", "jax", "sort", "id", "ids", "index", "length", "len", "size", "state", "dict"})  # fmt: skip
+_PUBLIC = frozenset({"public", "prng", "name", "names", "jax", "sort", "id", "ids", "index", "length", "len", "size", "state", "dict"})  # fmt: skip
 _GENERATORS = re.compile(
     r"^(np|numpy)\.random\.|^random\.(?!SystemRandom)|^torch\.(rand|randn|randint|normal|bernoulli|rand_like|randn_like|randperm)$"
     r"|(^|\.)(rng|rnd|generator|gen|prng|rand)\.(integers|normal|random|bytes|choice|uniform|standard_normal|permutation|laplace)$"
@@ -53,11 +53,11 @@ class StatisticalSecrets(SourceCheck):
 
     def read(self, file: SourceFile, tree: ast.Module) -> Iterator[Finding]:
         """Every secret that is drawn so."""
-        added = _added(tree)
+        added, seeds = _added(tree), _seeds_of_jax(tree)
         for node in ast.walk(tree):
             for name, value in _bindings(node):
                 words = words_of(name)
-                secret = words & _SECRET and not words & _PUBLIC
+                secret = words & _SECRET and not words & _PUBLIC and name not in seeds
                 mask = words & _MASK and name in added and not isinstance(value, ast.Compare)
                 drawn = _drawn(value) if secret or mask else ""
                 if drawn:
@@ -138,6 +138,19 @@ def _added(tree: ast.Module) -> frozenset[str]:
         found |= {part.id for side in sides for part in ast.walk(side) if isinstance(part, ast.Name)}
         found |= {part.attr for side in sides for part in ast.walk(side) if isinstance(part, ast.Attribute)}
     return frozenset(found)
+
+
+def _seeds_of_jax(tree: ast.Module) -> frozenset[str]:
+    """Names that start a generator of JAX, where what is no secret is called a key."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    starts = [call for call in calls if called(call).rpartition(".")[2] in {"PRNGKey", "key"}]
+    return frozenset(
+        part.id
+        for call in starts
+        for one in call.args
+        for part in ast.walk(one)
+        if isinstance(part, ast.Name)
+    )
 
 
 def _fixed_seed(node: ast.AST) -> bool:
