@@ -15,6 +15,7 @@ from qflsec.attacks import (
     Blocked,
     Challenge,
     Claim,
+    DeviceChallenge,
     EvasionClaim,
     Inference,
     InversionClaim,
@@ -26,7 +27,15 @@ from qflsec.base import ConfigError, IncompatibleAttack, QflsecError
 from qflsec.federation import Adversary, RunResult, RunSpec
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
-from qflsec.lab.conformance.federation import SEEDS, changes, honest_runs, other_chance, runs, same_model
+from qflsec.lab.conformance.federation import (
+    SEEDS,
+    changes,
+    device_runs,
+    honest_runs,
+    other_chance,
+    runs,
+    same_model,
+)
 from qflsec.lab.conformance.trial import Configured, Fault, Unchecked, Written
 from qflsec.lab.scoring import Truth, score_claim, score_manipulation
 from qflsec.threat import (
@@ -102,7 +111,8 @@ class InferenceTrial(_AttackTrial):
 
     def _runs(self, threat: ThreatModel) -> tuple[RunResult, ...]:
         if not isinstance(self._attack, ActiveInference):
-            return honest_runs()
+            devices = issubclass(self._attack.challenge_type, DeviceChallenge)
+            return device_runs() if devices else honest_runs()
         self._attack.corrupts(threat)
         specs = [RunSpec(seed=seed, adversary=self._attack, threat=threat) for seed in SEEDS]
         if self._attack.challenge_type is MembershipChallenge:

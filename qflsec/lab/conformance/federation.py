@@ -8,12 +8,14 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
+from qflsec.circuits import NoiseModel
 from qflsec.data import DataSpec
 from qflsec.federation import (
     FederationConfig,
@@ -27,9 +29,9 @@ from qflsec.federation import (
 )
 from qflsec.federation.topology import Star
 from qflsec.lab.conformance.trial import Fault
-from qflsec.models import build_model
+from qflsec.models import Execution, build_model
 
-__all__ = ["SEEDS", "changes", "honest_runs", "other_chance", "pipeline", "runs", "same_model"]
+__all__ = ["SEEDS", "changes", "device_runs", "honest_runs", "other_chance", "pipeline", "runs", "same_model"]
 
 SEEDS = (0, 1)
 
@@ -72,6 +74,15 @@ def runs(
 def honest_runs() -> tuple[RunResult, ...]:
     """Runs without adversary and without layers."""
     return tuple(runs([RunSpec(seed=seed) for seed in SEEDS]))
+
+
+@cache
+def device_runs() -> tuple[RunResult, ...]:
+    """The same with two of the clients on a noisier device."""
+    noisy = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.05, where="every-gate"))
+    mixed = replace(pipeline(), client_executions={1: noisy, 4: noisy})
+    specs = [RunSpec(seed=seed) for seed in SEEDS]
+    return tuple(run_batch(mixed, Stack.from_layers("checked", []), specs, secrets="seeded"))
 
 
 def same_model(first: RunResult, second: RunResult) -> bool:
