@@ -76,6 +76,9 @@ def test_what_the_result_says() -> None:
     far = audit_canary_states((90, 10), (100, 100), distance=1.0, tau=0.2, effects=4)
     assert far.conditional == MIXED_ONLY
     assert far.lower < near.lower
+    alone = audit_canary_states((90, 10), (100, 100), distance=1.0, tau=0.2, confidence=1 - 0.05 / 4)
+    assert far.lower == pytest.approx(alone.lower)
+    assert far.ceiling == pytest.approx(alone.ceiling)
     assert far.choice == "the best of 4 effects (Bonferroni)"
     assert far.evidence == "90 of 100 and 10 of 100 shots at trace distance 1, for a claim at 0.2"
 

@@ -89,6 +89,25 @@ def test_no_tail_of_a_private_mechanism_exceeds_its_p_value(m: int, eps: float, 
             ), (name, c)
 
 
+@pytest.mark.parametrize("method", ["one-run", "one-run-f-dp"])
+@pytest.mark.parametrize(("eps", "delta"), [(0.5, 0.0), (1.0, 0.001), (2.0, 0.02)])
+def test_no_bound_exceeds_the_truth_at_the_tail_that_occurs(
+    method: OneRunMethod, eps: float, delta: float
+) -> None:
+    """With the exact tail as the level, the bound may reach epsilon, and no more."""
+    for exact in tails(20, eps, delta).values():
+        for c in range(12, 21):
+            found = one_run_bound(
+                method,
+                canaries=20,
+                guesses=20,
+                correct=c,
+                delta=delta,
+                confidence=1 - float(exact[c]) * (1 - 1e-6),
+            )[0]
+            assert found <= eps + 1e-5
+
+
 def level_of(eps: float, delta: float) -> Level:
     """The least level at a power, from the definition: power <= e^eps level + delta, and the same of the complement."""
     return lambda power: max(0.0, (power - delta) / math.exp(eps), 1 - delta - math.exp(eps) * (1 - power))
