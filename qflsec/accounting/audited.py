@@ -50,6 +50,7 @@ __all__ = [
     "audit_scores",
     "check_audit_delta",
     "rate_limits",
+    "seeded_generator",
 ]
 
 Method = Literal[
@@ -279,6 +280,17 @@ def check_audit_delta(delta: float, method: Method) -> None:
         )
 
 
+def seeded_generator(seed: int) -> np.random.Generator:
+    """The generator that divides scores, or orders equal ones.
+
+    Raises:
+        ConfigError: The seed is negative.
+    """
+    if seed < 0:
+        raise ConfigError("seed is out of range", got=seed, expected="0 or more")
+    return np.random.default_rng(seed)
+
+
 def _tests(
     choice: Choice,
     members: NDArray[np.float64],
@@ -302,7 +314,7 @@ def _tests(
                     got=f"{members.size} in, {others.size} out",
                     expected="two or more",
                 )
-            rng = np.random.default_rng(seed)
+            rng = seeded_generator(seed)
             (first_in, rest_in), (first_out, rest_out) = _halves(members, rng), _halves(others, rng)
             candidates = [_count(first_in, first_out, one) for one in _candidates(first_in, first_out)]
             return [_count(rest_in, rest_out, max(candidates, key=strength).threshold)]

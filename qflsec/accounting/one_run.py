@@ -39,7 +39,7 @@ from typing import Literal
 
 import numpy as np
 
-from qflsec.accounting.audited import GAUSSIAN_ONLY, AuditedEpsilon, check_audit_delta
+from qflsec.accounting.audited import GAUSSIAN_ONLY, AuditedEpsilon, check_audit_delta, seeded_generator
 from qflsec.accounting.gaussian import epsilon_of_mu
 from qflsec.accounting.roc import Scores, check_scores
 from qflsec.accounting.statistics import check_confidence
@@ -196,7 +196,7 @@ def audit_one_run(
                 "a pair of guesses is out of range", got=(k, low), expected=f"1 to {m} together"
             )
     taken = np.concatenate([np.ones(members.size, bool), np.zeros(others.size, bool)])
-    mixed = np.random.default_rng(seed).permutation(m)
+    mixed = seeded_generator(seed).permutation(m)
     taken, scores = taken[mixed], np.concatenate([members, others])[mixed]
     taken = taken[np.argsort(-scores, kind="stable")]
     share = 1 - (1 - check_confidence(confidence)) / len(pairs)

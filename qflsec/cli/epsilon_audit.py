@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -56,6 +57,8 @@ def audit(
         )
     if not one_run and (curve or guesses):
         raise ConfigError("--curve and --guesses are for canaries of one run", fix="add --one-run")
+    if claim is not None and not 0 <= claim < math.inf:
+        raise ConfigError("--claim is no epsilon", got=claim, expected="0 or more, finite")
     if threshold and ranks:
         raise ConfigError("--threshold and --ranks are two ways to choose", fix="leave one of them out")
     from qflsec.accounting import audit_one_run, audit_scores
@@ -122,6 +125,11 @@ def _pair(text: str) -> tuple[int, int]:
     raise ConfigError("--guesses is no pair", got=repr(text), expected="two whole numbers, as in 100,100")
 
 
+def _number(threshold: float) -> float | str:
+    """JSON has no infinity."""
+    return threshold if math.isfinite(threshold) else "infinity" if threshold > 0 else "-infinity"
+
+
 def _verdict(found: list[AuditedEpsilon], claim: float) -> str:
     """What the bound without a condition says: the other is told, and decides nothing."""
     plain = found[0]
@@ -146,7 +154,7 @@ def _document(found: list[AuditedEpsilon], sizes: tuple[int, int], claim: float 
                 "conditional": one.conditional,
                 "choice": one.choice,
                 "tests": one.tests,
-                "threshold": one.threshold,
+                "threshold": one.threshold if one.threshold is None else _number(one.threshold),
                 "n": one.n,
                 "evidence": one.evidence,
                 "mu_lower": one.mu,

@@ -86,6 +86,13 @@ def test_a_claim_has_a_verdict_and_an_exit_code(
     assert document.json()["claim"]["epsilon_nats"] == float(claim)
 
 
+def test_an_infinite_threshold_is_a_word_in_the_document(qflsec: Call, files: tuple[str, ...]) -> None:
+    for given, shown in (("inf", "infinity"), ("-inf", "-infinity")):
+        document = qflsec("epsilon", "audit", *files, "--threshold", given, "--json").json()
+        assert document["bounds"][0]["threshold"] == shown
+        assert document["bounds"][0]["epsilon_lower_nats"] == 0
+
+
 def test_the_example_of_the_docs(qflsec: Call) -> None:
     """Noise of half the size that was claimed: not refuted by what is proved, and refuted if it is Gaussian."""
     command = re.search(r"^qflsec (epsilon audit .*)$", DOCS, re.MULTILINE)
@@ -114,6 +121,10 @@ def test_without_a_delta_there_is_no_gaussian_form(qflsec: Call, files: tuple[st
         (("--ranks", "--threshold", "1"), "two ways to choose"),
         (("--one-run", "--guesses", "3"), "--guesses is no pair"),
         (("--delta", "2"), "delta is out of range"),
+        (("--claim", "nan"), "--claim is no epsilon"),
+        (("--claim", "-1"), "--claim is no epsilon"),
+        (("--seed", "-1"), "seed is out of range"),
+        (("--one-run", "--seed", "-1"), "seed is out of range"),
         (("--in", "missing.csv"), "missing.csv cannot be read"),
     ],
 )
