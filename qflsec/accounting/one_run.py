@@ -6,7 +6,7 @@ half of the canaries was drawn, or where scores were computed with knowledge of 
 
 **(epsilon, delta).** A guess about one canary of a mechanism with (epsilon, 0) is right with probability q = exp(epsilon) /
 (1 + exp(epsilon)) at most, whatever the other guesses were, so that v is dominated by Bin(r, q); delta adds 2 m delta
-max_i P[v > Bin(r, q) >= v - i] / i to the tail (Steinke et al., theorem 5.2).
+max_i P[v > Bin(r, q) >= v - i] / i to the tail (Steinke et al., appendix D).
 
 **A trade-off curve.** Let p_j be the probability of j right guesses. Take the event that the guess on canary i is "b" and
 that c - 1 others or more are right. It depends on the output and on the other coins. With the coin at b it says that the guess on
@@ -75,7 +75,7 @@ def one_run_p_value(epsilon: float, delta: float, *, canaries: int, guesses: int
         ConfigError: The counts are impossible.
 
     Source:
-        Steinke, Nasr, Jagielski, arXiv:2305.08846, theorem 5.2.
+        Steinke, Nasr, Jagielski, arXiv:2305.08846, appendix D.
     """
     from scipy.special import betainc, expit
 
