@@ -25,6 +25,8 @@ _OWN = 0.99
 def _after(part: Recording, alter: Alter) -> Array:
     """The model after the first round, where one client's reply was altered; the others answer as they did."""
     made = part.again(alter, 1, False)
+    if len(made.replies(1)) < len(part.replies(1)):
+        raise NotApplicable("the altered reply did not reach the server")
     after = as_vector(made.model(2))
     if not len(after):
         raise NotApplicable("the server does not show the model that it makes of the replies")

@@ -208,10 +208,10 @@ def write(message: Message, before: Sent, after: Sent) -> None:
     content = message.content
     records = content.array_records
     for record, held in records.items():
-        for name, array in list(held.items()):
+        for name in list(held):
             full = f"{record}.{name}" if len(records) > 1 else name
             if full in after.arrays and after.arrays[full] is not before.arrays[full]:
-                held[name] = Array(np.asarray(after.arrays[full]).astype(array.dtype))
+                held[name] = Array(np.asarray(after.arrays[full], dtype=before.arrays[full].dtype))
     for metrics in content.metric_records.values():
         for name, value in list(metrics.items()):
             if name in after.numbers and after.numbers[name] != before.numbers[name]:
