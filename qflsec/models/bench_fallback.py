@@ -16,6 +16,8 @@ from qflsec.circuits.bench import BATCH, LAYERS, bench_data, bench_step, least_c
 from qflsec.circuits.build import build_circuit
 from qflsec.circuits.from_pennylane import roles_of
 from qflsec.circuits.kernel import expectations
+from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.models.qnode_call import Mode, QNodeCall, qnode_call
 from qflsec.models.torch_model import TorchModel
 
@@ -23,7 +25,8 @@ __all__ = ["TARGET", "FallbackRow", "bench_fallback"]
 
 TARGET = 5.0
 """The largest multiple of the kernel's cost that is accepted where records are evaluated together."""
-KERNEL, SHARED = "kernel", "kernel, weights that all records share"
+KERNEL, SHARED, NOISY = "kernel", "kernel, weights that all records share", "noisy kernel"
+CHANNELS = "with channels that are no noise model"
 LOOPING = "that a torch module calls for one record after the other"
 
 
@@ -36,6 +39,7 @@ class FallbackRow:
         mode: How rows are evaluated.
         n_qubits: Number of qubits.
         ratio: The cost of a step over that of the torch kernel, whose stages it takes, for the same gates, angles and number of measured values.
+        kernel: Which kernel that is.
         target: The largest ratio that is accepted, if there is one: not where a function runs record by record.
     """
 
@@ -44,6 +48,7 @@ class FallbackRow:
     n_qubits: int
     ratio: float
     target: float | None = TARGET
+    kernel: str = "torch kernel"
 
     @property
     def met(self) -> bool:
@@ -56,7 +61,7 @@ class FallbackRow:
         aim = "no target" if self.target is None else f"target: at most {self.target:g}, {word}"
         return (
             f"A QNode of {self.n_qubits} qubits {self.name} ({self.mode}) costs {self.ratio:.2f} times the "
-            f"torch kernel's step for a like circuit ({aim})."
+            f"{self.kernel}'s step for a like circuit ({aim})."
         )
 
 
@@ -66,9 +71,12 @@ def bench_fallback(*, n_qubits: int = 4, repeats: int = 12) -> tuple[FallbackRow
     generator = torch.Generator().manual_seed(n_qubits)
     weights = (2 * math.pi * torch.rand(BATCH, 3 * LAYERS * n_qubits, generator=generator)).requires_grad_()
     circuit = build_circuit(n_qubits=n_qubits, layers=LAYERS)
-    shared = weights[0]
+    shared, noise = weights[0], NoiseModel(kind="local-depolarizing", p=0.1, where="every-gate")
     steps = {
         KERNEL: bench_step(lambda: expectations(circuit, weights, features)[:, 0], weights, labels),
+        NOISY: bench_step(
+            lambda: noisy_expectations(circuit, weights, features, noise=noise)[:, 0], weights, labels
+        ),
         SHARED: bench_step(lambda: expectations(circuit, shared, features)[:, 0], weights, labels),
     }
     cases = _cases(n_qubits)
@@ -79,13 +87,14 @@ def bench_fallback(*, n_qubits: int = 4, repeats: int = 12) -> tuple[FallbackRow
     steps[LOOPING] = bench_step(lambda: model(shared, features)[:, 1], weights, labels)
     with one_thread():
         costs = least_costs(steps, repeats)
-    found = [(name, mode, KERNEL) for name, (_, mode) in cases.items()]
+    found = [(name, mode, NOISY if name == CHANNELS else KERNEL) for name, (_, mode) in cases.items()]
     return tuple(
         FallbackRow(
             name=name,
             mode=mode,
             n_qubits=n_qubits,
             ratio=costs[name] / costs[like],
+            kernel="torch noisy kernel" if like == NOISY else "torch kernel",
             target=None if mode == "tapes-rows" else TARGET,
         )
         for name, mode, like in [*found, (LOOPING, model.call.mode, SHARED)]
@@ -151,10 +160,18 @@ def _cases(n: int) -> dict[str, tuple[Callable[..., Any], Mode]]:
                 qml.CNOT([wire, (wire + 1 + layer % (n - 1)) % n])
         return qml.var(qml.PauliZ(0))
 
+    def damped(inputs: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        qml.AngleEmbedding(inputs, wires=range(n))
+        qml.AmplitudeDamping(0.1, wires=0)
+        qml.StronglyEntanglingLayers(weights, wires=range(n))
+        qml.PhaseDamping(0.2, wires=1)
+        return qml.expval(qml.PauliZ(0))
+
     return {
         "with angles by unknown functions": (unknown, "angles"),
         "with a variance": (variance, "tapes"),
         "with a variance, and indices on records,": (indexing, "tapes-vmap"),
+        CHANNELS: (damped, "tapes"),
         "with a branch on a feature": (_branching(n, lambda inputs: inputs[0]), "branches"),
         "with a branch on a value that left torch": (
             _branching(n, lambda inputs: inputs.tolist()[0]),

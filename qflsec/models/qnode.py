@@ -48,7 +48,7 @@ class QNodeModel(Model):
     kernel has, the kernel runs the gates at the angles that the QNode's function gives. Where the function branches on its
     inputs, each branch is such a QNode, and the records that take it are one batch. Of what is left PennyLane builds
     the tapes, and they are executed here: for a batch by broadcasting if it gives the same as single calls, else by
-    ``torch.func.vmap``, else record by record. Channels and what is no function of the state run in PennyLane, in the
+    ``torch.func.vmap``, else record by record. Many channels and what is no function of the state run in PennyLane, in the
     same three ways. A warning says so once, with the measured cost. Noise channels that are a noise model become
     the execution's. Logits are those of
     :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities

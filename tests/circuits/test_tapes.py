@@ -213,9 +213,37 @@ def test_second_derivatives() -> None:
     assert torch.allclose(ours, theirs, atol=1e-9)
 
 
+@qml.qnode(qml.device("default.mixed", wires=WIRES))
 def damped(x: Tensor, weights: Tensor) -> Any:
+    """Channels of one and of two Kraus bits, in between and at the end; what is measured may be of any kind."""
+    qml.AngleEmbedding(x, wires=range(WIRES))
+    qml.AmplitudeDamping(0.3, 1)
+    qml.RY(weights[..., 0], 1)
+    qml.CNOT([1, 2])
+    qml.RX(weights[..., 1], 0)
+    qml.GeneralizedAmplitudeDamping(0.2, 0.3, 2)
+    return (
+        qml.expval(qml.PauliZ(0) @ qml.PauliX(1)),
+        qml.probs(wires=[2, 1]),
+        qml.probs(),
+        qml.var(qml.PauliY(1)),
+        qml.purity([0, 1]),
+    )
+
+
+@pytest.mark.parametrize("building", BUILDINGS)
+def test_channels_take_wires_of_their_own(building: Building) -> None:
+    roles, inputs = roles_of(damped, n_weights=WEIGHTS), data()
+    ours, theirs = tape_values(damped, roles, *inputs, building), alone(damped, *inputs)
+    assert torch.allclose(ours, theirs, atol=1e-6)  # default.mixed rounds to single precision
+    first, second = slopes(ours, inputs), slopes(theirs, inputs)
+    assert all(torch.allclose(own, other, atol=1e-5) for own, other in zip(first, second, strict=True))
+
+
+def crowded(x: Tensor, weights: Tensor) -> Any:
     qml.RX(x[..., 0] + weights[..., 0], 0)
-    qml.AmplitudeDamping(0.1, 0)
+    for _ in range(3):
+        qml.AmplitudeDamping(0.1, 0)
     return qml.expval(qml.PauliZ(0))
 
 
@@ -232,7 +260,11 @@ def amplitude(x: Tensor, weights: Tensor) -> Any:
 
 @pytest.mark.parametrize(
     ("function", "message"),
-    [(damped, "not unitary"), (kept, "some outcomes"), (amplitude, "no function of the state")],
+    [
+        (crowded, "too large an environment; got 3 qubits"),
+        (kept, "some outcomes"),
+        (amplitude, "no function of the state"),
+    ],
 )
 def test_what_pennylane_alone_runs_is_refused(function: Any, message: str) -> None:
     node, roles = qnode_of(function)

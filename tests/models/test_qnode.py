@@ -102,10 +102,11 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def damped(inputs: Tensor, weights: Tensor) -> Any:
-    """Channels that are no noise model."""
+    """Channels that are no noise model, and more of them than a pure state is worth."""
     qml.AngleEmbedding(inputs, wires=range(3))
-    qml.AmplitudeDamping(0.3, wires=0)
-    qml.PhaseDamping(0.2, wires=1)
+    for wire in range(3):
+        qml.AmplitudeDamping(0.3, wires=wire)
+        qml.PhaseDamping(0.2, wires=wire)
     qml.BasicEntanglerLayers(weights[..., 0], wires=range(3))
     return qml.expval(qml.PauliZ(0))
 

@@ -48,8 +48,9 @@ class Said:
         import pennylane as qml
 
         wires = dict(self.wires)
-        steps, numbers = lower_operations(qml.pytrees.unflatten(self.leaves, self.form), wires)
-        return Structure(len(wires), steps, self.measured), [*numbers, *self.numbers]
+        steps, numbers, taken = lower_operations(qml.pytrees.unflatten(self.leaves, self.form), wires)
+        measured = tuple(one.beside(taken - len(wires)) for one in self.measured)
+        return Structure(taken, steps, measured), [*numbers, *self.numbers]
 
 
 def say(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from qflsec.circuits.errors import NotAffine
 from qflsec.circuits.qnode_tape import IDLE, NAMES, STATES
@@ -18,6 +19,8 @@ __all__ = ["as_tensor", "lower_operations"]
 _SMALL = 3
 """Wires up to which a gate without angles is taken by its matrix rather than by its parts."""
 _LARGE = 8
+_ENVIRONMENT = 2
+"""Wires that environments may have in any case; else as many as the circuit, where a density matrix is as large."""
 _IRREVERSIBLE = ("MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure", "Projector")
 
 
@@ -28,26 +31,49 @@ def as_tensor(value: Any) -> Tensor:  # noqa: ANN401 - whatever PennyLane holds
 
 def lower_operations(
     operations: Iterable[Any], wires: dict[Any, int]
-) -> tuple[tuple[Step, ...], list[Tensor]]:
-    """The steps of a tape's operations, and their numbers: angles, matrices and amplitudes in this order.
+) -> tuple[tuple[Step, ...], list[Tensor], int]:
+    """The steps of a tape's operations, their numbers (angles, matrices and amplitudes in this order), and the wires they take.
 
-    Numbers have an axis of rows in front where the operations broadcast.
+    Numbers have an axis of rows in front where the operations broadcast. A channel takes wires of its own for its
+    environment, which start in state 0 and are never measured (Stinespring): behind those of the tape.
 
     Raises:
-        NotAffine: An operation is no unitary that PennyLane decomposes or has a matrix of.
+        NotAffine: An operation is no unitary that PennyLane decomposes or has a matrix of, or channels take too many wires.
     """
     import pennylane as qml
 
     steps: list[Step] = []
     numbers: list[Tensor] = []
+    taken = len(wires)
     with qml.QueuingManager.stop_recording():
         for operation in operations:
-            _lower(operation, wires, steps, numbers)
-    return tuple(steps), numbers
+            if isinstance(operation, qml.operation.Channel):
+                places = tuple(wires[label] for label in operation.wires)
+                matrix, more = _dilation([as_tensor(one) for one in operation.kraus_matrices()])
+                steps.append(Step("matrix", (*range(taken, taken + more), *places)))
+                numbers.append(matrix)
+                taken += more
+            else:
+                _lower(operation, wires, steps, numbers)
+    if taken - len(wires) > max(_ENVIRONMENT, len(wires)):
+        raise NotAffine(
+            "the QNode's channels have too large an environment", got=f"{taken - len(wires)} qubits"
+        )
+    return tuple(steps), numbers, taken
+
+
+def _dilation(kraus: list[Tensor]) -> tuple[Tensor, int]:
+    """A channel as a matrix on an environment that starts in state 0, and the environment's wires, which come first.
+
+    Column ``(0, b)`` holds the entries ``K_a[:, b]`` in the rows ``(a, :)``; nothing is in the other columns.
+    """
+    size, more = len(kraus[0]), max(1, (len(kraus) - 1).bit_length())
+    isometry = torch.cat(kraus)
+    missing = 2**more * size - len(isometry)
+    return pad(isometry, (0, (2**more - 1) * size, 0, missing)), more
 
 
 def _lower(operation: Any, wires: dict[Any, int], steps: list[Step], numbers: list[Tensor]) -> None:  # noqa: ANN401
-    import pennylane as qml
 
     name = operation.name
     if name in IDLE:
@@ -59,7 +85,7 @@ def _lower(operation: Any, wires: dict[Any, int], steps: list[Step], numbers: li
     elif name in STATES and not steps:
         steps.append(Step("amplitudes", places))
         numbers.append(as_tensor(operation.data[0]))
-    elif isinstance(operation, qml.operation.Channel) or type(operation).__name__ in _IRREVERSIBLE:
+    elif type(operation).__name__ in _IRREVERSIBLE:
         raise NotAffine("the QNode has an operation that is not unitary", got=operation)
     elif not _by_matrix(operation) and operation.has_decomposition:
         for part in operation.decomposition():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from qflsec.circuits.errors import NotAffine
 
 __all__ = ["Measured", "Step", "Structure"]
 
@@ -39,6 +41,16 @@ class Measured:
     words: tuple[str, ...] = ()
     wires: tuple[int, ...] = ()
     process: Any = None
+
+    def beside(self, more: int) -> Measured:
+        """The same where further wires follow that are not measured.
+
+        Raises:
+            NotAffine: It is a function of all wires.
+        """
+        if more and self.kind == "state" and not self.process.wires:
+            raise NotAffine("the QNode returns a function of the whole state, which channels mix")
+        return replace(self, words=tuple(word + more * "I" for word in self.words))
 
 
 @dataclass(frozen=True)
