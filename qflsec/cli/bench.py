@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from qflsec.cli.bench_aggregation import bench_aggregation
+from qflsec.cli.bench_attacks import bench_attacks
 from qflsec.cli.bench_bb84 import bench_bb84
 from qflsec.cli.bench_blind import bench_blind
 from qflsec.cli.bench_cli import bench_cli
@@ -17,6 +18,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measurements of speed.")
 app.command("aggregation")(bench_aggregation)
+app.command("attacks")(bench_attacks)
 app.command("bb84")(bench_bb84)
 app.command("blind")(bench_blind)
 app.command("cli")(bench_cli)

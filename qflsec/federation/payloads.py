@@ -9,7 +9,18 @@ import torch
 
 from qflsec.base import UpdateError
 
-__all__ = ["ClientPayloads", "Irregular", "Sent", "SentPayload", "fault", "sent_rows"]
+__all__ = [
+    "NOT_FINITE",
+    "ClientPayloads",
+    "Irregular",
+    "Sent",
+    "SentPayload",
+    "fault",
+    "misshapen",
+    "sent_rows",
+]
+
+NOT_FINITE = "numbers that are not finite"
 
 SentPayload = torch.Tensor | bytes | None
 """What one corrupted client sends in place of an update: numbers of any shape and type, bytes, or nothing."""
@@ -98,11 +109,22 @@ def fault(payload: object, size: int) -> str | None:
         payload: What arrived.
         size: How many numbers it should have.
     """
+    if what := misshapen(payload, size):
+        return what
+    assert isinstance(payload, torch.Tensor)  # misshapen() found nothing
+    return None if bool(torch.isfinite(payload).all()) else NOT_FINITE
+
+
+def misshapen(payload: object, size: int) -> str | None:
+    """What is wrong with a payload that should be so many numbers, finite or not; None where nothing is.
+
+    Args:
+        payload: What arrived.
+        size: How many numbers it should have.
+    """
     if not isinstance(payload, torch.Tensor) or not payload.dtype.is_floating_point:
         kind = payload.dtype if isinstance(payload, torch.Tensor) else type(payload).__name__
         return f"{kind} in place of numbers"
     if payload.shape != (size,):
         return f"numbers of shape {tuple(payload.shape)}, not {(size,)}"
-    if not bool(torch.isfinite(payload).all()):
-        return "numbers that are not finite"
     return None

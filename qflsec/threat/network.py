@@ -7,6 +7,7 @@ records what was said as an onion of layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -174,12 +175,17 @@ class Network:
         return self._receive(envelope.outer, kind, round_index, lanes, slots, present, opened=private)
 
     def _count(self, outer: MessageLayer, lanes: Sequence[int], present: Sequence[Sequence[bool]]) -> None:
+        value, each = outer.value, None
+        if isinstance(value, torch.Tensor):  # its payloads are of one size
+            each = math.prod(value.shape[2:]) * value.element_size()
         for position, lane in enumerate(lanes):
-            size = sum(
-                payload_bytes(outer.at(position, slot)) for slot, sent in enumerate(present[position]) if sent
-            )
+            sent = [slot for slot, is_sent in enumerate(present[position]) if is_sent]
+            if each is None:
+                size = sum(payload_bytes(outer.at(position, slot)) for slot in sent)
+            else:
+                size = each * len(sent)
             self.bytes_sent[lane] = self.bytes_sent.get(lane, 0) + size
-            self.messages_sent[lane] = self.messages_sent.get(lane, 0) + sum(present[position])
+            self.messages_sent[lane] = self.messages_sent.get(lane, 0) + len(sent)
 
     def _seal(
         self,

@@ -12,7 +12,7 @@ from qflsec.federation.control import Control
 from qflsec.federation.groups import GroupMean, LeavesGroups
 from qflsec.federation.layers import AggregationLayer, SecretLayer
 from qflsec.federation.parties import Header
-from qflsec.federation.payloads import Sent, fault
+from qflsec.federation.payloads import NOT_FINITE, Sent, misshapen
 from qflsec.federation.round.session import Session
 from qflsec.federation.stack import Stack
 from qflsec.federation.statements import Asked
@@ -301,15 +301,25 @@ class Uploads:
         nothing is left, the round is one of nobody.
         """
         size, dtype = self._models.shape[-1] + 1, self._models.dtype
-        cast = {
-            i: value.to(dtype) if isinstance(value, torch.Tensor) and value.dtype.is_floating_point else value
-            for i, value in received.items()
-        }
-        malformed = {i: f"it sent {what}" for i, value in cast.items() if (what := fault(value, size))}
-        vectors = {
-            i: value for i, value in cast.items() if i not in malformed and isinstance(value, torch.Tensor)
-        }
-        stacked = torch.cat([self._models.new_zeros(0, size), *(row[None] for row in vectors.values())])
+        malformed: dict[int, str] = {}
+        vectors: dict[int, torch.Tensor] = {}
+        for index, value in received.items():
+            what = misshapen(value, size)
+            if what is None and isinstance(value, torch.Tensor):
+                vectors[index] = value.to(dtype)
+            else:
+                malformed[index] = f"it sent {what}"
+        stacked = torch.stack(list(vectors.values())) if vectors else self._models.new_zeros(0, size)
+        finite = torch.isfinite(stacked).all(dim=1)
+        if not bool(
+            finite.all()
+        ):  # as the server reads them: what is too large for its numbers is not finite
+            for index, good in zip(list(vectors), finite.tolist(), strict=True):
+                if not good:
+                    malformed[index] = f"it sent {NOT_FINITE}"
+                    del vectors[index]
+            stacked = stacked[finite]
+        malformed = dict(sorted(malformed.items()))
         return Opened(ids=tuple(vectors), malformed=malformed, updates=stacked[:, :-1], counts=stacked[:, -1])
 
     def _unseal(self, lane: int, received: Mapping[int, Payload]) -> Opened:
