@@ -6,19 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from qflsec.base import ConfigError
-
-__all__ = ["check_fraction", "drawn_records"]
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse what is no fraction above 0.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if not 0 < value <= 1:
-        raise ConfigError(f"{name!r} is a fraction", got=value, expected="in (0, 1]")
+__all__ = ["drawn_records"]
 
 
 def drawn_records(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
 from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
-from qflsec.attacks.records import check_fraction, drawn_records
+from qflsec.attacks.records import drawn_records
+from qflsec.attacks.values import check_fraction, check_positive
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import Hands
 from qflsec.threat import Records
@@ -90,8 +90,7 @@ class EdgeCase(PoisonedBackdoor):
         check_fraction("tail", self.tail)
         if self.noise < 0:
             raise ConfigError("'noise' is negative", got=self.noise, expected="0 or more")
-        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
-            raise ConfigError("'max_norm' must be positive and finite", got=self.max_norm)
+        check_positive("max_norm", self.max_norm)
 
     def trigger(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The records as they are: there is no mark on them."""

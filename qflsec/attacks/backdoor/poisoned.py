@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ import torch
 
 from qflsec.attacks.base import BackdoorManipulation
 from qflsec.attacks.poisoning.replacement import replacement_factor
-from qflsec.attacks.records import check_fraction, drawn_records
+from qflsec.attacks.records import drawn_records
+from qflsec.attacks.values import check_fraction, check_positive
 from qflsec.base import ConfigError, finite
 from qflsec.federation import Hands
 
@@ -47,8 +47,7 @@ class PoisonedBackdoor(BackdoorManipulation):
         """Refuse parameters out of range."""
         super().__post_init__()
         check_fraction("poison_fraction", self.poison_fraction)
-        if self.boost is not None and not (math.isfinite(self.boost) and self.boost > 0):
-            raise ConfigError("'boost' must be positive and finite", got=self.boost)
+        check_positive("boost", self.boost)
         if self.first_round < 0:
             raise ConfigError("'first_round' is negative", got=self.first_round, expected="0 or more")
         if self.last_round is not None and self.last_round < self.first_round:

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.attacks.values import check_choice, check_positive
+from qflsec.base import AttackCard, Source, register
 from qflsec.federation import Hands
 
 __all__ = ["Alie", "alie_factor"]
@@ -71,10 +72,8 @@ class Alie(Crafted):
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
-        if self.z is not None and not self.z > 0:
-            raise ConfigError("'z' is not positive", got=self.z)
-        if self.convention not in {"honest", "all"}:
-            raise ConfigError("unknown 'convention'", got=self.convention, expected="'honest' or 'all'")
+        check_positive("z", self.z)
+        check_choice("convention", self.convention, ("honest", "all"))
 
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """The mean less z standard deviations."""

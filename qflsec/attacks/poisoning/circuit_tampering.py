@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from qflsec.attacks.base import Manipulation
 from qflsec.attacks.tampering import biased, check_circuit, diffusion, inserted, with_circuit
+from qflsec.attacks.values import check_choice, check_positive
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.circuits import Circuit, Gate
 from qflsec.federation import Hands, Pipeline
@@ -52,6 +53,7 @@ class GateInsertion(Manipulation):
             protocol, and what is executed after training, which one of them hands out or executes for the others,
             is tampered with. Or ``"both"``.
         boost: The factor on the update.
+        last_round: The last round in which training is tampered with; None for the last of the run.
         confesses: Whether the corrupted clients sign the circuit that they really train, where a layer asks: the control
             of such a layer. A liar signs the shared one.
 
@@ -75,22 +77,17 @@ class GateInsertion(Manipulation):
     place: Where = "end"
     surface: Surface = "training"
     boost: float = 1.0
+    last_round: int | None = None
     confesses: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
-        if self.kind not in {*_PAULI, "grover"}:
-            raise ConfigError(
-                "unknown 'kind' of gates", got=self.kind, expected=f"{', '.join(_PAULI)} or grover"
-            )
-        if self.place not in {"encoder", "end"}:
-            raise ConfigError("unknown 'place' of gates", got=self.place, expected="'encoder' or 'end'")
-        if self.surface not in {"training", "deployed", "both"}:
-            raise ConfigError(
-                "unknown 'surface'", got=self.surface, expected="'training', 'deployed' or 'both'"
-            )
-        if not self.boost > 0:
-            raise ConfigError("'boost' is not positive", got=self.boost)
+        check_choice("kind", self.kind, get_args(Kind))
+        check_choice("place", self.place, get_args(Where))
+        check_choice("surface", self.surface, get_args(Surface))
+        check_positive("boost", self.boost)
+        if self.last_round is not None and self.last_round < 0:
+            raise ConfigError("'last_round' is negative", got=self.last_round, expected="0 or more, or none")
 
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse a model without a circuit that can be tampered with.
@@ -109,8 +106,9 @@ class GateInsertion(Manipulation):
             )
 
     def run(self, hands: Hands) -> torch.Tensor:
-        """The update of training on the tampered circuit; the honest one where only what is deployed is tampered with."""
-        if self.surface == "deployed":
+        """The update of training on the tampered circuit; the honest one where and when training is left alone."""
+        over = self.last_round is not None and hands.round > self.last_round
+        if over or self.surface == "deployed":
             return hands.honest
         return self.boost * hands.train(hands.features, hands.labels, model=self._tampered(hands.model))
 
@@ -166,8 +164,7 @@ class RotationBias(Manipulation):
         """Refuse a bias that changes nothing."""
         if self.bias == 0:
             raise ConfigError("'bias' is 0, which changes nothing")
-        if not self.boost > 0:
-            raise ConfigError("'boost' is not positive", got=self.boost)
+        check_positive("boost", self.boost)
 
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse a model without rotations that could be turned.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight, sights
+from qflsec.attacks.values import check_choice, check_positive
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.defenses.robust.krum import krum_ranks
@@ -60,8 +61,7 @@ class FangTrimmedMean(Crafted):
         """Refuse parameters out of range."""
         if not self.b > 1:
             raise ConfigError("'b' is not above 1", got=self.b)
-        if self.of not in {"models", "updates"}:
-            raise ConfigError("unknown 'of'", got=self.of, expected="'models' or 'updates'")
+        check_choice("of", self.of, ("models", "updates"))
 
     def run(self, hands: Hands) -> torch.Tensor:
         """Values drawn for each corrupted client."""
@@ -124,8 +124,7 @@ class FangKrum(Crafted):
 
     def __post_init__(self) -> None:
         """Refuse a threshold that would never be reached."""
-        if not self.threshold > 0:
-            raise ConfigError("'threshold' is not positive", got=self.threshold)
+        check_positive("threshold", self.threshold)
 
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """The vector."""

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from qflsec.attacks.base import Manipulation
+from qflsec.attacks.values import check_choice
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import Hands, Moved
 
@@ -56,8 +57,7 @@ class FreeRider(Manipulation):
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
-        if self.kind not in {"plain", "delta"}:
-            raise ConfigError("unknown 'kind' of free rider", got=self.kind, expected="'plain' or 'delta'")
+        check_choice("kind", self.kind, ("plain", "delta"))
         for name in ("noise", "decay"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name!r} is negative", got=getattr(self, name), expected="0 or more")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.base import Manipulation
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.attacks.values import check_positive
+from qflsec.base import AttackCard, Source, register
 from qflsec.federation import Hands
 
 __all__ = ["Gaussian"]
@@ -45,8 +46,7 @@ class Gaussian(Manipulation):
 
     def __post_init__(self) -> None:
         """Refuse a standard deviation that is none."""
-        if not self.sigma > 0:
-            raise ConfigError("'sigma' of Gaussian noise is not positive", got=self.sigma)
+        check_positive("sigma", self.sigma)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """Noise, from each lane's own stream."""

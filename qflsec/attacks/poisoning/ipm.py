@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.attacks.values import check_positive
+from qflsec.base import AttackCard, Source, register
 from qflsec.federation import Hands
 
 __all__ = ["Ipm"]
@@ -45,8 +46,7 @@ class Ipm(Crafted):
 
     def __post_init__(self) -> None:
         """Refuse a factor that would not turn the mean."""
-        if not self.epsilon > 0:
-            raise ConfigError("'epsilon' is not positive", got=self.epsilon)
+        check_positive("epsilon", self.epsilon)
 
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """``-epsilon`` times the mean."""

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 
 from qflsec.attacks.base import BackdoorManipulation, Manipulation
-from qflsec.attacks.records import check_fraction, drawn_records
+from qflsec.attacks.records import drawn_records
+from qflsec.attacks.values import check_choice, check_fraction, check_positive
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.federation import Hands, Pipeline
 from qflsec.threat import Records, ThreatModel
@@ -76,10 +77,7 @@ class LabelFlip(Manipulation):
 
     def __post_init__(self) -> None:
         """Refuse an unknown rule and a fraction that is none."""
-        if self.rule not in {"reverse", "next", "random"}:
-            raise ConfigError(
-                "unknown 'rule' of a label flip", got=self.rule, expected="'reverse', 'next' or 'random'"
-            )
+        check_choice("rule", self.rule, ("reverse", "next", "random"))
         check_fraction("fraction", self.fraction)
 
     def run(self, hands: Hands) -> torch.Tensor:
@@ -132,8 +130,7 @@ class TargetedLabelFlip(BackdoorManipulation):
                 got=self.source_class,
                 fix="set two different classes",
             )
-        if not self.boost > 0:
-            raise ConfigError("'boost' is not positive", got=self.boost)
+        check_positive("boost", self.boost)
 
     def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
         """Refuse classes that the model does not know.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.attacks.values import check_choice
+from qflsec.base import AttackCard, Source, register
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.federation import Hands
 
@@ -38,10 +39,7 @@ class Hidden(Crafted):
 
     def __post_init__(self) -> None:
         """Refuse an unknown direction."""
-        if self.direction not in {"deviation", "sign", "unit"}:
-            raise ConfigError(
-                "unknown 'direction'", got=self.direction, expected="'deviation', 'sign' or 'unit'"
-            )
+        check_choice("direction", self.direction, get_args(Direction))
 
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """The vector; the mean itself where the direction is zero."""

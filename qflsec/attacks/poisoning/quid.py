@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.attacks.base import Manipulation
-from qflsec.attacks.records import check_fraction, drawn_records
+from qflsec.attacks.records import drawn_records
 from qflsec.attacks.tampering import check_circuit, encoder_of
+from qflsec.attacks.values import check_fraction
 from qflsec.base import AttackCard, IncompatibleAttack, Source, register
 from qflsec.circuits import Circuit, statevector
 from qflsec.federation import Hands, Pipeline

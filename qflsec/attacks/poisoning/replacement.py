@@ -8,6 +8,7 @@ import torch
 
 from qflsec.attacks.base import Manipulation
 from qflsec.attacks.poisoning.label_flip import flipped_labels
+from qflsec.attacks.values import check_positive
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import Hands
 
@@ -61,8 +62,7 @@ class ModelReplacement(Manipulation):
         """Refuse parameters out of range."""
         if self.round is not None and self.round < 0:
             raise ConfigError("'round' is negative", got=self.round, expected="0 or more, or none")
-        if self.boost is not None and not self.boost > 0:
-            raise ConfigError("'boost' is not positive", got=self.boost)
+        check_positive("boost", self.boost)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """The enlarged update; the honest one in other rounds."""

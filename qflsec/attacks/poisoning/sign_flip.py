@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
 from qflsec.attacks.base import Manipulation
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.attacks.values import check_positive
+from qflsec.base import AttackCard, Source, register
 from qflsec.federation import Hands
 
 __all__ = ["ScaledSignFlip", "SignFlip"]
@@ -65,8 +65,7 @@ class ScaledSignFlip(Manipulation):
 
     def __post_init__(self) -> None:
         """Refuse a scale that is no enlargement."""
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ConfigError("'scale' must be positive and finite", got=self.scale)
+        check_positive("scale", self.scale)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """``-scale`` times the honest updates."""

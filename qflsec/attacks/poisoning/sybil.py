@@ -8,6 +8,7 @@ import torch
 
 from qflsec.attacks.base import Manipulation
 from qflsec.attacks.poisoning.label_flip import flipped_labels
+from qflsec.attacks.values import check_positive
 from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.federation import Hands
 
@@ -54,8 +55,7 @@ class Sybil(Manipulation):
         """Refuse parameters out of range."""
         if self.noise < 0:
             raise ConfigError("'noise' is negative", got=self.noise, expected="0 or more")
-        if not self.boost > 0:
-            raise ConfigError("'boost' is not positive", got=self.boost)
+        check_positive("boost", self.boost)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """The common update, and the noise between them."""

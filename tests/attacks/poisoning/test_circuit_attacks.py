@@ -157,6 +157,9 @@ def test_the_tampered_circuit_is_trained_on_honest_records(
 
     sent = attack.updates(replace(held, train=train))
     assert torch.equal(sent, torch.full((2, 2, 36), 3.0))  # type: ignore[arg-type]
+    if isinstance(attack, GateInsertion):
+        late = replace(attack, last_round=1).updates(replace(held, train=train, round=2))
+        assert late is held.honest
     assert seen[0] is not None
     assert seen[0].n_params == 36
 
@@ -197,6 +200,8 @@ def test_a_bit_flip_before_the_measurement_is_a_label_flip(pipeline: Callable[..
         lambda: GateInsertion(kind="swap"),  # type: ignore[arg-type]
         lambda: GateInsertion(place="middle"),  # type: ignore[arg-type]
         lambda: GateInsertion(boost=0.0),
+        lambda: GateInsertion(boost=math.inf),
+        lambda: GateInsertion(last_round=-1),
         lambda: RotationBias(bias=0.0),
         lambda: RotationBias(boost=0.0),
     ],

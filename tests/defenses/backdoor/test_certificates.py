@@ -105,7 +105,7 @@ def test_limits_fail_no_more_often_than_alpha() -> None:
     assert int(limits.classes[30]) == REFUSED
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SHARES, st.integers(1, 5), st.floats(0.05, 2.0), st.floats(0.5, 30.0), st.integers(0, 6))
 def test_a_certified_shift_is_below_what_a_half_space_loses(
     share: float, rounds: int, sigma: float, rho: float, later: int
@@ -119,7 +119,7 @@ def test_a_certified_shift_is_below_what_a_half_space_loses(
     assert certified_shift(share, noise_std=sigma, max_norm=rho, attacked_rounds=rounds + 1) < now
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(0.01, 1.0), min_size=3, max_size=5),
     st.lists(st.floats(0.01, 1.0), min_size=5, max_size=5),
