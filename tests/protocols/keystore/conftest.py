@@ -123,7 +123,29 @@ class Authority:
                 critical=False,
             )
         )
-        if not authority:
+        # Python 3.13 verifies strictly: certificates name the keys of their holders and of who signed them
+        signer = self._key.public_key()
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False
+        )
+        if authority:
+            signs = dict.fromkeys(
+                (
+                    "digital_signature",
+                    "content_commitment",
+                    "key_encipherment",
+                    "data_encipherment",
+                    "key_agreement",
+                    "encipher_only",
+                    "decipher_only",
+                ),
+                False,
+            )
+            builder = builder.add_extension(
+                x509.KeyUsage(**signs, key_cert_sign=True, crl_sign=True), critical=True
+            )
+        else:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         return builder.sign(self._key, SHA256())
 
