@@ -214,7 +214,8 @@ def outcome(label: str, adversary: Adversary | None) -> str:
     for view in VIEWS:
         assert run.view(view).items
     assert bool(torch.isfinite(run.params).all())
-    return run.outcome
+    # a layer of statements drops a client whose statement is none, and stops no run
+    return "dropped" if run.outcome == "completed" and run.dropped else run.outcome
 
 
 @pytest.mark.parametrize("label", list(LAYERS))
@@ -227,8 +228,9 @@ def test_a_network_that_alters_messages_stops_a_run_and_no_program(label: str) -
         found.add(outcome(label, Wire(seed, share)).partition(":")[0])
 
     fuzz()
-    assert found <= {"completed", "aborted", "lost"}
-    assert found & {"aborted", "lost"}, "nothing was noticed: the fuzz has no teeth"
+    assert found <= {"completed", "dropped", "aborted", "lost"}
+    noticed = {"dropped"} if label == "circuit-attestation" else {"aborted", "lost"}
+    assert found & noticed, "nothing was noticed: the fuzz has no teeth"
 
 
 @pytest.mark.parametrize("party", ["client:0", "client:1", "server"])
@@ -242,7 +244,7 @@ def test_a_party_that_signs_malformed_bodies_stops_a_run_and_no_program(
     def fuzz(seed: int, share: float) -> None:
         with monkeypatch.context() as patch:
             Signer(patch, party, random.Random(seed), share)
-            assert outcome(label, None).partition(":")[0] in {"completed", "aborted"}
+            assert outcome(label, None).partition(":")[0] in {"completed", "dropped", "aborted"}
 
     fuzz()
 
