@@ -88,7 +88,7 @@ def client_app(fault: str) -> ClientApp:
                     setattr(part, name, torch.nn.Parameter(value.detach().clone()))
         kept[node] = net, optimiser
         net.load_state_dict(given)
-        for batch in torch.arange(len(x)).split(8):
+        for batch in torch.arange(len(x)).repeat(25 if fault == "longer" else 1).split(8):
             optimiser.zero_grad()
             loss = torch.nn.functional.cross_entropy(net(x[batch]), y[batch])
             loss.backward()
@@ -381,3 +381,15 @@ def test_the_example_is_audited_from_its_folder() -> None:
 def test_parties_that_are_none_are_told() -> None:
     with pytest.raises(ConfigError, match="no such party"):
         audit(find_target(str(EXAMPLE)), threats=["everybody"])
+
+
+@pytest.mark.parametrize("name", ["corrupted-client", "planted-trigger"])
+def test_one_corrupted_client_is_tried_against_the_apps_own_server(name: str) -> None:
+    (finding,) = found(name, recorded("longer"))
+    assert float(finding.evidence["p"]) < 0.01
+    assert found(name, recorded("longer", careful=True)) == []
+
+
+def test_a_model_that_has_learned_nothing_cannot_be_spoiled() -> None:
+    with pytest.raises(NotApplicable, match="nothing to spoil"):
+        found("corrupted-client", recorded())
