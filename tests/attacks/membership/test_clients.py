@@ -106,6 +106,8 @@ def test_a_record_set_is_in_a_shadow_model_s_training_set_as_a_whole_or_not_at_a
     )
     groups = challenge.groups
     inside = members[:, : len(groups)]
+    first = torch.searchsorted(groups, torch.arange(challenge.n_questions))
+    assert inside[:, first].sum(dim=1).tolist() == [challenge.n_questions // 2] * 8
     for group in range(challenge.n_questions):
         one = inside[:, groups == group]
         assert torch.equal(one.all(dim=1), one.any(dim=1))

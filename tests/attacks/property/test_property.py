@@ -101,6 +101,13 @@ def test_a_noisy_device_leaves_its_mark_on_single_updates_alone() -> None:
     assert [judged(attack, run).advantage for run in trained(noisy=(1, 2, 5), masked=True)] == [0.0, 0.0]
 
 
+def test_direction_and_length_say_all_of_an_update() -> None:
+    updates = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    features = DeviceFingerprint().features(updates)
+    assert torch.allclose(features[:, :-1] * features[:, -1:].exp(), updates)
+    assert bool(torch.isfinite(DeviceFingerprint().features(torch.zeros(7))).all())
+
+
 def test_who_took_part_is_read_off_the_steps_of_the_model() -> None:
     """Two passive clients hear no roster, but full batches make every step a sum of updates that they can compute."""
     curious = replace(corrupted_clients(n=2, active=False), knows=("architecture",))
