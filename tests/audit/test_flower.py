@@ -393,3 +393,31 @@ def test_one_corrupted_client_is_tried_against_the_apps_own_server(name: str) ->
 def test_a_model_that_has_learned_nothing_cannot_be_spoiled() -> None:
     with pytest.raises(NotApplicable, match="nothing to spoil"):
         found("corrupted-client", recorded())
+
+
+def test_an_app_of_the_older_interface_is_altered_too() -> None:
+    """Its arrays say neither dtype nor shape, and its server runs clients in threads."""
+    from flwr.client import NumPyClient
+    from flwr.server import ServerAppComponents, ServerConfig
+    from flwr.server.strategy import FedAvg as OlderFedAvg
+
+    class Older(NumPyClient):
+        def get_parameters(self, config: Any) -> list[np.ndarray]:
+            return [np.zeros(3, dtype=np.float32), np.ones((2, 2), dtype=np.float32)]
+
+        def fit(
+            self, parameters: list[np.ndarray], config: Any
+        ) -> tuple[list[np.ndarray], int, dict[str, Any]]:
+            return [value + 1 for value in parameters], 7, {}
+
+        def evaluate(self, parameters: list[np.ndarray], config: Any) -> tuple[float, int, dict[str, Any]]:
+            return 0.0, 7, {}
+
+    client = ClientApp(lambda context: Older().to_client())  # noqa: ARG005 - Flower looks at its name
+    server = ServerApp(
+        server_fn=lambda _: ServerAppComponents(strategy=OlderFedAvg(), config=ServerConfig(num_rounds=1))
+    )
+    part = record(FlowerApp(name="older", server=server, client=client), seconds=float("inf"), seed=0)
+    assert as_vector(part.updates(1)[0]).tolist() == [1.0] * 7
+    assert found("non-finite-reply", part)
+    assert found("unbounded-client", part)
