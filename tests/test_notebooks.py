@@ -58,7 +58,11 @@ def test_the_student_edition_is_the_notebook_without_outputs_and_answers(path: P
         assert theirs.source == (left_open if "answer" in mine.metadata.get("tags", []) else mine.source)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = {"05_quantum_dp", "06_membership", "07_gradient_inversion"}  # half a minute and more each
+MARKED = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
