@@ -37,8 +37,7 @@ def draw(path: Path, log: int, _: list[uuid.UUID]) -> None:
 
 def fetch(path: Path, log: int, ids: list[uuid.UUID]) -> None:
     store = KeyStore(path)
-    while True:
-        left = undelivered(store)
+    while left := undelivered(store):
         note(log, store.take_ids(FORTH, [i for i in ids if i in left][:2]))
 
 
@@ -53,6 +52,8 @@ def careless(path: Path, log: int, _: list[uuid.UUID]) -> None:
         keys = tuple(
             QkdKey(key_id=uuid.UUID(i), material=m, simulated_channel=True, seeded=False) for i, m in rows
         )
+        if not keys:  # the parent was slow: it reads the end of the pipe in place of waiting for more
+            return
         note(log, keys)
         store.discard([key.key_id for key in keys])
 
