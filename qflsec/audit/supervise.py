@@ -187,14 +187,16 @@ def _follow(
 
 def _events(pipe: int, found: _Found, deadline: float, budget: float) -> Iterator[dict[str, Any]]:
     """What the process tells, until it ends or its time is over."""
-    limit = time.monotonic() + _LOADING_SHARE * budget
+    limit = float("inf")  # the process must have begun before the file's own time counts
     rest = b""
     with selectors.DefaultSelector() as ready:
         ready.register(pipe, selectors.EVENT_READ)
         while True:
-            until = min(
-                deadline + _PATIENCE, limit if found.now[0] in {"start", "load"} else deadline + _PATIENCE
-            )
+            if found.now[0] != "load":
+                limit = float("inf")
+            elif limit == float("inf"):
+                limit = time.monotonic() + _LOADING_SHARE * budget
+            until = min(deadline + _PATIENCE, limit)
             if not ready.select(max(0.0, until - time.monotonic())) or not (piece := os.read(pipe, _CHUNK)):
                 return
             *lines, rest = (rest + piece).split(b"\n")

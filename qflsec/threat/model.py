@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qflsec.base import ConfigError, IncompatibleStack, register, stream
+from qflsec.base import ConfigError, IncompatibleStack, finite, register, stream
 from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
 
 __all__ = [
@@ -30,6 +30,7 @@ Knowledge = Literal["architecture", "auxiliary", "defenses", "honest-updates"]
 _KNOWLEDGE: tuple[Knowledge, ...] = ("architecture", "auxiliary", "defenses", "honest-updates")
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class ThreatModel:
     """A coalition of corrupted parties with its knowledge.

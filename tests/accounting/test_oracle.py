@@ -62,7 +62,7 @@ DELEGATED = {"blind", "delegated"}
 ROBUST = {
     "arc", "bucketing", "bulyan", "centred-clipping", "circular-geometric-median", "circular-mean", "cosine-filter", "crfl", "dnc",
     "flame", "fltrust", "foolsgold", "geometric-median", "krum", "mean", "mean-around-median", "median", "minimum-diameter",
-    "multi-krum", "nnm", "norm-bound", "trimmed-mean", "weak-dp", "wrap-angles",
+    "multi-krum", "nnm", "norm-bound", "trimmed-mean", "validation-gate", "weak-dp", "wrap-angles",
 }  # fmt: skip
 """Rules and filters of the server without a row of their own: to a ledger they are alike, so that few are run."""
 RULES = {"dp-fedavg", *ROBUST}
@@ -78,7 +78,8 @@ FRACTIONAL_BITS = {
 EXACT_SUMS = {"masked", "secagg", "validated-groups", "he-bfv", "he-masked", "he-threshold"}
 COUNTED_ALIKE = {"ghz", "ddp", "validated"}
 KNOWN = {
-    *LINKS, *SHAPES, *CIRCUITS, *DELEGATED, *RULES, *SUMMED, *KEYED, "he-masked", "validated-groups", "dp-sgd", "fedavg"
+    *LINKS, *SHAPES, *CIRCUITS, *DELEGATED, *RULES, *SUMMED, *KEYED, "he-masked", "validated-groups", "dp-sgd", "fedavg",
+    "adversarial-training", "circuit-attestation", "model-smoothing", "randomised-smoothing",
 }  # fmt: skip
 
 SMALL: Mapping[str, Mapping[str, Any]] = {

@@ -43,6 +43,8 @@ def test_files_are_named_by_one_spelling() -> None:
     }
     assert {place for place in files if place[1] not in {"--store", "--out"}} == {
         ("init", "folder"),
+        *(("audit", name) for name in ("claims", "report", "junit", "sarif")),
+        ("epsilon audit", "--in"),
         ("bench matrix", "--against"),
         ("matrix run", "--report"),
         ("bb84 matrix", "--report"),

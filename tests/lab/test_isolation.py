@@ -66,8 +66,8 @@ PLACES = {
     ),
 }
 """Threat model and parameters, where neither follows from the kind of the attack."""
-ELSEWHERE = {"first-layer", "snapshot"}
-"""Attacks of other models: hybrids, and circuits with unknowns that a gradient determines."""
+ELSEWHERE = {"first-layer", "snapshot", "device-fingerprint", "participation"}
+"""Attacks of other pipelines: hybrids, circuits with unknowns that a gradient determines, two devices, rosters that change."""
 PLUGIN = """
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership.likelihood import Variance, likelihood_ratio
 from qflsec.attacks.membership.shadowed import ShadowInference, shadow_logits
 from qflsec.attacks.shadows import train_shadows
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.base import AttackCard, ConfigError, Source, finite, register
 from qflsec.threat import View
 
 __all__ = ["LikelihoodInference", "Lira"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodInference(ShadowInference):
     """An attack by a Gaussian likelihood ratio over shadow models.

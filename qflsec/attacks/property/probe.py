@@ -20,7 +20,7 @@ from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import ClientClaim, PropertyChallenge
 from qflsec.attacks.inversion.observation import disjoint_items
 from qflsec.attacks.needs import missing_architecture, missing_items
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.threat import Item, Records, View
 
 __all__ = ["PropertyProbe", "Reading", "solved_shares"]
@@ -29,6 +29,7 @@ _PENALTIES = 10.0 ** torch.arange(-6, 3, dtype=torch.float64)
 """Ridge penalties to choose from, in units of the largest eigenvalue of the simulated updates."""
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class PropertyProbe(Inference):
     """A probe that simulates clients with and without a property.
