@@ -19,15 +19,22 @@ from qflsec.base import CheckCard, QflsecError, Source, register
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import TrialScore, score_claim
 
-__all__ = ["RecordedMembership", "RecordsFromUpdates"]
+__all__ = ["RecordedMembership", "RecordsFromUpdates", "graded"]
 
 _LEVEL = 0.05
 _MOST_RECORDS = 8
 _FEW = 5
 
 
-def _graded(attack: Inference, subject: RecordedSubject, party: str, bench: Bench) -> TrialScore | str:
-    """The score of an attack on a party's view, or why it is blocked."""
+def graded(attack: Inference, subject: RecordedSubject, party: str, bench: Bench) -> TrialScore | str:
+    """The score of an attack on a party's view, or why it is blocked.
+
+    Args:
+        attack: The attack.
+        subject: What is attacked.
+        party: Whose view, by the names of :data:`qflsec.audit.flower.observers.PARTIES`.
+        bench: The audit's seed.
+    """
     threat = observer(party)
     try:
         challenge, truth = challenge_for(attack, subject, seed=bench.seed, threat=threat)
@@ -72,15 +79,15 @@ class RecordedMembership(Check):
         tried = [
             (party, attack) for party in part.attacked for attack in (LossThreshold(), UpdateAlignment())
         ]
-        graded = [
-            (party, attack.card.name, _graded(attack, subject, party, bench)) for party, attack in tried
+        tried_on = [
+            (party, attack.card.name, graded(attack, subject, party, bench)) for party, attack in tried
         ]
-        scored = [(party, name, score) for party, name, score in graded if not isinstance(score, str)]
+        scored = [(party, name, score) for party, name, score in tried_on if not isinstance(score, str)]
         bench.measured.update(
-            {f"{name} by the {party}": score for party, name, score in graded if isinstance(score, str)}
+            {f"{name} by the {party}": score for party, name, score in tried_on if isinstance(score, str)}
         )
         if not scored:
-            raise NotApplicable(f"every attack is blocked: {'; '.join({str(one[2]) for one in graded})}")
+            raise NotApplicable(f"every attack is blocked: {'; '.join({str(one[2]) for one in tried_on})}")
         for party, name, score in scored:
             found, p = score.metrics["advantage"], _p_value(score)
             bench.measured[f"advantage of {name} by the {party}"] = found.value
@@ -142,12 +149,11 @@ class RecordsFromUpdates(Check):
             )
         blocked = []
         for party in part.attacked:
-            graded = _graded(DeepLeakage(restarts=6, screened=64, prior=False), subject, party, bench)
-            if isinstance(graded, str):
-                blocked.append(graded)
-                bench.measured[f"dlg by the {party}"] = graded
+            score = graded(DeepLeakage(restarts=6, screened=64, prior=False), subject, party, bench)
+            if isinstance(score, str):
+                blocked.append(score)
+                bench.measured[f"dlg by the {party}"] = score
                 continue
-            score = graded
             rebuilt, error = int(float(score.raw["reconstructed"])), score.metrics["mse"]  # type: ignore[arg-type]
             if not math.isnan(score.advantage):
                 bench.measured[f"advantage of dlg by the {party}"] = score.advantage

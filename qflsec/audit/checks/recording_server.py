@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from qflsec.audit.check import Bench, Check, NotApplicable
-from qflsec.audit.flower.recording import Alter, Recording, Sent, as_vector, count_of, with_count
+from qflsec.audit.flower.liar import altered_by, filled, first_client, model_after
+from qflsec.audit.flower.recording import Recording, Sent, as_vector, count_of, with_count
 from qflsec.audit.outcome import Finding
-from qflsec.audit.parts import Array
 from qflsec.base import CheckCard, Source, register
 
 __all__ = ["CountInfluence", "NonFiniteReply", "ReadableUpdates", "UnboundedClient"]
@@ -20,38 +19,6 @@ _FAR = (1e3, 1e6)
 _BOUNDED = 10.0
 _LIE = 1e6
 _OWN = 0.99
-
-
-def _after(part: Recording, alter: Alter) -> Array:
-    """The model after the first round, where one client's reply was altered; the others answer as they did."""
-    made = part.again(alter, 1, False)
-    if len(made.replies(1)) < len(part.replies(1)):
-        raise NotApplicable("the altered reply did not reach the server")
-    after = as_vector(made.model(2))
-    if not len(after):
-        raise NotApplicable("the server does not show the model that it makes of the replies")
-    return after
-
-
-def _liar(part: Recording) -> int:
-    readable = part.readable(1)
-    if len(readable) < 2:
-        raise NotApplicable("fewer than two clients' replies hold a model that can be read")
-    return min(readable)
-
-
-def _moved_to(liar: int, make: Alter) -> Alter:
-    """Alter the training replies of one client."""
-    return lambda sent: make(sent) if sent.node == liar and sent.kind == "train" and sent.arrays else sent
-
-
-def _of(sent: Sent, *, value: float) -> Sent:
-    """The same reply with this value everywhere."""
-    filled = {
-        name: np.full_like(array, value) if np.issubdtype(array.dtype, np.floating) else array
-        for name, array in sent.arrays.items()
-    }
-    return replace(sent, arrays=filled)
 
 
 @register("check", "non-finite-reply")
@@ -73,10 +40,10 @@ class NonFiniteReply(Check):
 
     def run(self, part: Recording, bench: Bench) -> Iterator[Finding]:
         """Whether the next model is one."""
-        liar = _liar(part)
-        alter = _moved_to(liar, partial(_of, value=np.nan))
+        liar = first_client(part)
+        alter = altered_by(liar, partial(filled, value=np.nan))
         try:
-            after = _after(part, alter)
+            after = model_after(part, alter)
         except (ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
             yield Finding(
                 what=f"a reply of NaN from client {liar} ends the server: {type(error).__name__}: {error}",
@@ -116,7 +83,7 @@ class UnboundedClient(Check):
 
     def run(self, part: Recording, bench: Bench) -> Iterator[Finding]:
         """Whether the next model follows one client."""
-        liar = _liar(part)
+        liar = first_client(part)
         honest = as_vector(part.model(2))
         if not len(honest):
             raise NotApplicable("the server does not show the model that it makes of the replies")
@@ -124,8 +91,8 @@ class UnboundedClient(Check):
         spread = max(1e-9, float(np.abs(rows - rows.mean(axis=0)).max()))
         moved = []
         for far in _FAR:
-            make = _moved_to(liar, partial(_of, value=far))
-            moved.append(float(np.abs(_after(part, make) - honest).max()))
+            make = altered_by(liar, partial(filled, value=far))
+            moved.append(float(np.abs(model_after(part, make) - honest).max()))
         bench.measured.update(
             {f"moved by a reply of {far:g}": move for far, move in zip(_FAR, moved, strict=True)}
         )
@@ -161,7 +128,7 @@ class CountInfluence(Check):
 
     def run(self, part: Recording, bench: Bench) -> Iterator[Finding]:
         """How much of the way to the liar's model the server goes."""
-        liar = _liar(part)
+        liar = first_client(part)
         sent = part.readable(1)[liar]
         if count_of(sent) is None:
             raise NotApplicable("clients state no number of examples")
@@ -173,7 +140,9 @@ class CountInfluence(Check):
             raise NotApplicable(
                 "the client's model is the next model already, so that its weight cannot be told"
             )
-        after = _after(part, _moved_to(liar, lambda one: with_count(one, _LIE * (count_of(one) or 1.0))))
+        after = model_after(
+            part, altered_by(liar, lambda one: with_count(one, _LIE * (count_of(one) or 1.0)))
+        )
         share = 1 - float(np.linalg.norm(own - after)) / way
         bench.measured["share of the way to the liar's model"] = share
         if share > _OWN:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import uuid4
 
 import numpy as np
@@ -186,11 +186,14 @@ def read(message: Message, index: int, *, reply: bool, node: int) -> Sent:
         for name, array in held.items()
         if array.stype == "numpy.ndarray"
     }
+    said: list[tuple[str, object]] = [
+        *(one for held in content.metric_records.values() for one in held.items()),
+        *(one for held in content.config_records.values() for one in held.items()),
+    ]
     numbers = {
         name: float(value)
-        for held in content.metric_records.values()
-        for name, value in held.items()
-        if isinstance(value, int | float)
+        for name, value in said
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }
     return Sent(
         round=index,
@@ -199,12 +202,13 @@ def read(message: Message, index: int, *, reply: bool, node: int) -> Sent:
         reply=reply,
         arrays=arrays,
         numbers=numbers,
+        words={name: value for name, value in said if isinstance(value, str | bool)},
         n_bytes=sum(record.count_bytes() for record in content.values()),
     )
 
 
 def write(message: Message, before: Sent, after: Sent) -> None:
-    """Put other arrays and numbers into a message, in the place of those that were read from it."""
+    """Put other arrays, numbers and words into a message, in the place of those that were read from it."""
     content = message.content
     records = content.array_records
     for record, held in records.items():
@@ -213,7 +217,16 @@ def write(message: Message, before: Sent, after: Sent) -> None:
             if full in after.arrays and after.arrays[full] is not before.arrays[full]:
                 held[name] = Array(np.asarray(after.arrays[full], dtype=before.arrays[full].dtype))
     for metrics in content.metric_records.values():
-        for name, value in list(metrics.items()):
-            if name in after.numbers and after.numbers[name] != before.numbers[name]:
-                number = after.numbers[name]
-                metrics[name] = round(number) if isinstance(value, int) else number
+        metrics.update(_numbers(metrics, before, after))
+    for config in content.config_records.values():
+        changed = {name: word for name, word in after.words.items() if word != before.words[name]}
+        config.update({name: word for name, word in changed.items() if name in config})
+        config.update(_numbers(config, before, after))
+
+
+def _numbers(held: Mapping[str, object], before: Sent, after: Sent) -> dict[str, int | float]:
+    """The numbers of a record that were changed; whole ones stay whole."""
+    changed = {
+        name: one for name, one in after.numbers.items() if one != before.numbers[name] and name in held
+    }
+    return {name: round(one) if isinstance(held[name], int) else one for name, one in changed.items()}

@@ -13,6 +13,7 @@ from qflsec.audit.outcome import Place
 from qflsec.audit.parts import Array, Part
 
 __all__ = [
+    "COUNTS",
     "SERVER",
     "Alter",
     "Batch",
@@ -27,7 +28,8 @@ __all__ = [
 
 SERVER = -1
 """The place of the server among the nodes."""
-_COUNTS = ("num-examples", "num_examples")
+COUNTS = ("num-examples", "num_examples")
+"""What Flower and its older interface call the number of examples."""
 _TOLERANCE = 1e-5
 
 
@@ -41,7 +43,8 @@ class Sent:
         node: The client, from 0.
         reply: Whether the client sent it.
         arrays: Its arrays by name, in its order.
-        numbers: Its metrics by name.
+        numbers: Its metrics by name, those of configuration records too.
+        words: What its configuration records say in words, or as true or false, by name.
         n_bytes: Of its records.
         failed: Why the client gave no reply; empty where it did.
     """
@@ -52,12 +55,13 @@ class Sent:
     reply: bool
     arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
     numbers: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str | bool] = field(default_factory=dict)
     n_bytes: int = 0
     failed: str = ""
 
 
 Alter = Callable[[Sent], Sent]
-"""What a corrupted client sends in place of a reply; it changes arrays and numbers, not their names."""
+"""What a corrupted client sends in place of a reply; it changes arrays, numbers and words, not their names."""
 
 
 @dataclass(kw_only=True)
@@ -124,6 +128,7 @@ class Recording(Part):
         stopped: Why the run ended before the app did; empty where it did not.
         again: Runs the app again with a corrupted client: ``again(alter, rounds, fresh)``. Where not ``fresh``, the
             clients do not train again, and answer as they did.
+        among: Runs the app again among another number of clients: ``among(n_nodes, rounds)``.
     """
 
     messages: tuple[Sent, ...]
@@ -137,6 +142,7 @@ class Recording(Part):
     places: Mapping[str, Place] = field(default_factory=dict)
     stopped: str = ""
     again: Callable[[Alter, int, bool], Recording]
+    among: Callable[[int, int], Recording]
 
     @cached_property
     def rounds(self) -> int:
@@ -250,14 +256,12 @@ class Recording(Part):
 
 def count_of(sent: Sent) -> float | None:
     """The number of examples that a client states; None where it states none."""
-    return next((sent.numbers[name] for name in _COUNTS if name in sent.numbers), None)
+    return next((sent.numbers[name] for name in COUNTS if name in sent.numbers), None)
 
 
 def with_count(sent: Sent, count: float) -> Sent:
     """The same reply with another number of examples."""
-    return replace(
-        sent, numbers={**sent.numbers, **{name: count for name in _COUNTS if name in sent.numbers}}
-    )
+    return replace(sent, numbers={**sent.numbers, **{name: count for name in COUNTS if name in sent.numbers}})
 
 
 def as_vector(arrays: Mapping[str, Array]) -> Array:

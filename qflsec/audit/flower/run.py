@@ -130,6 +130,7 @@ def _made(run: _Run, alter: Alter | None, rounds: int, seconds: float) -> Record
         places=run.app.places,
         stopped=grid.stopped,
         again=partial(_again, later, grid.said),
+        among=partial(_among, later),
     )
 
 
@@ -141,6 +142,12 @@ def _again(
         app=run.app, n_nodes=run.n_nodes, seed=run.seed, said={} if fresh else said, attacked=run.attacked
     )
     return _made(made, alter, rounds, math.inf)  # who calls has a limit of its own
+
+
+def _among(run: _Run, n_nodes: int, rounds: int) -> Recording:
+    """Another run, among so many clients."""
+    made = _Run(app=run.app, n_nodes=n_nodes, seed=run.seed, attacked=run.attacked)
+    return _made(made, None, rounds, math.inf)
 
 
 @dataclass(kw_only=True)

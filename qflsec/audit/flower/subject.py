@@ -45,6 +45,7 @@ class RecordedSubject:
         clients: The records that each client trained on.
         others: The records that were evaluated, and that nobody trained on.
         unmodelled: Why attacks that simulate the training cannot; empty where they can.
+        auxiliary: Records that the adversary has of its own; None where it has none.
 
     Shapes:
         models: ``(P,)`` each; updates: ``(P,)`` each.
@@ -60,6 +61,7 @@ class RecordedSubject:
     clients: tuple[Records, ...]
     others: Records
     unmodelled: str = ""
+    auxiliary: Records | None = None
 
     @property
     def angle_features(self) -> bool:
@@ -72,7 +74,9 @@ class RecordedSubject:
         return (EXACT,) * self.training.n_clients
 
     def records(self, split: str) -> Records:
-        """The records of a split; the adversary has none of its own."""
+        """The records of a split."""
+        if split == "auxiliary" and self.auxiliary is not None:
+            return self.auxiliary
         if split == "member":
             return _joined(self.clients)
         return _joined([self.others]) if split in {"nonmember", "test"} else _joined([self.others], most=0)
@@ -100,7 +104,11 @@ class RecordedSubject:
             updates=self.updates,
             participants=[sorted(self.participants[index]) for index in sorted(self.participants)],
             counts=self.counts,
-            granted=Granted(model=self.model, data={client(index): held for index, held in own.items()}),
+            granted=Granted(
+                model=self.model,
+                auxiliary=self.auxiliary,
+                data={client(index): held for index, held in own.items()},
+            ),
         ).seen_by(threat)
 
 
