@@ -36,7 +36,7 @@ import torch
 
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets
-from qflsec.federation.control import Control
+from qflsec.federation.control import Control, Question
 from qflsec.federation.identity import Identity
 from qflsec.federation.parties import Header, PartyState, Setup
 from qflsec.federation.pipeline import Pipeline
@@ -70,8 +70,7 @@ class Layer(ABC):
     """A defense or protocol as a public configuration.
 
     Attributes:
-        topologies: The topologies in which it does what its card says; None for any. A layer that was not thought
-            through for a topology is incompatible with it rather than wrong in it.
+        topologies: The topologies in which it does what its card says, None for any: not thought through is incompatible.
         imports: Modules that it imports where it needs them, as they take seconds; workers start with them.
     """
 
@@ -80,7 +79,7 @@ class Layer(ABC):
     imports: ClassVar[tuple[str, ...]] = ()
 
     def check(self, pipeline: Pipeline) -> None:  # noqa: B027 - most layers fit every pipeline
-        """Refuse a pipeline under which the layer cannot keep its promise; none by default.
+        """Refuse a pipeline under which the layer cannot keep its promise.
 
         Raises:
             IncompatibleStack: The pipeline and the layer do not fit.
@@ -138,8 +137,7 @@ class SecretLayer(ClientLayer):
     def quantum_ends(self, setup: Setup, secrets: Secrets) -> Mapping[Party, object]:
         """The ends of the quantum links that one run of this layer has between its parties; none by default.
 
-        The links stand for nature: what they give to two parties neither could make alone. Each party gets
-        its own end only, in :attr:`Setup.quantum`.
+        The links stand for nature: neither party could make them alone. Each gets its end in :attr:`Setup.quantum`.
 
         Args:
             setup: What every party knows.
@@ -211,10 +209,12 @@ class AggregationLayer(SecretLayer):
         additive: Whether the aggregate is the exact sum, with the weights that ``weighted`` states, of what the honest
             clients' layers gave, up to a grid of fixed point: nothing that was given is clipped, scaled, noised or
             approximated, so that noise in it adds up. Not stated means no.
+        remote: Whether clients may be other processes: all that they say goes through :meth:`answer` and :meth:`seal`.
     """
 
     weighted: ClassVar[bool] = True
     additive: ClassVar[bool] = False
+    remote: ClassVar[bool] = False
 
     @property
     def grid(self) -> float:
@@ -232,9 +232,8 @@ class AggregationLayer(SecretLayer):
             update: Its update.
             weight: Its number of examples.
             header: What the payload is bound to.
-            checked: Whether the client's own code refuses, clips or perturbs numbers before it seals them. A
-                corrupted client leaves that out: whatever its numbers are, it seals the nearest words that there
-                are, and only what others check holds it back.
+            checked: Whether the client's own code refuses, clips or perturbs numbers before it seals them. A corrupted
+                client seals the nearest words that there are, and only what others check holds it back.
 
         Shapes:
             update: ``(P,)``
@@ -265,6 +264,10 @@ class AggregationLayer(SecretLayer):
     def keys_needed(self, sender: Party, participants: tuple[Party, ...]) -> int | None:
         """How many of :meth:`keys` are enough, where any so many are; None where all are needed."""
         return None
+
+    def answer(self, state: PartyState, question: Question) -> bytes:
+        """A client's half of what :meth:`prepare` and :meth:`conclude` ask, or a :class:`ProtocolAbort`."""
+        raise ProtocolAbort(f"{self.card.name!r} has no step of this name", got=question.step)
 
     def prepare(self, control: Control) -> frozenset[Party]:
         """Talk before the updates of a round are sealed, where a protocol has such phases.

@@ -20,12 +20,13 @@ from qflsec.federation.round.lanes import LaneData, records_used
 from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.norms import Norms
+from qflsec.federation.round.opened import Opened
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.training import ClientTraining
 from qflsec.federation.round.turns import Turns
-from qflsec.federation.round.upload import Opened, Uploads
+from qflsec.federation.round.upload import Uploads
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.sharing import OwnParts

@@ -10,8 +10,9 @@ import torch
 from qflsec.base import ProtocolAbort
 from qflsec.federation.payloads import fault
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.opened import Opened
 from qflsec.federation.round.turns import Turns
-from qflsec.federation.round.upload import Opened, Uploads
+from qflsec.federation.round.upload import Uploads
 from qflsec.federation.topology import Turn
 from qflsec.threat import (
     PUBLIC,

@@ -12,7 +12,8 @@ from qflsec.federation.aggregation import weighted_mean
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.payloads import Sent, fault
 from qflsec.federation.round.broadcast import Received
-from qflsec.federation.round.upload import Opened, Uploads
+from qflsec.federation.round.opened import Opened
+from qflsec.federation.round.upload import Uploads
 from qflsec.federation.statements import Asked
 from qflsec.federation.topology import Turn
 from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qflsec.base import LostRound
-from qflsec.federation.round.upload import Opened
+from qflsec.federation.round.opened import Opened
 from qflsec.federation.updates import Dropped, Fault
 
 __all__ = ["Losses"]

@@ -10,8 +10,8 @@ import torch
 from qflsec.base import UpdateError, stream
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.opened import Opened
 from qflsec.federation.round.root import RootTraining, Validation
-from qflsec.federation.round.upload import Opened
 from qflsec.federation.stack import Stack
 from qflsec.federation.updates import RoundUpdates, SummedUpdates
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from qflsec.base import LostRound, ProtocolAbort, UpdateError
 from qflsec.federation.control import Control
-from qflsec.federation.groups import GroupMean, LeavesGroups
+from qflsec.federation.groups import LeavesGroups
 from qflsec.federation.layers import AggregationLayer, SecretLayer
 from qflsec.federation.parties import Header
-from qflsec.federation.payloads import NOT_FINITE, Sent, misshapen
+from qflsec.federation.payloads import Sent
+from qflsec.federation.round.opened import Opened, open_plain
 from qflsec.federation.round.session import Session
 from qflsec.federation.stack import Stack
 from qflsec.federation.statements import Asked
@@ -29,43 +30,9 @@ from qflsec.threat import (
     client,
 )
 
-__all__ = ["Opened", "Uploads"]
+__all__ = ["Uploads"]
 
 _NO_KEYS: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """What the server could open of one round of one run.
-
-    Attributes:
-        ids: The clients whose updates count.
-        malformed: What arrived of clients that no honest code would send, and was dropped.
-        missing: Why the other participants do not count: nothing arrived, or the protocol left them out.
-        proved: What parties did whose own authenticated words prove it.
-        updates: Individual updates, where the stack leaves them.
-        counts: The number of examples that each client states.
-        mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
-        weight: The weight behind the mean.
-        groups: The mean of each group, where the stack leaves sums over groups.
-        combined: The sealed aggregate, where the server cannot open it.
-        header: What the aggregate is bound to.
-
-    Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; mean: ``(P,)``
-    """
-
-    ids: tuple[int, ...]
-    malformed: Mapping[int, str] = field(default_factory=dict)
-    missing: Mapping[int, str] = field(default_factory=dict)
-    proved: tuple[ProtocolAbort, ...] = ()
-    updates: torch.Tensor | None = None
-    counts: torch.Tensor | None = None
-    mean: torch.Tensor | None = None
-    weight: float = 0.0
-    groups: tuple[GroupMean, ...] = ()
-    combined: Payload | None = None
-    header: Header | None = None
 
 
 class Uploads:
@@ -275,7 +242,7 @@ class Uploads:
         received = self._received(lane)
         if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
-        opened = self._open_plain(received) if self._layer is None else self._unseal(lane, received)
+        opened = open_plain(received, self._models) if self._layer is None else self._unseal(lane, received)
         opened = replace(opened, malformed={**opened.malformed, **self._refused.get(lane, {})})
         why = self._turned_away(lane)
         counted = {*opened.ids, *opened.malformed}
@@ -293,34 +260,6 @@ class Uploads:
     def heard(self, lane: int) -> tuple[int, ...]:
         """The clients whose vectors arrived and were not turned away: those of a sum that a lost round may have had."""
         return tuple(index for index in self._received(lane) if index not in self._turned_away(lane))
-
-    def _open_plain(self, received: Mapping[int, Payload]) -> Opened:
-        """Single updates; what is malformed or not finite is dropped before any rule sees it.
-
-        The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it. Where
-        nothing is left, the round is one of nobody.
-        """
-        size, dtype = self._models.shape[-1] + 1, self._models.dtype
-        malformed: dict[int, str] = {}
-        vectors: dict[int, torch.Tensor] = {}
-        for index, value in received.items():
-            what = misshapen(value, size)
-            if what is None and isinstance(value, torch.Tensor):
-                vectors[index] = value.to(dtype)
-            else:
-                malformed[index] = f"it sent {what}"
-        stacked = torch.stack(list(vectors.values())) if vectors else self._models.new_zeros(0, size)
-        finite = torch.isfinite(stacked).all(dim=1)
-        if not bool(
-            finite.all()
-        ):  # as the server reads them: what is too large for its numbers is not finite
-            for index, good in zip(list(vectors), finite.tolist(), strict=True):
-                if not good:
-                    malformed[index] = f"it sent {NOT_FINITE}"
-                    del vectors[index]
-            stacked = stacked[finite]
-        malformed = dict(sorted(malformed.items()))
-        return Opened(ids=tuple(vectors), malformed=malformed, updates=stacked[:, :-1], counts=stacked[:, -1])
 
     def _unseal(self, lane: int, received: Mapping[int, Payload]) -> Opened:
         assert self._layer is not None

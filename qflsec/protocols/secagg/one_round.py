@@ -15,8 +15,9 @@ import torch
 from qflsec.base import ConfigError, ProtocolAbort
 from qflsec.federation import ClientLayer, Stack
 from qflsec.federation.payloads import Sent as Payloads
+from qflsec.federation.round.opened import Opened
 from qflsec.federation.round.session import Session
-from qflsec.federation.round.upload import Opened, Uploads
+from qflsec.federation.round.upload import Uploads
 from qflsec.protocols.round_data import random_updates
 from qflsec.protocols.secagg.meter import MeteredNetwork, Sent
 from qflsec.threat import (

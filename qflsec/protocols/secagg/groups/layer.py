@@ -93,6 +93,7 @@ class ValidatedGroups(SecAgg, LeavesGroups):
         cost="as 'secagg' in each group, which is less in total; one contribution of each client in the set-up",
     )
     leaves: ClassVar[Leaves] = "groups"
+    remote: ClassVar[bool] = False
 
     groups: int = 3
     min_groups: int = 3

@@ -80,6 +80,7 @@ class HeBfv(HeLayer):
     )
     protocol = "qflsec/he-bfv/1"
     additive = True
+    remote = True
 
     plain_bits: int = 28
     fractional_bits: int = 12

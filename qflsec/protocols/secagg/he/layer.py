@@ -12,6 +12,7 @@ import torch
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Setup
+from qflsec.federation.control import Question
 from qflsec.protocols.key_agreement import Agreement, key_exchange
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
 from qflsec.protocols.secagg.he.ledger import he_rows
@@ -157,22 +158,29 @@ class HeLayer(AggregationLayer):
         server = control.state(SERVER)
         assert isinstance(server, HeServer)
         if not server.key_id:
-            first = control.state(server.leader)
-            assert isinstance(first, HeClient)
-            setup = server.setup
-            made = first.make(self.new_context(len(setup.clients), setup.n_params + 1))
-            arrived = control.to_server({server.leader: made})
-            if server.leader not in arrived:
+            made = control.hear("make", [server.leader], self.answer)
+            if server.leader not in made:
                 raise ProtocolAbort(f"the server did not hear of the key that {server.leader} made")
-            for party, message in control.to_clients(server.take(arrived[server.leader])).items():
-                state = control.state(party)
-                assert isinstance(state, HeClient)
-                state.take(message)
-        for party in server.setup.clients:
-            state = control.state(party)
-            assert isinstance(state, HeClient)
-            state.require_key()
+            told = control.tell("take", server.take(made[server.leader]), self.answer)
+            for party in server.setup.clients:
+                if party not in {*told, server.leader}:
+                    raise ProtocolAbort(f"{party} has no part of the homomorphic key")
         return frozenset(control.participants)
+
+    def answer(self, state: PartyState, question: Question) -> bytes:
+        """A client's half of the handing out of the key.
+
+        Raises:
+            ProtocolAbort: The client refuses.
+        """
+        assert isinstance(state, HeClient)
+        if question.step == "make":
+            setup = state.setup
+            return state.make(self.new_context(len(setup.clients), setup.n_params + 1))
+        if question.step == "take":
+            state.take(question.body)
+            return b""
+        return super().answer(state, question)
 
     def seal(
         self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True

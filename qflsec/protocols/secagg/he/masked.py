@@ -18,6 +18,7 @@ from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, IncompatibleStack, ProtocolAbort, Secrets, Source, register
 from qflsec.base.framing import pack_entries, unpack_entries
 from qflsec.federation import Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.federation.control import Question
 from qflsec.protocols.key_agreement import in_order, key_exchange
 from qflsec.protocols.secagg.he.bfv import HeBfv
 from qflsec.protocols.secagg.he.envelope import open_envelope, seal_envelope
@@ -194,19 +195,31 @@ class HeMasked(HeBfv):
         return ready
 
     def _exchange_pairs(self, control: Control) -> None:
-        states = {party: control.state(party) for party in control.state(SERVER).setup.clients}  # type: ignore[attr-defined]
-        offers = control.to_server({p: s.offer() for p, s in states.items() if isinstance(s, MaskingClient)})
-        routed: dict[Party, dict[int, bytes]] = {party: {} for party in states}
-        for author, message in offers.items():
+        everybody = control.state(SERVER).setup.clients  # type: ignore[attr-defined]
+        routed: dict[Party, dict[int, bytes]] = {party: {} for party in everybody}
+        for author, message in control.hear("offer", everybody, self.answer).items():
             for index, blob in unpack_entries(message).items():
                 if client(index) in routed:
                     routed[client(index)][author.index] = blob
-        handed = control.to_clients({party: pack_entries(blobs) for party, blobs in routed.items()})
-        for party, state in states.items():
-            assert isinstance(state, MaskingClient)
+        messages = {party: pack_entries(blobs) for party, blobs in routed.items()}
+        handed = control.tell("accept", messages, self.answer)
+        for party in everybody:
             if party not in handed:
                 raise ProtocolAbort(f"{party} did not hear of its mask keys")
-            state.accept(handed[party])
+
+    def answer(self, state: PartyState, question: Question) -> bytes:
+        """A client's half of the handing out of the key and of the mask keys.
+
+        Raises:
+            ProtocolAbort: The client refuses.
+        """
+        assert isinstance(state, MaskingClient)
+        if question.step == "offer":
+            return state.offer()
+        if question.step == "accept":
+            state.accept(question.body)
+            return b""
+        return super().answer(state, question)
 
     def protect(
         self, state: HeClient, update: torch.Tensor, weight: float, header: Header, *, checked: bool

@@ -145,6 +145,7 @@ class Masked(AggregationLayer):
     gives = "masked"
     leaves = "sum"
     additive = True
+    remote = True
 
     bits: int = 64
     fractional_bits: int = 20

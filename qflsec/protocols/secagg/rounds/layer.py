@@ -20,6 +20,7 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.federation.control import Question
 from qflsec.federation.layers import Leaves
 from qflsec.protocols.secagg.fixed_point import FixedPoint
 from qflsec.protocols.secagg.ledger import QuantumKeys, secagg_rows
@@ -31,7 +32,8 @@ from qflsec.protocols.secagg.rounds.sizes import RoundSizes
 from qflsec.protocols.secagg.rounds.states import (
     ClientState,
     ServerState,
-    client_protocol,
+    by_index,
+    by_party,
     server_state,
     share_name,
 )
@@ -99,6 +101,7 @@ class SecAgg(AggregationLayer):
     gives = "masked"
     leaves: ClassVar[Leaves] = "sum"
     additive: ClassVar[bool] = True
+    remote: ClassVar[bool] = True
 
     bits: int = 32
     fractional_bits: int = 16
@@ -260,27 +263,30 @@ class SecAgg(AggregationLayer):
             size=size,
             bits=self.bits,
         )
-        arrived = control.to_clients(_parties(starts))
-        keys = {
-            party: client_protocol(control, party).advertise(
-                start,
-                round_index=control.round,
-                model=model_digest(control.models[party]),
-                size=size,
+        keys = control.ask("advertise", by_party(starts), self.answer)
+        rosters = server.protocol.collect_keys(by_index(keys))
+        parcels = control.ask("share", by_party(rosters), self.answer)
+        deliveries = server.protocol.collect_parcels(by_index(parcels))
+        return control.tell("deliver", by_party(deliveries), self.answer)
+
+    def answer(self, state: PartyState, question: Question) -> bytes:
+        """A client's half of the stages but for the second, which is :meth:`seal`.
+
+        Raises:
+            ProtocolAbort: The client refuses.
+        """
+        assert isinstance(state, ClientState)
+        if question.step == "advertise":
+            assert question.model is not None
+            state.delivery = None
+            return state.protocol.advertise(
+                question.body,
+                round_index=question.round,
+                model=model_digest(question.model),
+                size=state.setup.n_params + 1,
                 bits=self.bits,
             )
-            for party, start in arrived.items()
-        }
-        rosters = server.protocol.collect_keys(_indices(control.to_server(keys)))
-        arrived = control.to_clients(_parties(rosters))
-        parcels = {party: client_protocol(control, party).share(roster) for party, roster in arrived.items()}
-        deliveries = server.protocol.collect_parcels(_indices(control.to_server(parcels)))
-        arrived = control.to_clients(_parties(deliveries))
-        for party in control.participants:
-            state = control.state(party)
-            assert isinstance(state, ClientState)
-            state.delivery = arrived.get(party)
-        return frozenset(arrived)
+        return state.answer(question)
 
     def seal(
         self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
@@ -305,12 +311,11 @@ class SecAgg(AggregationLayer):
         """
         server = server_state(control)
         vectors = {party.index: blob for party, blob in payloads.items() if isinstance(blob, bytes)}
-        arrived = control.to_clients(_parties(server.protocol.collect_vectors(vectors)))
-        stated = {party: client_protocol(control, party).agree(told) for party, told in arrived.items()}
-        shown = server.protocol.collect_statements(_indices(control.to_server(stated)))
-        arrived = control.to_clients(_parties(shown))
-        opened = {party: client_protocol(control, party).reveal(told) for party, told in arrived.items()}
-        server.total = server.protocol.open(_indices(control.to_server(opened)))
+        survivors = server.protocol.collect_vectors(vectors)
+        stated = control.ask("agree", by_party(survivors), self.answer)
+        shown = server.protocol.collect_statements(by_index(stated))
+        opened = control.ask("reveal", by_party(shown), self.answer)
+        server.total = server.protocol.open(by_index(opened))
         return {party: blob for party, blob in payloads.items() if party.index in server.protocol.survivors}
 
     def combine(self, state: PartyState, payloads: Mapping[Party, Payload], header: Header) -> Payload:
@@ -390,11 +395,3 @@ class SecAgg(AggregationLayer):
         if self.agreement != "bb84":
             return None
         return self.links.keys(links=groups * n * (n - 1) // 2, rounds=rounds)
-
-
-def _parties(messages: Mapping[int, bytes]) -> dict[Party, bytes]:
-    return {Party("client", index): message for index, message in messages.items()}
-
-
-def _indices(messages: Mapping[Party, bytes]) -> dict[int, bytes]:
-    return {party.index: message for party, message in messages.items()}

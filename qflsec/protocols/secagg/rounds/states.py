@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from qflsec.base import ProtocolAbort, Secrets
 from qflsec.federation import Control, Identity, PartyState, Setup
+from qflsec.federation.control import Question
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.rounds.client import Client
@@ -14,9 +15,16 @@ from qflsec.protocols.secagg.rounds.server import Server
 from qflsec.protocols.secagg.rounds.terms import Policy
 from qflsec.protocols.secagg.signatures import SIGNATURE_BYTES, MlDsaIdentity, SignatureScheme, Signer
 from qflsec.protocols.stages import Staged, stage
-from qflsec.threat import SERVER, Party
+from qflsec.threat import SERVER, Party, client
 
-__all__ = ["ClientState", "ServerState", "client_protocol", "server_state", "share_name"]
+__all__ = [
+    "ClientState",
+    "ServerState",
+    "by_index",
+    "by_party",
+    "server_state",
+    "share_name",
+]
 
 _ANNOUNCED = b"qflsec/secagg/1|ml-dsa-65"
 
@@ -98,6 +106,21 @@ class ClientState(_State):
         )
         self.delivery: bytes | None = None
 
+    def answer(self, question: Question) -> bytes:
+        """The stages after the first, but for the second.
+
+        Raises:
+            ProtocolAbort: The client refuses, or there is no such stage.
+        """
+        if question.step == "deliver":
+            self.delivery = question.body
+            return b""
+        one = self.protocol
+        stages = {"share": one.share, "agree": one.agree, "reveal": one.reveal}
+        if question.step not in stages:
+            raise ProtocolAbort(f"{self.party} knows no such stage", got=question.step)
+        return stages[question.step](question.body)
+
     def mask(self, words: Words) -> bytes:
         """Mask a vector for the clients that the server named, once in a round.
 
@@ -144,8 +167,11 @@ def server_state(control: Control) -> ServerState:
     return state
 
 
-def client_protocol(control: Control, party: Party) -> Client:
-    """A client's half of the protocol."""
-    state = control.state(party)
-    assert isinstance(state, ClientState)
-    return state.protocol
+def by_party(messages: Mapping[int, bytes]) -> dict[Party, bytes]:
+    """Messages by client, from those by index."""
+    return {client(index): message for index, message in messages.items()}
+
+
+def by_index(messages: Mapping[Party, bytes]) -> dict[int, bytes]:
+    """Messages by index, from those by client."""
+    return {party.index: message for party, message in messages.items()}
