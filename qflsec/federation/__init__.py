@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from qflsec.federation.serving import REFUSED, ServingLayer
     from qflsec.federation.stack import Stack, layer_from_config
     from qflsec.federation.statements import Asked, StatementLayer
-    from qflsec.federation.topology import Ring, Star, Topology, Tree, Turn
+    from qflsec.federation.topology import Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
@@ -61,12 +61,15 @@ __all__ = [
     "ExecutionLayer",
     "FedAvg",
     "FederationConfig",
+    "Gossip",
     "GradientLayer",
     "Hands",
     "Header",
+    "Hierarchy",
     "Identity",
     "Layer",
     "LinkLayer",
+    "Mix",
     "Moved",
     "NoiseLayer",
     "PartyState",

@@ -65,7 +65,8 @@ def run_batch(
         lanes = [drawn[run.seed] for run in runs]
     limit = max_lanes or lanes_per_batch(pipeline.model)
     results: dict[int, RunResult] = {}
-    for calibrated, positions in _batches(pipeline, stack, lanes, limit):
+    seeds = [run.seed for run in runs]
+    for calibrated, positions in _batches(pipeline, stack, lanes, seeds, limit):
         started = time.process_time()
         batch = BatchRun(
             pipeline=pipeline,
@@ -83,15 +84,16 @@ def run_batch(
 
 
 def _batches(
-    pipeline: Pipeline, stack: Stack, lanes: Sequence[LaneData], limit: int
+    pipeline: Pipeline, stack: Stack, lanes: Sequence[LaneData], seeds: Sequence[int], limit: int
 ) -> Iterator[tuple[Stack, list[int]]]:
-    """Which runs share a batch: those of one calibrated stack, as many records and equal padding."""
-    groups: dict[tuple[Stack, int], list[int]] = {}
+    """Which runs share a batch: those of one calibrated stack, as many records, equal padding and the same turns."""
+    groups: dict[tuple[Stack, int, int], list[int]] = {}
     for position, lane in enumerate(lanes):
         counts = [len(rows) for rows in lane.clients]
-        place = calibrate_stack(stack, pipeline, counts), sum(counts)
+        turns = seeds[position] if pipeline.topology.drawn else 0
+        place = calibrate_stack(stack, pipeline, counts), sum(counts), turns
         groups.setdefault(place, []).append(position)
-    for (calibrated, _), members in groups.items():
+    for (calibrated, _, _), members in groups.items():
         for part in chunks([lanes[position].padded for position in members], limit):
             yield calibrated, [members[index] for index in part]
 

@@ -117,15 +117,19 @@ class OwnParts:
         self._own = torch.where(present[..., None], models + updates, self._own)
         return self._sharing.shared(updates)
 
-    def models(self, shared: torch.Tensor) -> torch.Tensor:
-        """The models that there are: one, or one of each client.
+    def models(self, shared: torch.Tensor, reads: Sequence[int]) -> torch.Tensor:
+        """The models that there are: one of each node, or one of each client.
+
+        Args:
+            shared: The nodes' models.
+            reads: Whose model each client has.
 
         Shapes:
-            shared: ``(lane, S)``; returns: ``(lane, m, P)``
+            shared: ``(lane, node, S)``; returns: ``(lane, m, P)``
         """
         if self._sharing.places is None:
-            return shared[:, None, :]
-        return self._sharing.filled(self._own, shared[:, None, :].expand(*self._own.shape[:2], -1))
+            return shared
+        return self._sharing.filled(self._own, shared[:, list(reads)])
 
 
 def _within(block: str, name: str) -> bool:

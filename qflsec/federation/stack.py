@@ -210,8 +210,9 @@ class Stack:
         for layer in (*self.client, *self.server, self.rule):
             if layer.topologies is not None and topology.name not in layer.topologies:
                 known = " or ".join(sorted(layer.topologies))
+                why = f": {topology.without}" if topology.without else ""
                 raise IncompatibleStack(
-                    f"{layer.card.name!r} was made for a {known}, but the clients are connected as {topology.words}",
+                    f"{layer.card.name!r} was made for a {known}, but the clients are connected as {topology.words}{why}",
                     fix=f"leave out {layer.card.name!r}, or use another topology",
                 )
             layer.check(pipeline)

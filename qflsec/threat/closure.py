@@ -31,6 +31,7 @@ import torch
 from qflsec.base import QflsecError
 from qflsec.threat.facts import LaneFacts
 from qflsec.threat.rosters import KnownRosters
+from qflsec.threat.solved import solved
 from qflsec.threat.sums import eliminate
 from qflsec.threat.unnamed import unnamed_model, unnamed_steps
 from qflsec.threat.versions import Origin, Path, Trained, Version
@@ -68,6 +69,10 @@ def close(
     found.extend(_residuals(found, singles, facts))
     found.extend(_remainders(found, facts))
     follow = _singles(found, derived=True)
+    if known.names(origin for _, origin in facts.versions.items()):
+        held = {_anonymity(item, singles, follow, corrupted) for item in found if item.kind in SUMS}
+        found.extend(solved(found, facts, corrupted, min(held - {0}, default=None)))
+        follow = _singles(found, derived=True)
     counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in found]
     counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
     return tuple(sorted((*counted, *unnamed), key=lambda item: (item.round, item.derived)))
@@ -99,10 +104,6 @@ def _models(items: Iterable[Item]) -> dict[Version, Item]:
         if item.kind in MODELS and item.form == "plain" and item.version is not None:
             models.setdefault(item.version, item)
     return models
-
-
-def _vectors(models: Mapping[Version, Item]) -> dict[Version, torch.Tensor]:
-    return {version: item.vector for version, item in models.items()}
 
 
 def _next_models(items: Sequence[Item], facts: LaneFacts, known: KnownRosters) -> list[Item]:
@@ -177,15 +178,16 @@ def _steps(items: Sequence[Item], facts: LaneFacts, known: KnownRosters) -> list
     """What was trained between a model and the nearest readable ones before it."""
     models, sums, covered = _models(items), _sums(items), _covered(items)
     steps: list[Item] = []
+    vectors = {version: item.vector for version, item in models.items()}
     for version, after in models.items():
         path = facts.versions.path(version, models)
         if path is None or not path.trained or not known.names(origin for origin, _ in path.origins):
             continue
         if path.linear and len(path.origins) > 1:
-            step = _unknown_part(after, path, models, sums, facts)
+            step = _unknown_part(after, path, vectors, sums, facts)
             steps.extend([] if step is None else [step])
             continue
-        step = _step(after, path, path.trained, path.difference(after.vector, _vectors(models)) / path.factor)
+        step = _step(after, path, path.trained, path.difference(after.vector, vectors) / path.factor)
         place = step.round, step.base
         if not (path.linear and len(path.origins) == 1 and _follows(step.named, covered.get(place, []))):
             steps.append(step)
@@ -212,12 +214,12 @@ def _step(after: Item, path: Path, trained: Iterable[Trained], value: torch.Tens
 def _unknown_part(
     after: Item,
     path: Path,
-    models: Mapping[Version, Item],
+    vectors: Mapping[Version, torch.Tensor],
     sums: Mapping[int, Sequence[Item]],
     facts: LaneFacts,
 ) -> Item | None:
     """What several linear steps added to a model, less what is known of them; None where all is."""
-    value = path.difference(after.vector, _vectors(models))
+    value = path.difference(after.vector, vectors)
     left: list[tuple[Origin, float]] = []
     missing: list[Trained] = []
     for origin, share in path.origins:
@@ -257,10 +259,8 @@ def _follows(about: frozenset[int], sums: Sequence[frozenset[int]]) -> bool:
 
 def _kind(path: Path) -> str:
     """A weighted mean of updates, the step of another rule, or what several steps did."""
-    if len(path.origins) > 1:
-        return "path"
-    if not path.linear:
-        return "step"
+    if len(path.origins) > 1 or not path.linear:
+        return "path" if len(path.origins) > 1 else "step"
     return "update" if len(path.trained) == 1 else "aggregate"
 
 

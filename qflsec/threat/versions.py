@@ -50,7 +50,7 @@ class Origin:
         round: The round of the step.
         bases: The coefficients of earlier versions; empty for a model that nothing public leads to.
         trained: Whose updates are in the step.
-        rate: The factor of the step.
+        rate: The factor of the step; 0 where models are mixed and nothing is trained.
         linear: Whether the step is the weighted mean of the updates.
         drawn_from: The clients that may have taken part, as everybody knows; those in ``trained`` by default.
     """
@@ -116,6 +116,7 @@ class Versions:
     """The graph of a run's versions; it grows while the run goes on."""
 
     _origins: dict[Version, Origin] = field(default_factory=dict)
+    _ages: dict[Version, int] = field(default_factory=dict)
 
     def add(self, version: Version, origin: Origin) -> None:
         """Note how a version came about.
@@ -129,6 +130,7 @@ class Versions:
         if unknown:
             raise QflsecError(f"version {version!r} rests on versions that are not known", got=unknown)
         self._origins[version] = origin
+        self._ages[version] = len(self._ages)
 
     def __contains__(self, version: object) -> bool:
         return version in self._origins
@@ -151,6 +153,14 @@ class Versions:
     def items(self) -> ItemsView[Version, Origin]:
         """Every version and how it came about, each after those that it rests on."""
         return self._origins.items()
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every model rests on one other at most, and at most one rests on it."""
+        bases = [base for origin in self._origins.values() for base in origin.bases]
+        return len(bases) == len(set(bases)) and all(
+            len(origin.bases) <= 1 for origin in self._origins.values()
+        )
 
     def base_of_round(self, round_index: int, clients: Collection[int]) -> Version | None:
         """The one version that the updates of these clients started from in a round; None where there are several."""
@@ -188,9 +198,9 @@ class Versions:
         origins: list[tuple[Origin, float]] = []
         pending = {version: 1.0}
         while pending:
-            # popped in order of discovery, and merged where lines of descent meet again
-            name, share = next(iter(pending.items()))
-            del pending[name]
+            # the youngest first: whatever leads to a version was found before it is its turn, so that its shares are one
+            name = max(pending, key=self._ages.__getitem__)
+            share = pending.pop(name)
             origin = self[name]
             if not origin.bases:
                 return None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from qflsec.federation import Pipeline, Ring, RunSpec, Stack, Star, Topology, Tree, run_batch
+from qflsec.federation import Gossip, Pipeline, Ring, RunSpec, Stack, Star, Topology, Tree, run_batch
 from qflsec.threat import PUBLIC, SERVER, WIRE, Party, Rosters, ThreatModel, View, client, edge
 from qflsec.threat.view import SUMS
 
@@ -35,6 +35,7 @@ class World:
     present: list[list[int]]
     counts: tuple[float, ...]
     rate: float
+    seed: int
 
     def __post_init__(self) -> None:
         self.updates = [(r, c) for r, clients in enumerate(self.present) for c in clients]
@@ -43,6 +44,9 @@ class World:
         for r, c in self.updates:
             self.say(self.one(r, c), client(c))
         model = self.unit(0)
+        if isinstance(self.topology, Gossip):
+            self.gossip()
+            return
         for r, clients in enumerate(self.present):
             model = (
                 self.visit(r, clients, model)
@@ -93,6 +97,36 @@ class World:
             model = model + self.rate * self.one(r, c)
         return model
 
+    def gossip(self) -> None:
+        """All rounds: who trains sends its model to its neighbours, and everybody present mixes what is there."""
+        models, told = {c: self.unit(0) for c in range(N)}, {0}
+        for r, clients in enumerate(self.present):
+            for c in clients:
+                self.bases[r, c] = models[c]
+                if c not in told:
+                    self.say(models[c], client(0), client(c), WIRE)
+                told.add(c)
+            trained = {c: models[c] + self.rate * self.one(r, c) for c in clients}
+            pairs = [(i, j) for i in clients for j in clients if self.meets(r, i, j)]
+            for i, j in pairs:
+                self.say(trained[j], client(i), client(j), WIRE)
+            share = {"ring": 1 / 3, "all": 1 / N, "pairs": 1 / 2}[self.topology.neighbours]
+            for i in clients:
+                self.say(trained[i], client(i))
+                met = [j for one, j in pairs if one == i]
+                models[i] = (1 - share * len(met)) * trained[i] + sum(
+                    (share * trained[j] for j in met), 0 * self.unit(0)
+                )
+                self.say(models[i], client(i))
+        for c in range(N):
+            self.say(models[c], PUBLIC)
+
+    def meets(self, r: int, i: int, j: int) -> bool:
+        if self.topology.neighbours == "ring":
+            return (i - j) % N in {1, N - 1}
+        drawn = self.topology.matrix(N, r, present=self.present[r], seed=self.seed)
+        return i != j and bool(drawn[i, j] > 0)
+
     def seen(self, coalition: frozenset[Party]) -> Vector:
         rows = [vector for parties, vector in self.reads if parties & coalition]
         return np.array(rows).reshape(-1, 1 + len(self.updates))
@@ -127,7 +161,7 @@ def coalitions(topology: Topology, seed: int) -> list[frozenset[Party]]:
     ("topology", "rate", "settings"),
     [
         (topology, rate, settings)
-        for topology in (Star(), Ring(), Tree(edges=2), Tree(edges=3))
+        for topology in (Star(), Ring(), Tree(edges=2), Tree(edges=3), Gossip(), Gossip(neighbours="pairs"))
         for rate, settings in (
             (1.0, {"participation": 0.5, "client_sampling": "poisson"}),
             (0.5, {"participation": 0.5, "client_sampling": "fixed"}),
@@ -149,7 +183,7 @@ def test_every_coalition_knows_what_linear_algebra_says(
         hidden = run.transcript.facts[run.lane].rosters
         facts, updates = run.transcript.facts[run.lane], run.transcript.honest_updates[run.lane]
         present = [sorted(c for r, c in updates if r == k) for k in range(ROUNDS)]
-        world = World(topology, present, facts.counts, rate)
+        world = World(topology, present, facts.counts, rate, run.spec.seed)
         values = torch.stack([run.initial, *(updates[place] for place in world.updates)]).double().numpy()
         for chosen in coalitions(topology, run.spec.seed):
             threat, where = (

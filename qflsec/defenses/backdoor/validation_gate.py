@@ -33,6 +33,7 @@ class ValidationGate(RobustFilter):
         ConfigError: A value is out of range.
     """
 
+    topologies = frozenset({"star"})
     card = DefenseCard(
         name="validation-gate",
         idea="The server tries each update on a few clean records and leaves out those that raise the loss.",

@@ -13,7 +13,10 @@ from qflsec.defenses.robust.guarantee import Robustness
 from qflsec.defenses.robust.torus import reduced
 from qflsec.federation import AggregatorLayer, BoundLayer, Pipeline, RoundUpdates, SummedUpdates
 
-__all__ = ["RobustFilter", "RobustRule", "UpdateRule"]
+__all__ = ["SINGLE_UPDATES", "RobustFilter", "RobustRule", "UpdateRule"]
+
+SINGLE_UPDATES = frozenset({"star", "hierarchy"})
+"""The topologies in which a server gets the updates of single clients, and makes its own model of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class UpdateRule(AggregatorLayer):
     """
 
     robustness: ClassVar[Robustness | None] = None
+    topologies = SINGLE_UPDATES
 
     wrap: bool = True
 
@@ -63,7 +67,10 @@ class UpdateRule(AggregatorLayer):
         Raises:
             IncompatibleStack: It is.
         """
-        n, f = pipeline.federation.n_participants, pipeline.federation.declared_corrupted
+        federation = pipeline.federation
+        groups = pipeline.topology.ruled(federation.n_clients)
+        n = min(federation.n_participants, *map(len, groups))
+        f = federation.declared_corrupted
         if f > self.defined(n):
             raise IncompatibleStack(
                 f"{self.card.name!r} is not defined for so many corrupted clients",
@@ -125,6 +132,7 @@ class RobustFilter(BoundLayer):
     """
 
     robustness: ClassVar[Robustness | None] = None
+    topologies = SINGLE_UPDATES
 
     wrap: bool = True
 

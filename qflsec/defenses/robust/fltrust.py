@@ -73,6 +73,7 @@ class FlTrust(UpdateRule):
         ConfigError: ``records`` is too small.
     """
 
+    topologies = frozenset({"star"})
     card = DefenseCard(
         name="fltrust",
         idea="The server trains on a few records of its own and counts each update by its cosine with that.",

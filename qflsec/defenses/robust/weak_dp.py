@@ -78,6 +78,7 @@ class WeakDp(UpdateRule):
         ConfigError: A value is out of range.
     """
 
+    topologies = frozenset({"star"})
     card = DefenseCard(
         name="weak-dp",
         idea="The server scales long updates down, averages them, and adds a little Gaussian noise.",

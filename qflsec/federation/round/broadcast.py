@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -29,6 +30,8 @@ from qflsec.threat import (
 
 __all__ = ["Broadcast", "Received"]
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
@@ -49,7 +52,7 @@ class Received:
 
 
 class Broadcast:
-    """The models of a batch of runs, one for each run, and who holds them.
+    """The models of a batch of runs, one for each node of a run's topology, and who holds them.
 
     Args:
         pipeline: The pipeline.
@@ -60,8 +63,11 @@ class Broadcast:
         uploads: Where clients read a sealed aggregate, if the stack leaves the server nothing to read.
         dead: The runs that have ended.
 
+    Attributes:
+        params: The models.
+
     Shapes:
-        initial: ``(lane, P)``
+        initial: ``(lane, P)``; params: ``(lane, node, P)``
     """
 
     def __init__(
@@ -77,112 +83,158 @@ class Broadcast:
     ) -> None:
         self._config, self._network, self._transcript = pipeline.federation, network, transcript
         self._turns, self._sealed, self._dead = turns, uploads, dead
-        self.params, self._before = initial, initial
-        self._lanes = list(range(len(initial)))
-        start = pipeline.topology.start(pipeline.federation.n_clients)
-        self._holders: list[Party] = [start for _ in self._lanes]
-        self._versions: list[Version] = ["0" for _ in self._lanes]
-        self._members: list[frozenset[int]] = [frozenset() for _ in self._lanes]
+        n_clients = pipeline.federation.n_clients
+        nodes = range(pipeline.topology.nodes(n_clients))
+        self.params = initial[:, None, :].expand(-1, len(nodes), -1).clone()
+        self._before, self._lanes = self.params, list(range(len(initial)))
+        start = pipeline.topology.start(n_clients)
+        self._holders: list[list[Party]] = [[start for _ in nodes] for _ in self._lanes]
+        self._versions: list[list[Version]] = [["0" for _ in nodes] for _ in self._lanes]
+        self._members: list[list[frozenset[int]]] = [[frozenset() for _ in nodes] for _ in self._lanes]
         self._opened: list[Opened | None] = [None for _ in self._lanes]
         for lane in self._lanes:
             transcript.facts[lane].versions.add("0", Origin(round=-1))
 
-    def version(self, lane: int) -> Version:
-        """The version of a run's model."""
-        return self._versions[lane]
+    def version(self, lane: int, node: int) -> Version:
+        """The version of a model."""
+        return self._versions[lane][node]
+
+    def holder(self, lane: int, node: int) -> Party:
+        """Who holds a model."""
+        return self._holders[lane][node]
+
+    def members(self, lane: int, node: int) -> frozenset[int]:
+        """The clients whose updates are in a model."""
+        return self._members[lane][node]
 
     def move(
-        self, lane: int, root: Party, version: Version, origin: Origin, opened: Opened, params: torch.Tensor
+        self,
+        lane: int,
+        nodes: Sequence[int],
+        maker: Party,
+        version: Version,
+        origin: Origin,
+        params: torch.Tensor,
+        *,
+        members: frozenset[int],
+        opened: Opened | None = None,
     ) -> None:
-        """The next model of a run.
+        """The next model of some nodes of a run.
 
         Args:
             lane: The run.
-            root: Who made it and holds it now.
+            nodes: The nodes.
+            maker: Who made it and holds it now.
             version: Its version.
             origin: How it came about.
-            opened: What the root could open, for clients that must read the aggregate themselves.
             params: The model.
+            members: The clients whose updates are in it.
+            opened: What the maker could open, for clients that must read the aggregate themselves.
 
         Shapes:
             params: ``(P,)``
         """
         self._transcript.facts[lane].versions.add(version, origin)
-        self._holders[lane], self._versions[lane], self._opened[lane] = root, version, opened
-        self._members[lane] |= frozenset(part.client for part in origin.trained)
+        self._opened[lane] = opened
         self._before, self.params = self._before.clone(), self.params.clone()
-        self._before[lane] = self.params[lane]
-        self.params[lane] = params
+        for node in nodes:
+            self._holders[lane][node], self._versions[lane][node] = maker, version
+            self._members[lane][node] = members
+            self._before[lane, node] = self.params[lane, node]
+            self.params[lane, node] = params
 
-    def to_clients(self, round_index: int, turn: Turn, present: torch.Tensor) -> Received:
-        """Send the models of a turn down; a client that cannot read its model, or finds it not finite, stays away.
+    def to_clients(self, round_index: int, turns: Sequence[Turn], present: torch.Tensor) -> Received:
+        """Send the models of turns down; a client that cannot read its model, or finds it not finite, stays away.
+
+        Args:
+            round_index: The round.
+            turns: The turns, side by side.
+            present: Who takes part.
 
         Shapes:
             present: ``(lane, client)``
         """
-        models = self.params[:, None, :].expand(-1, self._config.n_clients, -1).clone()
-        if turn.is_hierarchy or self._handed_on(turn):
-            models, present = self._to_heads(round_index, turn, models, present)
-        else:
-            models = self._turns.broadcast(round_index, self.params, models)
-        slots = [Slot(turn.head_of(i) or turn.root, client(i)) for i in range(self._config.n_clients)]
-        if any(slot.sender != slot.receiver for slot in slots if slot.receiver.index in turn.trainers):
-            models, present = self._send(round_index, models, present, slots)
+        n_clients = self._config.n_clients
+        of = {index: turn for turn in turns for index in turn.trainers}
+        nodes = [of[index].node if index in of else turns[0].node for index in range(n_clients)]
+        models = self.params[:, nodes]
+        handed = [turn for turn in turns if turn.is_hierarchy or self._handed_on(turn)]
+        if handed:
+            models, present = self._to_heads(round_index, handed, models, present)
+        elif len(turns) == 1:
+            models = self._turns.broadcast(round_index, self.params[:, turns[0].node], models)
+        slots = [
+            Slot((of[i].head_of(i) if i in of else None) or turns[0].root, client(i))
+            for i in range(n_clients)
+        ]
+        if any(slot.sender != slot.receiver for slot in slots if slot.receiver.index in of):
+            models, present = self._send(round_index, models, present, slots, nodes)
         sound = torch.isfinite(models).all(dim=-1)
-        models = torch.where(sound[..., None], models, self.params[:, None, :])
-        return Received(models=models, present=present & sound, bases=self._bases(round_index, models))
+        models = torch.where(sound[..., None], models, self.params[:, nodes])
+        return Received(models=models, present=present & sound, bases=self._bases(round_index, models, nodes))
 
     def _handed_on(self, turn: Turn) -> bool:
-        return any(holder not in turn.groups for holder in self._holders)
+        return any(self._holders[lane][turn.node] not in turn.groups for lane in self._lanes)
 
     def _to_heads(
-        self, round_index: int, turn: Turn, models: torch.Tensor, present: torch.Tensor
+        self, round_index: int, turns: Sequence[Turn], models: torch.Tensor, present: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The models that the heads of a turn got from whoever held them, for each of their clients."""
-        pairs = [
-            (holder, head)
-            for head in turn.groups
-            for holder in sorted({self._holders[lane] for lane in self._lanes})
+        """The models that the heads of turns got from whoever held them, for each of their clients."""
+        ways = [
+            (turn.node, holder, head, group)
+            for turn in turns
+            for head, group in turn.groups.items()
+            for holder in sorted({self._holders[lane][turn.node] for lane in self._lanes})
             if holder != head
         ]
-        if not pairs:
+        if not ways:
             return models, present
         active = [
             [
-                self._holders[lane] == holder
+                self._holders[lane][node] == holder
                 and lane not in self._dead()
-                and bool(present[lane, list(turn.groups[head])].any())
-                for holder, head in pairs
+                and bool(present[lane, list(group)].any())
+                for node, holder, _, group in ways
             ]
             for lane in self._lanes
         ]
+        nodes = [node for node, *_ in ways]
         delivery = self._network.send(
-            Envelope.plain(self.params[:, None, :].expand(-1, len(pairs), -1).clone()),
+            Envelope.plain(self.params[:, nodes]),
             kind="model",
             round_index=round_index,
             lanes=self._lanes,
-            slots=[Slot(holder, head) for holder, head in pairs],
+            slots=[Slot(holder, head) for _, holder, head, _ in ways],
             present=active,
-            members=[[self._members[lane]] * len(pairs) for lane in self._lanes],
-            versions=[[self._versions[lane]] * len(pairs) for lane in self._lanes],
+            members=self._each(self._members, nodes),
+            versions=self._each(self._versions, nodes),
         )
         models, present = models.clone(), present.clone()
         for lane in self._lanes:
-            for place, (_, head) in enumerate(pairs):
+            for place, (_, _, _, group) in enumerate(ways):
                 if not active[lane][place]:
                     continue
                 got = delivery.at(lane, place)
-                for index in turn.groups[head]:
+                for index in group:
                     if isinstance(got, torch.Tensor) and fault(got, self.params.shape[-1]) is None:
                         models[lane, index] = got
                     else:
                         present[lane, index] = False
         return models, present
 
+    def _each(self, held: Sequence[Sequence[_T]], nodes: Sequence[int]) -> list[list[_T]]:
+        """What is held of each of these nodes, by run."""
+        return [[held[lane][node] for node in nodes] for lane in self._lanes]
+
     def _send(
-        self, round_index: int, models: torch.Tensor, present: torch.Tensor, slots: Sequence[Slot]
+        self,
+        round_index: int,
+        models: torch.Tensor,
+        present: torch.Tensor,
+        slots: Sequence[Slot],
+        nodes: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        delivery = self._deliver(round_index, models, present, slots)
+        delivery = self._deliver(round_index, models, present, slots, nodes)
         if isinstance(delivery.values, torch.Tensor):
             return delivery.values, present
         received, arrived = models.clone(), present.clone()
@@ -196,7 +248,12 @@ class Broadcast:
         return received, arrived
 
     def _deliver(
-        self, round_index: int, models: torch.Tensor, present: torch.Tensor, slots: Sequence[Slot]
+        self,
+        round_index: int,
+        models: torch.Tensor,
+        present: torch.Tensor,
+        slots: Sequence[Slot],
+        nodes: Sequence[int],
     ) -> Delivery:
         envelope, origin = Envelope.plain(models), 0
         alive = present.clone()
@@ -212,8 +269,8 @@ class Broadcast:
             lanes=self._lanes,
             slots=slots,
             present=alive.tolist(),
-            members=[[self._members[lane]] * len(slots) for lane in self._lanes],
-            versions=self._bases(round_index, models),
+            members=self._each(self._members, nodes),
+            versions=self._bases(round_index, models, nodes),
             origin=origin,
         )
 
@@ -228,49 +285,61 @@ class Broadcast:
             except ProtocolAbort as abort:
                 self._network.aborts[lane] = abort
                 return None
-            return self._before[lane] + self._config.server_learning_rate * mean
+            return self._before[lane, 0] + self._config.server_learning_rate * mean
         if isinstance(value, torch.Tensor) and fault(value, self.params.shape[-1]) is None:
             return value
         return None
 
-    def _bases(self, round_index: int, models: torch.Tensor) -> list[list[Version]]:
-        """The version that each client has: the run's, or one of its own where somebody altered it on its way.
+    def _bases(self, round_index: int, models: torch.Tensor, nodes: Sequence[int]) -> list[list[Version]]:
+        """The version that each client has: its node's, or one of its own where somebody altered it on its way.
+
+        Args:
+            round_index: The round.
+            models: The models that arrived.
+            nodes: The node of each client.
 
         Shapes:
             models: ``(lane, client, P)``
         """
-        altered = (models != self.params[:, None, :]).any(dim=-1)
-        bases = [[self._versions[lane]] * models.shape[1] for lane in self._lanes]
+        altered = (models != self.params[:, nodes]).any(dim=-1)
+        bases = self._each(self._versions, nodes)
         for lane, index in torch.nonzero(altered).tolist():
-            name, versions = (
-                f"{self._versions[lane]} to {client(index)}",
-                self._transcript.facts[lane].versions,
-            )
-            bases[lane][index] = name
-            if name not in versions:
-                versions.add(name, Origin(round=round_index))
+            bases[lane][index] = self.altered(lane, nodes[index], client(index), round_index)
         return bases
+
+    def altered(self, lane: int, node: int, receiver: Party, round_index: int) -> Version:
+        """The version of a model that somebody altered on its way to a receiver: nothing public leads to it."""
+        name, versions = f"{self._versions[lane][node]} to {receiver}", self._transcript.facts[lane].versions
+        if name not in versions:
+            versions.add(name, Origin(round=round_index))
+        return name
 
     def publish(self) -> None:
         """Publish the final models; where the server cannot read one, a client does."""
         n = self._config.n_clients
         if self._sealed is not None:
             everybody = torch.ones(len(self._lanes), n, dtype=torch.bool)
-            models = self.params[:, None, :].expand(-1, n, -1).clone()
-            slots = [Slot(self._holders[0], client(index)) for index in range(n)]
-            self._deliver(self._config.rounds, models, everybody, slots)
-            self._holders = [client(0) for _ in self._lanes]
-        publishers = sorted(set(self._holders))
+            models = self.params[:, [0] * n]
+            slots = [Slot(self._holders[0][0], client(index)) for index in range(n)]
+            self._deliver(self._config.rounds, models, everybody, slots, [0] * n)
+            self._holders = [[client(0)] for _ in self._lanes]
+        nodes = range(self.params.shape[1])
+        ways = sorted({(node, self._holders[lane][node]) for lane in self._lanes for node in nodes})
+        places = [node for node, _ in ways]
         self._network.send(
-            Envelope.plain(self.params[:, None, :].expand(-1, len(publishers), -1).clone()),
+            Envelope.plain(self.params[:, places]),
             kind="final-model",
             round_index=self._config.rounds,
             lanes=self._lanes,
-            slots=[Slot(publisher, PUBLIC) for publisher in publishers],
+            slots=[Slot(publisher, PUBLIC) for _, publisher in ways],
             present=[
-                [holder == publisher and lane not in self._dead() for publisher in publishers]
-                for lane, holder in zip(self._lanes, self._holders, strict=True)
+                [self._publishes(lane, node, publisher) for node, publisher in ways] for lane in self._lanes
             ],
-            members=[[self._members[lane]] * len(publishers) for lane in self._lanes],
-            versions=[[self._versions[lane]] * len(publishers) for lane in self._lanes],
+            members=self._each(self._members, places),
+            versions=self._each(self._versions, places),
         )
+
+    def _publishes(self, lane: int, node: int, publisher: Party) -> bool:
+        """Whether a party publishes the model of a node; one that stands for several nodes is published once."""
+        first = self._versions[lane].index(self._versions[lane][node]) == node
+        return first and self._holders[lane][node] == publisher and lane not in self._dead()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,25 +41,25 @@ class Collection:
 
     def __init__(self, *, uploads: Mapping[Party, Uploads], network: Network) -> None:
         self._uploads, self._network = dict(uploads), network
-        self._round, self._turn = 0, Turn(root=next(iter(uploads), Party("server")), groups={})
+        self._round, self._turns = 0, tuple[Turn, ...]()
         self._bases: Sequence[Sequence[Version]] = ()
         self._own: list[tuple[Sent, torch.Tensor, torch.Tensor]] = []
-        self._averaged: list[_Averaged] = []
+        self._averaged: dict[int, list[_Averaged]] = {}
         self._nobody = torch.zeros(0, 0)
 
-    def start(self, round_index: int, turn: Turn, received: Received, asked: Asked) -> None:
-        """Begin a turn.
+    def start(self, round_index: int, turns: Sequence[Turn], received: Received, asked: Asked) -> None:
+        """Begin turns that go side by side.
 
         Args:
             round_index: The round.
-            turn: The turn.
+            turns: The turns.
             received: What the clients train from.
             asked: What clients are asked to state.
         """
-        self._round, self._turn, self._bases = round_index, turn, received.bases
-        self._own, self._averaged = [], []
+        self._round, self._turns, self._bases = round_index, tuple(turns), received.bases
+        self._own, self._averaged = [], {}
         self._nobody = received.models.new_zeros(0, received.models.shape[-1])
-        for head, group in turn.groups.items():
+        for head, group in self._groups():
             if head in self._uploads:
                 present = received.present & _members(received.present, group)
                 self._uploads[head].start(round_index, present, received.models, received.bases, asked)
@@ -70,12 +70,15 @@ class Collection:
         Shapes:
             counts: ``(lane, client)``; now: ``(lane, client)``
         """
-        for head, group in self._turn.groups.items():
+        for head, group in self._groups():
             mine = now & _members(now, group)
             if head in self._uploads:
                 self._uploads[head].send(sent, counts, mine)
             else:
                 self._own.append((sent, counts, mine))
+
+    def _groups(self) -> list[tuple[Party, tuple[int, ...]]]:
+        return [group for turn in self._turns for group in turn.groups.items()]
 
     def average(self, lanes: Sequence[int]) -> None:
         """Let heads that are not the root average what they got, and send the means on.
@@ -83,12 +86,17 @@ class Collection:
         Args:
             lanes: The runs that go on.
         """
-        if not self._turn.is_hierarchy:
-            return
-        heads = list(self._turn.groups)
+        for turn in self._turns:
+            if turn.is_hierarchy:
+                self._averaged[turn.node] = self._average(turn, lanes)
+
+    def _average(self, turn: Turn, lanes: Sequence[int]) -> list[_Averaged]:
+        heads = list(turn.groups)
         n_lanes = len(self._bases)
         silent: list[dict[int, str]] = [{} for _ in range(n_lanes)]
-        opened = [self._open_heads(lane, silent[lane]) if lane in lanes else {} for lane in range(n_lanes)]
+        opened = [
+            self._open_heads(turn, lane, silent[lane]) if lane in lanes else {} for lane in range(n_lanes)
+        ]
         empty = torch.zeros(0)
         delivery = self._network.send(
             Envelope.plain(
@@ -97,7 +105,7 @@ class Collection:
             kind="aggregate",
             round_index=self._round,
             lanes=list(range(n_lanes)),
-            slots=[Slot(head, self._turn.root) for head in heads],
+            slots=[Slot(head, turn.root) for head in heads],
             present=[[head in row for head in heads] for row in opened],
             members=[
                 [frozenset(row[head].ids) if head in row else frozenset() for head in heads] for row in opened
@@ -107,20 +115,21 @@ class Collection:
                 for lane, row in enumerate(opened)
             ],
         )
-        self._averaged = [
+        return [
             _Averaged(opened=row, groups=_arrived(delivery, lane, heads, row), silent=silent[lane])
             for lane, row in enumerate(opened)
         ]
 
-    def _open_heads(self, lane: int, silent: dict[int, str]) -> dict[Party, Opened]:
+    def _open_heads(self, turn: Turn, lane: int, silent: dict[int, str]) -> dict[Party, Opened]:
         """What each head could open; a head without any update has nothing to send.
 
         Args:
+            turn: The turn.
             lane: The run.
             silent: Where to note the clients of such heads, with the reason.
         """
         found = {}
-        for head in self._turn.groups:
+        for head in turn.groups:
             opened = self._uploads[head].open(lane)
             if opened.ids:
                 found[head] = opened
@@ -132,19 +141,17 @@ class Collection:
         bases = {self._bases[lane][index] for index in opened.ids}
         return next(iter(bases)) if len(bases) == 1 else None
 
-    def open(self, lane: int) -> Opened:
-        """What the root could open of one run.
+    def open(self, lane: int, turn: Turn) -> Opened:
+        """What the root of a turn could open of one run.
 
         Raises:
             ProtocolAbort: The payloads cannot be combined, or a client of a ring hands on no model.
         """
-        if not self._turn.is_hierarchy:
+        if not turn.is_hierarchy:
             return (
-                self._uploads[self._turn.root].open(lane)
-                if self._turn.root in self._uploads
-                else self._mine(lane)
+                self._uploads[turn.root].open(lane) if turn.root in self._uploads else self._mine(lane, turn)
             )
-        averaged = self._averaged[lane]
+        averaged = self._averaged[turn.node][lane]
         parts = averaged.opened.values()
         counted = {index for group in averaged.groups for index in group.members}
         unheard = {index for part in parts for index in part.ids} - counted
@@ -161,19 +168,33 @@ class Collection:
             },
         )
 
-    def heard(self, lane: int) -> tuple[int, ...]:
-        """The clients whose updates arrived somewhere."""
-        heads = [self._uploads[head] for head in self._turn.groups if head in self._uploads]
+    def heard(self, lane: int, turn: Turn) -> tuple[int, ...]:
+        """The clients of a turn whose updates arrived somewhere."""
+        heads = [self._uploads[head] for head in turn.groups if head in self._uploads]
         return tuple(index for upload in heads for index in upload.heard(lane))
 
-    def _mine(self, lane: int) -> Opened:
-        """The update of the client that makes the next model itself."""
+    def _mine(self, lane: int, turn: Turn) -> Opened:
+        """The update of the client that makes the next model itself.
+
+        The only model of a run is lost with a client that hands none on; where everybody has one, others do without.
+        """
         for sent, counts, now in self._own:
             for index in torch.nonzero(now[lane]).flatten().tolist():
-                if (lane, index) in sent.irregular:
+                if index not in turn.trainers:
+                    continue
+                update = sent.updates[lane, [index]]
+                sound = (lane, index) not in sent.irregular
+                if sound and (len(self._turns) == 1 or bool(torch.isfinite(update).all())):
+                    return Opened(ids=(index,), updates=update, counts=counts[lane, [index]])
+                if len(self._turns) == 1:
                     raise ProtocolAbort(f"client:{index} handed on no model in round {self._round}")
-                return Opened(ids=(index,), updates=sent.updates[lane, [index]], counts=counts[lane, [index]])
+                return replace(self._none(), malformed={index: "it sent its neighbours no model"})
+        if len(self._turns) > 1:
+            return self._none()
         raise ProtocolAbort(f"no client trained in round {self._round}")
+
+    def _none(self) -> Opened:
+        return Opened(ids=(), updates=self._nobody, counts=self._nobody[:, 0])
 
 
 def _members(like: torch.Tensor, group: Sequence[int]) -> torch.Tensor:

@@ -25,6 +25,7 @@ class Curves:
         specs: The runs.
         lanes: Their data.
         rounds: The number of rounds.
+        readers: For each run, which of its models are read, one entry for each reader.
         serving: How the stack answers with the last model; what comes before it is never served.
     """
 
@@ -34,8 +35,10 @@ class Curves:
         specs: Sequence[RunSpec],
         lanes: Sequence[LaneData],
         rounds: int,
+        readers: Sequence[Sequence[int]],
         serving: ServingLayer | None = None,
     ) -> None:
+        self._readers = [list(models) for models in readers]
         self._model, self._last, self._serving = model, rounds - 1, serving
         self._seeds = [spec.seed for spec in specs]
         self._every = {lane for lane, spec in enumerate(specs) if spec.evaluate == "every-round"}
@@ -53,7 +56,7 @@ class Curves:
 
         Args:
             round_index: The round.
-            models: The models after it, one of each run or one of each client.
+            models: The models after it, one of each node of a run or one of each client.
             losses: Each client's mean training loss before it.
             honest: Whose losses count.
 
@@ -72,7 +75,7 @@ class Curves:
             self._evaluate(lanes, models[lanes], served=round_index == self._last)
 
     def _evaluate(self, lanes: Sequence[int], models: torch.Tensor, *, served: bool) -> None:
-        """Mean accuracy and loss over the models, and the accuracy of the worst."""
+        """Mean accuracy and loss over the readers of models, and the accuracy of the worst off."""
         features = torch.stack([self._sets[lane][0] for lane in lanes])
         labels = torch.stack([self._sets[lane][1] for lane in lanes])
         correct, losses = [], []
@@ -84,11 +87,12 @@ class Curves:
                     answers = self._served(self._serving, lanes, params, features)
                 correct.append((answers == labels).double().mean(dim=-1))
                 losses.append(self._model.loss.per_sample(logits, labels).double().mean(dim=-1))
-        right, loss = torch.stack(correct), torch.stack(losses).mean(dim=0)
+        right, loss = torch.stack(correct), torch.stack(losses)
         for row, lane in enumerate(lanes):
-            self.accuracy[lane].append(float(right[:, row].mean()))
-            self.worst_accuracy[lane].append(float(right[:, row].min()))
-            self.loss[lane].append(float(loss[row]))
+            read = right[self._readers[lane], row]
+            self.accuracy[lane].append(float(read.mean()))
+            self.worst_accuracy[lane].append(float(read.min()))
+            self.loss[lane].append(float(loss[self._readers[lane], row].mean()))
 
     def _served(
         self, serving: ServingLayer, lanes: Sequence[int], params: torch.Tensor, features: torch.Tensor

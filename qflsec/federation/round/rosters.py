@@ -27,7 +27,7 @@ def rosters_of(pipeline: Pipeline, stack: Stack) -> Rosters:
     if stack.delegation is not None:
         hears[QUANTUM_SERVER] = everybody
     return Rosters(
-        public=config.who == "all",
+        public=config.who == "all" or pipeline.topology.public_rosters,
         size=None if config.who == "poisson" or len(turns) > 1 else config.n_participants,
         hears=hears,
         # whoever seals for an aggregate is told for whom it is

@@ -41,9 +41,12 @@ class Server:
         checked = max((bound.validation_records for bound in stack.bounds), default=0)
         self._validation = Validation(pipeline.model, lanes, checked) if checked else None
         self._periods = pipeline.sharing.of_shared(pipeline.model.periods)
-        self._states = [stack.rule.start(pipeline.sharing.n_shared) for _ in seeds]
+        nodes = range(pipeline.topology.nodes(pipeline.federation.n_clients))
+        self._states = [[stack.rule.start(pipeline.sharing.n_shared) for _ in nodes] for _ in seeds]
 
-    def step(self, lane: int, round_index: int, opened: Opened, params: torch.Tensor) -> torch.Tensor:
+    def step(
+        self, lane: int, round_index: int, opened: Opened, params: torch.Tensor, node: int = 0
+    ) -> torch.Tensor:
         """What to add to the model of one run, before the server's learning rate.
 
         Args:
@@ -51,6 +54,7 @@ class Server:
             round_index: The round.
             opened: What the server could open.
             params: The broadcast model.
+            node: Which of the run's models it is.
 
         Raises:
             UpdateError: The step, or the model after it, is not finite.
@@ -58,13 +62,14 @@ class Server:
         Shapes:
             params: ``(P,)``; returns: ``(P,)``
         """
-        batch = self._batch(lane, round_index, opened, params)
+        batch = self._batch(lane, round_index, opened, params, node)
         if isinstance(batch, RoundUpdates) and opened.ids:
             for layer in self._stack.bounds:
                 batch = layer.bound(batch)
         step = torch.zeros_like(params)
         if opened.ids or self._stack.rule.acts_on_nobody:
-            step, self._states[lane] = self._stack.rule.aggregate(batch, self._states[lane])
+            rule, states = self._stack.rule, self._states[lane]
+            step, states[node] = rule.aggregate(batch, states[node])
         for noise in self._stack.noises:
             step = noise.perturb(step, batch)
         if not bool(torch.isfinite(params + self._pipeline.federation.server_learning_rate * step).all()):
@@ -76,9 +81,10 @@ class Server:
         return step
 
     def _batch(
-        self, lane: int, round_index: int, opened: Opened, params: torch.Tensor
+        self, lane: int, round_index: int, opened: Opened, params: torch.Tensor, node: int
     ) -> RoundUpdates | SummedUpdates:
-        generator = stream(self._seeds[lane], "rule", round_index)
+        place = (round_index,) if node == 0 else (round_index, node)
+        generator = stream(self._seeds[lane], "rule", *place)
         f = max(0, self._pipeline.federation.declared_corrupted - len(opened.malformed))
         if opened.updates is not None and opened.counts is not None:
             return RoundUpdates(

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from qflsec.federation.topology.base import Topology, Turn, topology_from_config
+from qflsec.federation.topology.base import Mix, Topology, Turn, side_by_side, topology_from_config
+from qflsec.federation.topology.gossip import Gossip
 from qflsec.federation.topology.ring import Ring
 from qflsec.federation.topology.star import Star
-from qflsec.federation.topology.tree import Tree
+from qflsec.federation.topology.tree import Hierarchy, Tree
 
-__all__ = ["Ring", "Star", "Topology", "Tree", "Turn", "topology_from_config"]
+__all__ = [
+    "Gossip",
+    "Hierarchy",
+    "Mix",
+    "Ring",
+    "Star",
+    "Topology",
+    "Tree",
+    "Turn",
+    "side_by_side",
+    "topology_from_config",
+]

@@ -1,20 +1,23 @@
-"""Topologies: who trains from which model, and who makes the next one.
+"""Topologies: who trains from which model, who makes the next one, and how models are mixed.
 
-A topology is data. It yields the turns of a round, and the loop carries them out; neither the loop nor the
-closure of views knows one topology from another.
+A topology is data. It yields the turns of a round and the mixing at its end, and the loop carries them out; neither
+the loop nor the closure of views knows one topology from another.
+
+A run has one model or several. Each has a place, its *node*: a star, a tree and a ring have one node, a gossip network
+has one for each client, and a tree whose edge servers keep models of their own has one for each of them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, final
 
 from qflsec.base import ConfigError, find
 from qflsec.threat import Party, client
 
-__all__ = ["Topology", "Turn", "topology_from_config"]
+__all__ = ["Mix", "Topology", "Turn", "side_by_side", "topology_from_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +30,12 @@ class Turn:
     Attributes:
         root: Who makes the next model.
         groups: For each head, its clients. A head may be the root, and a client may be its own head.
+        node: Which of the run's models it is about.
     """
 
     root: Party
     groups: Mapping[Party, tuple[int, ...]]
+    node: int = 0
 
     @property
     def trainers(self) -> tuple[int, ...]:
@@ -48,16 +53,35 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mix:
+    """A model that one party makes as a weighted mean of models that their holders send it.
+
+    Attributes:
+        maker: Who makes it, and holds it from then on.
+        weights: For each node, what its model counts. They are positive and add up to 1.
+        nodes: The nodes whose model it becomes.
+    """
+
+    maker: Party
+    weights: Mapping[int, float]
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Topology(ABC):
     """The turns of a round, as a frozen configuration.
 
     Attributes:
         name: Its registry name.
         words: What it is called in sentences.
+        public_rosters: Whether everybody has to know who takes part in a round.
+        without: Why a layer that was made for a star has no meaning in it.
     """
 
     name: ClassVar[str]
     words: ClassVar[str]
+    public_rosters: ClassVar[bool] = False
+    without: ClassVar[str] = ""
 
     def check(self, n_clients: int) -> None:  # noqa: B027 - most topologies fit any number of clients
         """Refuse a number of clients that the topology cannot connect.
@@ -72,7 +96,50 @@ class Topology(ABC):
 
     @abstractmethod
     def turns(self, n_clients: int, round_index: int) -> tuple[Turn, ...]:
-        """The turns of a round, one after the other."""
+        """The turns of a round, one after the other; turns on different nodes in a row go side by side."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether :meth:`turns_of` differs from run to run; mixing may in any case."""
+        return False
+
+    def turns_of(self, n_clients: int, round_index: int, seed: int) -> tuple[Turn, ...]:
+        """The turns of a round in the run of one seed; those of :meth:`turns` by default."""
+        return self.turns(n_clients, round_index)
+
+    def nodes(self, n_clients: int) -> int:
+        """How many models a run has."""
+        return 1
+
+    def ruled(self, n_clients: int) -> tuple[tuple[int, ...], ...]:
+        """The clients whose updates one rule gets, where all take part: everybody by default."""
+        return (tuple(range(n_clients)),)
+
+    def mixing(
+        self,
+        n_clients: int,
+        round_index: int,
+        *,
+        present: Collection[int],
+        counts: Sequence[float],
+        seed: int,
+    ) -> tuple[Mix, ...]:
+        """How models are mixed at the end of a round, all at once; they are not by default.
+
+        Args:
+            n_clients: The number of clients.
+            round_index: The round.
+            present: The clients that take part in it.
+            counts: What each client counts.
+            seed: The run's seed.
+        """
+        return ()
+
+    @final
+    def reads(self, n_clients: int) -> tuple[int, ...]:
+        """For each client, the node whose model it trains from."""
+        found = {index: turn.node for turn in self.turns(n_clients, 0) for index in turn.trainers}
+        return tuple(found.get(index, 0) for index in range(n_clients))
 
     @final
     def parties(self, n_clients: int) -> frozenset[Party]:
@@ -86,6 +153,16 @@ class Topology(ABC):
     def to_config(self) -> dict[str, Any]:
         """The topology's name and every parameter, JSON-able."""
         return {"name": self.name, **asdict(self)}
+
+
+def side_by_side(turns: Sequence[Turn]) -> list[list[Turn]]:
+    """The turns of a round in order; those in a row that are about different models stand together."""
+    found: list[list[Turn]] = []
+    for turn in turns:
+        if not found or any(turn.node == other.node for other in found[-1]):
+            found.append([])
+        found[-1].append(turn)
+    return found
 
 
 def topology_from_config(config: Mapping[str, Any]) -> Topology:

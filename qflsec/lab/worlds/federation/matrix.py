@@ -154,14 +154,20 @@ class Matrix:
         made = self.stacks[stack].stack
         if made is None or made.leaves != "individual" or not entry.manipulates or not entry.threat.active:
             return ""
-        federation = self.pipelines[entry.pipeline].federation
-        return outside_guarantee(
-            made.server,
-            n=federation.n_participants,
-            declared=federation.declared_corrupted,
-            # in the worst round all of them take part
-            corrupted=min(len(entry.threat.clients), federation.n_participants),
-        )
+        pipeline, clients = self.pipelines[entry.pipeline], entry.threat.clients
+        for group in pipeline.topology.ruled(pipeline.federation.n_clients):
+            n = min(pipeline.federation.n_participants, len(group))
+            # in the worst round all of them take part; where they are drawn, in the worst run all are in one group
+            met = clients if entry.threat.drawn_among else set(clients) & set(group)
+            why = outside_guarantee(
+                made.server,
+                n=n,
+                declared=pipeline.federation.declared_corrupted,
+                corrupted=min(len(met), n),
+            )
+            if why:
+                return why
+        return ""
 
     def run_identity(self, pipeline: str, stack: str, seed: int, entry: AttackEntry | None) -> dict[str, Any]:
         """What the run's id is the digest of.

@@ -1,0 +1,112 @@
+"""What is known of a batch of runs before anybody trains: the transcript, who takes part, and who reads whose model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from qflsec.base import stream
+from qflsec.federation.config import FederationConfig
+from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.rosters import rosters_of
+from qflsec.federation.round.session import Session
+from qflsec.federation.run_spec import RunSpec
+from qflsec.federation.stack import Stack
+from qflsec.threat import Granted, LaneFacts, MessageKind, Records, Transcript, client
+
+__all__ = ["make_transcript", "participants", "readers"]
+
+
+def make_transcript(
+    *,
+    pipeline: Pipeline,
+    stack: Stack,
+    lanes: Sequence[LaneData],
+    session: Session,
+    record: frozenset[MessageKind] | None,
+    keep_honest: bool,
+) -> Transcript:
+    """An empty transcript, with all that is known besides the messages.
+
+    Args:
+        pipeline: The pipeline.
+        stack: The stack.
+        lanes: The data of the runs.
+        session: The parties, for the names of their keys.
+        record: The kinds of messages to keep.
+        keep_honest: Whether honest updates are kept for threat models that grant them.
+    """
+    transcript = Transcript(
+        record_kinds=record,
+        keys=session.key_names(),
+        derivers=() if stack.aggregation is None else (stack.aggregation.derive,),
+    )
+    rosters = rosters_of(pipeline, stack)
+    if keep_honest:
+        transcript.honest_updates = {lane: {} for lane in range(len(lanes))}
+    for lane, data in enumerate(lanes):
+        dataset, counts = data.dataset, data.mask.sum(dim=-1).tolist()
+        transcript.facts[lane] = LaneFacts(counts=stack.weights(counts), rosters=rosters)
+        transcript.granted[lane] = Granted(
+            # what a client keeps to itself nobody else can evaluate
+            model=None if pipeline.personal else pipeline.model,
+            auxiliary=_records(dataset.features, dataset.labels, dataset.auxiliary_idx),
+            defenses=stack,
+            data={
+                client(index): _records(dataset.features, dataset.labels, rows)
+                for index, rows in enumerate(data.clients)
+            },
+        )
+    return transcript
+
+
+def readers(pipeline: Pipeline, specs: Sequence[RunSpec]) -> list[list[int]]:
+    """For each run, which of its models the honest clients read, one entry for each of them.
+
+    One model is read by everybody alike; of several, what corrupted clients hold is read by nobody who counts.
+
+    Args:
+        pipeline: The pipeline.
+        specs: The runs.
+    """
+    n_clients = pipeline.federation.n_clients
+    reads = tuple(range(n_clients)) if pipeline.personal else pipeline.topology.reads(n_clients)
+    if len(set(reads)) == 1:
+        return [[reads[0]] for _ in specs]
+    found = []
+    for spec in specs:
+        corrupted = spec.threat.clients if spec.threat is not None and spec.adversary is not None else ()
+        honest = [model for index, model in enumerate(reads) if index not in corrupted]
+        found.append(honest or list(reads))
+    return found
+
+
+def participants(
+    config: FederationConfig, seeds: Sequence[int], counts: torch.Tensor, round_index: int
+) -> torch.Tensor:
+    """Who takes part in a round, by run and client; a client without records sits out.
+
+    Args:
+        config: How clients are drawn.
+        seeds: The seed of each run.
+        counts: The number of records of each client.
+        round_index: The round.
+
+    Shapes:
+        counts: ``(lane, client)``; returns the same, boolean
+    """
+    n = config.n_clients
+    present = torch.zeros(len(seeds), n, dtype=torch.bool)
+    for lane, seed in enumerate(seeds):
+        generator = stream(seed, "participation", round_index)
+        if config.client_sampling == "poisson":
+            present[lane] = torch.rand(n, generator=generator) < config.participation
+        else:
+            present[lane, torch.randperm(n, generator=generator)[: config.n_participants]] = True
+    return present & (counts > 0)
+
+
+def _records(features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -> Records:
+    return Records(features=features[rows], labels=labels[rows])
