@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from qflsec.defenses.robust.rows import Array
 
-__all__ = ["squared_distances"]
+__all__ = ["CANCELLED", "SMALL", "squared_distances"]
 
-_SMALL = 60_000
+SMALL = 60_000
 """Up to so many differences, n * n * d, they are all formed: quicker than the Gram form, and exact."""
-_CANCELLED = 1e-6
+CANCELLED = 1e-6
 """Where a squared distance is a smaller part than this of the squared norms that it is the rest of, digits are lost."""
 
 
@@ -35,15 +35,16 @@ def squared_distances(values: npt.NDArray[Any]) -> Array:
     """
     n, d = values.shape
     with np.errstate(over="ignore", invalid="ignore"):
-        if n * n * d <= _SMALL:
+        if n * n * d <= SMALL:
             wide = values.astype(np.float64, copy=False)
             apart = wide[:, None, :] - wide[None, :, :]
             return np.asarray(np.einsum("ijk,ijk->ij", apart, apart))
-        found, lost = _gram(values, values.mean(axis=0, dtype=np.float64))
+        wide = values.astype(np.float64)
+        found, lost = _gram(wide, np.full(n, 1.0 / n) @ wide)
         if int(lost.sum()) > n:
             # halves are added, so that the midpoint of two huge numbers does not overflow
             ordered = np.sort(values, axis=0)[(n - 1) // 2 : n // 2 + 1].astype(np.float64)
-            found, lost = _gram(values, (ordered / len(ordered)).sum(axis=0))
+            found, lost = _gram(values.astype(np.float64), (ordered / len(ordered)).sum(axis=0))
         for row in np.flatnonzero(lost.any(axis=1)):
             others = np.flatnonzero(lost[row])
             apart = values[others].astype(np.float64) - values[row]
@@ -52,15 +53,15 @@ def squared_distances(values: npt.NDArray[Any]) -> Array:
     return np.maximum(found, found.T)
 
 
-def _gram(values: npt.NDArray[Any], centre: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Squared distances by the Gram form of centred rows, and the pairs that lost digits."""
-    centred = values.astype(np.float64)
-    centred -= centre  # in place: a second matrix would cost as much as the product
-    products = centred @ centred.T
-    squares = np.diag(products)
-    sums = squares[:, None] + squares[None, :]
-    found = sums - 2.0 * products
-    lost = ~(found > _CANCELLED * sums)
-    lost |= ~np.isfinite(sums)
+def _gram(rows: Array, centre: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Squared distances by the Gram form of centred rows, and the pairs that lost digits; ``rows`` are overwritten."""
+    rows -= centre  # in place: a second matrix would cost as much as the product
+    found = rows @ rows.T
+    squares = found.diagonal().copy()
+    sums = squares[:, None] + squares
+    found *= -2.0
+    found += sums
+    sums *= CANCELLED
+    lost = ~(found > sums)  # what is infinite or no number is not above
     np.fill_diagonal(lost, val=False)
     return found, lost

@@ -12,6 +12,7 @@ import torch
 from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.robust.base import RobustRule
 from qflsec.defenses.robust.guarantee import Robustness, minority
+from qflsec.defenses.robust.order import sorted_rows
 from qflsec.defenses.robust.rows import Array, Rows, Updates, like
 
 __all__ = ["MeanAroundMedian", "mean_around_median", "nearest_to_median"]
@@ -27,7 +28,7 @@ def nearest_to_median(values: npt.NDArray[Any], count: int) -> Array:
         values: ``(n, d)``; returns: ``(d,)``
     """
     n = len(values)
-    ordered = np.sort(values, axis=0).astype(np.float64)
+    ordered = sorted_rows(values)
     middle = ordered[(n - 1) // 2 : n // 2 + 1]
     median = (middle / len(middle)).sum(axis=0)
     first = (median - ordered[: n - count] > ordered[count:] - median).sum(axis=0)

@@ -45,8 +45,20 @@ def nearest_neighbour_mixing(updates: Updates, *, f: int) -> Updates:
         return like(updates, both)
     count = rows.n - rows.f
     near = _nearest(squared_distances(rows.values), count)
-    # a product with a matrix of zeros and ones: gathering would copy n * n * d numbers
-    return like(updates, (near.astype(np.float64) @ rows.wide) / count)
+    return like(updates, _means(near, rows, count))
+
+
+def _means(near: npt.NDArray[np.bool_], rows: Rows, count: int) -> npt.NDArray[Any]:
+    """The means of chosen rows, by a product with zeros and ones: gathering them would copy n * n * d numbers.
+
+    A sum of so few rows in their own precision is off by less than its last digits; only one that overflows needs more.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = near.astype(rows.values.dtype) @ rows.values
+    if not np.isfinite(sums).all():
+        return np.asarray((near / count) @ rows.wide)
+    sums /= count
+    return np.asarray(sums)
 
 
 def _nearest(squares: Array, count: int) -> npt.NDArray[np.bool_]:

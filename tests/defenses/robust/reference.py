@@ -43,6 +43,16 @@ def sum_of_distances(rows: Matrix, point: Matrix) -> float:
     return sum(distance(row, point) for row in rows)
 
 
+def smoothed_median(rows: Matrix, smoothing: float) -> Matrix:
+    """The fixed point of smoothed Weiszfeld steps, nu in units of the smallest ball around a row with most rows in it."""
+    radii = [sorted(distance(row, other) for other in rows)[len(rows) // 2] for row in rows]
+    point = rows.mean(axis=0)
+    for _ in range(400):
+        weights = 1 / np.maximum(np.linalg.norm(rows - point, axis=1), smoothing * min(radii))
+        point = weights @ rows / weights.sum()
+    return np.asarray(point)
+
+
 def krum_score(rows: Matrix, i: int, neighbours: int) -> tuple[float, float]:
     """The score, and the sum over all others, which decides between equals."""
     others = sorted(squared(rows[i], rows[j]) for j in range(len(rows)) if j != i)

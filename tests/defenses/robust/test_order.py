@@ -1,0 +1,130 @@
+"""Quick ways that are taken at many clients or parameters alone, against plain ones: networks, direct steps, one product."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qflsec.defenses import robust
+from qflsec.defenses.robust import order
+from tests.defenses.robust import reference
+from tests.defenses.robust.cases import KINDS, rows
+
+Matrix = np.ndarray[Any, Any]
+
+
+@pytest.mark.parametrize("n", range(1, 10))
+def test_a_network_orders_the_places_that_are_asked_for(n: int) -> None:
+    """By the zero-one principle: what orders every row of zeros and ones orders every row."""
+    bits = np.array(list(itertools.product((0, 1), repeat=n)))
+    expected = np.sort(bits, axis=1)
+    for low, high in itertools.combinations(range(n + 1), 2):
+        found = bits.copy()
+        for first, second in order.sorting_network(n, low, high):
+            found[:, [first, second]] = np.sort(found[:, [first, second]], axis=1)
+        assert np.array_equal(found[:, low:high], expected[:, low:high])
+    assert len(order.sorting_network(n, 0, 1)) <= len(order.sorting_network(n, 0, n))
+
+
+def test_a_network_without_one_comparison_does_not_sort() -> None:
+    """The control of the test above: none of the comparisons is there for nothing."""
+    bits = np.array(list(itertools.product((0, 1), repeat=6)))
+    network = order.sorting_network(6, 2, 4).tolist()
+    for left_out in range(len(network)):
+        found = bits.copy()
+        for first, second in network[:left_out] + network[left_out + 1 :]:
+            found[:, [first, second]] = np.sort(found[:, [first, second]], axis=1)
+        assert not np.array_equal(found[:, 2:4], np.sort(bits, axis=1)[:, 2:4])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d"), [(10, 500), (33, 131), (64, 64)])
+def test_the_kernel_gives_numpys_bits(n: int, d: int, dtype: Any) -> None:
+    for kind in KINDS:
+        updates = rows(kind, n, d, n // 5, n).astype(dtype)
+        updates = np.asfortranarray(updates) if kind == "ties" else updates
+        assert np.array_equal(order.sorted_rows(updates), np.sort(updates, axis=0))
+        for low, high in ((n // 5, n - n // 5), ((n - 1) // 2, n // 2 + 1), (0, n)):
+            plain = np.sort(updates, axis=0)[low:high].mean(axis=0, dtype=np.float64)
+            assert np.array_equal(order.mean_of_ranks(updates, low, high), plain)
+
+
+def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = rows("normal", 12, 400, 2, 0)
+    rules = (robust.trimmed_mean, robust.coordinate_median, robust.mean_around_median)
+    with_it = [rule(updates, f=2) for rule in rules]
+    monkeypatch.setattr(order, "_has_numba", lambda: False)
+    assert all(np.array_equal(rule(updates, f=2), one) for rule, one in zip(rules, with_it, strict=True))
+
+
+def test_huge_numbers_have_a_mean() -> None:
+    updates = np.full((8, 600), 1.7e308)
+    assert np.array_equal(robust.coordinate_median(updates), updates[0])
+    assert np.allclose(robust.trimmed_mean(updates, f=2), updates[0], rtol=1e-15)
+    single = np.full((80, 100), 3e38, dtype=np.float32)
+    assert np.allclose(robust.nearest_neighbour_mixing(single, f=16), single, rtol=1e-6)
+
+
+MANY = (40, 60)
+"""More differences than are formed one by one."""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "offset", "at-a-row"])
+def test_the_geometric_median_of_many_rows(kind: str) -> None:
+    """No point around has a smaller sum of distances, whichever way it was found."""
+    n, d = MANY
+    rng = np.random.default_rng(3)
+    if kind == "offset":
+        updates = rng.normal(size=MANY) + 1e7
+    elif kind == "at-a-row":  # opposite directions at other lengths: the row between them is the median
+        half = rng.normal(size=(20, d))
+        updates = np.concatenate([np.zeros((1, d)), half, -half * rng.uniform(0.2, 3.0, size=(20, 1))])
+    else:
+        updates = rows(kind, n, d, 8, 1)
+    found = robust.geometric_median(updates)
+
+    def total(point: Matrix) -> float:
+        return float(np.linalg.norm(updates - point, axis=1).sum())
+
+    assert all(
+        total(found) <= total(found + size * step / max(np.linalg.norm(step), 1e-9)) * (1 + 2.5e-6)
+        for size in (1e-4, 1e-2, 1.0, 30.0)
+        for step in (*rng.normal(size=(6, d)), *(updates[:4] - found))
+    )
+    if kind == "at-a-row":
+        assert np.array_equal(found, np.zeros(d))
+    turned = rng.permutation(len(updates))
+    assert np.allclose(robust.geometric_median(updates[turned]), found, rtol=1e-5, atol=1e-5)
+
+
+def test_direct_steps_and_steps_on_distances_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the function of the same name hides its module
+    module = sys.modules["qflsec.defenses.robust.geometric_median"]
+    updates = rows("normal", *MANY, 8, 5)
+    direct = module._directly(updates, 1e-9, 1e-9, 100)
+    assert direct is not None
+    monkeypatch.setattr(module, "_directly", lambda *_: None)
+    assert np.allclose(direct, robust.geometric_median(updates, tolerance=1e-9), atol=1e-7)
+
+
+@pytest.mark.parametrize("smoothing", [0.7, 0.9])
+def test_smoothing_is_not_left_out_by_direct_steps(smoothing: float) -> None:
+    """Rows within nu count alike: with a large nu the result is no geometric median any more."""
+    updates = np.random.default_rng(6).exponential(size=MANY)
+    found = robust.geometric_median(updates, smoothing=smoothing, tolerance=1e-9)
+    reference_point = reference.smoothed_median(updates, smoothing)
+    assert np.allclose(found, reference_point, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mixing_many_rows_as_the_paper_writes_it(kind: str, dtype: Any) -> None:
+    updates = rows(kind, *MANY, 8, 2).astype(dtype)
+    plain = reference.nnm(updates.astype(np.float64), 8)
+    scale = np.abs(updates).max()
+    loose = 2e-6 if dtype is np.float32 else 1e-12
+    assert np.allclose(robust.nearest_neighbour_mixing(updates, f=8), plain, rtol=loose, atol=loose * scale)
