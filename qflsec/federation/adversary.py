@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from qflsec.base import UpdateError
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.payloads import ClientPayloads
 from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 from qflsec.threat import Payload, Records, Tapped, ThreatModel, View
 
-__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands", "TrainFunction"]
+__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands", "TrainFunction", "parts_of"]
 
 Moved = torch.Tensor | tuple[torch.Tensor, Sequence[object]]
 """A move: what is sent, alone or with the next state of each lane. States that are not returned stay as they were."""
@@ -154,6 +155,20 @@ class Adversary:
         """
         return hands.honest
 
+    def reports(self, hands: Hands, honest: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """What the corrupted clients report of themselves, where a layer asks; by default the truth.
+
+        It is asked after :meth:`updates`, with the states that that move left.
+
+        Args:
+            hands: What the clients hold.
+            honest: What they would report if they followed the protocol, by name.
+
+        Shapes:
+            honest: ``(lane, m)`` each; returns the same
+        """
+        return honest
+
     def stated(self, model: Model) -> Model:
         """The model that corrupted clients state to have trained, where a layer asks; by default the shared one.
 
@@ -201,3 +216,18 @@ class Adversary:
         Raises:
             ConfigError: The threat model corrupts nobody that this adversary acts through.
         """
+
+
+def parts_of(moved: Sending, n_lanes: int) -> tuple[torch.Tensor | ClientPayloads, Sequence[object]]:
+    """What is sent, and the next states; none where they stay as they were."""
+    if not isinstance(moved, tuple):
+        return moved, ()
+    values, states = moved
+    if len(states) != n_lanes:
+        raise UpdateError(
+            "an adversary returned the wrong number of states",
+            got=len(states),
+            expected=n_lanes,
+            fix="return one state for each lane",
+        )
+    return values, states

@@ -20,9 +20,7 @@ class                     acts on                                               
 ``ServingLayer``          the answers of the final model                             yes
 ========================  =========================================================  ====================
 
-:class:`~qflsec.federation.delegation.DelegationLayer`, :class:`~qflsec.federation.executions.ExecutionLayer`,
-:class:`~qflsec.federation.record_layers.RecordLayer`, :class:`~qflsec.federation.gradient_layers.GradientLayer`,
-:class:`~qflsec.federation.statements.StatementLayer` and :class:`~qflsec.federation.serving.ServingLayer` have modules of their own.
+The kinds without a link have modules of their own.
 """
 
 from __future__ import annotations
@@ -111,8 +109,10 @@ class ClientLayer(Layer):
         takes: The payload forms that it accepts.
         gives: The payload form that it makes; None where it leaves the form as it is.
         leaves: What it leaves the server to see of the updates.
+        alone: Whether its guarantee speaks of all that a client sends, so that numbers beside the update would void it.
     """
 
+    alone: ClassVar[bool] = False
     takes: ClassVar[frozenset[PayloadForm]] = frozenset({"plain"})
     gives: ClassVar[PayloadForm | None] = None
     leaves: ClassVar[Leaves] = "individual"
@@ -296,9 +296,7 @@ class AggregationLayer(SecretLayer):
         return payloads
 
     def turned_away(self, state: PartyState) -> Mapping[int, ProtocolAbort]:
-        """Why the server left clients out of the round, by their index, where it can say so.
-
-        A client whose lie was proved only after its update was in the sum stands here as well.
+        """Why the server left clients out of the round, or proved their lie too late for that, by their index.
 
         Args:
             state: What the server holds.
@@ -317,20 +315,20 @@ class ServerLayer(Layer):
 
     Attributes:
         accepts: What it can work on: ``individual`` updates, or their ``sum``.
-        over_groups: Whether a rule for individual updates may take the means of groups in their place. A rule
-            that follows a client over the rounds cannot, nor one that bounds what a client adds.
+        over_groups: Whether means of groups may stand for updates; not where it follows clients or bounds what one adds.
         linear: Whether the aggregate stays the weighted mean of what the clients sent.
+        asks: What clients report of themselves beside their updates, such as ``"loss"``; nothing checks what they say.
     """
 
+    asks: ClassVar[frozenset[str]] = frozenset()
     accepts: ClassVar[frozenset[Leaves]] = frozenset({"individual"})
     over_groups: ClassVar[bool] = True
     linear: ClassVar[bool] = False
 
     def works_on(self, leaves: Leaves) -> bool:
         """Whether it can work on what the clients' layers leave."""
-        if leaves == "groups":
-            return self.over_groups and "individual" in self.accepts
-        return leaves in self.accepts
+        needed: Leaves = "individual" if leaves == "groups" and self.over_groups else leaves
+        return needed in self.accepts
 
 
 class BoundLayer(ServerLayer):

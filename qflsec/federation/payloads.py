@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from qflsec.base import UpdateError
+from qflsec.threat import Payload
 
 __all__ = [
     "NOT_FINITE",
@@ -17,7 +19,10 @@ __all__ = [
     "SentPayload",
     "fault",
     "misshapen",
+    "same",
+    "sent_raw",
     "sent_rows",
+    "with_said",
 ]
 
 NOT_FINITE = "numbers that are not finite"
@@ -40,14 +45,45 @@ class Sent:
         updates: One update for each client.
         corrupted: ``(lane, client)`` of those that no honest code binds: their numbers may be anything.
         irregular: What a corrupted client sends in place of its row of ``updates``.
+        reports: What clients say of themselves beside it, by name.
 
     Shapes:
-        updates: ``(lane, client, P)``
+        updates: ``(lane, client, P)``; reports: ``(lane, client)`` each
     """
 
     updates: torch.Tensor
     corrupted: frozenset[tuple[int, int]] = frozenset()
     irregular: Mapping[tuple[int, int], SentPayload] = field(default_factory=dict)
+    reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def numbers(self, counts: torch.Tensor) -> torch.Tensor:
+        """A client's update, its number of examples, and what it reports, in the order of the names.
+
+        Shapes:
+            counts: ``(lane, client)``; returns: ``(lane, client, P + 1 + r)``
+        """
+        beside = [counts, *(self.reports[name] for name in sorted(self.reports))]
+        return torch.cat([self.updates, *(said[..., None].to(self.updates.dtype) for said in beside)], dim=-1)
+
+    def messages(self, counts: torch.Tensor, now: torch.Tensor) -> torch.Tensor | Sequence[Sequence[Payload]]:
+        """The messages of clients that nothing seals.
+
+        Shapes:
+            counts, now: ``(lane, client)``
+        """
+        plain = self.numbers(counts)
+        odd = {place: payload for place, payload in self.irregular.items() if bool(now[place])}
+        if not odd:
+            return plain
+        values: list[list[Payload]] = [list(row) for row in plain]
+        for (lane, index), payload in odd.items():
+            assert payload is not None
+            raw, beside = sent_raw(payload), plain[lane, index, self.updates.shape[-1] :]
+            # numbers of whatever length travel as an update does, what is said of it behind them
+            values[lane][index] = (
+                torch.cat([raw, beside.to(raw.dtype)]) if isinstance(raw, torch.Tensor) else raw
+            )
+        return values
 
 
 def sent_rows(
@@ -128,3 +164,37 @@ def misshapen(payload: object, size: int) -> str | None:
     if payload.shape != (size,):
         return f"numbers of shape {tuple(payload.shape)}, not {(size,)}"
     return None
+
+
+def sent_raw(payload: torch.Tensor | bytes) -> torch.Tensor | bytes:
+    """What crosses the network of a payload that is no update: one-dimensional numbers, or bytes."""
+    if isinstance(payload, bytes):
+        return payload
+    bare = payload.detach().cpu()
+    if bare.ndim == 1 and bare.dtype in {torch.float32, torch.float64}:
+        return bare
+    return bytes(bare.resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def same(one: Payload, other: Payload) -> bool:
+    """Whether two payloads are of one kind and hold the same."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return isinstance(one, bytes) and one == other
+
+
+def with_said(
+    reports: Mapping[str, torch.Tensor], place: tuple[torch.Tensor, torch.Tensor], said: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Reports in which some clients say what an adversary made them say.
+
+    Shapes:
+        reports: ``(lane, client)`` each; said: ``(lane, m, r)``
+    """
+    found = {}
+    for column, (name, told) in enumerate(reports.items()):
+        found[name] = told.clone()
+        found[name][place] = said[..., column]
+    return found

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.delegation import DelegationLayer
@@ -73,6 +75,7 @@ class Stack:
     def __post_init__(self) -> None:
         _check_client_order(self.client)
         _check_server(self.server, self.leaves, self._hider())
+        self._check_asks()
 
     @classmethod
     def from_layers(cls, name: str, layers: Sequence[Layer]) -> Stack:
@@ -151,6 +154,22 @@ class Stack:
         return next((layer for layer in self.server if isinstance(layer, ServingLayer)), None)
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """What clients report of themselves beside their updates, in the order in which they do."""
+        return tuple(sorted(frozenset().union(*(layer.asks for layer in (*self.server, self.rule)))))
+
+    def reported(self, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What honest clients report, by name.
+
+        Args:
+            losses: The loss of the model that each client received, on its first batch.
+
+        Shapes:
+            losses: ``(lane, client)``; returns the same for each name
+        """
+        return {name: {"loss": losses}[name] for name in self.asks}
+
+    @property
     def linear(self) -> bool:
         """Whether the server's step is the weighted mean of what the clients sent."""
         return self.rule.linear and not self.bounds and not self.noises
@@ -182,7 +201,7 @@ class Stack:
         whoever is drawn into a round is not known beforehand. Evaluation sends nothing, and the final model goes to
         the public.
         """
-        update = load.model_bytes + load.number_bytes
+        update = load.model_bytes + load.number_bytes * (1 + len(self.asks))
         each = Traffic().then(down={"model": load.model_bytes}, up={"update": update})
         inner: Traffic | None = Traffic.of_rounds(load.rounds, each=each)
         found: dict[LinkLayer, Traffic | None] = {}
@@ -229,6 +248,26 @@ class Stack:
     def to_config(self) -> list[dict[str, Any]]:
         """Every layer with every parameter, JSON-able; the name of the stack is not part of it."""
         return [layer.to_config() for layer in self.layers]
+
+    def _check_asks(self) -> None:
+        """Refuse client layers whose promise a report of a client would break."""
+        asking = next((layer for layer in (*self.server, self.rule) if layer.asks), None)
+        if asking is None:
+            return
+        what = " and ".join(self.asks)
+        if self.aggregation is not None:
+            raise IncompatibleStack(
+                f"{asking.card.name!r} asks every client for its {what}, but {self.aggregation.card.name!r} leaves no "
+                "single client's numbers to read",
+                fix=f"leave out one of them, or use a rule that asks for nothing, such as {FedAvg.card.name!r}",
+            )
+        for layer in self.client:
+            if layer.alone:
+                raise IncompatibleStack(
+                    f"{asking.card.name!r} asks every client for its {what}, which no noise of {layer.card.name!r} "
+                    "covers: its epsilon would not hold",
+                    fix="leave out one of them",
+                )
 
     def _hider(self) -> str:
         return next((layer.card.name for layer in self.client if layer.leaves == self.leaves), "")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -69,9 +69,11 @@ class RoundUpdates:
             corrupted clients spoil at most as many of them. None where each row is a client.
         trusted: The update that the server trained on records of its own; None where the rule asks for none.
         validation: The mean loss of models, ``(n, P)`` to ``(n,)``, on records of the server; None where no bound asks.
+        reports: What clients report of themselves, by name, where a layer asks for it; a lever for whoever lies.
+        max_share: The largest share of the weight that a rule which weighs clients may give to one of them.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; broadcast: ``(P,)``; trusted: ``(P,)``
+        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; broadcast: ``(P,)``; trusted: ``(P,)``
     """
 
     round: int
@@ -85,6 +87,8 @@ class RoundUpdates:
     groups: tuple[tuple[int, ...], ...] | None = None
     trusted: torch.Tensor | None = None
     validation: Callable[[torch.Tensor], torch.Tensor] | None = None
+    reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    max_share: float | None = None
 
     def __post_init__(self) -> None:
         if self.updates.shape != (len(self.ids), self.broadcast.shape[0]):
@@ -119,6 +123,7 @@ class RoundUpdates:
             self,
             updates=self.updates[chosen],
             counts=self.counts[chosen],
+            reports={name: said[chosen] for name, said in self.reports.items()},
             ids=tuple(self.ids[i] for i in chosen.tolist()),
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen.tolist()),
         )

@@ -127,6 +127,7 @@ class Message:
         members: ``members[lane][slot]``: the clients whose contributions are in the innermost value.
         versions: ``versions[lane][slot]``: of a model, which one it is; of updates, the version that they started
             from; None for all else, and where they started from several.
+        reports: What senders report of themselves in the last numbers of an innermost value, name by name.
     """
 
     round: int
@@ -138,3 +139,4 @@ class Message:
     present: Sequence[Sequence[bool]]
     members: Sequence[Sequence[frozenset[int]]]
     versions: Sequence[Sequence[Version | None]]
+    reports: tuple[str, ...] = ()

@@ -120,6 +120,7 @@ class Network:
         present: Sequence[Sequence[bool]],
         members: Sequence[Sequence[frozenset[int]]],
         versions: Sequence[Sequence[Version | None]] | None = None,
+        reports: tuple[str, ...] = (),
         origin: int = 0,
         linked: bool = True,
         recorded: bool = True,
@@ -135,6 +136,7 @@ class Network:
             present: ``present[lane][slot]``: whether the slot is sent.
             members: ``members[lane][slot]``: whose contributions are inside.
             versions: ``versions[lane][slot]``: which version a model is, or which one updates started from.
+            reports: What stands behind the number of examples of an update, name by name.
             origin: The layer that the senders themselves hold.
             linked: Whether the links protect it; announcements come before there are keys.
             recorded: Whether the transcript keeps it; otherwise it is only carried and counted.
@@ -167,6 +169,7 @@ class Network:
                     present=present,
                     members=members,
                     versions=versions,
+                    reports=reports,
                 )
             )
         self._count(envelope.outer, lanes, present)

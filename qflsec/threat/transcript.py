@@ -137,7 +137,8 @@ def _visible(
             # whoever opens a layer holds the closed form as well, and may add such forms up
             if place > depth and layer.form == "sealed":
                 continue
-            value, weight = _split(layer.at(position, index), plain=place == 0, kind=message.kind)
+            payload = layer.at(position, index)
+            value, weight, said = _split(payload, message if place == 0 else None)
             version, is_model = message.versions[position][index], message.kind in MODELS
             yield Item(
                 round=message.round,
@@ -145,6 +146,7 @@ def _visible(
                 form=layer.form,
                 value=value,
                 weight=weight,
+                reports=said,
                 about=message.members[position][index],
                 sender=slot.sender,
                 receiver=slot.receiver,
@@ -153,8 +155,14 @@ def _visible(
             )
 
 
-def _split(value: Payload, *, plain: bool, kind: MessageKind) -> tuple[Payload, float | None]:
-    """A plain update or aggregate carries its weight as the last coordinate."""
-    if plain and kind in {"update", "aggregate"} and isinstance(value, torch.Tensor):
-        return value[:-1].clone(), float(value[-1])
-    return (value.clone() if isinstance(value, torch.Tensor) else value), None
+def _split(value: Payload, innermost: Message | None) -> tuple[Payload, float | None, Mapping[str, float]]:
+    """A plain update or aggregate carries its weight behind its coordinates, and behind that what its sender reports."""
+    if (
+        innermost is None
+        or innermost.kind not in {"update", "aggregate"}
+        or not isinstance(value, torch.Tensor)
+    ):
+        return (value.clone() if isinstance(value, torch.Tensor) else value), None, {}
+    beside = 1 + len(innermost.reports)
+    said = dict(zip(innermost.reports, value[len(value) - beside + 1 :].tolist(), strict=True))
+    return value[:-beside].clone(), float(value[-beside]), said

@@ -104,6 +104,7 @@ class Item:
         receiver: Who received it.
         derived: Whether the coalition computed it from other items.
         granted: Whether the threat model grants it: an update as the client made it, before anything sealed it.
+        reports: Of an update: what its client reports of itself beside it, by name.
     """
 
     round: int
@@ -120,6 +121,7 @@ class Item:
     derived: bool = False
     of: int | None = None
     granted: bool = False
+    reports: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int | None:

@@ -66,8 +66,9 @@ PLACES = {
     ),
 }
 """Threat model and parameters, where neither follows from the kind of the attack."""
-ELSEWHERE = {"first-layer", "snapshot", "device-fingerprint", "participation"}
-"""Attacks of other pipelines: hybrids, circuits with unknowns that a gradient determines, two devices, rosters that change."""
+ELSEWHERE = {"first-layer", "snapshot", "device-fingerprint", "participation", "reported-loss"}
+"""Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, two devices, rosters that
+change, rules that ask for a loss."""
 PLUGIN = """
 from __future__ import annotations
 

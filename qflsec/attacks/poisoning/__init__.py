@@ -11,6 +11,7 @@ from qflsec.attacks.poisoning.free_rider import FreeRider
 from qflsec.attacks.poisoning.gaussian import Gaussian
 from qflsec.attacks.poisoning.ipm import Ipm
 from qflsec.attacks.poisoning.label_flip import LabelFlip, TargetedLabelFlip
+from qflsec.attacks.poisoning.loss_liar import LossLiar
 from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
@@ -30,6 +31,7 @@ __all__ = [
     "Gaussian",
     "Ipm",
     "LabelFlip",
+    "LossLiar",
     "Mimic",
     "MinMax",
     "MinSum",

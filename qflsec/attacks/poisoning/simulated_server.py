@@ -73,6 +73,8 @@ class SimulatedServer:
             periods=self.hands.periods,
             f=self.hands.training.declared_corrupted,
             generator=self._generator(),
+            # all report the same, as the adversary does not see what others say
+            reports={name: torch.ones(len(updates)) for name in (self.stack.asks if self.stack else ())},
         )
 
     def _summed(self, updates: torch.Tensor) -> SummedUpdates:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from qflsec.attacks.property.device import DeviceFingerprint
 from qflsec.attacks.property.label_skew import LabelSkew
 from qflsec.attacks.property.participation import Participation
+from qflsec.attacks.property.reported_loss import ReportedLoss
 
-__all__ = ["DeviceFingerprint", "LabelSkew", "Participation"]
+__all__ = ["DeviceFingerprint", "LabelSkew", "Participation", "ReportedLoss"]

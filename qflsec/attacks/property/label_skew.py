@@ -98,12 +98,30 @@ class LabelSkew(PropertyProbe):
 
         counts = dict(zip(challenge.clients, challenge.counts, strict=True))
         sizes = [counts[client] for client in sorted(item.named)]
-        updates = mixed_updates(
-            view,
-            challenge.training,
-            item,
-            auxiliary,
-            [(records(size), challenge.execution) for size in sizes],
-            generator,
-        )
-        return self.features(updates), held / sum(sizes)
+        rows = [records(size) for size in sizes]
+        return self.made(view, challenge, item, auxiliary, rows, generator), held / sum(sizes)
+
+    def made(
+        self,
+        view: View,
+        challenge: LabelSkewChallenge,
+        item: Item,
+        auxiliary: Records,
+        rows: list[Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """What the regression gets of simulated mixtures.
+
+        Args:
+            view: The view.
+            challenge: The question.
+            item: The item that they are to be like.
+            auxiliary: The adversary's records.
+            rows: For each client of a mixture, its rows of ``auxiliary``.
+            generator: Of batches and shots.
+
+        Shapes:
+            rows: ``(s, B)`` each; returns: ``(s, D)``
+        """
+        clients = [(own, challenge.execution) for own in rows]
+        return self.features(mixed_updates(view, challenge.training, item, auxiliary, clients, generator))

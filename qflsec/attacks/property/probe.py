@@ -75,6 +75,14 @@ class PropertyProbe(Inference):
             updates: ``(..., P)``; returns: ``(..., D)``
         """
 
+    def read(self, item: Item) -> Tensor:
+        """What the regression gets of an item; what of its update, by default.
+
+        Shapes:
+            returns: ``(D,)``
+        """
+        return self.features(item.vector.double())
+
     @property
     @abstractmethod
     def spread(self) -> float:
@@ -105,7 +113,7 @@ class PropertyProbe(Inference):
             if key not in readers:
                 readers[key] = Reading(*self.simulate(view, challenge, auxiliary, item, generator))
             rows.append([counts[c] / sum(sizes) if c in item.named else 0.0 for c in challenge.clients])
-            values.append(readers[key](self.features(item.vector.double())))
+            values.append(readers[key](self.read(item)))
             errors.append(readers[key].error)
         shares = solved_shares(
             torch.tensor(rows, dtype=torch.float64),

@@ -80,6 +80,7 @@ class DpSgd(ClippingLayer, CalibratedLayer):
         cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
     )
     imports = ("opacus.accountants",)
+    alone = True
 
     clip_norm: float = 1.0
     noise_multiplier: float | None = None

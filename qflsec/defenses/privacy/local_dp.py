@@ -55,6 +55,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
         cost="noise of every client in every round: by far the largest loss of accuracy for an epsilon",
     )
     imports = ("opacus.accountants",)
+    alone = True
 
     clip_norm: float = 1.0
     noise_multiplier: float | None = None

@@ -208,9 +208,10 @@ class BatchRun:
         received = replace(received, present=present)
         self._collection.start(round_index, turns, received, asked)
         early = self._turns.early(present)
+        honest = Sent(updates=updates, reports=self._stack.reported(losses))
         if bool(early.any()):
-            self._collection.send(Sent(updates=updates), self._counts, early)
-        sent = self._turns.updates(round_index, models, updates, present, self._data, plan, trainers)
+            self._collection.send(honest, self._counts, early)
+        sent = self._turns.updates(round_index, models, honest, present, self._data, plan, trainers)
         self._norms.note(round_index, sent, present)
         self._collection.send(sent, self._counts, present & ~early)
         self._collection.average([lane for lane in range(len(self._specs)) if lane not in self._dead])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +27,7 @@ class Opened:
         proved: What parties did whose own authenticated words prove it.
         updates: Individual updates, where the stack leaves them.
         counts: The number of examples that each client states.
+        reports: What else they report of themselves, by name.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
         weight: The weight behind the mean.
         groups: The mean of each group, where the stack leaves sums over groups.
@@ -34,7 +35,7 @@ class Opened:
         header: What the aggregate is bound to.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; mean: ``(P,)``
+        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; mean: ``(P,)``
     """
 
     ids: tuple[int, ...]
@@ -43,6 +44,7 @@ class Opened:
     proved: tuple[ProtocolAbort, ...] = ()
     updates: torch.Tensor | None = None
     counts: torch.Tensor | None = None
+    reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
     mean: torch.Tensor | None = None
     weight: float = 0.0
     groups: tuple[GroupMean, ...] = ()
@@ -50,7 +52,7 @@ class Opened:
     header: Header | None = None
 
 
-def open_plain(received: Mapping[int, Payload], like: torch.Tensor) -> Opened:
+def open_plain(received: Mapping[int, Payload], like: torch.Tensor, asks: Sequence[str] = ()) -> Opened:
     """Single updates; what is malformed or not finite is dropped before any rule sees it.
 
     The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it. Where
@@ -59,11 +61,13 @@ def open_plain(received: Mapping[int, Payload], like: torch.Tensor) -> Opened:
     Args:
         received: What arrived, by client: an update with the number of examples behind it, or anything.
         like: Models, whose type the updates get.
+        asks: What clients report of themselves behind the number of examples, name by name.
 
     Shapes:
         like: ``(..., P)``
     """
-    size = like.shape[-1] + 1
+    n_params = like.shape[-1]
+    size = n_params + 1 + len(asks)
     malformed: dict[int, str] = {}
     vectors: dict[int, torch.Tensor] = {}
     for index, value in received.items():
@@ -81,4 +85,10 @@ def open_plain(received: Mapping[int, Payload], like: torch.Tensor) -> Opened:
                 del vectors[index]
         stacked = stacked[finite]
     malformed = dict(sorted(malformed.items()))
-    return Opened(ids=tuple(vectors), malformed=malformed, updates=stacked[:, :-1], counts=stacked[:, -1])
+    return Opened(
+        ids=tuple(vectors),
+        malformed=malformed,
+        updates=stacked[:, :n_params],
+        counts=stacked[:, n_params],
+        reports=dict(zip(asks, stacked[:, n_params + 1 :].unbind(dim=1), strict=True)),
+    )

@@ -98,6 +98,7 @@ class Server:
                 generator=generator,
                 trusted=None if self._root is None else self._root(lane, round_index, params),
                 validation=None if self._validation is None else partial(self._validation, lane),
+                reports=opened.reports,
             )
         if opened.groups:
             return RoundUpdates(

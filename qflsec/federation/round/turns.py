@@ -17,21 +17,20 @@ protocol could prove to each other, and not by what the lab knows of who is corr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, UpdateError, stream
 from qflsec.base.failures import traceback_of
-from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands
-from qflsec.federation.payloads import ClientPayloads, Irregular, Sent, SentPayload, fault, sent_rows
+from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands, parts_of
+from qflsec.federation.payloads import Irregular, Sent, SentPayload, fault, same, sent_rows, with_said
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
-from qflsec.federation.round.training import ForgedTraining
+from qflsec.federation.round.training import ForgedTraining, Trainer
 from qflsec.federation.run_spec import RunSpec
 from qflsec.models import Model
 from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client
@@ -103,7 +102,7 @@ class Turns:
             answer, self._states[lane] = answer
         if answer is None:
             self._acts[lane][WIRE] = f"no {tapped.kind}"
-        elif not _same(answer, tapped.payload):
+        elif not same(answer, tapped.payload):
             self._acts[lane][WIRE] = f"another {tapped.kind}"
         return answer
 
@@ -232,7 +231,7 @@ class Turns:
         self,
         round_index: int,
         received: torch.Tensor,
-        updates: torch.Tensor,
+        honest: Sent,
         present: torch.Tensor,
         data: ClientData,
         plan: Sequence[BatchStep],
@@ -241,41 +240,50 @@ class Turns:
         """What is sent, where the corrupted clients among the trainers have had their turn.
 
         Shapes:
-            received, updates: ``(lane, client, P)``; present: ``(lane, client)``
+            received: ``(lane, client, P)``; present: ``(lane, client)``
         """
-        optimisers = self._forged.state
+        optimisers, updates = self._forged.state, honest.updates
 
-        def move(adversary: Adversary, lanes: list[int]) -> Sending:
+        def hands(lanes: list[int], purpose: str) -> tuple[Hands, Trainer]:
             clients, place = self._place(lanes, trainers)
             own = data.at(lanes, clients)
             threat = self._specs[lanes[0]].threat
             assert threat is not None
             train = self._forged.trainer(round_index, lanes, clients, received[place], own, plan, optimisers)
-            sent = adversary.updates(
-                Hands(
-                    round=round_index,
-                    model=self._pipeline.model,
-                    received=received[place],
-                    features=own.features,
-                    labels=own.labels,
-                    mask=own.mask,
-                    honest=updates[place],
-                    base=self._pipeline.sharing.shared(received[place]),
-                    periods=self._pipeline.sharing.of_shared(self._pipeline.model.periods),
-                    training=self._pipeline.federation,
-                    threat=threat,
-                    clients=tuple(clients),
-                    n_clients=self._pipeline.federation.n_clients,
-                    train=train,
-                    views=self._viewer(lanes),
-                    generators=self._generators(lanes, "adversary", round_index),
-                    states=self._copies(lanes),
-                )
+            held = Hands(
+                round=round_index,
+                model=self._pipeline.model,
+                received=received[place],
+                features=own.features,
+                labels=own.labels,
+                mask=own.mask,
+                honest=updates[place],
+                base=self._pipeline.sharing.shared(received[place]),
+                periods=self._pipeline.sharing.of_shared(self._pipeline.model.periods),
+                training=self._pipeline.federation,
+                threat=threat,
+                clients=tuple(clients),
+                n_clients=self._pipeline.federation.n_clients,
+                train=train,
+                views=self._viewer(lanes),
+                generators=self._generators(lanes, purpose, round_index),
+                states=self._copies(lanes),
             )
+            return held, train
+
+        def move(adversary: Adversary, lanes: list[int]) -> Sending:
+            held, train = hands(lanes, "adversary")
+            sent = adversary.updates(held)
             self._forged.keep(train, present)
             return sent
 
-        rows = updates
+        def say(adversary: Adversary, lanes: list[int]) -> Moved:
+            held, _ = hands(lanes, "adversary-reports")
+            _, place = self._place(lanes, trainers)
+            said = adversary.reports(held, {name: told[place] for name, told in honest.reports.items()})
+            return torch.stack([said[name] for name in honest.reports], dim=-1)
+
+        rows, reports = updates, dict(honest.reports)
         corrupted: set[tuple[int, int]] = set()
         irregular: Irregular = {}
         for lanes in self._groups(server=False):
@@ -291,7 +299,24 @@ class Turns:
             for lane, index in sorted(acting):
                 payload = irregular.get((lane, index), rows[lane, index])
                 self._note(lane, index, payload, updates[lane, index])
-        return Sent(updates=rows, corrupted=frozenset(corrupted), irregular=irregular)
+            if reports:
+                truth = torch.stack([told[place] for told in honest.reports.values()], dim=-1)
+                said, _ = self._play(lanes, truth, say)
+                reports = with_said(reports, place, said)
+                self._note_lies(acting, honest.reports, reports)
+        return Sent(updates=rows, corrupted=frozenset(corrupted), irregular=irregular, reports=reports)
+
+    def _note_lies(
+        self,
+        acting: set[tuple[int, int]],
+        honest: Mapping[str, torch.Tensor],
+        said: Mapping[str, torch.Tensor],
+    ) -> None:
+        """Remember what corrupted clients report of themselves that is not true."""
+        for lane, index in sorted(acting):
+            for name, told in honest.items():
+                if not torch.equal(told[lane, index], said[name][lane, index]):
+                    self._acts[lane].setdefault(client(index), f"a {name} of its own making")
 
     def _note(self, lane: int, index: int, payload: SentPayload, honest: torch.Tensor) -> None:
         """Remember the last act of a corrupted client that is not what an honest one would send."""
@@ -350,7 +375,7 @@ class Turns:
         adversary = self._specs[lanes[0]].adversary
         assert adversary is not None
         try:
-            values, states = _parts(move(deepcopy(adversary), lanes), len(lanes))
+            values, states = parts_of(move(deepcopy(adversary), lanes), len(lanes))
             rows, odd = sent_rows(values, honest)
         except Exception as error:  # noqa: BLE001 - the code of an attack may raise anything
             if len(lanes) == 1:
@@ -361,26 +386,3 @@ class Turns:
             return torch.cat([part for part, _ in alone]), irregular
         self._states.update(zip(lanes, states, strict=False))
         return rows, {(lanes[row], column): payload for (row, column), payload in odd.items()}
-
-
-def _same(one: Payload, other: Payload) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other)
-    return isinstance(one, bytes) and one == other
-
-
-def _parts(moved: Sending, n_lanes: int) -> tuple[torch.Tensor | ClientPayloads, Sequence[object]]:
-    """What is sent, and the next states; none where they stay as they were."""
-    if not isinstance(moved, tuple):
-        return moved, ()
-    values, states = moved
-    if len(states) != n_lanes:
-        raise UpdateError(
-            "an adversary returned the wrong number of states",
-            got=len(states),
-            expected=n_lanes,
-            fix="return one state for each lane",
-        )
-    return values, states

@@ -12,7 +12,7 @@ from qflsec.federation.control import Control
 from qflsec.federation.groups import LeavesGroups
 from qflsec.federation.layers import AggregationLayer, SecretLayer
 from qflsec.federation.parties import Header
-from qflsec.federation.payloads import Sent
+from qflsec.federation.payloads import Sent, sent_raw
 from qflsec.federation.round.opened import Opened, open_plain
 from qflsec.federation.round.session import Session
 from qflsec.federation.stack import Stack
@@ -49,7 +49,7 @@ class Uploads:
         self, *, stack: Stack, session: Session, network: Network, aggregator: Party = SERVER
     ) -> None:
         self._layer, self._statements = stack.aggregation, stack.statements
-        self._hidden = stack.leaves == "nothing"
+        self._hidden, self._asks = stack.leaves == "nothing", stack.asks
         self._session = session
         self._network, self._aggregator = network, aggregator
         self._round = 0
@@ -140,11 +140,10 @@ class Uploads:
             now[place] &= payload is not None
         n_lanes, n = now.shape
         lanes = list(range(n_lanes))
-        plain = torch.cat([sent.updates, counts[..., None].to(sent.updates.dtype)], dim=-1)
         if self._layer is None:
-            envelope = Envelope.plain(_with_irregular(plain, sent, now))
+            envelope = Envelope.plain(sent.messages(counts, now))
         else:
-            envelope = self._seal(self._layer, plain, sent, now)
+            envelope = self._seal(self._layer, sent.numbers(counts), sent, now)
         delivery = self._network.send(
             envelope,
             kind="update",
@@ -154,6 +153,7 @@ class Uploads:
             present=now.tolist(),
             members=[[frozenset({index}) for index in range(n)] for _ in lanes],
             versions=self._bases,
+            reports=self._asks,
         )
         self._arrived.append((delivery, now))
 
@@ -172,7 +172,7 @@ class Uploads:
                 odd = sent.irregular.get((lane, index))
                 if odd is not None:
                     # there is no seal for what is no update: it goes out as it is
-                    rows[-1] = (_raw(odd), _raw(odd), _NO_KEYS, None)
+                    rows[-1] = (sent_raw(odd), sent_raw(odd), _NO_KEYS, None)
                     continue
                 sender = client(index)
                 header = Header(round=self._round, sender=sender, participants=parties)
@@ -242,7 +242,11 @@ class Uploads:
         received = self._received(lane)
         if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
-        opened = open_plain(received, self._models) if self._layer is None else self._unseal(lane, received)
+        opened = (
+            open_plain(received, self._models, self._asks)
+            if self._layer is None
+            else self._unseal(lane, received)
+        )
         opened = replace(opened, malformed={**opened.malformed, **self._refused.get(lane, {})})
         why = self._turned_away(lane)
         counted = {*opened.ids, *opened.malformed}
@@ -311,29 +315,3 @@ class Uploads:
         assert self._layer is not None
         assert opened.header is not None
         return self._layer.reveal(self._session.state(lane, self._layer, reader), payload, opened.header)
-
-
-def _raw(payload: torch.Tensor | bytes) -> Payload:
-    """What crosses the network of a payload that is no update: one-dimensional numbers, or bytes."""
-    if isinstance(payload, bytes):
-        return payload
-    bare = payload.detach().cpu()
-    if bare.ndim == 1 and bare.dtype in {torch.float32, torch.float64}:
-        return bare
-    return bytes(bare.resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes())
-
-
-def _with_irregular(
-    plain: torch.Tensor, sent: Sent, now: torch.Tensor
-) -> torch.Tensor | Sequence[Sequence[Payload]]:
-    """The messages of clients that nothing seals."""
-    odd = {place: payload for place, payload in sent.irregular.items() if bool(now[place])}
-    if not odd:
-        return plain
-    values: list[list[Payload]] = [list(row) for row in plain]
-    for (lane, index), payload in odd.items():
-        assert payload is not None
-        raw, count = _raw(payload), plain[lane, index, -1:]
-        # numbers of whatever length travel as an update does, the number of examples behind them
-        values[lane][index] = torch.cat([raw, count.to(raw.dtype)]) if isinstance(raw, torch.Tensor) else raw
-    return values

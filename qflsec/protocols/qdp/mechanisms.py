@@ -54,6 +54,7 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
 
     sets = frozenset({"noise"})
     most: ClassVar[float] = 1.0
+    alone: ClassVar[bool] = True
 
     p: float | None = None
     target_epsilon: float | None = None

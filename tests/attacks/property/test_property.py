@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from qflsec.attacks import Blocked, ClientChallenge, ClientClaim, Inference
-from qflsec.attacks.property import DeviceFingerprint, LabelSkew, Participation
+from qflsec.attacks.property import DeviceFingerprint, LabelSkew, Participation, ReportedLoss
 from qflsec.base import ConfigError, IncompatibleAttack, find, names
 from qflsec.circuits import NoiseModel
 from qflsec.data import DataSpec, PartitionSpec
+from qflsec.defenses.weighting import Softmin
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for, check_challenge
 from qflsec.lab.scoring import TrialScore, score_claim
@@ -55,12 +56,19 @@ def pipeline(kind: str, noisy: tuple[int, ...], participation: float) -> Pipelin
 
 @cache
 def trained(
-    *, masked: bool = False, kind: str = "iid", noisy: tuple[int, ...] = (), participation: float = 1.0
+    *,
+    masked: bool = False,
+    kind: str = "iid",
+    noisy: tuple[int, ...] = (),
+    participation: float = 1.0,
+    asked: bool = False,
 ) -> tuple[RunResult, ...]:
     return tuple(
         run_batch(
             pipeline(kind, noisy, participation),
-            Stack(name="s", client=(Masked(),) if masked else ()),
+            Stack(
+                name="s", client=(Masked(),) if masked else (), server=(Softmin(beta=0.0),) if asked else ()
+            ),
             [RunSpec(seed=seed, evaluate="never") for seed in SEEDS],
             secrets="seeded",
         )
@@ -83,6 +91,18 @@ def test_single_updates_say_what_a_client_holds_and_a_sum_of_all_does_not() -> N
     assert [score.advantage for score in summed] == [0.0, 0.0]
     assert all(score.metrics["anonymity_set"].value == 8 for score in summed)
     assert all(score.metrics["sums_advantage"].value == 0 for score in summed)
+
+
+def test_one_reported_number_says_much_of_what_a_client_holds() -> None:
+    """The loss alone, without looking at an update; where nobody reports one, there is nothing to read."""
+    attack = ReportedLoss(simulated=64)
+    found = [judged(attack, run) for run in trained(kind="label-skew", asked=True)]
+    assert min(score.advantage for score in found) >= 0.5
+    (plain, *_) = trained(kind="label-skew")
+    challenge, _ = challenge_for(attack, plain, seed=0, threat=SERVER)
+    blocked = attack(plain.view(SERVER), challenge)
+    assert isinstance(blocked, Blocked)
+    assert "no reported loss" in blocked.reason
 
 
 def test_sums_of_clients_that_come_and_go_say_it_too() -> None:
@@ -149,7 +169,11 @@ class Swapped:
         return {index: everybody - took for index, took in self.run.participants.items()}
 
 
-ATTACKS = {"label-skew": {"kind": "label-skew"}, "device-fingerprint": {"noisy": (1, 2, 5)}}
+ATTACKS = {
+    "label-skew": {"kind": "label-skew"},
+    "reported-loss": {"kind": "label-skew", "asked": True},
+    "device-fingerprint": {"noisy": (1, 2, 5)},
+}
 
 
 def probes() -> list[str]:
