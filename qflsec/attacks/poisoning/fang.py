@@ -129,7 +129,10 @@ class FangKrum(Crafted):
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """The vector."""
         direction = -torch.sign(sight.mean)
-        factor = self._bound(sight)
+        turned = int(direction.count_nonzero())
+        if not turned:  # nobody learns anything, and there is nothing to go against
+            return direction
+        factor = self._bound(sight, turned)
         while factor >= self.threshold:
             crowd = sight.crowd(factor * direction)
             squares = squared_distances(crowd.numpy())
@@ -138,12 +141,17 @@ class FangKrum(Crafted):
             factor /= 2
         return factor * direction
 
-    def _bound(self, sight: Sight) -> float:
-        """Theorem 1's upper bound of the factor; the distance to the model alone where Krum has no guarantee."""
+    def _bound(self, sight: Sight, turned: int) -> float:
+        """Theorem 1's upper bound of the factor; the distance to the model alone where Krum has no guarantee.
+
+        With c corrupted clients of n, the crafted vector's score counts its c - 1 copies, at distance 0, and n - 2c - 1 honest
+        updates, each no nearer than the vector is long less the longest honest update. If it is chosen, that is no more than the
+        best honest score, which in turn is no more than the one among honest updates alone. The paper's length is
+        ``factor sqrt(d)``; coordinates in which nobody moves do not count, as the sign there is 0.
+        """
         updates, n, m = sight.updates, sight.n, sight.m
-        size = updates.shape[1]
-        farthest = float(updates.norm(dim=1).max()) / math.sqrt(size)
+        farthest = float(updates.norm(dim=1).max()) / math.sqrt(turned)
         neighbours = max(1, min(n - m - 2, len(updates) - 1))
         squares = np.sort(squared_distances(updates.numpy()), axis=1)
         nearest = squares[:, 1 : neighbours + 1].sum(axis=1).min()
-        return math.sqrt(float(nearest) / (max(1, n - 2 * m - 1) * size)) + farthest
+        return math.sqrt(float(nearest) / (max(1, n - 2 * m - 1) * turned)) + farthest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,9 @@ from qflsec.attacks.poisoning import (
 )
 from qflsec.attacks.poisoning.benign import Crafted, Sight
 from qflsec.base import ConfigError, IncompatibleAttack
-from qflsec.defenses.robust import krum
 from qflsec.federation import Hands, Moved, Pipeline, Stack
 from qflsec.threat import corrupted_clients
+from tests.defenses.robust import reference
 
 Informed = Callable[..., Hands]
 
@@ -165,19 +166,38 @@ def test_fang_by_partial_knowledge(hands: Callable[..., Hands]) -> None:
     assert float(away.max()) < 4 + 1e-4
 
 
-def test_krum_chooses_what_fang_sends_and_nothing_twice_as_far() -> None:
-    for seed in range(10):
-        rows = np.random.default_rng(seed).normal(0.2, 1.0, (8, 12))
+@pytest.mark.parametrize("camps", [False, True])
+def test_krum_chooses_what_fang_sends_and_nothing_above_the_bound(camps: bool) -> None:
+    """Every factor on a fine grid by Krum as the paper writes it: theorem 1's bound holds, and the halving stops where it should.
+
+    With two camps in one coordinate, and none of the others moving on average, factors of two thirds of the bound are
+    chosen; were idle coordinates counted, they would lie above it.
+    """
+    for seed in range(6):
+        rows = np.random.default_rng(seed).normal(0.4, 1.0, (7, 12))
+        if camps:
+            rows = np.zeros((7, 12))
+            rows[:, 0] = [-5.0] * 3 + [10.0 + seed] * 4
+            rows[:3, 1:4] = 0.5 * np.eye(3) - 0.25 * (1 - np.eye(3))
         sight = _sight(rows, m=3)
-        crafted = FangKrum().craft(sight, None)  # type: ignore[arg-type]
-        factors = -crafted / torch.sign(sight.mean)
-        assert float(factors.min()) == pytest.approx(float(factors.max()))
-        if float(factors[0]) < 1e-5:
-            continue
-        assert torch.equal(krum(sight.crowd(crafted), f=3), crafted)
-        start = FangKrum()._bound(sight)
-        if float(factors[0]) < start * 0.99:
-            assert not torch.equal(krum(sight.crowd(2 * crafted), f=3), 2 * crafted)
+        along = -np.sign(rows.mean(axis=0))
+        bound = FangKrum()._bound(sight, int(np.count_nonzero(along)))
+
+        def chosen(factor: float, rows: Any = rows, along: Any = along) -> bool:
+            scores = reference.krum_scores(np.concatenate([rows, np.tile(factor * along, (3, 1))]), 3)
+            return min(scores[7:]) <= min(scores[:7])
+
+        taken = [factor for factor in np.linspace(0, 3 * bound, 121) if chosen(factor)]
+        assert (0.6 if camps else 0.2) * bound < max(taken) <= bound
+        crafted = FangKrum().craft(sight, None).numpy()  # type: ignore[arg-type]
+        factor = float(crafted @ along / (along @ along))
+        assert np.allclose(crafted, factor * along)
+        assert factor == pytest.approx(next(f for f in bound / 2.0 ** np.arange(40) if chosen(f)))
+
+
+def test_without_a_direction_fang_sends_nothing() -> None:
+    sight = _sight(np.zeros((7, 4)), m=3)
+    assert not FangKrum().craft(sight, None).any()  # type: ignore[arg-type]
 
 
 class Rules:
