@@ -44,7 +44,7 @@ HOMES: dict[Kind, tuple[str, ...]] = {
     "model": ("qflsec.models",),
     "panel": ("qflsec.report.panels",),
     "partition": ("qflsec.data.partitioners",),
-    "threat": ("qflsec.threat.model", "qflsec.threat.pools"),
+    "threat": ("qflsec.threat.model", "qflsec.threat.places", "qflsec.threat.pools"),
     "topology": ("qflsec.federation",),
 }
 """Where the package's own plugins of each kind are: in a package, or in one module that imports little."""

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 from qflsec.base.faces import lazily
 
 if TYPE_CHECKING:
-    from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands, TrainFunction
+    from qflsec.federation.adversary import (
+        Adversary,
+        EdgeHands,
+        Hands,
+        Moved,
+        Sending,
+        ServerHands,
+        TrainFunction,
+    )
     from qflsec.federation.aggregation import FedAvg, weighted_mean
+    from qflsec.federation.audit_layers import AuditLayer
     from qflsec.federation.calibration import CalibratedLayer, calibrate_stack
     from qflsec.federation.config import FederationConfig
     from qflsec.federation.control import Control
@@ -49,6 +58,7 @@ __all__ = [
     "AggregationLayer",
     "AggregatorLayer",
     "Asked",
+    "AuditLayer",
     "BoundLayer",
     "CalibratedLayer",
     "ClientLayer",
@@ -58,6 +68,7 @@ __all__ = [
     "Control",
     "Conversation",
     "DelegationLayer",
+    "EdgeHands",
     "ExecutionLayer",
     "FedAvg",
     "FederationConfig",

@@ -15,7 +15,16 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.models import Model
 from qflsec.threat import Payload, Records, Tapped, ThreatModel, View
 
-__all__ = ["Adversary", "Hands", "Moved", "Sending", "ServerHands", "TrainFunction", "parts_of"]
+__all__ = [
+    "Adversary",
+    "EdgeHands",
+    "Hands",
+    "Moved",
+    "Sending",
+    "ServerHands",
+    "TrainFunction",
+    "parts_of",
+]
 
 Moved = torch.Tensor | tuple[torch.Tensor, Sequence[object]]
 """A move: what is sent, alone or with the next state of each lane. States that are not returned stay as they were."""
@@ -122,6 +131,31 @@ class ServerHands:
     asked: Sequence[Records | None] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EdgeHands:
+    """What a corrupted edge server holds when it must go on from the updates of its own clients.
+
+    Attributes:
+        round: The round.
+        edge: Which edge server it is.
+        step: What it would make of them if it followed the protocol: the mean that it sends on, or the step that its own
+            model makes.
+        views: What the coalition sees so far, a view for each lane; made when asked for.
+        generators: A stream for each lane.
+        states: What the adversary keeps of each lane, as in :class:`Hands`.
+
+    Shapes:
+        step: ``(lane, 1, S)``
+    """
+
+    round: int
+    edge: int
+    step: torch.Tensor
+    views: Callable[[], Sequence[View]]
+    generators: Sequence[torch.Generator]
+    states: Sequence[Any] = ()
+
+
 class Adversary:
     """How the corrupted parties of an active threat model behave; by default they follow the protocol.
 
@@ -186,6 +220,14 @@ class Adversary:
             returns: ``(lane, client, P)``
         """
         return hands.params[:, None, :].expand(-1, hands.n_clients, -1)
+
+    def block(self, hands: EdgeHands) -> Moved:
+        """The step that a corrupted edge server puts in the place of its block's.
+
+        Shapes:
+            returns: ``(lane, 1, S)``
+        """
+        return hands.step
 
     def tamper(self, tapped: Tapped) -> Payload | tuple[Payload | None, object] | None:
         """What a corrupted network lets through, alone or with its run's next state; None drops the message."""

@@ -7,6 +7,7 @@ each party from that party's own source of secrets. The base classes stand for t
 class                     acts on                                                    binds a liar?
 ========================  =========================================================  ====================
 ``DelegationLayer``       the execution of circuits, at every local step             no
+``AuditLayer``            models that clients get from each other                    no
 ``ExecutionLayer``        a client's own execution of circuits                       no
 ``RecordLayer``           the records of every local step                            no
 ``GradientLayer``         per-sample gradients, at every local step                  no

@@ -51,11 +51,16 @@ class RunResult:
             it cannot be known, or no protocol stopped.
         traceback: Of a failure; empty otherwise.
         initial: The first model.
-        params: The final model, or the part of it that clients share.
-        models: The final model, or one of each client where clients keep a part to themselves.
-        accuracy: Test accuracy after each round in which the run was evaluated, the mean where every client has a
-            model; empty without test records.
-        worst_accuracy: The same of the worst model.
+        params: The final model of the first reader, or the part of it that clients share.
+        models: The final models: one of each node of the topology, or one of each client where clients keep a part to
+            themselves.
+        readers: Of several models, those that the honest clients read, one entry for each of them; of one, that.
+        accuracy: Test accuracy after each round in which the run was evaluated, the mean over the readers of several
+            models; empty without test records.
+        worst_accuracy: The same of the reader that is worst off; after the last round of a ring, of the worst model
+            that anybody was handed in it.
+        visits: Of a ring, the clients that the model visited in the last round, in order, each with the test accuracy
+            of what it handed on; empty without test records.
         loss: Test loss after each of these rounds.
         train_loss: Mean training loss of the honest clients in each round.
         norms: The L2 norm of the update that each client released in each round: after the voluntary shape layers, after
@@ -89,6 +94,8 @@ class RunResult:
     models: torch.Tensor
     accuracy: tuple[float, ...]
     worst_accuracy: tuple[float, ...]
+    readers: tuple[int, ...]
+    visits: tuple[tuple[int, float], ...]
     loss: tuple[float, ...]
     train_loss: tuple[float, ...]
     norms: torch.Tensor = field(repr=False)
@@ -133,6 +140,8 @@ class RunResult:
     def predict(self, features: torch.Tensor, *, model: Model | None = None) -> torch.Tensor:
         """The class that the final model gives to each record, by exact expectation values, as the stack serves it.
 
+        Of several models it is that of the first reader.
+
         Args:
             features: The records.
             model: What is executed with the final parameters in place of the pipeline's model, such as one with a
@@ -144,19 +153,40 @@ class RunResult:
         Raises:
             ConfigError: Every client has a model of its own.
         """
-        if len(self.models) != 1:
+        if self.pipeline.personal:
             raise ConfigError(
                 "there is no one model that could answer",
                 got=f"{len(self.models)} models, of clients that keep {', '.join(self.pipeline.personal)}",
                 fix="evaluate the rows of 'models'",
             )
-        executed_model, serving = model or self.pipeline.model, self.stack.serving
+        return self.answers(self.readers[0], features, model=model)
+
+    def answers(self, place: int, features: torch.Tensor, *, model: Model | None = None) -> torch.Tensor:
+        """The class that one of the final models gives to each record.
+
+        Args:
+            place: Which of :attr:`models`.
+            features: The records.
+            model: What is executed in place of the pipeline's model.
+
+        Shapes:
+            features: ``(n, F)``; returns: ``(n,)``
+        """
+        executed_model, serving, params = model or self.pipeline.model, self.stack.serving, self.models[place]
         with torch.no_grad():
             if serving is not None:
-                return serving.serve(
-                    executed_model, self.models[0], features, stream(self.spec.seed, "serving")
-                )
-            return executed_model(self.models[0], features).argmax(dim=-1)
+                return serving.serve(executed_model, params, features, stream(self.spec.seed, "serving"))
+            return executed_model(params, features).argmax(dim=-1)
+
+    def model_of(self, index: int) -> torch.Tensor:
+        """The final model that a client reads.
+
+        Shapes:
+            returns: ``(P,)``
+        """
+        if self.pipeline.personal:
+            return self.models[index]
+        return self.models[self.pipeline.topology.reads(self.training.n_clients)[index]]
 
     def view(self, threat: ThreatModel) -> View:
         """What the coalition of ``threat`` holds of this run; its adversary's memory too, if it is that one's."""

@@ -10,6 +10,7 @@ import torch
 
 from qflsec.base import ConfigError, IncompatibleStack, find
 from qflsec.federation.aggregation import FedAvg
+from qflsec.federation.audit_layers import AuditLayer
 from qflsec.federation.delegation import DelegationLayer
 from qflsec.federation.executions import ExecutionLayer
 from qflsec.federation.gradient_layers import GradientLayer
@@ -36,6 +37,7 @@ from qflsec.threat import Traffic, Workload
 __all__ = ["Stack", "layer_from_config"]
 
 _STEPS = {
+    AuditLayer: 0,
     DelegationLayer: 0,
     ExecutionLayer: 0,
     RecordLayer: 0,
@@ -102,6 +104,11 @@ class Stack:
     def records(self) -> RecordLayer | None:
         """The layer on the records of every local step, if any."""
         return next((layer for layer in self.client if isinstance(layer, RecordLayer)), None)
+
+    @property
+    def audit(self) -> AuditLayer | None:
+        """The layer on models that clients get from each other, if any."""
+        return next((layer for layer in self.client if isinstance(layer, AuditLayer)), None)
 
     @property
     def delegation(self) -> DelegationLayer | None:
@@ -297,6 +304,7 @@ def _check_pair(earlier: ClientLayer, layer: ClientLayer) -> None:
         (GradientLayer, "gradient"),
         (RecordLayer, "record"),
         (AggregationLayer, "aggregation"),
+        (AuditLayer, "audit"),
         (DelegationLayer, "delegation"),
     )
     for kind, word in kinds:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         ThreatModel,
         coalition,
         corrupted_clients,
-        honest_but_curious_edge,
         honest_but_curious_quantum_server,
         honest_but_curious_server,
         malicious_quantum_server,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     )
     from qflsec.threat.network import Delivery, Link, Network, Tapped, WireTap
     from qflsec.threat.party import PUBLIC, QUANTUM_SERVER, SERVER, WIRE, Party, Role, client, edge
+    from qflsec.threat.places import honest_but_curious_edge, malicious_edge, peer
     from qflsec.threat.pools import drawn_clients
     from qflsec.threat.recorded import recorded_transcript
     from qflsec.threat.rosters import Rosters
@@ -85,9 +85,11 @@ __all__ = [
     "honest_but_curious_edge",
     "honest_but_curious_quantum_server",
     "honest_but_curious_server",
+    "malicious_edge",
     "malicious_quantum_server",
     "malicious_server",
     "nobody",
+    "peer",
     "public_final_model",
     "recorded_transcript",
     "run_anonymity",

@@ -15,7 +15,6 @@ __all__ = [
     "ThreatModel",
     "coalition",
     "corrupted_clients",
-    "honest_but_curious_edge",
     "honest_but_curious_quantum_server",
     "honest_but_curious_server",
     "malicious_quantum_server",
@@ -213,19 +212,6 @@ def honest_but_curious_server(*, knows: tuple[Knowledge, ...] = ("architecture",
         knows: What the adversary knows beforehand.
     """
     return ThreatModel(name="honest-but-curious-server", corrupted=frozenset({SERVER}), knows=knows)
-
-
-@register("threat", "honest-but-curious-edge")
-def honest_but_curious_edge(
-    *, index: int = 0, knows: tuple[Knowledge, ...] = ("architecture", "auxiliary")
-) -> ThreatModel:
-    """One edge server follows the protocol and looks at what its clients and its server send it.
-
-    Args:
-        index: Which edge server, from 0.
-        knows: What the adversary knows beforehand.
-    """
-    return ThreatModel(name="honest-but-curious-edge", corrupted=frozenset({edge(index)}), knows=knows)
 
 
 @register("threat", "malicious-server")

@@ -6,6 +6,7 @@ from qflsec.attacks.poisoning.alie import Alie, alie_factor
 from qflsec.attacks.poisoning.angle_wrap import AngleWrap, most_harmful_turns
 from qflsec.attacks.poisoning.circuit_tampering import GateInsertion, RotationBias
 from qflsec.attacks.poisoning.constant import Constant, Withhold
+from qflsec.attacks.poisoning.edge_replacement import EdgeReplacement
 from qflsec.attacks.poisoning.fang import FangKrum, FangTrimmedMean
 from qflsec.attacks.poisoning.free_rider import FreeRider
 from qflsec.attacks.poisoning.gaussian import Gaussian
@@ -24,6 +25,7 @@ __all__ = [
     "Alie",
     "AngleWrap",
     "Constant",
+    "EdgeReplacement",
     "FangKrum",
     "FangTrimmedMean",
     "FreeRider",

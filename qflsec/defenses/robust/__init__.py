@@ -33,6 +33,7 @@ from qflsec.defenses.robust.minimum_diameter import MinimumDiameter, minimum_dia
 from qflsec.defenses.robust.mixing import NearestNeighbourMixing, nearest_neighbour_mixing
 from qflsec.defenses.robust.norm_bound import NormBound, median_norm
 from qflsec.defenses.robust.outside import outside_guarantee, proved_kappa
+from qflsec.defenses.robust.received_audit import ReceivedAudit
 from qflsec.defenses.robust.torus import WrapAngles, reduce_differences
 from qflsec.defenses.robust.trimmed_mean import TrimmedMean, trimmed_mean
 from qflsec.defenses.robust.weak_dp import WeakDp, weak_dp
@@ -59,6 +60,7 @@ __all__ = [
     "MultiKrum",
     "NearestNeighbourMixing",
     "NormBound",
+    "ReceivedAudit",
     "RobustFilter",
     "RobustRule",
     "Robustness",

@@ -11,9 +11,10 @@ from qflsec.base import LostRound, ProtocolAbort, QflsecError
 from qflsec.federation.executions import executed
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import Pipeline
-from qflsec.federation.round.batches import BatchStep, ClientData, plan_batches
+from qflsec.federation.round.audits import Audits
+from qflsec.federation.round.batches import BatchStep, plan_batches
 from qflsec.federation.round.broadcast import Broadcast, Received
-from qflsec.federation.round.collection import Collection
+from qflsec.federation.round.collection import Collection, uploads_of
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
 from qflsec.federation.round.lanes import LaneData, records_used
@@ -22,12 +23,11 @@ from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.mixing import Mixing
 from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.opened import Opened
-from qflsec.federation.round.opening import make_transcript, participants, readers
+from qflsec.federation.round.opening import make_transcript, participants, readers, records_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.training import ClientTraining
 from qflsec.federation.round.turns import Turns
-from qflsec.federation.round.upload import Uploads
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.sharing import OwnParts
@@ -35,7 +35,7 @@ from qflsec.federation.stack import Stack
 from qflsec.federation.statements import Asked
 from qflsec.federation.streams import RoundStreams
 from qflsec.federation.topology import Turn, side_by_side
-from qflsec.threat import SERVER, MessageKind, Network, Origin, Party, Trained, Version
+from qflsec.threat import SERVER, MessageKind, Network, Origin, Trained, Version
 
 __all__ = ["BatchRun"]
 
@@ -67,11 +67,7 @@ class BatchRun:
         self._pipeline, self._stack, self._specs, self._lanes = pipeline, stack, list(specs), list(lanes)
         self._config, self._model = pipeline.federation, pipeline.model
         self._seeds = [spec.seed for spec in specs]
-        self._data = ClientData(
-            features=torch.stack([lane.features for lane in lanes]),
-            labels=torch.stack([lane.labels for lane in lanes]),
-            mask=torch.stack([lane.mask for lane in lanes]),
-        )
+        self._data = records_of(lanes)
         self._counts = self._data.mask.sum(dim=-1)
         keep = self._keep_honest = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
@@ -96,7 +92,8 @@ class BatchRun:
         )
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
-        uploads, initial = self._make_uploads(), torch.stack([lane.initial for lane in lanes])
+        uploads = uploads_of(pipeline, stack=stack, session=self._session, network=self._network)
+        initial = torch.stack([lane.initial for lane in lanes])
         self._own = OwnParts(pipeline.sharing, initial, self._config.n_clients)
         self._models = Broadcast(
             pipeline=pipeline,
@@ -107,9 +104,10 @@ class BatchRun:
             uploads=uploads[SERVER] if stack.leaves == "nothing" else None,
             dead=lambda: self._dead,
         )
-        self._mixing = Mixing(models=self._models, network=self._network)
+        self._audits = Audits(stack.audit, pipeline.model, self._data, specs)
+        self._mixing = Mixing(models=self._models, network=self._network, audits=self._audits)
         self._silent: set[tuple[int, int]] = set()
-        self._collection = Collection(uploads=uploads, network=self._network)
+        self._collection = Collection(uploads=uploads, network=self._network, moves=self._turns)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, lanes=lanes)
         self._delegations = self._delegate(stack)
         training = LocalTraining(
@@ -120,12 +118,11 @@ class BatchRun:
         )
         self._training = ClientTraining(training, self._data)
         self._reads = pipeline.topology.reads(self._config.n_clients)
-        self._curves = Curves(
-            pipeline.model, specs, lanes, self._config.rounds, readers(pipeline, specs), stack.serving
-        )
+        self._readers = readers(pipeline, specs)
+        self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds, self._readers, stack.serving)
         self._losses = Losses(len(specs), self._config.rounds)
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
-        self._trace = [self._models.params[:, 0]] if any(spec.trace for spec in specs) else []
+        self._trace = [self._firsts] if any(spec.trace for spec in specs) else []
 
     def _delegate(self, stack: Stack) -> Delegations | None:
         if stack.delegation is None:
@@ -140,16 +137,6 @@ class BatchRun:
             fail=self._turns.fail,
         )
 
-    def _make_uploads(self) -> dict[Party, Uploads]:
-        """The upload step of every party, other than a client, that clients send to."""
-        turns = self._pipeline.topology.turns(self._config.n_clients, 0)
-        heads = {head for turn in turns for head in turn.groups}
-        return {
-            head: Uploads(stack=self._stack, session=self._session, network=self._network, aggregator=head)
-            for head in sorted(heads)
-            if head.role != "client"
-        }
-
     @property
     def _dead(self) -> set[int]:
         return {*self._turns.failures, *self._turns.losses, *self._network.aborts}
@@ -160,7 +147,7 @@ class BatchRun:
         for round_index in range(self._config.rounds):
             self._round(round_index)
             if self._trace:
-                self._trace.append(self._models.params[:, 0].clone())
+                self._trace.append(self._firsts)
         self._models.publish()
 
     def _round(self, round_index: int) -> None:
@@ -178,6 +165,9 @@ class BatchRun:
             first, trained = self._turn(round_index, turns, version, chosen, plan, streams)
             losses = torch.where(trained, first.double(), losses)
             honest |= self._turns.honest(trained)
+            if len(steps) > 1:
+                models = self._own.models(self._models.params, self._reads)
+                self._curves.visit(round_index, turns[0].root.index, models, trained.any(dim=1))
         self._mix(round_index, chosen)
         self._curves.note(round_index, self._own.models(self._models.params, self._reads), losses, honest)
 
@@ -195,6 +185,8 @@ class BatchRun:
         here = torch.zeros_like(chosen)
         here[:, list(trainers)] = chosen[:, list(trainers)]
         received = self._models.to_clients(round_index, turns, here)
+        if self._models.params.shape[1] == 1:
+            received = self._audits.of_ring(received, trainers)
         if self._delegations is not None:
             self._delegations.start(round_index, received.present)
         models = self._own.full(received.models)
@@ -288,8 +280,10 @@ class BatchRun:
             if opened.malformed and turn.root.role == "client":
                 self._silent.add((lane, turn.node))
                 continue
-            after = before + self._config.server_learning_rate * step
-            self._move(lane, round_index, turn, version, opened, after, base, received.bases[lane])
+            told = self._turns.edge(round_index, lane, turn.root, step)
+            after = before + self._config.server_learning_rate * told
+            honest = bool(torch.equal(told, step))
+            self._move(lane, round_index, turn, version, opened, after, base, received.bases[lane], honest)
 
     def _base(self, lane: int, turn: Turn, received: Received) -> tuple[Version, torch.Tensor]:
         """What a step is added to: the node's model, or what arrived of it where a client makes the next one itself."""
@@ -317,6 +311,7 @@ class BatchRun:
         params: torch.Tensor,
         base: Version,
         bases: Sequence[Version],
+        honest: bool,
     ) -> None:
         """The next model of a node, and how it came about: from what base, and from what bases its clients trained."""
         facts, members = self._transcript.facts[lane], frozenset(opened.ids)
@@ -329,7 +324,7 @@ class BatchRun:
                 for index in sorted(members)
             ),
             rate=self._config.server_learning_rate,
-            linear=self._stack.linear,
+            linear=self._stack.linear and honest,
             drawn_from=frozenset(turn.trainers),
         )
         self._models.move(
@@ -342,6 +337,8 @@ class BatchRun:
             members=self._models.members(lane, turn.node) | members,
             opened=opened,
         )
+        if turn.root.role == "client":
+            self._audits.keep(lane, turn.root.index, self._models.version(lane, turn.node), params)
 
     def results(self, *, cpu_seconds: float) -> list[RunResult]:
         """A result for each run.
@@ -350,6 +347,13 @@ class BatchRun:
             cpu_seconds: Each run's share of the batch's CPU time.
         """
         return [self._result(lane, cpu_seconds) for lane in range(len(self._specs))]
+
+    @property
+    def _firsts(self) -> torch.Tensor:
+        """The shared part of the model of each run's first reader."""
+        first = [places[0] for places in self._readers]
+        nodes = [self._reads[place] for place in first] if self._pipeline.personal else first
+        return self._models.params[range(len(nodes)), nodes]
 
     def _result(self, lane: int, cpu_seconds: float) -> RunResult:
         abort = self._network.aborts.get(lane)
@@ -363,10 +367,12 @@ class BatchRun:
             caused_by=None if abort is None else abort.caused_by,
             traceback=trace,
             initial=data.initial,
-            params=self._models.params[lane, 0].clone(),
+            params=self._firsts[lane].clone(),
             models=self._own.models(self._models.params, self._reads)[lane].clone(),
             accuracy=tuple(self._curves.accuracy[lane]),
             worst_accuracy=tuple(self._curves.worst_accuracy[lane]),
+            readers=tuple(self._readers[lane]),
+            visits=tuple(self._curves.visits[lane]),
             loss=tuple(self._curves.loss[lane]),
             train_loss=tuple(self._curves.train_loss[lane]),
             norms=self._norms.of(lane),
@@ -380,6 +386,7 @@ class BatchRun:
                 "record_gradients": records_used(data, config) * config.rounds * config.uses,
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
+                **({"refused_models": float(self._audits.refused[lane])} if self._audits.active else {}),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),
             delegations={} if self._delegations is None else self._delegations.results(lane),

@@ -11,14 +11,31 @@ from qflsec.base import ProtocolAbort
 from qflsec.federation.aggregation import weighted_mean
 from qflsec.federation.groups import GroupMean
 from qflsec.federation.payloads import Sent, fault
+from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.broadcast import Received
 from qflsec.federation.round.opened import Opened
+from qflsec.federation.round.session import Session
+from qflsec.federation.round.turns import Turns
 from qflsec.federation.round.upload import Uploads
+from qflsec.federation.stack import Stack
 from qflsec.federation.statements import Asked
 from qflsec.federation.topology import Turn
 from qflsec.threat import Delivery, Envelope, Network, Party, Slot, Version
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "uploads_of"]
+
+
+def uploads_of(
+    pipeline: Pipeline, *, stack: Stack, session: Session, network: Network
+) -> dict[Party, Uploads]:
+    """The upload step of every party, other than a client, that clients send to."""
+    turns = pipeline.topology.turns(pipeline.federation.n_clients, 0)
+    heads = {head for turn in turns for head in turn.groups}
+    return {
+        head: Uploads(stack=stack, session=session, network=network, aggregator=head)
+        for head in sorted(heads)
+        if head.role != "client"
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +53,11 @@ class Collection:
     Args:
         uploads: The upload step of every party that clients send to.
         network: The network.
-        dead: The runs that have ended.
+        moves: The moves of corrupted edge servers.
     """
 
-    def __init__(self, *, uploads: Mapping[Party, Uploads], network: Network) -> None:
-        self._uploads, self._network = dict(uploads), network
+    def __init__(self, *, uploads: Mapping[Party, Uploads], network: Network, moves: Turns) -> None:
+        self._uploads, self._network, self._moves = dict(uploads), network, moves
         self._round, self._turns = 0, tuple[Turn, ...]()
         self._bases: Sequence[Sequence[Version]] = ()
         self._own: list[tuple[Sent, torch.Tensor, torch.Tensor]] = []
@@ -100,7 +117,10 @@ class Collection:
         empty = torch.zeros(0)
         delivery = self._network.send(
             Envelope.plain(
-                [[_mean_of(row[head]) if head in row else empty for head in heads] for row in opened]
+                [
+                    [self._mean(lane, head, row[head]) if head in row else empty for head in heads]
+                    for lane, row in enumerate(opened)
+                ]
             ),
             kind="aggregate",
             round_index=self._round,
@@ -136,6 +156,14 @@ class Collection:
             else:
                 silent |= {**opened.malformed, **opened.missing}
         return found
+
+    def _mean(self, lane: int, head: Party, opened: Opened) -> torch.Tensor:
+        """What a head sends on: the weighted mean, then its weight."""
+        assert opened.updates is not None
+        assert opened.counts is not None
+        mean = weighted_mean(opened.updates, opened.counts)
+        mean = self._moves.edge(self._round, lane, head, mean)
+        return torch.cat([mean, opened.counts.sum()[None].to(mean.dtype)])
 
     def _base(self, lane: int, opened: Opened) -> Version | None:
         bases = {self._bases[lane][index] for index in opened.ids}
@@ -201,14 +229,6 @@ def _members(like: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
     mask = torch.zeros(like.shape[-1], dtype=torch.bool)
     mask[list(group)] = True
     return mask
-
-
-def _mean_of(opened: Opened) -> torch.Tensor:
-    """What a head sends on: the weighted mean, then its weight."""
-    assert opened.updates is not None
-    assert opened.counts is not None
-    mean = weighted_mean(opened.updates, opened.counts)
-    return torch.cat([mean, opened.counts.sum()[None].to(mean.dtype)])
 
 
 def _arrived(

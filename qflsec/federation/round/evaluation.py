@@ -46,6 +46,7 @@ class Curves:
         self._sets = [lane.dataset.take(lane.dataset.test_idx) for lane in lanes]
         self.accuracy: list[list[float]] = [[] for _ in specs]
         self.worst_accuracy: list[list[float]] = [[] for _ in specs]
+        self.visits: list[list[tuple[int, float]]] = [[] for _ in specs]
         self.loss: list[list[float]] = [[] for _ in specs]
         self.train_loss: list[list[float]] = [[] for _ in specs]
 
@@ -74,8 +75,45 @@ class Curves:
         for lanes in groups.values():
             self._evaluate(lanes, models[lanes], served=round_index == self._last)
 
+    def visit(self, round_index: int, client: int, models: torch.Tensor, trained: torch.Tensor) -> None:
+        """Take down one visit of the last round, before :meth:`note` takes down the round.
+
+        Args:
+            round_index: The round.
+            client: Whom the model visited.
+            models: The models after it, one or one of each client.
+            trained: In which runs.
+
+        Shapes:
+            models: ``(lane, m, P)``; trained: ``(lane,)``
+        """
+        if round_index != self._last:
+            return
+        place = [client] if models.shape[1] > 1 else [0]
+        for lane in torch.nonzero(trained).flatten().tolist():
+            if len(self._sets[lane][1]) and lane not in self._never:
+                right, _ = self._right([lane], models[[lane]][:, place], served=False)
+                self.visits[lane].append((client, float(right)))
+
     def _evaluate(self, lanes: Sequence[int], models: torch.Tensor, *, served: bool) -> None:
         """Mean accuracy and loss over the readers of models, and the accuracy of the worst off."""
+        right, loss = self._right(lanes, models, served=served)
+        for row, lane in enumerate(lanes):
+            read = right[self._readers[lane], row]
+            self.accuracy[lane].append(float(read.mean()))
+            self.worst_accuracy[lane].append(
+                min([float(read.min()), *(right for _, right in self.visits[lane])])
+            )
+            self.loss[lane].append(float(loss[self._readers[lane], row].mean()))
+
+    def _right(
+        self, lanes: Sequence[int], models: torch.Tensor, *, served: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Accuracy and loss of each model.
+
+        Shapes:
+            models: ``(lane, m, P)``; returns: ``(m, lane)`` twice
+        """
         features = torch.stack([self._sets[lane][0] for lane in lanes])
         labels = torch.stack([self._sets[lane][1] for lane in lanes])
         correct, losses = [], []
@@ -87,12 +125,7 @@ class Curves:
                     answers = self._served(self._serving, lanes, params, features)
                 correct.append((answers == labels).double().mean(dim=-1))
                 losses.append(self._model.loss.per_sample(logits, labels).double().mean(dim=-1))
-        right, loss = torch.stack(correct), torch.stack(losses)
-        for row, lane in enumerate(lanes):
-            read = right[self._readers[lane], row]
-            self.accuracy[lane].append(float(read.mean()))
-            self.worst_accuracy[lane].append(float(read.min()))
-            self.loss[lane].append(float(loss[self._readers[lane], row].mean()))
+        return torch.stack(correct), torch.stack(losses)
 
     def _served(
         self, serving: ServingLayer, lanes: Sequence[int], params: torch.Tensor, features: torch.Tensor

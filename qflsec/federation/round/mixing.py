@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qflsec.federation.payloads import fault
+from qflsec.federation.round.audits import Audits
 from qflsec.federation.round.broadcast import Broadcast
 from qflsec.federation.topology import Mix
 from qflsec.threat import Delivery, Envelope, Network, Origin, Party, Slot, Version
@@ -17,7 +18,7 @@ __all__ = ["Mixing"]
 _ROUNDING = 1e-12
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Part:
     """A model as one maker holds it."""
 
@@ -33,10 +34,11 @@ class Mixing:
     Args:
         models: The models, and who holds them.
         network: The network.
+        audits: Which models clients take of others.
     """
 
-    def __init__(self, *, models: Broadcast, network: Network) -> None:
-        self._models, self._network = models, network
+    def __init__(self, *, models: Broadcast, network: Network, audits: Audits) -> None:
+        self._models, self._network, self._audits = models, network, audits
 
     def __call__(
         self,
@@ -140,8 +142,19 @@ class Mixing:
                     version = models.altered(lane, node, mix.maker, round_index)
                 model = got
             found.append(_Part(node=node, share=share, version=version, model=model))
+        if own is not None and mix.maker.role == "client":
+            found, own = self._audited(lane, mix.maker.index, found, own)
         missing = 1.0 - sum(part.share for part in found)
         return _filled(found, own, missing)
+
+    def _audited(self, lane: int, client: int, parts: Sequence[_Part], own: int) -> tuple[list[_Part], int]:
+        """The maker's own model and those of the others that it takes."""
+        mine, others = parts[own], [part for place, part in enumerate(parts) if place != own]
+        received = torch.stack([part.model for part in others]) if others else mine.model[None][:0]
+        taken = self._audits.accepts(lane, client, mine.model, received)
+        kept = [part for part, yes in zip(others, taken, strict=True) if yes]
+        found = sorted([mine, *kept], key=lambda part: part.node)
+        return found, found.index(mine)
 
     def _members(self, lane: int, parts: Sequence[_Part]) -> frozenset[int]:
         return frozenset[int]().union(*(self._models.members(lane, part.node) for part in parts))

@@ -9,6 +9,7 @@ import torch
 from qflsec.base import stream
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.pipeline import Pipeline
+from qflsec.federation.round.batches import ClientData
 from qflsec.federation.round.lanes import LaneData
 from qflsec.federation.round.rosters import rosters_of
 from qflsec.federation.round.session import Session
@@ -16,7 +17,7 @@ from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.threat import Granted, LaneFacts, MessageKind, Records, Transcript, client
 
-__all__ = ["make_transcript", "participants", "readers"]
+__all__ = ["make_transcript", "participants", "readers", "records_of"]
 
 
 def make_transcript(
@@ -106,6 +107,19 @@ def participants(
         else:
             present[lane, torch.randperm(n, generator=generator)[: config.n_participants]] = True
     return present & (counts > 0)
+
+
+def records_of(lanes: Sequence[LaneData]) -> ClientData:
+    """The clients' records of all runs of a batch.
+
+    Args:
+        lanes: The data of the runs, all padded alike.
+    """
+    return ClientData(
+        features=torch.stack([lane.features for lane in lanes]),
+        labels=torch.stack([lane.labels for lane in lanes]),
+        mask=torch.stack([lane.mask for lane in lanes]),
+    )
 
 
 def _records(features: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor) -> Records:

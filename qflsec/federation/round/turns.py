@@ -1,19 +1,4 @@
-"""The adversary's turns: where corrupted parties of a batch act, and only they.
-
-How a run may end, and what the ending is called:
-
-- *failed*: a mistake of the experiment. The code of an attack raised or broke its promise, or an honest client's
-  training diverged. The server of a deployment could not tell a diverged client from a liar and drops both; the
-  lab knows who is honest, and says so.
-- *aborted*: a protocol stopped, and no corrupted client had done anything: it noticed a server or a network that
-  deviates, as it promises, or something was missing.
-- *lost*: a corrupted party had deviated before the run ended, and no protocol stopped it for a server's or a
-  network's deviation. Whatever ended it (a receiver that refuses a client, a model that overflows), somebody was
-  able to end it, which is all that an attack on availability wants.
-
-Where a protocol stopped, the outcome says who caused it, or that it cannot be known: by what the parties of the
-protocol could prove to each other, and not by what the lab knows of who is corrupted.
-"""
+"""The adversary's turns: where corrupted parties of a batch act, and only they."""
 
 from __future__ import annotations
 
@@ -25,23 +10,17 @@ from functools import partial
 import torch
 
 from qflsec.base import ProtocolAbort, QflsecError, UpdateError, stream
-from qflsec.base.failures import traceback_of
-from qflsec.federation.adversary import Adversary, Hands, Moved, Sending, ServerHands, parts_of
+from qflsec.federation.adversary import Adversary, EdgeHands, Hands, Moved, Sending, ServerHands, parts_of
 from qflsec.federation.payloads import Irregular, Sent, SentPayload, fault, same, sent_rows, with_said
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
+from qflsec.federation.round.endings import ending, failure
 from qflsec.federation.round.training import ForgedTraining, Trainer
 from qflsec.federation.run_spec import RunSpec
 from qflsec.models import Model
 from qflsec.threat import SERVER, WIRE, Party, Payload, Tapped, Transcript, View, WireTap, client
 
-__all__ = ["Turns", "failure"]
-
-
-def failure(error: Exception) -> tuple[str, str]:
-    """Message and traceback of a failed run."""
-    message = str(error) if isinstance(error, QflsecError) else f"{type(error).__name__}: {error}"
-    return message, traceback_of(error)
+__all__ = ["Turns"]
 
 
 class Turns:
@@ -127,13 +106,7 @@ class Turns:
         if lane in self.failures:
             message, trace = self.failures[lane]
             return f"failed: {message}", trace
-        reason = self.losses.get(lane, None if abort is None else abort.told)
-        if reason is None:
-            return "completed", ""
-        if lane not in self.losses and not any(party.role == "client" for party in self._acts[lane]):
-            return f"aborted: {reason}", ""
-        acts = ", ".join(f"{party} sent {what}" for party, what in sorted(self._acts[lane].items()))
-        return f"lost: {acts}; then {reason}", ""
+        return ending(self.losses.get(lane), abort, self._acts[lane]), ""
 
     def check_honest(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """End the runs in which an honest client's update is not finite.
@@ -226,6 +199,36 @@ class Turns:
                 if not torch.equal(sent[lane], models[lane]):
                     self._acts[lane][SERVER] = "a model of its own making"
         return sent
+
+    def edge(self, round_index: int, lane: int, head: Party, step: torch.Tensor) -> torch.Tensor:
+        """What an edge server makes of the step of its block, where it is corrupted and has had its turn.
+
+        Shapes:
+            step: ``(S,)``; returns the same
+        """
+        spec = self._specs[lane]
+        mine = spec.threat is not None and head.role == "edge" and head.index in spec.threat.edges
+        if spec.adversary is None or not mine or lane in {*self.failures, *self.losses}:
+            return step
+
+        def move(adversary: Adversary, lanes: list[int]) -> Moved:
+            return adversary.block(
+                EdgeHands(
+                    round=round_index,
+                    edge=head.index,
+                    step=step[None, None],
+                    views=self._viewer(lanes),
+                    generators=self._generators(lanes, f"adversary-{head}", round_index),
+                    states=self._copies(lanes),
+                )
+            )
+
+        sent, odd = self._play([lane], step[None, None], move)
+        if odd:
+            self.fail(lane, UpdateError("a corrupted edge server made no step", expected="numbers"))
+        if not torch.equal(sent[0, 0], step):
+            self._acts[lane][head] = "a step of its own making"
+        return sent[0, 0]
 
     def updates(
         self,

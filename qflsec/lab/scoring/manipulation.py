@@ -16,7 +16,7 @@ from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import Attack, BackdoorManipulation, Manipulation
 from qflsec.base import ConfigError, Score, stream
 from qflsec.federation import RunResult
-from qflsec.lab.scoring.trial import Raw, TrialScore, ratio
+from qflsec.lab.scoring.trial import Raw, TrialScore, point, ratio
 from qflsec.lab.subject import Subject
 from qflsec.models import EXACT, Execution, Model
 from qflsec.threat import Records
@@ -80,17 +80,25 @@ def score_poisoning(attacked: _Answering, honest: Subject) -> TrialScore:
     n = len(test.labels)
     if n == 0:
         return _undefined("there are no test records")
+    if isinstance(attacked, RunResult) and isinstance(honest, RunResult) and len(honest.models) > 1:
+        return _score_readers(attacked, honest, test)
     before, after = (n_correct(run, test) for run in (honest, attacked))
     majority = int(torch.bincount(test.labels).max())
     reason = (
         f"the honest run is no better than chance: {before} of {n} correct, {majority} by the majority class"
     )
     advantage, reason = ratio(before - after, before - majority, reason)
+    runs = {"honest_": honest, "": attacked}
     return TrialScore(
         advantage=advantage,
         metrics={
             "accuracy": _rate("accuracy", after, n, baseline=before / n, ideal=majority / n),
             "honest_accuracy": _rate("honest_accuracy", before, n, baseline=majority / n, ideal=1.0),
+            **{
+                f"{who}worst_accuracy": point(f"{who}worst_accuracy", run.worst_accuracy[-1], n=n, ideal=1.0)
+                for who, run in runs.items()
+                if isinstance(run, RunResult) and run.visits
+            },
         },
         raw={
             "correct": float(after),
@@ -98,6 +106,30 @@ def score_poisoning(attacked: _Answering, honest: Subject) -> TrialScore:
             "majority": float(majority),
             "n_test": float(n),
         },
+        reason=reason,
+    )
+
+
+def _score_readers(attacked: RunResult, honest: RunResult, test: Records) -> TrialScore:
+    """The same of several models: by the mean over those whose readers are honest under the attack."""
+    n, chance = len(test.labels), int(torch.bincount(test.labels).max()) / len(test.labels)
+    rates = {
+        who: [
+            float((run.answers(place, test.features) == test.labels).double().mean())
+            for place in attacked.readers
+        ]
+        for who, run in (("honest_", honest), ("", attacked))
+    }
+    mean = {who: sum(each) / len(each) for who, each in rates.items()}
+    reason = f"the honest run is no better than chance: accuracy {mean['honest_']:.3f}, {chance:.3f} by the majority class"
+    advantage, reason = ratio(mean["honest_"] - mean[""], mean["honest_"] - chance, reason)
+    found = {f"{who}accuracy": mean[who] for who in rates} | {
+        f"{who}worst_accuracy": min(each) for who, each in rates.items()
+    }
+    return TrialScore(
+        advantage=advantage,
+        metrics={name: point(name, value, n=n, baseline=chance) for name, value in found.items()},
+        raw={f"{who}accuracy_by_reader": each for who, each in rates.items()},
         reason=reason,
     )
 

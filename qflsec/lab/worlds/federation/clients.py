@@ -49,7 +49,6 @@ def _accuracy(run: RunResult, index: int) -> float | None:
     records = run.client_records(index)
     if not len(records.labels):
         return None
-    model = run.models[index if len(run.models) > 1 else 0]  # one of its own, where clients keep parts
     with torch.no_grad():
-        guesses = run.pipeline.model(model, records.features).argmax(dim=-1)
+        guesses = run.pipeline.model(run.model_of(index), records.features).argmax(dim=-1)
     return round(float((guesses == records.labels).double().mean()), 4)

@@ -58,3 +58,9 @@ def _check_model(pipeline: Pipeline, attack: Attack) -> None:
             f"every client keeps {', '.join(pipeline.personal)} to itself, so there is no one model to attack and to "
             "judge by"
         )
+    models = pipeline.topology.nodes(pipeline.federation.n_clients)
+    if models > 1 and attack.card.family in {"backdoor", "evasion"}:
+        raise IncompatibleAttack(
+            f"{pipeline.topology.words} ends with {models} models, so there is no one model to attack and to judge by",
+            fix="choose a topology with one model",
+        )
