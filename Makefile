@@ -29,7 +29,7 @@ test-floors:
 	$(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt torch
-	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e '.[dev,data,dp-accounting,aer]'
+	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e '.[dev,data,cluster,dp-accounting,aer]'
 	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # another Python than the one of 'make test'

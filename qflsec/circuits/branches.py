@@ -14,15 +14,14 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from qflsec.circuits.errors import NotAffine
 from qflsec.circuits.roles import Roles
+from qflsec.circuits.staying import Staying, in_torch
 
 __all__ = ["Branches", "RowValues"]
 
@@ -34,7 +33,7 @@ _ROUNDING = 1e-4  # in single precision
 _ASKED = (Tensor.__bool__, Tensor.__int__, Tensor.__index__)
 
 
-class _Answering(TorchFunctionMode):
+class _Answering(Staying):
     """Answers what a function asks of tensors, and keeps what it asked.
 
     Args:
@@ -53,12 +52,10 @@ class _Answering(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Answer a question; whatever else is called is called."""
-        asks = func in _ASKED or func is Tensor.item
+        asks = func in _ASKED or (func is Tensor.item and not args[0].is_floating_point())
         if not asks or args[0].numel() != 1:
-            return func(*args, **(kwargs or {}))
+            return super().__torch_function__(func, types, args, kwargs)
         (tensor,) = args
-        if func is Tensor.item and tensor.is_floating_point():
-            return _number(tensor)
         asked = tensor.detach().reshape(())
         answer = self._answer(asked.bool() if func is Tensor.__bool__ else asked.long())
         return bool(answer) if func is Tensor.__bool__ or tensor.dtype == torch.bool else answer
@@ -143,7 +140,13 @@ class Branches:
         """Read the branch of one row; False where it is not to be told apart by all rows at once."""
         if self._complete:
             return False
-        answers = tuple(self._ask(None, weights.detach(), features.detach()).answers)
+        try:
+            answers = tuple(self._ask(None, weights.detach(), features.detach()).answers)
+        except Exception as error:  # whatever the function does with tensors where it expects numbers
+            if not self._known:
+                raise NotAffine("the QNode's function takes values out of torch", got=error) from error
+            self._complete = True
+            return False
         if not answers:
             raise NotAffine("the QNode's function asks for no value, so it has no branches")
 
@@ -170,7 +173,7 @@ class Branches:
         """What the function asks at one row."""
         import pennylane as qml
 
-        function = _with_numbers(self._qnode.func)
+        function = in_torch(self._qnode.func)
         answering = _Answering(answers)
         with qml.queuing.AnnotatedQueue(), answering:
             function(**self._roles.arguments(weights, features))
@@ -184,28 +187,11 @@ def _along(qnode: Any, answers: Answers) -> Any:  # noqa: ANN401 - PennyLane's
     @functools.wraps(function)
     def straight(*args: Any, **options: Any) -> Any:  # noqa: ANN401
         with _Answering(answers) as answering:
-            found = _with_numbers(function)(*args, **options)
+            found = in_torch(function)(*args, **options)
         if len(answering.asked) < len(answers):
             raise NotAffine("the QNode's function asks less on one branch at one time than at another")
         return found
 
     twin = copy.copy(qnode)
     twin.func = straight
-    return twin
-
-
-def _number(value: Any) -> Any:  # noqa: ANN401 - what float() takes
-    """A tensor's value as a number to compute with, and to compare, which asks in turn; else what ``float`` gives."""
-    return value.detach().double() if isinstance(value, Tensor) else float(value)
-
-
-def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function in which ``float(x)`` is such a number: Python itself would take no other than one record's."""
-    if not isinstance(function, FunctionType):
-        return function
-    names = {**function.__globals__, "float": _number}
-    twin = FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-    )
-    twin.__kwdefaults__ = function.__kwdefaults__
     return twin

@@ -21,6 +21,7 @@ from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.circuits.qnode_tape import IDLE, NAMES, STATES, TapeReader, gate_values, skeleton
 from qflsec.circuits.read_noise import noise_candidates
 from qflsec.circuits.roles import Roles, read_roles
+from qflsec.circuits.staying import Valued, staying
 from qflsec.circuits.trace import trace_forms
 
 __all__ = ["Reading", "from_qnode", "read_qnode", "returns_probabilities", "roles_of"]
@@ -111,10 +112,21 @@ def read_qnode(qnode: Callable[..., Any], roles: Roles, n_features: int, *, part
         NotAffine: The QNode is no such circuit, or its channels are no noise model; the message says why.
         CircuitError: The QNode fails at the sizes given.
     """
+    try:
+        return _read(qnode, qnode, roles, n_features, partly=partly)
+    except NotAffine as error:
+        try:
+            return _read(qnode, staying(qnode), roles, n_features, partly=partly)
+        except Exception:  # noqa: BLE001 - whatever the function does with tensors where it expects numbers
+            raise error from None
+
+
+def _read(qnode: Any, traced: Any, roles: Roles, n_features: int, *, partly: bool) -> Reading:  # noqa: ANN401
+    """What a QNode, or its twin, does to inputs, compared with what the QNode does at others."""
     reader = TapeReader(qnode, roles, n_features)
     reader.settle()
     probe = reader.probe(0)
-    tape, angles, derived, given = _read_angles(reader, *probe, partly=partly)
+    tape, angles, derived, given = _read_angles(TapeReader(traced, roles, n_features), *probe, partly=partly)
     wires = _wires(qnode, tape)
     whole = reader.whole(*probe)
     extra = sum(angle.kind == "feature" and angle.index >= n_features for own in angles for angle in own)
@@ -191,7 +203,8 @@ def _read_angles(
         return [value.reshape(()) for values in gate_values(tapes[-1]) for value in values]
 
     try:
-        traced = trace_forms(numbers, features.detach(), weights.detach())
+        with Valued():
+            traced = trace_forms(numbers, features, weights)
     except NotAffine:
         raise
     except CircuitError as error:  # plain tensors were taken before

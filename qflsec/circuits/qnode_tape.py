@@ -52,7 +52,7 @@ class TapeReader:
         elif self._within:
             low, high = self._within
             features, weights = (low + (high - low) * torch.special.ndtr(v) for v in (features, weights))
-        return features.requires_grad_(), weights.requires_grad_()
+        return features, weights
 
     def far_probes(self) -> list[tuple[Tensor, Tensor]]:
         """Features and weights beyond a turn, or at the ends of where the QNode takes them, of either sign.
@@ -105,7 +105,6 @@ class TapeReader:
                 got=f"{type(error).__name__}: {error}",
                 expected=f"{self._sizes[0]} features as {self._roles.features}, "
                 + ", ".join(f"{name} of shape {shape}" for name, shape in self._roles.weights),
-                fix="take torch or qml.math in place of NumPy" if "numpy()" in str(error) else None,
             ) from error
         if len(tapes) != 1:
             raise NotAffine("a transform makes several circuits of the QNode", got=len(tapes))

@@ -7,6 +7,7 @@ the forms. What is not known becomes :class:`Unknown`, with the operation that m
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,8 @@ class _Machine:
             "relu": lambda a: self._clamp(a, 0.0, None),
             "clamp_min": lambda a, low: self._clamp(a, low, None),
             "clamp_max": lambda a, high: self._clamp(a, None, high),
+            "maximum": lambda a, b: self._each(lambda x, y: _limited(x, y, below=True), a, b),
+            "minimum": lambda a, b: self._each(lambda x, y: _limited(x, y, below=False), a, b),
             "linalg_vector_norm": self._norm,
             "_softmax": self._softmax,
             "clamp": lambda a, low=None, high=None: self._clamp(a, low, high),
@@ -322,6 +325,14 @@ def _over(x: Form, y: Form) -> Form:
 
 def _under(x: Form, name: str) -> Form:
     return x.under(name)
+
+
+def _limited(x: Form, y: Form, *, below: bool) -> Form:
+    """The larger of two numbers, or the smaller, where one of them is a constant."""
+    limited, limit = (x, y) if x.kinds else (y, x)
+    if limit.kinds:
+        raise CircuitError("which of two inputs is larger")
+    return limited.under("clip", *((limit.offset, math.inf) if below else (-math.inf, limit.offset)))
 
 
 def _power(x: Form, p: Form) -> Form:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -173,11 +174,24 @@ def _cases(n: int) -> dict[str, tuple[Callable[..., Any], Mode]]:
         "with a variance, and indices on records,": (indexing, "tapes-vmap"),
         CHANNELS: (damped, "tapes"),
         "with a branch on a feature": (_branching(n, lambda inputs: inputs[0]), "branches"),
-        "with a branch on a value that left torch": (
-            _branching(n, lambda inputs: inputs.tolist()[0]),
+        "with a variance of values that left torch": (_leaving(n), "tapes-kept"),
+        "with a branch on what a library makes of a value": (
+            _branching(n, lambda inputs: np.interp(inputs[0], [0.0, 9.0], [0.0, 9.0])),
             "tapes-rows",
         ),
     }
+
+
+def _leaving(n: int) -> Callable[..., Any]:
+    """A function that takes all its values out of torch."""
+    import pennylane as qml
+
+    def function(inputs: Tensor, weights: Tensor) -> Any:  # noqa: ANN401
+        qml.AngleEmbedding(inputs.detach().numpy(), wires=range(n))
+        qml.StronglyEntanglingLayers(np.array(weights.tolist()), wires=range(n))
+        return qml.var(qml.PauliZ(0))
+
+    return function
 
 
 def _branching(n: int, value: Callable[[Tensor], Any]) -> Callable[..., Any]:

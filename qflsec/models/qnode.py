@@ -259,6 +259,8 @@ def _warn(qnode: Any, found: Probe, reason: str, digest: str) -> None:  # noqa: 
         "tapes": "PennyLane builds its gates for a batch by broadcasting, and they are run here, exactly and by autograd only",
         "tapes-vmap": "PennyLane builds its gates for a batch by torch.func.vmap, and they are run here, exactly and by "
         "autograd only",
+        "tapes-kept": "PennyLane builds its gates for a batch by torch.func.vmap, of values that it would take out of "
+        "torch, and they are run here, exactly and by autograd only",
         "tapes-rows": "PennyLane builds its gates record by record, which is slow, and equal ones are run here together, "
         "exactly and by autograd only",
         "broadcast": "batches run in PennyLane by broadcasting",

@@ -18,20 +18,27 @@ from qflsec.circuits.branches import Branches, RowValues
 from qflsec.circuits.executors import exact_expectations, exact_noisy_expectations
 from qflsec.circuits.from_pennylane import Reading, read_qnode
 from qflsec.circuits.roles import Roles
+from qflsec.circuits.staying import staying
 from qflsec.circuits.tapes import Building, tape_values
 
 __all__ = ["Mode", "Probe", "QNodeCall", "Whole", "probe", "qnode_call"]
 
-Here = Literal["angles", "branches", "tapes", "tapes-vmap", "tapes-rows"]
+Here = Literal["angles", "branches", "tapes", "tapes-vmap", "tapes-kept", "tapes-rows"]
 Whole = Literal["broadcast", "vmap", "loop"]
 Mode = Literal[Here, Whole]
 """How rows are evaluated, the fastest first: the kernel runs the QNode's gates at the angles that its function gives;
 rows that take one branch of it are evaluated together, in the fastest way of that branch (:mod:`qflsec.circuits.branches`);
-PennyLane builds tapes for all rows, by broadcasting, by ``torch.func.vmap`` or row by row, and they are executed here
-(:mod:`qflsec.circuits.tapes`); or PennyLane executes them too, in the same three ways."""
+PennyLane builds tapes for all rows, by broadcasting, by ``torch.func.vmap``, so that values stay in torch that the function
+takes out of it (:mod:`qflsec.circuits.staying`), or row by row, and they are executed here (:mod:`qflsec.circuits.tapes`); or PennyLane executes them too, in the same three ways."""
 
-_BUILDING: dict[Mode, Building] = {"tapes": "broadcast", "tapes-vmap": "vmap", "tapes-rows": "rows"}
+_BUILDING: dict[Mode, Building] = {
+    "tapes": "broadcast",
+    "tapes-vmap": "vmap",
+    "tapes-kept": "vmap",
+    "tapes-rows": "rows",
+}
 _ROWS = 3
+_STEP = 1e-2
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class QNodeCall:
         if mode == "branches":
             return self.branches(weights, features)
         if mode in _BUILDING:
-            return tape_values(self.qnode, self.roles, weights, features, _BUILDING[mode])
+            qnode = self._kept if mode == "tapes-kept" else self.qnode
+            return tape_values(qnode, self.roles, weights, features, _BUILDING[mode])
         if mode == "broadcast":
             once = len(weights) == 1  # PennyLane takes a batch of one for none in places
             if once:
@@ -71,6 +79,10 @@ class QNodeCall:
         if mode == "vmap":
             return torch.func.vmap(self.one)(weights, features)
         return torch.stack([self.one(w, x) for w, x in zip(weights, features, strict=True)])
+
+    @cached_property
+    def _kept(self) -> Any:  # noqa: ANN401 - PennyLane's
+        return staying(self.qnode)
 
     @cached_property
     def branches(self) -> Branches:
@@ -135,44 +147,89 @@ class Probe:
 
 
 def probe(call: QNodeCall, n_params: int, n_features: int) -> Probe:
-    """Find the fastest mode that is right.
+    """Find the fastest mode that is right: it gives the values of single calls, and their change along the weights.
 
     Raises:
-        ConfigError: The QNode fails on a single record, or cannot be differentiated.
+        ConfigError: The QNode fails on a single record, or no mode gives the derivative of its values.
     """
     generator = stream(0, "qnode-probe")
     weights = torch.rand(_ROWS, n_params, generator=generator, dtype=torch.float64)
     features = torch.rand(_ROWS, n_features, generator=generator, dtype=torch.float64)
     try:
-        reference = _evaluate(call, weights, features, "loop")
+        reference = _Reference(call, weights, features)
     except Exception as error:
         raise ConfigError(
             "the QNode fails on one record",
             got=f"{type(error).__name__}: {error}",
             fix=f"it must take {call.roles.features} of shape ({n_features},), "
-            + ", ".join(f"{name} of shape {shape}" for name, shape in call.roles.weights)
-            + ", and be differentiable by torch",
+            + ", ".join(f"{name} of shape {shape}" for name, shape in call.roles.weights),
         ) from error
     for mode in get_args(Mode):
         try:
             found = _evaluate(call, weights, features, mode)
         except Exception:  # noqa: BLE001, S112 - whatever stops this mode, the next one is tried
             continue
-        if all(
-            a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
-            for a, b in zip(found, reference, strict=True)
-        ):
+        if reference.agrees(*found):
             break
+    else:
+        raise ConfigError(
+            "the QNode has no derivative in its weights",
+            expected="the change of its values along its weights, which torch does not give",
+            fix="keep weights in torch in its function: no float(), tolist(), numpy() or rounding of them",
+        )
     many = 1 if mode == "loop" else 8  # a batch of usual size, over which its cost is shared
     start = time.process_time()
     _evaluate(call, weights.repeat(many, 1), features.repeat(many, 1), mode)
     elapsed = time.process_time() - start
-    return Probe(mode=mode, n_values=reference[0].shape[-1], milliseconds=1e3 * elapsed / (many * _ROWS))
+    return Probe(mode=mode, n_values=reference.values.shape[-1], milliseconds=1e3 * elapsed / (many * _ROWS))
+
+
+class _Reference:
+    """Values of single calls and their change along a direction of the weights, by differences.
+
+    Torch's own derivative of single calls is the closer reference where it exists; it does not where the function
+    takes weights out of torch.
+    """
+
+    def __init__(self, call: QNodeCall, weights: Tensor, features: Tensor) -> None:
+        generator = stream(1, "qnode-probe")
+        self._direction = torch.randn(weights.shape, generator=generator, dtype=weights.dtype)
+        self._direction /= self._direction.norm(dim=-1, keepdim=True).clamp_min(1.0)
+        self.values = call.rows(weights, features, "loop").detach()
+
+        def at(step: float) -> Tensor:
+            return _weighted(call.rows(weights + step * self._direction, features, "loop")).detach()
+
+        # five points: some devices round to single precision, so that the step cannot be small
+        self._change = (8 * (at(_STEP) - at(-_STEP)) - at(2 * _STEP) + at(-2 * _STEP)) / (12 * _STEP)
+        self._gradient = None
+        try:
+            _, gradient = _evaluate(call, weights, features, "loop")
+        except RuntimeError:
+            return
+        if self._along(gradient):
+            self._gradient = gradient
+
+    def agrees(self, values: Tensor, gradient: Tensor) -> bool:
+        """Whether a mode gives the same: values ``(N, M)``, gradient ``(N, P)``."""
+        if values.shape != self.values.shape or not torch.allclose(values, self.values, atol=1e-5):
+            return False
+        if self._gradient is not None and not torch.allclose(gradient, self._gradient, atol=1e-5):
+            return False
+        return self._along(gradient)
+
+    def _along(self, gradient: Tensor) -> bool:
+        return torch.allclose((gradient * self._direction).sum(-1), self._change, atol=1e-3, rtol=1e-3)
+
+
+def _weighted(values: Tensor) -> Tensor:
+    """One number for each row, in which every value counts differently: ``(N, M)`` -> ``(N,)``."""
+    slopes = torch.arange(1, values.numel() + 1, dtype=values.dtype).reshape(values.shape)
+    return (values * slopes).sum(-1)
 
 
 def _evaluate(call: QNodeCall, weights: Tensor, features: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
     leaf = weights.clone().requires_grad_()
     values = call.rows(leaf, features, mode)
-    slopes = torch.arange(1, values.numel() + 1, dtype=values.dtype).reshape(values.shape)
-    (gradient,) = torch.autograd.grad((values * slopes).sum(), leaf)
+    (gradient,) = torch.autograd.grad(_weighted(values).sum(), leaf)
     return values.detach(), gradient

@@ -53,7 +53,7 @@ def test_far_canaries_bound_what_their_mixture_shows(
     p: float, q: float, s: float, delta: float, complement: bool
 ) -> None:
     """With very many shots the bound is that of the state between, sent and measured itself."""
-    shots = 10**12
+    shots = 10**11
     counts = (round(p * shots), round(q * shots))
     found = audit_canary_states(counts, (shots, shots), distance=1.0, tau=s, delta=delta).lower
     mixed = ((1 - s) * q + s * p, (1 - s) * (1 - p) + s * (1 - q))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pennylane as qml
 import pytest
 import torch
@@ -38,11 +38,11 @@ def deciding(x: Tensor, weights: Tensor) -> Any:
 
 
 def numbers(x: Tensor, weights: Tensor) -> Any:
-    """Python's numbers of a record; the second one is an angle without a gradient."""
+    """Python's numbers of a record."""
     half = float(x[0]) / 2 + float("0.1")
     if half > LIMIT or x[1].item() < -0.3:
         qml.RX(weights[0] * x[2], 0)
-    qml.RY(weights[1].item(), 0)
+    qml.RY(weights[1] + x[2].item(), 0)
     qml.RY(weights[0], 1)
     qml.CNOT([0, 1])
     return qml.expval(qml.PauliZ(1))
@@ -108,7 +108,7 @@ def test_more_branches_than_are_read_and_values_outside_of_torch_are_left_to_sin
         return qml.expval(qml.PauliZ(0))
 
     def leaving(x: Tensor, weights: Tensor) -> Any:
-        if x[0] > 20 and math.sin(x[0]) > 0:
+        if x[0] > 20 and np.interp(float(x[0]), [0, 40], [0, 1]) > 0:
             qml.PauliX(0)
         qml.RX(weights[0] * x[0], 0)
         return qml.expval(qml.PauliZ(0))

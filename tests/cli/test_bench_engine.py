@@ -31,7 +31,15 @@ def test_ratios_are_printed_and_the_kernel_is_faster() -> None:
     assert [row["name"] for row in document["rows"]] == ["one model", "64 models", "per-sample gradients"]
     assert all(row["ratios"]["PennyLane broadcasting"] < 0.5 for row in document["rows"])
     fallbacks = {row["mode"]: row for row in document["fallback"]}
-    assert list(fallbacks) == ["angles", "tapes", "tapes-vmap", "branches", "tapes-rows", "records"]
+    assert list(fallbacks) == [
+        "angles",
+        "tapes",
+        "tapes-vmap",
+        "branches",
+        "tapes-kept",
+        "tapes-rows",
+        "records",
+    ]
     assert fallbacks["tapes"]["met"] == (fallbacks["tapes"]["ratio"] <= 5)
 
 

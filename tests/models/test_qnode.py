@@ -11,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pennylane as qml
 import pytest
 import torch
@@ -80,13 +81,21 @@ def branching(weights: Tensor, features: Tensor) -> Any:
     return qml.expval(qml.PauliZ(0))
 
 
-def listing(weights: Tensor, features: Tensor) -> Any:
-    """A branch on what has left torch cannot be batched at all."""
-    if features.tolist()[0] > 0.5:
+def tabled(weights: Tensor, features: Tensor) -> Any:
+    """What a library makes of numbers cannot be batched at all."""
+    if np.interp(features.tolist()[0], [0.0, 1.0], [0.0, 2.0]) > 1:
         qml.PauliX(1)
     qml.AngleEmbedding(features, wires=range(3))
     qml.StronglyEntanglingLayers(weights, wires=range(3))
     return qml.expval(qml.PauliZ(0))
+
+
+def listing(weights: Tensor, features: Tensor) -> Any:
+    """Values that leave torch on the way to what is no circuit of ours."""
+    for wire, value in enumerate(features.tolist()):
+        qml.RX(value, wire)
+    qml.StronglyEntanglingLayers(weights, wires=range(3))
+    return qml.var(qml.PauliZ(0))
 
 
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,10 +125,11 @@ CASES = {
     "branches": branching,
     "tapes": broadcasting,
     "tapes-vmap": indexing,
-    "tapes-rows": listing,
+    "tapes-kept": listing,
+    "tapes-rows": tabled,
     "broadcast": damped,
     "vmap": selecting(indexing),
-    "loop": selecting(listing),
+    "loop": selecting(tabled),
 }
 
 
@@ -190,6 +200,33 @@ def test_the_fastest_right_mode_is_found_and_said_once(mode: str) -> None:
     assert model.probe.milliseconds > 0
     assert model.circuit is None
     assert model.periods == (None,) * 18
+
+
+def test_weights_that_leave_torch_are_trained_or_refused() -> None:
+    """Torch has no derivative of what it does not see; one that is not there must not pass for zero."""
+
+    def taken(weights: Tensor, features: Tensor, value: Callable[[float], Any]) -> Any:
+        qml.AngleEmbedding(features, wires=range(3))
+        qml.RY(value(weights[0, 0, 0].item()), 0)
+        qml.StronglyEntanglingLayers(weights, wires=range(3))
+        return qml.var(qml.PauliZ(0))
+
+    def kept(weights: Tensor, features: Tensor) -> Any:
+        return taken(weights, features, lambda w: 2 * w)
+
+    def lost(weights: Tensor, features: Tensor) -> Any:
+        return taken(weights, features, lambda w: np.interp(w, [-9, 9], [-9, 9]))
+
+    model = model_of(kept)
+    assert model.probe is not None
+    assert model.probe.mode == "tapes-kept"
+    x = torch.rand(1, 3, generator=stream(0, "x"), dtype=torch.float64)
+    w = model.initial(stream(0, "initial")).double().requires_grad_()
+    up, down = (single(model, w + step * torch.eye(18)[0], x[0]) for step in (1e-5, -1e-5))
+    (slope,) = torch.autograd.grad(model(w, x, execution=DOUBLE)[0, 1], w)
+    assert float(slope[0]) == pytest.approx(float((up - down)[1]) / 2e-5, abs=1e-6)
+    with pytest.raises(ConfigError, match=r"no derivative in its weights.*keep weights in torch"):
+        model_of(lost)
 
 
 def test_a_worker_does_not_repeat_its_parents_warning() -> None:
