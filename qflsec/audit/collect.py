@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from qflsec.audit.adapters.circuits import circuits_as_parts
-from qflsec.audit.adapters.functions import functions_as_parts
-from qflsec.audit.adapters.modules import modules_as_parts
+from qflsec.audit.adapters.functions import functions_as_parts, protection_as_parts
+from qflsec.audit.adapters.modules import modules_as_parts, private_as_parts
 from qflsec.audit.adapters.records import data_of
 from qflsec.audit.flower.app import app_of_folder, app_of_roles
 from qflsec.audit.flower.run import record
 from qflsec.audit.parts import Part, SourceCode, SourceFile
 from qflsec.audit.roles import Roles
 from qflsec.audit.target import own_files
+from qflsec.base import ConfigError
 from qflsec.base.sources import trace
 from qflsec.base.user_code import load_file
 
@@ -76,16 +79,52 @@ def parts_of(
         Exception: Whatever the file raises.
     """
     notes: list[str] = []
+    parts: list[Part]
     if not file:
         app = app_of_folder(folder)
-        return [record(app, seconds=seconds, seed=seed, attacked=threats, notes=notes)], notes
+        parts = [record(app, seconds=seconds, seed=seed, attacked=threats, notes=notes)]
+        return [*parts, *_functions_of(folder, given, notes)], notes
     roles = Roles(load_file(folder / file), file, given, wanted)
     data = data_of(roles)
-    parts: list[Part] = [] if data is None else [data]
-    parts += functions_as_parts(roles, data, notes)
-    parts += modules_as_parts(roles, data, notes)
-    parts += circuits_as_parts(roles, data, notes)
+    parts = [] if data is None else [data]
     found = app_of_roles(roles, folder, file)
-    if found is not None:
+    if found is None:
+        parts += functions_as_parts(roles, data, notes)
+    else:  # its training is seen while it runs
         parts.append(record(found, seconds=seconds, seed=seed, attacked=threats, notes=notes))
+        parts += protection_as_parts(roles, notes)
+    if found is None or data is not None:
+        parts += modules_as_parts(roles, data, notes)
+        parts += circuits_as_parts(roles, data, notes)
     return parts, notes
+
+
+def _functions_of(folder: Path, given: Mapping[str, str], notes: list[str]) -> Iterator[Part]:
+    """What the modules of an app define to protect updates: noise, encryption, keys, rules, a set-up of Opacus.
+
+    A name is looked for where it is defined, not where it is imported. What trains and where records come from is seen
+    while the app runs.
+
+    Raises:
+        ConfigError: A name of the claims file is in none of the modules.
+    """
+    modules = [
+        (str(path.relative_to(folder.resolve())), module)
+        for module in list(sys.modules.values())
+        if (path := _file_of(module)) is not None and path.is_relative_to(folder.resolve())
+    ]
+    for role, name in given.items():
+        if not any(hasattr(module, name) for _, module in modules):
+            raise ConfigError(
+                f"no module of the app has anything of this name for the role {role!r}", got=repr(name)
+            )
+    for file, module in modules:
+        here = {role: name for role, name in given.items() if hasattr(module, name)}
+        roles = Roles(module, file, here, own=True)
+        yield from protection_as_parts(roles, notes)
+        yield from private_as_parts(roles, None, notes)
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = vars(module).get("__file__")  # a lazy module may load on any other question
+    return Path(file).resolve() if isinstance(file, str) else None

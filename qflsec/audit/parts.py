@@ -169,10 +169,12 @@ class Opacus(Part):
     Attributes:
         make: Makes module, optimiser and data loader, new each time.
         loss: A torch criterion.
+        data: The records of the pipeline; None where it names none.
     """
 
     make: Callable[[], tuple[Any, Any, Any]]
     loss: Any
+    data: Data | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,14 +37,22 @@ class Roles:
         file: Its file, as places name it.
         given: Names by role, from the claims file.
         wanted: The only object that is audited; those that feed it are used too.
+        own: Whether functions and classes that the module imports from others play no role.
 
     Raises:
         ConfigError: A role is unknown, or its object is not there.
     """
 
     def __init__(
-        self, module: ModuleType, file: str, given: Mapping[str, str] | None = None, wanted: str = ""
+        self,
+        module: ModuleType,
+        file: str,
+        given: Mapping[str, str] | None = None,
+        wanted: str = "",
+        *,
+        own: bool = False,
     ) -> None:
+        self._own = own
         self._module, self._file, self.wanted = module, file, wanted
         self.given = dict(given or {})
         for role, name in self.given.items():
@@ -59,7 +67,11 @@ class Roles:
         """The name of what plays a role; empty where nothing does."""
         if role in self.given:
             return self.given[role]
-        return next((name for name in ROLES[role] if hasattr(self._module, name)), "")
+        return next((name for name in ROLES[role] if hasattr(self._module, name) and self._counts(name)), "")
+
+    def _counts(self, name: str) -> bool:
+        home = getattr(getattr(self._module, name), "__module__", self._module.__name__)
+        return not self._own or home == self._module.__name__
 
     def get(self, role: str) -> Any:  # noqa: ANN401 - the user's own
         """What plays a role; None where nothing does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from qflsec.audit import audit, find_target
 from qflsec.audit.check import Bench, NotApplicable
+from qflsec.audit.collect import parts_of
 from qflsec.audit.flower.app import FlowerApp, app_of_folder
 from qflsec.audit.flower.recording import SERVER, Recording, as_vector
 from qflsec.audit.flower.run import record
@@ -421,3 +423,46 @@ def test_an_app_of_the_older_interface_is_altered_too() -> None:
     assert as_vector(part.updates(1)[0]).tolist() == [1.0] * 7
     assert found("non-finite-reply", part)
     assert found("unbounded-client", part)
+
+
+BY_HAND = """
+import numpy as np, secrets
+from elsewhere import encrypt
+R = np.random.default_rng()
+def clip_and_noise(update):
+    noisy = update + R.normal(0, 1, update.size)
+    return noisy * min(1.0, 1 / np.linalg.norm(noisy))
+def qkd_key():
+    return bytes(32)
+def fit(net, loader, epochs):
+    raise RuntimeError("nobody calls it")
+"""
+
+
+def test_what_the_modules_of_an_app_define_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise, keys and ciphers by hand, in any module of the app, where it is defined; what only trains is left out."""
+    for name in ("by_hand_app", "elsewhere"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\n[tool.flwr.app.components]\nserverapp = "by_hand_app:server_app"\nclientapp = "by_hand_app:client_app"\n'
+    )
+    (tmp_path / "elsewhere.py").write_text("def encrypt(update):\n    return update.tobytes()\n")
+    (tmp_path / "by_hand_app.py").write_text(
+        BY_HAND + "from tests.audit import test_flower as t\nserver_app = t.server_app(t.FedAvg, rounds=1)\n"
+        "client_app = t.client_app('')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    parts, notes = parts_of(tmp_path, "", given={}, wanted="")
+    made = {type(part).__name__: part for part in parts}
+    assert set(made) == {"Recording", "Release", "KeyExchange", "Cipher"}
+    assert str(made["Cipher"].place) == "elsewhere.py:1"
+    assert not any("fit" in note for note in notes)
+    for check, kind in (
+        ("noise-before-clip", "Release"), ("constant-key", "KeyExchange"), ("key-without-channel", "KeyExchange"),
+        ("plaintext-sent", "Cipher"),
+    ):  # fmt: skip
+        assert list(find("check", check)().run(made[kind], Bench())), check
+    with pytest.raises(ConfigError, match="no module of the app has anything of this name"):
+        parts_of(tmp_path, "", given={"encrypt": "absent"}, wanted="")

@@ -145,6 +145,39 @@ def test_the_account_of_what_is_done(tmp_path: Path, right: list[Part]) -> None:
         claim([], kind="opacus-dp", epsilon=1.0)
 
 
+MEMORISING = """
+import torch
+from opacus import PrivacyEngine
+from torch.utils.data import DataLoader, TensorDataset
+
+X = torch.randn(80, 60, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(0, 2, (80,), generator=torch.Generator().manual_seed(1))
+
+def load_data():
+    return X[:40], Y[:40], X[40:], Y[40:]
+
+def make_private():
+    module = torch.nn.Linear(60, 2)
+    optimiser = torch.optim.SGD(module.parameters(), lr=1.0)
+    loader = DataLoader(TensorDataset(X[:{rows}], Y[:{rows}]), batch_size=20)
+    return PrivacyEngine().make_private(
+        module=module, optimizer=optimiser, data_loader=loader, noise_multiplier={noise}, max_grad_norm=5.0
+    )
+"""
+
+
+def test_the_records_of_a_private_training(tmp_path: Path) -> None:
+    """Labels at random can only be learned by heart; noise of the usual size stops that."""
+    for name, rows, noise, told in (
+        ("private-evaluation", 60, 1.0, True), ("private-evaluation", 40, 1.0, False),
+        ("private-model-tells-members", 40, 1e-3, True), ("private-model-tells-members", 40, 4.0, False),
+    ):  # fmt: skip
+        made = run(
+            name, parts(tmp_path, MEMORISING.replace("{rows}", str(rows)).replace("{noise}", str(noise)))
+        )
+        assert (made.state == "found") == told, (name, rows, noise, made)
+
+
 def test_stock_torch_layers_are_found_in_every_mode(tmp_path: Path, right: list[Part]) -> None:
     assert run("per-sample-gradients", right).state == "clean"
     stock = (

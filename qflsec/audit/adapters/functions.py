@@ -24,7 +24,7 @@ from qflsec.audit.parts import (
 from qflsec.audit.roles import Roles, n_required
 from qflsec.base import ConfigError
 
-__all__ = ["functions_as_parts"]
+__all__ = ["functions_as_parts", "protection_as_parts"]
 
 
 def functions_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Iterator[Part]:
@@ -36,6 +36,16 @@ def functions_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Ite
         notes: What cannot be used is added, a sentence each.
     """
     yield from _training(roles, data, notes)
+    yield from protection_as_parts(roles, notes)
+
+
+def protection_as_parts(roles: Roles, notes: list[str]) -> Iterator[Part]:
+    """The parts that are plain functions and need no records: rule, noise, encryption, keys, the server's state.
+
+    Args:
+        roles: The objects by their roles.
+        notes: What cannot be used is added, a sentence each.
+    """
     rule, name = roles.get("aggregate"), roles.name("aggregate")
     if callable(rule) and roles.asked(name):
         yield Aggregation(name=name, place=roles.place(rule), aggregate=_aggregate(rule))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from qflsec.audit.roles import Roles, n_required
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["modules_as_parts"]
+__all__ = ["modules_as_parts", "private_as_parts"]
 
 
 def modules_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Iterator[Part]:
@@ -25,8 +26,6 @@ def modules_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Itera
         data: The records, where there are some.
         notes: What cannot be used is added, a sentence each.
     """
-    import sys
-
     if "torch" not in sys.modules:  # the pipeline does not use it
         return
     loss = _loss(roles)
@@ -41,12 +40,26 @@ def modules_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Itera
         yield TorchModel(
             name=name, place=roles.place(getattr_of(roles, name)), make=make, loss=loss, data=data
         )
+    yield from private_as_parts(roles, data, notes)
+
+
+def private_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Iterator[Part]:
+    """The set-up of Opacus, where the pipeline makes one.
+
+    Args:
+        roles: The objects by their roles.
+        data: The records, where there are some.
+        notes: What cannot be used is added, a sentence each.
+    """
     make_private, name = roles.get("private"), roles.name("private")
-    if callable(make_private) and roles.asked(name):
-        if n_required(make_private):
-            notes.append(f"{name} asks for arguments without a default, so that it cannot be called")
-            return
-        yield Opacus(name=name, place=roles.place(make_private), make=_three(make_private), loss=loss)
+    if not callable(make_private) or not roles.asked(name):
+        return
+    if n_required(make_private):
+        notes.append(f"{name} asks for arguments without a default, so that it cannot be called")
+        return
+    yield Opacus(
+        name=name, place=roles.place(make_private), make=_three(make_private), loss=_loss(roles), data=data
+    )
 
 
 def getattr_of(roles: Roles, name: str) -> Any:  # noqa: ANN401

@@ -11,7 +11,7 @@ from qflsec.audit.parts import Array, Data
 from qflsec.audit.roles import Roles, n_required
 from qflsec.base import DataError
 
-__all__ = ["as_array", "data_of"]
+__all__ = ["as_array", "data_of", "pair_of"]
 
 _PAIR, _FOUR = 2, 4
 _MOST_BATCHES = 10_000
@@ -70,11 +70,11 @@ def _split(made: Any) -> tuple[list[Pair], Pair | None]:  # noqa: ANN401 - whate
         return _of_four(*map(as_array, made))
     if isinstance(made, tuple) and len(made) == _PAIR:
         nested = _is_pair(made[0]) and _is_pair(made[1])
-        return ([_pair(made[0])], _pair(made[1])) if nested else ([_pair(made)], None)
+        return ([pair_of(made[0])], pair_of(made[1])) if nested else ([pair_of(made)], None)
     if isinstance(made, Sequence) and len(made) and all(_is_pair(one) for one in made):
-        return [_pair(one) for one in made], None
+        return [pair_of(one) for one in made], None
     if hasattr(made, "__getitem__") and hasattr(made, "__len__"):
-        return [_pair(made)], None
+        return [pair_of(made)], None
     raise DataError("records of no known form", got=type(made).__name__, expected=_EXPECTED)
 
 
@@ -84,7 +84,7 @@ def _of_mapping(made: Mapping[str, Any]) -> tuple[list[Pair], Pair | None]:
     if clients is None:
         raise DataError("records of no known form", got=f"a dictionary with {list(made)}", expected=_EXPECTED)
     many = clients.values() if isinstance(clients, Mapping) else clients
-    return [_pair(one) for one in many], None if test is None else _pair(test)
+    return [pair_of(one) for one in many], None if test is None else pair_of(test)
 
 
 def _of_four(first: Array, second: Array, third: Array, fourth: Array) -> tuple[list[Pair], Pair | None]:
@@ -106,7 +106,15 @@ def _first(value: Any) -> Any:  # noqa: ANN401
     return as_array(value) if hasattr(value, "shape") else value
 
 
-def _pair(value: Any) -> tuple[Array, Array]:  # noqa: ANN401
+def pair_of(value: Any) -> tuple[Array, Array]:  # noqa: ANN401
+    """Features and labels of a pair or of a torch data set.
+
+    Raises:
+        DataError: They are too many to be read one by one, or no arrays.
+
+    Shapes:
+        returns: ``(n, ...)`` and ``(n,)``
+    """
     if isinstance(value, tuple | list) and len(value) == _PAIR:
         return as_array(value[0]), as_array(value[1])
     if len(value) > _MOST_BATCHES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from qflsec.audit.parts import CircuitModel, Data
 from qflsec.base import CheckCard, Source, register
 
 if TYPE_CHECKING:
+    from qflsec.accounting.statistics import Estimate
+    from qflsec.attacks import Inference
     from qflsec.federation import Pipeline
     from qflsec.models import Model
 
-__all__ = ["GradientsDetermineRecords", "UpdatesRevealRecords", "as_pipeline"]
+__all__ = ["GradientsDetermineRecords", "UpdatesRevealRecords", "UpdatesTellShares", "as_pipeline"]
 
 _CLIENTS, _SEEDS = 5, 3
 _TELLING = 0.2
@@ -98,32 +101,9 @@ class UpdatesRevealRecords(Check):
 
     def run(self, part: CircuitModel, bench: Bench) -> Iterator[Finding]:
         """The lab's advantage over the seeds."""
-        from qflsec.accounting.statistics import mean_over_seeds
-        from qflsec.attacks import Blocked
         from qflsec.attacks.inversion import DeepLeakage
-        from qflsec.federation import RunSpec, Stack, run_batch
-        from qflsec.lab.challenges import challenge_for
-        from qflsec.lab.scoring import score_claim
-        from qflsec.threat import honest_but_curious_server
 
-        if part.data is None:
-            raise NotApplicable("the pipeline gives no records")
-        attack, server = DeepLeakage(), honest_but_curious_server()
-        scores = []
-        with tempfile.TemporaryDirectory() as folder:
-            pipeline = as_pipeline(part.model, part.data, Path(folder))
-            seeds = range(bench.seed, bench.seed + _SEEDS)
-            runs = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=seed) for seed in seeds])
-            for seed, run in zip(seeds, runs, strict=True):
-                question, truth = challenge_for(attack, run, seed=seed, threat=server)
-                claim = attack(run.view(server), question)
-                if isinstance(claim, Blocked):
-                    raise NotApplicable(claim.reason)
-                scores.append(float(score_claim(claim, truth).advantage))
-        found = mean_over_seeds(scores)
-        bench.measured.update(
-            {"advantage": found.value, "low": found.low, "high": found.high, "seeds": _SEEDS}
-        )
+        found = _advantage(DeepLeakage(), part, bench)
         if found.low > _TELLING:
             yield Finding(
                 what=f"gradient matching reaches an advantage of {found.value:.2f} [{found.low:.2f}, {found.high:.2f}] over "
@@ -133,26 +113,115 @@ class UpdatesRevealRecords(Check):
             )
 
 
-def as_pipeline(model: Model, data: Data, folder: Path) -> Pipeline:
-    """A federation of a model on records as they are: five clients of one record, two rounds of one plain step.
+@register("check", "updates-tell-shares")
+class UpdatesTellShares(Check):
+    """The share of a class at each client, off its updates, as the lab scores it."""
+
+    looks_at = CircuitModel
+    weight = 8.0
+    card = CheckCard(
+        name="updates-tell-shares",
+        idea="Train the circuit with ten clients of unequal classes, and read the share of class 1 off each update.",
+        source=Source(
+            paper="Melis et al.: Exploiting unintended feature leakage in collaborative learning, arXiv:1805.04049",
+            year=2019,
+            where="section V",
+        ),
+        title="the server reads off what share of a client's records is of a class",
+        severity="warning",
+        proves="Over three seeds clients with more of the class scored higher: the lower limit of the advantage is above 0.2.",
+        cannot=(
+            "Clients had six records on average, dealt unevenly, and made one step in each of two rounds.",
+            "Other properties than the share of a class are not probed.",
+        ),
+        consequence="A property of a whole client, such as how often a clinic sees a disease, leaves it with every update.",
+        remedy="Aggregate securely; noise for single records does not hide what a whole client has.",
+    )
+
+    def run(self, part: CircuitModel, bench: Bench) -> Iterator[Finding]:
+        """The lab's advantage over the seeds."""
+        from qflsec.attacks.property import LabelSkew
+
+        found = _advantage(LabelSkew(), part, bench, _MANY)
+        if found.low > _TELLING:
+            yield Finding(
+                what=f"the probe tells clients with more records of class 1 with an advantage of {found.value:.2f} "
+                f"[{found.low:.2f}, {found.high:.2f}] over {_SEEDS} seeds; 1 is every pair, 0 a guess",
+                evidence={"advantage": found.value, "low": found.low, "high": found.high},
+                reproduction="attack 'label-skew' of 'qflsec matrix run', with this circuit and these records",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """How records are dealt to a federation that is attacked."""
+
+    clients: int
+    members: int
+    auxiliary: int
+    partition: str = "iid"
+    min_records: int = 1
+
+
+_ONE_EACH = _Split(clients=_CLIENTS, members=_CLIENTS, auxiliary=_CLIENTS)
+_MANY = _Split(clients=10, members=60, auxiliary=20, partition="dirichlet", min_records=2)
+
+
+def _advantage(attack: Inference, part: CircuitModel, bench: Bench, split: _Split = _ONE_EACH) -> Estimate:
+    """The advantage of an attack by the server on a federation of a circuit, over the seeds; it is measured too.
+
+    Raises:
+        NotApplicable: The pipeline gives too few records, or the attack is blocked.
+    """
+    from qflsec.accounting.statistics import mean_over_seeds
+    from qflsec.attacks import Blocked
+    from qflsec.federation import RunSpec, Stack, run_batch
+    from qflsec.lab.challenges import challenge_for
+    from qflsec.lab.scoring import score_claim
+    from qflsec.threat import honest_but_curious_server
+
+    if part.data is None:
+        raise NotApplicable("the pipeline gives no records")
+    server, scores = honest_but_curious_server(), []
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = as_pipeline(part.model, part.data, Path(folder), split)
+        seeds = range(bench.seed, bench.seed + _SEEDS)
+        runs = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=seed) for seed in seeds])
+        for seed, run in zip(seeds, runs, strict=True):
+            question, truth = challenge_for(attack, run, seed=seed, threat=server)
+            claim = attack(run.view(server), question)
+            if isinstance(claim, Blocked):
+                raise NotApplicable(claim.reason)
+            scores.append(float(score_claim(claim, truth).advantage))
+    if not np.isfinite(scores).all():
+        raise NotApplicable("in one of the seeds all clients have the same classes")
+    found = mean_over_seeds(scores)
+    bench.measured.update({"advantage": found.value, "low": found.low, "high": found.high, "seeds": _SEEDS})
+    return found
+
+
+def as_pipeline(model: Model, data: Data, folder: Path, split: _Split = _ONE_EACH) -> Pipeline:
+    """A federation of a model on records as they are: two rounds of one plain step.
 
     Args:
         model: The model.
         data: The records; their values are not scaled.
         folder: Where the records are written to.
+        split: How they are dealt; by default five clients of one record.
 
     Raises:
         NotApplicable: There are too few records.
     """
-    from qflsec.data import DataSpec
+    from qflsec.data import DataSpec, PartitionSpec
     from qflsec.federation import FederationConfig, Pipeline
 
     features, labels = data.train
     rows = np.unique(
         np.asarray(features, dtype=np.float32).reshape(len(features), -1), axis=0, return_index=True
     )[1]
-    if len(rows) < 4 * _CLIENTS:
-        raise NotApplicable(f"{len(rows)} different records are too few, {4 * _CLIENTS} are needed")
+    needed = split.members + split.auxiliary + 2 * _CLIENTS
+    if len(rows) < needed:
+        raise NotApplicable(f"{len(rows)} different records are too few, {needed} are needed")
     flat = np.asarray(features, dtype=float).reshape(len(features), -1)[rows]
     low, high = _range(data)
     path = folder / "records.npz"
@@ -161,10 +230,13 @@ def as_pipeline(model: Model, data: Data, folder: Path) -> Pipeline:
     spec = DataSpec(
         name="numpy", path=str(path), label_column="label", n_features=flat.shape[1], reduction="none",
         preprocessing="fixed-range", ranges=((low, high),) * flat.shape[1], feature_range=(low, high),
-        members=_CLIENTS, nonmembers=_CLIENTS, auxiliary=_CLIENTS, test=_CLIENTS,
+        members=split.members, nonmembers=_CLIENTS, auxiliary=split.auxiliary, test=_CLIENTS,
     )  # fmt: skip
     return Pipeline(
-        data=spec, model=model, federation=FederationConfig(n_clients=_CLIENTS, rounds=2, learning_rate=0.1)
+        data=spec,
+        model=model,
+        partition=PartitionSpec(kind=split.partition, min_records=split.min_records),
+        federation=FederationConfig(n_clients=split.clients, rounds=2, learning_rate=0.1),
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "SERVER",
     "Alter",
     "Batch",
+    "PrivateStep",
     "Recording",
     "Seen",
     "Sent",
@@ -94,6 +95,38 @@ class Step:
     moves_model: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrivateStep:
+    """A step of an optimiser of Opacus, as it was about to move the model.
+
+    Attributes:
+        multiplier: The noise multiplier that the accountant is told.
+        clip: The clip norm.
+        summed: The length of the clipped sum, before the noise.
+        allowed: What the clipped gradients of the batch can add up to: the sum of the smaller of length and clip norm; infinity
+            where the batch came in pieces.
+        records: The records of the batch; 0 where it was empty or came in pieces.
+        without: Parameters that got no noise.
+        squares: The sum of the squares of the noise that the others got.
+        values: How many values these have.
+        rate: The sampling rate that the accountant is told; None where no engine told it one.
+        poisson: Whether the engine's loader draws batches by Poisson sampling; None where there is no engine.
+        dataset: Records that the engine's loader draws from; 0 where there is none.
+    """
+
+    multiplier: float
+    clip: float
+    summed: float
+    allowed: float
+    records: int
+    without: int
+    squares: float
+    values: int
+    rate: float | None = None
+    poisson: bool | None = None
+    dataset: int = 0
+
+
 @dataclass(kw_only=True)
 class Seen:
     """What torch showed while one party answered one message.
@@ -101,10 +134,14 @@ class Seen:
     Attributes:
         batches: The calls of its module.
         steps: The steps of its optimiser.
+        private: Those of them that an optimiser of Opacus made.
+        told: Each epsilon that a privacy engine was asked for, with its delta.
     """
 
     batches: list[Batch] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    private: list[PrivateStep] = field(default_factory=list)
+    told: list[tuple[float, float]] = field(default_factory=list)
 
     def rows(self, *, trained: bool) -> set[bytes]:
         """The records that it trained on, or only evaluated."""
@@ -126,6 +163,7 @@ class Recording(Part):
         attacked: The threat models whose views are attacked, by name.
         places: Where the app trains, evaluates and aggregates.
         stopped: Why the run ended before the app did; empty where it did not.
+        planned: The rounds that the app's own configuration asks for; 0 where it does not say.
         again: Runs the app again with a corrupted client: ``again(alter, rounds, fresh)``. Where not ``fresh``, the
             clients do not train again, and answer as they did.
         among: Runs the app again among another number of clients: ``among(n_nodes, rounds)``.
@@ -141,6 +179,7 @@ class Recording(Part):
     attacked: tuple[str, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict)
     stopped: str = ""
+    planned: int = 0
     again: Callable[[Alter, int, bool], Recording]
     among: Callable[[int, int], Recording]
 

@@ -129,6 +129,7 @@ def _made(run: _Run, alter: Alter | None, rounds: int, seconds: float) -> Record
         attacked=run.attacked,
         places=run.app.places,
         stopped=grid.stopped,
+        planned=_planned(run.app.config),
         again=partial(_again, later, grid.said),
         among=partial(_among, later),
     )
@@ -196,6 +197,11 @@ def _last_model(into: dict[str, Array]) -> Iterator[None]:
         yield
     finally:
         Strategy.start = start  # type: ignore[method-assign]
+
+
+def _planned(config: Config) -> int:
+    """The rounds that a configuration asks for; 0 where it does not say."""
+    return next((one for key in _ROUND_KEYS if isinstance(one := config.get(key), int)), 0)
 
 
 def _cut(config: Config, rounds: int) -> dict[str, Any]:

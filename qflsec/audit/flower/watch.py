@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from qflsec.audit.flower.private import PrivateWatch
 from qflsec.audit.flower.recording import SERVER, Batch, Seen, Step
 from qflsec.audit.parts import Array
 
@@ -88,10 +90,13 @@ class Watch:
         self._parameters: set[int] = set()
         self._last: Batch | None = None
         self._threads: set[int] = set()
+        self._private = PrivateWatch(self._epsilon)
+        self._stack = ExitStack()
 
     @contextmanager
     def party(self, index: int, node: int, kind: str) -> Iterator[None]:
         """Whatever torch does meanwhile is done by this party."""
+        self._private.begin(self._stack)
         before = self._now, self._who, self._depth
         self._now = self.seen.setdefault((index, node, kind), Seen())
         self._who, self._depth, self._last = node, 0, None
@@ -122,6 +127,7 @@ class Watch:
                 register_optimizer_step_pre_hook(self._step),
             ):
                 stack.callback(handle.remove)
+            self._stack = stack
             yield
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -135,7 +141,9 @@ class Watch:
         if self._depth or self._now is None:
             return
         given = next((value for value in args if isinstance(value, Tensor) and value.dim()), None)
-        if given is None:
+        if given is None or is_functorch_wrapped_tensor(
+            given
+        ):  # Opacus calls layers again for single gradients
             return
         if (
             given.grad_fn is not None and self._last is not None
@@ -189,10 +197,26 @@ class Watch:
                 moves_model=bool(held & self._parameters),
             )
         )
+        private = self._private.step(optimizer, len(self._last.rows) if self._last is not None else 0)
+        if private is not None:
+            self._now.private.append(private)
+
+    def _epsilon(self, epsilon: float, delta: float) -> None:
+        if self._now is not None:
+            self._now.told.append((epsilon, delta))
 
 
 def _copied(module: nn.Module) -> nn.Module:
+    """A copy, without what Opacus hangs on a module that it wraps."""
     made = copy.deepcopy(module)
+    if hasattr(made, "autograd_grad_sample_hooks") and isinstance(made._module, nn.Module):  # noqa: SLF001
+        made = made._module  # noqa: SLF001
+        for one in made.modules():
+            one._forward_hooks.clear()  # noqa: SLF001
+            one._backward_hooks.clear()  # noqa: SLF001
+            one._is_full_backward_hook = None  # noqa: SLF001
+            for name in ("autograd_grad_sample_hooks", "activations", "max_batch_len"):
+                one.__dict__.pop(name, None)
     for parameter in made.parameters():
         parameter.grad = None
     return made
@@ -202,10 +226,7 @@ def matched(modules: Mapping[type, nn.Module], arrays: Mapping[str, Array]) -> n
     """The module whose state has the shapes of these arrays, or whose parameters have; None where none has."""
     shapes = [tuple(value.shape) for value in arrays.values()]
     for module in modules.values():
-        for candidate in (module, getattr(module, "_module", None)):  # Opacus wraps
-            if not isinstance(candidate, nn.Module):
-                continue
-            for held in (candidate.state_dict(), dict(candidate.named_parameters())):
-                if [tuple(value.shape) for value in held.values()] == shapes:
-                    return candidate
+        for held in (module.state_dict(), dict(module.named_parameters())):
+            if [tuple(value.shape) for value in held.values()] == shapes:
+                return module
     return None
