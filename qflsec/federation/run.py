@@ -58,7 +58,7 @@ class RunResult:
         accuracy: Test accuracy after each round in which the run was evaluated, the mean over the readers of several
             models; empty without test records.
         worst_accuracy: The same of the reader that is worst off; after the last round of a ring, of the worst model
-            that anybody was handed in it.
+            that anybody was handed in it, where clients audit by an honest one.
         visits: Of a ring, the clients that the model visited in the last round, in order, each with the test accuracy
             of what it handed on; empty without test records.
         loss: Test loss after each of these rounds.

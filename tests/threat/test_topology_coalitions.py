@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from walking import head, held, near
 
-from qflsec.federation import Pipeline, Ring, RunSpec, Stack, Topology, Tree, run_batch
+from qflsec.federation import Gossip, Hierarchy, Pipeline, Ring, RunSpec, Stack, Topology, Tree, run_batch
 from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, client, edge
 
 Maker = Callable[..., Pipeline]
@@ -38,9 +38,37 @@ def tree_reads(target: int, coalition: frozenset[Party]) -> bool:
     return mate in coalition and group
 
 
+def gossip_reads(target: int, coalition: frozenset[Party]) -> bool:
+    """On a ring of four, a client's mixture has its own model and two others; one client is not its neighbour."""
+    ring = {client((target - 1) % N), client((target + 1) % N)}
+    opposite = client((target + 2) % N)
+    if WIRE in coalition:
+        return True
+    # the model after the turn is sent to the neighbours alone; the models that it was mixed from are those of the ring
+    after = bool(ring & coalition)
+    # what the left neighbour sent is read by it and by the opposite client, and so is what the right one sent
+    before = opposite in coalition or ring <= coalition
+    return after and before
+
+
+def hierarchy_reads(target: int, coalition: frozenset[Party]) -> bool:
+    """Clients 0 and 2 are under edge 0, clients 1 and 3 under edge 1; the server makes a mean in the last round only."""
+    mate = client((target + 2) % N)
+    if WIRE in coalition or edge(target % 2) in coalition:
+        return True
+    # a mate holds the block's model before and after the round, and knows its own update
+    return mate in coalition
+
+
 CASES: dict[str, tuple[Topology, tuple[Party, ...], Callable[[int, frozenset[Party]], bool]]] = {
-    "ring": (Ring(), (WIRE, *(client(i) for i in range(N))), ring_reads),
-    "tree": (Tree(edges=2), (SERVER, edge(0), edge(1), WIRE, *(client(i) for i in range(N))), tree_reads),
+    "ring": (Ring(), tuple(client(i) for i in range(N)), ring_reads),
+    "gossip": (Gossip(), tuple(client(i) for i in range(N)), gossip_reads),
+    "hierarchy": (
+        Hierarchy(edges=2, period=3),
+        (SERVER, edge(0), edge(1), *(client(i) for i in range(N))),
+        hierarchy_reads,
+    ),
+    "tree": (Tree(edges=2), (SERVER, edge(0), edge(1), *(client(i) for i in range(N))), tree_reads),
 }
 
 
@@ -51,20 +79,22 @@ def test_every_coalition_holds_what_it_could_and_nothing_else(make_pipeline: Mak
     run = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=11)], grant_honest_updates=True)[0]
     updates = run.transcript.honest_updates[0]
     records = {i: [head(row) for row in run.client_records(i).features] for i in range(N)}
-    for size in range(len(parties) + 1):
-        for chosen in itertools.combinations(parties, size):
-            coalition = frozenset(chosen)
-            view = run.view(ThreatModel(name="coalition", corrupted=coalition | {PUBLIC}))
-            memory = held(view)
-            for i in range(N):
-                corrupted = client(i) in coalition
-                assert all((record in memory) == corrupted for record in records[i]), (chosen, i)
-                allowed = corrupted or reads(i, coalition)
-                assert near(view, updates[ROUND, i]) == allowed, (chosen, i)
-                if not allowed:
-                    assert head(updates[ROUND, i]) not in memory
-                k = [item.k for item in view.readable() if item.about == {i} and item.kind == "update"]
-                assert all(value == 1 - corrupted for value in k), (chosen, i)
+    sizes = range(len(parties) + 1)
+    chosen_ones = itertools.chain.from_iterable(itertools.combinations(parties, size) for size in sizes)
+    # who reads the network reads every update, with whomever it is
+    for chosen in [*chosen_ones, (WIRE,), (WIRE, client(0))]:
+        coalition = frozenset(chosen)
+        view = run.view(ThreatModel(name="coalition", corrupted=coalition | {PUBLIC}))
+        memory = held(view)
+        for i in range(N):
+            corrupted = client(i) in coalition
+            assert all((record in memory) == corrupted for record in records[i]), (chosen, i)
+            allowed = corrupted or reads(i, coalition)
+            assert near(view, updates[ROUND, i]) == allowed, (chosen, i)
+            if not allowed:
+                assert head(updates[ROUND, i]) not in memory
+            k = [item.k for item in view.readable() if item.about == {i} and item.kind == "update"]
+            assert all(value == 1 - corrupted for value in k), (chosen, i)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +104,11 @@ def test_every_coalition_holds_what_it_could_and_nothing_else(make_pipeline: Mak
         ("ring", {client(0), client(2)}, 1),
         ("ring", {client(0), client(1)}, 2),
         ("ring", {WIRE}, 1),
+        ("gossip", {client(0)}, 1),
+        ("gossip", {PUBLIC}, 2),  # the models of opposite clients differ by their own updates alone
+        ("hierarchy", {client(0)}, 1),
+        ("hierarchy", {edge(1)}, 1),
+        ("hierarchy", {SERVER}, 2),
         ("tree", {SERVER}, 2),
         ("tree", {edge(0)}, 1),
         ("tree", {client(0)}, 3),

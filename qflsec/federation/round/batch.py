@@ -23,7 +23,7 @@ from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.mixing import Mixing
 from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.opened import Opened
-from qflsec.federation.round.opening import make_transcript, participants, readers, records_of
+from qflsec.federation.round.opening import Readers, make_transcript, participants, records_of
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.training import ClientTraining
@@ -118,7 +118,7 @@ class BatchRun:
         )
         self._training = ClientTraining(training, self._data)
         self._reads = pipeline.topology.reads(self._config.n_clients)
-        self._readers = readers(pipeline, specs)
+        self._readers = Readers.of(pipeline, stack, specs)
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds, self._readers, stack.serving)
         self._losses = Losses(len(specs), self._config.rounds)
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
@@ -351,7 +351,7 @@ class BatchRun:
     @property
     def _firsts(self) -> torch.Tensor:
         """The shared part of the model of each run's first reader."""
-        first = [places[0] for places in self._readers]
+        first = [places[0] for places in self._readers.models]
         nodes = [self._reads[place] for place in first] if self._pipeline.personal else first
         return self._models.params[range(len(nodes)), nodes]
 
@@ -371,7 +371,7 @@ class BatchRun:
             models=self._own.models(self._models.params, self._reads)[lane].clone(),
             accuracy=tuple(self._curves.accuracy[lane]),
             worst_accuracy=tuple(self._curves.worst_accuracy[lane]),
-            readers=tuple(self._readers[lane]),
+            readers=tuple(self._readers.models[lane]),
             visits=tuple(self._curves.visits[lane]),
             loss=tuple(self._curves.loss[lane]),
             train_loss=tuple(self._curves.train_loss[lane]),

@@ -8,6 +8,7 @@ import torch
 
 from qflsec.base import stream
 from qflsec.federation.round.lanes import LaneData
+from qflsec.federation.round.opening import Readers
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.serving import ServingLayer
 from qflsec.models import Model
@@ -25,7 +26,7 @@ class Curves:
         specs: The runs.
         lanes: Their data.
         rounds: The number of rounds.
-        readers: For each run, which of its models are read, one entry for each reader.
+        readers: Who reads which model.
         serving: How the stack answers with the last model; what comes before it is never served.
     """
 
@@ -35,10 +36,10 @@ class Curves:
         specs: Sequence[RunSpec],
         lanes: Sequence[LaneData],
         rounds: int,
-        readers: Sequence[Sequence[int]],
+        readers: Readers,
         serving: ServingLayer | None = None,
     ) -> None:
-        self._readers = [list(models) for models in readers]
+        self._readers = readers
         self._model, self._last, self._serving = model, rounds - 1, serving
         self._seeds = [spec.seed for spec in specs]
         self._every = {lane for lane, spec in enumerate(specs) if spec.evaluate == "every-round"}
@@ -99,12 +100,13 @@ class Curves:
         """Mean accuracy and loss over the readers of models, and the accuracy of the worst off."""
         right, loss = self._right(lanes, models, served=served)
         for row, lane in enumerate(lanes):
-            read = right[self._readers[lane], row]
+            read = right[self._readers.models[lane], row]
             self.accuracy[lane].append(float(read.mean()))
-            self.worst_accuracy[lane].append(
-                min([float(read.min()), *(right for _, right in self.visits[lane])])
-            )
-            self.loss[lane].append(float(loss[self._readers[lane], row].mean()))
+            handed = [
+                right for client, right in self.visits[lane] if client not in self._readers.unread[lane]
+            ]
+            self.worst_accuracy[lane].append(min(handed, default=float(read.min())))
+            self.loss[lane].append(float(loss[self._readers.models[lane], row].mean()))
 
     def _right(
         self, lanes: Sequence[int], models: torch.Tensor, *, served: bool

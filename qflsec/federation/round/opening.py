@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -17,7 +18,7 @@ from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
 from qflsec.threat import Granted, LaneFacts, MessageKind, Records, Transcript, client
 
-__all__ = ["make_transcript", "participants", "readers", "records_of"]
+__all__ = ["Readers", "make_transcript", "participants", "records_of"]
 
 
 def make_transcript(
@@ -63,25 +64,34 @@ def make_transcript(
     return transcript
 
 
-def readers(pipeline: Pipeline, specs: Sequence[RunSpec]) -> list[list[int]]:
-    """For each run, which of its models the honest clients read, one entry for each of them.
+@dataclass(frozen=True, kw_only=True)
+class Readers:
+    """Who reads which model of the runs of a batch.
 
-    One model is read by everybody alike; of several, what corrupted clients hold is read by nobody who counts.
-
-    Args:
-        pipeline: The pipeline.
-        specs: The runs.
+    Attributes:
+        models: For each run, which of its models the honest clients read, one entry for each of them. One model is read
+            by everybody alike; of several, what corrupted clients hold is read by nobody who counts.
+        unread: For each run, the corrupted clients whose models honest ones try before they go on from them.
     """
-    n_clients = pipeline.federation.n_clients
-    reads = tuple(range(n_clients)) if pipeline.personal else pipeline.topology.reads(n_clients)
-    if len(set(reads)) == 1:
-        return [[reads[0]] for _ in specs]
-    found = []
-    for spec in specs:
-        corrupted = spec.threat.clients if spec.threat is not None and spec.adversary is not None else ()
-        honest = [model for index, model in enumerate(reads) if index not in corrupted]
-        found.append(honest or list(reads))
-    return found
+
+    models: list[list[int]]
+    unread: list[frozenset[int]]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, stack: Stack, specs: Sequence[RunSpec]) -> Readers:
+        """The readers of these runs."""
+        n_clients = pipeline.federation.n_clients
+        reads = tuple(range(n_clients)) if pipeline.personal else pipeline.topology.reads(n_clients)
+        corrupted = [
+            frozenset(spec.threat.clients if spec.threat is not None and spec.adversary is not None else ())
+            for spec in specs
+        ]
+        found = []
+        for acting in corrupted:
+            honest = [model for index, model in enumerate(reads) if index not in acting]
+            found.append([reads[0]] if len(set(reads)) == 1 else honest or list(reads))
+        unread = corrupted if stack.audit is not None else [frozenset[int]() for _ in specs]
+        return cls(models=found, unread=unread)
 
 
 def participants(
