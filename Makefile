@@ -29,14 +29,14 @@ test-floors:
 	$(PYTHON) -m venv .venv-floors
 	$(PYTHON) tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt torch
-	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e '.[dev,data,cluster,dp-accounting,aer]'
+	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e '.[dev,data,cluster,dp-accounting,aer,qiskit-ml]'
 	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # another Python than the one of 'make test'
 test-313:
 	python3.13 -m venv .venv-313
 	.venv-313/bin/python -m pip install --quiet -c constraints.txt torch
-	.venv-313/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,data,cluster,dp-accounting,aer]'
+	.venv-313/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,data,cluster,dp-accounting,aer,qiskit-ml]'
 	.venv-313/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # a seeded sample of faults, each made on purpose: does a test notice? (about an hour; options in MUTANTS)
@@ -89,5 +89,5 @@ $(VENV)/.base: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) -e '.[dev,data,cluster,dp-accounting,aer]'
+	$(PIP) -e '.[dev,data,cluster,dp-accounting,aer,qiskit-ml]'
 	@touch $@

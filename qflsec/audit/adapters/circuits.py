@@ -1,4 +1,4 @@
-"""PennyLane QNodes, Qiskit circuits and EstimatorQNNs as parts."""
+"""PennyLane QNodes, Qiskit circuits, EstimatorQNNs and the modules that qiskit-machine-learning makes of them, as parts."""
 
 from __future__ import annotations
 
@@ -29,30 +29,48 @@ def circuits_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Iter
         data: The records, where there are some.
         notes: What cannot be used is added, a sentence each.
     """
+    inner = [one for _, thing in roles.items() if (one := _circuit_of(thing)) is not None]
     for name, thing in roles.items():
         if not roles.asked(name) or ("model" in roles.given and name != roles.given["model"]):
             continue
         make = _maker(thing)
-        if make is None:
-            continue
+        if make is None or (_kind(thing) == "QuantumCircuit" and any(thing == one for one in inner)):
+            continue  # the network that it belongs to says which parameters are features, and what is measured
         try:
-            yield CircuitModel(
-                name=name,
-                place=roles.place(getattr(thing, "func", thing)),
-                model=make(thing, roles, data),
-                data=data,
-            )
+            model = make(thing, roles, data)
         except QflsecError as error:
             notes.append(f"the circuit {name} cannot be used: {' '.join(str(error).split())}")
+            continue
+        held = data
+        if data is not None and data.train[0][0].size != model.n_features:
+            held = None
+            notes.append(
+                f"the circuit {name} takes {model.n_features} features and records of {roles.name('data')} have "
+                f"{data.train[0][0].size}, so that it is looked at without records"
+            )
+        place = roles.place(getattr(thing, "func", thing))
+        yield CircuitModel(name=name, place=place, model=model, data=held)
+
+
+def _kind(thing: object) -> str:
+    """The class of an object of Qiskit's; empty for any other."""
+    home = type(thing).__module__.partition(".")[0]
+    return type(thing).__name__ if home in {"qiskit", "qiskit_machine_learning"} else ""
+
+
+def _circuit_of(thing: object) -> object:
+    """The circuit that a network of qiskit-machine-learning was made of; None where it is none."""
+    network = getattr(thing, "neural_network", None) if _kind(thing) == "TorchConnector" else thing
+    return (
+        getattr(network, "_org_circuit", None) if _kind(network) in {"EstimatorQNN", "SamplerQNN"} else None
+    )
 
 
 def _maker(thing: object) -> Any:  # noqa: ANN401 - a function of this module
     """What makes a model of an object; None where it is no circuit. A library that was not imported has made none."""
     if "pennylane" in sys.modules and isinstance(thing, sys.modules["pennylane"].QNode):
         return _of_qnode
-    kind = type(thing)
-    home = kind.__module__.partition(".")[0]
-    if home in {"qiskit", "qiskit_machine_learning"} and kind.__name__ in {"QuantumCircuit", "EstimatorQNN"}:
+    if _kind(thing) in {"QuantumCircuit", "EstimatorQNN", "SamplerQNN", "TorchConnector"}:
         return _of_qiskit
     return None
 
@@ -78,8 +96,14 @@ def _of_qnode(qnode: Any, roles: Roles, data: Data | None) -> Model:  # noqa: AN
     return QNodeModel(qnode=qnode, n_features=int(data.train[0][0].size), **shape)
 
 
-def _of_qiskit(circuit: Any, roles: Roles, data: Data | None) -> Model:  # noqa: ANN401, ARG001
+def _of_qiskit(thing: Any, roles: Roles, data: Data | None) -> Model:  # noqa: ANN401, ARG001
     from qflsec.circuits.from_qiskit import from_qiskit
     from qflsec.models import Vqc
 
-    return Vqc(circuit=from_qiskit(circuit))
+    network = thing.neural_network if _kind(thing) == "TorchConnector" else thing
+    if _kind(network) == "SamplerQNN":
+        raise QflsecError(
+            "a SamplerQNN reads outcomes by a function of its own",
+            fix="give an EstimatorQNN; a module around it is checked as a module is",
+        )
+    return Vqc(circuit=from_qiskit(network))
