@@ -13,18 +13,16 @@ from uuid import uuid4
 
 import numpy as np
 from flwr.app import Array, Error, Message, RecordDict
-from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from qflsec.audit.flower.recording import Alter, Sent
+from qflsec.flower.grid import CLIENT_FAILED, FIRST_NODE, PlainGrid
 
 __all__ = ["Answer", "Enough", "LocalGrid"]
 
 Answer = Callable[[int, int, Message], Message]
 """What a client answers: (round, node, message) -> reply."""
 
-_FIRST_NODE = 1_000
-_CLIENT_FAILED = 2  # Flower's code for a ClientApp that raised
 _PATIENCE = 3
 _MOST_NODES = 128
 
@@ -33,7 +31,7 @@ class Enough(BaseException):
     """The rounds that are recorded are over."""
 
 
-class LocalGrid(Grid):
+class LocalGrid(PlainGrid):
     """A grid of clients that answer at once, one after the other.
 
     Args:
@@ -60,37 +58,16 @@ class LocalGrid(Grid):
         run: Run,
         alter: Alter | None = None,
     ) -> None:
+        super().__init__(run)
         self.messages: list[Sent] = []
         self.n_nodes = n_nodes
         self.stopped = ""
         self._answer, self._rounds, self._deadline, self._alter = answer, rounds, deadline, alter
-        self._run = run
         self._round, self._groups = 0, set[str]()
         self._polls, self._busy = 0, False
-        self._replies: dict[str, Message] = {}
         self.said: dict[tuple[int, str], list[RecordDict]] = {}
         self._lock = threading.RLock()
         self._thread = threading.get_ident()
-
-    def set_run(self, run: Run) -> None:
-        """Take another description of the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """Flower's description of the run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """A message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
         """The nodes. A server that asks again and again without sending anything waits for more."""
@@ -98,7 +75,7 @@ class LocalGrid(Grid):
             self._polls += 1
             if self._polls > _PATIENCE and self.n_nodes < _MOST_NODES:
                 self.n_nodes *= 2
-        return [_FIRST_NODE + index for index in range(self.n_nodes)]
+        return [FIRST_NODE + index for index in range(self.n_nodes)]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Let each client answer."""
@@ -142,11 +119,11 @@ class LocalGrid(Grid):
         self._note(sent, reply=False)
         if time.monotonic() > self._deadline:
             self._stop("the share of the budget for running the app is spent")
-        node = sent.metadata.dst_node_id - _FIRST_NODE
+        node = sent.metadata.dst_node_id - FIRST_NODE
         try:
             reply = copy.deepcopy(self._answer(self._round, node, sent))
         except Exception as error:  # noqa: BLE001 - Flower tells the server that a client failed, and goes on
-            reply = Message(Error(_CLIENT_FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
+            reply = Message(Error(CLIENT_FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
         reply.metadata.__dict__["_message_id"] = str(uuid4())
         if reply.has_content():
             self.said.setdefault((node, message.metadata.message_type), []).append(
@@ -161,15 +138,7 @@ class LocalGrid(Grid):
 
     def _note(self, message: Message, *, reply: bool) -> None:
         identity = message.metadata.src_node_id if reply else message.metadata.dst_node_id
-        self.messages.append(read(message, self._round, reply=reply, node=identity - _FIRST_NODE))
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """The replies that have not been pulled yet."""
-        return [self._replies.pop(one) for one in list(message_ids) if one in self._replies]
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Let each client answer, and give the replies."""
-        return self.pull_messages(self.push_messages(messages))
+        self.messages.append(read(message, self._round, reply=reply, node=identity - FIRST_NODE))
 
 
 def read(message: Message, index: int, *, reply: bool, node: int) -> Sent:

@@ -94,13 +94,10 @@ def _made(run: _Run, alter: Alter | None, rounds: int, seconds: float) -> Record
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     from flwr.app import Context, RecordDict
     from flwr.supercore.run import Run
-    from flwr.supercore.task_identity import TaskIdentity
 
     from qflsec.audit.flower.grid import Enough, LocalGrid
     from qflsec.audit.flower.watch import Watch, matched
 
-    # a message names the task that makes it
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = _RUN, _RUN, 1
     config = _cut(run.app.config, rounds)
     watch, last = Watch(), dict[str, Array]()
     grid = LocalGrid(

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from qflsec.accounting import LedgerContext, LedgerRow
 from qflsec.base import DefenseCard, ProtocolAbort, Secrets, Source, register
 from qflsec.federation import Identity, LinkLayer, PartyState, Setup
 from qflsec.protocols.key_agreement import KeyAgreement, expand_key, in_order
 from qflsec.protocols.links.ledger import link_rows
-from qflsec.protocols.links.link_end import LinkEnd, link_name, nonce
+from qflsec.protocols.links.link_end import GcmKey, LinkEnd, link_name
 from qflsec.threat import Party
 
 __all__ = ["MAX_MESSAGES", "OVERHEAD_BYTES", "AesGcmLink"]
@@ -41,8 +39,8 @@ class _End(LinkEnd):
         self._agreement = KeyAgreement(
             protocol=_PROTOCOL, session=setup.session, identity=identity, secrets=secrets
         )
-        self._outgoing: dict[Party, AESGCM] = {}
-        self._incoming: dict[Party, AESGCM] = {}
+        self._outgoing: dict[Party, GcmKey] = {}
+        self._incoming: dict[Party, GcmKey] = {}
 
     def announce(self) -> bytes:
         """A fresh public key, signed."""
@@ -58,9 +56,9 @@ class _End(LinkEnd):
         self._outgoing[author] = self._direction(secret, self.party, author)
         self._incoming[author] = self._direction(secret, author, self.party)
 
-    def _direction(self, secret: bytes, sender: Party, receiver: Party) -> AESGCM:
+    def _direction(self, secret: bytes, sender: Party, receiver: Party) -> GcmKey:
         ends = in_order(sender, receiver)
-        return AESGCM(expand_key(secret, _PROTOCOL, self._session, "session", *ends, f"{sender}>{receiver}"))
+        return GcmKey(expand_key(secret, _PROTOCOL, self._session, "session", *ends, f"{sender}>{receiver}"))
 
     def seal(self, receiver: Party, payload: bytes, header: bytes) -> bytes:
         """The number of the message, the ciphertext and the tag.
@@ -76,7 +74,7 @@ class _End(LinkEnd):
                 f"the link key from {self.party} to {receiver} has sealed {MAX_MESSAGES} messages"
             )
         counter = number.to_bytes(COUNTER_BYTES, "big")
-        return counter + self._outgoing[receiver].encrypt(nonce(number), payload, counter + header)
+        return counter + self._outgoing[receiver].encrypt(number, payload, counter + header)
 
     def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
         """The payload of the next message.

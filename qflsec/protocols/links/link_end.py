@@ -13,7 +13,7 @@ from qflsec.federation import Identity, PartyState, Setup
 from qflsec.protocols.key_agreement import in_order
 from qflsec.threat import Party
 
-__all__ = ["LinkEnd", "link_name", "nonce"]
+__all__ = ["GcmKey", "LinkEnd", "link_name", "nonce"]
 
 
 def link_name(family: str, one: Party, other: Party) -> str:
@@ -25,6 +25,39 @@ def link_name(family: str, one: Party, other: Party) -> str:
 def nonce(number: int) -> bytes:
     """The nonce of AES-GCM: the number of the message in its direction, which never returns under a key."""
     return number.to_bytes(12, "big")
+
+
+class GcmKey:
+    """A key of AES-256-GCM that can be put away with the state that it belongs to, and taken out again.
+
+    Args:
+        key: The key, 32 bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key, self._cipher = key, AESGCM(key)
+
+    def __reduce__(self) -> tuple[type[GcmKey], tuple[bytes]]:
+        """The key alone: OpenSSL's object is made anew from it."""
+        return GcmKey, (self._key,)
+
+    def encrypt(self, number: int, payload: bytes, about: bytes) -> bytes:
+        """The ciphertext and the tag of one message.
+
+        Args:
+            number: Of the message; none is used twice under a key.
+            payload: What is encrypted.
+            about: What the tag is over besides.
+        """
+        return self._cipher.encrypt(nonce(number), payload, about)
+
+    def decrypt(self, number: int, sealed: bytes, about: bytes) -> bytes:
+        """What :meth:`encrypt` was given.
+
+        Raises:
+            InvalidTag: It was altered.
+        """
+        return self._cipher.decrypt(nonce(number), sealed, about)
 
 
 class LinkEnd(PartyState):
@@ -86,9 +119,9 @@ class LinkEnd(PartyState):
                 expected=f"number {expected}",
             )
 
-    def _opened(self, cipher: AESGCM, sender: Party, number: int, sealed: bytes, about: bytes) -> bytes:
+    def _opened(self, cipher: GcmKey, sender: Party, number: int, sealed: bytes, about: bytes) -> bytes:
         try:
-            return cipher.decrypt(nonce(number), sealed, about)
+            return cipher.decrypt(number, sealed, about)
         except InvalidTag:
             raise self._altered(sender) from None
 

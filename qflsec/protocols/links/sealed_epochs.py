@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from qflsec.base import ConfigError
 from qflsec.federation import Identity, Setup
 from qflsec.protocols.links.budget import AES_KEY_BYTES, aes_bits
 from qflsec.protocols.links.key_stream import Frame
-from qflsec.protocols.links.link_end import nonce
+from qflsec.protocols.links.link_end import GcmKey
 from qflsec.protocols.links.qkd import QkdEnd, QkdLink
 from qflsec.threat import Party
 
@@ -77,7 +75,7 @@ class EpochLink(QkdLink):
 @dataclass(kw_only=True)
 class _Epoch:
     index: int
-    cipher: AESGCM
+    cipher: GcmKey
     messages: int = 0
     n_bytes: int = 0
 
@@ -129,12 +127,12 @@ class EpochEnd(QkdEnd):
         if epoch is None or self._used_up(epoch, len(payload)):
             index = 0 if epoch is None else epoch.index + 1
             key, key_ids, opening = self._new_key(receiver, index)
-            epoch = self._outgoing[receiver] = _Epoch(index=index, cipher=AESGCM(key))
+            epoch = self._outgoing[receiver] = _Epoch(index=index, cipher=GcmKey(key))
         epoch.messages += 1
         epoch.n_bytes += len(payload)
         number = self._next_number(receiver)
         frame = Frame(number=number, epoch=epoch.index, key_ids=key_ids, body=opening).to_bytes()
-        return frame + epoch.cipher.encrypt(nonce(number), payload, frame + header)
+        return frame + epoch.cipher.encrypt(number, payload, frame + header)
 
     def unseal(self, sender: Party, blob: bytes, header: bytes) -> bytes:
         """The payload of the next message.
@@ -151,7 +149,7 @@ class EpochEnd(QkdEnd):
             if frame.epoch != index or len(frame.body) < opening:
                 raise self._altered(sender)
             key = self._same_key(sender, index, frame.key_ids, frame.body[:opening])
-            epoch = _Epoch(index=index, cipher=AESGCM(key))
+            epoch = _Epoch(index=index, cipher=GcmKey(key))
         elif frame.key_ids:
             raise self._altered(sender)
         sealed = frame.body[opening:]

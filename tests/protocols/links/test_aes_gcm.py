@@ -17,6 +17,7 @@ from qflsec.accounting import LedgerContext
 from qflsec.base import OsSecrets, ProtocolAbort
 from qflsec.federation import Identity, PartyState, Setup, layer_from_config
 from qflsec.protocols.links import MAX_MESSAGES, OVERHEAD_BYTES, AesGcmLink
+from qflsec.protocols.links.link_end import GcmKey
 from qflsec.threat import SERVER, Party, client
 
 LINK = AesGcmLink()
@@ -150,8 +151,8 @@ def test_no_nonce_repeats_under_one_key(monkeypatch: pytest.MonkeyPatch) -> None
 
     pair = ends()
     for state in pair.states.values():
-        outgoing = vars(state)["_outgoing"]
-        monkeypatch.setattr(state, "_outgoing", {peer: Spy(cipher) for peer, cipher in outgoing.items()})
+        for key in vars(state)["_outgoing"].values():
+            monkeypatch.setattr(key, "_cipher", Spy(vars(key)["_cipher"]))
     for _ in range(5):
         for party in CLIENTS:
             pair.seal(party, SERVER)
@@ -167,11 +168,11 @@ def test_directions_and_links_have_keys_of_their_own(monkeypatch: pytest.MonkeyP
 
     keys: list[bytes] = []
 
-    def noted(key: bytes) -> AESGCM:
+    def noted(key: bytes) -> GcmKey:
         keys.append(key)
-        return AESGCM(key)
+        return GcmKey(key)
 
-    monkeypatch.setattr(aes_gcm, "AESGCM", noted)
+    monkeypatch.setattr(aes_gcm, "GcmKey", noted)
     ends()
     # 4 parties with 3 peers each hold 2 directions: 24 derivations of 12 distinct keys
     assert len(keys) == 24

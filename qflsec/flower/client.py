@@ -1,0 +1,159 @@
+"""The client's side: one mod that answers the server's letters, around the train function of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Context, Message
+
+from qflsec.base import ConfigError, ProtocolAbort, QflsecError
+from qflsec.base.framing import pack_named, unpack_named
+from qflsec.federation import Adversary, Identity
+from qflsec.flower.arrays import ArrayLayout
+from qflsec.flower.boxes import Box, Boxes, FolderBoxes, MemoryBoxes
+from qflsec.flower.conversation import HELLO, LEARN, REFUSED, Conversation, hello_context
+from qflsec.flower.held import Held, hold, secret_layers
+from qflsec.flower.homes import identity_of_home, seeded_identities
+from qflsec.flower.letters import Letter, Part, read_letter, write_letter
+from qflsec.flower.plan import Plan
+from qflsec.flower.release import Release
+from qflsec.threat import SERVER, client
+
+__all__ = ["ClientSide"]
+
+HOME_KEY, INDEX_KEY = "qflsec-home", "partition-id"
+_App = Callable[[Message, Context], Message]
+
+
+class ClientSide:
+    """A mod for ``ClientApp(mods=[...])``: what a client of a plan does with its updates.
+
+    It clips, compresses and noises them, seals them, and answers the phases of a protocol; the app's train function
+    gets a model and gives a model, as ever. Its number is the node's ``partition-id``; keys and states lie in the
+    folder that the node's configuration calls ``qflsec-home``.
+
+    Under a strategy that is not of this package it still clips, compresses and noises, where the plan seals nothing.
+
+    Args:
+        plan: The plan.
+        adversary: What a corrupted client sends in place of its update: an attack of the catalogue, for the lab.
+        boxes: Where states are kept; by default in the node's home, or in this process where a seed is set.
+    """
+
+    __name__ = "qflsec"
+
+    def __init__(self, plan: Plan, *, adversary: Adversary | None = None, boxes: Boxes | None = None) -> None:
+        self._plan, self._adversary = plan, adversary
+        self._boxes = boxes
+        self._own = MemoryBoxes()
+
+    def __call__(self, message: Message, context: Context, app: _App) -> Message:
+        """Answer a message."""
+        home = context.node_config.get(HOME_KEY)
+        boxes = self._boxes or (FolderBoxes(Path(str(home)) / "runs") if home else self._own)
+        with boxes.open(context.run_id, context.node_id) as box:
+            try:
+                reply = self._answer(message, context, app, box)
+            except QflsecError as error:
+                # what was got may be a number of the update: it stays here
+                refused = Part(name=REFUSED, body=error.what.encode())
+                reply = Letter(round=-1, parts=(refused,))
+            if isinstance(reply, Message):
+                return reply
+            held: Held | None = box.get("held")
+            content = write_letter(reply, lambda body: _sealed(held, reply.round, body))
+        return Message(content, reply_to=message)
+
+    def _answer(self, message: Message, context: Context, app: _App, box: Box) -> Letter | Message:
+        held: Held | None = box.get("held")
+        letter = read_letter(message.content, lambda index, body: _unsealed(held, index, body))
+        if letter is None:
+            return self._without_letters(message, context, app, box)
+        greeting = letter.get(HELLO)
+        if greeting is not None:
+            return Letter(round=-1, parts=(self._greet(greeting, context, box),))
+        if held is None:
+            raise ProtocolAbort("the node knows of no session")
+        if letter.round < 0 and any(part.name != LEARN for part in letter.parts):
+            raise ProtocolAbort("before the first round there is nothing but greetings and announcements")
+        release = Release(plan=self._plan, adversary=self._adversary)
+        talk = Conversation(held=held, plan=self._plan, release=release, call=lambda m: app(m, context))
+        return Letter(round=letter.round, parts=tuple(talk.answer(letter, message)))
+
+    def _greet(self, greeting: bytes, context: Context, box: Box) -> Part:
+        """Open the session that the server names, once, and say who this node is."""
+        said = unpack_named(greeting)
+        if said.get("plan") != self._plan.digest:
+            raise ProtocolAbort("the server follows another plan than this client")
+        session = said.get("session", b"")
+        held: Held | None = box.get("held")
+        if held is None:
+            layout = ArrayLayout.from_bytes(said.get("layout", b""))
+            held = box["held"] = hold(self._plan, layout, self._identity(context), session)
+            box["identity"] = self._identity(context)
+        if held.session != session:
+            raise ProtocolAbort("the server opens a second session in one run")
+        identity: Identity = box["identity"]
+        proof = identity.sign(b"", hello_context(session, context.node_id))
+        body = {"party": str(held.party).encode(), "proof": proof, "announced": held.announce()}
+        return Part(name=HELLO, body=pack_named(body))
+
+    def _identity(self, context: Context) -> Identity:
+        plan, index = self._plan, context.node_config.get(INDEX_KEY)
+        if not isinstance(index, int) or not 0 <= index < plan.n_clients:
+            raise ConfigError(
+                f"the node's {INDEX_KEY!r} is no client of the plan",
+                got=index,
+                expected=f"0 to {plan.n_clients - 1}",
+            )
+        home, parties = context.node_config.get(HOME_KEY), (*plan.clients, SERVER)
+        if home:
+            others = [party for party in parties if party != client(index)]
+            return identity_of_home(Path(str(home)), client(index), others)
+        if plan.seed is None and secret_layers(plan.stack):
+            raise ConfigError(
+                "the node has no home for its keys",
+                fix=f"start it with --node-config \"{INDEX_KEY}={index} {HOME_KEY}='DIR'\", or set a seed in the lab",
+            )
+        return seeded_identities(plan.seed or 0, parties)[client(index)]
+
+    def _without_letters(self, message: Message, context: Context, app: _App, box: Box) -> Message:
+        """Under another strategy: its model in, the model with the update that may leave out."""
+        if secret_layers(self._plan.stack):
+            raise ProtocolAbort(
+                "the plan seals updates, and the server's strategy is not qflsec.flower.ServerSide"
+            )
+        start = next(iter(message.content.array_records.values()), None)
+        reply = app(message, context)
+        if start is None or not message.metadata.message_type.startswith("train") or not reply.has_content():
+            return reply
+        layout = ArrayLayout.of(start)
+        model = layout.vector(start)
+        box["round"] = box.get("round", -1) + 1
+        index = context.node_config.get(INDEX_KEY)
+        release = Release(plan=self._plan, adversary=self._adversary)
+        made = release.update(layout, model, reply.content)
+        held = box.setdefault(
+            "held",
+            Held(
+                party=client(int(index or 0)),
+                session=b"",
+                stack=self._plan.ready(layout),
+                layout=layout,
+                states=[],
+            ),
+        )
+        sent = release.shaped(held, box["round"], model, made)
+        name = next(iter(reply.content.array_records))
+        whole = sent if self._plan.replies == "update" else model + sent
+        reply.content[name] = layout.record(whole)
+        return reply
+
+
+def _sealed(held: Held | None, index: int, body: bytes) -> bytes:
+    return body if held is None else held.seal(SERVER, index, body)
+
+
+def _unsealed(held: Held | None, index: int, body: bytes) -> bytes:
+    return body if held is None else held.unseal(SERVER, index, body)

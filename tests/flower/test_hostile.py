@@ -1,0 +1,244 @@
+"""What clients send is input: whoever drops out, lies or answers for another is left out and named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from apps import client_app, first_model, mean_of, parts_of, plan_of, run
+from flwr.app import Array, ConfigRecord, Message, RecordDict
+
+from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.defenses.robust import Median
+from qflsec.flower.client import ClientSide
+from qflsec.flower.grid import InProcessGrid
+from qflsec.flower.letters import Letter, Part, write_letter
+from qflsec.flower.strategy import ServerSide
+from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
+from qflsec.threat.codec import encode
+
+STEPS = ("ask:advertise", "ask:share", "train", "ask:agree", "ask:reveal")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_client_that_goes_at_any_step_costs_its_own_update_at_most(step: str) -> None:
+    """The sum is that of the others: of those whose vectors arrived."""
+    gone: set[int] = set()
+
+    def alter(index: int, asked: Message, reply: Message) -> Message | None:
+        if index == 2 and step in parts_of(asked):
+            gone.add(index)
+        return None if index in gone else reply
+
+    moved, side = run(plan_of(SecAgg(threshold=3), rounds=1), alter)
+    assert side.outcome == "completed"
+    counted = (0, 1, 2, 3, 4) if step in STEPS[3:] else (0, 1, 3, 4)
+    assert side.records[0].ids == counted
+    assert moved == pytest.approx(mean_of(counted), abs=1e-4)
+    if len(counted) == 4:
+        assert "did not answer within 5 s" in side.records[0].missing[2]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_round_with_too_few_left_is_lost_and_the_next_one_is_not(step: str) -> None:
+    def alter(index: int, asked: Message, reply: Message) -> Message | None:
+        return None if alter.round == 0 and index in {1, 2, 3} and step in parts_of(asked) else reply  # type: ignore[attr-defined]
+
+    alter.round = 0  # type: ignore[attr-defined]
+    plan = plan_of(SecAgg(threshold=3))
+    side = ServerSide(plan)
+    note = side._records.note
+    side._records.note = lambda record: (note(record), setattr(alter, "round", 1))  # type: ignore[assignment, method-assign]
+    from apps import AlteringGrid
+
+    result = side.start(AlteringGrid(client_app(ClientSide(plan)), 5, alter), first_model(), num_rounds=2)
+    assert "too few clients are left" in side.records[0].lost
+    assert side.records[1].ids == (0, 1, 2, 3, 4)
+    assert float(result.arrays["b"].numpy()) - 1 == pytest.approx(mean_of(range(5)), abs=1e-4)
+
+
+def replaced(reply: Message, *parts: Part, round_index: int = 0) -> Message:
+    content = write_letter(Letter(round=round_index, parts=parts), bytes)
+    made = copy.copy(reply)
+    made.content = content
+    return made
+
+
+LIES: dict[str, tuple[Any, str]] = {
+    "nan": (lambda r: replaced(r, Part(name="update", body=encode(torch.full((8,), torch.nan)))), "not finite"),
+    "short": (lambda r: replaced(r, Part(name="update", body=encode(torch.zeros(3)))), "of shape (3,)"),
+    "bytes": (lambda r: replaced(r, Part(name="update", body=encode(b"xyz"))), "bytes in place of numbers"),
+    "garbage": (lambda r: replaced(r, Part(name="update", body=b"\xff" * 7)), "not a payload"),
+    "another round": (lambda r: replaced(r, Part(name="update"), round_index=5), "a letter of round 5 in round 0"),
+    "no letter": (lambda r: _with(r, RecordDict()), "without a letter"),
+    "no bytes": (lambda r: _with(r, RecordDict({"qflsec": ConfigRecord({"round": 0, "letter": 1})})), "no letter"),
+    "cut": (lambda r: _with(r, RecordDict({"qflsec": ConfigRecord({"round": 0, "letter": b"\x09"})})), "malformed"),
+}  # fmt: skip
+
+
+def _with(reply: Message, content: RecordDict) -> Message:
+    made = copy.copy(reply)
+    made.content = content
+    return made
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("layers", [(Median(),), (SecAgg(threshold=3),)], ids=["plain", "secagg"])
+def test_lies_are_refused_by_name(lie: str, layers: Any) -> None:
+    make, why = LIES[lie]
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        return make(reply) if index == 1 and "train" in parts_of(asked) else reply
+
+    moved, side = run(plan_of(*layers, rounds=1), alter)
+    record = side.records[0]
+    assert side.outcome == "completed"
+    assert record.ids == (0, 2, 3, 4)
+    said = {**record.missing, **record.malformed}
+    assert set(said) == {1}
+    sealed = lie in {"nan", "short", "bytes"} and isinstance(layers[0], SecAgg)
+    assert why in said[1] or sealed
+    if sealed:  # what is no vector of the protocol did not arrive, or has no signature
+        assert "did not arrive" in said[1] or "too short" in said[1]
+    if isinstance(layers[0], SecAgg):
+        assert moved == pytest.approx(mean_of((0, 2, 3, 4)), abs=1e-4)
+
+
+def test_a_reply_of_the_last_round_is_refused_in_the_next() -> None:
+    kept: list[Message] = []
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        if index != 1 or "train" not in parts_of(asked):
+            return reply
+        kept.append(reply)
+        return _with(reply, kept[0].content)
+
+    _, side = run(plan_of(Median()), alter)
+    assert side.records[0].ids == (0, 1, 2, 3, 4)
+    assert side.records[1].missing == {1: "it sent a letter of round 0 in round 1"}
+
+
+def test_the_vector_of_another_client_is_no_vector_of_this_one() -> None:
+    """The signature binds the sender: what client 0 sealed does not count for client 1, and 0 counts once."""
+    kept: list[Message] = []
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        if "train" not in parts_of(asked):
+            return reply
+        if index == 0:
+            kept.append(reply)
+        return _with(reply, kept[0].content) if index == 1 else reply
+
+    moved, side = run(plan_of(SecAgg(threshold=3), rounds=1), alter)
+    assert side.records[0].ids == (0, 2, 3, 4)
+    assert "wrong signature" in side.records[0].missing[1]
+    assert moved == pytest.approx(mean_of((0, 2, 3, 4)), abs=1e-4)
+
+
+def test_a_node_that_says_it_is_another_client_proves_nothing() -> None:
+    greetings: dict[int, RecordDict] = {}
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        if "hello" in parts_of(asked):
+            greetings[index] = reply.content
+            return _with(reply, greetings[0]) if index == 1 else reply
+        return reply
+
+    _, side = run(plan_of(SecAgg(threshold=3), rounds=1), alter)
+    assert side.records[0].refused == {1001: "it says that it is client:0, and does not prove it"}
+    assert side.records[0].ids == (0, 2, 3, 4)
+
+
+def test_of_two_nodes_with_one_key_the_second_is_turned_away() -> None:
+    _, side = run(plan_of(Median(), rounds=1), nodes=lambda index: {"partition-id": min(index, 3)})
+    assert "which node 1003 is" in side.records[0].refused[1004]
+    assert side.records[0].ids == (0, 1, 2, 3)
+    assert "no node of it is connected" in side.records[0].missing[4]
+
+
+def test_a_server_that_asks_twice_in_a_round_is_refused() -> None:
+    """A second vector under the same masks would open the first."""
+    plan = plan_of(SecAgg(threshold=3), rounds=1)
+    app = client_app(ClientSide(plan))
+    again: list[Message] = []
+
+    class Twice(InProcessGrid):
+        def answer(self, index: int, message: Message) -> Message | None:
+            reply = super().answer(index, message)
+            if "train" in parts_of(message):
+                second = super().answer(index, message)
+                assert second is not None
+                again.append(second)
+            return reply
+
+    side = ServerSide(plan)
+    side.start(Twice(app, 5), first_model(), num_rounds=1)
+    assert [parts_of(one) for one in again] == [["refused"]] * 5
+    assert side.outcome == "completed"
+
+
+def test_what_an_app_raises_is_told_and_costs_its_client() -> None:
+    plan = plan_of(Median(), rounds=1, max_count=4)
+    _, side = run(plan)
+    assert side.records[0].ids == (0, 1, 2, 3)
+    assert side.records[0].missing == {4: "it refused: 'num-examples' is out of range"}
+
+
+@pytest.mark.parametrize("layer", [Masked(), HeBfv()], ids=["masked", "he-bfv"])
+def test_a_sum_that_needs_everybody_is_lost_where_one_is_missing(layer: Any) -> None:
+    def alter(index: int, asked: Message, reply: Message) -> Message | None:
+        return None if index == 3 and "train" in parts_of(asked) else reply
+
+    moved, side = run(plan_of(layer, rounds=1), alter)
+    if isinstance(layer, Masked):
+        assert "nothing from client:3" in side.records[0].lost
+        assert moved == 0
+    else:
+        assert side.records[0].ids == (0, 1, 2, 4)
+        assert moved == pytest.approx(mean_of((0, 1, 2, 4)), abs=1e-3)
+
+
+def test_a_line_for_each_round_says_who_counted_and_what_is_guaranteed(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "ledger.jsonl"
+    run(plan_of(SecAgg(threshold=3)), ledger=path)
+    *rounds, end = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["ids"] for line in rounds] == [[0, 1, 2, 3, 4]] * 2
+    assert end == {"kind": "end", "outcome": "completed", "rounds": 2}
+    rows = [row for row in rounds[-1]["ledger"] if row["observer"] == "honest-but-curious-server"]
+    assert any(row["layer"] == "secagg" and row["guarantee"] == "secrecy" for row in rows)
+    assert any("mixes fewer than 5 honest clients" in row["statement"] for row in rows)
+
+
+def test_evaluations_are_means_by_examples() -> None:
+    moved, side = run(plan_of(Median(), rounds=1), evaluate=True)
+    assert dict(side.result.evaluate_metrics_clientapp[1]) == {"b": 1 + moved, "num-examples": 15.0}  # type: ignore[attr-defined]
+
+
+def test_keys_need_a_home_and_a_plan_the_same_plan() -> None:
+    with pytest.raises(ConfigError, match="no home for its key"):
+        run(plan_of(SecAgg(), seed=None))
+    plan, other = plan_of(Median()), plan_of(Median(), max_count=11)
+    side = ServerSide(plan)
+    side.start(InProcessGrid(client_app(ClientSide(other)), 5), first_model(), num_rounds=1)
+    assert "the server follows another plan" in side.outcome
+    from qflsec.protocols.ghz import Ghz
+
+    with pytest.raises(IncompatibleStack, match="within one process"):
+        plan_of(Ghz())
+
+
+def test_integers_are_no_model() -> None:
+    from qflsec.base import UpdateError
+    from qflsec.flower.arrays import ArrayLayout
+
+    arrays = first_model()
+    arrays["steps"] = Array(np.zeros(1, np.int64))
+    with pytest.raises(
+        UpdateError, match="'steps' holds no numbers that an update could be added to; got int64"
+    ):
+        ArrayLayout.of(arrays)
