@@ -293,20 +293,20 @@ def test_the_tag_is_the_polynomial_hash_under_a_fresh_pad() -> None:
 
 
 class NotedCipher:
-    seen: ClassVar[list[tuple[bytes, bytes]]] = []
+    seen: ClassVar[list[tuple[bytes, int]]] = []
 
     def __init__(self, key: bytes) -> None:
         self._key, self._cipher = key, sealed_epochs_cipher(key)
 
-    def encrypt(self, nonce: bytes, payload: bytes, covered: bytes) -> bytes:
-        self.seen.append((self._key, nonce))
-        return self._cipher.encrypt(nonce, payload, covered)
+    def encrypt(self, number: int, payload: bytes, covered: bytes) -> bytes:
+        self.seen.append((self._key, number))
+        return self._cipher.encrypt(number, payload, covered)
 
-    def decrypt(self, nonce: bytes, blob: bytes, covered: bytes) -> bytes:
-        return self._cipher.decrypt(nonce, blob, covered)
+    def decrypt(self, number: int, blob: bytes, covered: bytes) -> bytes:
+        return self._cipher.decrypt(number, blob, covered)
 
 
-sealed_epochs_cipher = sealed_epochs.AESGCM
+sealed_epochs_cipher = sealed_epochs.GcmKey
 
 
 @pytest.mark.parametrize("kind", [QkdAesLink, HybridLink])
@@ -314,7 +314,7 @@ def test_no_nonce_returns_under_a_key_and_keys_change_in_time(
     monkeypatch: pytest.MonkeyPatch, kind: type[QkdAesLink]
 ) -> None:
     monkeypatch.setattr(NotedCipher, "seen", [])
-    monkeypatch.setattr(sealed_epochs, "AESGCM", NotedCipher)
+    monkeypatch.setattr(sealed_epochs, "GcmKey", NotedCipher)
     for _ in range(2):  # two runs
         ends = Ends(kind(rekey_messages=3, rekey_bytes=100))
         for size in (10, 10, 10, 10, 60, 60, 300, 5, 5):  # new keys before 4, 6, 7 and 8
@@ -331,7 +331,7 @@ def test_no_nonce_returns_under_a_key_and_keys_change_in_time(
 
 def test_aes_keys_are_the_drawn_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NotedCipher, "seen", [])
-    monkeypatch.setattr(sealed_epochs, "AESGCM", NotedCipher)
+    monkeypatch.setattr(sealed_epochs, "GcmKey", NotedCipher)
     ends = Ends(QkdAesLink(key_bits=1024, rekey_messages=1))
     for _ in range(5):
         ends.unseal(SERVER, client(0), ends.seal(client(0), SERVER, b"x"))
