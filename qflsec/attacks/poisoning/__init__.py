@@ -16,6 +16,7 @@ from qflsec.attacks.poisoning.loss_liar import LossLiar
 from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
+from qflsec.attacks.poisoning.pareto_collapse import ParetoCollapse
 from qflsec.attacks.poisoning.quid import Quid
 from qflsec.attacks.poisoning.replacement import ModelReplacement
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
@@ -40,6 +41,7 @@ __all__ = [
     "ModelReplacement",
     "OptimisedAlie",
     "OptimisedIpm",
+    "ParetoCollapse",
     "Quid",
     "RotationBias",
     "ScaledSignFlip",

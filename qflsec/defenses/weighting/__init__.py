@@ -8,9 +8,13 @@ from __future__ import annotations
 from qflsec.defenses.weighting.base import LossRule, WeightedRule, capped_shares
 from qflsec.defenses.weighting.by_loss import LossWeighted, Softmin, softmin_bound
 from qflsec.defenses.weighting.cap import WeightCap
+from qflsec.defenses.weighting.distances import DistanceWeighted, distance_weights
+from qflsec.defenses.weighting.pareto import FedMgda, least_norm_weights
 from qflsec.defenses.weighting.q_fedavg import QFedAvg
 
 __all__ = [
+    "DistanceWeighted",
+    "FedMgda",
     "LossRule",
     "LossWeighted",
     "QFedAvg",
@@ -18,5 +22,7 @@ __all__ = [
     "WeightCap",
     "WeightedRule",
     "capped_shares",
+    "distance_weights",
+    "least_norm_weights",
     "softmin_bound",
 ]

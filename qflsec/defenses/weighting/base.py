@@ -74,6 +74,14 @@ class WeightedRule(UpdateRule):
             returns: ``(n,)``
         """
 
+    def rows(self, batch: RoundUpdates) -> torch.Tensor:
+        """What is averaged; the updates as they are by default.
+
+        Shapes:
+            returns: ``(n, P)``
+        """
+        return batch.updates
+
     def factor(self, batch: RoundUpdates) -> float:
         """What the weighted mean is multiplied by; 1 by default."""
         return 1.0
@@ -91,10 +99,8 @@ class WeightedRule(UpdateRule):
     @final
     def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
         """The weighted mean."""
-        if batch.max_share is None:
-            mean = weighted_mean(batch.updates, self.weights(batch))
-        else:
-            mean = weighted_mean(batch.updates, self.shares(batch))
+        weights = self.weights(batch) if batch.max_share is None else self.shares(batch)
+        mean = weighted_mean(self.rows(batch), weights)
         factor = self.factor(batch)
         return (mean if factor == 1.0 else factor * mean), None
 
