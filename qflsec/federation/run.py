@@ -204,9 +204,14 @@ class RunResult:
         rows = self.clients[index]
         return Records(features=self.dataset.features[rows], labels=self.dataset.labels[rows])
 
-    def ledger(self, threat: ThreatModel) -> tuple[LedgerRow, ...]:
-        """What one observer sees of this run, every guarantee against it, and what none covers."""
-        view = self.view(threat)
+    def ledger(self, threat: ThreatModel, *, view: View | None = None) -> tuple[LedgerRow, ...]:
+        """What one observer sees of this run, every guarantee against it, and what none covers.
+
+        Args:
+            threat: The observer.
+            view: What it holds, where :meth:`view` has already been asked.
+        """
+        view = self.view(threat) if view is None else view
         context = self.context(view)
         layers = [row for layer in self.stack.layers for row in layer.ledger(context)]
         rows = [*layers, *run_rows(context)]

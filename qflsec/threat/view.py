@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -156,6 +157,15 @@ class Item:
             raise TypeError(msg)
         return self.value
 
+    def copied(self) -> Item:
+        """The same item with a value of its own."""
+        if isinstance(self.value, bytes):
+            return self
+        value = self.value.clone() if isinstance(self.value, torch.Tensor) else self.value.copy()
+        twin = object.__new__(Item)  # a tenth of the time of replace(), and views hold thousands of items
+        vars(twin).update(vars(self), value=value)
+        return twin
+
     def with_k(self, k: int) -> Item:
         """The same item with its anonymity set."""
         return replace(self, k=k)
@@ -213,7 +223,21 @@ class View:
         """The model of this version, or None where the coalition cannot read it."""
         if version is None:
             return None
-        return next((item.vector for item in self.readable(*MODELS) if item.version == version), None)
+        found = self._models.get(version)
+        return None if found is None else found.vector
+
+    @cached_property
+    def _models(self) -> dict[Version, Item]:
+        """The first readable model of each version: attacks ask for the model behind each of thousands of updates."""
+        found: dict[Version, Item] = {}
+        for item in self.readable(*MODELS):
+            if item.version is not None:
+                found.setdefault(item.version, item)
+        return found
+
+    def copied(self) -> View:
+        """The same view with values of its own, for another attack to do with as it likes."""
+        return replace(self, items=tuple(item.copied() for item in self.items))
 
     def base_of(self, item: Item) -> torch.Tensor | None:
         """The model that the clients of an item started from; None where there are several, or none can be read."""

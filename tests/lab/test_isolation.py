@@ -58,6 +58,7 @@ PLACES = {
     "lira": ("looking", "{ shadows = 4 }"),
     "with-state": ("clients", "{}"),
     "on-a-module": ("clients", "{}"),
+    "overwrites": ("looking", "{}"),
     "distributed-trigger": ("pair", "{}"),
     "gradient-ascent": ("sending", "{}"),
     "inconsistent-models": (
@@ -76,15 +77,16 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.attacks import Manipulation
+from qflsec.attacks import Inference, Manipulation, MembershipChallenge, MembershipClaim
 from qflsec.base import AttackCard, Source, register
 
 SOURCE = Source(paper="test stand-in", year=2026, where="tests/lab/test_isolation.py")
 CALLS = []
 
 
-def card(name):
-    return AttackCard(name=name, idea="Stands in.", source=SOURCE, family="poisoning", goal="integrity", needs=("a client",))
+def card(name, **change):
+    told = dict(family="poisoning", goal="integrity", needs=("a client",))
+    return AttackCard(name=name, idea="Stands in.", source=SOURCE, **told | change)
 
 
 @register("attack", "with-state")
@@ -108,6 +110,21 @@ class OnAModule(Manipulation):
     def run(self, hands):
         CALLS.append(hands.round)
         return -len(CALLS) * hands.honest
+
+
+@register("attack", "overwrites")
+@dataclass(frozen=True, kw_only=True)
+class Overwrites(Inference):
+    card = card("overwrites", family="membership", goal="confidentiality")
+    challenge_type = MembershipChallenge
+
+    def missing(self, view, challenge):
+        return None
+
+    def run(self, view, challenge):
+        for item in view.readable("model", "final-model"):
+            item.vector.numpy()[:] = 0
+        return MembershipClaim(scores=view.logits(challenge.candidates.features)[:, 0])
 """
 
 
@@ -218,14 +235,16 @@ def test_alone(name: str, together: dict[str, dict[str, Any]], tmp_path: Path) -
 
 
 def test_of_plugins_too(tmp_path: Path) -> None:
-    """One with state is itself everywhere; one that hides its state in its module is caught."""
+    """One with state is itself everywhere, and overwrites nobody else's view; one that hides its state in its module is caught."""
     plugin = tmp_path / "hiding.py"
     plugin.write_text(PLUGIN, encoding="utf-8")
-    matrix = spec(["with-state", "on-a-module"], plugin=plugin)
+    attacks = ["with-state", "on-a-module", "overwrites", "loss-threshold"]
+    matrix = spec(attacks, plugin=plugin)
     whole = trials(matrix, tmp_path / "all.sqlite")
-    turned = trials(
-        spec(["with-state", "on-a-module"], plugin=plugin, turned=True), tmp_path / "turned.sqlite"
-    )
+    turned = trials(spec(attacks, plugin=plugin, turned=True), tmp_path / "turned.sqlite")
+    asked = [row for row in whole.values() if row["identity"]["attack"]["name"] in attacks[2:]]
+    found = [row for row in asked if row["status"] != "incompatible"]  # 'looking' needs a delegation
+    assert [row["status"] for row in found] == ["ok"] * 4, [row["reason"] for row in found]
     single = {key: row for rows in alone(matrix, tmp_path) for key, row in rows.items()}
     assert set(whole) == set(turned) > set(single)
     for others in (turned, single):

@@ -11,7 +11,7 @@ from torch import Tensor
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import ClientClaim, ClientMembershipChallenge
 from qflsec.attacks.inversion.observation import disjoint_items
-from qflsec.attacks.membership.gradient_regression import regressed
+from qflsec.attacks.membership.gradient_regression import as_columns, regressed
 from qflsec.attacks.membership.likelihood import likelihood_ratio
 from qflsec.attacks.membership.lira import LikelihoodInference
 from qflsec.attacks.membership.shadowed import shadow_logits
@@ -120,8 +120,10 @@ def _explained(items: Sequence[Item], pulls: Sequence[Tensor]) -> Tensor:
         pulls: ``(n, P)`` each; returns: ``(n,)``
     """
     sizes = [item.vector.double().norm() for item in items]
-    moves = [(torch.empty(0), item.vector.double() / size) for item, size in zip(items, sizes, strict=True)]
-    return regressed(moves, [pull / size for pull, size in zip(pulls, sizes, strict=True)], refits=0)
+    moved = torch.stack([item.vector.double() / size for item, size in zip(items, sizes, strict=True)])
+    return regressed(
+        moved, as_columns([pull / size for pull, size in zip(pulls, sizes, strict=True)]), refits=0
+    )
 
 
 @register("attack", "client-lira")

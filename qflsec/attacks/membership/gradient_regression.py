@@ -10,11 +10,11 @@ from torch import Tensor
 
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
+from qflsec.attacks.membership.descents import descents
 from qflsec.attacks.membership.sum_alignment import SumAlignment, directions
 from qflsec.attacks.membership.update_alignment import single_updates
 from qflsec.base import AttackCard, ConfigError, Source, register
-from qflsec.models import Model, per_sample_gradients
-from qflsec.threat import Records, View
+from qflsec.threat import View
 
 __all__ = ["GradientRegression", "regressed"]
 
@@ -83,44 +83,73 @@ class GradientRegression(Inference):
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:
         """The largest weight of every candidate in what one sender sent."""
-        model, candidates = view.granted.model, challenge.candidates
-        known: dict[int, Tensor] = {}
-        weights = [
-            regressed(
-                moves, [_pulls(model, params, candidates, known) for params, _ in moves], refits=self.refits
-            )
-            for moves in _senders(view, challenge.target)
-        ]
+        senders = _senders(view, challenge.target)
+        # clients that start from the same models, whose tensors are one object each, share the equations' left side
+        models = {id(params): params for moves in senders for params, _ in moves}
+        found = descents(view.granted.model, list(models.values()), challenge.candidates)
+        pulls = dict(zip(models, found, strict=True))
+        columns: dict[tuple[int, ...], Tensor] = {}
+        weights = []
+        for moves in senders:
+            start = tuple(id(params) for params, _ in moves)
+            if start not in columns:
+                columns[start] = as_columns([pulls[one] for one in start])
+            moved = torch.stack([vector.double() for _, vector in moves])
+            weights.append(regressed(moved, columns[start], refits=self.refits))
         return MembershipClaim(scores=torch.stack(weights).max(dim=0).values)
 
 
-def regressed(moves: Sequence[Move], pulls: Sequence[Tensor], *, refits: int) -> Tensor:
-    """Weights w, not negative, of the least squares fit of every move by ``w @ pulls``.
+def as_columns(pulls: Sequence[Tensor]) -> Tensor:
+    """The left side of the equations: for every move and parameter, what each candidate adds.
+
+    Shapes:
+        pulls: ``(n, P)`` for each of m moves; returns: ``(m, P, n)``
+    """
+    return torch.stack([part.T for part in pulls]).contiguous()
+
+
+def regressed(moved: Tensor, columns: Tensor, *, refits: int) -> Tensor:
+    """Weights w, not negative, of the least squares fit of every move by ``columns @ w``.
 
     Args:
-        moves: Models and where they went from there.
-        pulls: The candidates' descent directions at these models.
+        moved: Where models went.
+        columns: Where the candidates pull them, as :func:`as_columns` has it.
         refits: How often the parameters are weighted anew by what was left of them.
 
     Shapes:
-        pulls: ``(n, P)`` each; returns: ``(n,)``, float64
+        moved: ``(m, P)``; columns: ``(m, P, n)``; returns: ``(n,)``, float64
+    """
+    weight = torch.ones(moved.shape[-1], dtype=torch.float64)
+    weighted = torch.empty_like(columns)
+    for fit in range(refits + 1):
+        torch.mul(columns, weight[:, None], out=weighted)
+        solution = _solved(weighted.flatten(end_dim=1).T @ columns.flatten(end_dim=1), weighted, moved)
+        left = (moved - columns @ solution).square().mean(dim=0)
+        if fit == refits or not float(left.max()) > 0:
+            break
+        weight = 1 / (left / left.max() + _FLOOR)
+    return solution
+
+
+def _solved(products: Tensor, weighted: Tensor, moved: Tensor) -> Tensor:
+    """The weights, by as few rows as there are columns, whose products of columns are the same.
+
+    Gradients have single precision: the digits that products lose are none of theirs, and what is left of directions in
+    which the columns do not differ is rounding.
+
+    Shapes:
+        products: ``(n, n)``; weighted: ``(m, P, n)``; moved: ``(m, P)``; returns: ``(n,)``
     """
     from scipy.optimize import nnls
 
-    columns = torch.stack([part.T for part in pulls])
-    targets = torch.stack([moved.double() for _, moved in moves])
-    scale = torch.ones(targets.shape[-1], dtype=torch.float64)
-    for fit in range(refits + 1):
-        rows = (columns * scale[None, :, None]).reshape(-1, columns.shape[-1])
-        # a triangle of n rows has the same least squares solution
-        q, r = torch.linalg.qr(rows)
-        solution, _ = nnls(r.numpy(), (q.T @ (targets * scale).reshape(-1)).numpy(), maxiter=50 * r.shape[1])
-        weights = torch.from_numpy(solution)
-        left = (targets - columns @ weights).square().mean(dim=0)
-        if fit == refits or not float(left.max()) > 0:
-            break
-        scale = (left / left.max() + _FLOOR).rsqrt()
-    return weights
+    values, vectors = torch.linalg.eigh(products)
+    kept = values > values.max().clamp_min(0) * len(values) * torch.finfo(torch.float64).eps
+    roots, vectors = values[kept].sqrt(), vectors[:, kept]
+    answers = vectors.T @ (weighted.flatten(end_dim=1).T @ moved.flatten()) / roots
+    if not len(roots):
+        return torch.zeros(len(values), dtype=torch.float64)
+    solution, _ = nnls((vectors * roots).T.numpy(), answers.numpy(), maxiter=50 * len(values))
+    return torch.from_numpy(solution)
 
 
 def _senders(view: View, target: int | None) -> list[list[Move]]:
@@ -131,11 +160,3 @@ def _senders(view: View, target: int | None) -> list[list[Move]]:
         assert params is not None  # single_updates() saw to it
         by_client.setdefault(next(iter(item.named)), []).append((params, item.vector))
     return list(by_client.values()) or [directions(view)]
-
-
-def _pulls(model: Model, params: Tensor, candidates: Records, known: dict[int, Tensor]) -> Tensor:
-    """The candidates' descent directions at a model; several clients start from the same."""
-    if id(params) not in known:
-        found = per_sample_gradients(model, params, candidates.features, candidates.labels)
-        known[id(params)] = -found.double()
-    return known[id(params)]

@@ -9,9 +9,10 @@ import torch
 
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
+from qflsec.attacks.membership.descents import descents
 from qflsec.attacks.needs import missing_architecture, missing_items
 from qflsec.base import AttackCard, Source, register
-from qflsec.models import Model, per_sample_gradients
+from qflsec.models import Model
 from qflsec.threat import Item, Records, View
 
 __all__ = ["SumAlignment", "directions", "mean_cosines", "mean_move"]
@@ -80,11 +81,9 @@ def mean_cosines(
     Shapes:
         moves: pairs of ``(P,)``; returns: ``(n,)``, float64
     """
-    scores = torch.zeros(len(candidates.labels), dtype=torch.float64)
-    for params, moved in moves:
-        gradients = per_sample_gradients(model, params, candidates.features, candidates.labels)
-        scores -= torch.nn.functional.cosine_similarity(gradients.double(), moved[None].double(), dim=-1)
-    return scores / len(moves)
+    pulls = descents(model, [params for params, _ in moves], candidates)
+    moved = torch.stack([move for _, move in moves]).double()
+    return torch.nn.functional.cosine_similarity(pulls, moved[:, None], dim=-1).mean(dim=0)
 
 
 def directions(view: View) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -8,9 +8,9 @@ import torch
 
 from qflsec.attacks.base import Inference
 from qflsec.attacks.challenges import MembershipChallenge, MembershipClaim
+from qflsec.attacks.membership.descents import descents
 from qflsec.attacks.needs import missing_architecture, missing_items
 from qflsec.base import AttackCard, Source, register
-from qflsec.models import per_sample_gradients
 from qflsec.threat import Item, View
 
 __all__ = ["UpdateAlignment", "client_cosines", "single_updates"]
@@ -71,25 +71,23 @@ def client_cosines(view: View, challenge: MembershipChallenge) -> torch.Tensor:
     Shapes:
         returns: ``(n, c)``, float64, a column for each client of whom an update can be used
     """
-    candidates, model = challenge.candidates, view.granted.model
-    updates = single_updates(view, challenge.target)
-    clients = sorted({next(iter(item.named)) for item in updates})
-    sums = torch.zeros(len(candidates.labels), len(clients), dtype=torch.float64)
+    by_base: dict[str, list[Item]] = {}
+    for item in single_updates(view, challenge.target):
+        assert item.base is not None  # single_updates() saw to it
+        by_base.setdefault(item.base, []).append(item)
+    models = [view.model(base) for base in by_base]
+    pulls = descents(
+        view.granted.model, [params for params in models if params is not None], challenge.candidates
+    )
+    clients = sorted({_client(item) for items in by_base.values() for item in items})
+    sums = torch.zeros(len(challenge.candidates.labels), len(clients), dtype=torch.float64)
     counts = torch.zeros(len(clients), dtype=torch.float64)
-    pulls: dict[str, torch.Tensor] = {}
-    for item in updates:
-        base, params = item.base, view.base_of(item)
-        assert base is not None  # single_updates() saw to it
-        assert params is not None
-        if base not in pulls:
-            pulls[base] = -per_sample_gradients(
-                model, params, candidates.features, candidates.labels
-            ).double()
-        column = clients.index(next(iter(item.named)))
-        sums[:, column] += torch.nn.functional.cosine_similarity(
-            pulls[base], item.vector[None].double(), dim=-1
-        )
-        counts[column] += 1
+    for pull, items in zip(pulls, by_base.values(), strict=True):
+        columns = torch.tensor([clients.index(_client(item)) for item in items])
+        moved = torch.stack([item.vector.double() for item in items])
+        found = torch.nn.functional.cosine_similarity(pull[:, None], moved[None], dim=-1)
+        sums.index_add_(1, columns, found)
+        counts += torch.bincount(columns, minlength=len(clients))
     return sums / counts
 
 
@@ -103,6 +101,10 @@ def single_updates(view: View, target: int | None) -> list[Item]:
         and view.base_of(item) is not None
         and float(item.vector.norm()) > 0
     ]
+
+
+def _client(item: Item) -> int:
+    return next(iter(item.named))
 
 
 def _is_single(item: Item) -> bool:

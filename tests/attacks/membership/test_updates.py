@@ -13,7 +13,7 @@ from qflsec.accounting.predictions import predicted
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, Inference, MembershipChallenge, MembershipClaim
 from qflsec.attacks.membership import GradientRegression, SumAlignment, UpdateAlignment
-from qflsec.attacks.membership.gradient_regression import regressed
+from qflsec.attacks.membership.gradient_regression import as_columns, regressed
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec
 from qflsec.defenses.privacy import DpSgd
@@ -51,15 +51,29 @@ def test_weights_are_found_again(noisy: int) -> None:
     pulls = list(torch.randn(10, 12, 36, generator=generator, dtype=torch.float64))
     noise = torch.randn(10, 36, generator=generator, dtype=torch.float64)
     noise[:, noisy:] = 0
-    moves = [(torch.zeros(36), true @ part + 30 * extra) for part, extra in zip(pulls, noise, strict=True)]
-    plain, weighted = (regressed(moves, pulls, refits=refits) for refits in (0, 3))
+    moved = torch.stack([true @ part for part in pulls]) + 30 * noise
+    plain, weighted = (regressed(moved, as_columns(pulls), refits=refits) for refits in (0, 3))
     assert torch.allclose(weighted, true, atol=0.1 if noisy else 1e-9)
     assert torch.allclose(plain, true, atol=1e-9) == (not noisy)
 
 
 def test_nothing_sent_is_nothing_found() -> None:
     pulls = [torch.randn(4, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)]
-    assert not regressed([(torch.zeros(9), torch.zeros(9))], pulls, refits=3).any()
+    assert not regressed(torch.zeros(1, 9, dtype=torch.float64), as_columns(pulls), refits=3).any()
+
+
+def test_records_alike_share_what_was_sent() -> None:
+    """Two records with one gradient between them, more records than equations, and none that moves anything."""
+    generator = torch.Generator().manual_seed(1)
+    pull = torch.randn(6, 9, generator=generator, dtype=torch.float64)
+    twice = torch.cat([pull, pull[:1]])
+    moved = (2 * pull[0] + pull[1])[None]
+    weights = regressed(moved, as_columns([twice]), refits=3)
+    assert torch.allclose(weights[0] + weights[6], torch.tensor(2.0, dtype=torch.float64))
+    assert torch.allclose(weights @ twice, moved[0])
+    few = regressed(moved[:, :3], as_columns([twice[:, :3]]), refits=0)
+    assert torch.allclose(few @ twice[:, :3], moved[0, :3])
+    assert not regressed(moved, torch.zeros(1, 9, 4, dtype=torch.float64), refits=3).any()
 
 
 def test_cosines_of_the_client_that_agrees_best(

@@ -43,6 +43,7 @@ __all__ = [
     "candidates_of",
     "planned_shadows",
     "shadow_remarks",
+    "stored_models",
     "train_planned",
 ]
 
@@ -210,14 +211,6 @@ class SharedTrainer:
     trainer: TracingTrainer
     stored: Mapping[str, torch.Tensor]
 
-    @classmethod
-    def of(cls, trainer: TracingTrainer, rows: Iterable[Row]) -> SharedTrainer:
-        """A trainer that knows the sets in these rows; those that failed are trained again where they are used."""
-        return cls(
-            trainer=trainer,
-            stored={str(row.content["asked"]): _params(row) for row in rows if row.status == "completed"},
-        )
-
     def __call__(self, pool: Records, members: torch.Tensor, defenses: Stack | None = None) -> torch.Tensor:
         """The models that were stored for exactly this, or new ones."""
         found = self.stored.get(_digest(pool, members, defenses)) if self.stored else None
@@ -233,6 +226,11 @@ class SharedTrainer:
             if found is None or found.dim() == 2
             else found.clone()
         )
+
+
+def stored_models(row: Row) -> dict[str, torch.Tensor]:
+    """The models in a row, by the digest of what they were trained on; none where training failed, so that who needs them trains."""
+    return {str(row.content["asked"]): _params(row)} if row.status == "completed" else {}
 
 
 def _params(row: Row) -> torch.Tensor:

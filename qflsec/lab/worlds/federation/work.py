@@ -29,16 +29,16 @@ from qflsec.federation.loop import run_batch
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.grid.ids import canonical
-from qflsec.lab.grid.units import Row, Unit
+from qflsec.lab.grid.units import Row
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
 from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
-from qflsec.lab.worlds.federation.shadows import SharedTrainer, candidates_of
+from qflsec.lab.worlds.federation.shadows import SharedTrainer, candidates_of, stored_models
 from qflsec.lab.worlds.federation.states import trial_status
-from qflsec.threat import ThreatModel
+from qflsec.threat import ThreatModel, View
 
 __all__ = ["execute"]
 
@@ -65,28 +65,54 @@ def execute(matrix: Matrix, batch: RunBatch, given: Mapping[str, Row]) -> Iterat
         given: Rows of shadow models, by id.
     """
     made = _make_runs(matrix, batch)
+    seen = _Seen()
     for run in batch.runs:
-        yield from _run_rows(matrix, run, made[run.unit_id])
-    proofs = _Proofs()
-    for trial in batch.trials:
-        yield _judge(matrix, trial, made, given, proofs)
+        yield from _run_rows(matrix, run, made[run.unit_id], seen)
+    # trials on one view follow one another, as one view is kept
+    for trial in sorted(batch.trials, key=lambda one: _look(one.run, matrix.entry(one.label).threat)):
+        yield _judge(matrix, trial, made, given, seen)
 
 
-class _Proofs:
-    """What the ledgers of a batch's runs say of attacks before these are scored, each ledger asked once."""
+def _look(run: PlannedRun, threat: ThreatModel) -> tuple[str, str]:
+    """Which run an observer looks at, and which observer."""
+    return run.unit_id, canonical(threat.to_config())
+
+
+class _Seen:
+    """What observers hold of a batch's runs, and what their ledgers say; the last view, models and all ledgers are kept."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[LedgerRow, ...]] = {}
+        self._last: tuple[tuple[str, str], View] | None = None
+        self._models: tuple[str, Mapping[str, torch.Tensor]] | None = None
+        self._ledgers: dict[tuple[str, str], tuple[LedgerRow, ...]] = {}
 
-    def of(self, run: PlannedRun, made: RunResult, entry: AttackEntry) -> dict[str, Any]:
+    def view(self, run: PlannedRun, made: RunResult, threat: ThreatModel) -> View:
+        """What an observer holds of a run; not to be changed."""
+        key = _look(run, threat)
+        if self._last is None or self._last[0] != key:
+            self._last = key, made.view(threat.at(run.seed))
+        return self._last[1]
+
+    def ledger(self, run: PlannedRun, made: RunResult, threat: ThreatModel) -> tuple[LedgerRow, ...]:
+        """What a run's ledger says of an observer."""
+        key = _look(run, threat)
+        if key not in self._ledgers:
+            self._ledgers[key] = made.ledger(threat.at(run.seed), view=self.view(run, made, threat))
+        return self._ledgers[key]
+
+    def models(self, row: Row) -> Mapping[str, torch.Tensor]:
+        """The shadow models of a row; not to be changed."""
+        if self._models is None or self._models[0] != row.unit_id:
+            self._models = row.unit_id, stored_models(row)
+        return self._models[1]
+
+    def proof(self, run: PlannedRun, made: RunResult, entry: AttackEntry) -> dict[str, Any]:
         """What the ledger of a run against an attack's observer allows the attack, as a trial stores it."""
         if not isinstance(entry.attack, Inference):
             return {}
-        key = (run.unit_id, canonical(entry.threat.to_config()))
-        if key not in self._known:
-            self._known[key] = made.ledger(entry.threat.at(run.seed))
-        proof = predicted(_about(entry.attack, self._known[key]), entry.attack.reads)
-        found = {"predicted": {} if proof is None else proof.to_dict(), "mixed": mixed(self._known[key])}
+        rows = self.ledger(run, made, entry.threat)
+        proof = predicted(_about(entry.attack, rows), entry.attack.reads)
+        found = {"predicted": {} if proof is None else proof.to_dict(), "mixed": mixed(rows)}
         return {name: part for name, part in found.items() if part}
 
 
@@ -147,7 +173,7 @@ def _run_alone(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> _Made:
         return _Failure(outcome=f"failed: {sentence_of(error)}", traceback=traceback_of(error))
 
 
-def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
+def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iterator[Row]:
     """The row of a run and, for an honest one, those of its ledgers."""
     status, _, reason = made.outcome.partition(": ")
     content: dict[str, Any] = {"seeded_secrets": matrix.spec.secrets == "seeded"}
@@ -170,7 +196,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made) -> Iterator[Row]:
     if run.label or not row.settled:
         return
     for threat in matrix.observers:
-        yield _ledger_row(run.ledger(threat), made, threat)
+        yield _ledger_row(run, made, threat, seen)
 
 
 def _chance(result: RunResult) -> float:
@@ -179,22 +205,23 @@ def _chance(result: RunResult) -> float:
     return float(torch.bincount(labels).max()) / max(1, len(labels))
 
 
-def _ledger_row(unit: Unit, made: _Made, threat: ThreatModel) -> Row:
+def _ledger_row(run: PlannedRun, made: _Made, threat: ThreatModel, seen: _Seen) -> Row:
     """A run's ledger; empty where it did not complete, and for parties that its pipeline does not have."""
+    unit = run.ledger(threat)
     status = made.outcome.partition(": ")[0]
     if not isinstance(made, RunResult) or status != "completed":
         return unit.row(status)
     if threat.absent(made.pipeline.parties):
         return unit.row(status, {"rows": []})
     try:
-        rows = [row.to_dict() for row in made.ledger(threat.at(made.spec.seed))]
+        rows = [row.to_dict() for row in seen.ledger(run, made, threat)]
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
         return unit.row("failed", reason=sentence_of(error), traceback=traceback_of(error))
     return unit.row(status, {"rows": rows})
 
 
 def _judge(
-    matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given: Mapping[str, Row], proofs: _Proofs
+    matrix: Matrix, trial: PlannedTrial, made: Mapping[str, _Made], given: Mapping[str, Row], seen: _Seen
 ) -> Row:
     entry = matrix.entry(trial.label)
     attacked, honest = made[trial.run.unit_id], made[trial.honest.unit_id]
@@ -210,9 +237,13 @@ def _judge(
     started = time.process_time()
     foretold: dict[str, Any] = {}
     try:
-        foretold = proofs.of(trial.run, attacked, entry)  # before anything is scored
-        shadows = [] if trial.shadows is None else [given[trial.shadows.unit_id]]
-        found = _score(entry, attacked, honest, shadows)
+        foretold = seen.proof(trial.run, attacked, entry)  # before anything is scored
+        if isinstance(entry.attack, Inference):
+            view = seen.view(trial.run, attacked, entry.threat).copied()  # it may do with it as it likes
+            stored = {} if trial.shadows is None else seen.models(given[trial.shadows.unit_id])
+            found = _answered(entry, attacked, view, stored)
+        else:
+            found = score_manipulation(entry.attack, attacked, honest)
     except IncompatibleAttack as error:  # what only the data of this seed can tell
         return trial.row("incompatible", reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
@@ -263,17 +294,17 @@ def _with_dropped(score: TrialScore, attacked: _Made) -> TrialScore:
     return replace(score, raw={**score.raw, **raw})
 
 
-def _score(
-    entry: AttackEntry, attacked: RunResult, honest: RunResult, shadows: Sequence[Row]
+def _answered(
+    entry: AttackEntry, attacked: RunResult, view: View, stored: Mapping[str, torch.Tensor]
 ) -> TrialScore | Blocked:
-    attack = entry.attack
-    if isinstance(attack, Inference):
-        seed = attacked.spec.seed
-        trainer = SharedTrainer.of(
-            ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed), shadows
-        )
-        threat = entry.threat.at(seed)
-        challenge, truth = challenge_for(attack, attacked, seed=seed, threat=threat, trainer=trainer)
-        claim = attack(attacked.view(threat), challenge)
-        return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
-    return score_manipulation(attack, attacked, honest)
+    """What an attack that asks makes of a view and of stored shadow models, scored."""
+    attack, seed = entry.attack, attacked.spec.seed
+    assert isinstance(attack, Inference)  # _judge() saw to it
+    trainer = SharedTrainer(
+        trainer=ShadowTrainer(pipeline=attacked.pipeline, like=attacked.dataset, seed=seed), stored=stored
+    )
+    challenge, truth = challenge_for(
+        attack, attacked, seed=seed, threat=entry.threat.at(seed), trainer=trainer
+    )
+    claim = attack(view, challenge)
+    return claim if isinstance(claim, Blocked) else score_claim(claim, truth)
