@@ -49,6 +49,8 @@ kind = "corrupted-clients"
 n = 2
 [threats.sending]
 kind = "malicious-server"
+[threats.edging]
+kind = "malicious-edge"
 [threats.computing]
 kind = "malicious-quantum-server"
 """
@@ -61,14 +63,22 @@ PLACES = {
     "overwrites": ("looking", "{}"),
     "distributed-trigger": ("pair", "{}"),
     "gradient-ascent": ("sending", "{}"),
+    "edge-replacement": ("edging", "{}"),
     "inconsistent-models": (
         "sending",
         "{ search_steps = 5, search_starts = 1, restarts = 2, screened = 4, iterations = 3 }",
     ),
 }
 """Threat model and parameters, where neither follows from the kind of the attack."""
-ELSEWHERE = {"first-layer", "snapshot", "device-fingerprint", "participation", "reported-loss"}
-"""Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, two devices, rosters that
+ELSEWHERE = {
+    "edge-replacement",
+    "first-layer",
+    "snapshot",
+    "device-fingerprint",
+    "participation",
+    "reported-loss",
+}
+"""Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
 change, rules that ask for a loss."""
 PLUGIN = """
 from __future__ import annotations
