@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
-from qflsec.audit.check import Bench
+from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.outcome import Figure, Judgement, Verdict
 from qflsec.audit.parts import Part
 from qflsec.base import ConfigError, find, names
@@ -62,7 +62,10 @@ class Claim(ABC):
     def verdict(self, parts: Sequence[Part], bench: Bench) -> Verdict:
         """What the audit says of it."""
         bench.seed_the_pipeline()
-        found = self.test(parts, bench)
+        try:
+            found = self.test(parts, bench)
+        except NotApplicable as reason:
+            return self.untested(str(reason))
         return Verdict(
             claim=self.sentence,
             kind=self.kind,

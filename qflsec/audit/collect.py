@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ from qflsec.audit.adapters.modules import modules_as_parts, private_as_parts
 from qflsec.audit.adapters.records import data_of
 from qflsec.audit.flower.app import app_of_folder, app_of_roles
 from qflsec.audit.flower.run import record
-from qflsec.audit.parts import Part, SourceCode, SourceFile
+from qflsec.audit.parts import Data, Part, SourceCode, SourceFile
 from qflsec.audit.roles import Roles
 from qflsec.audit.target import own_files
 from qflsec.base import ConfigError
@@ -62,6 +63,7 @@ def parts_of(
     seconds: float = 60.0,
     seed: int = 0,
     threats: Sequence[str] = (),
+    broken: list[tuple[str, BaseException]] | None = None,
 ) -> tuple[list[Part], list[str]]:
     """Run the user's file, or the Flower app of a folder, and recognise the parts of the pipeline.
 
@@ -73,30 +75,51 @@ def parts_of(
         seconds: How long the clients of a Flower app may train.
         seed: Of the generators that a Flower app may draw from.
         threats: The parties whose views are attacked.
+        broken: Takes what could not be made into parts, by name, and why, so that the other parts are still found. Without
+            it the first such error is raised.
 
     Raises:
         ConfigError: A role cannot be filled.
         Exception: Whatever the file raises.
     """
     notes: list[str] = []
-    parts: list[Part]
+    found = _Parts(broken=broken)
     if not file:
         app = app_of_folder(folder)
-        parts = [record(app, seconds=seconds, seed=seed, attacked=threats, notes=notes)]
-        return [*parts, *_functions_of(folder, given, notes)], notes
+        found.add(app.name, lambda: [record(app, seconds=seconds, seed=seed, attacked=threats, notes=notes)])
+        found.add("the app's functions", lambda: _functions_of(folder, given, notes))
+        return found.parts, notes
     roles = Roles(load_file(folder / file), file, given, wanted)
-    data = data_of(roles)
-    parts = [] if data is None else [data]
-    found = app_of_roles(roles, folder, file)
-    if found is None:
-        parts += functions_as_parts(roles, data, notes)
+    found.add(roles.name("data"), lambda: [one for one in (data_of(roles),) if one is not None])
+    data = next((one for one in found.parts if isinstance(one, Data)), None)
+    own = app_of_roles(roles, folder, file)
+    if own is None:
+        found.add("the file's functions", lambda: functions_as_parts(roles, data, notes))
     else:  # its training is seen while it runs
-        parts.append(record(found, seconds=seconds, seed=seed, attacked=threats, notes=notes))
-        parts += protection_as_parts(roles, notes)
-    if found is None or data is not None:
-        parts += modules_as_parts(roles, data, notes)
-        parts += circuits_as_parts(roles, data, notes)
-    return parts, notes
+        found.add(own.name, lambda: [record(own, seconds=seconds, seed=seed, attacked=threats, notes=notes)])
+        found.add("the file's functions", lambda: protection_as_parts(roles, notes))
+    if own is None or data is not None:
+        found.add("the file's modules", lambda: modules_as_parts(roles, data, notes))
+        found.add("the file's circuits", lambda: circuits_as_parts(roles, data, notes))
+    return found.parts, notes
+
+
+@dataclass(kw_only=True)
+class _Parts:
+    """The parts that were found, and what could not be made into some."""
+
+    broken: list[tuple[str, BaseException]] | None
+    parts: list[Part] = field(default_factory=list)
+
+    def add(self, name: str, made: Callable[[], Iterable[Part]]) -> None:
+        """Add parts as they come; the user's code that makes them may do anything."""
+        try:
+            for part in made():
+                self.parts.append(part)
+        except BaseException as error:
+            if self.broken is None:
+                raise
+            self.broken.append((name, error))
 
 
 def _functions_of(folder: Path, given: Mapping[str, str], notes: list[str]) -> Iterator[Part]:

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,8 +47,11 @@ class _Host:
     pipe: int
     deadline: float
     unloaded: bool = False
+    process: int = field(default_factory=os.getpid)
 
     def tell(self, event: str, **content: Any) -> None:  # noqa: ANN401 - JSON
+        if os.getpid() != self.process:  # the pipeline made a copy of us that runs on
+            os._exit(0)
         os.write(self.pipe, json.dumps({"event": event, **content}).encode() + b"\n")
 
     def run(self) -> None:
@@ -80,6 +83,7 @@ class _Host:
         ]
 
     def _load(self, folder: Path, file: str) -> list[Part]:
+        broken: list[tuple[str, BaseException]] = []
         try:
             parts, notes = parts_of(
                 folder,
@@ -89,11 +93,14 @@ class _Host:
                 seconds=_TRAINING_SHARE * self.request["seconds"],
                 seed=self.request["seed"],
                 threats=self.request["threats"],
+                broken=broken,
             )
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does is told
+        except BaseException as error:  # noqa: BLE001 - whatever the user's file does is told
             self.unloaded = True
-            self.tell("unloaded", why=_told(error))
+            self.tell("unloaded", subject=file or "the folder", why=_told(error))
             return []
+        for name, reason in broken:
+            self.tell("unloaded", subject=name, why=_told(reason))
         self.tell("parts", parts=[[part.name, type(part).__name__] for part in parts], notes=notes)
         return parts
 
@@ -143,8 +150,7 @@ def _absent(name: str, why: str) -> CheckRun:
 def _in_a_copy(work: Callable[[], dict[str, Any]], deadline: float, parents: int) -> dict[str, Any]:
     """What a function gives in a copy of this process, or why it gave nothing."""
     ours, theirs = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     child = os.fork()
     if not child:
         _be_the_copy(work, theirs, (ours, parents))
@@ -180,18 +186,27 @@ def _be_the_copy(work: Callable[[], dict[str, Any]], pipe: int, others: tuple[in
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in others:
         os.close(other)
+    process = os.getpid()
     try:
         said = json.dumps(work(), default=_plain)
     except BaseException as error:  # noqa: BLE001 - whatever the user's code does is told
-        sys.stderr.write(own_traceback(error))
+        with suppress(Exception):  # the pipeline may have put anything in its place
+            sys.stderr.write(own_traceback(error))
         said = json.dumps({"failed": _told(error), "late": False})
-    with suppress(OSError):
-        left = said.encode()
-        while left:
-            left = left[os.write(pipe, left) :]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if os.getpid() == process:  # else the pipeline made a copy of us that runs on
+        with suppress(OSError):
+            left = said.encode()
+            while left:
+                left = left[os.write(pipe, left) :]
+        _flush()
     os._exit(0)
+
+
+def _flush() -> None:
+    """Write out what the pipeline printed; it may have closed or replaced the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -227,7 +242,8 @@ def _told(error: BaseException) -> str:
         return f"the pipeline needs the package {error.name}, which is not installed here"
     if isinstance(error, QflsecError):
         return " ".join(str(error).split())
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}"[:500] if said else type(error).__name__
 
 
 def serve(request: Mapping[str, Any], pipe: int) -> None:

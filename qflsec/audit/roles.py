@@ -58,25 +58,26 @@ class Roles:
         for role, name in self.given.items():
             if role not in ROLES:
                 raise ConfigError("no such role", got=repr(role), expected=", ".join(ROLES))
-            if not hasattr(module, name):
+            if name not in vars(module):
                 raise ConfigError(f"{file} has nothing of this name for the role {role!r}", got=repr(name))
-        if wanted and not hasattr(module, wanted):
+        if wanted and wanted not in vars(module):
             raise ConfigError(f"{file} has nothing of this name", got=repr(wanted))
 
     def name(self, role: str) -> str:
         """The name of what plays a role; empty where nothing does."""
         if role in self.given:
             return self.given[role]
-        return next((name for name in ROLES[role] if hasattr(self._module, name) and self._counts(name)), "")
+        return next((name for name in ROLES[role] if name in vars(self._module) and self._counts(name)), "")
 
     def _counts(self, name: str) -> bool:
-        home = getattr(getattr(self._module, name), "__module__", self._module.__name__)
-        return not self._own or home == self._module.__name__
+        if not self._own:
+            return True
+        return getattr(vars(self._module)[name], "__module__", self._module.__name__) == self._module.__name__
 
     def get(self, role: str) -> Any:  # noqa: ANN401 - the user's own
         """What plays a role; None where nothing does."""
         name = self.name(role)
-        return getattr(self._module, name) if name else None
+        return vars(self._module)[name] if name else None
 
     def asked(self, *names: str) -> bool:
         """Whether a part that is made of these objects is audited."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -46,6 +47,7 @@ class _Found:
     notes: list[str] = field(default_factory=list)
     now: tuple[str, str] = ("start", "")
     done: bool = False
+    shut: bool = False
 
     def take(self, event: Mapping[str, Any]) -> None:
         content = {key: value for key, value in event.items() if key != "event"}
@@ -63,7 +65,7 @@ class _Found:
                 self.notes += content["notes"]
             case "unloaded":
                 self.runs.append(
-                    CheckRun(check="load", subject=self.now[1], state="failed", why=content["why"])
+                    CheckRun(check="load", subject=content["subject"], state="failed", why=content["why"])
                 )
             case "done":
                 self.done = True
@@ -158,18 +160,18 @@ def _follow(
     (scratch / "request.json").write_text(json.dumps(request), encoding="utf-8")
     ours, theirs = os.pipe()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
-    with (scratch / "output.txt").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "qflsec.audit.host", str(scratch / "request.json"), str(theirs)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=request["folder"],
-            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            pass_fds=(theirs,),
-            start_new_session=True,
-        )
+    process = subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-m", "qflsec.audit.host", str(scratch / "request.json"), str(theirs)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=request["folder"],
+        env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        pass_fds=(theirs,),
+        start_new_session=True,
+    )
     os.close(theirs)
+    printed = _Printed(process)
     try:
         for event in _events(ours, found, deadline, budget):
             found.take(event)
@@ -177,12 +179,36 @@ def _follow(
                 break
             if event["event"] in {"begin", "loading"}:
                 progress(f"{found.now[0]}: {found.now[1]}")
+        if found.shut:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE)
+        ended = process.poll()
     finally:
         os.close(ours)
         _end(process)
     if found.done:
         return ""
-    return _cut(request, found, process.returncode, deadline, scratch / "output.txt")
+    return _cut(request, found, ended, printed.last_line())
+
+
+class _Printed:
+    """What a process prints: read all the time, so that it never waits for us, and only the end of it kept."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # it is a pipe
+        self._stream, self._kept = process.stdout, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while piece := self._stream.read1(_CHUNK):  # type: ignore[attr-defined]
+            self._kept = (self._kept + piece)[-_CHUNK:]
+
+    def last_line(self) -> str:
+        """The last line that is not empty."""
+        self._thread.join(_PATIENCE)
+        lines = self._kept.decode("utf-8", errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else ""
 
 
 def _events(pipe: int, found: _Found, deadline: float, budget: float) -> Iterator[dict[str, Any]]:
@@ -197,11 +223,22 @@ def _events(pipe: int, found: _Found, deadline: float, budget: float) -> Iterato
             elif limit == float("inf"):
                 limit = time.monotonic() + _LOADING_SHARE * budget
             until = min(deadline + _PATIENCE, limit)
-            if not ready.select(max(0.0, until - time.monotonic())) or not (piece := os.read(pipe, _CHUNK)):
+            if not ready.select(max(0.0, until - time.monotonic())):
+                return
+            piece = os.read(pipe, _CHUNK)
+            if not piece:
+                found.shut = True
                 return
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    found.notes.append(
+                        "the pipeline wrote into the channel of the audit, so that a line was lost"
+                    )
+                    continue
+                yield event
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -215,19 +252,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _cut(request: Mapping[str, Any], found: _Found, code: int, deadline: float, log: Path) -> str:
-    """Why the process ended before it was done; its last stage is a row of the coverage."""
+def _cut(request: Mapping[str, Any], found: _Found, code: int | None, printed: str) -> str:
+    """Why there is no more to come; the last stage is a row of the coverage.
+
+    Args:
+        request: What the process was asked.
+        found: What has come.
+        code: How the process ended by itself; None where it did not.
+        printed: The last line that it printed.
+    """
     check, subject = found.now
     state: State = "failed"
-    if code == -signal.SIGTERM or time.monotonic() >= deadline:
+    if code is None and not found.shut:
         state, why = "out of time", "it did not end within the budget"
         if check == "load":
             why = "the file did not end loading within half of the budget"
+    elif code is None:
+        why = "the pipeline closed the channel of the audit, a file descriptor that it did not open"
     elif code < 0:
         why = f"the pipeline's process was ended by {signal.Signals(-code).name}"
     else:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        why = f"the pipeline ended the process with exit code {code}{f': {lines[-1]}' if code and lines else ''}"
+        why = f"the pipeline ended the process with exit code {code}{f': {printed}' if code and printed else ''}"
     found.runs.append(CheckRun(check=check, subject=subject, state=state, why=why))
     made = {run.check for run in found.runs}
     missing = [name for name in request["checks"] or names("check") if name not in made]

@@ -267,6 +267,26 @@ def test_claims_about_ciphers_and_rules(tmp_path: Path) -> None:
             claim_from_config(wrong)
 
 
+WORDS = """
+import numpy as np
+X = np.random.default_rng(0).normal(size=(40, 2)); Y = np.where(X[:, 0] > 0, "yes", "no")
+def load_data(): return X[:20], Y[:20], X[20:], Y[20:]
+def train(data, seed): return lambda q: {output}
+"""
+
+
+def test_labels_that_are_words(tmp_path: Path) -> None:
+    right = parts(tmp_path, WORDS.replace("{output}", "np.where(q[:, 0] > 0, 'yes', 'no')"))
+    assert run("outputs-tell-members", right).state == "clean"
+    assert run("seed-without-effect", right).state == "clean"
+    assert claim(right, kind="accuracy", at_least=0.9).judgement == "not refuted"
+    (tmp_path / "n").mkdir()
+    numbers = parts(tmp_path / "n", WORDS.replace("{output}", "q[:, 0]"))
+    assert run("outputs-tell-members", numbers).state == "skipped"
+    assert claim(numbers, kind="accuracy", at_least=0.9).judgement == "not tested"
+    assert claim(numbers, kind="dp", epsilon=1.0, delta=1e-5).judgement == "not tested"
+
+
 NOISY = """
 import numpy as np
 X = np.random.default_rng(0).normal(size=(40, 2)); Y = (X[:, 0] > 0).astype(int)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qflsec.audit import AuditResult, ClaimsFile, audit, find_target
+from qflsec.audit.host import _told
 from qflsec.base import ConfigError
 
 RULE = (
@@ -22,12 +23,10 @@ def audited(folder: Path, text: str, **options: object) -> AuditResult:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("raise SystemExit(3)", "exit code 3"),
+        ("class Own(BaseException): pass\nraise Own('a\\nb')", "Own: a b"),
         ("import os; os._exit(4)", "exit code 4"),
-        ("import a_package_that_is_not_there", "needs the package a_package_that_is_not_there"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("def f(:", "SyntaxError"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM"),
+        ("import os; os.closerange(3, 256)", "Bad file descriptor"),
     ],
 )
 def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, why: str) -> None:
@@ -42,6 +41,60 @@ def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path: Path, text: str, why
     assert by_name["aggregate-shape"].state == "skipped"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (SystemExit(3), "the pipeline ended the process with exit code 3"),
+        (ModuleNotFoundError("No module", name="absent"), "the pipeline needs the package absent, which is not installed here"),
+        (ZeroDivisionError("division\nby zero"), "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (ConfigError("so", fix="thus"), "so. thus"),
+    ],
+)  # fmt: skip
+def test_what_the_users_code_raises_is_one_line(error: BaseException, line: str) -> None:
+    told = _told(error)
+    assert told.startswith(line[:2])
+    assert "\n" not in told
+    assert line in told or isinstance(error, ConfigError)
+
+
+UNRULY = """
+import io, os, signal, sys, threading, time
+os.fork()
+sys.stdout, sys.stderr = None, io.StringIO()
+sys.stderr.close()
+for one in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(one, signal.SIG_IGN)
+threading.Thread(target=lambda: time.sleep(1000)).start()
+os.environ.clear()
+def __getattr__(name):
+    raise RuntimeError(name)
+def load_data():
+    raise FileNotFoundError("data.csv")
+def aggregate(updates, counts):
+    os.fork()
+    sys.stdin.close()
+    return sum(c * u for c, u in zip(counts, updates)) / sum(counts)
+"""
+
+
+def test_what_a_file_does_to_its_process_stops_no_check(tmp_path: Path) -> None:
+    """Copies that run on, streams that are gone, signals, threads; records that are not there fail alone."""
+    result = audited(tmp_path, UNRULY, checks=["aggregate-shape", "non-finite-updates"])
+    assert [(run.check, run.subject, run.state) for run in result.runs] == [
+        ("load", "load_data", "failed"), ("aggregate-shape", "aggregate", "clean"), ("non-finite-updates", "aggregate", "found"),
+    ]  # fmt: skip
+    assert result.runs[0].why == "FileNotFoundError: data.csv"
+    assert not result.notes
+    assert not result.stopped
+
+
+def test_what_is_printed_is_read_and_not_kept(tmp_path: Path) -> None:
+    text = "import os\nprint('x' * 10_000_000, flush=True)\nprint('the end', flush=True)\nos._exit(5)\n"
+    result = audited(tmp_path, text, checks=["aggregate-shape"])
+    assert result.stopped == "the pipeline ended the process with exit code 5: the end"
+
+
 def test_a_file_that_hangs_is_given_up(tmp_path: Path) -> None:
     result = audited(tmp_path, "import time\ntime.sleep(1000)", budget=4.0)
     (load,) = [run for run in result.runs if run.check == "load"]
@@ -50,15 +103,31 @@ def test_a_file_that_hangs_is_given_up(tmp_path: Path) -> None:
     assert result.exit_code == 3
 
 
-@pytest.mark.parametrize(
-    "deed", ["os._exit(7)", "os.kill(os.getpid(), 11)", "sys.exit(2)", "time.sleep(1000)"]
-)
-def test_a_check_that_the_pipeline_ends_takes_no_other_down(tmp_path: Path, deed: str) -> None:
-    text = f"import os, sys, time\n{RULE.replace('    return', f'    if updates[3][0] != updates[3][0]: {deed}{chr(10)}    return')}"
-    result = audited(tmp_path, text, budget=5.0, checks=["non-finite-updates", "aggregate-shape"])
-    by_name = {run.check: run for run in result.runs}
-    assert by_name["non-finite-updates"].state == ("out of time" if "sleep" in deed else "failed")
-    assert by_name["aggregate-shape"].state == "clean"
+DEEDS = """
+import os, sys, time
+def aggregate(updates, counts):
+    if updates[3][0] != updates[3][0]:
+        time.sleep(1000)
+    if not sum(counts):
+        os.kill(os.getpid(), 11)
+    if counts[-1] > 1e6:
+        sys.exit(2)
+    if updates[-1][0] > 1e5:
+        os._exit(7)
+    return sum(c * u for c, u in zip(counts, updates)) / sum(counts)
+"""
+
+
+def test_a_check_that_the_pipeline_ends_takes_no_other_down(tmp_path: Path) -> None:
+    names = ["non-finite-updates", "no-clients", "stated-counts", "unbounded-influence", "aggregate-shape"]
+    result = audited(tmp_path, DEEDS, budget=15.0, checks=names)
+    assert {run.check: (run.state, run.why) for run in result.runs} == {
+        "unbounded-influence": ("failed", "the pipeline ended the process with exit code 7"),
+        "no-clients": ("failed", "the pipeline's process was ended by SIGSEGV"),
+        "stated-counts": ("failed", "the pipeline ended the process with exit code 2"),
+        "non-finite-updates": ("out of time", "it did not end within its share of the budget"),
+        "aggregate-shape": ("clean", ""),
+    }
     assert result.exit_code == 3
 
 

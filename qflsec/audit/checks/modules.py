@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qflsec.audit.check import Bench, Check, NotApplicable
+from qflsec.audit.checks.training import wordy
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import TorchModel
 from qflsec.base import CheckCard, Source, register
@@ -23,12 +24,17 @@ _EXACT = 1e-3
 def some_records(part: TorchModel, n: int = _RECORDS) -> tuple[torch.Tensor, torch.Tensor]:
     """Some training records as tensors of the module's kind.
 
+    Raises:
+        NotApplicable: The labels are words.
+
     Shapes:
         ``(n, ...)`` and ``(n,)``.
     """
     import torch
 
     features, labels = part.data.train
+    if wordy(labels):
+        raise NotApplicable("the labels are words, which no torch loss takes")
     dtype = next((p.dtype for p in part.make().parameters()), torch.float32)
     kind = torch.long if isinstance(part.loss, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss) else dtype
     return torch.as_tensor(features[:n], dtype=dtype), torch.as_tensor(labels[:n], dtype=kind)

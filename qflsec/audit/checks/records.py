@@ -30,6 +30,8 @@ def digests(features: Array) -> list[bytes]:
     Shapes:
         features: ``(n, ...)``.
     """
+    if not len(features):
+        return []
     rows = np.ascontiguousarray(np.asarray(features).reshape(len(features), -1)) + 0
     return [hashlib.sha256(row.tobytes()).digest() for row in rows]
 

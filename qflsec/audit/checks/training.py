@@ -12,7 +12,7 @@ from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import Array, Prediction, Training
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["OutputsTellMembers", "SeedWithoutEffect", "losses", "membership"]
+__all__ = ["OutputsTellMembers", "SeedWithoutEffect", "losses", "membership", "wordy"]
 
 _YEOM = Source(
     paper="Yeom et al., Privacy risk in machine learning, arXiv:1709.01604", year=2018, where="section 3.2"
@@ -27,10 +27,18 @@ def losses(predict: Prediction, features: Array, labels: Array) -> Array:
 
     Labels alone give 0 where they are right and 1 where they are not.
 
+    Raises:
+        NotApplicable: The labels are words and the outputs are not.
+
     Shapes:
         features: ``(n, ...)``; labels: ``(n,)``; returns: ``(n,)``.
     """
-    outputs = np.asarray(predict(features), dtype=float)
+    said = np.asarray(predict(features))
+    if wordy(labels):
+        if not wordy(said):
+            raise NotApplicable("the labels are words, and nothing says which output is which")
+        return np.asarray((said.ravel() != np.asarray(labels).ravel()).astype(float))
+    outputs = said.astype(float)
     outputs = outputs[:, 0] if outputs.ndim > 1 and outputs.shape[1] == 1 else outputs
     classes = np.asarray(labels).astype(int).ravel()
     if outputs.ndim > 1:
@@ -40,6 +48,11 @@ def losses(predict: Prediction, features: Array, labels: Array) -> Array:
         return np.asarray((outputs != classes).astype(float))
     one = outputs if outputs.min() >= 0 and outputs.max() <= 1 else 1 / (1 + np.exp(-outputs))
     return np.asarray(-np.log(np.clip(np.where(classes > 0, one, 1 - one), 1e-12, None)))
+
+
+def wordy(values: Array) -> bool:
+    """Whether labels or outputs are words."""
+    return np.asarray(values).dtype.kind in "US"
 
 
 def _probabilities(outputs: Array) -> bool:
@@ -131,10 +144,11 @@ class SeedWithoutEffect(Check):
     def run(self, part: Training, bench: Bench) -> Iterator[Finding]:
         """Whether outputs are equal."""
         features = part.data.train[0][:64]
-        one, two = (
-            np.asarray(part.train(part.data.train, bench.seed)(features), dtype=float) for _ in range(2)
-        )
-        difference = float(np.abs(one - two).max())
+        if not len(features):
+            raise NotApplicable("there are no training records")
+        one, two = (np.asarray(part.train(part.data.train, bench.seed)(features)) for _ in range(2))
+        apart = (one != two).astype(float) if wordy(one) else np.abs(one.astype(float) - two.astype(float))
+        difference = float(apart.max())
         bench.measured["difference of two trainings"] = difference
         if difference > 0:
             yield Finding(what=f"outputs of two trainings with seed {bench.seed} differ by {difference:.2g}")

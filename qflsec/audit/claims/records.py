@@ -11,6 +11,7 @@ import numpy as np
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.audit.check import Bench
 from qflsec.audit.checks.records import digests
+from qflsec.audit.checks.training import wordy
 from qflsec.audit.claim import Claim, Ruling
 from qflsec.audit.parts import Array, Data, Part, Training
 from qflsec.base import ConfigError, register
@@ -81,14 +82,19 @@ class Accuracy(Claim):
         if training.data.test is None:
             return Ruling(judgement="not tested", why="the pipeline gives no records for evaluation")
         x, y = training.data.test
+        said = np.asarray(training.train(training.data.train, bench.seed)(x))
+        if wordy(y) and not wordy(said):
+            return Ruling(
+                judgement="not tested", why="the labels are words, and nothing says which output is which"
+            )
         right = (
-            predicted(training.train(training.data.train, bench.seed)(x)) == np.asarray(y).astype(int).ravel()
+            said.ravel() == np.ravel(y) if wordy(y) else predicted(said) == np.asarray(y).astype(int).ravel()
         )
         seen = clopper_pearson(int(right.sum()), len(right))
-        said = f"{seen.value:.3f} [{seen.low:.3f}, {seen.high:.3f}] on {seen.n} records"
+        told = f"{seen.value:.3f} [{seen.low:.3f}, {seen.high:.3f}] on {seen.n} records"
         return Ruling(
             judgement="refuted" if seen.high < self.at_least else "not refuted",
-            why=f"one training reaches {said}",
+            why=f"one training reaches {told}",
             ceiling=f"with {seen.n} records any accuracy from {seen.low:.3f} to {seen.high:.3f} fits what was seen",
             evidence={"accuracy": seen.value, "low": seen.low, "high": seen.high, "records": seen.n},
         )
