@@ -251,6 +251,28 @@ def test_an_altered_model_is_mixed_as_it_arrived_and_leads_nowhere_public(make_p
     assert not versions["0.1@2 to client:1"].bases
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cut(Adversary):
+    """A network that lets no first model through to client 2."""
+
+    def tamper(self, tapped: Tapped) -> Payload | None:
+        return None if tapped.sender == client(0) and tapped.receiver == client(2) else tapped.payload
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "cut"}
+
+
+def test_a_client_that_never_got_a_model_mixes_nothing(make_pipeline: Maker) -> None:
+    pipeline = on(make_pipeline(n_qubits=2, members=20, n_clients=5, rounds=1), Gossip())
+    spec = RunSpec(seed=0, adversary=Cut(), threat=wire_eavesdropper(active=True))
+    run = run_batch(pipeline, NONE, [spec], grant_honest_updates=True)[0]
+    updates = run.transcript.honest_updates[0]
+    assert sorted(c for _, c in updates) == [0, 1, 3, 4]
+    assert torch.equal(run.models[2], run.initial)
+    sent = {c: run.initial + updates[0, c] for c in (0, 1)}
+    assert torch.allclose(run.models[1], (sent[0] + 2 * sent[1]) / 3, atol=1e-6)
+
+
 def test_a_robust_rule_acts_at_every_edge_server_against_a_minority_of_its_own_clients(
     make_pipeline: Maker,
 ) -> None:

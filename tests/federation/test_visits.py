@@ -25,7 +25,7 @@ from qflsec.federation import (
     Tree,
     run_batch,
 )
-from qflsec.threat import ThreatModel, client, malicious_edge, peer
+from qflsec.threat import Payload, Tapped, ThreatModel, client, malicious_edge, peer, wire_eavesdropper
 
 Maker = Callable[..., Pipeline]
 NONE = Stack(name="none")
@@ -112,6 +112,30 @@ def test_a_client_that_audits_goes_on_from_what_it_handed_on_last(make_pipeline:
     assert torch.allclose(mine[0].vector, updates[1, 2], atol=1e-5)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shifted(Adversary):
+    """A network that moves the model on its way to client 1."""
+
+    def tamper(self, tapped: Tapped) -> Payload:
+        if tapped.round == 0 and tapped.receiver == client(1):
+            assert isinstance(tapped.payload, torch.Tensor)
+            return tapped.payload + 0.5
+        return tapped.payload
+
+    def identity(self) -> dict[str, object]:
+        return {"name": "shifted"}
+
+
+def test_a_client_of_a_ring_hands_on_what_it_made_of_the_model_that_arrived(make_pipeline: Maker) -> None:
+    pipeline = on(make_pipeline(n_qubits=2, members=24, n_clients=3, rounds=1), Ring())
+    spec = RunSpec(seed=0, adversary=Shifted(), threat=wire_eavesdropper(active=True))
+    run = run_batch(pipeline, NONE, [spec], grant_honest_updates=True)[0]
+    total = sum(run.transcript.honest_updates[0].values())
+    assert torch.allclose(run.params, run.initial + 0.5 + total, atol=1e-6)
+    versions = run.transcript.facts[0].versions
+    assert set(versions["0.2"].bases) == {"0.1 to client:1"}
+
+
 def test_an_audit_that_refuses_nothing_changes_no_bit(make_pipeline: Maker) -> None:
     lenient = Stack.from_layers("lenient", [ReceivedAudit(tolerance=1e9)])
     for topology in (Ring(), Gossip()):
@@ -149,6 +173,9 @@ def test_a_corrupted_edge_server_replaces_the_step_of_its_block_and_no_other(
     block = {e: (updates[0, e] + updates[0, e + 2]) / 2 for e in (0, 1)}
     assert torch.allclose(runs[0].params, runs[0].initial + (block[0] - 3 * block[1]) / 2, atol=1e-6)
     assert torch.allclose(runs[1].params, runs[1].initial + (block[0] + block[1]) / 2, atol=1e-6)
+    if topology.name == "hierarchy":
+        told = [runs[0].transcript.facts[0].versions[f"0.1@{e}"].linear for e in (0, 1)]
+        assert told == [True, False], "nobody takes a made-up step for a mean of updates"
     alone = run_batch(pipeline, NONE, [spec])[0]
     assert torch.equal(alone.params, runs[0].params)
 

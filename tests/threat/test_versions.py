@@ -264,3 +264,19 @@ def test_elimination_finds_exactly_the_determined_clients(data: st.DataObject) -
     for derived in view:
         mean = torch.stack([updates[i] for i in sorted(derived.about)]).mean(dim=0)
         assert torch.allclose(derived.vector, mean, atol=1e-8)
+
+
+def test_a_step_that_two_lines_of_descent_share_stands_in_a_path_once() -> None:
+    """Of a model that is a mean of another and of what was trained from that one."""
+    versions = Versions()
+    versions.add("0", Origin(round=-1))
+    for name, base, who in (("a", "0", 0), ("b", "a", 1)):
+        part = Trained(client=who, base=base, weight=1.0)
+        versions.add(name, Origin(round=who, bases={base: 1.0}, trained=(part,)))
+    versions.add("c", Origin(round=1, bases={"a": 0.5, "b": 0.5}, rate=0.0))
+    assert not versions.is_chain
+    path = versions.path("c", {"0"})
+    assert path is not None
+    assert path.start == {"0": 1.0}
+    assert [(origin.round, share) for origin, share in path.origins] == [(1, 1.0), (1, 0.5), (0, 1.0)]
+    assert path.factor == 1.5

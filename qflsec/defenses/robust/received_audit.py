@@ -36,10 +36,11 @@ class ReceivedAudit(AuditLayer):
         name="received-audit",
         idea="Each client tries a model that it is handed on its own records, and goes without it where the loss is high.",
         source=Source(
-            paper="Guo, Zhang, Yu, Xie, Ma, Xiang, Liu: Byzantine-resilient decentralized stochastic gradient descent, "
-            "IEEE TCSVT 2022, arXiv:2002.08569",
+            paper="Elkordy, Prakash, Avestimehr: Basil: a fast and Byzantine-resilient approach for decentralized "
+            "training, IEEE JSAC 2022, arXiv:2109.07706",
             year=2022,
-            where="the test of performance on own samples, without the test of distance before it",
+            where="abstract: performance-based filtering with a memory over a ring; there of several models, here of one's "
+            "own last one, and in gossip of the model just trained",
         ),
         claim="No honest client goes on from a model whose loss on its records is above its own by more than the tolerance.",
         assumption="heuristic",

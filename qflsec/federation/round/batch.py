@@ -227,7 +227,7 @@ class BatchRun:
             for lane in range(len(self._specs))
             if lane not in self._dead
         }
-        self._mixing(round_index, mixes, self._silent)
+        self._mixing(round_index, mixes, self._silent | self._models.away(self._reads))
 
     def _shape(self, trainers: Sequence[int], updates: torch.Tensor, streams: RoundStreams) -> torch.Tensor:
         """The updates as those who train release them.
@@ -277,7 +277,7 @@ class BatchRun:
                 self._turns.end(lane, error)
                 continue
             self._losses.note(lane, round_index, opened)
-            if opened.malformed and turn.root.role == "client":
+            if turn.root.role == "client" and not opened.ids:
                 self._silent.add((lane, turn.node))
                 continue
             told = self._turns.edge(round_index, lane, turn.root, step)

@@ -107,6 +107,19 @@ class Broadcast:
         """The clients whose updates are in a model."""
         return self._members[lane][node]
 
+    def away(self, reads: Sequence[int]) -> set[tuple[int, int]]:
+        """``(lane, node)`` of the models that another client holds than the one that trains from them.
+
+        Args:
+            reads: For each client, the node that it trains from.
+        """
+        return {
+            (lane, node)
+            for lane in self._lanes
+            for node, holder in enumerate(self._holders[lane])
+            if holder.role == "client" and reads[holder.index] != node
+        }
+
     def move(
         self,
         lane: int,

@@ -49,7 +49,7 @@ class Mixing:
         """Send the models that are to be mixed, and make the means, all of them of the models as they were.
 
         A model that does not arrive, or is not finite, is left out: who makes the mean keeps the weight for the model
-        that it holds itself, or spreads it over those that arrived.
+        that it holds itself, or spreads it over those that arrived. A client without a model of its own makes none.
 
         Args:
             round_index: The round.
@@ -142,7 +142,9 @@ class Mixing:
                     version = models.altered(lane, node, mix.maker, round_index)
                 model = got
             found.append(_Part(node=node, share=share, version=version, model=model))
-        if own is not None and mix.maker.role == "client":
+        if mix.maker.role == "client":
+            if own is None:
+                return []
             found, own = self._audited(lane, mix.maker.index, found, own)
         missing = 1.0 - sum(part.share for part in found)
         return _filled(found, own, missing)
