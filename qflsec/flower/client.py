@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -36,25 +37,33 @@ class ClientSide:
     Under a strategy that is not of this package it still clips, compresses and noises, where the plan seals nothing.
 
     Args:
-        plan: The plan.
+        plan: The plan, or what makes it of a node's and the run's configuration.
         adversary: What a corrupted client sends in place of its update: an attack of the catalogue, for the lab.
         boxes: Where states are kept; by default in the node's home, or in this process where a seed is set.
     """
 
     __name__ = "qflsec"
 
-    def __init__(self, plan: Plan, *, adversary: Adversary | None = None, boxes: Boxes | None = None) -> None:
-        self._plan, self._adversary = plan, adversary
+    def __init__(
+        self,
+        plan: Plan | Callable[[Context], Plan],
+        *,
+        adversary: Adversary | None = None,
+        boxes: Boxes | None = None,
+    ) -> None:
+        self._given, self._adversary = plan, adversary
         self._boxes = boxes
         self._own = MemoryBoxes()
 
     def __call__(self, message: Message, context: Context, app: _App) -> Message:
         """Answer a message."""
+        plan = self._given if isinstance(self._given, Plan) else self._given(context)
         home = context.node_config.get(HOME_KEY)
         boxes = self._boxes or (FolderBoxes(Path(str(home)) / "runs") if home else self._own)
+        node = _Node(plan=plan, adversary=self._adversary, context=context, app=app)
         with boxes.open(context.run_id, context.node_id) as box:
             try:
-                reply = self._answer(message, context, app, box)
+                reply = node.answer(message, box)
             except QflsecError as error:
                 # what was got may be a number of the update: it stays here
                 refused = Part(name=REFUSED, body=error.what.encode())
@@ -65,49 +74,73 @@ class ClientSide:
             content = write_letter(reply, lambda body: _sealed(held, reply.round, body))
         return Message(content, reply_to=message)
 
-    def _answer(self, message: Message, context: Context, app: _App, box: Box) -> Letter | Message:
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    """One message's work at a node.
+
+    Attributes:
+        plan: The plan.
+        adversary: What a corrupted client does.
+        context: The node's and the run's configuration.
+        app: The app's own functions.
+    """
+
+    plan: Plan
+    adversary: Adversary | None
+    context: Context
+    app: _App
+
+    def answer(self, message: Message, box: Box) -> Letter | Message:
+        """The reply to a message: a letter, or the app's own answer where the server sends no letters.
+
+        Raises:
+            QflsecError: The client refuses.
+        """
         held: Held | None = box.get("held")
         letter = read_letter(message.content, lambda index, body: _unsealed(held, index, body))
         if letter is None:
-            return self._without_letters(message, context, app, box)
+            return self._without_letters(message, box)
         greeting = letter.get(HELLO)
         if greeting is not None:
-            return Letter(round=-1, parts=(self._greet(greeting, context, box),))
+            return Letter(round=-1, parts=(self._greet(greeting, box),))
         if held is None:
             raise ProtocolAbort("the node knows of no session")
         if letter.round < 0 and any(part.name != LEARN for part in letter.parts):
             raise ProtocolAbort("before the first round there is nothing but greetings and announcements")
-        release = Release(plan=self._plan, adversary=self._adversary)
-        talk = Conversation(held=held, plan=self._plan, release=release, call=lambda m: app(m, context))
+        release = Release(plan=self.plan, adversary=self.adversary)
+        talk = Conversation(
+            held=held, plan=self.plan, release=release, call=lambda asked: self.app(asked, self.context)
+        )
         return Letter(round=letter.round, parts=tuple(talk.answer(letter, message)))
 
-    def _greet(self, greeting: bytes, context: Context, box: Box) -> Part:
+    def _greet(self, greeting: bytes, box: Box) -> Part:
         """Open the session that the server names, once, and say who this node is."""
         said = unpack_named(greeting)
-        if said.get("plan") != self._plan.digest:
+        if said.get("plan") != self.plan.digest:
             raise ProtocolAbort("the server follows another plan than this client")
         session = said.get("session", b"")
         held: Held | None = box.get("held")
         if held is None:
             layout = ArrayLayout.from_bytes(said.get("layout", b""))
-            held = box["held"] = hold(self._plan, layout, self._identity(context), session)
-            box["identity"] = self._identity(context)
+            held = box["held"] = hold(self.plan, layout, self._identity(), session)
+            box["identity"] = self._identity()
         if held.session != session:
             raise ProtocolAbort("the server opens a second session in one run")
         identity: Identity = box["identity"]
-        proof = identity.sign(b"", hello_context(session, context.node_id))
+        proof = identity.sign(b"", hello_context(session, self.context.node_id))
         body = {"party": str(held.party).encode(), "proof": proof, "announced": held.announce()}
         return Part(name=HELLO, body=pack_named(body))
 
-    def _identity(self, context: Context) -> Identity:
-        plan, index = self._plan, context.node_config.get(INDEX_KEY)
+    def _identity(self) -> Identity:
+        plan, index = self.plan, self.context.node_config.get(INDEX_KEY)
         if not isinstance(index, int) or not 0 <= index < plan.n_clients:
             raise ConfigError(
                 f"the node's {INDEX_KEY!r} is no client of the plan",
                 got=index,
                 expected=f"0 to {plan.n_clients - 1}",
             )
-        home, parties = context.node_config.get(HOME_KEY), (*plan.clients, SERVER)
+        home, parties = self.context.node_config.get(HOME_KEY), (*plan.clients, SERVER)
         if home:
             others = [party for party in parties if party != client(index)]
             return identity_of_home(Path(str(home)), client(index), others)
@@ -118,35 +151,35 @@ class ClientSide:
             )
         return seeded_identities(plan.seed or 0, parties)[client(index)]
 
-    def _without_letters(self, message: Message, context: Context, app: _App, box: Box) -> Message:
+    def _without_letters(self, message: Message, box: Box) -> Message:
         """Under another strategy: its model in, the model with the update that may leave out."""
-        if secret_layers(self._plan.stack):
+        if secret_layers(self.plan.stack):
             raise ProtocolAbort(
                 "the plan seals updates, and the server's strategy is not qflsec.flower.ServerSide"
             )
         start = next(iter(message.content.array_records.values()), None)
-        reply = app(message, context)
+        reply = self.app(message, self.context)
         if start is None or not message.metadata.message_type.startswith("train") or not reply.has_content():
             return reply
         layout = ArrayLayout.of(start)
         model = layout.vector(start)
         box["round"] = box.get("round", -1) + 1
-        index = context.node_config.get(INDEX_KEY)
-        release = Release(plan=self._plan, adversary=self._adversary)
+        index = self.context.node_config.get(INDEX_KEY)
+        release = Release(plan=self.plan, adversary=self.adversary)
         made = release.update(layout, model, reply.content)
         held = box.setdefault(
             "held",
             Held(
                 party=client(int(index or 0)),
                 session=b"",
-                stack=self._plan.ready(layout),
+                stack=self.plan.ready(layout),
                 layout=layout,
                 states=[],
             ),
         )
         sent = release.shaped(held, box["round"], model, made)
         name = next(iter(reply.content.array_records))
-        whole = sent if self._plan.replies == "update" else model + sent
+        whole = sent if self.plan.replies == "update" else model + sent
         reply.content[name] = layout.record(whole)
         return reply
 

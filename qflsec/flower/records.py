@@ -78,9 +78,14 @@ class Records:
         self.rounds.append(record)
         self._write({"kind": "round", **asdict(record), "ledger": [row.to_dict() for row in self.ledger()]})
 
-    def end(self, outcome: str) -> None:
-        """Note how the run ended."""
-        self._write({"kind": "end", "outcome": outcome, "rounds": len(self.rounds)})
+    def end(self, outcome: str, scores: Mapping[str, float]) -> None:
+        """Note how the run ended.
+
+        Args:
+            outcome: In words.
+            scores: What is said of the final model.
+        """
+        self._write({"kind": "end", "outcome": outcome, "rounds": len(self.rounds), "scores": scores})
 
     def ledger(self) -> tuple[LedgerRow, ...]:
         """Every guarantee of the rounds so far, against the server and against readers of the final model."""

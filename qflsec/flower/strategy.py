@@ -38,6 +38,7 @@ class ServerSide(Strategy):
         home: The folder of the server's keys; needed where the plan seals anything and has no seed.
         ledger: A file that gets a line for every round: who counted, who did not and why, costs, and every guarantee.
         evaluate: Whether clients evaluate each model; what they answer is shown to the server as it is.
+        score: What the ledger says of the final model: numbers by name.
 
     Attributes:
         records: What happened in each round.
@@ -51,11 +52,13 @@ class ServerSide(Strategy):
         home: str | Path | None = None,
         ledger: str | Path | None = None,
         evaluate: bool = False,
+        score: Callable[[ArrayRecord], Mapping[str, float]] | None = None,
     ) -> None:
         self._plan = plan
         self._home = None if home is None else Path(home)
         self._evaluate = evaluate and plan.stack.leaves != "nothing"
         self._records = Records(plan, None if ledger is None else Path(ledger))
+        self._score = score
         self.outcome = "running"
         self._rounds: Rounds | None = None
         self._lost: LostRound | None = None
@@ -103,7 +106,7 @@ class ServerSide(Strategy):
             result.arrays = initial_arrays if self._rounds is None else layout.record(self._rounds.params)
         else:
             self.outcome = "completed"
-        self._records.end(self.outcome)
+        self._records.end(self.outcome, {} if self._score is None else self._score(result.arrays))
         return result
 
     def configure_train(

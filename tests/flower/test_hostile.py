@@ -208,7 +208,7 @@ def test_a_line_for_each_round_says_who_counted_and_what_is_guaranteed(tmp_path:
     run(plan_of(SecAgg(threshold=3)), ledger=path)
     *rounds, end = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["ids"] for line in rounds] == [[0, 1, 2, 3, 4]] * 2
-    assert end == {"kind": "end", "outcome": "completed", "rounds": 2}
+    assert end == {"kind": "end", "outcome": "completed", "rounds": 2, "scores": {}}
     rows = [row for row in rounds[-1]["ledger"] if row["observer"] == "honest-but-curious-server"]
     assert any(row["layer"] == "secagg" and row["guarantee"] == "secrecy" for row in rows)
     assert any("mixes fewer than 5 honest clients" in row["statement"] for row in rows)
