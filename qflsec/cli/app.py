@@ -12,7 +12,7 @@ import typer
 from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
 from qflsec.base.notices import Notice
-from qflsec.cli import bb84, bench, blind, catalog, epsilon, matrix, plugin
+from qflsec.cli import bb84, bench, blind, catalog, epsilon, flower, matrix, plugin
 from qflsec.cli.audit import audit
 from qflsec.cli.init import init
 from qflsec.cli.leak import leak
@@ -36,6 +36,7 @@ app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
 app.add_typer(plugin.app, name="plugin")
 app.add_typer(epsilon.app, name="epsilon")
+app.add_typer(flower.app, name="flower")
 app.command("init")(init)
 app.command("list")(catalog.list_names)
 app.command("show")(catalog.show)

@@ -21,6 +21,7 @@ from qflsec.federation.layers import (
     Layer,
     LinkLayer,
     NoiseLayer,
+    ServerLayer,
     ShapeLayer,
 )
 from qflsec.flower.arrays import ArrayLayout
@@ -192,6 +193,11 @@ def _check_place(layer: Layer) -> None:
     if isinstance(layer, AggregationLayer) and not layer.remote:
         raise IncompatibleStack(
             f"{name!r} works within one process only", fix="use 'masked', 'secagg' or 'he-bfv' over Flower"
+        )
+    if isinstance(layer, ServerLayer) and layer.asks:
+        raise IncompatibleStack(
+            f"{name!r} asks clients for what they report of themselves, which letters of an app do not carry",
+            fix="use another rule over Flower",
         )
     if isinstance(layer, AggregatorLayer) and layer.root_records:
         raise IncompatibleStack(

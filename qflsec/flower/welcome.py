@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, Message
@@ -41,6 +41,8 @@ class Welcome:
     identity: Identity
     refused: dict[int, str] = field(default_factory=dict)
     _announced: dict[Party, bytes] = field(default_factory=dict)
+    _slow: set[int] = field(default_factory=set)
+    _before: set[int] = field(default_factory=set)
 
     def first(self) -> None:
         """Wait for the plan's clients, and let them hear each other's announcements.
@@ -60,25 +62,24 @@ class Welcome:
         self._share()
 
     def newcomers(self) -> None:
-        """Greet nodes that came since."""
-        known = {*self.exchange.nodes.values(), *self.refused}
-        self.greet([node for node in self.exchange.grid.get_node_ids() if node not in known])
+        """Greet nodes that came since, and once more those that were too slow to answer.
 
-    def greet(self, nodes: Iterable[int]) -> None:
-        """Ask nodes who they are."""
-        greeting = pack_named(
-            {
-                "plan": self.plan.digest,
-                "session": self.held.session,
-                "layout": self.held.layout.to_bytes(),
-            }
-        )
-        letter = Letter(round=-1, parts=(Part(name=HELLO, body=greeting),))
-        messages = []
-        for node in nodes:
-            content = write_letter(letter, bytes)
-            content["config"] = ConfigRecord()
-            messages.append(Message(content, node, "train"))
+        A node that proves to be a client takes the place of the one that was it before: a client that was started again
+        has another number.
+        """
+        known = {*self.exchange.nodes.values(), *self._before, *self.refused} - self._slow
+        self._slow.clear()
+        self.greet([node for node in self.exchange.grid.get_node_ids() if node not in known], late=True)
+
+    def greet(self, nodes: Iterable[int], *, late: bool = False) -> None:
+        """Ask nodes who they are.
+
+        Args:
+            nodes: Their numbers.
+            late: Whether others were greeted before, whose places they may take.
+        """
+        places = {} if late else self.exchange.nodes
+        messages = list(self._greetings(nodes))
         if not messages:
             return
         replies = self.exchange.grid.send_and_receive(messages, timeout=self.plan.patience)
@@ -86,15 +87,31 @@ class Welcome:
         for reply in replies:
             node = reply.metadata.src_node_id
             heard.add(node)
+            self.refused.pop(node, None)
             try:
-                self._admit(node, reply)
+                self._admit(node, reply, places)
             except ProtocolAbort as abort:
                 self.refused[node] = str(abort)
         for message in messages:
             if message.metadata.dst_node_id not in heard:
-                self.refused[message.metadata.dst_node_id] = "it did not answer the greeting"
+                node = message.metadata.dst_node_id
+                if node not in self.refused:
+                    self._slow.add(node)
+                self.refused[node] = "it did not answer the greeting"
 
-    def _admit(self, node: int, reply: Message) -> None:
+    def _greetings(self, nodes: Iterable[int]) -> Iterator[Message]:
+        greeting = {
+            "plan": self.plan.digest,
+            "session": self.held.session,
+            "layout": self.held.layout.to_bytes(),
+        }
+        letter = Letter(round=-1, parts=(Part(name=HELLO, body=pack_named(greeting)),))
+        for node in nodes:
+            content = write_letter(letter, bytes)
+            content["config"] = ConfigRecord()
+            yield Message(content, node, "train")
+
+    def _admit(self, node: int, reply: Message, places: Mapping[Party, int]) -> None:
         """Take a node for the client that it says it is.
 
         Raises:
@@ -115,19 +132,18 @@ class Welcome:
             self.identity.verify(party, said.get("proof", b""), hello_context(self.held.session, node))
         except ProtocolAbort:
             raise ProtocolAbort(f"it says that it is {party}, and does not prove it") from None
-        self._keep(party, node, said.get("announced", b""))
+        self._keep(party, node, said.get("announced", b""), places.get(party))
 
-    def _keep(self, party: Party, node: int, announced: bytes) -> None:
-        other = self.exchange.nodes.get(party)
-        if other is not None and other != node and other in set(self.exchange.grid.get_node_ids()):
-            raise ProtocolAbort(
-                f"it says that it is {party}, which node {other} is, and that node is still connected"
-            )
+    def _keep(self, party: Party, node: int, announced: bytes, other: int | None) -> None:
+        if other is not None and other != node:
+            raise ProtocolAbort(f"it says that it is {party}, which node {other} is already")
         before = self._announced.setdefault(party, announced)
         if before != announced:
             raise ProtocolAbort(
                 f"{party} came back with other keys than it had announced: its states are lost"
             )
+        if party in self.exchange.nodes:
+            self._before.add(self.exchange.nodes[party])
         self.exchange.nodes[party] = node
 
     def _share(self) -> None:

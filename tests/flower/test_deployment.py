@@ -1,0 +1,187 @@
+"""Apps as processes: Flower's own SuperLink and SuperNodes on the loopback, some of which are killed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+import ssl
+import stat
+import sys
+import threading
+import time
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qflsec.flower.processes as processes_module
+from qflsec.base import ConfigError
+from qflsec.flower.certificates import make_certificates
+from qflsec.flower.deployment import Deployment
+from qflsec.flower.grid import run_in_process
+from qflsec.flower.homes import make_homes
+from qflsec.flower.processes import Processes, free_ports
+from qflsec.flower.project import new_project
+from qflsec.threat import SERVER, client
+
+PER_ROUND = 5  # exchanges of secure aggregation: keys, shares, vectors, statements, opened shares
+
+
+def test_a_certificate_is_of_this_machine_and_of_one_authority(tmp_path: Path) -> None:
+    files = make_certificates(tmp_path / "one")
+    strangers = make_certificates(tmp_path / "other")
+    assert stat.S_IMODE(files[2].stat().st_mode) == 0o600
+
+    def greeted(authority: Path, name: str) -> bool:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(files[1], files[2])
+        a, b = socket.socketpair()
+        thread = threading.Thread(target=_answer, args=(server, a))
+        thread.start()
+        try:
+            with ssl.create_default_context(cafile=str(authority)).wrap_socket(
+                b, server_hostname=name
+            ) as end:
+                end.send(b"x")
+        except ssl.SSLError:
+            return False
+        finally:
+            b.close()
+            thread.join()
+            a.close()
+        return True
+
+    assert greeted(files[0], "127.0.0.1")
+    assert not greeted(files[0], "example.org")
+    assert not greeted(strangers[0], "127.0.0.1")
+
+
+def _answer(context: ssl.SSLContext, raw: socket.socket) -> None:
+    with suppress(OSError), context.wrap_socket(raw, server_side=True) as end:
+        end.recv(1)
+
+
+def test_processes_end_with_their_context_and_all_that_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that ignore the polite signal, and what runs under them."""
+    script = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+time.sleep(60)
+"""
+    monkeypatch.setattr(processes_module, "_GRACE", 0.2)
+    processes = Processes(tmp_path / "logs", {})
+
+    def interrupted() -> None:
+        with processes:
+            processes.start("one", [sys.executable, "-c", script])
+            while not processes.log("one").read_text():
+                time.sleep(0.02)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    child = int(processes.log("one").read_text())
+    assert set(processes.ended()) == {"one"}
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("what the process started still runs")
+    with pytest.raises(ConfigError, match="is not installed"):
+        processes.start("none", ["no-such-command-here"])
+    assert len(set(free_ports(5))) == 5
+
+
+def test_an_app_is_written_once_and_runs_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app of ``qflsec flower new``, with nodes that are calls: 3 nodes, 2 rounds."""
+    folder = tmp_path / "app"
+    assert len(new_project(folder, nodes=3)) == 6
+    with pytest.raises(ConfigError, match="nothing is overwritten"):
+        new_project(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    server = importlib.import_module("hospitals.server_app").app
+    client_app = importlib.import_module("hospitals.client_app").app
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    homes = make_homes(folder / "keys", 3)
+    ledger = folder / "ledger.jsonl"
+    config = project["tool"]["flwr"]["app"]["config"] | {
+        "num-server-rounds": 2,
+        "local-steps": 1,
+        "server-home": str(homes[SERVER]),
+        "ledger": str(ledger),
+    }
+    run_in_process(
+        server, client_app, 3, config=config, nodes=lambda i: {"qflsec-home": str(homes[client(i)])}
+    )
+    *rounds, end = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [line["ids"] for line in rounds] == [[0, 1, 2]] * 2
+    assert end["outcome"] == "completed"
+    assert 0.3 < end["scores"]["accuracy"] < 1
+    for name in [name for name in sys.modules if name.startswith("hospitals")]:
+        del sys.modules[name]
+    rows = [row for line in rounds for row in line["ledger"] if row["layer"] == "ddp"]
+    assert any(row["guarantee"] == "differential privacy" and row["epsilon"] for row in rows)
+
+
+def deployed(
+    tmp_path: Path, *, nodes: int, rounds: int, hook: Any, limit: float = 1500.0, patience: float = 120.0
+) -> Any:
+    new_project(tmp_path / "app", nodes=nodes)
+    config = {"num-server-rounds": rounds, "local-steps": 1, "patience": patience}
+    return Deployment(
+        app=tmp_path / "app",
+        nodes=nodes,
+        folder=tmp_path / "run",
+        config=config,
+        limit=limit,
+        while_running=hook,
+    ).run()
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_at_every_stage_in_turn_and_comes_back(tmp_path: Path) -> None:
+    """In round k the last of 4 nodes is killed when it got the k-th message; the sum is of those whose vectors arrived."""
+    base, killed, restarted = {0: 1}, set[int](), set[int]()
+
+    def heard(processes: Processes) -> int:
+        return processes.log("supernode-3").read_text(errors="replace").count("Receiving: train message")
+
+    def hook(run: Deployment, processes: Processes) -> None:
+        done = sum(line["kind"] == "round" for line in run.lines)
+        if done in killed or done >= PER_ROUND:
+            return
+        if done and done not in restarted:
+            restarted.add(done)
+            base[done] = heard(processes) + 1  # the greeting
+            run.start_node(processes, 3)
+        elif heard(processes) > base[done] + done:
+            killed.add(done)
+            processes.kill("supernode-3")
+
+    finished = deployed(tmp_path, nodes=4, rounds=PER_ROUND, hook=hook)
+    assert finished.outcome == "completed", finished
+    assert len(finished.rounds) == PER_ROUND
+    for index, line in enumerate(finished.rounds):
+        assert not line["lost"]
+        if 3 not in line["ids"]:  # it went before its vector arrived, or had not come back in time
+            assert line["ids"] == [0, 1, 2]
+            assert line["missing"]["3"]
+        elif index < 2:
+            pytest.fail(f"round {index} counts a client that was killed before it trained")
+
+
+@pytest.mark.slow
+def test_a_superlink_that_is_killed_ends_the_run_with_a_reason(tmp_path: Path) -> None:
+    finished = deployed(tmp_path, nodes=3, rounds=2, hook=lambda _, processes: processes.kill("superlink"))
+    assert finished.outcome == "stopped: the SuperLink ended, and the run with it"
+    assert finished.rounds == ()
