@@ -33,7 +33,7 @@ def spelling(said: Any, parameter: str) -> str:
 
 
 def test_files_are_named_by_one_spelling() -> None:
-    """``--store`` is a result store, ``--out`` a file to write; a matrix that is run writes its page beside its result."""
+    """``--store`` is a result store, ``--out`` what is written; a matrix that is run writes its page beside its result."""
     files = {
         (command, spelling(hint.__metadata__[0], parameter))
         for command, function in callbacks(app)
@@ -42,7 +42,7 @@ def test_files_are_named_by_one_spelling() -> None:
         and {Path, list[Path]} & {hint.__origin__, *get_args(hint.__origin__)}
     }
     assert {place for place in files if place[1] not in {"--store", "--out"}} == {
-        ("init", "folder"),
+        *((command, "folder") for command in ("init", "flower new", "flower run")),
         *(("audit", name) for name in ("claims", "report", "junit", "sarif")),
         ("epsilon audit", "--in"),
         ("bench matrix", "--against"),
