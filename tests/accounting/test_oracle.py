@@ -54,7 +54,9 @@ SHAPES = {
     "gradient-noise",
     "gradient-pruning",
     "local-dp",
+    "mean-sign",
     "plain",
+    "ternary",
     "update-quantization",
 }
 CIRCUITS = {"depolarizing-noise", "encoding-noise", "few-shots", "noisy-measurement"}

@@ -77,9 +77,10 @@ ELSEWHERE = {
     "device-fingerprint",
     "participation",
     "reported-loss",
+    "kept-entries",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
-change, rules that ask for a loss."""
+change, rules that ask for a loss, updates with entries that are left out."""
 PLUGIN = """
 from __future__ import annotations
 

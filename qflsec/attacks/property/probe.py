@@ -75,6 +75,10 @@ class PropertyProbe(Inference):
             updates: ``(..., P)``; returns: ``(..., D)``
         """
 
+    def kind(self, item: Item) -> object:
+        """What, besides its model and its clients' numbers of records, simulated mixtures must have in common with it."""
+        return None
+
     def read(self, item: Item) -> Tensor:
         """What the regression gets of an item; what of its update, by default.
 
@@ -109,7 +113,7 @@ class PropertyProbe(Inference):
         rows, values, errors = [], [], []
         for item in self._items(view, challenge):
             sizes = [counts[client] for client in sorted(item.named)]
-            key = (item.base, *sorted(sizes))
+            key = (item.base, self.kind(item), *sorted(sizes))
             if key not in readers:
                 readers[key] = Reading(*self.simulate(view, challenge, auxiliary, item, generator))
             rows.append([counts[c] / sum(sizes) if c in item.named else 0.0 for c in challenge.clients])
@@ -152,6 +156,8 @@ class Reading:
         centred, wanted = inputs.double() - self._mean, targets.double() - self._level
         u, s, vh = torch.linalg.svd(centred, full_matrices=False)
         projected, best = u.T @ wanted, torch.inf
+        if float(s[0]) == 0.0:  # features that never differ say nothing
+            best, self.penalty, self._weights = float(wanted.square().mean().sqrt()), 0.0, 0 * vh[0]
         for penalty in _PENALTIES * s[0].square():
             kept = s.square() / (s.square() + penalty)
             leverage = (u.square() @ kept + 1 / len(wanted)).clamp_max(1 - 1e-9)

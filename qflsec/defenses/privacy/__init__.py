@@ -8,7 +8,7 @@ from qflsec.defenses.privacy.client_ledger import central_rows, local_rows
 from qflsec.defenses.privacy.dp_fedavg import DpFedAvg, sum_multiplier
 from qflsec.defenses.privacy.dp_sgd import DpSgd, noisy_clipped_sum
 from qflsec.defenses.privacy.example_ledger import ExampleNoise, example_rows, summed_multiplier
-from qflsec.defenses.privacy.heuristics import FewShots, GradientNoise, GradientPruning, UpdateQuantization
+from qflsec.defenses.privacy.heuristics import FewShots, GradientNoise
 from qflsec.defenses.privacy.local_dp import LocalDp
 from qflsec.defenses.privacy.torch_training import PrivateTraining, make_private
 
@@ -20,10 +20,8 @@ __all__ = [
     "FewShots",
     "GaussianNoise",
     "GradientNoise",
-    "GradientPruning",
     "LocalDp",
     "PrivateTraining",
-    "UpdateQuantization",
     "central_rows",
     "example_rows",
     "local_rows",

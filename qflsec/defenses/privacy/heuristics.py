@@ -1,8 +1,8 @@
 """Heuristics: they may stop an attack, and none of them has a proof that bounds what is left.
 
-Each changes a client's update before it is sent, or how many shots made it. None earns a row in the ledger: pruning and quantisation are
-deterministic or bound nothing that one record can do, and noise on an update that nobody clipped has no
-sensitivity to be measured against, and shots have no floor under the probabilities that they sample. A failed attack shows that this attack failed.
+Noise on an update that nobody clipped has no sensitivity to be measured against, and shots have no floor under the probabilities
+that they sample: neither earns a row in the ledger. A failed attack shows that this attack failed. Compression is as little of a
+guarantee (:mod:`qflsec.defenses.compression`).
 """
 
 from __future__ import annotations
@@ -16,89 +16,9 @@ from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.federation import ExecutionLayer, ShapeLayer, Streams
 from qflsec.models import Execution
 
-__all__ = ["FewShots", "GradientNoise", "GradientPruning", "UpdateQuantization"]
+__all__ = ["FewShots", "GradientNoise"]
 
 _DLG = "Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, arXiv:1906.08935"
-
-
-@register("layer", "gradient-pruning")
-@dataclass(frozen=True, kw_only=True)
-class GradientPruning(ShapeLayer):
-    """Each client sends the largest entries of its update and zero for all others.
-
-    Attributes:
-        keep: The fraction of entries that is kept; at least one entry is.
-
-    Raises:
-        ConfigError: ``keep`` is no fraction above 0.
-    """
-
-    card = DefenseCard(
-        name="gradient-pruning",
-        idea="Each client sends only the entries of its update that are largest in size, and zeros.",
-        source=Source(paper=_DLG, year=2019, where="section 5.2, gradient compression"),
-        claim="None: fewer numbers are sent, and no theorem bounds what they tell.",
-        assumption="heuristic",
-        hides="nothing that is proved",
-        does_not=("It gives no epsilon, whatever attack it stops.",),
-        cost="bias of every update",
-    )
-
-    keep: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise ConfigError("'keep' is out of range", got=self.keep, expected="above 0, at most 1")
-
-    def shape(self, update: torch.Tensor, streams: Streams) -> torch.Tensor:
-        """The updates with all but their largest entries set to zero; of equal ones the first is kept."""
-        kept = max(1, math.ceil(self.keep * update.shape[-1]))
-        order = torch.argsort(update.abs(), dim=-1, descending=True, stable=True)
-        mask = torch.zeros_like(update).scatter(-1, order[..., :kept], 1.0)
-        return torch.where(mask > 0, update, 0.0)
-
-
-@register("layer", "update-quantization")
-@dataclass(frozen=True, kw_only=True)
-class UpdateQuantization(ShapeLayer):
-    """Each client rounds its update to a few levels, at random so that the mean is kept.
-
-    Attributes:
-        bits: Bits of an entry, the sign included: ``2**(bits - 1) - 1`` levels on either side of zero.
-
-    Raises:
-        ConfigError: ``bits`` is out of range.
-    """
-
-    card = DefenseCard(
-        name="update-quantization",
-        idea="Each client rounds its update at random to a few levels of its largest entry.",
-        source=Source(
-            paper="Alistarh et al.: QSGD, NeurIPS 2017, arXiv:1610.02132 (there scaled by the L2 norm)",
-            year=2017,
-            where="section 3.1, stochastic quantisation",
-        ),
-        claim="None: coarser numbers are sent, and no theorem here bounds what they tell.",
-        assumption="heuristic",
-        hides="nothing that is proved",
-        does_not=("It gives no epsilon: the scale and an entry on a level are sent as they are.",),
-        cost="rounding noise in every update",
-    )
-
-    bits: int = 2
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
-            raise ConfigError("'bits' is out of range", got=self.bits, expected="a whole number from 2 to 16")
-
-    def shape(self, update: torch.Tensor, streams: Streams) -> torch.Tensor:
-        """The updates on their grids; the expectation over the rounding is the update."""
-        levels = 2 ** (self.bits - 1) - 1
-        largest = update.abs().amax(dim=-1, keepdim=True)
-        step = torch.where(largest > 0, largest, 1.0) / levels
-        drawn = streams.uniform("update-quantization", update.shape[1:]).to(update)
-        rounded: torch.Tensor = torch.floor(update / step + drawn).clamp(-levels, levels) * step
-        return rounded
 
 
 @register("layer", "gradient-noise")

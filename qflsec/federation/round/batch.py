@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from qflsec.base import LostRound, ProtocolAbort, QflsecError
+from qflsec.federation.compression import coded_costs
 from qflsec.federation.executions import executed
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import Pipeline
@@ -82,13 +83,9 @@ class BatchRun:
             mode=secrets,
             participants=self._config.n_participants,
         )
+        session = self._session
         self._transcript = make_transcript(
-            pipeline=pipeline,
-            stack=stack,
-            lanes=lanes,
-            session=self._session,
-            record=record,
-            keep_honest=keep,
+            pipeline=pipeline, stack=stack, lanes=lanes, session=session, record=record, keep_honest=keep
         )
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
@@ -386,6 +383,7 @@ class BatchRun:
                 "record_gradients": records_used(data, config) * config.rounds * config.uses,
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
+                **coded_costs(self._stack, self._pipeline, self._transcript.facts[lane]),
                 **({"refused_models": float(self._audits.refused[lane])} if self._audits.active else {}),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),

@@ -15,8 +15,9 @@ from qflsec.attacks.property import DeviceFingerprint, LabelSkew, Participation,
 from qflsec.base import ConfigError, IncompatibleAttack, find, names
 from qflsec.circuits import NoiseModel
 from qflsec.data import DataSpec, PartitionSpec
+from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.weighting import Softmin
-from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, Layer, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for, check_challenge
 from qflsec.lab.scoring import TrialScore, score_claim
 from qflsec.models import Execution, Model, build_model
@@ -62,13 +63,15 @@ def trained(
     noisy: tuple[int, ...] = (),
     participation: float = 1.0,
     asked: bool = False,
+    pruned: bool = False,
 ) -> tuple[RunResult, ...]:
+    masks: list[Layer] = [Masked()] if masked else []
+    prunes: list[Layer] = [GradientPruning(keep=0.25)] if pruned else []
+    asks: list[Layer] = [Softmin(beta=0.0)] if asked else []
     return tuple(
         run_batch(
             pipeline(kind, noisy, participation),
-            Stack(
-                name="s", client=(Masked(),) if masked else (), server=(Softmin(beta=0.0),) if asked else ()
-            ),
+            Stack.from_layers("s", [*masks, *prunes, *asks]),
             [RunSpec(seed=seed, evaluate="never") for seed in SEEDS],
             secrets="seeded",
         )
@@ -172,6 +175,7 @@ class Swapped:
 ATTACKS = {
     "label-skew": {"kind": "label-skew"},
     "reported-loss": {"kind": "label-skew", "asked": True},
+    "kept-entries": {"kind": "label-skew", "pruned": True},
     "device-fingerprint": {"noisy": (1, 2, 5)},
 }
 

@@ -14,10 +14,17 @@ from scipy import stats
 
 from qflsec.accounting import LedgerContext
 from qflsec.base import ConfigError, find, names
-from qflsec.defenses.privacy import GradientNoise, GradientPruning, LocalDp, UpdateQuantization
+from qflsec.defenses.compression import GradientPruning, MeanSign, Ternary, UpdateQuantization
+from qflsec.defenses.privacy import GradientNoise, LocalDp
 from qflsec.federation import layer_from_config
 
-LAYERS = [GradientPruning(keep=0.3), UpdateQuantization(bits=3), GradientNoise(noise_std=0.1)]
+LAYERS = [
+    GradientPruning(keep=0.3),
+    UpdateQuantization(bits=3),
+    GradientNoise(noise_std=0.1),
+    MeanSign(),
+    Ternary(),
+]
 UPDATES = torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0))
 
 
