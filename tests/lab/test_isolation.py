@@ -77,10 +77,9 @@ ELSEWHERE = {
     "device-fingerprint",
     "participation",
     "reported-loss",
-    "kept-entries",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
-change, rules that ask for a loss, updates with entries that are left out."""
+change, rules that ask for a loss."""
 PLUGIN = """
 from __future__ import annotations
 
