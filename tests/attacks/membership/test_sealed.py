@@ -19,7 +19,7 @@ from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, St
 from qflsec.lab.challenges import challenge_for
 from qflsec.lab.scoring import score_claim
 from qflsec.models import build_model
-from qflsec.protocols.links import AesGcmLink, OneTimePadLink, aes_gcm
+from qflsec.protocols.links import AesGcmLink, OneTimePadLink, link_end
 from qflsec.protocols.secagg import Masked
 from qflsec.protocols.secagg.fixed_point import Words
 from qflsec.protocols.secagg.masks import layer as masking
@@ -180,7 +180,7 @@ def test_a_link_that_seals_nothing_is_caught(broken: bool, monkeypatch: pytest.M
             return sealed[:-16]
 
     if broken:
-        monkeypatch.setattr(aes_gcm, "AESGCM", Nothing)
+        monkeypatch.setattr(link_end, "AESGCM", Nothing)
     made = runs(AesGcmLink())
     proof = predicted(made[0].ledger(WIRE), UpdateAlignment.reads)
     assert proof is not None
