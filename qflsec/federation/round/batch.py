@@ -287,7 +287,7 @@ class BatchRun:
         index = turn.root.index
         if turn.root.role == "client" and index in turn.trainers:
             return received.bases[lane][index], received.models[lane, index]
-        return self._models.version(lane, turn.node), self._models.params[lane, turn.node]
+        return self._models.version(lane, turn.node), self._models.params[lane, turn.node].clone()
 
     def _lose(self, lane: int, round_index: int, turn: Turn, abort: ProtocolAbort) -> None:
         """A round without a result: the model stays, and what was said of a sum stays in the views."""

@@ -64,7 +64,7 @@ class Broadcast:
         dead: The runs that have ended.
 
     Attributes:
-        params: The models.
+        params: The models; what is sent is a copy, as they change in place.
 
     Shapes:
         initial: ``(lane, P)``; params: ``(lane, node, P)``
@@ -86,7 +86,7 @@ class Broadcast:
         n_clients = pipeline.federation.n_clients
         nodes = range(pipeline.topology.nodes(n_clients))
         self.params = initial[:, None, :].expand(-1, len(nodes), -1).clone()
-        self._before, self._lanes = self.params, list(range(len(initial)))
+        self._before, self._lanes = self.params.clone(), list(range(len(initial)))
         start = pipeline.topology.start(n_clients)
         self._holders: list[list[Party]] = [[start for _ in nodes] for _ in self._lanes]
         self._versions: list[list[Version]] = [["0" for _ in nodes] for _ in self._lanes]
@@ -149,11 +149,11 @@ class Broadcast:
         """
         self._transcript.facts[lane].versions.add(version, origin)
         self._opened[lane] = opened
-        self._before, self.params = self._before.clone(), self.params.clone()
         for node in nodes:
             self._holders[lane][node], self._versions[lane][node] = maker, version
             self._members[lane][node] = members
-            self._before[lane, node] = self.params[lane, node]
+            if self._sealed is not None:
+                self._before[lane, node] = self.params[lane, node]
             self.params[lane, node] = params
 
     def to_clients(self, round_index: int, turns: Sequence[Turn], present: torch.Tensor) -> Received:

@@ -129,7 +129,7 @@ class Mixing:
         models, own = self._models, None
         found: list[_Part] = []
         for node, share in sorted(mix.weights.items()):
-            version, model = models.version(lane, node), models.params[lane, node]
+            version, model = models.version(lane, node), models.params[lane, node].clone()
             if models.holder(lane, node) == mix.maker:
                 own = len(found)
             elif (lane, node) in silent or delivery is None:

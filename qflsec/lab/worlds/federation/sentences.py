@@ -62,7 +62,7 @@ def cell_sentence(
     statuses = Counter(row.status for row in rows)
     rest = [f"{count} {name}" for name, count in statuses.items() if name != "ok"]
     aside = f"; of {n_seeds} seeds {' and '.join(rest)}" if rest else ""
-    more = f"{_dropped(rows)}{_why(rows)}{_of_sums(rows)}"
+    more = f"{_dropped(rows)}{_why(rows)}{_of_sums(rows)}{_of_readers(rows)}"
     found = f"{label} has advantage {figures(advantage)} against {stack}{aside}{more}"
     if state == "lost":
         reason = next(row.reason for row in rows if row.status == "lost")
@@ -126,6 +126,17 @@ def _of_sums(rows: Sequence[TrialRow]) -> str:
     k = sum(sizes) / len(sizes)
     whose = "single updates" if k == 1 else f"sums of {k:.3g} clients"
     return f"; whoever read it exactly off {whose} would have {number(sum(told) / len(told))}"
+
+
+def _of_readers(rows: Sequence[TrialRow]) -> str:
+    """How accurate the models are that honest clients read, and the worst of them, on average over the seeds."""
+    found = [row.metrics for row in rows if {"accuracy", "worst_accuracy"} <= set(row.metrics)]
+    if not found:
+        return ""
+    mean, worst = (
+        sum(metrics[name].value for metrics in found) / len(found) for name in ("accuracy", "worst_accuracy")
+    )
+    return f"; an accuracy of {number(mean)} is left to honest readers, {number(worst)} to the worst of them"
 
 
 def _without_score(label: str, stack: str, state: CellState, rows: Sequence[TrialRow], n_seeds: int) -> str:

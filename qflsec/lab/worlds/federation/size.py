@@ -124,7 +124,8 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
         if measured is not None
         else rows * gates * amplitudes * _TURN_SECONDS + (_STEP_SECONDS + gates * _GATE_SECONDS) / lanes
     )
-    test = data.test * gates * amplitudes * _TURN_SECONDS / 3
+    models = pipeline.topology.nodes(config.n_clients)
+    test = models * data.test * gates * amplitudes * _TURN_SECONDS / 3
     return Size(
         memory_bytes=_WORKER_BYTES
         + lanes * (states * amplitudes * _AMPLITUDE_BYTES + messages)

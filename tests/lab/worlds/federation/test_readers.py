@@ -67,6 +67,9 @@ def test_the_last_writer_of_a_ring_wins_and_the_worst_neighbour_of_gossip_pays(t
     assert gossip["worst_accuracy"] < gossip["accuracy"] - 0.1
     assert gossip["honest_worst_accuracy"] > 0.85
     assert metrics[pairs, "received-audit"]["worst_accuracy"] > 0.8
+    sentence = result.cells[pairs, "none"].sentence
+    left = f"{gossip['accuracy']:.2f} is left to honest readers, {gossip['worst_accuracy']:.2f} to the worst of them"
+    assert left in sentence
     by_reader = found[pairs, "none"].raw["accuracy_by_reader"]
     assert len(by_reader) == 9, "the attacker reads its own model, and counts for nothing"
 
