@@ -20,14 +20,12 @@ import pytest
 import qflsec.flower.processes as processes_module
 from qflsec.base import ConfigError
 from qflsec.flower.certificates import make_certificates
-from qflsec.flower.deployment import Deployment
+from qflsec.flower.deployment import Deployment, Finished
 from qflsec.flower.grid import run_in_process
 from qflsec.flower.homes import make_homes
 from qflsec.flower.processes import Processes, free_ports
 from qflsec.flower.project import new_project
 from qflsec.threat import SERVER, client
-
-PER_ROUND = 5  # exchanges of secure aggregation: keys, shares, vectors, statements, opened shares
 
 
 def test_a_certificate_is_of_this_machine_and_of_one_authority(tmp_path: Path) -> None:
@@ -134,8 +132,8 @@ def test_an_app_is_written_once_and_runs_in_this_process(
 
 
 def deployed(
-    tmp_path: Path, *, nodes: int, rounds: int, hook: Any, limit: float = 1500.0, patience: float = 120.0
-) -> Any:
+    tmp_path: Path, *, nodes: int, rounds: int, hook: Any, limit: float = 1500.0, patience: float = 60.0
+) -> Finished:
     new_project(tmp_path / "app", nodes=nodes)
     config = {"num-server-rounds": rounds, "local-steps": 1, "patience": patience}
     return Deployment(
@@ -148,36 +146,48 @@ def deployed(
     ).run()
 
 
-@pytest.mark.slow
-def test_a_node_is_killed_at_every_stage_in_turn_and_comes_back(tmp_path: Path) -> None:
-    """In round k the last of 4 nodes is killed when it got the k-th message; the sum is of those whose vectors arrived."""
-    base, killed, restarted = {0: 1}, set[int](), set[int]()
+def heard(processes: Processes, index: int) -> int:
+    """How many messages a node got."""
+    return processes.log(f"supernode-{index}").read_text(errors="replace").count("Receiving: train message")
 
-    def heard(processes: Processes) -> int:
-        return processes.log("supernode-3").read_text(errors="replace").count("Receiving: train message")
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stage", range(1, 6), ids=["keys", "shares", "vectors", "statements", "opened shares"]
+)
+def test_a_node_that_is_killed_at_a_stage_costs_its_own_update_at_most(tmp_path: Path, stage: int) -> None:
+    """The last of 4 nodes gets SIGKILL when it got the stage's message, which is one behind the greeting."""
+    killed: list[float] = []
+
+    def hook(_: Deployment, processes: Processes) -> None:
+        if not killed and heard(processes, 3) > stage:
+            processes.kill("supernode-3")
+            killed.append(time.monotonic())
+
+    finished = deployed(tmp_path, nodes=4, rounds=1, hook=hook)
+    assert finished.outcome == "completed", finished
+    (line,) = finished.rounds
+    assert killed
+    assert line["ids"] == ([0, 1, 2] if stage <= 3 else [0, 1, 2, 3])
+    assert set(line["missing"]) == ({"3"} if stage <= 3 else set())
+
+
+@pytest.mark.slow
+def test_a_node_that_was_killed_comes_back(tmp_path: Path) -> None:
+    """Its new process finds its key and states in its home, proves whose they are, and takes part again."""
+    steps: list[str] = []
 
     def hook(run: Deployment, processes: Processes) -> None:
-        done = sum(line["kind"] == "round" for line in run.lines)
-        if done in killed or done >= PER_ROUND:
-            return
-        if done and done not in restarted:
-            restarted.add(done)
-            base[done] = heard(processes) + 1  # the greeting
-            run.start_node(processes, 3)
-        elif heard(processes) > base[done] + done:
-            killed.add(done)
+        if not steps and heard(processes, 3) > 2:
             processes.kill("supernode-3")
+            steps.append("killed")
+        elif steps == ["killed"] and run.lines:
+            run.start_node(processes, 3)
+            steps.append("started")
 
-    finished = deployed(tmp_path, nodes=4, rounds=PER_ROUND, hook=hook)
+    finished = deployed(tmp_path, nodes=4, rounds=3, hook=hook)
     assert finished.outcome == "completed", finished
-    assert len(finished.rounds) == PER_ROUND
-    for index, line in enumerate(finished.rounds):
-        assert not line["lost"]
-        if 3 not in line["ids"]:  # it went before its vector arrived, or had not come back in time
-            assert line["ids"] == [0, 1, 2]
-            assert line["missing"]["3"]
-        elif index < 2:
-            pytest.fail(f"round {index} counts a client that was killed before it trained")
+    assert [line["ids"] for line in finished.rounds][::2] == [[0, 1, 2], [0, 1, 2, 3]]
 
 
 @pytest.mark.slow
