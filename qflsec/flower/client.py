@@ -19,6 +19,7 @@ from qflsec.flower.homes import identity_of_home, seeded_identities
 from qflsec.flower.letters import Letter, Part, read_letter, write_letter
 from qflsec.flower.plan import Plan
 from qflsec.flower.release import Release
+from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import SERVER, client
 
 __all__ = ["ClientSide"]
@@ -39,6 +40,7 @@ class ClientSide:
     Args:
         plan: The plan, or what makes it of a node's and the run's configuration.
         adversary: What a corrupted client sends in place of its update: an attack of the catalogue, for the lab.
+        keys: Makes the node's end of its quantum links, such as an ``Etsi014Provider``, for layers that need one.
         boxes: Where states are kept; by default in the node's home, or in this process where a seed is set.
     """
 
@@ -50,8 +52,9 @@ class ClientSide:
         *,
         adversary: Adversary | None = None,
         boxes: Boxes | None = None,
+        keys: Callable[[Context], KeyProvider] | None = None,
     ) -> None:
-        self._given, self._adversary = plan, adversary
+        self._given, self._adversary, self._keys = plan, adversary, keys
         self._boxes = boxes
         self._own = MemoryBoxes()
 
@@ -60,7 +63,7 @@ class ClientSide:
         plan = self._given if isinstance(self._given, Plan) else self._given(context)
         home = context.node_config.get(HOME_KEY)
         boxes = self._boxes or (FolderBoxes(Path(str(home)) / "runs") if home else self._own)
-        node = _Node(plan=plan, adversary=self._adversary, context=context, app=app)
+        node = _Node(plan=plan, adversary=self._adversary, context=context, app=app, keys=self._keys)
         with boxes.open(context.run_id, context.node_id) as box:
             try:
                 reply = node.answer(message, box)
@@ -84,12 +87,14 @@ class _Node:
         adversary: What a corrupted client does.
         context: The node's and the run's configuration.
         app: The app's own functions.
+        keys: Makes the node's end of its quantum links.
     """
 
     plan: Plan
     adversary: Adversary | None
     context: Context
     app: _App
+    keys: Callable[[Context], KeyProvider] | None
 
     def answer(self, message: Message, box: Box) -> Letter | Message:
         """The reply to a message: a letter, or the app's own answer where the server sends no letters.
@@ -123,7 +128,8 @@ class _Node:
         held: Held | None = box.get("held")
         if held is None:
             layout = ArrayLayout.from_bytes(said.get("layout", b""))
-            held = box["held"] = hold(self.plan, layout, self._identity(), session)
+            ends = None if self.keys is None else self.keys(self.context)
+            held = box["held"] = hold(self.plan, layout, self._identity(), session, ends)
             box["identity"] = self._identity()
         if held.session != session:
             raise ProtocolAbort("the server opens a second session in one run")

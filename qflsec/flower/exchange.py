@@ -14,6 +14,7 @@ from qflsec.federation import Control, PartyState
 from qflsec.federation.control import Answer
 from qflsec.flower.conversation import ASK, LEARN, MODEL, OPEN, REFUSED
 from qflsec.flower.letters import Letter, Part, read_letter, write_letter
+from qflsec.protocols.keystore import KmeError
 from qflsec.threat import Party
 from qflsec.threat.codec import encode
 
@@ -86,7 +87,11 @@ class Exchange:
                 self.silent[party.index] = "no node of it is connected"
                 continue
             letter = Letter(round=self._round, parts=(*self._pending.pop(party, []), *own))
-            content = write_letter(letter, lambda body, to=party: self._held.seal(to, self._round, body))  # type: ignore[misc]
+            try:
+                content = write_letter(letter, lambda body, to=party: self._held.seal(to, self._round, body))  # type: ignore[misc]
+            except (ProtocolAbort, KmeError) as lack:
+                self.silent[party.index] = f"nothing could be sealed for it: {lack}"
+                continue
             content["config"] = config
             yield Message(content, self.nodes[party], kind)
 
@@ -117,7 +122,7 @@ class Exchange:
                 continue
             try:
                 found[party] = self._read(party, reply)
-            except ProtocolAbort as refusal:
+            except (ProtocolAbort, KmeError) as refusal:
                 self.silent[party.index] = str(refusal)
         for party in owners.values():
             if party not in found:

@@ -16,6 +16,7 @@ from qflsec.federation.parties import PartyState
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.homes import secrets_of
 from qflsec.flower.plan import Plan
+from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import SERVER, Party, Workload
 
 __all__ = ["Held", "announced_by", "hold"]
@@ -126,7 +127,9 @@ def secret_layers(stack: Stack) -> list[SecretLayer]:
     return [layer for layer in stack.client if isinstance(layer, SecretLayer)]
 
 
-def hold(plan: Plan, layout: ArrayLayout, identity: Identity, session: bytes) -> Held:
+def hold(
+    plan: Plan, layout: ArrayLayout, identity: Identity, session: bytes, keys: KeyProvider | None = None
+) -> Held:
     """Open a session for one party.
 
     Args:
@@ -134,6 +137,7 @@ def hold(plan: Plan, layout: ArrayLayout, identity: Identity, session: bytes) ->
         layout: The arrays of the model.
         identity: Who it is, and everybody's public keys.
         session: The public name of the session.
+        keys: Its end of quantum links, for layers that need one.
 
     Raises:
         IncompatibleStack: The plan's stack does not fit the app.
@@ -149,6 +153,7 @@ def hold(plan: Plan, layout: ArrayLayout, identity: Identity, session: bytes) ->
         rounds=plan.rounds,
         max_count=plan.max_count,
         participants=plan.asked,
+        quantum=keys,
     )
     load = Workload(
         n_params=layout.n_params, n_clients=plan.n_clients, participants=plan.asked, rounds=plan.rounds

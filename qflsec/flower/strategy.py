@@ -21,6 +21,7 @@ from qflsec.flower.plan import Plan
 from qflsec.flower.records import Records, RoundRecord
 from qflsec.flower.rounds import Rounds
 from qflsec.flower.welcome import Welcome
+from qflsec.protocols.keystore import KeyProvider, KmeError
 from qflsec.threat import SERVER
 
 __all__ = ["ServerSide"]
@@ -36,6 +37,7 @@ class ServerSide(Strategy):
     Args:
         plan: The plan.
         home: The folder of the server's keys; needed where the plan seals anything and has no seed.
+        keys: The server's end of its quantum links, such as an ``Etsi014Provider``, for layers that need one.
         ledger: A file that gets a line for every round: who counted, who did not and why, costs, and every guarantee.
         evaluate: Whether clients evaluate each model; what they answer is shown to the server as it is.
         score: What the ledger says of the final model: numbers by name.
@@ -50,11 +52,12 @@ class ServerSide(Strategy):
         plan: Plan,
         *,
         home: str | Path | None = None,
+        keys: KeyProvider | None = None,
         ledger: str | Path | None = None,
         evaluate: bool = False,
         score: Callable[[ArrayRecord], Mapping[str, float]] | None = None,
     ) -> None:
-        self._plan = plan
+        self._plan, self._keys = plan, keys
         self._home = None if home is None else Path(home)
         self._evaluate = evaluate and plan.stack.leaves != "nothing"
         self._records = Records(plan, None if ledger is None else Path(ledger))
@@ -100,8 +103,9 @@ class ServerSide(Strategy):
             if self._rounds is not None:
                 hidden = self._plan.stack.leaves == "nothing"
                 result.arrays = layout.record(self._rounds.published() if hidden else self._rounds.params)
-        except ProtocolAbort as abort:
-            self.outcome = f"aborted: {abort.told}"
+        except (ProtocolAbort, KmeError) as abort:
+            told = abort.told if isinstance(abort, ProtocolAbort) else str(abort)
+            self.outcome = f"aborted: {told}"
             result = Result()
             result.arrays = initial_arrays if self._rounds is None else layout.record(self._rounds.params)
         else:
@@ -148,7 +152,7 @@ class ServerSide(Strategy):
         """The session: states of the server, and who the nodes are."""
         plan, layout = self._plan, ArrayLayout.of(arrays)
         session = os.urandom(16)
-        held = hold(plan, layout, self._identity(), session)
+        held = hold(plan, layout, self._identity(), session, self._keys)
         self._records.opened(held.stack, layout.n_params)
         exchange = Exchange(grid, held, plan.patience)
         welcome = Welcome(plan=plan, held=held, exchange=exchange, identity=self._identity())

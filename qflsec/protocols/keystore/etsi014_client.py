@@ -41,8 +41,12 @@ class Etsi014Client:
     """
 
     def __init__(self, host: str, port: int, tls: TlsFiles) -> None:
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, tls
         self._context = tls.context(server=False)
+
+    def __reduce__(self) -> tuple[type[Etsi014Client], tuple[str, int, TlsFiles]]:
+        """Where it asks and by which files: a client that is put away holds no key, and is made anew."""
+        return Etsi014Client, (self._host, self._port, self._tls)
 
     def status(self, slave: str) -> KmeStatus:
         """The state of the link to a slave.
