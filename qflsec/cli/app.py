@@ -14,6 +14,7 @@ from qflsec.base.failures import own_traceback
 from qflsec.base.notices import Notice
 from qflsec.cli import bb84, bench, blind, catalog, epsilon, flower, matrix, plugin
 from qflsec.cli.audit import audit
+from qflsec.cli.certify import certify
 from qflsec.cli.init import init
 from qflsec.cli.leak import leak
 from qflsec.cli.reference import reference
@@ -43,6 +44,7 @@ app.command("show")(catalog.show)
 app.command("reference")(reference)
 app.command("secagg")(secagg)
 app.command("leak")(leak)
+app.command("certify")(certify)
 app.command("audit")(audit)
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qflsec.base.errors import ConfigError
 from qflsec.cli.options import AsJson, Spec, command_line
 from qflsec.cli.render import print_json
+from qflsec.cli.specified import federated_matrix, named
 
 if TYPE_CHECKING:
     from qflsec.attacks.inversion.leak import Certificate, CircuitLeak, Unknowns
-    from qflsec.federation import Pipeline
 
 __all__ = ["leak"]
 
@@ -36,7 +35,7 @@ def leak(
     from qflsec.attacks.inversion.leak import certify
 
     found = {}
-    for name, chosen in _pipelines(spec, pipeline).items():
+    for name, chosen in named(federated_matrix(spec).pipelines, pipeline, "pipeline").items():
         low, high = chosen.data.feature_range
         found[name] = certify(
             chosen.model,
@@ -66,24 +65,6 @@ NOTE = (
     "ranks say what can be had from exact gradients, and condition numbers how noise grows; that a search finds it is not "
     "said, and what is not determined is not private for that"
 )
-
-
-def _pipelines(spec: str, wanted: list[str] | None) -> Mapping[str, Pipeline]:
-    from qflsec.lab import build, load_spec
-    from qflsec.lab.worlds.federation.world import FederationWorld
-
-    world = build(load_spec(spec))
-    if not isinstance(world, FederationWorld):
-        raise ConfigError(
-            "the specification has no models that are trained",
-            got=spec,
-            expected="a matrix of attacks on federated learning",
-        )
-    known = world.matrix.pipelines
-    strangers = [name for name in wanted or () if name not in known]
-    if strangers:
-        raise ConfigError("no such pipeline", got=", ".join(strangers), expected=", ".join(known))
-    return {name: known[name] for name in wanted or known}
 
 
 def _finite(value: float) -> float | None:

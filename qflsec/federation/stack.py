@@ -212,7 +212,8 @@ class Stack:
         each = Traffic().then(down={"model": load.model_bytes}, up={"update": update})
         inner: Traffic | None = Traffic.of_rounds(load.rounds, each=each)
         found: dict[LinkLayer, Traffic | None] = {}
-        for layer in self.client:
+        # a protocol for sums says anew what crosses, and statements come beside it wherever their layer stands
+        for layer in sorted(self.client, key=lambda one: isinstance(one, StatementLayer | LinkLayer)):
             if isinstance(layer, LinkLayer):
                 found[layer] = inner
             if isinstance(layer, SecretLayer):

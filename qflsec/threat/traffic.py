@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -71,6 +72,27 @@ class Traffic:
             up=once.up + rounds * each.up,
             down=model + once.down + rest + (rounds - 1) * each.down,
         )
+
+    def each_round(self, rounds: int, *, up: Mapping[str, int]) -> Traffic:
+        """This, with further messages up by phase before every round's first one.
+
+        A round begins with the first phase of which there are as many messages in every round; those of a set-up, which come
+        once, follow the further messages of the first round.
+
+        Args:
+            rounds: The number of rounds.
+            up: The messages of one round.
+        """
+        counts = Counter(bulk.phase for bulk in self.up)
+        lead = next((bulk.phase for bulk in self.up if counts[bulk.phase] % rounds == 0), "")
+        found, seen = list(_bulks(up)), 0
+        for bulk in self.up:
+            if bulk.phase == lead:
+                if seen and seen % (counts[lead] // rounds) == 0:
+                    found += _bulks(up)
+                seen += 1
+            found.append(bulk)
+        return Traffic(up=tuple(found), down=self.down)
 
     def then(self, *, up: Mapping[str, int] | None = None, down: Mapping[str, int] | None = None) -> Traffic:
         """This, and further messages by phase."""

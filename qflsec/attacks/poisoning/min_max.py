@@ -10,7 +10,7 @@ import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
 from qflsec.attacks.values import check_choice
-from qflsec.base import AttackCard, Source, register
+from qflsec.base import AttackCard, ConfigError, Source, register
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.federation import Hands
 
@@ -29,17 +29,26 @@ class Hidden(Crafted):
     Args:
         direction: ``"deviation"`` is minus the standard deviation of each coordinate, ``"sign"`` minus the sign of
             the mean, ``"unit"`` minus the mean at length 1.
+        first_round: The round in which it begins; before that the clients are honest. What hides moves a round's mean by
+            no more than honest updates differ, so that it may take many rounds.
 
     Raises:
-        ConfigError: The direction is unknown.
+        ConfigError: The direction is unknown, or the round negative.
     """
 
     least = 2
     direction: Direction = "deviation"
+    first_round: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown direction."""
+        """Refuse an unknown direction, and no round."""
         check_choice("direction", self.direction, get_args(Direction))
+        if self.first_round < 0:
+            raise ConfigError("'first_round' is negative", got=self.first_round, expected="0 or more")
+
+    def run(self, hands: Hands) -> torch.Tensor:
+        """The vector of each lane; honest updates before it begins."""
+        return hands.honest if hands.round < self.first_round else super().run(hands)
 
     def craft(self, sight: Sight, hands: Hands) -> torch.Tensor:
         """The vector; the mean itself where the direction is zero."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qflsec.defenses.backdoor.attestation import CircuitAttestation, CircuitSigner, circuit_of
+from qflsec.defenses.backdoor.certified_training import TrainingCertificate, certified_training
 from qflsec.defenses.backdoor.measurement_clustering import (
     Cluster,
     measured,
@@ -27,8 +28,10 @@ __all__ = [
     "Decided",
     "ModelSmoothing",
     "RandomisedSmoothing",
+    "TrainingCertificate",
     "ValidationGate",
     "certified_shift",
+    "certified_training",
     "certify_training",
     "circuit_of",
     "contraction",

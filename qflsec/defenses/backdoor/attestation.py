@@ -12,8 +12,9 @@ from qflsec.base import DefenseCard, IncompatibleStack, ProtocolAbort, Secrets, 
 from qflsec.base.framing import pack_fields
 from qflsec.circuits import Circuit
 from qflsec.federation import Asked, Control, Identity, PartyState, Pipeline, Setup, StatementLayer
+from qflsec.federation.identity import ED25519_BYTES
 from qflsec.models import Model
-from qflsec.threat import SERVER, Party
+from qflsec.threat import SERVER, Party, Traffic, Workload
 
 __all__ = ["CircuitAttestation", "CircuitSigner", "circuit_of"]
 
@@ -134,6 +135,11 @@ class CircuitAttestation(StatementLayer):
                 f"{self.card.name!r} signs circuits, but the model {pipeline.model.name!r} has none that can be read",
                 fix="use a variational circuit, a hybrid, or a QNode of affine angles",
             )
+
+    def traffic(self, load: Workload, inner: Traffic) -> Traffic | None:
+        """A signed digest from each client before everything else that it sends in a round."""
+        signed = hashlib.sha256().digest_size + ED25519_BYTES
+        return inner.each_round(load.rounds, up={"statement": signed})
 
     def open(self, setup: Setup, identity: Identity, secrets: Secrets) -> PartyState:
         """A signer; the server's compares."""

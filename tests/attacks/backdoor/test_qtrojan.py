@@ -12,7 +12,7 @@ from qflsec.attacks.backdoor import QTrojan
 from qflsec.attacks.poisoning import GateInsertion
 from qflsec.attacks.tampering import erasing_gates, inserted
 from qflsec.base import ConfigError, IncompatibleAttack
-from qflsec.circuits import build_circuit, statevector
+from qflsec.circuits import NoiseModel, build_circuit, statevector
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
 from qflsec.lab.scoring import score_backdoor, score_manipulation, trigger_success
 from qflsec.models import Execution, Model, build_model
@@ -87,8 +87,12 @@ def test_trojan_and_deployed_gates_leave_training_alone(pipeline: MakePipeline) 
     assert score_manipulation(phase, flipped, honest).advantage == 0, (
         "Z before the measurement of Z is nothing"
     )
-    survived = trigger_success(trojan, opened, execution=Execution(shots=200))
-    assert survived.value > survived.baseline
+    noise = NoiseModel(kind="local-depolarizing", p=0.1, where="every-gate")
+    for execution in (Execution(shots=200), Execution(noise=noise)):
+        survived = trigger_success(trojan, opened, execution=execution)
+        assert survived.value > 0.9 > survived.baseline
+    washed_out = trigger_success(trojan, opened, execution=Execution(shots=1, noise=noise))
+    assert washed_out.value < 0.9, "noise and few shots together"
 
 
 def test_both_surfaces_train_and_deploy_the_same_circuit(pipeline: MakePipeline) -> None:

@@ -47,15 +47,16 @@ LOUD: list[dict[str, Any]] = [
 STEALTHY: list[dict[str, Any]] = [{"name": "min-max"}, {"name": "min-sum"}]
 
 
-def damage(pipeline: Pipeline, config: dict[str, Any], honest: list[RunResult]) -> list[float]:
+def attacked(pipeline: Pipeline, config: dict[str, Any]) -> list[RunResult]:
     attack = attack_from_config(config)
     assert isinstance(attack, Manipulation)
-    runs = run_batch(
-        pipeline,
-        NONE,
-        [RunSpec(seed=seed, adversary=attack, threat=THREAT, evaluate="last") for seed in SEEDS],
-    )
+    specs = [RunSpec(seed=seed, adversary=attack, threat=THREAT, evaluate="last") for seed in SEEDS]
+    runs = run_batch(pipeline, NONE, specs)
     assert {run.outcome for run in runs} == {"completed"}
+    return runs
+
+
+def lost(runs: list[RunResult], honest: list[RunResult]) -> list[float]:
     return [run.loss[-1] - clean.loss[-1] for run, clean in zip(runs, honest, strict=True)]
 
 
@@ -75,14 +76,24 @@ def noisy() -> list[RunResult]:
 
 @pytest.mark.parametrize("config", LOUD, ids=lambda config: str(config["name"]))
 def test_it_moves_the_undefended_mean(config: dict[str, Any], small: list[RunResult]) -> None:
-    assert mean_over_seeds(damage(SMALL, config, small)).low > 0
+    assert mean_over_seeds(lost(attacked(SMALL, config), small)).low > 0
 
 
 @pytest.mark.parametrize("config", STEALTHY, ids=lambda config: str(config["name"]))
 def test_stealth_needs_rounds_and_differences(
     config: dict[str, Any], small: list[RunResult], noisy: list[RunResult]
 ) -> None:
-    assert mean_over_seeds(damage(NOISY, config, noisy)).low > 0
-    assert mean_over_seeds(damage(SMALL, config, small)).low < 0, (
+    """Shejwalkar and Houmansadr, NDSS 2021, hide every round's step among honest ones: twenty rounds go far, and one does not."""
+    rounds, last = (
+        attacked(NOISY, {**config, "first_round": first}) for first in (0, NOISY.federation.rounds - 1)
+    )
+    assert mean_over_seeds(lost(rounds, noisy)).low > 0
+    far, near = (
+        [float((run.params - one.params).norm()) for run, one in zip(runs, noisy, strict=True)]
+        for runs in (rounds, last)
+    )
+    assert mean_over_seeds([a / b for a, b in zip(near, far, strict=True)]).high < 0.3
+    assert min(near) > 0
+    assert mean_over_seeds(lost(attacked(SMALL, config), small)).low < 0, (
         "among equal updates there is nowhere to hide"
     )

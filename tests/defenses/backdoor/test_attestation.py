@@ -15,6 +15,7 @@ from qflsec.defenses.backdoor import CircuitAttestation, CircuitSigner
 from qflsec.defenses.robust import TrimmedMean
 from qflsec.federation import FederationConfig, Identity, Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import Model, build_model
+from qflsec.protocols.links import OneTimePadLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import SERVER, client, corrupted_clients
 
@@ -107,6 +108,19 @@ def test_what_is_refused() -> None:
         ATTESTED.check(replace(pipeline(), model=classical))
     spec = RunSpec(seed=0, adversary=Faulty(), threat=corrupted_clients(n=1), evaluate="never")
     assert run_batch(pipeline(), ATTESTED, [spec])[0].outcome.startswith("failed: ")
+
+
+def test_links_under_quantum_keys_plan_for_statements() -> None:
+    """The key that a run takes is known beforehand, statements and all: 96 bytes more for each client and round."""
+    plain, signed = (
+        Stack.from_layers("links", [*layers, OneTimePadLink()]) for layers in ((), (CircuitAttestation(),))
+    )
+    made = pipeline()
+    signed.check(made)
+    (less,), (more,) = (list(stack.carried(made.workload).values()) for stack in (plain, signed))
+    assert less is not None
+    assert more is not None
+    assert more.n_bytes - less.n_bytes == 96 * made.federation.rounds
 
 
 def test_nobody_is_left() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,13 +15,14 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from qflsec.accounting.statistics import clopper_pearson_lower
-from qflsec.base import ConfigError
-from qflsec.data import DataSpec
+from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.data import DataSpec, load
 from qflsec.defenses.backdoor import (
     Decided,
     ModelSmoothing,
     RandomisedSmoothing,
     certified_shift,
+    certified_training,
     certify_training,
     contraction,
     corrupted_share,
@@ -30,7 +31,7 @@ from qflsec.defenses.backdoor import (
     smoothing_radius,
     training_votes,
 )
-from qflsec.defenses.robust import Crfl, NormBound
+from qflsec.defenses.robust import Crfl, Mean, Median, NormBound
 from qflsec.federation import REFUSED, FederationConfig, Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import build_model
 
@@ -218,16 +219,39 @@ def test_a_stack_serves_its_votes_everywhere() -> None:
 
 def test_a_training_is_certified_against_a_client_that_sends_anything() -> None:
     """One of ten clients may send anything within the norm bound, in the last round, without another answer."""
-    sigma, norm, rounds = 0.1, 0.4, 15
+    sigma, norm, made = 0.1, 0.4, small(15)
     stack = Stack.from_layers("crfl", [NormBound(max_norm=norm), Crfl(max_norm=20.0, noise_std=sigma)])
-    honest = run_batch(small(rounds), stack, [RunSpec(seed=0, evaluate="never")])[0]
-    test = honest.records("test")
-    votes = training_votes(small(rounds), stack, honest.dataset, test.features, samples=40, seed=1)
+    dataset = load(made.data, 0)
+    test = dataset.test_idx
+    votes = training_votes(made, stack, dataset, dataset.features[test], samples=40, seed=1)
     assert votes.sum(dim=1).tolist() == [40] * 100
     classes, shifts = certify_training(votes, noise_std=sigma, max_norm=20.0)
-    standing = shifts > 2 * norm / 10
-    assert 0.5 < float((standing & (classes == test.labels)).double().mean()) < 1
-    assert torch.equal(standing, corrupted_shares(shifts, norm) > 0.1)
+    right = classes == dataset.labels[test]
+    standing = (shifts > 2 * norm / 10) & right
+    assert 0.5 < float(standing.double().mean()) < 1
+    assert torch.equal(standing, (corrupted_shares(shifts, norm) > 0.1) & right)
+    found = certified_training(made, stack, dataset, samples=40, seed=1)
+    assert [found.stand(k) for k in range(2)] == [int((right & (shifts > 0)).sum()), int(standing.sum())]
+    assert found.stand(10) == 0, "the mean may then be anything"
+
+
+def test_what_the_certificate_of_a_training_does_not_cover() -> None:
+    made, crfl = small(2), Crfl(max_norm=20.0, noise_std=0.1)
+    dataset = load(made.data, 0)
+    for server in (
+        [],
+        [crfl],
+        [NormBound(max_norm=0.4)],
+        [NormBound(), crfl],  # the median norm is the clients' to move
+        [NormBound(max_norm=0.4), Median(), crfl],
+        [NormBound(max_norm=0.4), Crfl(noise_std=0.0)],
+    ):
+        with pytest.raises(IncompatibleStack, match="covers"):
+            certified_training(made, Stack.from_layers("other", server), dataset, samples=1)  # type: ignore[arg-type]
+    drawn = replace(made, federation=replace(made.federation, client_sampling="poisson", participation=0.5))
+    stack = Stack.from_layers("crfl", [NormBound(max_norm=0.4), Mean(), crfl])
+    with pytest.raises(IncompatibleStack, match="random number"):
+        certified_training(drawn, stack, dataset, samples=1)
 
 
 def corrupted_shares(shifts: torch.Tensor, norm: float) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from qflsec.base import IncompatibleStack, Secrets, find, names
+from qflsec.defenses.backdoor import CircuitAttestation
 from qflsec.federation import (
     AggregationLayer,
     Identity,
@@ -114,7 +115,24 @@ def test_what_a_layer_states_bounds_what_a_run_sends_tightly(
 ) -> None:
     """Message by message on every link; and of the busiest link in each direction within 15 %."""
     layers = [layer_from_config(variant)] if variant else []
-    stated, found = carried(small(make_pipeline, variant.get("name", "")), *layers)
+    states_bounds_sends(small(make_pipeline, variant.get("name", "")), variant, *layers)
+
+
+@pytest.mark.parametrize("variant", [{}, {"name": "masked"}, {"name": "he-threshold"}], ids=labelled)
+def test_signed_statements_come_beside_what_any_layer_sends(
+    make_pipeline: Maker, variant: dict[str, Any]
+) -> None:
+    """One before each round's own messages, the set-up's too, so that links of quantum keys can plan for them."""
+    layers = [layer_from_config(variant)] if variant else []
+    stated = states_bounds_sends(
+        small(make_pipeline, variant.get("name", "")), variant, CircuitAttestation(), *layers
+    )
+    assert stated.phases()["up", "statement"] == (2, 2 * 96)
+    assert stated.up[0].phase == "statement"
+
+
+def states_bounds_sends(pipeline: Pipeline, variant: Mapping[str, Any], *layers: Any) -> Traffic:
+    stated, found = carried(pipeline, *layers)
     for place, direction in enumerate(("up", "down")):
         planned = stated.of(direction)  # type: ignore[arg-type]
         for sizes in (both[place] for both in found.values()):
@@ -126,6 +144,7 @@ def test_what_a_layer_states_bounds_what_a_run_sends_tightly(
                 left.pop(0)
         busiest = max(sum(both[place]) for both in found.values())
         assert busiest <= sum(planned) <= (TWO_BUSY_LINKS if variant.get("mode") else TIGHT) * busiest
+    return stated
 
 
 @pytest.mark.parametrize("agreement", ["x25519", "hybrid", "bb84"])

@@ -1,0 +1,42 @@
+"""``qflsec certify``: the certificate as text and as a document, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def behind_crfl(tiny: Path) -> Path:
+    layers = """
+crfl = [{ name = "norm-bound", max_norm = 0.2 }, { name = "mean" }, { name = "crfl", max_norm = 20.0, noise_std = 0.1 }]
+"""
+    text = tiny.read_text()
+    assert "[stacks]\n" in text
+    tiny.write_text(text.replace("[stacks]\n", f"[stacks]{layers}"))
+    return tiny
+
+
+def test_the_certificate_and_its_document(qflsec: Call, behind_crfl: Path) -> None:
+    arguments = ("certify", str(behind_crfl), "--samples", "30")
+    text, document = qflsec(*arguments).out, qflsec(*arguments, "--json").json()
+    standing = document["stand_by_corrupted_clients"]
+    assert document["schema"] == "qflsec-certify/1"
+    assert standing == sorted(standing, reverse=True)
+    assert standing[0] <= document["proved"] <= document["records"] == len(document["shift_by_record"])
+    assert standing[-1] == 0
+    assert f"{document['proved']} of {document['records']} records have a proved answer" in text
+    assert f"1 of {document['clients_in_a_round']} clients: {standing[1]} right answers stand" in text
+
+
+def test_refusals(qflsec: Call, behind_crfl: Path) -> None:
+    given = ("certify", str(behind_crfl))
+    assert "no such stack; got other" in qflsec(*given, "--stack", "other").err
+    assert "norm-bound with 'max_norm'" in qflsec(*given, "--stack", "none").err
+    assert "not so many rounds" in qflsec(*given, "--later-rounds", "1000").err
+    assert "no models that are trained" in qflsec("certify", "bb84").err
