@@ -10,6 +10,7 @@ from qflsec.circuits.forms import Form
 from qflsec.circuits.from_pennylane import from_qnode
 from qflsec.circuits.from_qiskit import from_qiskit
 from qflsec.circuits.kernel import expectations, probabilities, statevector
+from qflsec.circuits.metric import fubini_study, metric_blocks
 from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations, noisy_probabilities
 from qflsec.circuits.periods import weight_periods
@@ -32,7 +33,9 @@ __all__ = [
     "expectations",
     "from_qiskit",
     "from_qnode",
+    "fubini_study",
     "measurement_groups",
+    "metric_blocks",
     "noisy_expectations",
     "noisy_probabilities",
     "parameter_shift",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Streams,
     )
     from qflsec.federation.loop import run_batch
+    from qflsec.federation.natural_gradient import NaturalGradient
     from qflsec.federation.parties import Header, PartyState, Setup
     from qflsec.federation.payloads import ClientPayloads
     from qflsec.federation.pipeline import Pipeline
@@ -82,6 +83,7 @@ __all__ = [
     "LinkLayer",
     "Mix",
     "Moved",
+    "NaturalGradient",
     "NoiseLayer",
     "PartyState",
     "Pipeline",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from qflsec.base import ConfigError, finite
+from qflsec.federation.natural_gradient import NaturalGradient
 from qflsec.federation.schedule import CONSTANT, Schedule
 
 __all__ = ["FederationConfig"]
@@ -40,6 +41,8 @@ class FederationConfig:
         optimizer_state: How long momentum buffers and Adam's moments live: one ``"round"``, or the ``"run"``, from
             one round in which the client takes part to the next. They stay with the client.
         learning_rate: Of the client's optimiser.
+        natural_gradient: Step along the gradient preconditioned by the Fubini-Study metric of the records' states; None for
+            the gradient itself.
         schedule: How the learning rate depends on the round: constant, in steps, or by a cosine.
         proximal: FedProx's mu: each step adds ``proximal * (w - w_received)`` to the gradient of the shared
             parameters; 0 for FedAvg.
@@ -63,6 +66,7 @@ class FederationConfig:
     momentum: float = 0.0
     optimizer_state: Literal["round", "run"] = "round"
     learning_rate: float = 0.1
+    natural_gradient: NaturalGradient | None = None
     schedule: Schedule = CONSTANT
     proximal: float = 0.0
     server_learning_rate: float = 1.0
@@ -126,6 +130,12 @@ class FederationConfig:
                 got="optimizer_state='run', optimizer='sgd', momentum=0",
                 fix="set 'momentum' or optimizer = 'adam', or leave out 'optimizer_state'",
             )
+        if self.natural_gradient is not None and self.optimizer != "sgd":
+            raise ConfigError(
+                "'natural_gradient' is an option of 'sgd'",
+                got=f"optimizer={self.optimizer!r}",
+                fix="leave out one of them: Adam rescales every weight by its own",
+            )
         if self.proximal < 0:
             raise ConfigError("'proximal' is negative", got=self.proximal, expected="0 or more")
         if self.schedule.eta_min is not None and self.schedule.eta_min >= self.learning_rate:
@@ -134,6 +144,13 @@ class FederationConfig:
                 got=f"eta_min={self.schedule.eta_min}",
                 expected=f"below the learning rate, {self.learning_rate}",
             )
+
+    def to_config(self) -> dict[str, object]:
+        """Every parameter, JSON-able; options that change nothing where they are not set are left out then."""
+        config = asdict(self)
+        if self.natural_gradient is None:
+            del config["natural_gradient"]
+        return config
 
     def check_executions(self, clients: Iterable[int]) -> None:
         """Refuse executions of clients that there are not.

@@ -11,6 +11,7 @@ from qflsec.federation.config import FederationConfig
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.models import EXACT, Execution, Model
+from qflsec.models.natural_gradient import metric_circuit
 from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party, Workload
 
 __all__ = ["Pipeline"]
@@ -59,6 +60,12 @@ class Pipeline:
                 fix="remove one of them",
             )
 
+        if self.federation.natural_gradient is not None and metric_circuit(self.model) is None:
+            raise ConfigError(
+                "a natural gradient needs a model whose parameters are the weights of one circuit that can be read",
+                got=self.model.name,
+                fix="use a variational circuit, or leave out 'natural_gradient'",
+            )
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
 
@@ -92,7 +99,7 @@ class Pipeline:
             "data": asdict(self.data),
             "partition": asdict(self.partition),
             "model": self.model.to_config(),
-            "federation": asdict(self.federation),
+            "federation": self.federation.to_config(),
             "execution": self.execution.to_config(),
             "client_executions": {str(i): e.to_config() for i, e in sorted(self.client_executions.items())},
             "topology": self.topology.to_config(),

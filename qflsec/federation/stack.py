@@ -243,6 +243,11 @@ class Stack:
                     fix=f"leave out {layer.card.name!r}, or use another topology",
                 )
             layer.check(pipeline)
+        if self.delegation is not None and pipeline.federation.natural_gradient is not None:
+            raise IncompatibleStack(
+                f"clients with {self.delegation.card.name!r} have no device that could tell the metric of a natural gradient",
+                fix="leave out 'natural_gradient'",
+            )
         if topology.name == "star":
             for link, traffic in self.carried(pipeline.workload).items():
                 link.check_traffic(traffic)

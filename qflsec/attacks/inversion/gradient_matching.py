@@ -174,7 +174,14 @@ class GradientMatching(Inference):
             budget=Budget(
                 screened=self.screened,
                 restarts=self.restarts,
-                search=Search(solver=self.solver, derivatives=self.derivatives, iterations=self.iterations),
+                search=Search(
+                    solver=self.solver,
+                    # a metric has no derivatives in the records
+                    derivatives=self.derivatives
+                    if challenge.training.natural_gradient is None
+                    else "finite-differences",
+                    iterations=self.iterations,
+                ),
             ),
             prior=prior if self.prior else None,
             least_noise=least_noise,

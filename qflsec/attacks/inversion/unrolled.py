@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from qflsec.federation import FederationConfig
+from qflsec.circuits import fubini_study
+from qflsec.federation import FederationConfig, NaturalGradient
 from qflsec.models import Execution, Model
 from qflsec.models.base import Generators
+from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
 __all__ = ["LocalRule", "draw_plans", "label_weights", "unroll"]
 
@@ -29,6 +31,7 @@ class LocalRule:
         optimizer: ``"sgd"`` or ``"adam"``.
         momentum: Of plain SGD.
         proximal: FedProx's mu.
+        natural: The natural gradient, where that is stepped along.
     """
 
     learning_rate: float
@@ -36,6 +39,7 @@ class LocalRule:
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.0
     proximal: float = 0.0
+    natural: NaturalGradient | None = None
 
     @classmethod
     def of(cls, training: FederationConfig, round_index: int, n_records: int) -> LocalRule:
@@ -46,12 +50,13 @@ class LocalRule:
             optimizer=training.optimizer,
             momentum=training.momentum,
             proximal=training.proximal,
+            natural=training.natural_gradient,
         )
 
     @property
     def linear(self) -> bool:
         """Whether the update is a linear function of gradients at the received model, so that clients' updates add up."""
-        return self.steps == 1 and self.optimizer == "sgd"
+        return self.steps == 1 and self.optimizer == "sgd" and self.natural is None
 
 
 def label_weights(labels: Tensor, n_classes: int) -> Tensor:
@@ -121,7 +126,8 @@ def unroll(
         generator: Of the attacker's shots.
         softening: Added to Adam's denominators, in units of the gradient's root mean square. One step of Adam
             has the size of the learning rate whatever the gradient; this gives a search something to follow.
-        create_graph: Keep the graph, to differentiate in features and labels.
+        create_graph: Keep the graph, to differentiate in features and labels; not of a natural gradient, whose metric has
+            none.
 
     Shapes:
         params: ``(P,)``; features: ``(R, B, F)``; labels: ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R, P)``
@@ -130,9 +136,13 @@ def unroll(
     now, total = start, torch.zeros_like(start)
     first, second = torch.zeros_like(start), torch.zeros_like(start)
     for place in range(plan.shape[1]):
-        gradient = _gradient(
-            model, now, features, labels, plan[:, place], execution, generator, create_graph=create_graph
-        )
+        weights = plan[:, place]
+        if rule.natural is not None:
+            gradient = _natural(model, now, features, labels, weights, rule.natural, execution, generator)
+        else:
+            gradient = _gradient(
+                model, now, features, labels, weights, execution, generator, create_graph=create_graph
+            )
         if rule.proximal:
             gradient = gradient + rule.proximal * (now - start)
         if rule.optimizer == "adam":
@@ -149,6 +159,32 @@ def unroll(
         if not create_graph:  # the next gradient needs the model alone
             now = now.detach().requires_grad_()
     return total[:, 0, :] if create_graph else total[:, 0, :].detach()
+
+
+def _natural(
+    model: Model,
+    params: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    natural: NaturalGradient,
+    execution: Execution,
+    generator: Generators | None,
+) -> Tensor:
+    """The natural gradient of the mean loss, or the mean of those of single records."""
+    circuit, dtype = metric_circuit(model), execution.complex_dtype
+    assert circuit is not None  # the pipeline has checked
+    if natural.of == "batch":
+        gradient = _gradient(
+            model, params, features, labels, weights, execution, generator, create_graph=False
+        )
+        metric = mean_metric(circuit, params[:, 0], features, weights, dtype=dtype)[:, None]
+        return precondition(circuit, metric, gradient, kind=natural.metric, damping=natural.damping)
+    each = params.detach().expand(-1, features.shape[1], -1).clone().requires_grad_()
+    gradient = _gradient(model, each, features, labels, weights, execution, generator, create_graph=False)
+    metric = fubini_study(circuit, params, features, dtype=dtype)
+    found = precondition(circuit, metric, gradient, kind=natural.metric, damping=natural.damping)
+    return found.sum(dim=1, keepdim=True)
 
 
 def _gradient(

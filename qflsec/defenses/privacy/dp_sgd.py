@@ -122,6 +122,14 @@ class DpSgd(ClippingLayer, CalibratedLayer):
             IncompatibleStack: Batches have a fixed size, or delta is too large for so many records.
         """
         check_delta(self, units=pipeline.data.members, unit="record")
+        natural = pipeline.federation.natural_gradient
+        if natural is not None and natural.of == "batch":
+            raise IncompatibleStack(
+                "'dp-sgd' has no epsilon for a natural gradient whose metric is a mean over the records: one record would "
+                "change what all others add, and no noise covers the metric",
+                got="natural_gradient of='batch'",
+                fix="set of = 'record', so that each record is preconditioned by its own metric before it is clipped",
+            )
         if pipeline.federation.batches == "fixed":
             raise IncompatibleStack(
                 "'dp-sgd' has no epsilon for batches of a fixed size",

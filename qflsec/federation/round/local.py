@@ -15,7 +15,9 @@ from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.round.whole import is_plain, train_whole
 from qflsec.federation.streams import RoundStreams
+from qflsec.circuits import fubini_study
 from qflsec.models import Execution, Model, gradients_and_losses
+from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
 __all__ = ["LocalTraining"]
 
@@ -97,9 +99,35 @@ class LocalTraining:
         if self.records is not None:
             features = self.records.records(self.pipeline, params, features, labels, clients)
         raw, loss = self._raw(params, features, labels, step.mask, streams, clients, purpose, lanes)
+        # before the layer, which bounds and blurs what this may have enlarged
+        raw = self._natural(raw, params, features, step.mask)
         if self.layer is not None:
             return self.layer.gradient(raw, step.mask, step.expected, streams), loss
         return raw, loss
+
+    @property
+    def _per_sample(self) -> bool:
+        natural = self.pipeline.federation.natural_gradient
+        return self.layer is not None or (natural is not None and natural.of == "record")
+
+    def _natural(
+        self, raw: torch.Tensor, params: torch.Tensor, features: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """The gradients, preconditioned where that is asked for; still of single records where a layer wants them."""
+        natural, circuit = self.pipeline.federation.natural_gradient, metric_circuit(self.pipeline.model)
+        if natural is None or circuit is None:
+            return raw
+        dtype = self.pipeline.execution.complex_dtype
+        if natural.of == "record":
+            metric = fubini_study(circuit, params[..., None, :], features, dtype=dtype)
+        else:
+            weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1.0)
+            metric = mean_metric(circuit, params, features, weights, dtype=dtype)
+            metric = metric[..., None, :, :].expand(*raw.shape, -1) if self._per_sample else metric
+        found = precondition(circuit, metric, raw, kind=natural.metric, damping=natural.damping)
+        if natural.of == "record" and self.layer is None:
+            return _masked_mean(found.movedim(-1, -2), mask[..., None, :])
+        return found
 
     def _raw(
         self,
@@ -115,7 +143,7 @@ class LocalTraining:
         """Gradients before the layer, and mean losses."""
         if self.delegations is not None:
             return self.delegations.gradients(
-                params, features, labels, mask, per_sample=self.layer is not None
+                params, features, labels, mask, per_sample=self._per_sample
             )
         groups: dict[Execution, list[int]] = {}
         for position, index in enumerate(clients):
@@ -179,7 +207,7 @@ class LocalTraining:
         generator: torch.Generator | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.pipeline.model
-        if self.layer is not None:
+        if self._per_sample:
             # one evaluation for both: with shots, every other one would use up more copies of the records
             gradients, losses = gradients_and_losses(
                 model, params[..., None, :], features, labels, execution=execution, generator=generator

@@ -1,8 +1,8 @@
 """Local training in one compiled call, where nothing but plain steps happens.
 
 A step is plain if it takes the gradient of the mean loss, or a sum of clipped gradients with noise that was drawn
-beforehand, and goes on by SGD, momentum or Adam. Shots, noise, another party's evaluation, a layer that wants every
-step, and a model that is more than a circuit take the loop over steps, whose results are the same up to rounding.
+beforehand, and goes on by SGD, momentum or Adam. Shots, noise, another party's evaluation, a natural gradient, a layer
+that wants every step, and a model that is more than a circuit take the loop over steps, whose results are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def is_plain(pipeline: Pipeline, layer: GradientLayer | None, clients: Sequence[
         layer: The layer inside training.
         clients: Whose training.
     """
+    if pipeline.federation.natural_gradient is not None:
+        return None
     for execution in {pipeline.execution_of(index) for index in clients}:
         if execution.evaluator is not None or executor_name(execution.executor) == "torch":
             return None

@@ -108,6 +108,12 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         """
         super().check(pipeline)
         check_delta(self, units=pipeline.data.members, unit="record")
+        if pipeline.federation.natural_gradient is not None:
+            raise IncompatibleStack(
+                f"{self.card.name!r} has no epsilon for a natural gradient: its metric is a function of the records that the "
+                "noise does not cover",
+                fix="leave out 'natural_gradient'",
+            )
         circuit: Circuit = pipeline.model.circuit  # type: ignore[attr-defined]
         if any(gate.name == "AmplitudeEmbedding" for gate in circuit.gates):
             raise IncompatibleStack(

@@ -1,0 +1,57 @@
+"""The quantum natural gradient as an option of local training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qflsec.base import ConfigError, finite
+
+__all__ = ["NaturalGradient"]
+
+_WORDS = {"metric": ("full", "block-diagonal", "diagonal"), "of": ("batch", "record")}
+
+
+@finite
+@dataclass(frozen=True, kw_only=True)
+class NaturalGradient:
+    """Clients step along (g + damping I)^-1 grad in place of the gradient, with g the Fubini-Study metric.
+
+    The metric is that of the pure states of the client's own records under its current model. Each client solves at home
+    and sends nothing else. What protects single records clips what comes out, which can be up to 1 / damping times the
+    gradient.
+
+    Attributes:
+        metric: ``"full"``; ``"block-diagonal"``: of gates on different wires that act side by side; ``"diagonal"``.
+        damping: What is added to the diagonal, lambda.
+        of: ``"batch"``: one metric, the mean over the records of the step; ``"record"``: each record's gradient by the
+            metric of its own state, so that it depends on that record alone.
+
+    Raises:
+        ConfigError: A value is out of range.
+
+    Source:
+        Stokes, Izaac, Killoran, Carleo: Quantum natural gradient, Quantum 4, 269, 2020, arXiv:1909.02108 (the metric, its
+        blocks); Qi, Zhang, Tejedor, ICASSP 2023, arXiv:2303.08116 (the idea of clients that send natural gradients). The
+        mean over records and the damping are as stated here.
+    """
+
+    metric: Literal["full", "block-diagonal", "diagonal"] = "block-diagonal"
+    damping: float = 0.01
+    of: Literal["batch", "record"] = "batch"
+
+    def __post_init__(self) -> None:
+        for name, known in _WORDS.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(
+                    f"unknown {name!r} of a natural gradient",
+                    got=repr(value),
+                    expected=" or ".join(map(repr, known)),
+                )
+        if not self.damping > 0:
+            raise ConfigError(
+                "'damping' must be positive: metrics of more weights than a state has directions are singular",
+                got=self.damping,
+                fix="try 0.01",
+            )
