@@ -74,8 +74,8 @@ def _derivatives(
     each = torch.eye(count, dtype=real, device=weights.device)
     along = each.reshape(count, *(1,) * (rank - 1), count).expand_as(everywhere).contiguous()
     with torch.no_grad(), forward_ad.dual_level():
-        states = statevector(circuit, forward_ad.make_dual(everywhere, along), features, dtype=dtype)
-        psi, moved = forward_ad.unpack_dual(states)
+        states = statevector(circuit, forward_ad.make_dual(everywhere, along), features, dtype=dtype)  # type: ignore[no-untyped-call]
+        psi, moved = forward_ad.unpack_dual(states)  # type: ignore[no-untyped-call]
     return psi, torch.zeros_like(psi) if moved is None else moved
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from qflsec.circuits import fubini_study
 from qflsec.federation.gradient_layers import GradientLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
@@ -15,7 +16,6 @@ from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.round.whole import is_plain, train_whole
 from qflsec.federation.streams import RoundStreams
-from qflsec.circuits import fubini_study
 from qflsec.models import Execution, Model, gradients_and_losses
 from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
@@ -142,9 +142,7 @@ class LocalTraining:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients before the layer, and mean losses."""
         if self.delegations is not None:
-            return self.delegations.gradients(
-                params, features, labels, mask, per_sample=self._per_sample
-            )
+            return self.delegations.gradients(params, features, labels, mask, per_sample=self._per_sample)
         groups: dict[Execution, list[int]] = {}
         for position, index in enumerate(clients):
             groups.setdefault(self.pipeline.execution_of(index), []).append(position)
