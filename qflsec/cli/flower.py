@@ -14,7 +14,7 @@ from qflsec.cli.options import AsJson
 from qflsec.cli.render import print_json
 from qflsec.cli.stopping import Terminated, exit_code, terminable
 
-__all__ = ["app"]
+__all__ = ["app", "need_flower"]
 
 app = typer.Typer(no_args_is_help=True, help="Apps of Flower with stacks of layers in them.")
 
@@ -56,7 +56,7 @@ def run(
     Keys and certificates are made for the run. Flower starts a process for every message that a node gets, so that a
     round takes seconds for each exchange; the run's folder keeps the logs, and a line of JSON for each round.
     """
-    _need_flower()
+    need_flower()
     from qflsec.flower.deployment import Deployment
 
     place = out or folder / "runs" / time.strftime("%Y%m%d-%H%M%S")
@@ -106,7 +106,12 @@ def _told(line: Mapping[str, Any]) -> None:
     typer.echo(f"round {line['round'] + 1}: {what}, {line['seconds']:.0f} s{out}")
 
 
-def _need_flower() -> None:
+def need_flower() -> None:
+    """Refuse to go on without Flower.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     import importlib.util
 
     if importlib.util.find_spec("flwr") is None:

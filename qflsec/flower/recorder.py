@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
+
+from qflsec.flower.grid import content_bytes
 
 __all__ = ["Recorder"]
 
@@ -43,7 +45,7 @@ class Recorder:
             "kind": message.metadata.message_type,
             "run": context.run_id,
             "node": context.node_id,
-            "records": {name: record.count_bytes() for name, record in records.items()},
+            "records": {name: content_bytes(RecordDict({name: record})) for name, record in records.items()},
             "failed": "" if message.has_content() else message.error.reason,
             "at": time.time(),
         }

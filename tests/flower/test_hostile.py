@@ -242,3 +242,24 @@ def test_integers_are_no_model() -> None:
         UpdateError, match="'steps' holds no numbers that an update could be added to; got int64"
     ):
         ArrayLayout.of(arrays)
+
+
+def test_a_list_or_text_without_entries_has_a_size(tmp_path: Path) -> None:
+    """Flower's own count fails on them, and an app may send them."""
+    from qflsec.flower.grid import content_bytes
+    from qflsec.flower.recorder import Recorder
+
+    empty, full = ConfigRecord({"names": []}), ConfigRecord({"names": [b"abc"]})
+    with pytest.raises(IndexError):
+        empty.count_bytes()
+    with pytest.raises(ValueError, match="Config values must be"):
+        ConfigRecord({"name": ""}).count_bytes()
+    assert content_bytes(RecordDict({"c": empty})) == len("names")
+    assert content_bytes(RecordDict({"c": ConfigRecord({"name": "", "n": 1})})) == len("name") + len("n") + 8
+    assert content_bytes(RecordDict({"c": full})) == full.count_bytes() == len("names") + 3
+    plan = plan_of(Median(), rounds=1)
+    app = client_app(Recorder(tmp_path), ClientSide(plan))
+    ServerSide(plan).start(InProcessGrid(app, 5), first_model(), num_rounds=1)
+    lines = [json.loads(line) for line in (tmp_path / "node-1000.jsonl").read_text().splitlines()]
+    assert [line["what"] for line in lines] == ["received", "answered"] * 2  # the greeting, and the training
+    assert all(line["records"]["qflsec"] > 0 for line in lines)

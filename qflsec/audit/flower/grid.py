@@ -16,7 +16,7 @@ from flwr.app import Array, Error, Message, RecordDict
 from flwr.supercore.run import Run
 
 from qflsec.audit.flower.recording import Alter, Sent
-from qflsec.flower.grid import CLIENT_FAILED, FIRST_NODE, PlainGrid
+from qflsec.flower.grid import CLIENT_FAILED, FIRST_NODE, PlainGrid, content_bytes
 
 __all__ = ["Answer", "Enough", "LocalGrid"]
 
@@ -172,7 +172,7 @@ def read(message: Message, index: int, *, reply: bool, node: int) -> Sent:
         arrays=arrays,
         numbers=numbers,
         words={name: value for name, value in said if isinstance(value, str | bool)},
-        n_bytes=sum(record.count_bytes() for record in content.values()),
+        n_bytes=content_bytes(content),
     )
 
 
