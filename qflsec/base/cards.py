@@ -68,7 +68,8 @@ class AttackCard(Card):
         metric: The headline metric.
         baseline: The metric's value for an adversary who learned nothing.
         ideal: The metric's value for a perfect attack.
-        adaptive: Whether it computes against the defenses in place, where the threat model grants them.
+        adaptive: Whether it computes against the defenses in place, where the threat model grants them: it simulates the
+            server, or trains shadow models behind them.
     """
 
     family: Family

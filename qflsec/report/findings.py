@@ -88,8 +88,9 @@ def _worst_of(result: MatrixResult, stack: str) -> dict[str, Cell]:
 
 def _worst_line(worst: Mapping[str, Cell], result: MatrixResult) -> str:
     goals = [goal for goal in GOALS if any(protects(attack) == goal for attack in result.attacks)]
+    adaptive = {attack.label for attack in result.attacks if attack.adaptive}
     return "; ".join(
-        f"{goal}: {worst[goal].attack} {_spread(worst[goal].advantage)}"
+        f"{goal}: {worst[goal].attack}{' (adaptive)' * (worst[goal].attack in adaptive)} {_spread(worst[goal].advantage)}"
         if goal in worst
         else f"{goal}: none is shown to work"
         for goal in goals

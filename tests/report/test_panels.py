@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_no_two_panels_of_a_page_share_a_heading_or_a_place(result: MatrixResult
 def _panel(name: str) -> type[Panel]:
     kind: type[Panel] = find("panel", name)
     return kind
+
+
+def test_the_page_says_which_attacks_were_adaptive(result: MatrixResult) -> None:
+    said = "No attack of membership, poisoning was adaptive"
+    page = render_report(result)
+    assert said in page
+    assert "Adaptive" not in page
+    attacks = tuple(replace(attack, adaptive=attack.label == "flip") for attack in result.attacks)
+    page = render_report(replace(result, attacks=attacks))
+    assert "computed against each stack&#39;s own layers: flip." in page
+    assert "No attack of membership was adaptive" in page
+    assert re.search(r"<small>server; p; adaptive</small>", page)
+    assert page.count("Adaptive: computed against this stack's own layers.") == len(result.stacks)
 
 
 @pytest.mark.usefixtures("plugins")

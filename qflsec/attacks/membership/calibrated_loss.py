@@ -50,6 +50,7 @@ class CalibratedLoss(ShadowInference):
             "the model's architecture",
             "the pipeline, to train shadow models; own records where they are trained offline",
         ),
+        adaptive=True,
     )
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:

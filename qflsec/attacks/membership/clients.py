@@ -163,6 +163,7 @@ class ClientLira(LikelihoodInference):
             "the model's architecture",
             "the pipeline, to train shadow models; own records where they are trained offline",
         ),
+        adaptive=True,
     )
     challenge_type = ClientMembershipChallenge
 

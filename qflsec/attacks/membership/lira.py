@@ -85,6 +85,7 @@ class Lira(LikelihoodInference):
             "the model's architecture",
             "the pipeline, to train shadow models; own records where they are trained offline",
         ),
+        adaptive=True,
     )
 
     def run(self, view: View, challenge: MembershipChallenge) -> MembershipClaim:

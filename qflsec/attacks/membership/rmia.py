@@ -62,6 +62,7 @@ class Rmia(ShadowInference):
             "the pipeline, to train shadow models",
             "auxiliary records",
         ),
+        adaptive=True,
     )
     gamma: float = 1.0
     a: float = 0.3

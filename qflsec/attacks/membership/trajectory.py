@@ -59,6 +59,7 @@ class Trajectory(ShadowInference):
             "the model's architecture",
             "the pipeline, to train shadow models",
         ),
+        adaptive=True,
     )
     points: int = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qflsec.base import register
@@ -16,7 +17,7 @@ from qflsec.report.html import fill, table
 from qflsec.report.panel import Panel
 from qflsec.report.states import BEYOND, CHANNEL_STATES, DELEGATION_STATES, STATES, beyond, shade
 
-__all__ = ["ChannelHeatMap", "DelegationHeatMap", "HeatMap"]
+__all__ = ["ChannelHeatMap", "DelegationHeatMap", "HeatMap", "adapted"]
 
 
 @register("panel", "matrix")
@@ -58,10 +59,27 @@ class HeatMap(Panel):
             sides=BEYOND,
             beyond=beyond,
             worst=worst,
+            adapted=adapted(families),
+            adaptive={attack.label for attack in result.attacks if attack.adaptive},
             observer=observer,
             epsilons={stack.name: epsilon_note(result, stack.name, observer) for stack in result.stacks},
         )
         return heat_map + _aborts(result)
+
+
+def adapted(families: Mapping[str, Sequence[AttackInfo]]) -> str:
+    """Which attacks computed against the defenses in place, and which families have none that did."""
+    found = [attack.label for attacks in families.values() for attack in attacks if attack.adaptive]
+    without = [family for family, attacks in families.items() if not any(one.adaptive for one in attacks)]
+    said = (
+        f"Adaptive, that is computed against each stack's own layers: {', '.join(found)}. " if found else ""
+    )
+    if not without:
+        return said.strip()
+    return (
+        f"{said}No attack of {', '.join(without)} was adaptive: the same is done against every stack, and an adversary who "
+        "knows the defense may reach more."
+    )
 
 
 @register("panel", "channel-matrix")

@@ -81,6 +81,7 @@ def _attack(entry: AttackEntry) -> FramedAttack:
         threat=entry.threat.name,
         threat_sentence=str(entry.threat),
         params={key: value for key, value in entry.attack.to_config().items() if key != "name"},
+        adaptive=entry.adaptive,
     )
     return FramedAttack(info=info, metric=card.metric, baseline=card.baseline, ideal=card.ideal)
 

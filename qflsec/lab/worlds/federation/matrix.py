@@ -95,6 +95,11 @@ class AttackEntry:
             return RunSpec(seed=seed, adversary=self.attack, threat=self.threat.at(seed))
         return RunSpec(seed=seed)
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether it computes against each stack's own layers: its card says so, and the threat model grants them."""
+        return self.attack.card.adaptive and "defenses" in self.threat.knows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:

@@ -151,6 +151,7 @@ class AttackInfo:
         threat: The threat model's name.
         threat_sentence: The threat model as a sentence.
         params: Every parameter.
+        adaptive: Whether it computes against each stack's own layers: its card says so, and the threat model grants them.
     """
 
     label: str
@@ -163,6 +164,7 @@ class AttackInfo:
     threat: str
     threat_sentence: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,17 @@ def test_standard_has_every_family_and_every_kind_of_defense() -> None:
             stack.stack.check(pipeline)  # nothing is incompatible
 
 
+def test_an_attack_is_adaptive_where_it_can_be_and_knows_the_defenses() -> None:
+    """The granted defenses make an attack adaptive that computes against them, and no other."""
+    for name, expected in (
+        ("poisoning", {"optimised-ipm", "optimised-alie"}),
+        ("membership-attacks", set()),  # shadow models without defenses: nobody grants them
+    ):
+        attacks = build_matrix(load_spec(name)).attacks
+        assert {entry.label for entry in attacks if entry.adaptive} == expected
+        assert any(entry.attack.card.adaptive for entry in attacks)
+
+
 def test_quickstart_is_the_promised_matrix() -> None:
     matrix = build_matrix(load_spec("quickstart"))
     assert {entry.attack.card.family for entry in matrix.attacks} == {
