@@ -40,13 +40,13 @@ def present_classes(piece: Matching) -> list[int]:
 def label_options(
     pieces: Sequence[Matching], n_records: int, *, how: str, most: int, generator: torch.Generator
 ) -> Tensor | None:
-    """Label multisets to try; None to search for labels by derivatives.
+    """Labels to try, one of all orders that no update tells apart; None to search for labels by derivatives.
 
     Args:
         pieces: The updates.
         n_records: Records behind them.
         how: ``"enumerate"``, ``"joint"``, or ``"auto"``: enumerate where all fit.
-        most: The most multisets.
+        most: The most rows.
         generator: Of the choice, where there are more.
 
     Shapes:
@@ -55,11 +55,38 @@ def label_options(
     n_classes = pieces[0].model.n_classes
     # Which client has which labels matters where every client trains on its own part for several steps.
     mixed = any(len(piece.clients or ()) > 1 and not piece.rule.linear for piece in pieces)
-    fits = math.comb(n_records + n_classes - 1, n_records) <= most
+    blocks = _alike(pieces, n_records)
+    fits = math.prod(math.comb(len(block) + n_classes - 1, len(block)) for block in blocks) <= most
     if how == "joint" or (how == "auto" and (mixed or not fits)):
         return None
-    options = label_hypotheses(n_records, n_classes, most=most, generator=generator)
+    parts = [label_hypotheses(len(block), n_classes, most=most, generator=generator) for block in blocks]
+    options = _in_their_places(parts, blocks, most, generator)
     complete = [piece for piece in pieces if sum(len(group) for group in piece.clients or ()) == n_records]
     needed = {label for piece in complete for label in present_classes(piece)}
     kept = [row for row in options.tolist() if needed <= set(row)]
     return torch.tensor(kept) if kept else options
+
+
+def _alike(pieces: Sequence[Matching], n_records: int) -> list[list[int]]:
+    """The places of records that are in the same updates: exchanging their labels changes nothing of a single step."""
+    found: dict[tuple[bool, ...], list[int]] = {}
+    for place in range(n_records):
+        where = tuple(any(place in group for group in piece.clients or ()) for piece in pieces)
+        found.setdefault(where, []).append(place)
+    return list(found.values())
+
+
+def _in_their_places(
+    parts: Sequence[Tensor], blocks: Sequence[list[int]], most: int, generator: torch.Generator
+) -> Tensor:
+    """Each choice of one row of every part, the row's labels in the places of its block; some where there are too many."""
+    sizes = [len(part) for part in parts]
+    if math.prod(sizes) <= most:
+        chosen = torch.cartesian_prod(*map(torch.arange, sizes)).reshape(-1, len(parts))
+    else:
+        drawn = [torch.randint(size, (most,), generator=generator) for size in sizes]
+        chosen = torch.stack(drawn, dim=1)
+    rows = torch.zeros(len(chosen), sum(map(len, blocks)), dtype=torch.int64)
+    for part, block, picks in zip(parts, blocks, chosen.T, strict=True):
+        rows[:, block] = part[picks]
+    return rows

@@ -10,6 +10,7 @@ import torch
 
 from qflsec.attacks import Blocked, CohortChallenge, InversionClaim
 from qflsec.attacks.inversion import CohortInversion, DeepLeakage, FirstLayer
+from qflsec.attacks.inversion.cohort import _mixed
 from qflsec.base import ConfigError, IncompatibleAttack
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
@@ -44,6 +45,30 @@ def test_two_rounds_of_masked_sums_give_four_clients_records_away(
     assert isinstance(alone, TrialScore)
     assert alone.metrics["success_rate"].value == 0
     assert "other clients' shares" in str(alone.raw["why"])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_single_updates_are_searched_apart(
+    seed: int, pipeline: Callable[..., Pipeline], stack: Callable[..., Stack]
+) -> None:
+    """Which client has which label is found as well, whatever their order, and told in the order of the clients."""
+    (result,) = run_batch(pipeline(members=4, n_clients=4, rounds=1), stack(), [RunSpec(seed=seed)])
+    asked, truth = challenge_for(CohortInversion(), result, seed=seed, threat=honest_but_curious_server())
+    assert isinstance(asked, CohortChallenge)
+    assert isinstance(truth, InversionTruth)
+    claim = CohortInversion()(result.view(honest_but_curious_server()), asked)
+    assert isinstance(claim, InversionClaim)
+    assert claim.labels is not None
+    assert claim.labels.tolist() == truth.records.labels.tolist()
+    assert torch.allclose(claim.features, truth.records.features, atol=1e-4)
+    assert claim.misfit is not None
+    assert claim.misfit(truth.records.features, truth.records.labels) < 1e-8
+    assert claim.misfit(truth.records.features.flip(0), truth.records.labels.flip(0)) > 1e-2
+
+
+def test_what_sums_connect_is_searched_together() -> None:
+    rosters = [frozenset({3, 4}), frozenset({0}), frozenset({4, 5}), frozenset({1, 0})]
+    assert _mixed(rosters, range(7)) == [frozenset({0, 1, 2, 6}), frozenset({3, 4, 5})]
 
 
 def test_which_items_are_read(vqc: Model, item: Callable[..., Item], view: Callable[..., View]) -> None:

@@ -122,6 +122,24 @@ def test_when_labels_are_unknowns_like_features() -> None:
     )
 
 
+def test_labels_of_records_that_updates_tell_apart_are_tried_in_every_order() -> None:
+    """A sum of all records, and one of the first two: their labels count by themselves, the rest's by themselves."""
+    generator = torch.Generator().manual_seed(0)
+    piece = vars(hybrid_piece([0, 1, 1])) | {
+        "model": build_model({"name": "vqc", "n_qubits": 2, "layers": 1})
+    }
+    whole, part = (Matching(**{**piece, "clients": groups}) for groups in (((0, 1, 2),), ((0, 1),)))
+    options = label_options([whole, part], 3, how="auto", most=6, generator=generator)
+    assert options is not None
+    first = [[0, 0], [0, 1], [1, 1]]
+    assert sorted(options.tolist()) == sorted([*pair, one] for pair in first for one in (0, 1))
+    assert label_options([whole, part], 3, how="auto", most=5, generator=generator) is None
+    drawn = label_options([whole, part], 3, how="enumerate", most=5, generator=generator)
+    assert drawn is not None
+    assert len(drawn) == 5
+    assert all(row in options.tolist() for row in drawn.tolist())
+
+
 def test_several_clients_train_on_their_own_parts() -> None:
     """Against each client alone: the weighted mean of their updates, over one step and over several."""
     model = build_model({"name": "vqc", "n_qubits": 2, "layers": 2})
