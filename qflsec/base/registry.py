@@ -14,6 +14,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Collection
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
@@ -29,6 +30,7 @@ __all__ = [
     "load_plugins",
     "names",
     "register",
+    "spelled",
     "third_parties",
 ]
 
@@ -137,14 +139,14 @@ def check_spelling(kind: Kind, name: str) -> None:
     """
     if name in _entries.get(kind, {}) or third_parties():
         return
-    known = _spelled(kind)
+    known = spelled(kind)
     if name not in known:
         raise _unknown(kind, name, known)
 
 
 @cache
-def _spelled(kind: Kind) -> frozenset[str]:
-    """The names of one kind as the package's sources spell them."""
+def spelled(kind: Kind) -> dict[str, Path]:
+    """The names of one kind as the package's sources spell them, and the files that do."""
     written = re.compile(rf'^@register\("{kind}", "([^"]+)"\)', re.MULTILINE)
     places = [PACKAGE.parent.joinpath(*home.split(".")) for home in HOMES[kind]]
     files = [
@@ -152,7 +154,7 @@ def _spelled(kind: Kind) -> frozenset[str]:
         for place in places
         for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
     ]
-    return frozenset(name for file in files for name in written.findall(file.read_text(encoding="utf-8")))
+    return {name: file for file in files for name in written.findall(file.read_text(encoding="utf-8"))}
 
 
 def third_parties() -> bool:

@@ -10,7 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, finite
 from qflsec.federation import Pipeline
 from qflsec.federation.round.batches import ClientData, plan_batches
 from qflsec.federation.round.lanes import LaneData, prepare_lane
@@ -23,6 +23,7 @@ __all__ = ["PipelineApp"]
 _NAME = "params"
 
 
+@finite
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PipelineApp:
     """One run of a pipeline as an app.

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack
+from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack, finite
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, Stack, calibrate_stack
 from qflsec.federation.layers import (
@@ -75,6 +75,7 @@ class AppModel(Model):
         raise IncompatibleAttack("the model of an app cannot be evaluated from outside")
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What both sides of an app follow, written once.

@@ -140,7 +140,10 @@ def test_all_mistakes_of_a_file_are_told_at_once(tiny: Path, qflsec: Call) -> No
     for old, new in (
         ("rounds = 2", "roundz = 2, n_klients = 3"),
         ("members = 12, ", 'members = "12", '),
-        ('"client-clip"', '"client-klip"'),
+        ("n_qubits = ", "n_qbits = "),
+        ("clip_norm = ", "clipnorm = "),
+        ("[stacks]", '[stacks]\nklip = [{ name = "client-klip" }]'),
+        ('name = "scaled-sign-flip"', 'name = "scaled-sign-flip"\nparams = { scal = 3 }'),
         ('kind = "corrupted-clients"', "strength = 1"),
         ('name = "loss-threshold"', 'name = "loss-threshold"\nparams = { x = 1 }'),
     ):
@@ -149,22 +152,22 @@ def test_all_mistakes_of_a_file_are_told_at_once(tiny: Path, qflsec: Call) -> No
     tiny.write_text(text)
     light = [
         "pipelines.main.data.members: wrong value; got '12'",
+        "pipelines.main.model.n_qbits: unknown key; got 'n_qbits'",
         "pipelines.main.federation.roundz: unknown key; got 'roundz'",
         "pipelines.main.federation.n_klients: unknown key; got 'n_klients'",
         "threats.clients: a threat without a kind",
-        "stacks.clip[0]: unknown layer",
+        "stacks.klip[0]: unknown layer",
+        "stacks.clip[0].clipnorm: unknown key; got 'clipnorm'; expected one of clip_norm; did you mean 'clip_norm'?",
+        "attacks[0].x: unknown key; got 'x'; expected no such key; remove it",
+        "attacks[1].scal: unknown key; got 'scal'; expected one of scale; did you mean 'scale'?",
     ]
     check_lines(qflsec("matrix", "run", str(tiny)), light)
-    # parameters of attacks are looked up when everything else is right, since that imports them
-    for old, new in (
-        ("roundz = 2, n_klients = 3", "rounds = 2"),
-        ('members = "12", ', "members = 12, "),
-        ("strength = 1", 'kind = "corrupted-clients"'),
-        ('"client-klip"', '"client-clip"'),
-    ):
-        text = text.replace(old, new)
-    tiny.write_text(text)
-    check_lines(qflsec("matrix", "run", str(tiny)), ["attacks[0].x: unknown key"])
+    # the same where the tables already say that it is no specification
+    tiny.write_text(text.replace("seeds = [0, 1]", "seeds = [0, 0]"))
+    check_lines(
+        qflsec("matrix", "run", str(tiny)),
+        [f"tiny.toml: {line}" for line in ("seeds: a seed is listed twice", *light)],
+    )
 
 
 def check_lines(answer: Any, starts: list[str]) -> None:

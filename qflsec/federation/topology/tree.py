@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from qflsec.base import ConfigError, register
+from qflsec.base import ConfigError, finite, register
 from qflsec.federation.topology.base import Mix, Topology, Turn
 from qflsec.threat import SERVER, Party, edge
 
 __all__ = ["Hierarchy", "Tree"]
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class _WithEdges(Topology):
     """Edge servers, to which clients belong: client i to edge server ``i % edges``.

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from qflsec.base import ConfigError, QflsecError
 from qflsec.base.errors import Mistakes
 
-__all__ = ["at", "check", "nearest", "read", "table_of"]
+__all__ = ["at", "check", "nearest", "read", "refuse_key", "table_of"]
 
 _M = TypeVar("_M", bound=BaseModel)
 _EXPECTED = "Input should be "
@@ -196,15 +196,32 @@ def _expected(kind: str, message: str) -> str:
     return words.get(kind, message.removeprefix(_EXPECTED))
 
 
+def refuse_key(key: str, known: Collection[str], place: str) -> None:
+    """Refuse a key that there is not.
+
+    Args:
+        key: The key.
+        known: The keys that there are.
+        place: Its key path.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise _unknown(key, known, place)
+
+
+def _unknown(key: str, known: Collection[str], place: str) -> ConfigError:
+    return ConfigError(
+        f"{place}: unknown key",
+        got=repr(key),
+        expected=f"one of {', '.join(known)}" if known else "no such key",
+        fix=nearest(key, known) or "remove it",
+    )
+
+
 def _mistake(part: ErrorDetails, place: str, key: str, given: object, model: type[BaseModel]) -> ConfigError:
     if part["type"] in _UNKNOWN:
-        known = _known(model, part["loc"])
-        return ConfigError(
-            f"{place}: unknown key",
-            got=repr(key),
-            expected=f"one of {', '.join(known)}" if known else "no such key",
-            fix=nearest(key, known) or "remove it",
-        )
+        return _unknown(key, _known(model, part["loc"]), place)
     if part["type"] == "missing":
         return ConfigError(f"{place}: missing", fix=f"add {key!r}")
     fix = None

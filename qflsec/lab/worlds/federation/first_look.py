@@ -1,7 +1,8 @@
 """What the tables, the files and the rows of the user's data tell, before anything that computes is imported.
 
 Everything here is checked again where the objects are made; here a mistake is told in a fraction of a second. Names of
-layers, attacks and models are looked up in the sources; what their parameters may be is left to them.
+layers, attacks, models and topologies, and of their parameters, are looked up in the sources; what values may be is left to
+them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from qflsec.base.places import files_at
 from qflsec.base.registry import Kind, check_spelling
 from qflsec.base.sources import content_digest
 from qflsec.base.user_code import named_file
+from qflsec.base.written import written_keys
 from qflsec.data.spec import DataSpec
 from qflsec.federation.config import FederationConfig
 from qflsec.lab.grid.estimate import refuse_memory
-from qflsec.lab.grid.schema import at
+from qflsec.lab.grid.schema import at, refuse_key
 from qflsec.lab.worlds.federation.spec import MatrixSpec, PipelineTable
 from qflsec.lab.worlds.federation.tables import (
     by_client,
@@ -56,7 +58,8 @@ def look(spec: MatrixSpec) -> None:
             each(_plugin, plugin)
     with Together() as each:
         federations, threats = _tables(each, spec.pipelines, spec.threats, own=not spec.plugins)
-        _names(each, spec.stacks, [attack.name for attack in spec.attacks], own=not spec.plugins)
+        rows = [attack.model_dump() for attack in spec.attacks]
+        _names(each, spec.stacks, rows, own=not spec.plugins)
     with Together() as each:
         for index, attack in enumerate(spec.attacks):
             federation, threat = federations[attack.pipeline], threats[attack.threat]
@@ -79,11 +82,7 @@ def look_at_rest(document: Mapping[str, Any]) -> None:
             known = {key: part for key, part in table.items() if key in PipelineTable.model_fields}
             pipelines[name] = PipelineTable.model_validate(known)
     attacks = document.get("attacks")
-    rows = (
-        [row.get("name") if isinstance(row, dict) else None for row in attacks]
-        if isinstance(attacks, list)
-        else []
-    )
+    rows = attacks if isinstance(attacks, list) else []
     own = not document.get("plugins")
     with Together() as each:
         _tables(each, pipelines, dict(_items(document.get("threats"), dict)), own=own)
@@ -111,17 +110,26 @@ def _tables(
     return found, {name: each(_threat, table, f"threats.{name}", own) for name, table in threats.items()}
 
 
-def _names(
-    each: Together, stacks: Mapping[str, Sequence[Any]], attacks: Sequence[str | None], *, own: bool
-) -> None:
-    """The names of layers and attacks."""
+def _names(each: Together, stacks: Mapping[str, Sequence[Any]], attacks: Sequence[Any], *, own: bool) -> None:
+    """The names of layers and attacks, and of their parameters."""
     for stack, layers in stacks.items():
         for index, layer in enumerate(layers):
             if isinstance(layer, dict):
-                each(_named, "layer", layer, f"stacks.{stack}[{index}]", own)
-    for index, name in enumerate(attacks):
-        if isinstance(name, str):
-            each(_named, "attack", {"name": name}, f"attacks[{index}]", own)
+                each(_plugged, "layer", layer, f"stacks.{stack}[{index}]", own)
+    for index, row in enumerate(attacks):
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            path, params = f"attacks[{index}]", row.get("params")
+            each(_named, "attack", row, path, own)
+            if own and isinstance(params, dict):
+                each(_parameters, "attack", row["name"], params, path)
+
+
+def _plugged(kind: Kind, table: Mapping[str, Any], path: str, own: bool) -> None:
+    """The name of a plugin, and those of its parameters, which stand beside it."""
+    _named(kind, table, path, own)
+    if own:
+        params = {key: value for key, value in table.items() if key != "name"}
+        _parameters(kind, table["name"], params, path)
 
 
 def _named(kind: Kind, table: Mapping[str, Any], path: str, own: bool) -> None:
@@ -129,6 +137,15 @@ def _named(kind: Kind, table: Mapping[str, Any], path: str, own: bool) -> None:
     if own:
         with at(path):
             check_spelling(kind, name)
+
+
+def _parameters(kind: Kind, name: str, params: Mapping[str, Any], path: str) -> None:
+    """Refuse parameters that one of the package's own plugins does not have."""
+    known = written_keys(kind, name)
+    with Together() as each:
+        for key in params:
+            if known is not None and key not in known:
+                each(refuse_key, key, known, f"{path}.{key}")
 
 
 def _plugin(name: str) -> None:
@@ -141,7 +158,7 @@ def _pipeline(table: PipelineTable, path: str, own: bool) -> FederationConfig:
     with Together() as each:
         data = each(_data, table, path, own)
         each(_model, table.model, f"{path}.model", own)
-        each(_named, "topology", {"name": "star", **table.topology}, f"{path}.topology", own)
+        each(_plugged, "topology", {"name": "star", **table.topology}, f"{path}.topology", own)
         clients = [each(client_index, index, path) for index in table.client_executions]
         if own or table.partition.get("kind") is None:
             each(partition_of, table, path)
@@ -168,7 +185,7 @@ def _data(table: PipelineTable, path: str, own: bool) -> DataSpec:
 
 
 def _model(table: Mapping[str, Any], path: str, own: bool) -> None:
-    _named("model", table, path, own)
+    _plugged("model", table, path, own)
     with at(path):
         if table["name"] in {"qnode", "torch", "qiskit"} and isinstance(table.get("path"), str):
             named_file(table["path"], "function")
