@@ -10,7 +10,7 @@ import torch
 
 from qflsec.attacks.poisoning.benign import Crafted, Sight
 from qflsec.attacks.values import check_choice
-from qflsec.base import AttackCard, ConfigError, Source, register
+from qflsec.base import AttackCard, ConfigError, Source, finite, register
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.federation import Hands
 
@@ -20,6 +20,7 @@ Direction = Literal["deviation", "sign", "unit"]
 _PAPER = "Shejwalkar, Houmansadr: Manipulating the Byzantine, NDSS 2021"
 
 
+@finite
 @dataclass(frozen=True, kw_only=True)
 class Hidden(Crafted):
     """Send the honest mean plus the largest multiple of a direction that still hides among the honest updates.
