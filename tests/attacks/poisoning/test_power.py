@@ -41,9 +41,11 @@ LOUD: list[dict[str, Any]] = [
     {"name": "label-flip", "rule": "random"},
     {"name": "targeted-label-flip"},
     {"name": "sign-flip"},
+    {"name": "scaled-sign-flip"},
     {"name": "quid"},
     {"name": "gate-insertion", "kind": "pauli", "place": "encoder"},
 ]
+NEED_DIFFERENCES: list[dict[str, Any]] = [{"name": "alie", "z": 1.5}, {"name": "mimic"}]
 STEALTHY: list[dict[str, Any]] = [{"name": "min-max"}, {"name": "min-sum"}]
 
 
@@ -77,6 +79,13 @@ def noisy() -> list[RunResult]:
 @pytest.mark.parametrize("config", LOUD, ids=lambda config: str(config["name"]))
 def test_it_moves_the_undefended_mean(config: dict[str, Any], small: list[RunResult]) -> None:
     assert mean_over_seeds(lost(attacked(SMALL, config), small)).low > 0
+
+
+@pytest.mark.parametrize("config", NEED_DIFFERENCES, ids=lambda config: str(config["name"]))
+def test_it_moves_the_undefended_mean_of_updates_that_differ(
+    config: dict[str, Any], noisy: list[RunResult]
+) -> None:
+    assert mean_over_seeds(lost(attacked(NOISY, config), noisy)).low > 0
 
 
 @pytest.mark.parametrize("config", STEALTHY, ids=lambda config: str(config["name"]))

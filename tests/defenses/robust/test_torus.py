@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qflsec.base import ConfigError, UpdateError
+from qflsec.base import ConfigError, UpdateError, find
 from qflsec.defenses import robust
 from qflsec.federation import FedAvg, RoundUpdates
 
@@ -120,6 +123,42 @@ def test_an_angle_wrap_moves_the_mean_by_its_share(turns: int, round_updates: Ma
     assert torch.allclose(reduced[1], reduced[0], atol=1e-12)
     loose = robust.Mean(wrap=False).aggregate(batches[1], None)[0]
     assert torch.allclose(loose, plain[1])
+
+
+def stacked(name: str) -> list[Any]:
+    """The layers of a row of the page's table; a filter stands before the mean."""
+    layers = [find("layer", part)() for part in name.split(" + ")]
+    return layers if isinstance(layers[-1], robust.UpdateRule) else [*layers, robust.Mean()]
+
+
+def share_of_the_means_move(layers: list[Any], *, wrap: bool, seed: int, make: Make) -> float:
+    """How far two of ten clients that add a whole turn to 36 angles move the step, over how far they move a mean."""
+    honest = 0.1 + 0.2 * torch.randn(10, 36, generator=torch.Generator().manual_seed(seed)).double()
+    wrapped = honest.clone()
+    wrapped[:2] += 2 * PI
+    steps = []
+    for updates in (honest, wrapped):
+        start = torch.zeros(36, dtype=torch.float64)
+        batch = make(updates, periods=(2 * PI,) * 36, f=2, broadcast=start)
+        *filters, rule = [replace(layer, wrap=wrap) for layer in layers]
+        for one in filters:
+            batch = one.bound(batch)
+        steps.append(rule.aggregate(batch, rule.start(36))[0])
+    return float((steps[1] - steps[0]).norm() / (2 * PI * 0.2 * 6))
+
+
+def test_what_an_angle_wrap_does_to_every_rule_is_what_the_page_says(round_updates: Make) -> None:
+    """The table of docs/attacks.md: the rules that the page lists are all that need individual updates alone."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "attacks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z -]+)` \| (\d\.\d\d) \| (\d\.\d\d) \|$", text, re.MULTILINE)
+    assert {rule.card.name for rule in RULES} <= {name for name, *_ in rows}
+    for name, *cells in rows:
+        for wrap, cell in zip((False, True), cells, strict=True):
+            found = [
+                share_of_the_means_move(stacked(name), wrap=wrap, seed=seed, make=round_updates)
+                for seed in range(1 if wrap else 5)
+            ]
+            assert sum(found) / len(found) == pytest.approx(float(cell), abs=0.006), (name, wrap)
 
 
 def test_reducing_absolute_angles_breaks_honest_clients() -> None:
