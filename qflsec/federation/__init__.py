@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from qflsec.federation.serving import REFUSED, ServingLayer
     from qflsec.federation.stack import Stack, layer_from_config
     from qflsec.federation.statements import Asked, StatementLayer
-    from qflsec.federation.topology import Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
+    from qflsec.federation.topology import Clusters, Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "ClientPayloads",
     "Clipping",
     "ClippingLayer",
+    "Clusters",
     "Control",
     "Conversation",
     "DelegationLayer",

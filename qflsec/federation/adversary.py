@@ -203,6 +203,17 @@ class Adversary:
         """
         return honest
 
+    def chooses(self, losses: torch.Tensor) -> int:
+        """Which of several models a corrupted client trains, where clients choose; by default the one of least loss.
+
+        Args:
+            losses: The loss of each on the client's own records.
+
+        Shapes:
+            losses: ``(node,)``
+        """
+        return int(losses.argmin())
+
     def stated(self, model: Model) -> Model:
         """The model that corrupted clients state to have trained, where a layer asks; by default the shared one.
 

@@ -90,7 +90,8 @@ def _batches(
     groups: dict[tuple[Stack, int, int], list[int]] = {}
     for position, lane in enumerate(lanes):
         counts = [len(rows) for rows in lane.clients]
-        turns = seeds[position] if pipeline.topology.drawn else 0
+        # runs whose clients choose share their turns with no other
+        turns = position if pipeline.topology.chosen else seeds[position] if pipeline.topology.drawn else 0
         place = calibrate_stack(stack, pipeline, counts), sum(counts), turns
         groups.setdefault(place, []).append(position)
     for (calibrated, _, _), members in groups.items():

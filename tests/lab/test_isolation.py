@@ -77,9 +77,11 @@ ELSEWHERE = {
     "device-fingerprint",
     "participation",
     "reported-loss",
+    "chosen-cluster",
+    "wrong-cluster",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
-change, rules that ask for a loss."""
+change, rules that ask for a loss, clients that choose among models."""
 PLUGIN = """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every coalition over a ring and a tree, its view walked for canaries that it could not have.
+"""Every coalition over a ring, a tree and others, its view walked for canaries that it could not have.
 
 Who can compute a client's update is worked out here by hand for each topology, independently of versions,
 paths and elimination.
@@ -13,8 +13,19 @@ from dataclasses import replace
 import pytest
 from walking import head, held, near
 
-from qflsec.federation import Gossip, Hierarchy, Pipeline, Ring, RunSpec, Stack, Topology, Tree, run_batch
-from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, client, edge
+from qflsec.federation import (
+    Clusters,
+    Gossip,
+    Hierarchy,
+    Pipeline,
+    Ring,
+    RunSpec,
+    Stack,
+    Topology,
+    Tree,
+    run_batch,
+)
+from qflsec.threat import PUBLIC, SERVER, WIRE, Party, ThreatModel, client, edge, wire_eavesdropper
 
 Maker = Callable[..., Pipeline]
 N = 4
@@ -60,6 +71,18 @@ def hierarchy_reads(target: int, coalition: frozenset[Party]) -> bool:
     return mate in coalition
 
 
+def clusters_reads(joined: dict[int, int]) -> Callable[[int, frozenset[Party]], bool]:
+    """Every client asks for every cluster's model in every round, and so reads what each cluster's clients changed together."""
+
+    def reads(target: int, coalition: frozenset[Party]) -> bool:
+        if WIRE in coalition or edge(joined[target]) in coalition:
+            return True
+        mates = {client(i) for i in joined if joined[i] == joined[target] and i != target}
+        return mates <= coalition and any(party.role == "client" for party in coalition)
+
+    return reads
+
+
 CASES: dict[str, tuple[Topology, tuple[Party, ...], Callable[[int, frozenset[Party]], bool]]] = {
     "ring": (Ring(), tuple(client(i) for i in range(N)), ring_reads),
     "gossip": (Gossip(), tuple(client(i) for i in range(N)), gossip_reads),
@@ -67,6 +90,11 @@ CASES: dict[str, tuple[Topology, tuple[Party, ...], Callable[[int, frozenset[Par
         Hierarchy(edges=2, period=3),
         (SERVER, edge(0), edge(1), *(client(i) for i in range(N))),
         hierarchy_reads,
+    ),
+    "clusters": (
+        Clusters(edges=2),
+        (SERVER, edge(0), edge(1), *(client(i) for i in range(N))),
+        clusters_reads({}),
     ),
     "tree": (Tree(edges=2), (SERVER, edge(0), edge(1), *(client(i) for i in range(N))), tree_reads),
 }
@@ -76,7 +104,14 @@ CASES: dict[str, tuple[Topology, tuple[Party, ...], Callable[[int, frozenset[Par
 def test_every_coalition_holds_what_it_could_and_nothing_else(make_pipeline: Maker, name: str) -> None:
     topology, parties, reads = CASES[name]
     pipeline = replace(make_pipeline(layers=2, members=12, n_clients=N, rounds=3), topology=topology)
-    run = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=11)], grant_honest_updates=True)[0]
+    # with seed 26 one client is alone in its cluster
+    spec = RunSpec(seed=26 if name == "clusters" else 11)
+    run = run_batch(pipeline, Stack(name="none"), [spec], grant_honest_updates=True)[0]
+    if name == "clusters":
+        told = run.view(wire_eavesdropper()).readable("control", round_index=ROUND)
+        joined = {min(item.named): item.receiver.index for item in told}
+        assert len(set(joined.values())) == 2, "somebody must have chosen each"
+        reads = clusters_reads(joined)
     updates = run.transcript.honest_updates[0]
     records = {i: [head(row) for row in run.client_records(i).features] for i in range(N)}
     sizes = range(len(parties) + 1)

@@ -21,6 +21,7 @@ from qflsec.attacks.poisoning.quid import Quid
 from qflsec.attacks.poisoning.replacement import ModelReplacement
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
 from qflsec.attacks.poisoning.sybil import Sybil
+from qflsec.attacks.poisoning.wrong_cluster import WrongCluster
 
 __all__ = [
     "Alie",
@@ -49,6 +50,7 @@ __all__ = [
     "Sybil",
     "TargetedLabelFlip",
     "Withhold",
+    "WrongCluster",
     "alie_factor",
     "most_harmful_turns",
 ]

@@ -15,7 +15,7 @@ from qflsec.federation import AggregatorLayer, BoundLayer, Pipeline, RoundUpdate
 
 __all__ = ["SINGLE_UPDATES", "RobustFilter", "RobustRule", "UpdateRule"]
 
-SINGLE_UPDATES = frozenset({"star", "hierarchy"})
+SINGLE_UPDATES = frozenset({"star", "hierarchy", "clusters"})
 """The topologies in which a server gets the updates of single clients, and makes its own model of them."""
 
 

@@ -15,6 +15,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.audits import Audits
 from qflsec.federation.round.batches import BatchStep, plan_batches
 from qflsec.federation.round.broadcast import Broadcast, Received
+from qflsec.federation.round.choosing import schedule_of
 from qflsec.federation.round.collection import Collection, uploads_of
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
@@ -116,6 +117,9 @@ class BatchRun:
         self._training = ClientTraining(training, self._data)
         self._reads = pipeline.topology.reads(self._config.n_clients)
         self._readers = Readers.of(pipeline, stack, specs)
+        self._schedule = schedule_of(
+            pipeline, specs, self._models, self._network, self._turns, self._data, self._readers
+        )
         self._curves = Curves(pipeline.model, specs, lanes, self._config.rounds, self._readers, stack.serving)
         self._losses = Losses(len(specs), self._config.rounds)
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
@@ -153,9 +157,7 @@ class BatchRun:
         plan = plan_batches(self._data, self._config, streams)
         losses, honest = torch.zeros(chosen.shape, dtype=torch.float64), torch.zeros_like(chosen)
         self._silent.clear()
-        steps = side_by_side(
-            self._pipeline.topology.turns_of(self._config.n_clients, round_index, self._seeds[0])
-        )
+        steps = side_by_side(self._schedule(round_index, chosen))
         for place, turns in enumerate(steps):
             last = place == len(steps) - 1 and self._models.params.shape[1] == 1
             version = str(round_index + 1) if last else f"{round_index}.{place + 1}"

@@ -76,12 +76,14 @@ class Topology(ABC):
         words: What it is called in sentences.
         public_rosters: Whether everybody has to know who takes part in a round.
         without: Why a layer that was made for a star has no meaning in it.
+        chosen: Whether clients choose in every round which of the run's models they train.
     """
 
     name: ClassVar[str]
     words: ClassVar[str]
     public_rosters: ClassVar[bool] = False
     without: ClassVar[str] = ""
+    chosen: ClassVar[bool] = False
 
     def check(self, n_clients: int) -> None:  # noqa: B027 - most topologies fit any number of clients
         """Refuse a number of clients that the topology cannot connect.

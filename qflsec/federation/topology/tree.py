@@ -9,12 +9,12 @@ from qflsec.base import ConfigError, finite, register
 from qflsec.federation.topology.base import Mix, Topology, Turn
 from qflsec.threat import SERVER, Party, edge
 
-__all__ = ["Hierarchy", "Tree"]
+__all__ = ["Hierarchy", "Tree", "WithEdges"]
 
 
 @finite
 @dataclass(frozen=True, kw_only=True)
-class _WithEdges(Topology):
+class WithEdges(Topology):
     """Edge servers, to which clients belong: client i to edge server ``i % edges``.
 
     Attributes:
@@ -52,7 +52,7 @@ class _WithEdges(Topology):
 
 @register("topology", "tree")
 @dataclass(frozen=True, kw_only=True)
-class Tree(_WithEdges):
+class Tree(WithEdges):
     """Each edge server averages its clients' updates, and the server averages what the edge servers send.
 
     Client i belongs to edge server ``i % edges``. Averages are weighted by numbers of examples at both levels, so
@@ -76,7 +76,7 @@ class Tree(_WithEdges):
 
 @register("topology", "hierarchy")
 @dataclass(frozen=True, kw_only=True)
-class Hierarchy(_WithEdges):
+class Hierarchy(WithEdges):
     """Edge servers that keep models of their own, and a server that averages these every so many rounds.
 
     Client i belongs to edge server ``i % edges``. In each round every edge server moves its model by the stack's rule
