@@ -107,4 +107,5 @@ def _lines(pipeline: str, stack: str, found: TrainingCertificate) -> Iterator[st
         yield f"  {corrupted:>3} of {found.participants} clients: {standing} right answers stand"
         if not standing:
             break
+    yield "note: an answer is that of most trainings, each with noise of its own; a single trained model may give another"
     yield "note: clients weigh the same: with the layer 'mean' always, else where none can state more records than others"

@@ -32,6 +32,7 @@ def test_the_certificate_and_its_document(qflsec: Call, behind_crfl: Path) -> No
     assert standing[-1] == 0
     assert f"{document['proved']} of {document['records']} records have a proved answer" in text
     assert f"1 of {document['clients_in_a_round']} clients: {standing[1]} right answers stand" in text
+    assert "a single trained model may give another" in text
 
 
 def test_refusals(qflsec: Call, behind_crfl: Path) -> None:

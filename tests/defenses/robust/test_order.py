@@ -101,6 +101,13 @@ def test_the_geometric_median_of_many_rows(kind: str) -> None:
     assert np.allclose(robust.geometric_median(updates[turned]), found, rtol=1e-5, atol=1e-5)
 
 
+def test_two_rows_have_the_same_median_at_every_length() -> None:
+    """Every point between them is one; it is the one in the middle, on the direct way and on the other."""
+    for d in (3, 20_000):
+        updates = np.random.default_rng(0).normal(size=(2, d))
+        assert np.allclose(robust.geometric_median(updates), updates.mean(axis=0), atol=1e-12)
+
+
 def test_direct_steps_and_steps_on_distances_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     # the function of the same name hides its module
     module = sys.modules["qflsec.defenses.robust.geometric_median"]
