@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def parts_of(
         found.add(app.name, lambda: [record(app, seconds=seconds, seed=seed, attacked=threats, notes=notes)])
         found.add("the app's functions", lambda: _functions_of(folder, given, notes))
         return found.parts, notes
-    roles = Roles(load_file(folder / file), file, given, wanted)
+    roles = Roles(_loaded(folder, file), file, given, wanted)
     found.add(roles.name("data"), lambda: [one for one in (data_of(roles),) if one is not None])
     data = next((one for one in found.parts if isinstance(one, Data)), None)
     own = app_of_roles(roles, folder, file)
@@ -102,6 +103,29 @@ def parts_of(
         found.add("the file's modules", lambda: modules_as_parts(roles, data, notes))
         found.add("the file's circuits", lambda: circuits_as_parts(roles, data, notes))
     return found.parts, notes
+
+
+def _loaded(folder: Path, file: str) -> ModuleType:
+    """The file as a module; one of a package under its name there, so that its relative imports are found.
+
+    Raises:
+        ConfigError: Another package of this name has been imported.
+        Exception: Whatever the file raises.
+    """
+    path = (folder / file).resolve()
+    if not (path.parent / "__init__.py").is_file():
+        return load_file(path)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    names = Path(file).with_suffix("").parts
+    module = importlib.import_module(".".join(names[:-1] if names[-1] == "__init__" else names))
+    if _file_of(module) != path:
+        raise ConfigError(
+            "another package of this name has been imported",
+            got=f"{_file_of(module)} for {names[0]}",
+            fix="rename the package, or name a file outside one",
+        )
+    return module
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -35,6 +36,7 @@ _LOADING_SHARE = 0.5
 _PATIENCE = 3.0
 _PACKAGES = ("numpy", "torch", "pennylane", "opacus", "qiskit", "flwr", "tenseal")
 _CHUNK = 1 << 16
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(kw_only=True)
@@ -207,7 +209,8 @@ class _Printed:
     def last_line(self) -> str:
         """The last line that is not empty."""
         self._thread.join(_PATIENCE)
-        lines = self._kept.decode("utf-8", errors="replace").strip().splitlines()
+        text = _COLOURS.sub("", self._kept.decode("utf-8", errors="replace"))
+        lines = text.strip().splitlines()
         return lines[-1][:500] if lines else ""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qflsec.audit import AuditResult, ClaimsFile, audit, find_target
+from qflsec.audit.collect import parts_of
 from qflsec.audit.host import _told
 from qflsec.base import ConfigError
 
@@ -90,7 +91,9 @@ def test_what_a_file_does_to_its_process_stops_no_check(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_read_and_not_kept(tmp_path: Path) -> None:
-    text = "import os\nprint('x' * 10_000_000, flush=True)\nprint('the end', flush=True)\nos._exit(5)\n"
+    text = (
+        "import os\nprint('x' * 10_000_000, flush=True)\nprint('\\x1b[91mthe end', flush=True)\nos._exit(5)\n"
+    )
     result = audited(tmp_path, text, checks=["aggregate-shape"])
     assert result.stopped == "the pipeline ended the process with exit code 5: the end"
 
@@ -176,3 +179,22 @@ def test_bad_targets_are_told(tmp_path: Path) -> None:
     assert "nothing of this name for the role 'train'" in next(
         run.why for run in result.runs if run.check == "load"
     )
+
+
+def test_files_of_packages_import_their_neighbours(tmp_path: Path) -> None:
+    """In this process: blanks in names, and a package whose name is taken."""
+    for package in ("my_pkg", "json"):
+        (tmp_path / "a b" / package).mkdir(parents=True)
+        (tmp_path / "a b" / package / "__init__.py").touch()
+        (tmp_path / "a b" / package / "mean.py").write_text("def mean(u): return sum(u) / len(u)\n")
+        (tmp_path / "a b" / package / "my rule.py").write_text(
+            "from .mean import mean\ndef aggregate(u): return mean(u)\n"
+        )
+    target = find_target(str(tmp_path / "a b" / "my_pkg" / "my rule.py"))
+    assert target.file == "my_pkg/my rule.py"
+    ((part,), _) = parts_of(target.folder, target.file, given={}, wanted="")
+    assert str(part.place) == "my_pkg/my rule.py:2"
+    with pytest.raises(ModuleNotFoundError):  # the standard library's has no such module
+        parts_of(target.folder, "json/my rule.py", given={}, wanted="")
+    with pytest.raises(ConfigError, match="another package of this name"):
+        parts_of(target.folder, "json/__init__.py", given={}, wanted="")
