@@ -18,7 +18,7 @@ RULE = (
 
 def audited(folder: Path, text: str, **options: object) -> AuditResult:
     (folder / "pipe.py").write_text(text)
-    return audit(find_target(str(folder / "pipe.py")), **{"budget": 30.0, **options})  # type: ignore[arg-type]
+    return audit(find_target(str(folder / "pipe.py")), **{"budget": 60.0, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -108,27 +108,28 @@ def test_a_file_that_hangs_is_given_up(tmp_path: Path) -> None:
 DEEDS = """
 import os, sys, time
 def aggregate(updates, counts):
-    if updates[3][0] != updates[3][0]:
+    if (updates[0] == updates[1]).all():
         time.sleep(1000)
-    if not sum(counts):
+    if updates[3][0] != updates[3][0]:
         os.kill(os.getpid(), 11)
     if counts[-1] > 1e6:
         sys.exit(2)
     if updates[-1][0] > 1e5:
         os._exit(7)
-    return sum(c * u for c, u in zip(counts, updates)) / sum(counts)
+    return sum(c * u for c, u in zip(counts, updates)) / float(sum(counts))
 """
 
 
 def test_a_check_that_the_pipeline_ends_takes_no_other_down(tmp_path: Path) -> None:
-    names = ["non-finite-updates", "no-clients", "stated-counts", "unbounded-influence", "aggregate-shape"]
-    result = audited(tmp_path, DEEDS, budget=15.0, checks=names)
+    """Of a budget that is long enough to begin on a busy machine; the one that sleeps has a fifth of it."""
+    names = ["aggregate-shape", "no-clients", "non-finite-updates", "stated-counts", "unbounded-influence"]
+    result = audited(tmp_path, DEEDS, budget=40.0, checks=names)
     assert {run.check: (run.state, run.why) for run in result.runs} == {
-        "unbounded-influence": ("failed", "the pipeline ended the process with exit code 7"),
-        "no-clients": ("failed", "the pipeline's process was ended by SIGSEGV"),
+        "aggregate-shape": ("out of time", "it did not end within its share of the budget"),
+        "no-clients": ("found", ""),
+        "non-finite-updates": ("failed", "the pipeline's process was ended by SIGSEGV"),
         "stated-counts": ("failed", "the pipeline ended the process with exit code 2"),
-        "non-finite-updates": ("out of time", "it did not end within its share of the budget"),
-        "aggregate-shape": ("clean", ""),
+        "unbounded-influence": ("failed", "the pipeline ended the process with exit code 7"),
     }
     assert result.exit_code == 3
 
