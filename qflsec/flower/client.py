@@ -14,11 +14,11 @@ from qflsec.federation import Adversary, Identity
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.boxes import Box, Boxes, FolderBoxes, MemoryBoxes
 from qflsec.flower.conversation import HELLO, LEARN, REFUSED, Conversation, hello_context
-from qflsec.flower.held import Held, hold, secret_layers
+from qflsec.flower.held import Held, check_session, hold, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
 from qflsec.flower.letters import Letter, Part, read_letter, write_letter
 from qflsec.flower.plan import Plan
-from qflsec.flower.release import Release
+from qflsec.flower.release import Release, keep_counts
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import SERVER, client
 
@@ -125,6 +125,7 @@ class _Node:
         if said.get("plan") != self.plan.digest:
             raise ProtocolAbort("the server follows another plan than this client")
         session = said.get("session", b"")
+        check_session(session, self.context.run_id)
         held: Held | None = box.get("held")
         if held is None:
             layout = ArrayLayout.from_bytes(said.get("layout", b""))
@@ -173,6 +174,8 @@ class _Node:
         index = self.context.node_config.get(INDEX_KEY)
         release = Release(plan=self.plan, adversary=self.adversary)
         made = release.update(layout, model, reply.content)
+        if not self.plan.metrics:
+            keep_counts(reply.content)
         held = box.setdefault(
             "held",
             Held(

@@ -15,6 +15,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.base.framing import cut, pack_fields, pack_indices, unpack_indices, unpack_named
 from qflsec.federation import AggregationLayer, Header
 from qflsec.federation.control import Question
+from qflsec.flower.codes import coder_of, to_code
 from qflsec.flower.held import Held, announced_by
 from qflsec.flower.letters import Letter, Part
 from qflsec.flower.plan import Plan
@@ -81,6 +82,8 @@ class Conversation:
             if before is not None:
                 before(letter.round, part.body)
             elif part.name == EVALUATE:
+                if not self.plan.evaluate:
+                    raise ProtocolAbort(f"{self.held.party} evaluates no models under this plan")
                 yield Part(name=METRICS, body=_metrics(self._call(message, self._read(part.body))))
             else:
                 yield from self._of_the_round(letter.round, part, message)
@@ -153,8 +156,11 @@ class Conversation:
         sent = self.release.shaped(self.held, index, model, made)
         layer = self.held.stack.aggregation
         if layer is None:
-            payload = encode(torch.cat([sent, sent.new_tensor([count])]))
-            yield Part(name=METRICS, body=_metrics(answered))
+            coder = coder_of(self.held.stack) if self.plan.coded else None
+            plain = torch.cat([sent, sent.new_tensor([count])])
+            payload = encode(plain if coder is None else to_code(coder, sent, count))
+            if self.plan.metrics:
+                yield Part(name=METRICS, body=_metrics(answered))
         else:
             header = Header(round=index, sender=self.held.party, participants=tuple(map(client, indices)))
             honest = self.release.adversary is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        with Processes(self.folder / "logs", environment) as processes:
+        with ExitStack() as last:
+            # whoever gets hold of them later could read what was recorded of the run
+            last.callback(shutil.rmtree, self.folder / "keys", ignore_errors=True)
+            last.callback(key.unlink)
+            processes = last.enter_context(Processes(self.folder / "logs", environment))
             link = ["flower-superlink", "--host", "127.0.0.1", "--port", str(self._port)]
             link += ["--ssl-ca-certfile", str(authority), "--ssl-certfile", str(certificate)]
             link += ["--ssl-keyfile", str(key), "--disable-runtime-dependency-installation"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,9 @@ from qflsec.flower.plan import Plan
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import SERVER, Party, Workload
 
-__all__ = ["Held", "announced_by", "hold"]
+__all__ = ["Held", "announced_by", "check_session", "hold", "new_session", "secret_layers"]
+
+_RANDOM_BYTES = 16
 
 
 @dataclass(kw_only=True, eq=False)
@@ -168,6 +171,33 @@ def hold(
     held = Held(party=party, session=session, stack=stack, layout=layout, states=states)
     held.announcements = [state.announce() for state in states]
     return held
+
+
+def new_session(run: int) -> bytes:
+    """A public name of a session, which nobody used before and which says of what run it is.
+
+    Args:
+        run: Flower's number of the run.
+    """
+    return os.urandom(_RANDOM_BYTES) + _of_run(run)
+
+
+def check_session(session: bytes, run: int) -> None:
+    """Refuse the name of a session of another run: what was signed there must not count here.
+
+    Args:
+        session: The name.
+        run: Flower's number of the run that a node is in.
+
+    Raises:
+        ProtocolAbort: It is.
+    """
+    if len(session) != _RANDOM_BYTES + len(_of_run(run)) or not session.endswith(_of_run(run)):
+        raise ProtocolAbort("the server names a session that is not of this run")
+
+
+def _of_run(run: int) -> bytes:
+    return run.to_bytes(8, "big", signed=run < 0)
 
 
 def announced_by(blobs: Mapping[str, bytes]) -> dict[Party, bytes]:

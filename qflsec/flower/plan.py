@@ -25,12 +25,24 @@ from qflsec.federation.layers import (
     ShapeLayer,
 )
 from qflsec.flower.arrays import ArrayLayout
+from qflsec.flower.codes import coder_of
 from qflsec.models import Execution, Model
 from qflsec.models.base import Generators
 from qflsec.threat import Party, client
 
 __all__ = ["AppModel", "Plan"]
 
+_AGREED = (
+    "n_clients",
+    "rounds",
+    "participants",
+    "max_count",
+    "server_learning_rate",
+    "replies",
+    "coded",
+    "metrics",
+    "evaluate",
+)
 _WORKING = (ShapeLayer, AggregationLayer, LinkLayer, BoundLayer, AggregatorLayer, NoiseLayer)
 
 
@@ -89,6 +101,11 @@ class Plan:
         declared_corrupted: How many corrupted clients the server reckons with, f.
         server_learning_rate: The factor on the aggregated update.
         replies: Whether the app's train function answers with the trained ``"model"`` or with the ``"update"``.
+        coded: Whether updates travel in the code of the compressing layer that comes last, which saves bytes and gives
+            numbers up to single precision; else they travel as numbers, as in the training loop.
+        metrics: Whether the numbers that training reports, such as a loss, go to the server with the update; the number of
+            examples always does. They are as exact as they are, whatever noise the update has.
+        evaluate: Whether clients evaluate models that the server sends them, and report what their app says.
         patience: How long the server waits for the answers of one exchange, other than training.
         seed: Of the experiment; None for a deployment, where all randomness comes from the operating system. A seed
             makes runs reproducible, and secrets and noise worthless.
@@ -109,6 +126,9 @@ class Plan:
     declared_corrupted: int = 0
     server_learning_rate: float = 1.0
     replies: Literal["model", "update"] = "model"
+    coded: bool = False
+    metrics: bool = False
+    evaluate: bool = False
     patience: float = 60.0
     seed: int | None = None
 
@@ -121,6 +141,20 @@ class Plan:
             raise ConfigError("'max_count' is too small", got=self.max_count, expected="1 or more")
         if not 0 < self.patience < math.inf:
             raise ConfigError("'patience' is out of range", got=self.patience, expected="positive seconds")
+        if self.coded and coder_of(self.stack) is None:
+            raise IncompatibleStack(
+                "there is no code for the updates",
+                expected="a compressing layer, last and with nothing that seals them",
+            )
+        if self.metrics and self.stack.aggregation is not None:
+            raise IncompatibleStack(
+                f"{self.stack.aggregation.card.name!r} hides single updates, and the numbers of training would go beside them",
+                fix="leave out 'metrics'",
+            )
+        if self.evaluate and self.stack.leaves == "nothing":
+            raise IncompatibleStack(
+                "the server has no model that clients could evaluate for it", fix="leave out 'evaluate'"
+            )
         if self.replies not in {"model", "update"}:
             raise ConfigError("unknown 'replies'", got=repr(self.replies), expected="'model' or 'update'")
         for layer in self.stack.layers:
@@ -173,14 +207,10 @@ class Plan:
     @cached_property
     def digest(self) -> bytes:
         """A hash of everything: the two sides of a run compare it."""
-        parts = [
-            self.stack.to_config(),
-            self.n_clients,
-            self.rounds,
-            self.participants,
-            self.max_count,
-            self.replies,
-        ]
+        parts = {
+            "stack": self.stack.to_config(),
+            **{name: getattr(self, name) for name in _AGREED},
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 

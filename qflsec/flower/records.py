@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from qflsec.accounting import LedgerContext, LedgerRow, Observer, Seeds, Training, run_rows
+from qflsec.accounting import LedgerContext, LedgerRow, Observer, RowWriter, Seeds, Training, run_rows
 from qflsec.accounting.account import ledger
 from qflsec.federation import Stack
 from qflsec.flower.plan import Plan
@@ -15,6 +15,10 @@ from qflsec.threat import run_anonymity
 from qflsec.threat.model import ThreatModel, honest_but_curious_server, public_final_model
 
 __all__ = ["Records", "RoundRecord"]
+
+_REPORTED = (
+    "reads the numbers that clients report of themselves, such as losses, which no layer hides or perturbs"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,10 @@ class Records:
         self._stack: Stack | None = None
         self._n_params = 0
 
+    def begin(self) -> None:
+        """Forget the rounds of a run that was before."""
+        self.rounds.clear()
+
     def opened(self, stack: Stack, n_params: int) -> None:
         """Note with what the run began.
 
@@ -95,7 +103,9 @@ class Records:
         for threat in (honest_but_curious_server(), public_final_model()):
             context = self._context(self._stack, threat)
             layers = [row for layer in self._stack.layers for row in layer.ledger(context)]
-            rows += ledger(context, [*layers, *run_rows(context)])
+            said = RowWriter(observer=threat.name, layer="app").not_covered(_REPORTED)
+            reported = [said] if threat.server and (self._plan.metrics or self._plan.evaluate) else []
+            rows += ledger(context, [*layers, *run_rows(context), *reported])
         return tuple(rows)
 
     def _context(self, stack: Stack, threat: ThreatModel) -> LedgerContext:
@@ -122,7 +132,9 @@ class Records:
             grid=0.0 if stack.aggregation is None else stack.aggregation.grid,
             members=tuple(sums),
         )
-        seeds = Seeds(secrets=plan.seed is not None, noise=True)
+        # a server draws from a generator that is no cryptographic one, whatever its seed
+        drawn = any(not getattr(layer, "linear", False) for layer in stack.server)
+        seeds = Seeds(secrets=plan.seed is not None, noise=plan.seed is not None or drawn)
         return LedgerContext(observer=observer, training=training, seeds=seeds)
 
     def _write(self, line: Mapping[str, object]) -> None:

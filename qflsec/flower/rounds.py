@@ -16,6 +16,7 @@ from qflsec.federation import Header
 from qflsec.federation.layers import AggregationLayer
 from qflsec.federation.round.opened import Opened, open_plain
 from qflsec.federation.round.server import Server
+from qflsec.flower.codes import coder_of, from_code
 from qflsec.flower.conversation import EVALUATE, METRICS, MODEL, OPEN, PUBLISH, TRAIN, UPDATE, sealed_sum
 from qflsec.flower.exchange import Exchange, FlowerControl
 from qflsec.flower.held import Held
@@ -141,9 +142,11 @@ class Rounds:
         """
         payloads: dict[Party, Payload] = {}
         malformed: dict[int, str] = {}
+        coder, size = coder_of(self._held.stack) if self._plan.coded else None, self.layout.n_params
         for party, letter in letters.items():
             try:
-                payloads[party] = decode(letter.get(UPDATE) or b"")
+                value = decode(letter.get(UPDATE) or b"")
+                payloads[party] = value if coder is None else from_code(coder, value, size, self.params)
             except ProtocolAbort as abort:
                 malformed[party.index] = f"it sent {abort}"
         layer = self._held.stack.aggregation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from qflsec.base import ConfigError, LostRound, ProtocolAbort
 from qflsec.federation import Identity
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.exchange import Exchange
-from qflsec.flower.held import hold, secret_layers
+from qflsec.flower.held import hold, new_session, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
 from qflsec.flower.plan import Plan
 from qflsec.flower.records import Records, RoundRecord
@@ -39,7 +38,6 @@ class ServerSide(Strategy):
         home: The folder of the server's keys; needed where the plan seals anything and has no seed.
         keys: The server's end of its quantum links, such as an ``Etsi014Provider``, for layers that need one.
         ledger: A file that gets a line for every round: who counted, who did not and why, costs, and every guarantee.
-        evaluate: Whether clients evaluate each model; what they answer is shown to the server as it is.
         score: What the ledger says of the final model: numbers by name.
 
     Attributes:
@@ -54,12 +52,10 @@ class ServerSide(Strategy):
         home: str | Path | None = None,
         keys: KeyProvider | None = None,
         ledger: str | Path | None = None,
-        evaluate: bool = False,
         score: Callable[[ArrayRecord], Mapping[str, float]] | None = None,
     ) -> None:
         self._plan, self._keys = plan, keys
         self._home = None if home is None else Path(home)
-        self._evaluate = evaluate and plan.stack.leaves != "nothing"
         self._records = Records(plan, None if ledger is None else Path(ledger))
         self._score = score
         self.outcome = "running"
@@ -96,6 +92,7 @@ class ServerSide(Strategy):
                 expected=f"at most {self._plan.rounds}",
             )
         layout = ArrayLayout.of(initial_arrays)
+        self._begin()
         try:
             result = super().start(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
@@ -112,6 +109,11 @@ class ServerSide(Strategy):
             self.outcome = "completed"
         self._records.end(self.outcome, {} if self._score is None else self._score(result.arrays))
         return result
+
+    def _begin(self) -> None:
+        """Forget a run that was before: a strategy may be started again, in a session of its own."""
+        self._rounds, self.outcome = None, "running"
+        self._records.begin()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -137,21 +139,21 @@ class ServerSide(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask the clients of the round to evaluate the model, where that is wanted."""
-        if not self._evaluate or self._rounds is None:
+        if not self._plan.evaluate or self._rounds is None:
             return []
         config["server-round"] = server_round
         return self._rounds.ask_to_evaluate(config)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The mean of what they answer, by their numbers of examples."""
-        if not self._evaluate or self._rounds is None:
+        if not self._plan.evaluate or self._rounds is None:
             return None
         return _metrics(self._rounds.evaluations(replies))
 
     def _open(self, arrays: ArrayRecord, grid: Grid) -> Rounds:
         """The session: states of the server, and who the nodes are."""
         plan, layout = self._plan, ArrayLayout.of(arrays)
-        session = os.urandom(16)
+        session = new_session(grid.run.run_id)
         held = hold(plan, layout, self._identity(), session, self._keys)
         self._records.opened(held.stack, layout.n_params)
         exchange = Exchange(grid, held, plan.patience)

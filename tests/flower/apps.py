@@ -74,11 +74,9 @@ class AlteringGrid(InProcessGrid):
         return None if reply is None else self.alter(index, message, reply)
 
 
-def run(
-    plan: Plan, alter: Any = None, *, evaluate: bool = False, ledger: Path | None = None, **more: Any
-) -> tuple[Any, ServerSide]:
+def run(plan: Plan, alter: Any = None, *, ledger: Path | None = None, **more: Any) -> tuple[Any, ServerSide]:
     """Run a plan over a grid; the final model's scalar less 1, and the server's side."""
-    side = ServerSide(plan, evaluate=evaluate, ledger=ledger, home=more.pop("home", None))
+    side = ServerSide(plan, ledger=ledger, home=more.pop("home", None))
     app = client_app(ClientSide(plan))
     grid = AlteringGrid(
         app, more.pop("nodes_there", plan.n_clients), alter or (lambda _, __, reply: reply), **more

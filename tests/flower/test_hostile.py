@@ -215,8 +215,113 @@ def test_a_line_for_each_round_says_who_counted_and_what_is_guaranteed(tmp_path:
 
 
 def test_evaluations_are_means_by_examples() -> None:
-    moved, side = run(plan_of(Median(), rounds=1), evaluate=True)
+    moved, side = run(plan_of(Median(), rounds=1, evaluate=True, metrics=True))
     assert dict(side.result.evaluate_metrics_clientapp[1]) == {"b": 1 + moved, "num-examples": 15.0}  # type: ignore[attr-defined]
+
+
+def test_numbers_that_clients_report_are_asked_for_by_the_plan_alone(tmp_path: Path) -> None:
+    """A loss beside a noisy update would undo the noise, and a server that may ask for evaluations has an oracle."""
+    quiet, told = tmp_path / "quiet", tmp_path / "told"
+    _, side = run(plan_of(Median(), rounds=1), ledger=quiet)
+    assert not side.records[0].metrics
+    _, side = run(plan_of(Median(), rounds=1, metrics=True), ledger=told)
+    assert side.records[0].metrics == {"loss": 0.5, "num-examples": 15.0}
+    assert "numbers that clients report" not in quiet.read_text()
+    assert "numbers that clients report" in told.read_text()
+    with pytest.raises(IncompatibleStack, match="'secagg' hides single updates"):
+        plan_of(SecAgg(), metrics=True)
+    with pytest.raises(IncompatibleStack, match="no model that clients could evaluate"):
+        plan_of(HeBfv(), evaluate=True)
+    asked = {"n": 0}
+
+    class Curious(InProcessGrid):
+        """After training it asks for an evaluation of a model of its own."""
+
+        def answer(self, index: int, message: Message) -> Message | None:
+            reply = super().answer(index, message)
+            if "train" in parts_of(message):
+                body = Letter(round=0, parts=(Part(name="evaluate", body=encode(torch.zeros(7))),))
+                oracle = _with(message, write_letter(body, bytes))
+                refused = super().answer(index, oracle)
+                assert refused is not None
+                assert parts_of(refused) == ["refused"]
+                asked["n"] += 1
+            return reply
+
+    plan = plan_of(Median(), rounds=1)
+    ServerSide(plan).start(Curious(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1)
+    assert asked["n"] == 5
+
+
+def test_under_another_strategy_updates_are_shaped_and_losses_stay() -> None:
+    from flwr.serverapp.strategy import FedAvg
+
+    from qflsec.defenses.privacy import ClientClip
+
+    plan = plan_of(ClientClip(clip_norm=0.5), rounds=1)
+    grid = InProcessGrid(client_app(ClientSide(plan)), 5)
+    result = FedAvg(fraction_evaluate=0.0).start(grid, first_model(), num_rounds=1)
+    assert dict(result.train_metrics_clientapp[1]) == {}
+    moved = np.concatenate(
+        [result.arrays["a"].numpy().reshape(-1), result.arrays["b"].numpy().reshape(-1) - 1]
+    )
+    # every client moves 7 numbers by the same, by more than the clip norm from the second on
+    norms = [min(0.5, 7**0.5 * (i + 1) / 8) for i in range(5)]
+    expected = sum((i + 1) * norms[i] for i in range(5)) / 15
+    assert np.linalg.norm(moved) == pytest.approx(expected, rel=1e-5)
+    sealed = plan_of(SecAgg(), rounds=1)
+    refusing = InProcessGrid(client_app(ClientSide(sealed)), 5)
+    with pytest.raises(Exception):  # noqa: B017 - Flower's own complaint of replies without arrays
+        FedAvg(fraction_evaluate=0.0).start(refusing, first_model(), num_rounds=1)
+
+
+def test_a_session_is_of_one_run_and_a_strategy_may_be_started_again() -> None:
+    plan = plan_of(SecAgg(threshold=3), rounds=1)
+    app = client_app(ClientSide(plan))
+    side = ServerSide(plan)
+    for _ in range(2):
+        # every run has nodes of its own here, as Flower has a context for each run
+        side.start(InProcessGrid(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1)
+        assert side.outcome == "completed"
+        assert len(side.records) == 1
+    greeted: list[Message] = []
+
+    class Kept(InProcessGrid):
+        def answer(self, index: int, message: Message) -> Message | None:
+            if "hello" in parts_of(message):
+                greeted.append(message)
+            return super().answer(index, message)
+
+    ServerSide(plan).start(Kept(app, 5), first_model(), num_rounds=1)
+    later = InProcessGrid(client_app(ClientSide(plan)), 5)
+    later._context(0).run_id = 2
+    reply = later.answer(0, greeted[0])
+    assert reply is not None
+    assert parts_of(reply) == ["refused"]
+
+
+def test_compressed_updates_travel_in_their_code() -> None:
+    """The same model up to single precision, in fewer bytes; what is no code is refused by name."""
+    from qflsec.defenses.compression import UpdateQuantization
+
+    layers = (UpdateQuantization(bits=4),)
+    moved, side = run(plan_of(*layers))
+    coded, other = run(plan_of(*layers, coded=True))
+    assert coded == pytest.approx(moved, rel=1e-5)
+    assert other.grid.bytes_up < side.grid.bytes_up  # type: ignore[attr-defined]
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        lies = {1: b"", 2: b"\xff" * 16, 3: encode(b"\x00" * 3)}
+        if "train" not in parts_of(asked) or index not in lies:
+            return reply
+        return replaced(reply, Part(name="update", body=lies[index]))
+
+    _, side = run(plan_of(*layers, coded=True, rounds=1), alter)
+    assert side.records[0].ids == (0, 4)
+    assert set(side.records[0].malformed) == {1, 2, 3}
+    assert "something else than the code" in side.records[0].malformed[3]
+    with pytest.raises(IncompatibleStack, match="no code for the updates"):
+        plan_of(Median(), coded=True)
 
 
 def test_keys_need_a_home_and_a_plan_the_same_plan() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from qflsec.attacks.poisoning import ScaledSignFlip
-from qflsec.defenses.privacy import ClientClip, DpFedAvg, LocalDp, UpdateQuantization
+from qflsec.defenses.compression import UpdateQuantization
+from qflsec.defenses.privacy import ClientClip, DpFedAvg, LocalDp
 from qflsec.defenses.robust import Krum, Median, NormBound
 from qflsec.federation import FedAvg, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.flower.client import ClientSide
