@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,21 @@ class NoiseModel:
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able."""
         return asdict(self)
+
+    def repeated(self, times: int) -> NoiseModel:
+        """The noise whose channel is this one so many times over: each kind is closed under composition.
+
+        Args:
+            times: How often, at least once.
+
+        Raises:
+            CircuitError: Less than once.
+        """
+        if times < 1:
+            raise CircuitError("noise repeated less than once", got=times, expected="at least 1")
+        if self.kind in ("bit-flip", "phase-flip"):  # an odd number of flips
+            return replace(self, p=(1 - (1 - 2 * self.p) ** times) / 2)
+        return replace(self, p=1 - (1 - self.p) ** times)
 
     def kraus(self) -> tuple[npt.NDArray[np.complex128], ...]:
         """The Kraus operators on one wire.

@@ -86,6 +86,9 @@ class Execution:
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
+        mitigation: ``"zero-noise"`` to extrapolate every value to no noise by Richardson's rule at two noise scales:
+            1.5 E(1) - 0.5 E(3), where at scale 3 each noisy channel acts three times. Both are measured with ``shots``.
+            Without noise in the execution there is nothing to extrapolate from, and it does nothing.
         executor: Which kernel computes exact values, with noise or without: ``"compiled"``, ``"torch"``, or ``"auto"``
             for the compiled one wherever it is installed and can; shots, and noise on more than 8 qubits, are always
             computed by the torch kernels.
@@ -100,6 +103,7 @@ class Execution:
     noise: NoiseModel | None = None
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
+    mitigation: Literal["zero-noise"] | None = None
     executor: Executor = "auto"
     evaluator: Evaluator | None = field(default=None, compare=False, repr=False, metadata={"internal": True})
 
@@ -119,13 +123,25 @@ class Execution:
             raise ConfigError(
                 "unknown gradient method", got=repr(self.gradient), expected="'autograd' or 'parameter-shift'"
             )
+        if self.mitigation not in (None, "zero-noise"):
+            raise ConfigError(
+                "unknown mitigation", got=repr(self.mitigation), expected="'zero-noise' or none"
+            )
         check_executor(self.executor)
 
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able: what an id is made from; the executor by its own name, whose last bits differ."""
         config = asdict(replace(self, evaluator=None, executor=executor_name(self.executor)))
         del config["evaluator"]
+        if self.mitigation is None:  # what is not there is no part of an id
+            del config["mitigation"]
         return config
+
+    @property
+    def shots_in_all(self) -> int | None:
+        """Measurements for one value of an observable group: at all noise scales together; None for exact values."""
+        twice = self.mitigation is not None and self.noise is not None
+        return None if self.shots is None else self.shots * (2 if twice else 1)
 
     @property
     def real_dtype(self) -> torch.dtype:

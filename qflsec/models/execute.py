@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,8 @@ def measure(
 ) -> Tensor:
     """Measured values of the circuit's observables.
 
+    With mitigation, values at two noise scales are extrapolated to none, and so are their gradients.
+
     Noise acts on exact values and on sampled outcomes alike, and on their gradients.
 
     An evaluator computes values and gradients in the party's place, with its own shots.
@@ -40,6 +43,8 @@ def measure(
     Raises:
         ConfigError: An evaluator with noise, or shots without a generator.
     """
+    if execution.mitigation is not None and execution.noise is not None:
+        return _extrapolated(circuit, weights, features, execution, generator)
     if execution.evaluator is not None and execution.noise is not None:
         raise ConfigError("an evaluator has noise of its own", got=execution, fix="remove 'noise'")
     if execution.evaluator is not None:
@@ -61,6 +66,22 @@ def measure(
         return values
     exact = _exact(circuit, weights, features, execution)
     return values + (exact - exact.detach())  # adds zero, and a gradient
+
+
+def _extrapolated(
+    circuit: Circuit, weights: Tensor, features: Tensor, execution: Execution, generator: Generators | None
+) -> Tensor:
+    """1.5 E(1) - 0.5 E(3): what is linear in the noise scale cancels, and the variance is 2.25 + 0.25 times that of shots.
+
+    Source:
+        Temme, Bravyi, Gambetta: Error mitigation for short-depth quantum circuits, PRL 119, 180509, 2017
+        (Richardson's extrapolation; of first order here, with the weights that make c1 + c3 = 1 and c1 + 3 c3 = 0).
+    """
+    assert execution.noise is not None
+    plain = replace(execution, mitigation=None)
+    stretched = replace(plain, noise=execution.noise.repeated(3))
+    near, far = (measure(circuit, weights, features, one, generator) for one in (plain, stretched))
+    return 1.5 * near - 0.5 * far
 
 
 def _differentiated(weights: Tensor, features: Tensor) -> bool:

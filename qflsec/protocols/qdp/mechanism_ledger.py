@@ -81,7 +81,7 @@ def _account(
     if any(execution.noise != noise for execution in use.executions):
         return "clients do not execute with this noise"
     try:
-        found = account(context, max(execution.shots or 1 for execution in use.executions))
+        found = account(context, max(execution.shots_in_all or 1 for execution in use.executions))
     except QdpError as error:
         return str(error)
     return found if math.isfinite(found.run.epsilon) else str(found.run.refusal)
@@ -98,6 +98,11 @@ def _row(layer: str, noise: NoiseModel, context: LedgerContext, found: TrainingA
         f"one copy alone has epsilon {run.single.epsilon:.4g}: not the figure of a gradient",
         f"{run.method}, never added to what other layers give",
     ]
+    use = context.circuit_use
+    if use is not None and any(execution.mitigation for execution in use.executions):
+        notes.append(
+            "the values at every noise scale of an extrapolation are releases of their own, all reckoned at the weakest noise"
+        )
     return LedgerRow(
         observer=context.observer.name,
         layer=layer,

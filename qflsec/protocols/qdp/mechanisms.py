@@ -143,7 +143,9 @@ class CircuitNoise(ExecutionLayer, CalibratedLayer):
         for execution in executions:
             if reason := no_guarantee(pipeline.model.only_measures, execution):
                 raise ConfigError(f"{self.card.name!r} cannot reach a target epsilon: {reason}")
-        shots = max(execution.shots or 1 for execution in executions)
+        # layers add the noise that an extrapolation needs
+        noisy = [replace(execution, noise=self.noise_of(0.0)) for execution in executions]
+        shots = max(execution.shots_in_all or 1 for execution in noisy)
         low, high = pipeline.data.feature_range
         config = pipeline.federation
 

@@ -135,11 +135,15 @@ class Spy:
 
 
 @pytest.mark.parametrize("layers", [(), (DpSgd(noise_multiplier=1.0),)], ids=["plain", "dp-sgd"])
-@pytest.mark.parametrize("words", [("ZI",), ("ZI", "XY")], ids=["one group", "two groups"])
+@pytest.mark.parametrize(
+    ("words", "mitigation"),
+    [(("ZI",), None), (("ZI", "XY"), None), (("ZI",), "zero-noise")],
+    ids=["one group", "two groups", "two noise scales"],
+)
 def test_clients_use_up_exactly_the_copies_that_are_accounted_and_nothing_exact(
-    layers: tuple[Layer, ...], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    layers: tuple[Layer, ...], words: tuple[str, ...], mitigation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = make(local_steps=2)
+    pipeline = make(Execution(mitigation=mitigation), local_steps=2)
     observable = Observable(tuple((0.5, word) for word in words))
     circuit = replace(circuit_of(pipeline), observables=(observable,))
     pipeline = replace(pipeline, model=Vqc(circuit=circuit))
@@ -147,8 +151,10 @@ def test_clients_use_up_exactly_the_copies_that_are_accounted_and_nothing_exact(
     spy = Spy(monkeypatch)
     result = run(pipeline, *layers, FewShots(shots=3), DepolarizingNoise(p=0.5))
     (row,) = (row for row in dp_rows(result) if row.layer == "depolarizing-noise")
-    copies = copies_of(circuit, shots=3, uses_per_round=2, rounds=2)
-    assert row.steps == copies.total == 3 * (2 * circuit.n_weights + 1) * len(words) * 2 * 2
+    shots = 3 if mitigation is None else 6
+    copies = copies_of(circuit, shots=shots, uses_per_round=2, rounds=2)
+    assert ("releases of their own" in row.note) is (mitigation is not None)
+    assert row.steps == copies.total == shots * (2 * circuit.n_weights + 1) * len(words) * 2 * 2
     assert spy.shots == 24 * copies.total
     assert spy.exact == 0
 
