@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from qflsec.accounting.statistics import clopper_pearson_lower, clopper_pearson_
 from qflsec.base import QflsecError, find, names
 from qflsec.defenses.privacy import DpFedAvg
 from qflsec.federation import (
+    FederationConfig,
     Layer,
     Pipeline,
     Ring,
@@ -28,7 +29,7 @@ from qflsec.federation import (
     Tree,
     run_batch,
 )
-from qflsec.federation.round.batch import BatchRun
+from qflsec.federation.round import batch
 from qflsec.threat import (
     PUBLIC,
     SERVER,
@@ -98,13 +99,15 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rosters], None]:
     """Runs of these rosters, by lane and round."""
 
     def force(rosters: Rosters) -> None:
-        def drawn(batch: BatchRun, round_index: int) -> torch.Tensor:
-            present = torch.zeros(len(rosters), batch._config.n_clients, dtype=torch.bool)
+        def drawn(
+            _config: FederationConfig, _seeds: Sequence[int], counts: torch.Tensor, round_index: int
+        ) -> torch.Tensor:
+            present = torch.zeros(counts.shape, dtype=torch.bool)
             for lane, rounds in enumerate(rosters):
                 present[lane, rounds[round_index]] = True
             return present
 
-        monkeypatch.setattr(BatchRun, "_participants", drawn)
+        monkeypatch.setattr(batch, "participants", drawn)
 
     return force
 
@@ -320,14 +323,16 @@ def test_a_client_that_takes_part_is_not_named_to_another(
         participation=0.1,
         client_sampling="poisson",
     )
-    drawn = BatchRun._participants
+    drawn = batch.participants
 
-    def without(batch: BatchRun, round_index: int) -> torch.Tensor:
-        present = drawn(batch, round_index)
-        present[[seed >= n for seed in batch._seeds], 9] = False
+    def without(
+        config: FederationConfig, seeds: Sequence[int], counts: torch.Tensor, round_index: int
+    ) -> torch.Tensor:
+        present = drawn(config, seeds, counts, round_index)
+        present[[seed >= n for seed in seeds], 9] = False
         return present
 
-    monkeypatch.setattr(BatchRun, "_participants", without)
+    monkeypatch.setattr(batch, "participants", without)
     stack = Stack.from_layers("dp", [DpFedAvg(noise_multiplier=4.0)])
     specs = [RunSpec(seed=seed, evaluate="never") for seed in range(2 * n)]
     runs = run_batch(pipeline, stack, specs)

@@ -11,7 +11,7 @@ import torch
 
 from qflsec.base import IncompatibleStack, find, names
 from qflsec.defenses import robust
-from qflsec.federation import FedAvg, Layer, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import FedAvg, Layer, Pipeline, RunSpec, ServerLayer, Stack, run_batch
 from qflsec.models import build_model
 from qflsec.threat import corrupted_clients
 
@@ -68,7 +68,10 @@ def test_bounds_of_layers_together() -> None:
 
 
 ROBUST = [
-    name for name in names("layer") if find("layer", name).__module__.startswith("qflsec.defenses.robust")
+    name
+    for name in names("layer")
+    if find("layer", name).__module__.startswith("qflsec.defenses.robust")
+    and issubclass(find("layer", name), ServerLayer)
 ]
 
 
