@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qflsec.federation.executions import ExecutionLayer, executed
     from qflsec.federation.gradient_layers import Clipping, ClippingLayer, GradientLayer
     from qflsec.federation.identity import Identity
+    from qflsec.federation.layer_config import layer_from_config
     from qflsec.federation.layers import (
         AggregationLayer,
         AggregatorLayer,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from qflsec.federation.run_spec import RunSpec
     from qflsec.federation.schedule import Schedule
     from qflsec.federation.serving import REFUSED, ServingLayer
-    from qflsec.federation.stack import Stack, layer_from_config
+    from qflsec.federation.stack import Stack
     from qflsec.federation.statements import Asked, StatementLayer
     from qflsec.federation.topology import Clusters, Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
     from qflsec.federation.updates import RoundUpdates, SummedUpdates

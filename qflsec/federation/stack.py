@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.base import IncompatibleStack
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.audit_layers import AuditLayer
 from qflsec.federation.delegation import DelegationLayer
@@ -34,7 +34,7 @@ from qflsec.federation.serving import ServingLayer
 from qflsec.federation.statements import StatementLayer
 from qflsec.threat import Traffic, Workload
 
-__all__ = ["Stack", "layer_from_config"]
+__all__ = ["Stack"]
 
 _STEPS = {
     AuditLayer: 0,
@@ -381,33 +381,3 @@ def _check_separate(earlier: ServerLayer, layer: ServerLayer) -> None:
             "others are: one client would move the sum by more than the clip norm",
             fix=f"leave out {earlier.card.name!r}, or give it a bound that does not depend on the updates",
         )
-
-
-def layer_from_config(config: Mapping[str, Any]) -> Layer:
-    """The layer described by its registry name and parameters.
-
-    Raises:
-        UnknownName: There is no such layer.
-        ConfigError: A parameter is unknown or refused.
-    """
-    if "name" not in config:
-        raise ConfigError("a layer without a name", got=dict(config), fix='add name = "..."')
-    values = dict(config)
-    kind = find("layer", str(values.pop("name")))
-    known = {field.name for field in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ConfigError(
-            f"unknown parameter of layer {config['name']!r}",
-            got=", ".join(unknown),
-            expected=", ".join(sorted(known)) or "none",
-        )
-    try:
-        layer = kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"cannot make layer {config['name']!r}", got=str(error)) from error
-    if not isinstance(layer, Layer):
-        raise ConfigError(
-            f"{config['name']!r} is registered as a layer but is none", got=type(layer).__name__
-        )
-    return layer
