@@ -10,6 +10,7 @@ from qflsec.accounting.predictions import Prediction
 from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import Cell, MatrixResult, RunRow, TrialRow
 from qflsec.report.chart import Axis, Chart, Interval, Series
+from qflsec.report.sides import two_sides
 from qflsec.report.tradeoff import StackPoint
 
 __all__ = ["cell_figures", "honest_runs", "tradeoff_figure", "training_figure"]
@@ -126,7 +127,7 @@ def cell_figures(cell: Cell) -> list[Chart]:
     figures = [_seeds(cell, counted)]
     if not scored:
         return figures
-    if all("member_scores" in trial.raw for trial in scored):
+    if all(two_sides(trial.raw) for trial in scored):
         figures.append(_roc(scored))
     if all("originals" in trial.raw for trial in scored):
         figures.append(_records(scored[0]))
@@ -167,7 +168,7 @@ def _seeds(cell: Cell, trials: Sequence[TrialRow]) -> Chart:
 
 def _roc(trials: Sequence[TrialRow]) -> Chart:
     curves = [(trial, _roc_points(trial.raw)) for trial in trials]
-    floor = min(0.5 / max(len(trial.raw["nonmember_scores"]), 1) for trial in trials)
+    floor = min(0.5 / len(no) for trial in trials for _, no in two_sides(trial.raw))
     lines = [
         Series(
             name=f"seed {trial.seed}",
@@ -203,7 +204,7 @@ def _ceiling(proof: Prediction, floor: float) -> Series:
 
 
 def _roc_points(raw: Mapping[str, Any]) -> list[tuple[float, float]]:
-    members, others = sorted(raw["member_scores"]), sorted(raw["nonmember_scores"])
+    ((members, others),) = two_sides(raw)
     thresholds = sorted({*members, *others}, reverse=True)
     points = [(0.0, 0.0)]
     for threshold in thresholds:

@@ -16,6 +16,7 @@ from qflsec.lab.worlds.federation.states import GOALS
 from qflsec.report.accounts import Bound, proved_bounds
 from qflsec.report.effects import Effect, effects, protects, reference, works
 from qflsec.report.html import interval, number
+from qflsec.report.sides import two_sides
 from qflsec.report.words import count, listed, sentence
 
 __all__ = ["Finding", "federation_findings"]
@@ -201,7 +202,8 @@ def contradicted(result: MatrixResult) -> Finding:
         for stack in result.stacks
         if (cell := result.cells[attack.label, stack.name]).advantage is not None and _of_membership(cell)
         for bound in proved_bounds(result, stack.name, attack.threat, attack.pipeline)
-        if bound.unit in _OF_RECORDS and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
+        if bound.unit in _tested(attack, cell)
+        and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
     ] + [*_sealed(result)]
     meant = sum(allowed < 1 for *_, allowed in tests)
     broken = [test for test in tests if _exceeds(test[1], test[3], meant)]
@@ -255,6 +257,13 @@ _OF_RECORDS = frozenset({"example", "client", "person"})
 """Units whose guarantee holds for each of their records."""
 
 
+def _tested(attack: AttackInfo, cell: Cell) -> frozenset[str]:
+    """The units whose guarantee an attack puts to the test: a record set of a client is bounded by that of a client alone."""
+    if any("member_scores" in row.raw for row in cell.per_seed):
+        return _OF_RECORDS
+    return frozenset({"client"}) if attack.family == "membership" else frozenset()
+
+
 def _exceeds(cell: Cell, allowed: float, tests: int) -> bool:
     """Whether the cell's mean advantage is above what is allowed, at 5 % over all tests together.
 
@@ -273,9 +282,7 @@ def _exceeds(cell: Cell, allowed: float, tests: int) -> bool:
 def _lower_limit(cell: Cell, confidence: float) -> float:
     """The lower end of the interval of the mean advantage over the seeds, at another confidence than 95 %."""
     rows = [row for row in cell.per_seed if row.status == "ok" and row.advantage is not None]
-    areas = [
-        auc(row.raw["member_scores"], row.raw["nonmember_scores"], confidence=confidence) for row in rows
-    ]
+    areas = [auc(yes, no, confidence=confidence) for row in rows for yes, no in two_sides(row.raw)]
     ends = [(2 * area.low - 1, 2 * area.high - 1) for area in areas]
     values = [row.advantage for row in rows if row.advantage is not None]
     return mean_over_seeds(values, within=(-1.0, 1.0), records=ends, confidence=confidence).low
@@ -283,7 +290,7 @@ def _lower_limit(cell: Cell, confidence: float) -> float:
 
 def _of_membership(cell: Cell) -> bool:
     return cell.state in {"ok", "no power", "too few seeds"} and all(
-        "member_scores" in row.raw for row in cell.per_seed if row.status == "ok"
+        two_sides(row.raw) for row in cell.per_seed if row.status == "ok"
     )
 
 

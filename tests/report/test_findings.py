@@ -32,6 +32,7 @@ from qflsec.lab.worlds.federation.states import cell_state
 from qflsec.lab.worlds.pairs.cells import Trial
 from qflsec.report.accounts import Bound
 from qflsec.report.effects import effects, family_worst
+from qflsec.report.figures import cell_figures
 from qflsec.report.findings import ceiling, federation_findings
 from qflsec.report.pair_findings import pair_findings
 
@@ -248,6 +249,23 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
         assert sentence(untested, CLAIM).startswith("None was put to the test")
 
 
+@pytest.mark.parametrize(("family", "unit", "tested"), [
+    ("membership", "client", True), ("membership", "example", False), ("property", "client", False),
+])  # fmt: skip
+def test_record_sets_of_clients_test_a_client_s_epsilon_alone(family: str, unit: str, tested: bool) -> None:
+    made = with_epsilon((0.8, 0.82, 0.81), 1.0)
+    answers = {"yes_scores": [1.0], "no_scores": [0.0]}
+    cells = {
+        key: replace(cell, per_seed=tuple(replace(row, raw=answers) for row in cell.per_seed))
+        for key, cell in made.cells.items()
+    }
+    rows = {key: tuple({**row, "unit": unit} for row in rows) for key, rows in made.ledgers.items()}
+    attacks = tuple(replace(attack, family=family) for attack in made.attacks)
+    found = sentence(replace(made, cells=cells, ledgers=rows, attacks=attacks), CLAIM)
+    assert ("exceeds the 0.462" in found) == tested
+    assert found.startswith("None was put to the test") != tested
+
+
 def test_an_attack_that_reads_what_is_sealed_contradicts_its_secrecy() -> None:
     """Where it is blocked there is nothing to test; where it is scored, it may do no better than a guess."""
     proof = Prediction(
@@ -275,6 +293,21 @@ def test_the_ceiling_of_two_steps_is_that_of_the_group(epsilon: float, delta: fl
         )
     )
     assert ceiling(replace(one, epsilon=400.0, adjacency="add/remove")) == 1.0
+
+
+def test_answers_about_clients_have_a_roc_curve_too() -> None:
+    """Three clients of whom it holds and two others: the curve ends at 1 and starts at half of what one of two is."""
+    row = matrix({("loss", "none"): STRONG}).cells["loss", "none"].per_seed[0]
+    cell = matrix({("loss", "none"): STRONG}).cells["loss", "none"]
+    told = {"yes_scores": [3.0, 2.0, 0.5], "no_scores": [1.0, 0.0]}
+    charts = cell_figures(replace(cell, per_seed=(replace(row, status="ok", raw=told),)))
+    (curve,) = [chart for chart in charts if chart.title.startswith("ROC")]
+    assert curve.x.log
+    assert curve.y.log
+    (seed,) = [series for series in curve.series if series.name.startswith("seed")]
+    assert list(zip(seed.x, seed.y, strict=True)) == [
+        (0.25, 0.25), (0.25, 1 / 3), (0.25, 2 / 3), (0.5, 2 / 3), (0.5, 1.0), (1.0, 1.0),
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_told() -> None:

@@ -6,6 +6,7 @@ import math
 
 from qflsec.accounting.roc import auc
 from qflsec.attacks import ClientClaim
+from qflsec.lab.scoring.membership import low_rates
 from qflsec.lab.scoring.trial import ClientTruth, Raw, TrialScore, point
 
 __all__ = ["score_clients"]
@@ -15,7 +16,7 @@ _SAME = 1e-9
 
 
 def score_clients(claim: ClientClaim, truth: ClientTruth) -> TrialScore:
-    """Advantage 2 AUC - 1 of telling the questions whose answer is yes from the others.
+    """Advantage 2 AUC - 1 of telling the questions whose answer is yes from the others, and rates as of membership.
 
     Where the question is about a property that sums mix, ``sums_advantage`` beside it is that of one who reads the
     property's exact mean off everything readable, and knows nothing else: what the rosters leave. ``anonymity_set`` is the
@@ -44,6 +45,9 @@ def score_clients(claim: ClientClaim, truth: ClientTruth) -> TrialScore:
     area = auc(yes, no)
     metrics["auc"] = area.score(name="auc", baseline=0.5, ideal=1.0)
     metrics["advantage"] = area.affine(2, -1).score(name="advantage", baseline=0.0, ideal=1.0)
+    rates, resolved = low_rates(yes, no)
+    metrics |= rates
+    raw |= resolved
     if truth.told_by_sums is not None:
         told = auc(*_split(_rounded(truth.told_by_sums.tolist()), holds)).value
         metrics["sums_advantage"] = point("sums_advantage", 2 * told - 1, n=len(holds))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qflsec.accounting.roc import auc, tpr_at_fpr
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import MembershipClaim
 from qflsec.base import Score
 from qflsec.lab.scoring.trial import MembershipTruth, TrialScore, point
 
-__all__ = ["score_membership"]
+__all__ = ["low_rates", "score_membership"]
 
 _RATES = {"0.1": 0.001, "1": 0.01, "10": 0.10}
 _REFUSED_UNRESOLVED = {"0.1"}
@@ -35,13 +37,9 @@ def score_membership(claim: MembershipClaim, truth: MembershipTruth) -> TrialSco
         **_accuracies(truth),
     }
     raw: dict[str, float | list[float]] = {"member_scores": members, "nonmember_scores": nonmembers}
-    for label, budget in _RATES.items():
-        found = tpr_at_fpr(members, nonmembers, budget)
-        if label in _REFUSED_UNRESOLVED and not found.resolved:
-            continue
-        name = f"tpr_at_{label}_percent_fpr"
-        metrics[name] = found.tpr.score(name=name, baseline=budget, ideal=1.0)
-        raw[f"resolved_at_{label}_percent"] = float(found.resolved)
+    rates, resolved = low_rates(members, nonmembers)
+    metrics |= rates
+    raw |= resolved
     raw |= {
         "train_correct": float(truth.train_correct),
         "n_train": float(truth.n_train),
@@ -49,6 +47,30 @@ def score_membership(claim: MembershipClaim, truth: MembershipTruth) -> TrialSco
         "n_test": float(truth.n_test),
     }
     return TrialScore(advantage=2 * area.value - 1, metrics=metrics, raw={**raw})
+
+
+def low_rates(
+    members: Sequence[float], nonmembers: Sequence[float]
+) -> tuple[dict[str, Score], dict[str, float]]:
+    """True-positive rates at low false-positive rates, and which of these the non-members resolve.
+
+    Args:
+        members: Scores of what the answer is yes for.
+        nonmembers: Scores of the rest.
+
+    Returns:
+        The rates, and for each whether it is resolved, 1 or 0; one that is refused is in neither.
+    """
+    rates: dict[str, Score] = {}
+    resolved: dict[str, float] = {}
+    for label, budget in _RATES.items():
+        found = tpr_at_fpr(members, nonmembers, budget)
+        if label in _REFUSED_UNRESOLVED and not found.resolved:
+            continue
+        name = f"tpr_at_{label}_percent_fpr"
+        rates[name] = found.tpr.score(name=name, baseline=budget, ideal=1.0)
+        resolved[f"resolved_at_{label}_percent"] = float(found.resolved)
+    return rates, resolved
 
 
 def _accuracies(truth: MembershipTruth) -> dict[str, Score]:

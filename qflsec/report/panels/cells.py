@@ -10,6 +10,7 @@ from qflsec.lab.worlds.federation.results import Cell, MatrixResult, TrialRow
 from qflsec.report.figures import cell_figures
 from qflsec.report.html import fill, number, spread, table
 from qflsec.report.panel import Panel
+from qflsec.report.sides import two_sides
 
 __all__ = ["Cells", "ChannelNumbers", "DelegationNumbers"]
 
@@ -92,8 +93,9 @@ def _unresolved(trial: TrialRow, name: str) -> str:
     label = _rate(name)
     if trial.raw.get(f"resolved_at_{label}_percent", 1.0):
         return ""
-    n = len(trial.raw["nonmember_scores"])
-    return f", not resolved: one of {n} non-members is already {100 / n:.3g} %, so this is the rate at no false positive"
+    ((_, no),) = two_sides(trial.raw)
+    n, whom = len(no), "non-members" if "nonmember_scores" in trial.raw else "others"
+    return f", not resolved: one of {n} {whom} is already {100 / n:.3g} %, so this is the rate at no false positive"
 
 
 def _rate(name: str) -> str:
