@@ -34,6 +34,7 @@ from qflsec.defenses.robust.mixing import NearestNeighbourMixing, nearest_neighb
 from qflsec.defenses.robust.norm_bound import NormBound, median_norm
 from qflsec.defenses.robust.outside import outside_guarantee, proved_kappa
 from qflsec.defenses.robust.received_audit import ReceivedAudit
+from qflsec.defenses.robust.smallest_eigenvalue import SmallestEigenvalue, smallest_eigenvalue
 from qflsec.defenses.robust.torus import WrapAngles, reduce_differences
 from qflsec.defenses.robust.trimmed_mean import TrimmedMean, trimmed_mean
 from qflsec.defenses.robust.weak_dp import WeakDp, weak_dp
@@ -64,6 +65,7 @@ __all__ = [
     "RobustFilter",
     "RobustRule",
     "Robustness",
+    "SmallestEigenvalue",
     "TrimmedMean",
     "UpdateRule",
     "WeakDp",
@@ -92,6 +94,7 @@ __all__ = [
     "outside_guarantee",
     "proved_kappa",
     "reduce_differences",
+    "smallest_eigenvalue",
     "trimmed_mean",
     "weak_dp",
 ]

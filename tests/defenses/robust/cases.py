@@ -54,6 +54,7 @@ CASES = [
     case("krum", lambda u, f, g, s: R.krum(u, f=f)),
     case("multi-krum", lambda u, f, g, s: R.multi_krum(u, f=f)),
     case("minimum-diameter", lambda u, f, g, s: R.minimum_diameter(u, f=f)),
+    case("smea", lambda u, f, g, s: R.smallest_eigenvalue(u, f=f)),
     case("bulyan", lambda u, f, g, s: R.bulyan(u, f=f)),
     case("centred-clipping", lambda u, f, g, s: R.centred_clipping(u, f=f, iterations=2), "translation"),
     case(

@@ -76,6 +76,17 @@ def minimum_diameter(rows: Matrix, f: int) -> tuple[float, float, Matrix]:
     return best
 
 
+def smallest_eigenvalue(rows: Matrix, f: int) -> list[Matrix]:
+    """The means of all sets of n - f rows with the smallest largest eigenvalue of the covariance, but for rounding."""
+    found = []
+    for kept in itertools.combinations(range(len(rows)), len(rows) - f):
+        part = rows[list(kept)]
+        covariance = np.atleast_2d(np.cov(part.T, bias=True)) if len(part) > 1 else np.zeros((1, 1))
+        found.append((float(np.linalg.eigvalsh(covariance)[-1]), part.mean(axis=0)))
+    limit = min(value for value, _ in found) + 1e-7 * max(value for value, _ in found)
+    return [mean for value, mean in found if value <= limit]
+
+
 def centred_clipping(rows: Matrix, centre: Matrix, radius: float | None, iterations: int) -> Matrix:
     for _ in range(iterations):
         lengths = [distance(row, centre) for row in rows]

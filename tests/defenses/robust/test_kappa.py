@@ -26,6 +26,7 @@ RULES: list[robust.UpdateRule] = [
     robust.MultiKrum(),
     robust.MultiKrum(selected=2),
     robust.MinimumDiameter(),
+    robust.SmallestEigenvalue(),
 ]
 EACH = pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.card.name}{rule.to_config()}")
 

@@ -126,6 +126,10 @@ def test_a_declared_f_that_leaves_nothing_is_told_before_a_run(
     many = make_pipeline(n_clients=40, rounds=1)
     with pytest.raises(IncompatibleStack, match="among so many clients"):
         Stack.from_layers("s", [robust.MinimumDiameter()]).check(many)
+    with pytest.raises(IncompatibleStack, match="at most 3"):  # 40 choose 4 sets are too many
+        Stack.from_layers("s", [robust.SmallestEigenvalue()]).check(
+            make_pipeline(n_clients=40, rounds=1, declared_corrupted=4)
+        )
     with pytest.raises(IncompatibleStack, match="server_learning_rate"):
         Stack.from_layers("s", [robust.Crfl()]).check(make_pipeline(n_clients=5, server_learning_rate=0.5))
 

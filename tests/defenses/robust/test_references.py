@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qflsec.base import ConfigError
 from qflsec.defenses import robust
 from qflsec.defenses.robust.distances import squared_distances
 from qflsec.defenses.robust.flame import flame_admitted
@@ -108,6 +109,16 @@ def test_minimum_diameter_searches_every_subset() -> None:
         pairs = [reference.distance(a, b) for a, b in itertools.combinations(updates, 2)]
         if len(set(pairs)) == len(pairs):  # without equal distances the tie-break is exact as well
             close(found, expected)
+
+
+def test_the_smallest_eigenvalue_of_every_subset() -> None:
+    for updates, f in inputs("smea", range(4)):
+        found = robust.smallest_eigenvalue(updates, f=f)
+        expected = reference.smallest_eigenvalue(updates, f)
+        scale = 1e-6 * max(1.0, float(np.abs(updates).max()))
+        assert any(np.allclose(found, other, atol=scale) for other in expected)
+    with pytest.raises(ConfigError, match="sets"):
+        robust.smallest_eigenvalue(np.zeros((30, 2)), f=10)
 
 
 def test_minimum_diameter_at_its_largest_size() -> None:

@@ -84,6 +84,7 @@ RULES = [
     robust.Krum(),
     robust.MultiKrum(),
     robust.MinimumDiameter(),
+    robust.SmallestEigenvalue(),
     robust.CentredClipping(),
     robust.Bulyan(),
     robust.DivideAndConquer(),
