@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qflsec.flower.arrays import ArrayLayout
     from qflsec.flower.client import ClientSide
     from qflsec.flower.grid import InProcessGrid, run_in_process
+    from qflsec.flower.pipeline_app import PipelineApp
     from qflsec.flower.plan import Plan
     from qflsec.flower.recorder import Recorder
     from qflsec.flower.strategy import ServerSide
@@ -26,6 +27,7 @@ __all__ = [
     "ArrayLayout",
     "ClientSide",
     "InProcessGrid",
+    "PipelineApp",
     "Plan",
     "Recorder",
     "ServerSide",
