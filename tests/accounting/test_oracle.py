@@ -38,6 +38,7 @@ from qflsec.threat import (
     honest_but_curious_edge,
     honest_but_curious_quantum_server,
     honest_but_curious_server,
+    malicious_edge,
     malicious_quantum_server,
     malicious_server,
     public_final_model,
@@ -80,9 +81,11 @@ FRACTIONAL_BITS = {
 }  # fmt: skip
 EXACT_SUMS = {"masked", "secagg", "validated-groups", "he-bfv", "he-masked", "he-threshold"}
 COUNTED_ALIKE = {"ghz", "ddp", "validated"}
+ELSEWHERE = {"received-audit"}
+"""Acts in rings and gossip networks alone; the comparison's runs are stars."""
 KNOWN = {
     *LINKS, *SHAPES, *CIRCUITS, *DELEGATED, *RULES, *SUMMED, *KEYED, "he-masked", "validated-groups", "dp-sgd", "fedavg",
-    "adversarial-training", "circuit-attestation", "model-smoothing", "randomised-smoothing",
+    "adversarial-training", "circuit-attestation", "model-smoothing", "randomised-smoothing", *ELSEWHERE,
 }  # fmt: skip
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -126,7 +129,9 @@ def shrunk(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def stacks() -> Iterator[list[dict[str, Any]]]:
     """Every layer alone, example-level noise with every other, seals with links, and the presets' own."""
     everything = [
-        name for name in names("layer") if name not in ROBUST - {"median", "norm-bound", "bucketing", "crfl"}
+        name
+        for name in names("layer")
+        if name not in ROBUST - {"median", "norm-bound", "bucketing", "crfl"} and name not in ELSEWHERE
     ]
     yield []
     yield from ([config(name)] for name in everything)
@@ -416,6 +421,8 @@ def test_every_registered_layer_and_threat_model_is_in_the_comparison() -> None:
         "coalition", "corrupted-clients", "drawn-clients", "honest-but-curious-quantum-server", "honest-but-curious-server",
         "malicious-quantum-server", "malicious-server", "nobody", "public-final-model", "wire-eavesdropper",
     }  # fmt: skip
-    assert set(names("threat")) == {*kinds, "honest-but-curious-edge"}
-    with pytest.raises(IncompatibleStack, match="lacks"):
-        honest_but_curious_edge().check(pipeline_of([]).parties)
+    # a star has no edge servers, and a peer in it is a client as any other
+    assert set(names("threat")) == {*kinds, "honest-but-curious-edge", "malicious-edge", "peer"}
+    for threat in (honest_but_curious_edge(), malicious_edge()):
+        with pytest.raises(IncompatibleStack, match="lacks"):
+            threat.check(pipeline_of([]).parties)
