@@ -287,6 +287,35 @@ def test_labels_that_are_words(tmp_path: Path) -> None:
     assert claim(numbers, kind="dp", epsilon=1.0, delta=1e-5).judgement == "not tested"
 
 
+HEART = """
+import numpy as np
+R = np.random.default_rng(0)
+X = R.normal(size=(80, 30)); Y = R.integers(0, 2, 80)
+def load_data(): return X[:40], Y[:40], X[40:], Y[40:]
+def train(data, seed):
+    x, y = data
+    w = {weights}
+    return lambda q: {output}
+"""
+
+
+def test_a_claim_of_membership_by_shadow_models(tmp_path: Path) -> None:
+    """Labels at random, learned by heart or not at all; the lab's attack on the answers, which need no parameters."""
+    given = {"kind": "membership", "at_most": 0.2, "shadows": 16}
+    soft, learned = "1 / (1 + np.exp(-3 * q @ w))", "np.linalg.solve(x.T @ x + np.eye(30), x.T @ (2 * y - 1))"
+    for number, (weights, output, judgement) in enumerate((
+        (learned, soft, "refuted"), ("np.random.default_rng(seed).normal(size=30)", soft, "not refuted"),
+        (learned, "np.sign(q @ w)", "not tested"),
+    )):  # fmt: skip
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        made = claim(parts(folder, HEART.replace("{weights}", weights).replace("{output}", output)), **given)
+        assert made.judgement == judgement, made
+        assert ("16 shadow models" in made.why) == (judgement != "not tested")
+    with pytest.raises(ConfigError, match="'shadows'"):
+        claim([], **{**given, "shadows": -1})
+
+
 NOISY = """
 import numpy as np
 X = np.random.default_rng(0).normal(size=(40, 2)); Y = (X[:, 0] > 0).astype(int)
