@@ -15,11 +15,10 @@ from itertools import pairwise
 import numpy as np
 
 from qflsec.circuits.circuit import Angle, Circuit
-from qflsec.circuits.errors import CircuitError
-from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation, lower
+from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation
 from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_order import NoisyOrder, schedule_all, turned
 from qflsec.circuits.transfer import (
-    PAULIS,
     Real,
     WeightedPermutation,
     clifford,
@@ -136,25 +135,7 @@ def compile_noisy(circuit: Circuit, noise: NoiseModel | None, count: int) -> Noi
         CircuitError: An amplitude embedding.
     """
     scheduler = _Scheduler(circuit.n_qubits)
-    reading = [k for k, gate in enumerate(circuit.gates) if any(a.kind == "feature" for a in gate.angles)]
-    encoded = reading[-1] + 1 if reading else 0
-    everywhere = range(circuit.n_qubits)
-    for k in range(len(circuit.gates) + 1):
-        if noise and (noise.where, k) in (("encoded", encoded), ("measurement", count)):
-            scheduler.channel(noise, everywhere)
-        if k == len(circuit.gates):
-            break
-        gate = circuit.gates[k]
-        if gate.name == "AmplitudeEmbedding":
-            raise CircuitError("the noisy kernel has no amplitude embedding", fix="encode by rotations")
-        for operation in lower(gate):
-            scheduler.add(operation)
-        hit = noise and (
-            noise.where == "every-gate" or (noise.where == "two-qubit-gates" and len(gate.wires) > 1)
-        )
-        if noise and hit and k < count:
-            scheduler.channel(noise, gate.wires)
-    scheduler.flush(everywhere)
+    schedule_all(scheduler, circuit, noise, count)
     return NoisyPlan(
         tuple(scheduler.starts),
         tuple(scheduler.encoding),
@@ -164,7 +145,7 @@ def compile_noisy(circuit: Circuit, noise: NoiseModel | None, count: int) -> Noi
     )
 
 
-class _Scheduler:
+class _Scheduler(NoisyOrder):
     """Keeps what has not been emitted yet: first the rows' frame acts, then a slot on each wire."""
 
     def __init__(self, n: int) -> None:
@@ -183,14 +164,12 @@ class _Scheduler:
         """Take the next operation."""
         match operation:
             case Constant(wire, matrix):
-                self._constant(wire, transfer_matrix([np.array(matrix, complex)]))
+                self.constant(wire, transfer_matrix([np.array(matrix, complex)]))
             case Monomial(wires, matrix):
                 self._settle(wires)
                 self.frame = clifford(np.array(matrix, complex), wires, self.n).after(self.frame)
             case Rotation(((wire, axis),), angle) if angle.kind == "constant":
-                half = angle.offset / 2
-                turn = np.cos(half) * PAULIS["I"] - 1j * np.sin(half) * PAULIS[axis]
-                self._constant(wire, transfer_matrix([turn]))
+                self.constant(wire, turned(axis, angle))
             case Rotation(((wire, axis),), angle) if angle.kind == "weight":
                 self.early[wire] = False
                 if len(self.slots[wire].angles) == MAX_ANGLES:
@@ -204,19 +183,8 @@ class _Scheduler:
                 self.stages.append(NoisyTurn(self.frame, *word_rotation(dict(letters), self.n), angle))
                 self.frame = identity(self.n)
 
-    def channel(self, noise: NoiseModel, wires: Sequence[int]) -> None:
-        """Take a channel on each of the wires, or on the register."""
-        if noise.kind == "global-depolarizing":
-            # commutes with every unitary, and a model has one kind of channel: slots may come before or after
-            kept = np.full(4**self.n, 1 - noise.p)
-            kept[0] = 1.0
-            self.frame = diagonal(kept, range(self.n), self.n).after(self.frame)
-            return
-        matrix = transfer_matrix(noise.kraus())
-        for wire in wires:
-            self._constant(wire, matrix)
-
-    def _constant(self, wire: int, matrix: Real) -> None:
+    def constant(self, wire: int, matrix: Real) -> None:
+        """Take the matrix of a constant gate or a channel."""
         if self.early[wire]:
             self.starts[wire] = matrix @ self.starts[wire]
         elif self.slots[wire].idle and np.array_equal(matrix, np.diag(np.diag(matrix))):

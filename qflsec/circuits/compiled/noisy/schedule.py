@@ -16,16 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.circuits.circuit import Angle, Circuit
-from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import CONSTANT
-from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation, lower
+from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation
 from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.noisy_order import NoisyOrder, schedule_all, turned
 from qflsec.circuits.transfer import (
     PAULIS,
     Real,
     WeightedPermutation,
     clifford,
-    diagonal,
     identity,
     rotation_parts,
     transfer_matrix,
@@ -85,29 +84,11 @@ def schedule(circuit: Circuit, noise: NoiseModel | None) -> tuple[list[Slot], We
         CircuitError: An amplitude embedding.
     """
     scheduler = _Scheduler(circuit.n_qubits)
-    reading = [k for k, gate in enumerate(circuit.gates) if any(a.kind == "feature" for a in gate.angles)]
-    encoded = reading[-1] + 1 if reading else 0
-    everywhere = range(circuit.n_qubits)
-    for k, gate in enumerate(circuit.gates):
-        if noise and noise.where == "encoded" and k == encoded:
-            scheduler.channel(noise, everywhere)
-        if gate.name == "AmplitudeEmbedding":
-            raise CircuitError("the noisy kernel has no amplitude embedding", fix="encode by rotations")
-        for operation in lower(gate):
-            scheduler.add(operation)
-        if noise and (
-            noise.where == "every-gate" or (noise.where == "two-qubit-gates" and len(gate.wires) > 1)
-        ):
-            scheduler.channel(noise, gate.wires)
-    if noise and (
-        noise.where == "measurement" or (noise.where == "encoded" and encoded == len(circuit.gates))
-    ):
-        scheduler.channel(noise, everywhere)
-    scheduler.flush(everywhere)
+    schedule_all(scheduler, circuit, noise, len(circuit.gates))
     return scheduler.slots, scheduler.frame
 
 
-class _Scheduler:
+class _Scheduler(NoisyOrder):
     """Keeps what has not been emitted yet: first the frame moves and scales rows, then what is pending acts."""
 
     def __init__(self, n: int) -> None:
@@ -120,7 +101,7 @@ class _Scheduler:
         """Take the next operation."""
         match operation:
             case Constant(wire, matrix):
-                self._constant(wire, transfer_matrix([np.array(matrix, complex)]))
+                self.constant(wire, transfer_matrix([np.array(matrix, complex)]))
             case Monomial(wires, matrix):
                 self._clifford(np.array(matrix, complex), wires)
             case Rotation(((wire, axis),), angle):
@@ -128,21 +109,9 @@ class _Scheduler:
                 if isinstance(element, Turn):
                     self._turn(wire, element)
                 else:
-                    self._constant(wire, element)
+                    self.constant(wire, element)
             case Rotation(letters, angle):
                 self._word(letters, angle)
-
-    def channel(self, noise: NoiseModel, wires: Sequence[int]) -> None:
-        """Take a channel on each of the wires, or on the register."""
-        if noise.kind == "global-depolarizing":
-            # commutes with every unitary, and a model has one kind of channel: what is pending may come later
-            kept = np.full(4**self.n, 1 - noise.p)
-            kept[0] = 1.0
-            self.frame = diagonal(kept, range(self.n), self.n).after(self.frame)
-            return
-        matrix = transfer_matrix(noise.kraus())
-        for wire in wires:
-            self._constant(wire, matrix)
 
     def flush(self, wires: Sequence[int]) -> None:
         """Emit the slots of these wires."""
@@ -175,7 +144,8 @@ class _Scheduler:
                 return
         pending.append(turn)
 
-    def _constant(self, wire: int, matrix: Real) -> None:
+    def constant(self, wire: int, matrix: Real) -> None:
+        """Take the matrix of a constant gate or a channel."""
         pending = self._pending[wire]
         if pending and not isinstance(pending[-1], Turn):
             pending[-1] = matrix @ pending[-1]
@@ -199,10 +169,7 @@ class _Scheduler:
 
 def _rotation(axis: str, angle: Angle) -> Element:
     """A rotation, as a matrix where its angle is constant."""
-    if angle.kind != "constant":
-        return Turn(axis, angle)
-    half = angle.offset / 2
-    return transfer_matrix([np.cos(half) * PAULIS["I"] - 1j * np.sin(half) * PAULIS[axis]])
+    return turned(axis, angle) if angle.kind == "constant" else Turn(axis, angle)
 
 
 def _moves(matrix: Real, wire: int, n: int) -> WeightedPermutation | None:
