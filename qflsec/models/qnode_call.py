@@ -156,7 +156,8 @@ def probe(call: QNodeCall, n_params: int, n_features: int) -> Probe:
     weights = torch.rand(_ROWS, n_params, generator=generator, dtype=torch.float64)
     features = torch.rand(_ROWS, n_features, generator=generator, dtype=torch.float64)
     try:
-        reference = _Reference(call, weights, features)
+        values = call.rows(weights, features, "loop").detach()
+        reference = None if values.is_complex() else _Reference(call, weights, features, values)
     except Exception as error:
         raise ConfigError(
             "the QNode fails on one record",
@@ -164,6 +165,12 @@ def probe(call: QNodeCall, n_params: int, n_features: int) -> Probe:
             fix=f"it must take {call.roles.features} of shape ({n_features},), "
             + ", ".join(f"{name} of shape {shape}" for name, shape in call.roles.weights),
         ) from error
+    if reference is None:
+        raise ConfigError(
+            "the QNode returns complex numbers, such as a state",
+            expected="real numbers",
+            fix="return expectation values or probabilities",
+        )
     for mode in get_args(Mode):
         try:
             found = _evaluate(call, weights, features, mode)
@@ -191,11 +198,11 @@ class _Reference:
     takes weights out of torch.
     """
 
-    def __init__(self, call: QNodeCall, weights: Tensor, features: Tensor) -> None:
+    def __init__(self, call: QNodeCall, weights: Tensor, features: Tensor, values: Tensor) -> None:
         generator = stream(1, "qnode-probe")
         self._direction = torch.randn(weights.shape, generator=generator, dtype=weights.dtype)
         self._direction /= self._direction.norm(dim=-1, keepdim=True).clamp_min(1.0)
-        self.values = call.rows(weights, features, "loop").detach()
+        self.values = values
 
         def at(step: float) -> Tensor:
             return _weighted(call.rows(weights + step * self._direction, features, "loop")).detach()

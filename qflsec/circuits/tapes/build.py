@@ -75,8 +75,6 @@ def _said(tape: Any, device_wires: Any) -> Said:  # noqa: ANN401
     import pennylane as qml
 
     inner = [one for one in tape.operations if type(one).__name__ in ("MidMeasure", "MidMeasureMP")]
-    if any(one.postselect is not None for one in inner):
-        raise NotAffine("the QNode keeps some outcomes of a measurement only")
     if inner:
         (tape,), _ = qml.defer_measurements(tape)
     wires = {label: place for place, label in enumerate(_labels(tape, device_wires))}

@@ -21,7 +21,7 @@ _SMALL = 3
 _LARGE = 8
 _ENVIRONMENT = 2
 """Wires that environments may have in any case; else as many as the circuit, where a density matrix is as large."""
-_IRREVERSIBLE = ("MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure", "Projector")
+_IRREVERSIBLE = ("MidMeasure", "MidMeasureMP", "Conditional", "PauliMeasure")
 
 
 def as_tensor(value: Any) -> Tensor:  # noqa: ANN401 - whatever PennyLane holds
@@ -49,7 +49,7 @@ def lower_operations(
         for operation in operations:
             if isinstance(operation, qml.operation.Channel):
                 places = tuple(wires[label] for label in operation.wires)
-                matrix, more = _dilation([as_tensor(one) for one in operation.kraus_matrices()])
+                matrix, more = _dilation(_kraus(operation))
                 steps.append(Step("matrix", (*range(taken, taken + more), *places)))
                 numbers.append(matrix)
                 taken += more
@@ -62,14 +62,30 @@ def lower_operations(
     return tuple(steps), numbers, taken
 
 
+def _kraus(channel: Any) -> list[Tensor]:  # noqa: ANN401
+    """The Kraus matrices of a channel; with an axis of rows in front where its strength has one.
+
+    PennyLane gives those of one strength at a time, as it looks at the number.
+    """
+    strengths = [as_tensor(one) for one in channel.data]
+    rows = max((len(one) for one in strengths if one.dim() == 1), default=0)
+    if not rows:
+        return [as_tensor(one) for one in channel.kraus_matrices()]
+    each = [
+        [as_tensor(one) for one in type(channel).compute_kraus_matrices(*own)]
+        for own in zip(*(one.expand(rows).unbind() for one in strengths), strict=True)
+    ]
+    return [torch.stack(alike) for alike in zip(*each, strict=True)]
+
+
 def _dilation(kraus: list[Tensor]) -> tuple[Tensor, int]:
     """A channel as a matrix on an environment that starts in state 0, and the environment's wires, which come first.
 
     Column ``(0, b)`` holds the entries ``K_a[:, b]`` in the rows ``(a, :)``; nothing is in the other columns.
     """
-    size, more = len(kraus[0]), max(1, (len(kraus) - 1).bit_length())
-    isometry = torch.cat(kraus)
-    missing = 2**more * size - len(isometry)
+    size, more = kraus[0].shape[-1], max(1, (len(kraus) - 1).bit_length())
+    isometry = torch.cat(kraus, dim=-2)
+    missing = 2**more * size - isometry.shape[-2]
     return pad(isometry, (0, (2**more - 1) * size, 0, missing)), more
 
 
@@ -85,6 +101,9 @@ def _lower(operation: Any, wires: dict[Any, int], steps: list[Step], numbers: li
     elif name in STATES and not steps:
         steps.append(Step("amplitudes", places))
         numbers.append(as_tensor(operation.data[0]))
+    elif name == "Projector":  # the kept outcome of a measurement
+        steps.append(Step("matrix", places, name))
+        numbers.append(as_tensor(operation.matrix()))
     elif type(operation).__name__ in _IRREVERSIBLE:
         raise NotAffine("the QNode has an operation that is not unitary", got=operation)
     elif not _by_matrix(operation) and operation.has_decomposition:

@@ -74,17 +74,19 @@ class _Gates:
 
 
 class _Matrix:
-    """A gate by its matrix."""
+    """A gate by its matrix; a projector leaves a state of norm 1."""
 
     count = 1
 
     def __init__(self, step: Step, n: int, like: Tensor) -> None:
         self._first = Gather(wires_first(step.wires, n), like)
+        self._projects = step.name == "Projector"
 
     def __call__(self, psi: Tensor, numbers: Sequence[Tensor]) -> Tensor:
         (matrix,) = numbers
         kind = psi.dtype.to_complex() if matrix.is_complex() else psi.dtype
-        return self._first.back(apply_matrix(matrix.to(kind), self._first(psi)))
+        found = self._first.back(apply_matrix(matrix.to(kind), self._first(psi)))
+        return found / found.norm(dim=1, keepdim=True) if self._projects else found
 
 
 class _Amplitudes:

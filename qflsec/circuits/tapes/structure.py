@@ -18,7 +18,7 @@ class Step:
         kind: A gate of the kernel's set with its angles, any gate by its matrix, or amplitudes of some wires, the
             others being in state 0.
         wires: Where it acts, the most significant wire first.
-        name: The gate's name in our set.
+        name: The gate's name in our set; ``"Projector"`` for a matrix that is one.
     """
 
     kind: Literal["gate", "matrix", "amplitudes"]
