@@ -182,6 +182,28 @@ def test_a_server_that_asks_twice_in_a_round_is_refused() -> None:
     assert side.outcome == "completed"
 
 
+def test_a_second_training_in_a_round_is_refused_without_any_protocol() -> None:
+    """Two noisy releases of one round cost more than the account says."""
+    from qflsec.base.framing import pack_indices
+    from qflsec.defenses.privacy import LocalDp
+
+    plan = plan_of(LocalDp(), rounds=1)
+    again: list[Message] = []
+
+    class Twice(InProcessGrid):
+        def answer(self, index: int, message: Message) -> Message | None:
+            reply = super().answer(index, message)
+            if "train" in parts_of(message):
+                only = Letter(round=0, parts=(Part(name="train", body=pack_indices(range(5))),))
+                second = super().answer(index, _with(message, write_letter(only, bytes)))
+                assert second is not None
+                again.append(second)
+            return reply
+
+    ServerSide(plan).start(Twice(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1)
+    assert [parts_of(one) for one in again] == [["refused"]] * 5
+
+
 def test_what_an_app_raises_is_told_and_costs_its_client() -> None:
     plan = plan_of(Median(), rounds=1, max_count=4)
     _, side = run(plan)
