@@ -49,7 +49,8 @@ class QNodeModel(Model):
     inputs, each branch is such a QNode, and the records that take it are one batch. Of what is left PennyLane builds
     the tapes, and they are executed here: for a batch by broadcasting if it gives the same as single calls, else by
     ``torch.func.vmap``, else record by record. Many channels and what is no function of the state run in PennyLane, in the
-    same three ways. A warning says so once, with the measured cost. Noise channels that are a noise model become
+    same three ways. Values that the function takes out of torch stay in it (:mod:`qflsec.circuits.staying`), so that weights among
+    them have a derivative. A warning says so once, with the measured cost. Noise channels that are a noise model become
     the execution's. Logits are those of
     :func:`~qflsec.models.vqc.scores_to_logits`; where the QNode returns probabilities
     and the loss is cross entropy, those of :func:`~qflsec.models.vqc.probabilities_to_logits`. The parameters are the weights, flattened.
