@@ -55,7 +55,7 @@ class Processes:
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: Sequence[str], *, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a process; what it prints goes to the log of its name, behind what stands there.
+        """Start a process in the place of one of the same name; what it prints goes to the log of its name.
 
         Args:
             name: Its name.
@@ -70,6 +70,8 @@ class Processes:
             raise ConfigError(
                 f"the command {command[0]!r} is not installed", fix="pip install 'qflsec[flower]'"
             )
+        if name in self._started:  # nobody would end it any more
+            self.kill(name)
         with self.log(name).open("ab") as log:
             started = subprocess.Popen(  # noqa: S603 - the commands of Flower, with arguments of ours
                 [found, *command[1:]],

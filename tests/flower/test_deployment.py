@@ -77,6 +77,9 @@ time.sleep(60)
 
     def interrupted() -> None:
         with processes:
+            before = processes.start("one", [sys.executable, "-c", "import time; time.sleep(60)"])
+            processes.start("one", [sys.executable, "-c", "pass"])  # another of the name takes its place
+            assert before.poll() is not None
             processes.start("one", [sys.executable, "-c", script])
             while not processes.log("one").read_text():
                 time.sleep(0.02)
