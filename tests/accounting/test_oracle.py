@@ -57,6 +57,7 @@ SHAPES = {
     "local-dp",
     "mean-sign",
     "plain",
+    "teleported",
     "ternary",
     "update-quantization",
 }
@@ -148,7 +149,9 @@ def stacks() -> Iterator[list[dict[str, Any]]]:
         if preset.name.endswith(".toml"):
             written = tomllib.loads(preset.read_text())
             yield from (
-                shrunk(layers) for layers in written.get("stacks", {}).values() if isinstance(layers, list)
+                shrunk(layers)
+                for layers in written.get("stacks", {}).values()
+                if isinstance(layers, list) and not {layer["name"] for layer in layers} & ELSEWHERE
             )
 
 
