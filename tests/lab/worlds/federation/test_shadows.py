@@ -110,9 +110,7 @@ def test_the_rows_are_those_of_attacks_that_train_for_themselves(
     text = TWO + attack("knowing", "knowing") + attack("offline", params="{ shadows = 4, online = false }")
     shared = run(spec(text), tmp_path / "shared.sqlite")
     once = len(trained)
-    monkeypatch.setattr(
-        SharedTrainer, "of", classmethod(lambda cls, trainer, _rows: cls(trainer=trainer, stored={}))
-    )
+    monkeypatch.setattr("qflsec.lab.worlds.federation.work.stored_models", lambda _row: {})
     alone = run(spec(text), tmp_path / "alone.sqlite")
     assert advantages(shared) == advantages(alone)
     assert once == 2 * 4, "online, offline, and two stacks that are known"
