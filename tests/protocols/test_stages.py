@@ -61,11 +61,12 @@ READS_OF_BLIND = {"batches", "decoded_signs", "outcomes", "failures"}
 READS: dict[type, set[str]] = {
     Client: set(),
     Server: set(),
-    ClientState: STATE | {"mask"},  # hands one delivery to the client's own stage
+    ClientState: STATE
+    | {"mask", "answer"},  # hand each question, and one delivery, to the client's own stages
     ServerState: STATE,
-    ProvingClient: STATE | {"mask"},
+    ProvingClient: STATE | {"mask", "answer"},
     ValidatingServer: STATE,
-    GroupMember: STATE | {"mask", "announce", "learn", "begin"},  # stages of the drawing of groups
+    GroupMember: STATE | {"mask", "answer", "announce", "learn", "begin"},  # stages of the drawing of groups
     GroupServer: STATE | {"learn", "begin", "drop"},
     HeClient: STATE | {"bound", "require_key"},
     HeServer: STATE | {"bound", "require_key", "announce", "learn"},  # says and hears nothing
@@ -87,7 +88,7 @@ READS: dict[type, set[str]] = {
     AlicePost: {"seal", "unseal", "discard"},  # tags are numbered by their pads
     BobPost: {"seal", "unseal", "discard"},
     CascadeParty: {"corrected", "count"},
-    DdpClient: STATE | {"mask"},
+    DdpClient: STATE | {"mask", "answer"},
     MaskedClient: STATE | {"announce", "learn"},  # stages of its key agreement
     Drawing: set(),
     OpenClient: READS_OF_BLIND,
