@@ -17,7 +17,16 @@ from qflsec.circuits import NoiseModel
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.weighting import Softmin
-from qflsec.federation import FederationConfig, Layer, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import (
+    Clusters,
+    FederationConfig,
+    Layer,
+    Pipeline,
+    RunResult,
+    RunSpec,
+    Stack,
+    run_batch,
+)
 from qflsec.lab.challenges import challenge_for, check_challenge
 from qflsec.lab.scoring import TrialScore, score_claim
 from qflsec.models import Execution, Model, build_model
@@ -29,6 +38,7 @@ from qflsec.threat import (
     corrupted_clients,
     honest_but_curious_server,
     public_final_model,
+    wire_eavesdropper,
 )
 
 SERVER = honest_but_curious_server(knows=("architecture", "auxiliary"))
@@ -64,13 +74,15 @@ def trained(
     participation: float = 1.0,
     asked: bool = False,
     pruned: bool = False,
+    clustered: bool = False,
 ) -> tuple[RunResult, ...]:
     masks: list[Layer] = [Masked()] if masked else []
     prunes: list[Layer] = [GradientPruning(keep=0.25)] if pruned else []
     asks: list[Layer] = [Softmin(beta=0.0)] if asked else []
+    whole = pipeline(kind, noisy, participation)
     return tuple(
         run_batch(
-            pipeline(kind, noisy, participation),
+            replace(whole, topology=Clusters(edges=2)) if clustered else whole,
             Stack.from_layers("s", [*masks, *prunes, *asks]),
             [RunSpec(seed=seed, evaluate="never") for seed in SEEDS],
             secrets="seeded",
@@ -176,8 +188,11 @@ ATTACKS = {
     "label-skew": {"kind": "label-skew"},
     "reported-loss": {"kind": "label-skew", "asked": True},
     "kept-entries": {"kind": "label-skew", "pruned": True},
+    "chosen-cluster": {"kind": "label-skew", "clustered": True},
     "device-fingerprint": {"noisy": (1, 2, 5)},
 }
+THREATS = {"chosen-cluster": wire_eavesdropper(knows=("architecture", "auxiliary"))}
+"""Who hears what an attack needs, where that is not the server."""
 
 
 def probes() -> list[str]:
@@ -192,12 +207,13 @@ def test_no_score_depends_on_the_truth(name: str) -> None:
     """The question of the other run holds the contrary; of participation, whose records are whose is granted."""
     run = trained(**ATTACKS.get(name, {"participation": 0.5}))[0]
     attack: Inference = find("attack", name)()
-    asked, truth = challenge_for(attack, run, seed=0, threat=SERVER)
-    again, other = challenge_for(attack, Swapped(run), seed=0, threat=SERVER)
+    threat = THREATS.get(name, SERVER)
+    asked, truth = challenge_for(attack, run, seed=0, threat=threat)
+    again, other = challenge_for(attack, Swapped(run), seed=0, threat=threat)
     if name == "participation":
         again = replace(again, records=asked.records)
     assert not torch.equal(truth.holds, other.holds)
-    first, second = (attack(run.view(SERVER), question) for question in (asked, again))
+    first, second = (attack(run.view(threat), question) for question in (asked, again))
     assert torch.equal(first.scores, second.scores)
 
 
