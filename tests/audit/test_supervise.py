@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,8 +182,9 @@ def test_bad_targets_are_told(tmp_path: Path) -> None:
     )
 
 
-def test_files_of_packages_import_their_neighbours(tmp_path: Path) -> None:
+def test_files_of_packages_import_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: blanks in names, and a package whose name is taken."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a folder with a json of its own would stay in front
     for package in ("my_pkg", "json"):
         (tmp_path / "a b" / package).mkdir(parents=True)
         (tmp_path / "a b" / package / "__init__.py").touch()

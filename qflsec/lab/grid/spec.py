@@ -203,6 +203,6 @@ def read_text(preset_or_file: str | Path, known: Mapping[str, Path]) -> tuple[Pa
         raise ConfigError(
             f"the specification cannot be read: {why}" if looks_like_file else "unknown preset",
             got=repr(name),
-            expected=f"a TOML file, or one of {', '.join(known)}",
+            expected="a TOML file, or a name that 'qflsec list presets' shows",
             fix=nearest(name, known),
         ) from None
