@@ -75,8 +75,8 @@ def test_the_last_writer_of_a_ring_wins_and_the_worst_neighbour_of_gossip_pays(t
 
 
 def test_leakage_falls_with_the_number_of_updates_in_a_mean_and_the_report_draws_it(tmp_path: Path) -> None:
-    result = made(part("anonymity", "of 1", "of 5", "of 20"), tmp_path)
-    advantage = [result.cells[label, "none"].per_seed[0].advantage for label in ("of 1", "of 5", "of 20")]
+    result = made(part("anonymity", "label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20"), tmp_path)
+    advantage = [result.cells[label, "none"].per_seed[0].advantage for label in ("label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20")]
     assert advantage[0] == pytest.approx(1.0, abs=0.15)
     assert advantage[2] == pytest.approx(0.0, abs=0.01)
     chart = leakage_chart(result)
@@ -85,7 +85,7 @@ def test_leakage_falls_with_the_number_of_updates_in_a_mean_and_the_report_draws
     assert list(curve.x) == [1.0, 5.0, 20.0]
     assert exact.y[0] == pytest.approx(1.0)
     assert Leakage.title in render_report(result)
-    del result.cells["of 5", "none"]  # type: ignore[attr-defined]
+    del result.cells["label-skew, means of 5", "none"]  # type: ignore[attr-defined]
     assert not Leakage().applies(result), "two points are no curve"
 
 
