@@ -75,8 +75,14 @@ def test_the_last_writer_of_a_ring_wins_and_the_worst_neighbour_of_gossip_pays(t
 
 
 def test_leakage_falls_with_the_number_of_updates_in_a_mean_and_the_report_draws_it(tmp_path: Path) -> None:
-    result = made(part("anonymity", "label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20"), tmp_path)
-    advantage = [result.cells[label, "none"].per_seed[0].advantage for label in ("label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20")]
+    result = made(
+        part("anonymity", "label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20"),
+        tmp_path,
+    )
+    advantage = [
+        result.cells[label, "none"].per_seed[0].advantage
+        for label in ("label-skew, means of 1", "label-skew, means of 5", "label-skew, means of 20")
+    ]
     assert advantage[0] == pytest.approx(1.0, abs=0.15)
     assert advantage[2] == pytest.approx(0.0, abs=0.01)
     chart = leakage_chart(result)
