@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -197,7 +198,7 @@ class EvasionClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientChallenge(Challenge):
+class ClientChallenge(Challenge, ABC):
     """Questions about clients, each with yes or no for an answer.
 
     Attributes:
@@ -207,9 +208,9 @@ class ClientChallenge(Challenge):
     training: FederationConfig
 
     @property
+    @abstractmethod
     def n_questions(self) -> int:
         """How many questions there are."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,38 @@ from qflsec.federation import FederationConfig
 from qflsec.models import EXACT, Execution
 from qflsec.threat import Item, Records, View
 
-__all__ = ["expected_updates", "mixed_updates", "simulated_updates", "weights_in"]
+__all__ = ["expected_updates", "mean_losses", "mixed_updates", "simulated_updates", "weights_in"]
 
 _BATCHINGS = 8
 """Over so many ways of putting records into batches a mean is taken."""
+
+
+def mean_losses(
+    view: View,
+    params: Tensor,
+    records: Records,
+    rows: Tensor,
+    execution: Execution,
+    generator: torch.Generator,
+) -> Tensor:
+    """The mean losses of a model on simulated clients: what they would report, or choose a model by.
+
+    Args:
+        view: The view, which grants the architecture.
+        params: The model.
+        records: The adversary's records.
+        rows: The rows of ``records`` that each client holds.
+        execution: How clients execute the model.
+        generator: Of shots.
+
+    Shapes:
+        params: ``(P,)``; rows: ``(s, B)``; returns: ``(s,)``
+    """
+    model = view.granted.model
+    with torch.no_grad():
+        logits = model(params, records.features[rows], execution=execution, generator=generator)
+        losses: Tensor = model.loss.per_sample(logits, records.labels[rows])
+    return losses.mean(dim=1)
 
 
 def mixed_updates(

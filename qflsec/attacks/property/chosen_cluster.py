@@ -9,7 +9,8 @@ from torch import Tensor
 
 from qflsec.attacks.challenges import LabelSkewChallenge, PropertyChallenge
 from qflsec.attacks.needs import missing_architecture
-from qflsec.attacks.property.label_skew import LabelSkew
+from qflsec.attacks.property.label_skew import LabelSkew, missing_classes
+from qflsec.attacks.simulated_clients import mean_losses
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import Item, Records, View
 
@@ -56,17 +57,15 @@ class ChosenCluster(LabelSkew):
 
     def missing(self, view: View, challenge: LabelSkewChallenge) -> str | None:
         """The architecture, auxiliary records of the class and of others, or a choice with the models."""
-        reason = missing_architecture(view)
-        auxiliary = view.granted.auxiliary
-        if reason is None and auxiliary is None:
-            reason = "the adversary has no auxiliary records to simulate clients with"
-        if reason is None and not self._items(view, challenge):
-            reason = "no choice among models is in the view with all of these"
-        if reason is None and auxiliary is not None:
-            share = float((auxiliary.labels == challenge.label).double().mean())
-            if not 0 < share < 1:
-                reason = f"the adversary has no auxiliary records of class {challenge.label} and of others"
-        return reason
+        reason = missing_architecture(view) or missing_classes(view, challenge.label)
+        if reason is not None:
+            return reason
+        items = self._items(view, challenge)
+        if not items:
+            return "no choice among models is in the view with all of these"
+        if max(item.receiver.index for item in items) >= _MOST:
+            return f"clients choose among more than {_MOST} models"
+        return None
 
     def kind(self, item: Item) -> object:
         """The round, in which all choose among the same models."""
@@ -87,14 +86,11 @@ class ChosenCluster(LabelSkew):
     ) -> Tensor:
         """What simulated clients choose."""
         (own,) = rows
-        models, model = _models(view, item.round), view.granted.model
-        losses = []
-        with torch.no_grad():
-            for node in sorted(models):
-                logits = model(
-                    models[node], auxiliary.features[own], execution=challenge.execution, generator=generator
-                )
-                losses.append(model.loss.per_sample(logits, auxiliary.labels[own]).mean(dim=1))
+        models = _models(view, item.round)
+        losses = [
+            mean_losses(view, models[node], auxiliary, own, challenge.execution, generator)
+            for node in sorted(models)
+        ]
         nodes = torch.tensor(sorted(models))
         return _one_hot(nodes[torch.stack(losses).argmin(dim=0)])
 
@@ -113,7 +109,7 @@ class ChosenCluster(LabelSkew):
 
 
 _MOST = 64
-"""More clusters than anybody has: a choice is one of so many."""
+"""A choice is written as so many numbers, whatever the round's models are."""
 
 
 def _one_hot(nodes: Tensor) -> Tensor:

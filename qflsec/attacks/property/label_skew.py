@@ -13,7 +13,7 @@ from qflsec.attacks.simulated_clients import mixed_updates
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import Item, Records, View
 
-__all__ = ["LabelSkew"]
+__all__ = ["LabelSkew", "missing_classes"]
 
 
 @register("attack", "label-skew")
@@ -68,13 +68,7 @@ class LabelSkew(PropertyProbe):
 
     def missing(self, view: View, challenge: LabelSkewChallenge) -> str | None:
         """What every probe needs, and auxiliary records of the class and of others."""
-        reason = super().missing(view, challenge)
-        auxiliary = view.granted.auxiliary
-        if reason is None and auxiliary is not None:
-            share = float((auxiliary.labels == challenge.label).double().mean())
-            if not 0 < share < 1:
-                return f"the adversary has no auxiliary records of class {challenge.label} and of others"
-        return reason
+        return super().missing(view, challenge) or missing_classes(view, challenge.label)
 
     def simulate(
         self,
@@ -125,3 +119,18 @@ class LabelSkew(PropertyProbe):
         """
         clients = [(own, challenge.execution) for own in rows]
         return self.features(mixed_updates(view, challenge.training, item, auxiliary, clients, generator))
+
+
+def missing_classes(view: View, label: int) -> str | None:
+    """Why no client can be made that holds a share of a class, or None.
+
+    Args:
+        view: The view.
+        label: The class.
+    """
+    auxiliary = view.granted.auxiliary
+    if auxiliary is None:
+        return "the adversary has no auxiliary records to simulate clients with"
+    if not 0 < float((auxiliary.labels == label).double().mean()) < 1:
+        return f"the adversary has no auxiliary records of class {label} and of others"
+    return None

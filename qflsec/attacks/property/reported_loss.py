@@ -10,6 +10,7 @@ from torch import Tensor
 from qflsec.attacks.challenges import LabelSkewChallenge, PropertyChallenge
 from qflsec.attacks.needs import missing_architecture
 from qflsec.attacks.property.label_skew import LabelSkew
+from qflsec.attacks.simulated_clients import mean_losses
 from qflsec.base import AttackCard, Source, register
 from qflsec.threat import Item, Records, View
 
@@ -76,15 +77,10 @@ class ReportedLoss(LabelSkew):
         generator: torch.Generator,
     ) -> Tensor:
         """The loss of each simulated client, of which an item with a reported loss has one."""
-        params, model = view.base_of(item), view.granted.model
+        params = view.base_of(item)
         assert params is not None  # _items() has chosen such
         (own,) = rows
-        with torch.no_grad():
-            logits = model(
-                params, auxiliary.features[own], execution=challenge.execution, generator=generator
-            )
-            losses: Tensor = model.loss.per_sample(logits, auxiliary.labels[own]).mean(dim=1, keepdim=True)
-        return losses.double()
+        return mean_losses(view, params, auxiliary, own, challenge.execution, generator)[:, None].double()
 
     def _items(self, view: View, challenge: PropertyChallenge) -> list[Item]:
         return [item for item in super()._items(view, challenge) if "loss" in item.reports]

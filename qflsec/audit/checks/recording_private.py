@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 
+from qflsec.audit.accountants import SLACK, epsilons
 from qflsec.audit.check import Bench, Check, NotApplicable
 from qflsec.audit.flower.recording import PrivateStep, Recording
 from qflsec.audit.outcome import Finding
@@ -29,8 +29,6 @@ _ABADI = Source(
 _ROUNDING = 1e-4
 _RECORDS = 4
 _CHANCE = 1e-6
-_SLACK = 1.02
-"""Accountants differ by rounding; what is above this is no rounding."""
 
 
 def private_steps(part: Recording) -> dict[int, list[PrivateStep]]:
@@ -64,22 +62,7 @@ def accounted(steps: Sequence[PrivateStep], delta: float, times: float = 1.0) ->
                 "the optimiser belongs to no privacy engine, so that the rate of sampling is not known"
             )
         counts[step.multiplier, step.rate] = counts.get((step.multiplier, step.rate), 0) + 1
-    return dict(_epsilons(tuple((*way, math.ceil(n * times)) for way, n in sorted(counts.items())), delta))
-
-
-@cache
-def _epsilons(history: tuple[tuple[float, float, int], ...], delta: float) -> tuple[tuple[str, float], ...]:
-    """What each accountant gives for noise multiplier, rate and number of steps; clients often make the same."""
-    from opacus.accountants import PRVAccountant, RDPAccountant
-
-    if any(sigma <= 0 for sigma, _, _ in history):
-        return (("RDP", math.inf), ("PRV", math.inf))
-    found = []
-    for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
-        accountant = kind()
-        accountant.history = list(history)
-        found.append((name, float(accountant.get_epsilon(delta=delta))))
-    return tuple(found)
+    return epsilons([(*way, math.ceil(n * times)) for way, n in sorted(counts.items())], delta)
 
 
 @register("check", "recorded-per-sample-gradients")
@@ -309,7 +292,7 @@ class RecordedEpsilon(Check):
                     asked += 1
                     least = min(accounted(done, delta).values())
                     bench.measured[f"epsilon that client {node} tells in round {index}"] = epsilon
-                    if least > _SLACK * epsilon:
+                    if least > SLACK * epsilon:
                         worst = {
                             "told": epsilon,
                             "accounted": least,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qflsec.audit.accountants import above, epsilons
 from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.checks.opacus_steps import (
     ClipNormExceeded,
@@ -18,9 +19,6 @@ from qflsec.audit.parts import Opacus, Part
 from qflsec.base import ConfigError, register
 
 __all__ = ["OpacusPrivacy"]
-
-_SLACK = 1.02
-"""Accountants differ by rounding; what is above this is no rounding."""
 
 
 @register("claim", "opacus-dp")
@@ -74,16 +72,10 @@ class OpacusPrivacy(Claim):
             return Ruling(judgement="not tested", why=str(reason))
 
     def _accounted(self, setup: Opacus) -> Ruling:
-        from opacus.accountants import PRVAccountant, RDPAccountant
-
         _, optimiser, loader = setup.make()
         rate = float(loader.batch_sampler.sample_rate)
         steps = self.epochs * len(loader) * self.runs
-        found = {}
-        for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
-            accountant = kind()
-            accountant.history = [(optimiser.noise_multiplier, rate, steps)]
-            found[name] = float(accountant.get_epsilon(delta=self.delta))
+        found = epsilons([(float(optimiser.noise_multiplier), rate, steps)], self.delta)
         best = min(found.values())
         done = f"noise multiplier {optimiser.noise_multiplier:.4g}, sampling rate {rate:.4g}, {steps} steps"
         evidence = {
@@ -92,13 +84,9 @@ class OpacusPrivacy(Claim):
             "rate": rate,
             "steps": steps,
         }
-        if best > self.epsilon * _SLACK:
-            return Ruling(
-                judgement="refuted",
-                why=f"accountants give {best:.4g} or more for what is done: {done}",
-                ceiling="an accountant's epsilon is an upper bound: that the claim is false is not proved, that nothing proves it is",
-                evidence=evidence,
-            )
+        refuted = above(best, self.epsilon, done, evidence)
+        if refuted is not None:
+            return refuted
         return Ruling(
             judgement="proved by check",
             why=f"clip, noise and sampling were tried on a real step, and accountants give {best:.4g} for {done}",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qflsec.audit.accountants import above
 from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.checks.recording_private import (
     RecordedBatches,
@@ -20,8 +21,6 @@ from qflsec.audit.parts import Part
 from qflsec.base import ConfigError, register
 
 __all__ = ["RecordedPrivacy"]
-
-_SLACK = 1.02
 
 
 @register("claim", "recorded-dp")
@@ -85,13 +84,9 @@ class RecordedPrivacy(Claim):
         steps = private_steps(part)[node]
         done = f"{rounds} rounds of client {node}, noise multiplier {steps[0].multiplier:.4g}, sampling rate {steps[0].rate:.4g}"
         evidence = {**found, "rounds": rounds, "client": node, "noise_multiplier": steps[0].multiplier}
-        if best > self.epsilon * _SLACK:
-            return Ruling(
-                judgement="refuted",
-                why=f"accountants give {best:.4g} or more for what is done: {done}",
-                ceiling="an accountant's epsilon is an upper bound: that the claim is false is not proved, that nothing proves it is",
-                evidence=evidence,
-            )
+        refuted = above(best, self.epsilon, done, evidence)
+        if refuted is not None:
+            return refuted
         return Ruling(
             judgement="not refuted",
             why=f"clip, noise and sampling of {len(steps)} real steps are as accounted, and accountants give {best:.4g} for {done}",

@@ -1,0 +1,58 @@
+"""What accountants give for steps of DP-SGD, and what that says of a claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from qflsec.audit.claim import Ruling
+
+__all__ = ["SLACK", "above", "epsilons"]
+
+SLACK = 1.02
+"""Accountants differ by rounding; what is above this is no rounding."""
+
+
+def epsilons(history: Sequence[tuple[float, float, int]], delta: float) -> dict[str, float]:
+    """What each accountant of Opacus gives; infinity where a step has no noise.
+
+    Args:
+        history: Noise multiplier, rate of sampling and number of steps.
+        delta: The delta.
+    """
+    return dict(_epsilons(tuple(history), delta))
+
+
+@cache
+def _epsilons(history: tuple[tuple[float, float, int], ...], delta: float) -> tuple[tuple[str, float], ...]:
+    """Clients often make the same steps."""
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
+    if any(sigma <= 0 for sigma, _, _ in history):
+        return (("RDP", math.inf), ("PRV", math.inf))
+    found = []
+    for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
+        accountant = kind()
+        accountant.history = list(history)
+        found.append((name, float(accountant.get_epsilon(delta=delta))))
+    return tuple(found)
+
+
+def above(best: float, claimed: float, done: str, evidence: Mapping[str, float]) -> Ruling | None:
+    """The refutation of a claimed epsilon that is below what accountants give; None where it is not.
+
+    Args:
+        best: The least that an accountant gives.
+        claimed: The claimed epsilon.
+        done: What was done, in words.
+        evidence: The numbers behind it.
+    """
+    if best <= claimed * SLACK:
+        return None
+    return Ruling(
+        judgement="refuted",
+        why=f"accountants give {best:.4g} or more for what is done: {done}",
+        ceiling="an accountant's epsilon is an upper bound: that the claim is false is not proved, that nothing proves it is",
+        evidence=evidence,
+    )
