@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
 from qflsec.base import ConfigError
 from qflsec.circuits import bench_compiled as module
-from qflsec.circuits.bench_compiled import KernelRow, bench_compiled, gradient_memory, render_kernels
+from qflsec.circuits.bench_compiled import (
+    CompileCost,
+    KernelRow,
+    bench_compiled,
+    first_compile,
+    gradient_memory,
+    render_kernels,
+)
 from qflsec.lab.bench_training import bench_training
 
 pytest.importorskip("numba")
+from qflsec.circuits.compiled.products import products
 
 
 @pytest.mark.parametrize("kernel", module.KERNELS)
@@ -34,8 +45,37 @@ def test_memory_is_that_of_the_gradient(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.sys, "executable", "false")
-    with pytest.raises(ConfigError, match="could not be measured"):
-        gradient_memory()
+    for measure in (gradient_memory, first_compile):
+        with pytest.raises(ConfigError, match="could not be measured"):
+            measure()
+
+
+def test_the_first_compile_takes_both_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process finds no kernel of an earlier one, and its two numbers keep their places."""
+    asked = {}
+
+    def run(words: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.update(
+            folder=Path(env["NUMBA_CACHE_DIR"]), empty=not any(Path(env["NUMBA_CACHE_DIR"]).iterdir())
+        )
+        return subprocess.CompletedProcess(words, 0, "12.5\n8.0\n", "")
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    found = first_compile()
+    assert found == CompileCost(single=12.5, double=8.0)
+    assert asked["empty"]
+    assert not asked["folder"].exists()
+    assert not found.met
+    assert CompileCost(single=12.0, double=8.0).met
+    assert "20.5 s of processor time" in str(found)
+    assert "MISSED" in str(found)
+
+
+def test_both_precisions_are_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    module.print_compile()
+    assert len(capsys.readouterr().out.split()) == 2
+    signatures = {str(found[-1].dtype) for found in products.signatures}
+    assert signatures == {"float32", "float64"}
 
 
 def test_table_and_document() -> None:

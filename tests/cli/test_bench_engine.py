@@ -16,7 +16,8 @@ def test_ratios_are_printed_and_the_kernel_is_faster() -> None:
     run = CliRunner().invoke(app, ["bench", "engine", "--qubits", "4", "--repeats", "1", "--fast", "--json"])
     assert run.exit_code == 0, run.output
     document = json.loads(run.stdout)
-    assert document["schema"] == "qflsec-bench-engine/3"
+    assert document["schema"] == "qflsec-bench-engine/4"
+    assert document["first_compile"] is None  # --fast
     assert document["kernel"] == executor_name("auto")
     if document["kernel"] == "compiled":
         assert [row["name"] for row in document["kernels"]] == [

@@ -83,15 +83,20 @@ def first_states(circuit: Circuit, features: Tensor) -> npt.NDArray[np.float32]:
     return found
 
 
-def compile_kernel() -> None:
-    """Compile what single precision takes, or load it."""
+def compile_kernel(dtype: torch.dtype = torch.complex64) -> None:
+    """Compile what a precision takes, or load it.
+
+    Args:
+        dtype: ``complex64``; or ``complex128``, in which no local training is compiled.
+    """
     turn = Gate("RY", (0,), (Angle.weight(0),))
     circuit = Circuit(n_qubits=1, gates=(turn,), observables=(pauli_z(0, 1),), n_weights=1, n_features=1)
-    weights = torch.zeros(1, requires_grad=True)
-    (gradient,) = torch.autograd.grad(
-        compiled_expectations(circuit, weights, torch.zeros(1, 1)).sum(), weights, create_graph=True
-    )
+    weights = torch.zeros(1, dtype=dtype.to_real(), requires_grad=True)
+    values = compiled_expectations(circuit, weights, torch.zeros(1, 1), dtype=dtype)
+    (gradient,) = torch.autograd.grad(values.sum(), weights, create_graph=True)
     torch.autograd.grad(gradient.sum(), weights)
+    if dtype != torch.complex64:
+        return
     one, none = np.ones((1, 1), np.float32), np.zeros((0, 0, 0), np.float32)
     load_circuit(circuit, np.dtype(np.float32)).train(
         Rule(CROSS_ENTROPY, 0.0, 1.0, 0.0),

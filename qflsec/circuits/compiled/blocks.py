@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from numba import njit
 
 from qflsec.circuits.compiled.passes import (
@@ -20,13 +18,19 @@ from qflsec.circuits.compiled.passes import (
     turn_back,
     waves,
 )
-from qflsec.circuits.compiled.simd import load, load_pair, minus, plain, plus, splat, store, store_pair
+from qflsec.circuits.compiled.simd import (
+    load,
+    load_pair,
+    minus,
+    plain,
+    plus,
+    splat,
+    store,
+    store_pair,
+)
 from qflsec.circuits.compiled.sizes import whole
 
 __all__ = [
-    "Inputs",
-    "Tables",
-    "Work",
     "add",
     "back",
     "diagonal",
@@ -38,88 +42,6 @@ __all__ = [
 ]
 
 _WEIGHT, _FEATURE = 1, 2
-
-
-class Tables(NamedTuple):
-    """The arrays of a :class:`~qflsec.circuits.compiled.program.Program`, each flat, and the sizes of a block.
-
-    Arrays are pointers: numba counts references to arrays, at every call, and a pass is shorter than the counting.
-
-    Attributes:
-        one: The number 1 of the state's dtype.
-        gain: Twice ``factor``, in the state's dtype.
-    """
-
-    ops: Any
-    masks: Any
-    sources: Any
-    index: Any
-    factor: Any
-    offset: Any
-    gain: Any
-    words: Any
-    coefficients: Any
-    one: Any
-    n_ops: int
-    n_angles: int
-    n_groups: int
-    n_outputs: int
-    n_weights: int
-    n_features: int
-    spread: int
-    size: int
-    width: int
-
-
-class Inputs(NamedTuple):
-    """What a block reads: distinct rows of weights, rows of features, and which of them each lane has.
-
-    Attributes:
-        weights: ``(distinct rows, P)``
-        features: ``(samples, F)``
-        start: ``(samples, 2**n)``, real amplitudes of the first state.
-        started: Whether there is such a state; |0...0> otherwise.
-        at_weights: ``(lanes,)``
-        at_features: ``(lanes,)``
-    """
-
-    weights: Any
-    features: Any
-    start: Any
-    started: bool
-    at_weights: Any
-    at_features: Any
-
-
-class Work(NamedTuple):
-    """The buffers of a block, each flat and aligned.
-
-    Attributes:
-        psi, lam: States: a row of real parts and one of imaginary parts for each amplitude.
-        c, s: Of each angle, for all lanes.
-        pc, ps: Of diagonals: one number for each amplitude where weights are shared; of the diagonal that is being
-            applied, for all lanes, where it differs between them.
-        angles: float64, for whatever angles are being turned into cosines and sines.
-        overlaps: One vector for each amplitude.
-        values, seeds: One vector for each observable.
-        by_weight, by_feature, by_start: The gradient, one vector for each entry.
-        support: Where a state that is being spread is not zero.
-    """
-
-    psi: Any
-    lam: Any
-    c: Any
-    s: Any
-    pc: Any
-    ps: Any
-    angles: Any
-    overlaps: Any
-    values: Any
-    seeds: Any
-    by_weight: Any
-    by_feature: Any
-    by_start: Any
-    support: Any
 
 
 _whole = njit(**INNER)(whole)

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 from numba import njit
 
-from qflsec.circuits.compiled.blocks import (
-    Inputs,
-    Tables,
-    Work,
-    back,
-    forward,
-    lane_angles,
-    measure,
-    row_angles,
-    seed,
-)
+from qflsec.circuits.compiled.blocks import back, forward, lane_angles, measure, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.passes import INNER
 from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store, total
 from qflsec.circuits.compiled.sizes import phases_size
+from qflsec.circuits.compiled.tables import Inputs, Work, fill_lanes, tables_of
 
-__all__ = ["carve", "contract", "keep", "run", "scatter", "work_size"]
+__all__ = ["carve", "contract", "keep", "keep_all", "run", "scatter", "work_size"]
 
 
 _phases_size = njit(**INNER)(phases_size)
@@ -77,13 +68,12 @@ def carve(tables, numbers, angles, support):
 
 @kept
 def run(
-    ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
-    weights, features, start, distinct, rows, samples, shared, own_features, width,
+    arrays, weights, features, start, distinct, rows, samples, shared, own_features, width,
     numbers, angles, places, values, seeds, stop, in_weights, in_features, in_start,
 ):  # fmt: skip
     """Values, and gradients down to the pass ``stop``; none where it is beyond the last.
 
-    Args: those of a program, then
+    Args: the arrays of a program, then
         weights: ``(distinct rows, P)``
         features: ``(feature rows, F)``: rows * samples of them where ``own_features``, else samples.
         start: ``(feature rows, 2**n)``, or nothing.
@@ -95,12 +85,8 @@ def run(
         in_weights: ``(blocks, P, width)``, written; nothing where it is not wanted. So ``in_features``, and
             ``in_start`` with 2**n.
     """
-    groups, n_outputs, size = coefficients.shape
-    tables = Tables(
-        pointer(ops), pointer(masks), pointer(sources), pointer(index), pointer(factor), pointer(offset),
-        pointer(gain), pointer(words), pointer(coefficients), coefficients.dtype.type(1), len(ops), len(masks), groups,
-        n_outputs, weights.shape[1], features.shape[1], spread, size, width,
-    )  # fmt: skip
+    tables = tables_of(arrays, weights.shape[1], features.shape[1], width)
+    size = tables.size
     support = pointer(places)
     work = carve(tables, numbers, angles, support)
     at_weights, at_features = ahead(support, size), ahead(support, size + width)
@@ -115,12 +101,8 @@ def run(
         if shared:
             row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
         for first in range(0, samples, width):
-            for lane in range(width):
-                place = row * samples + min(first + lane, samples - 1)
-                at_weights[lane] = distinct[place // per_row]
-                at_features[lane] = place if own_features else place % per_row
-            count = min(width, samples - first)
-            place = row * samples + first
+            count, place = min(width, samples - first), row * samples + first
+            fill_lanes(inputs, distinct, own_features, per_row, place, place + count - 1, width)
             _block(
                 tables,
                 inputs,
@@ -134,12 +116,7 @@ def run(
                 stop,
             )
             if stop <= tables.n_ops:
-                if in_weights.size:
-                    keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
-                if in_features.size:
-                    keep(work.by_feature, pointer(in_features), block, tables.n_features * width, width)
-                if in_start.size:
-                    keep(work.by_start, pointer(in_start), block, size * width, width)
+                keep_all(tables, work, block, in_weights, in_features, in_start)
             block += 1
 
 
@@ -178,6 +155,18 @@ def keep(found, kept, block, count, width):
     """Write a block's vectors to its place."""
     for p in range(0, count, width):
         store(kept, block * count + p, load(found, p))
+
+
+@njit(**INNER)
+def keep_all(tables, work, block, in_weights, in_features, in_start):
+    """Write the derivatives of a block to their places, those that are wanted."""
+    width = tables.width
+    if in_weights.size:
+        keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
+    if in_features.size:
+        keep(work.by_feature, pointer(in_features), block, tables.n_features * width, width)
+    if in_start.size:
+        keep(work.by_start, pointer(in_start), block, tables.size * width, width)
 
 
 @kept

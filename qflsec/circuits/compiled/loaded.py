@@ -206,7 +206,7 @@ class Loaded:
             stop = min(place for place, want in zip(first, wanted, strict=True) if want)
         kept = (_FLAT[self.dtype],) * 3 if gradient is None else _parts(gradient)
         run(
-            *self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
             layout.own_features, self.width, *self._buffers(), values, empty if seeds is None else seeds, stop, *kept,
         )  # fmt: skip
         return values, gradient
@@ -240,7 +240,7 @@ class Loaded:
         values = np.empty((layout.n_rows * layout.n_samples, self.n_outputs), self.dtype)
         gradient = self._gradient(layout, wanted)
         products(
-            *self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
             layout.own_features, self.width, *self._buffers(), values, seeds, *along, layout.apart, *_parts(gradient),
         )  # fmt: skip
         return values, gradient
@@ -263,7 +263,7 @@ class Loaded:
         first = np.empty(len(params), self.dtype)
         received = params.copy()
         train(
-            *self._arrays, self.width, *self._buffers(), self.program.first_weight, *rule, *records, *plan,
+            self._arrays, self.width, *self._buffers(), self.program.first_weight, *rule, *records, *plan,
             optimiser.kind, optimiser.rate, optimiser.momentum, optimiser.pull, *optimiser.betas, optimiser.epsilon,
             params, received, optimiser.steps, optimiser.moments, first,
         )  # fmt: skip

@@ -39,6 +39,7 @@ __all__ = [
     "phases_back",
     "quartet",
     "quartet_back",
+    "row_wave",
     "spread",
     "transform",
     "transform_numbers",
@@ -166,14 +167,19 @@ def transform_numbers(values, size):
 
 
 @njit(**INNER)
+def row_wave(cosines, sines, start, k, width, lanewise):
+    """Cosine and sine of row k of a diagonal: one number for all lanes, or a vector."""
+    if lanewise:
+        return load(cosines, start + k * width), load(sines, start + k * width)
+    return splat(cosines[start + k]), splat(sines[start + k])
+
+
+@njit(**INNER)
 def phases(psi, size, width, cosines, sines, start, lanewise):
-    """Multiply row k by cos - i sin of its angle: one number for all lanes, or a vector."""
+    """Multiply row k by cos - i sin of its angle."""
     for k in range(size):
         p = 2 * width * k
-        if lanewise:
-            c, s = load(cosines, start + k * width), load(sines, start + k * width)
-        else:
-            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        c, s = row_wave(cosines, sines, start, k, width, lanewise)
         u, v = load_pair(psi, p)
         store_pair(psi, p, plus(c, u, s, v), minus(c, v, s, u))
 
@@ -202,10 +208,7 @@ def phases_back(psi, lam, overlaps, size, width, cosines, sines, start, lanewise
     """Undo a diagonal of two states; row k of ``overlaps`` becomes Im conj(lam[k]) psi[k]."""
     for k in range(size):
         p = 2 * width * k
-        if lanewise:
-            c, s = load(cosines, start + k * width), load(sines, start + k * width)
-        else:
-            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        c, s = row_wave(cosines, sines, start, k, width, lanewise)
         u, v = load_pair(psi, p)
         a, b = load_pair(lam, p)
         store(overlaps, k * width, minus(a, v, b, u))

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from qflsec.circuits.compiled.blocks import Inputs, Tables, add, diagonal, lane_angles, row_angles, seed
+from qflsec.circuits.compiled.blocks import add, diagonal, lane_angles, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
-from qflsec.circuits.compiled.kernel import carve, keep, work_size
+from qflsec.circuits.compiled.kernel import carve, keep_all, work_size
 from qflsec.circuits.compiled.passes import INNER, transform
 from qflsec.circuits.compiled.simd import ahead, load, load_pair, minus, plain, plus, pointer, splat, store
+from qflsec.circuits.compiled.tables import Inputs, fill_lanes, tables_of
 from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
 
 __all__ = ["products"]
@@ -159,8 +160,7 @@ def _back(tables, inputs, work, motion, every):
 
 @kept
 def products(
-    ops, masks, sources, index, factor, offset, gain, words, coefficients, spread,
-    weights, features, start, distinct, rows, samples, shared, own_features, width,
+    arrays, weights, features, start, distinct, rows, samples, shared, own_features, width,
     numbers, angles, places, values, seeds,
     by_weights, by_features, by_start, lanewise, in_weights, in_features, in_start,
 ):  # fmt: skip
@@ -173,12 +173,8 @@ def products(
         by_start: ``(rows * samples, 2**n)``, or nothing.
         numbers: A buffer with room for two more states and one more vector for each amplitude.
     """
-    groups, n_outputs, size = coefficients.shape
-    tables = Tables(
-        pointer(ops), pointer(masks), pointer(sources), pointer(index), pointer(factor), pointer(offset),
-        pointer(gain), pointer(words), pointer(coefficients), coefficients.dtype.type(1), len(ops), len(masks), groups,
-        n_outputs, weights.shape[1], features.shape[1], spread, size, width,
-    )  # fmt: skip
+    tables = tables_of(arrays, weights.shape[1], features.shape[1], width)
+    size = tables.size
     support = pointer(places)
     work = carve(tables, numbers, angles, support)
     at_weights, at_features = ahead(support, size), ahead(support, size + width)
@@ -200,29 +196,24 @@ def products(
         if shared:
             row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
         for base in range(0, samples, width):
+            count, place = min(width, samples - base), row * samples + base
+            fill_lanes(inputs, distinct, own_features, per_row, place, place + count - 1, width)
             for lane in range(width):
-                place = row * samples + min(base + lane, samples - 1)
-                at_weights[lane] = distinct[place // per_row]
-                at_features[lane] = place if own_features else place % per_row
-                at_direction[lane] = place if lanewise else place // per_row
-                at_samples[lane] = place
+                sample = place + min(lane, count - 1)
+                at_direction[lane] = sample if lanewise else sample // per_row
+                at_samples[lane] = sample
             _block(
                 tables,
                 inputs,
                 work,
                 motion,
                 not shared,
-                row * samples + base,
-                min(width, samples - base),
+                place,
+                count,
                 pointer(values),
                 pointer(seeds),
             )
-            if in_weights.size:
-                keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
-            if in_features.size:
-                keep(work.by_feature, pointer(in_features), block, tables.n_features * width, width)
-            if in_start.size:
-                keep(work.by_start, pointer(in_start), block, size * width, width)
+            keep_all(tables, work, block, in_weights, in_features, in_start)
             block += 1
 
 

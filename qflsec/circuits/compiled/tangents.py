@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from qflsec.circuits.compiled.passes import INNER, highest, odd
-from qflsec.circuits.compiled.simd import load, load_pair, minus, plus, splat, store, store_pair
+from qflsec.circuits.compiled.passes import INNER, highest, odd, row_wave
+from qflsec.circuits.compiled.simd import load, load_pair, minus, plus, store, store_pair
 
 __all__ = ["moved_phases", "moved_phases_back", "moved_turn", "moved_turn_back"]
 
@@ -115,10 +115,7 @@ def moved_phases(psi, tan, size, width, cosines, sines, start, lanewise, angles)
     """A diagonal of a state and its tangent; ``angles`` holds how each row's angle moves, for all lanes."""
     for k in range(size):
         p = 2 * width * k
-        if lanewise:
-            c, s = load(cosines, start + k * width), load(sines, start + k * width)
-        else:
-            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        c, s = row_wave(cosines, sines, start, k, width, lanewise)
         d = load(angles, k * width)
         u, v = load_pair(psi, p)
         f, g = load_pair(tan, p)
@@ -132,10 +129,7 @@ def moved_phases_back(psi, tan, lam, moved, overlaps, size, width, cosines, sine
     """Undo a diagonal; row k of ``overlaps`` becomes how Im conj(lam[k]) psi[k] moves."""
     for k in range(size):
         p = 2 * width * k
-        if lanewise:
-            c, s = load(cosines, start + k * width), load(sines, start + k * width)
-        else:
-            c, s = splat(cosines[start + k]), splat(sines[start + k])
+        c, s = row_wave(cosines, sines, start, k, width, lanewise)
         d = load(angles, k * width)
         u, v = load_pair(psi, p)
         f, g = load_pair(tan, p)

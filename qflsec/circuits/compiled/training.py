@@ -8,20 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from qflsec.circuits.compiled.blocks import (
-    Inputs,
-    Tables,
-    back,
-    forward,
-    lane_angles,
-    measure,
-    row_angles,
-    seed,
-)
+from qflsec.circuits.compiled.blocks import back, forward, lane_angles, measure, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import carve
 from qflsec.circuits.compiled.passes import INNER
 from qflsec.circuits.compiled.simd import ahead, load, plain, pointer, splat, store, total
+from qflsec.circuits.compiled.tables import Inputs, tables_of
 
 __all__ = ["CROSS_ENTROPY", "HINGE", "SQUARES", "train"]
 
@@ -152,13 +144,13 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
 
 @kept
 def train(
-    ops, masks, sources, index, factor, offset, gain, words, coefficients, spread, width, numbers, angles, places, stop,
+    arrays, width, numbers, angles, places, stop,
     loss, low, scale, clip, features, start, labels, picks, used, noise, expected,
     kind, rate, momentum, pull, beta1, beta2, epsilon, params, received, steps, moments, first_losses,
 ):  # fmt: skip
     """Train models from ``params``, in place, each on its own records.
 
-    Args: those of a program and its buffers, then
+    Args: the arrays of a program and its buffers, then
         stop: The first pass that reads a weight.
         loss, low, scale, clip: A :class:`Rule`.
         features: ``(models * records, F)``
@@ -175,15 +167,11 @@ def train(
         steps: ``(models,)``; moments: ``(0, 1 or 2, models, P)``: the optimiser's state, moved in place.
         first_losses: ``(models,)``, written: the mean loss of the first step's records.
     """
-    groups, n_outputs, size = coefficients.shape
     n_models, n_params = params.shape
     n_steps, _, batch = used.shape
     records = len(features) // n_models
-    tables = Tables(
-        pointer(ops), pointer(masks), pointer(sources), pointer(index), pointer(factor), pointer(offset),
-        pointer(gain), pointer(words), pointer(coefficients), coefficients.dtype.type(1), len(ops), len(masks), groups,
-        n_outputs, n_params, features.shape[1], spread, size, width,
-    )  # fmt: skip
+    tables = tables_of(arrays, n_params, features.shape[1], width)
+    size = tables.size
     rule = Rule(loss, low, scale, clip)
     support = pointer(places)
     work = carve(tables, numbers, angles, support)

@@ -15,6 +15,7 @@ from qflsec.circuits.compiled.kernel import keep
 from qflsec.circuits.compiled.noisy.passes import combine, combine_back, quads, quads_back, turn, turn_back
 from qflsec.circuits.compiled.passes import INNER, waves
 from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store
+from qflsec.circuits.compiled.tables import fill_lanes
 
 __all__ = ["run_noisy"]
 
@@ -172,11 +173,8 @@ def run_noisy(
         if shared:
             _row_angles(tables, work, source.weights, distinct[row] * tables.n_weights)
         for first in range(0, samples, width):
-            for lane in range(width):
-                place = row * samples + min(first + lane, samples - 1)
-                at_weights[lane] = distinct[place // per_row]
-                at_features[lane] = place if own_features else place % per_row
             place, count = row * samples + first, min(width, samples - first)
+            fill_lanes(source, distinct, own_features, per_row, place, place + count - 1, width)
             _forward(tables, source, work, not shared)
             for lane in range(count):
                 for j in range(tables.n_outputs):
