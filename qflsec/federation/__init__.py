@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qflsec.federation.loop import run_batch
     from qflsec.federation.natural_gradient import NaturalGradient
     from qflsec.federation.parties import Header, PartyState, Setup
+    from qflsec.federation.parts import Depths, Parts, Slimmable, parts_from_config
     from qflsec.federation.payloads import ClientPayloads
     from qflsec.federation.pipeline import Pipeline
     from qflsec.federation.record_layers import RecordLayer
@@ -71,6 +72,7 @@ __all__ = [
     "Control",
     "Conversation",
     "DelegationLayer",
+    "Depths",
     "EdgeHands",
     "ExecutionLayer",
     "FedAvg",
@@ -87,6 +89,7 @@ __all__ = [
     "Moved",
     "NaturalGradient",
     "NoiseLayer",
+    "Parts",
     "PartyState",
     "Pipeline",
     "RecordLayer",
@@ -102,6 +105,7 @@ __all__ = [
     "ServingLayer",
     "Setup",
     "ShapeLayer",
+    "Slimmable",
     "Stack",
     "Star",
     "StatementLayer",
@@ -114,6 +118,7 @@ __all__ = [
     "calibrate_stack",
     "executed",
     "layer_from_config",
+    "parts_from_config",
     "run_batch",
     "weighted_mean",
 ]

@@ -214,6 +214,15 @@ class Adversary:
         """
         return int(losses.argmin())
 
+    def claims(self, choices: int, honest: int) -> int:
+        """What a corrupted client says that it sends, where clients send parts of the model; by default the truth.
+
+        Args:
+            choices: How many ways there are, least first.
+            honest: The one that is true.
+        """
+        return honest
+
     def stated(self, model: Model) -> Model:
         """The model that corrupted clients state to have trained, where a layer asks; by default the shared one.
 

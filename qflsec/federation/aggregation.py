@@ -13,13 +13,25 @@ from qflsec.federation.updates import RoundUpdates, SummedUpdates
 __all__ = ["FedAvg", "weighted_mean"]
 
 
-def weighted_mean(updates: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_mean(
+    updates: torch.Tensor, weights: torch.Tensor, sent: torch.Tensor | None = None
+) -> torch.Tensor:
     """The weighted mean of rows, accumulated in double precision.
 
+    Args:
+        updates: The rows.
+        weights: What each counts.
+        sent: Which entries of each row count; a column without any is 0. All by default.
+
     Shapes:
-        updates: ``(n, P)``; weights: ``(n,)``; returns: ``(P,)``
+        updates: ``(n, P)``; weights: ``(n,)``; sent: ``(n, P)``, boolean; returns: ``(P,)``
     """
     wide = weights.double()
+    if sent is not None:
+        each = wide[:, None] * sent
+        total = each.sum(dim=0)
+        mean = (updates.double() * each).sum(dim=0) / total
+        return torch.where(total > 0, mean, 0.0).to(updates.dtype)
     return ((updates.double() * wide[:, None]).sum(dim=0) / wide.sum()).to(updates.dtype)
 
 
@@ -41,6 +53,7 @@ class FedAvg(AggregatorLayer):
     accepts = frozenset({"individual", "sum", "nothing"})
     topologies = None
     linear = True
+    parts = True
 
     def start(self, n_params: int) -> object:
         """No state."""
@@ -50,4 +63,4 @@ class FedAvg(AggregatorLayer):
         """The weighted mean, or the mean that secure aggregation opened."""
         if isinstance(batch, SummedUpdates):
             return batch.mean, None
-        return weighted_mean(batch.updates, batch.counts), None
+        return weighted_mean(batch.updates, batch.counts, batch.sent), None

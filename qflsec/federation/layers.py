@@ -317,6 +317,7 @@ class ServerLayer(Layer):
     Attributes:
         accepts: What it can work on: ``individual`` updates, or their ``sum``.
         over_groups: Whether means of groups may stand for updates; not where it follows clients or bounds what one adds.
+        parts: Whether it does what its card says where clients send parts of the model.
         linear: Whether the aggregate stays the weighted mean of what the clients sent.
         asks: What clients report of themselves beside their updates, such as ``"loss"``; nothing checks what they say.
     """
@@ -324,12 +325,12 @@ class ServerLayer(Layer):
     asks: ClassVar[frozenset[str]] = frozenset()
     accepts: ClassVar[frozenset[Leaves]] = frozenset({"individual"})
     over_groups: ClassVar[bool] = True
+    parts: ClassVar[bool] = False
     linear: ClassVar[bool] = False
 
     def works_on(self, leaves: Leaves) -> bool:
         """Whether it can work on what the clients' layers leave."""
-        needed: Leaves = "individual" if leaves == "groups" and self.over_groups else leaves
-        return needed in self.accepts
+        return ("individual" if leaves == "groups" and self.over_groups else leaves) in self.accepts
 
 
 class BoundLayer(ServerLayer):

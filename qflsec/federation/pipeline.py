@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation.config import FederationConfig
+from qflsec.federation.parts import Parts
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.models import EXACT, Execution, Model
@@ -30,6 +31,7 @@ class Pipeline:
         client_executions: Clients that differ in it.
         topology: Who trains from which model, and who makes the next one.
         personal: The blocks of the model's layout that every client keeps to itself, such as a local head.
+        parts: Which parameters each client trains and sends, where clients are not alike; all of them by default.
 
     Raises:
         ConfigError: The parts do not fit each other.
@@ -43,6 +45,7 @@ class Pipeline:
     client_executions: Mapping[int, Execution] = field(default_factory=dict)
     topology: Topology = field(default_factory=Star)
     personal: tuple[str, ...] = ()
+    parts: Parts | None = None
 
     def __post_init__(self) -> None:
         if self.data.n_features != self.model.n_features:
@@ -68,6 +71,39 @@ class Pipeline:
             )
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
+        if self.parts is not None:
+            self._check_parts(self.parts)
+
+    def _check_parts(self, parts: Parts) -> None:
+        parts.check(self.model, self.federation.n_clients)
+        if self.topology.name != "star":
+            raise ConfigError(
+                "parts of a model are averaged by one server",
+                got=f"clients that are connected as {self.topology.words}",
+                fix="use a star, or leave out 'parts'",
+            )
+        if self.federation.who != "all":
+            raise ConfigError(
+                "who sends which part is public, and so is who takes part",
+                got=f"client_sampling = {self.federation.client_sampling!r}, participation = {self.federation.participation}",
+                fix="let all clients take part, or leave out 'parts'",
+            )
+        if self.federation.natural_gradient is not None or self.personal:
+            raise ConfigError(
+                "parts of a model go with no natural gradient and no parameters that clients keep",
+                fix="leave out 'natural_gradient' and 'personal', or 'parts'",
+            )
+
+    def trained_by(self, index: int) -> tuple[Model, ...]:
+        """The models whose mean loss this client minimises: one, unless it is trained at several exits."""
+        return (self.model,) if self.parts is None else self.parts.trained(self.model, index)
+
+    @property
+    def ruled(self) -> tuple[tuple[int, ...], ...]:
+        """The clients whose updates one rule gets, where all take part and everything arrives."""
+        n_clients = self.federation.n_clients
+        groups = self.topology.ruled(n_clients)
+        return groups if self.parts is None else tuple(self.parts.groups(self.model, n_clients))
 
     def execution_of(self, index: int) -> Execution:
         """How this client executes the model."""
@@ -95,6 +131,8 @@ class Pipeline:
 
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able, defaults written out: what an id is made from."""
+        # what is not there is no part of an id
+        parts = {} if self.parts is None else {"parts": self.parts.to_config()}
         return {
             "data": asdict(self.data),
             "partition": asdict(self.partition),
@@ -104,4 +142,5 @@ class Pipeline:
             "client_executions": {str(i): e.to_config() for i, e in sorted(self.client_executions.items())},
             "topology": self.topology.to_config(),
             "personal": list(self.personal),
+            **parts,
         }

@@ -258,6 +258,7 @@ class RunResult:
             and not config.momentum
             and self.pipeline.topology.name == "star"
             and not self.pipeline.personal
+            and self.pipeline.parts is None
             and self.stack.additive,
             grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
             learning_rate=min(map(config.rate, range(config.rounds))),

@@ -28,6 +28,7 @@ from qflsec.federation.layers import (
     ServerLayer,
     ShapeLayer,
 )
+from qflsec.federation.part_fit import check_parts
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
 from qflsec.federation.serving import ServingLayer
@@ -243,6 +244,7 @@ class Stack:
                     fix=f"leave out {layer.card.name!r}, or use another topology",
                 )
             layer.check(pipeline)
+        check_parts(pipeline, (*self.layers, self.rule))
         if self.delegation is not None and pipeline.federation.natural_gradient is not None:
             raise IncompatibleStack(
                 f"clients with {self.delegation.card.name!r} have no device that could tell the metric of a natural gradient",

@@ -70,10 +70,13 @@ class RoundUpdates:
         trusted: The update that the server trained on records of its own; None where the rule asks for none.
         validation: The mean loss of models, ``(n, P)`` to ``(n,)``, on records of the server; None where no bound asks.
         reports: What clients report of themselves, by name, where a layer asks for it; a lever for whoever lies.
+        sent: Which parameters each client sent, where clients send parts of the model: updates are zero in the others,
+            which count for nothing. None where everybody sends all.
         max_share: The largest share of the weight that a rule which weighs clients may give to one of them.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; broadcast: ``(P,)``; trusted: ``(P,)``
+        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; broadcast: ``(P,)``; trusted: ``(P,)``;
+        sent: ``(n, P)``, boolean
     """
 
     round: int
@@ -88,6 +91,7 @@ class RoundUpdates:
     trusted: torch.Tensor | None = None
     validation: Callable[[torch.Tensor], torch.Tensor] | None = None
     reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sent: torch.Tensor | None = None
     max_share: float | None = None
 
     def __post_init__(self) -> None:
@@ -124,6 +128,7 @@ class RoundUpdates:
             updates=self.updates[chosen],
             counts=self.counts[chosen],
             reports={name: said[chosen] for name, said in self.reports.items()},
+            sent=None if self.sent is None else self.sent[chosen],
             ids=tuple(self.ids[i] for i in chosen.tolist()),
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen.tolist()),
         )

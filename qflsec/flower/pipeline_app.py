@@ -40,7 +40,7 @@ class PipelineApp:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.pipeline.federation.keeps_state or self.pipeline.personal:
+        if self.pipeline.federation.keeps_state or self.pipeline.personal or self.pipeline.parts:
             raise ConfigError(
                 "clients of a Flower app keep no optimiser and no part of the model between rounds"
             )

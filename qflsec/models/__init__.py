@@ -15,6 +15,7 @@ from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
 from qflsec.models.hybrid import Hybrid
 from qflsec.models.layer import QuantumLayer
+from qflsec.models.layered import Layered
 from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
 from qflsec.models.qiskit_file import build_qiskit
 from qflsec.models.qnode import QNodeModel
@@ -30,6 +31,7 @@ __all__ = [
     "Execution",
     "Fields",
     "Hybrid",
+    "Layered",
     "Loss",
     "ModeReport",
     "Model",

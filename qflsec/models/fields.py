@@ -100,6 +100,13 @@ class Fields:
             raise self._wrong(key, value, "a finite number > 0")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self._get(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
     def text(self, key: str) -> str:
         """A string."""
         value = self._get(key)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qflsec.circuits import Circuit
 from qflsec.models.base import Model
+from qflsec.models.layered import Layered
 from qflsec.models.losses import CrossEntropy, Hinge, MeanSquaredError
 from qflsec.models.vqc import Vqc
 
@@ -31,11 +32,20 @@ class PlainCircuit:
 
 def plain_circuit(model: Model) -> PlainCircuit | None:
     """What such a model is made of; None for all others, and for circuits of derived inputs."""
-    if type(model) is not Vqc or model.circuit.derived or model.noise is not None:
+    circuit = _circuit(model)
+    if circuit is None or circuit.derived or model.noise is not None:
         return None
     names = {CrossEntropy: "cross-entropy", MeanSquaredError: "squares", Hinge: "hinge"}
     name = names.get(type(model.loss))
     if name is None:
         return None
     zero_one = isinstance(model.loss, MeanSquaredError) and model.loss.targets == "zero-one"
-    return PlainCircuit(circuit=model.circuit, scale=model.scale, loss=name, low=0.0 if zero_one else -1.0)
+    assert isinstance(model, Vqc | Layered)
+    return PlainCircuit(circuit=circuit, scale=model.scale, loss=name, low=0.0 if zero_one else -1.0)
+
+
+def _circuit(model: Model) -> Circuit | None:
+    """The circuit whose weights are all of a model's parameters."""
+    if type(model) is Layered:
+        return model.read if model.whole else None
+    return model.circuit if type(model) is Vqc else None

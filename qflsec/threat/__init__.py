@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qflsec.threat.sums import RunAnonymity, run_anonymity
     from qflsec.threat.traffic import Bulk, Direction, Traffic, Workload
     from qflsec.threat.transcript import Deriver, Transcript
-    from qflsec.threat.versions import Origin, Trained, Version, Versions
+    from qflsec.threat.versions import Origin, Part, Trained, Version, Versions
     from qflsec.threat.view import MODELS, SUMS, Granted, Item, Records, View
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "MessageLayer",
     "Network",
     "Origin",
+    "Part",
     "Party",
     "Payload",
     "Records",

@@ -30,6 +30,7 @@ import torch
 
 from qflsec.base import QflsecError
 from qflsec.threat.facts import LaneFacts
+from qflsec.threat.part_sums import part_sums
 from qflsec.threat.rosters import KnownRosters
 from qflsec.threat.solved import solved
 from qflsec.threat.sums import eliminate
@@ -73,6 +74,7 @@ def close(
         held = {_anonymity(item, singles, follow, corrupted) for item in found if item.kind in SUMS}
         found.extend(solved(found, facts, corrupted, min(held - {0}, default=None)))
         follow = _singles(found, derived=True)
+    found.extend(part_sums(_models(found), singles, facts))
     counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in found]
     counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
     return tuple(sorted((*counted, *unnamed), key=lambda item: (item.round, item.derived)))

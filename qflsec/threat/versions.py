@@ -21,7 +21,7 @@ import torch
 
 from qflsec.base import QflsecError
 
-__all__ = ["Origin", "Path", "Trained", "Version", "Versions"]
+__all__ = ["Origin", "Part", "Path", "Trained", "Version", "Versions"]
 
 Version = str
 """The name of a model."""
@@ -43,6 +43,19 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some places of a step that is a mean of its own: over the clients that sent these.
+
+    Attributes:
+        places: The places in the vector of parameters.
+        clients: The clients, weighted as elsewhere in the step.
+    """
+
+    places: tuple[int, ...]
+    clients: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """How a version came about.
 
@@ -52,6 +65,7 @@ class Origin:
         trained: Whose updates are in the step.
         rate: The factor of the step; 0 where models are mixed and nothing is trained.
         linear: Whether the step is the weighted mean of the updates.
+        parts: Where places are means over different clients: who is in which. The step is not linear then.
         drawn_from: The clients that may have taken part, as everybody knows; those in ``trained`` by default.
     """
 
@@ -60,6 +74,7 @@ class Origin:
     trained: tuple[Trained, ...] = ()
     rate: float = 1.0
     linear: bool = True
+    parts: tuple[Part, ...] = ()
     drawn_from: frozenset[int] = frozenset()
 
     @property

@@ -106,6 +106,8 @@ class Item:
         derived: Whether the coalition computed it from other items.
         granted: Whether the threat model grants it: an update as the client made it, before anything sealed it.
         reports: Of an update: what its client reports of itself beside it, by name.
+        places: Of what is about a part of the model alone: the places of its parameters; it is 0 in the others. None
+            where it is about all.
     """
 
     round: int
@@ -123,6 +125,7 @@ class Item:
     of: int | None = None
     granted: bool = False
     reports: Mapping[str, float] = field(default_factory=dict)
+    places: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int | None:

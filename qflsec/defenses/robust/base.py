@@ -68,7 +68,7 @@ class UpdateRule(AggregatorLayer):
             IncompatibleStack: It is.
         """
         federation = pipeline.federation
-        groups = pipeline.topology.ruled(federation.n_clients)
+        groups = pipeline.ruled
         n = min(federation.n_participants, *map(len, groups))
         f = federation.declared_corrupted
         if f > self.defined(n):
@@ -105,10 +105,20 @@ class UpdateRule(AggregatorLayer):
 class RobustRule(UpdateRule):
     """A rule without memory that counts every client the same."""
 
+    parts = True
+
     @final
     def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
-        """The rule, with the f that it is defined for."""
-        return self.rule(batch.updates, f=self.f(batch)), None
+        """The rule, with the f that it is defined for; on each part of the model apart, over the clients that sent it."""
+        if batch.sent is None:
+            return self.rule(batch.updates, f=self.f(batch)), None
+        step = torch.zeros_like(batch.broadcast)
+        for column in torch.unique(batch.sent, dim=1).T:
+            places, count = (batch.sent == column[:, None]).all(dim=0), int(column.sum())
+            if count:
+                rows = batch.updates[column][:, places]
+                step[places] = self.rule(rows, f=min(batch.f, self.defined(count)))
+        return step, None
 
     @abstractmethod
     def rule(self, updates: torch.Tensor, *, f: int) -> torch.Tensor:

@@ -67,6 +67,7 @@ class NormBound(RobustFilter):
 
     robustness = Robustness(breakdown="influence bounded, f any; f < n/2 for a median norm", needs=())
 
+    parts = True
     max_norm: float | None = None
     factor: float = 1.0
 

@@ -25,7 +25,8 @@ from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.mixing import Mixing
 from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.opened import Opened
-from qflsec.federation.round.opening import Readers, make_transcript, participants, records_of
+from qflsec.federation.round.opening import Readers, make_transcript, records_of
+from qflsec.federation.round.parts import RoundParts
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.training import ClientTraining
@@ -74,7 +75,7 @@ class BatchRun:
         keep = self._keep_honest = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
         )
-        self._session = Session(
+        session = self._session = Session(
             stack,
             self._seeds,
             n_clients=self._config.n_clients,
@@ -84,11 +85,11 @@ class BatchRun:
             mode=secrets,
             participants=self._config.n_participants,
         )
-        session = self._session
         self._transcript = make_transcript(
             pipeline=pipeline, stack=stack, lanes=lanes, session=session, record=record, keep_honest=keep
         )
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
+        self._parts = RoundParts(pipeline, specs, self._turns)
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
         uploads = uploads_of(pipeline, stack=stack, session=self._session, network=self._network)
         initial = torch.stack([lane.initial for lane in lanes])
@@ -107,7 +108,15 @@ class BatchRun:
         self._silent: set[tuple[int, int]] = set()
         self._collection = Collection(uploads=uploads, network=self._network, moves=self._turns)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, lanes=lanes)
-        self._delegations = self._delegate(stack)
+        self._delegations = Delegations.of(
+            stack.delegation,
+            pipeline=pipeline,
+            session=session,
+            network=self._network,
+            specs=specs,
+            failures=self._turns.failures,
+            fail=self._turns.fail,
+        )
         training = LocalTraining(
             pipeline=executed(pipeline, stack.executions),
             layer=stack.gradient,
@@ -125,19 +134,6 @@ class BatchRun:
         self._norms = Norms(len(specs), self._config.rounds, self._config.n_clients)
         self._trace = [self._firsts] if any(spec.trace for spec in specs) else []
 
-    def _delegate(self, stack: Stack) -> Delegations | None:
-        if stack.delegation is None:
-            return None
-        return Delegations(
-            layer=stack.delegation,
-            pipeline=self._pipeline,
-            session=self._session,
-            network=self._network,
-            specs=self._specs,
-            failures=self._turns.failures,
-            fail=self._turns.fail,
-        )
-
     @property
     def _dead(self) -> set[int]:
         return {*self._turns.failures, *self._turns.losses, *self._network.aborts}
@@ -153,7 +149,7 @@ class BatchRun:
 
     def _round(self, round_index: int) -> None:
         streams = RoundStreams(self._seeds, round_index)
-        chosen = participants(self._config, self._seeds, self._counts, round_index)
+        chosen = self._parts.participants(round_index, self._counts)
         plan = plan_batches(self._data, self._config, streams)
         losses, honest = torch.zeros(chosen.shape, dtype=torch.float64), torch.zeros_like(chosen)
         self._silent.clear()
@@ -192,7 +188,7 @@ class BatchRun:
         trained, losses = self._training(trainers, models, plan, streams, received.present)
         present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
-        updates = self._shape(trainers, self._own.release(models, trained, present), streams)
+        updates = self._parts.cut(self._shape(trainers, self._own.release(models, trained, present), streams))
         present = self._turns.check_honest(round_index, updates, present)
         self._grant(round_index, updates, present)
         asked = Asked(agreed=self._model, of=self._turns.stated)
@@ -266,7 +262,9 @@ class BatchRun:
             if lane in self._dead or (turn.root.role == "client" and not anybody[lane]):
                 continue
             try:
-                opened = self._collection.open(lane, turn) if anybody[lane] else nobody
+                opened = self._parts.opened(
+                    lane, self._collection.open(lane, turn) if anybody[lane] else nobody
+                )
                 base, before = self._base(lane, turn, received)
                 step = self._server.step(lane, round_index, opened, before, turn.node)
             except ProtocolAbort as abort:
@@ -323,7 +321,8 @@ class BatchRun:
                 for index in sorted(members)
             ),
             rate=self._config.server_learning_rate,
-            linear=self._stack.linear and honest,
+            linear=self._stack.linear and honest and opened.sent is None,
+            parts=self._parts.of_step(opened) if self._stack.linear and honest else (),
             drawn_from=frozenset(turn.trainers),
         )
         self._models.move(
@@ -386,6 +385,7 @@ class BatchRun:
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
                 **coded_costs(self._stack, self._pipeline, self._transcript.facts[lane]),
+                **({"sent_parameters": self._parts.numbers[lane]} if self._pipeline.parts else {}),
                 **({"refused_models": float(self._audits.refused[lane])} if self._audits.active else {}),
             },
             seeded_secrets=self._session.seeded and bool(self._transcript.keys),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -70,6 +71,11 @@ class Delegations:
         self._kept: dict[tuple[int, Party], int] = {}
         self._round = 0
         self._present = torch.zeros(0, 0, dtype=torch.bool)
+
+    @classmethod
+    def of(cls, layer: DelegationLayer | None, **context: Any) -> Delegations | None:  # noqa: ANN401 - as the class
+        """The delegations of a layer; None where there is none."""
+        return None if layer is None else cls(layer=layer, **context)
 
     def start(self, round_index: int, present: torch.Tensor) -> None:
         """Begin a round.

@@ -143,11 +143,12 @@ class LocalTraining:
         """Gradients before the layer, and mean losses."""
         if self.delegations is not None:
             return self.delegations.gradients(params, features, labels, mask, per_sample=self._per_sample)
-        groups: dict[Execution, list[int]] = {}
+        groups: dict[tuple[Execution, tuple[Model, ...]], list[int]] = {}
         for position, index in enumerate(clients):
-            groups.setdefault(self.pipeline.execution_of(index), []).append(position)
+            kind = self.pipeline.execution_of(index), self.pipeline.trained_by(index)
+            groups.setdefault(kind, []).append(position)
         parts = []
-        for execution, positions in groups.items():
+        for (execution, models), positions in groups.items():
             chosen = slice(None) if len(groups) == 1 else positions
             parts.append(
                 self._group_gradient(
@@ -156,6 +157,7 @@ class LocalTraining:
                     labels[:, chosen],
                     mask[:, chosen],
                     execution,
+                    models,
                     streams,
                     purpose,
                     lanes,
@@ -174,26 +176,49 @@ class LocalTraining:
         labels: torch.Tensor,
         mask: torch.Tensor,
         execution: Execution,
+        models: Sequence[Model],
         streams: RoundStreams,
         purpose: str,
         lanes: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of clients with one execution: per sample where a layer needs them, else of the mean."""
+        """Gradients of clients alike: per sample where a layer needs them, else of the mean."""
         if execution.shots is None:
-            return self._differentiate(params, features, labels, mask, execution, None)
+            return self._over_exits(params, features, labels, mask, execution, models, None)
         # outcomes of a run come from that run's own stream
         results = [
-            self._differentiate(
+            self._over_exits(
                 params[row : row + 1],
                 features[row : row + 1],
                 labels[row : row + 1],
                 mask[row : row + 1],
                 execution,
+                models,
                 streams.generator(lane, purpose),
             )
             for row, lane in enumerate(lanes)
         ]
         return torch.cat([r[0] for r in results]), torch.cat([r[1] for r in results])
+
+    def _over_exits(
+        self,
+        params: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        execution: Execution,
+        models: Sequence[Model],
+        generator: torch.Generator | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the mean loss of all models that a client trains, such as the exits of its circuit."""
+        parts = [
+            self._differentiate(params, features, labels, mask, execution, model, generator)
+            for model in models
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.stack([part[0] for part in parts]).mean(dim=0), torch.stack(
+            [part[1] for part in parts]
+        ).mean(dim=0)
 
     def _differentiate(
         self,
@@ -202,9 +227,9 @@ class LocalTraining:
         labels: torch.Tensor,
         mask: torch.Tensor,
         execution: Execution,
+        model: Model,
         generator: torch.Generator | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        model = self.pipeline.model
         if self._per_sample:
             # one evaluation for both: with shots, every other one would use up more copies of the records
             gradients, losses = gradients_and_losses(

@@ -28,6 +28,7 @@ class Opened:
         updates: Individual updates, where the stack leaves them.
         counts: The number of examples that each client states.
         reports: What else they report of themselves, by name.
+        sent: Which parameters each of them sent, where clients send parts of the model; None where all send all.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
         weight: The weight behind the mean.
         groups: The mean of each group, where the stack leaves sums over groups.
@@ -35,7 +36,8 @@ class Opened:
         header: What the aggregate is bound to.
 
     Shapes:
-        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; mean: ``(P,)``
+        updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; sent: ``(n, P)``, boolean;
+        mean: ``(P,)``
     """
 
     ids: tuple[int, ...]
@@ -45,6 +47,7 @@ class Opened:
     updates: torch.Tensor | None = None
     counts: torch.Tensor | None = None
     reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sent: torch.Tensor | None = None
     mean: torch.Tensor | None = None
     weight: float = 0.0
     groups: tuple[GroupMean, ...] = ()

@@ -99,6 +99,7 @@ class Server:
                 trusted=None if self._root is None else self._root(lane, round_index, params),
                 validation=None if self._validation is None else partial(self._validation, lane),
                 reports=opened.reports,
+                sent=opened.sent,
             )
         if opened.groups:
             return RoundUpdates(

@@ -34,6 +34,8 @@ def is_plain(pipeline: Pipeline, layer: GradientLayer | None, clients: Sequence[
     """
     if pipeline.federation.natural_gradient is not None:
         return None
+    if any(pipeline.trained_by(index) != (pipeline.model,) for index in clients):
+        return None
     for execution in {pipeline.execution_of(index) for index in clients}:
         if execution.evaluator is not None or executor_name(execution.executor) == "torch":
             return None

@@ -14,7 +14,16 @@ from qflsec.base.sources import Sources
 from qflsec.data import DataSpec
 from qflsec.data.function import find_function
 from qflsec.defenses.robust import outside_guarantee
-from qflsec.federation import Adversary, FederationConfig, Layer, Pipeline, RunSpec, Stack, layer_from_config
+from qflsec.federation import (
+    Adversary,
+    FederationConfig,
+    Layer,
+    Pipeline,
+    RunSpec,
+    Stack,
+    layer_from_config,
+    parts_from_config,
+)
 from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
@@ -160,7 +169,7 @@ class Matrix:
         if made is None or made.leaves != "individual" or not entry.manipulates or not entry.threat.active:
             return ""
         pipeline, clients = self.pipelines[entry.pipeline], entry.threat.clients
-        for group in pipeline.topology.ruled(pipeline.federation.n_clients):
+        for group in pipeline.ruled:
             n = min(pipeline.federation.n_participants, len(group))
             # in the worst round all of them take part; where they are drawn, in the worst run all are in one group
             met = clients if entry.threat.drawn_among else set(clients) & set(group)
@@ -274,6 +283,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
             client_executions=clients,
             topology=topology,
             personal=table.personal,
+            parts=parts_from_config(table.parts),
         )
         refuse_pipeline(pipeline)
     return pipeline

@@ -32,6 +32,7 @@ class PipelineTable(BaseModel):
         client_executions: The same for single clients, by index.
         topology: A topology by name with its parameters; a star by default.
         personal: Blocks of the model's layout that every client keeps to itself.
+        parts: Which parameters each client trains and sends: ``depths`` or ``slimmable`` by name, with its parameters.
     """
 
     model_config = STRICT
@@ -43,6 +44,7 @@ class PipelineTable(BaseModel):
     client_executions: dict[str, Table] = {}
     topology: Table = {}
     personal: tuple[str, ...] = ()
+    parts: Table = {}
 
 
 class AttackTable(BaseModel):
