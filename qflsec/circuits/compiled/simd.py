@@ -8,6 +8,7 @@ every machine that has them, and a lane's result depends on its own lane alone.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -20,6 +21,7 @@ from numba.extending import intrinsic, models, register_model
 __all__ = [
     "BYTES",
     "ahead",
+    "exchanges",
     "floor",
     "load",
     "load_pair",
@@ -28,10 +30,13 @@ __all__ = [
     "plain",
     "plus",
     "pointer",
+    "read",
     "splat",
     "store",
     "store_pair",
     "total",
+    "widened",
+    "write",
 ]
 
 BYTES = 64
@@ -113,6 +118,82 @@ def store(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, kind), generate
+
+
+@intrinsic
+def read(typing: Any, pointer: Any, offset: Any) -> Any:
+    """The vector at any offset."""
+    kind = _VECTORS[pointer.dtype]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        found = builder.load(_place(context, builder, args[0], args[1], kind))
+        found.align = kind.scalar.bitwidth // 8
+        return found
+
+    return kind(pointer, types.intp), generate
+
+
+@intrinsic
+def write(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
+    """Write a vector at any offset."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        place = _place(context, builder, args[0], args[1], value)
+        builder.store(args[2], place, align=value.scalar.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, value), generate
+
+
+@intrinsic
+def widened(typing: Any, pointer: Any, offset: Any) -> Any:
+    """As many numbers as a vector of float64 has, at any offset, as float64."""
+    wide = _VECTORS[types.float64]
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        kind = ir.VectorType(context.get_value_type(pointer.dtype), wide.width)
+        found = builder.load(builder.bitcast(builder.gep(args[0], [args[1]]), kind.as_pointer()))
+        found.align = pointer.dtype.bitwidth // 8
+        return found if pointer.dtype == types.float64 else builder.fpext(found, context.get_value_type(wide))
+
+    return wide(pointer, types.intp), generate
+
+
+def exchanges(pattern: Sequence[tuple[int, int]]) -> Any:
+    """A function ``(rows, places, width, offset)`` of one vector of each row, which puts the smaller of two first.
+
+    Between the first load and the last store everything stays in registers, where there are as many as rows.
+
+    Args:
+        pattern: Pairs of rows, counted among those that ``places`` lists, in the order in which they are compared.
+    """
+    count = 1 + max(map(max, pattern))
+
+    @intrinsic
+    def act(typing: Any, rows: Any, places: Any, width: Any, offset: Any) -> Any:
+        kind = _VECTORS[rows.dtype]
+
+        def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+            spots, found = [], []
+            for k in range(count):
+                row = builder.load(builder.gep(args[1], [ir.Constant(ir.IntType(64), k)]))
+                start = builder.add(builder.mul(row, args[2]), args[3])
+                spots.append(_place(context, builder, args[0], start, kind))
+                found.append(builder.load(spots[k]))
+                found[k].align = BYTES
+            for a, b in pattern:
+                less = builder.fcmp_ordered("<", found[b], found[a])
+                found[a], found[b] = (
+                    builder.select(less, found[b], found[a]),
+                    builder.select(less, found[a], found[b]),
+                )
+            for spot, value in zip(spots, found, strict=True):
+                builder.store(value, spot, align=BYTES)
+            return context.get_dummy_value()
+
+        return types.void(rows, places, types.intp, types.intp), generate
+
+    return act
 
 
 @intrinsic

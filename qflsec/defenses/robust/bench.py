@@ -3,7 +3,8 @@
 A fifth of the clients is declared corrupted, and the updates are float32. Costs are CPU time of this process with one torch
 thread, measured in turn, of which the least counts. Both results are compared first: they are the same but for Bulyan's last
 picks, where two rows may have the same score and the plain code takes the first. The plain geometric median makes a fixed number
-of steps, and ours as many as its tolerance needs.
+of steps, and ours as many as its tolerance needs. Beside a rule that is made of products of matrices stands its floor: these products
+alone, in the precision in which the rule takes them.
 """
 
 from __future__ import annotations
@@ -54,6 +55,12 @@ TARGETS = {
     ("trimmed-mean", 100, 1000): 50.0,
 }
 """The smallest speed-ups that are wanted."""
+FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "krum": lambda _, double: double @ double.T,
+    "multi-krum": lambda _, double: double @ double.T,
+    "nnm": lambda updates, double: (double @ double.T).float() @ updates,
+}
+"""The products that a rule cannot do without: all scalar products in double precision, and for NNM that of weights and updates."""
 _ALL_SUBSETS = 12
 """Beyond so many clients the plain search through all subsets takes minutes."""
 
@@ -68,6 +75,7 @@ class RuleRow:
         d: The number of parameters.
         microseconds: Its cost.
         plain_microseconds: The cost of the plain code; None where that would take minutes.
+        floor_microseconds: The cost of its products of matrices alone; None for a rule that is not made of them.
         difference: The largest difference between both results; None where there is one only.
         target: The smallest speed-up that is wanted, if there is one.
     """
@@ -77,6 +85,7 @@ class RuleRow:
     d: int
     microseconds: float
     plain_microseconds: float | None
+    floor_microseconds: float | None
     difference: float | None
     target: float | None = None
 
@@ -122,6 +131,9 @@ def _row(rule: str, n: int, d: int, repeats: int) -> RuleRow:
     if rule != "minimum-diameter" or n <= _ALL_SUBSETS:
         steps["plain"] = lambda: (plain(updates, f),)
         difference = float((ours(updates, f) - plain(updates, f)).abs().max())
+    if rule in FLOORS:
+        double = updates.double()
+        steps["floor"] = lambda: (FLOORS[rule](updates, double),)
     costs = least_costs(steps, repeats)
     return RuleRow(
         rule=rule,
@@ -129,6 +141,7 @@ def _row(rule: str, n: int, d: int, repeats: int) -> RuleRow:
         d=d,
         microseconds=costs["ours"] * 1e6,
         plain_microseconds=costs["plain"] * 1e6 if "plain" in costs else None,
+        floor_microseconds=costs["floor"] * 1e6 if "floor" in costs else None,
         difference=difference,
         target=TARGETS.get((rule, n, d)),
     )
@@ -136,13 +149,16 @@ def _row(rule: str, n: int, d: int, repeats: int) -> RuleRow:
 
 def render_aggregation(rows: Iterable[RuleRow]) -> str:
     """The rows as a Markdown table; a larger speed-up is better."""
-    lines = [["rule", "clients", "parameters", "µs", "plain µs", "speed-up", "target", "difference"]]
+    lines = [
+        ["rule", "clients", "parameters", "µs", "plain µs", "speed-up", "target", "floor µs", "difference"]
+    ]
     lines.append(["---"] * len(lines[0]))
     for row in rows:
         target = "" if row.target is None else f"{row.target:g} ({'met' if row.met else 'MISSED'})"
-        cells = [row.rule, str(row.n), str(row.d), f"{row.microseconds:.0f}", "", "", target, ""]
+        floor = "" if row.floor_microseconds is None else f"{row.floor_microseconds:.0f}"
+        cells = [row.rule, str(row.n), str(row.d), f"{row.microseconds:.0f}", "", "", target, floor, ""]
         if row.plain_microseconds is not None:
             cells[4:6] = f"{row.plain_microseconds:.0f}", f"{row.speed_up:.1f}"
-            cells[7] = f"{row.difference:.0e}"
+            cells[8] = f"{row.difference:.0e}"
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -59,7 +59,12 @@ class Rows:
             raise ConfigError(
                 "'f' is no number of clients", got=repr(f), expected="a whole number, 0 or more"
             )
-        finite = np.isfinite(values).all(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(
+                np.vecdot(values, values)
+            )  # one pass; squares of finite numbers may overflow
+        if not finite.all():
+            finite = np.isfinite(values).all(axis=1)
         dropped = len(values) - int(finite.sum())
         if dropped == len(values):
             raise UpdateError(
@@ -130,8 +135,10 @@ def like(updates: Updates, values: npt.NDArray[Any]) -> Updates:
         values: The result.
     """
     if isinstance(updates, torch.Tensor):
-        # a copy: the values may be a part of what the caller gave
-        return cast("Updates", torch.tensor(values, dtype=updates.dtype, device=updates.device))
+        # a copy, unless the memory is the values' own: they may be a part of what the caller gave
+        kind = np.float32 if updates.dtype == torch.float32 else np.float64
+        own = values.astype(kind, copy=not values.flags.owndata)
+        return cast("Updates", torch.from_numpy(own).to(updates.device))
     return cast("Updates", values.astype(updates.dtype))
 
 

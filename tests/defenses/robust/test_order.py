@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qflsec.defenses import robust
-from qflsec.defenses.robust import order
+from qflsec.defenses.robust import order, order_network
 from tests.defenses.robust import reference
 from tests.defenses.robust.cases import KINDS, rows
 
@@ -24,16 +24,16 @@ def test_a_network_orders_the_places_that_are_asked_for(n: int) -> None:
     expected = np.sort(bits, axis=1)
     for low, high in itertools.combinations(range(n + 1), 2):
         found = bits.copy()
-        for first, second in order.sorting_network(n, low, high):
+        for first, second in order_network.sorting_network(n, low, high):
             found[:, [first, second]] = np.sort(found[:, [first, second]], axis=1)
         assert np.array_equal(found[:, low:high], expected[:, low:high])
-    assert len(order.sorting_network(n, 0, 1)) <= len(order.sorting_network(n, 0, n))
+    assert len(order_network.sorting_network(n, 0, 1)) <= len(order_network.sorting_network(n, 0, n))
 
 
 def test_a_network_without_one_comparison_does_not_sort() -> None:
     """The control of the test above: none of the comparisons is there for nothing."""
     bits = np.array(list(itertools.product((0, 1), repeat=6)))
-    network = order.sorting_network(6, 2, 4).tolist()
+    network = order_network.sorting_network(6, 2, 4)
     for left_out in range(len(network)):
         found = bits.copy()
         for first, second in network[:left_out] + network[left_out + 1 :]:
@@ -41,8 +41,38 @@ def test_a_network_without_one_comparison_does_not_sort() -> None:
         assert not np.array_equal(found[:, 2:4], np.sort(bits, axis=1)[:, 2:4])
 
 
+def batcher(n: int) -> list[tuple[int, int]]:
+    """Odd-even merge sort as the textbook recursion, of the next power of two, without the places from n on."""
+
+    def merge(places: list[int]) -> list[tuple[int, int]]:
+        if len(places) == 2:
+            return [(places[0], places[1])]
+        inner = merge(places[::2]) + merge(places[1::2])
+        return inner + [(places[i], places[i + 1]) for i in range(1, len(places) - 1, 2)]
+
+    def sort(places: list[int]) -> list[tuple[int, int]]:
+        half = len(places) // 2
+        if half == 0 or places[half] >= n:  # runs of which one is empty are in order
+            return sort(places[:half]) if half else []
+        return sort(places[:half]) + sort(places[half:]) + merge(places)
+
+    return [(a, b) for a, b in sort(list(range(1 << (n - 1).bit_length()))) if b < n]
+
+
+@pytest.mark.parametrize("n", [2, 15, 17, 31, 48, 63, 100, 129, 200, 256])
+def test_pieces_are_the_textbooks_network(n: int) -> None:
+    """Networks are the same where every place is compared with the same places in the same order."""
+    found: list[list[tuple[int, int]]] = [[] for _ in range(n)]
+    expected: list[list[tuple[int, int]]] = [[] for _ in range(n)]
+    for pairs, where in ((order_network.sorting_network(n, 0, n), found), (batcher(n), expected)):
+        for pair in pairs:
+            for place in pair:
+                where[place].append(pair)
+    assert found == expected
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("n", "d"), [(10, 500), (33, 131), (64, 64)])
+@pytest.mark.parametrize(("n", "d"), [(150, 70), (256, 64), (10, 500), (33, 131), (64, 64)])
 def test_the_kernel_gives_numpys_bits(n: int, d: int, dtype: Any) -> None:
     for kind in KINDS:
         updates = rows(kind, n, d, n // 5, n).astype(dtype)
