@@ -17,7 +17,14 @@ __all__ = ["dry_run_command"]
 
 
 def dry_run_command(
-    spec: str, *, store: Path | None, jobs: int | None, seeds: str | None, seed: int, as_json: bool
+    spec: str,
+    *,
+    store: Path | None,
+    jobs: int | None,
+    seeds: str | None,
+    seed: int,
+    as_json: bool,
+    engine: str | None = None,
 ) -> None:
     """Print the plan of a matrix with its memory and time; write nothing.
 
@@ -28,15 +35,16 @@ def dry_run_command(
         seeds: Seeds in the place of the specification's.
         seed: Added to every seed.
         as_json: Whether to print one document.
+        engine: What makes the runs; what the specification says by default.
 
     Raises:
         QflsecError: The plan cannot be run at all.
     """
     from qflsec.lab import load_spec
-    from qflsec.lab.specs import look
+    from qflsec.lab.specs import look, with_engine
 
     check_workers(jobs, "local", None)
-    chosen = load_spec(spec).with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    chosen = with_engine(load_spec(spec), engine).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     look(chosen)
     from qflsec.lab import build
     from qflsec.lab.grid.backends import default_jobs

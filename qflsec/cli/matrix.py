@@ -13,6 +13,7 @@ from qflsec.cli.options import (
     Address,
     AsJson,
     Backend,
+    Engine,
     Jobs,
     Plugins,
     Report,
@@ -58,6 +59,7 @@ def run(
     jobs: Jobs = None,
     backend: Backend = "local",
     address: Address = None,
+    engine: Engine = None,
     seeds: Seeds = None,
     seed: SeedOffset = 0,
     as_json: AsJson = False,
@@ -87,7 +89,7 @@ def run(
     if (keep or port) and not watch:
         raise ConfigError("--keep and --port belong to a live page", fix="add --watch")
     if dry_run:
-        dry_run_command(spec, store=store, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json)
+        dry_run_command(spec, store=store, jobs=jobs, seeds=seeds, seed=seed, as_json=as_json, engine=engine)
         return
     run_matrix_command(
         spec,
@@ -96,6 +98,7 @@ def run(
         jobs=jobs,
         backend=backend,
         address=address,
+        engine=engine,
         seeds=seeds,
         seed=seed,
         as_json=as_json,

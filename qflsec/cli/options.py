@@ -15,6 +15,7 @@ __all__ = [
     "Address",
     "AsJson",
     "Backend",
+    "Engine",
     "Jobs",
     "Plugins",
     "Report",
@@ -45,6 +46,14 @@ Backend = Annotated[
     str, typer.Option("--backend", help="local (processes of this machine), loky (joblib's), dask or ray.")
 ]
 Address = Annotated[str | None, typer.Option("--address", help="A running Dask scheduler or Ray cluster.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What makes the runs: loop (the training loop) or flower-in-process (a Flower app in each worker); by default "
+        "what the specification says.",
+    ),
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugins", help="A file or module of yours that registers plugins; may be repeated."),

@@ -29,6 +29,7 @@ def run_matrix_command(
     jobs: int | None,
     backend: str,
     address: str | None,
+    engine: str | None = None,
     seeds: str | None,
     seed: int,
     as_json: bool,
@@ -47,6 +48,7 @@ def run_matrix_command(
         jobs: Worker processes.
         backend: ``"local"``, ``"loky"``, ``"dask"`` or ``"ray"``.
         address: A running Dask scheduler or Ray cluster.
+        engine: What makes the runs; what the specification says by default.
         seeds: Seeds in the place of the specification's.
         seed: Added to every seed.
         as_json: Whether to print the result as a document.
@@ -56,11 +58,11 @@ def run_matrix_command(
         wait: Whether to wait where another process works on the store.
     """
     from qflsec.lab import load_spec
-    from qflsec.lab.specs import look
+    from qflsec.lab.specs import look, with_engine
 
     check_workers(jobs, backend, address)
     loaded = load_spec(spec, kind=kind)
-    chosen = loaded.with_seeds(seeds=parse_seeds(seeds), offset=seed)
+    chosen = with_engine(loaded, engine).with_seeds(seeds=parse_seeds(seeds), offset=seed)
     report = report or (Path(loaded.report) if loaded.report else None)
     place = store if store is not None else Path(f"{chosen.name}.sqlite")
     check_folder(report)

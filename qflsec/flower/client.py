@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from flwr.app import Context, Message
 
-from qflsec.base import ConfigError, ProtocolAbort, QflsecError
+from qflsec.base import ConfigError, IncompatibleAttack, ProtocolAbort, QflsecError
 from qflsec.base.framing import pack_named, unpack_named
 from qflsec.federation import Adversary, Identity
 from qflsec.flower.arrays import ArrayLayout
@@ -18,7 +19,7 @@ from qflsec.flower.held import Held, check_session, hold, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
 from qflsec.flower.letters import Letter, Part, read_letter, write_letter
 from qflsec.flower.plan import Plan
-from qflsec.flower.release import Release, keep_counts
+from qflsec.flower.release import Forge, Release, keep_counts
 from qflsec.protocols.keystore import KeyProvider
 from qflsec.threat import SERVER, client
 
@@ -40,6 +41,7 @@ class ClientSide:
     Args:
         plan: The plan, or what makes it of a node's and the run's configuration.
         adversary: What a corrupted client sends in place of its update: an attack of the catalogue, for the lab.
+        forge: The same as a function that says what is sent, for the lab.
         keys: Makes the node's end of its quantum links, such as an ``Etsi014Provider``, for layers that need one.
         boxes: Where states are kept; by default in the node's home, or in this process where a seed is set.
     """
@@ -51,10 +53,12 @@ class ClientSide:
         plan: Plan | Callable[[Context], Plan],
         *,
         adversary: Adversary | None = None,
+        forge: Forge | None = None,
         boxes: Boxes | None = None,
         keys: Callable[[Context], KeyProvider] | None = None,
     ) -> None:
-        self._given, self._adversary, self._keys = plan, adversary, keys
+        self._given, self._keys = plan, keys
+        self._adversary, self._forge = adversary, forge
         self._boxes = boxes
         self._own = MemoryBoxes()
 
@@ -63,7 +67,8 @@ class ClientSide:
         plan = self._given if isinstance(self._given, Plan) else self._given(context)
         home = context.node_config.get(HOME_KEY)
         boxes = self._boxes or (FolderBoxes(Path(str(home)) / "runs") if home else self._own)
-        node = _Node(plan=plan, adversary=self._adversary, context=context, app=app, keys=self._keys)
+        release = Release(plan=plan, adversary=self._adversary, forge=self._forge)
+        node = _Node(plan=plan, release=release, context=context, app=app, keys=self._keys)
         with boxes.open(context.run_id, context.node_id) as box:
             try:
                 reply = node.answer(message, box)
@@ -84,14 +89,14 @@ class _Node:
 
     Attributes:
         plan: The plan.
-        adversary: What a corrupted client does.
+        release: How it makes what it sends.
         context: The node's and the run's configuration.
         app: The app's own functions.
         keys: Makes the node's end of its quantum links.
     """
 
     plan: Plan
-    adversary: Adversary | None
+    release: Release
     context: Context
     app: _App
     keys: Callable[[Context], KeyProvider] | None
@@ -113,9 +118,8 @@ class _Node:
             raise ProtocolAbort("the node knows of no session")
         if letter.round < 0 and any(part.name != LEARN for part in letter.parts):
             raise ProtocolAbort("before the first round there is nothing but greetings and announcements")
-        release = Release(plan=self.plan, adversary=self.adversary)
         talk = Conversation(
-            held=held, plan=self.plan, release=release, call=lambda asked: self.app(asked, self.context)
+            held=held, plan=self.plan, release=self.release, call=lambda asked: self.app(asked, self.context)
         )
         return Letter(round=letter.round, parts=tuple(talk.answer(letter, message)))
 
@@ -151,12 +155,12 @@ class _Node:
         if home:
             others = [party for party in parties if party != client(index)]
             return identity_of_home(Path(str(home)), client(index), others)
-        if plan.seed is None and secret_layers(plan.stack):
+        if plan.secret_seed is None and secret_layers(plan.stack):
             raise ConfigError(
                 "the node has no home for its keys",
                 fix=f"start it with --node-config \"{INDEX_KEY}={index} {HOME_KEY}='DIR'\", or set a seed in the lab",
             )
-        return seeded_identities(plan.seed or 0, parties)[client(index)]
+        return seeded_identities(plan.secret_seed or 0, parties)[client(index)]
 
     def _without_letters(self, message: Message, box: Box) -> Message:
         """Under another strategy: its model in, the model with the update that may leave out."""
@@ -172,8 +176,7 @@ class _Node:
         model = layout.vector(start)
         box["round"] = box.get("round", -1) + 1
         index = self.context.node_config.get(INDEX_KEY)
-        release = Release(plan=self.plan, adversary=self.adversary)
-        made = release.update(layout, model, reply.content)
+        made = self.release.update(layout, model, reply.content)
         if not self.plan.metrics:
             keep_counts(reply.content)
         held = box.setdefault(
@@ -186,7 +189,9 @@ class _Node:
                 states=[],
             ),
         )
-        sent = release.shaped(held, box["round"], model, made)
+        sent = self.release.shaped(held, box["round"], model, made)
+        if not isinstance(sent, torch.Tensor) or sent.shape != made.shape:
+            raise IncompatibleAttack("what is no update can be sent to qflsec.flower.ServerSide alone")
         name = next(iter(reply.content.array_records))
         whole = sent if self.plan.replies == "update" else model + sent
         reply.content[name] = layout.record(whole)

@@ -15,6 +15,7 @@ from qflsec.base import ProtocolAbort
 from qflsec.base.framing import cut, pack_fields, pack_indices, unpack_indices, unpack_named
 from qflsec.federation import AggregationLayer, Header
 from qflsec.federation.control import Question
+from qflsec.federation.payloads import sent_raw
 from qflsec.flower.codes import coder_of, to_code
 from qflsec.flower.held import Held, announced_by
 from qflsec.flower.letters import Letter, Part
@@ -154,18 +155,26 @@ class Conversation:
         made = self.release.update(self.held.layout, model, answered)
         count = self.held.stack.weights([self.release.count(answered)])[0]
         sent = self.release.shaped(self.held, index, model, made)
-        layer = self.held.stack.aggregation
-        if layer is None:
-            coder = coder_of(self.held.stack) if self.plan.coded else None
-            plain = torch.cat([sent, sent.new_tensor([count])])
-            payload = encode(plain if coder is None else to_code(coder, sent, count))
-            if self.plan.metrics:
-                yield Part(name=METRICS, body=_metrics(answered))
-        else:
+        if self.held.stack.aggregation is None and self.plan.metrics:
+            yield Part(name=METRICS, body=_metrics(answered))
+        if sent is not None:
             header = Header(round=index, sender=self.held.party, participants=tuple(map(client, indices)))
-            honest = self.release.adversary is None
-            payload = encode(layer.seal(self.held.state(layer), sent, count, header, checked=honest)[0])
-        yield Part(name=UPDATE, body=payload)
+            yield Part(name=UPDATE, body=encode(self._payload(sent, made, count, header)))
+
+    def _payload(
+        self, sent: torch.Tensor | bytes, made: torch.Tensor, count: float, header: Header
+    ) -> Payload:
+        """What is sent of an update; what is none goes out as it is, with the count behind numbers that nothing seals."""
+        layer = self.held.stack.aggregation
+        if not isinstance(sent, torch.Tensor) or sent.shape != made.shape or not sent.is_floating_point():
+            raw = sent_raw(sent)
+            behind = layer is None and isinstance(raw, torch.Tensor)
+            return torch.cat([raw, raw.new_tensor([count])]) if behind else raw  # type: ignore[list-item, union-attr]
+        if layer is not None:
+            bound = self.release.bound(self.held)
+            return layer.seal(self.held.state(layer), sent, count, header, checked=bound)[0]
+        coder = coder_of(self.held.stack) if self.plan.coded else None
+        return torch.cat([sent, sent.new_tensor([count])]) if coder is None else to_code(coder, sent, count)
 
     def _call(self, message: Message, model: torch.Tensor) -> RecordDict:
         """What the app's own function makes of a model.

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from qflsec.base import ProtocolAbort
 from qflsec.federation import Control, PartyState
 from qflsec.federation.control import Answer
 from qflsec.flower.conversation import ASK, LEARN, MODEL, OPEN, REFUSED
+from qflsec.flower.grid import content_bytes
 from qflsec.flower.letters import Letter, Part, read_letter, write_letter
 from qflsec.protocols.keystore import KmeError
 from qflsec.threat import Party
@@ -47,6 +48,8 @@ class Exchange:
         nodes: The node of each client.
         silent: Why a client did not answer, since the last :meth:`begin`.
         exchanges: How often the server waited for answers.
+        bytes: Of all messages after the greetings, both ways.
+        messages_sent: How many these were, both ways.
 
     Units:
         patience: seconds
@@ -56,7 +59,7 @@ class Exchange:
         self.grid, self._held, self._patience = grid, held, patience
         self.nodes: dict[Party, int] = {}
         self.silent: dict[int, str] = {}
-        self.exchanges = 0
+        self.exchanges = self.bytes = self.messages_sent = 0
         self._pending: dict[Party, list[Part]] = {}
         self._round = -1
 
@@ -93,6 +96,7 @@ class Exchange:
                 self.silent[party.index] = f"nothing could be sealed for it: {lack}"
                 continue
             content["config"] = config
+            self._count(content)
             yield Message(content, self.nodes[party], kind)
 
     def ask(self, parts: Mapping[Party, Sequence[Part]], *, kind: str = "train") -> dict[Party, Letter]:
@@ -129,6 +133,10 @@ class Exchange:
                 self.silent.setdefault(party.index, f"it did not answer within {self._patience:g} s")
         return {party: found[party] for party in sorted(found)}
 
+    def _count(self, content: RecordDict) -> None:
+        self.bytes += content_bytes(content)
+        self.messages_sent += 1
+
     def _read(self, party: Party, reply: Message) -> Letter:
         """The letter in one reply.
 
@@ -138,6 +146,7 @@ class Exchange:
         if not reply.has_content():
             reason = " ".join((reply.error.reason or "no reason given").split())
             raise ProtocolAbort(f"its app failed: {reason}")
+        self._count(reply.content)
         letter = read_letter(reply.content, lambda index, body: self._unsealed(party, index, body))
         if letter is None:
             raise ProtocolAbort("it answered without a letter")

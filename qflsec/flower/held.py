@@ -161,7 +161,7 @@ def hold(
     load = Workload(
         n_params=layout.n_params, n_clients=plan.n_clients, participants=plan.asked, rounds=plan.rounds
     )
-    carried, secrets = stack.carried(load), secrets_of(plan.seed, party)
+    carried, secrets = stack.carried(load), secrets_of(plan.secret_seed, party)
     states = []
     for layer in secret_layers(stack):
         known = replace(setup, traffic=carried.get(layer)) if isinstance(layer, LinkLayer) else setup

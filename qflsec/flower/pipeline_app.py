@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,8 +66,8 @@ class PipelineApp:
             logits = self.pipeline.model(params, dataset.features[rows])
         return float((logits.argmax(dim=-1) == dataset.labels[rows]).double().mean())
 
-    def update(self, params: torch.Tensor, index: int, round_index: int) -> tuple[torch.Tensor, int]:
-        """What one client adds to a model, and its number of records.
+    def update(self, params: torch.Tensor, index: int, round_index: int) -> tuple[torch.Tensor, float, int]:
+        """What one client adds to a model, its mean loss before, and its number of records.
 
         Args:
             params: The model.
@@ -74,27 +75,30 @@ class PipelineApp:
             round_index: The round.
 
         Shapes:
-            params: ``(P,)``; returns: ``(P,)``
+            params: ``(P,)``; returns: ``(P,)`` first
         """
         lane, clients = self.lane, [index]
         data = ClientData(features=lane.features[None], labels=lane.labels[None], mask=lane.mask[None])
         streams = RoundStreams([self.seed], round_index)
         steps = plan_batches(data, self.pipeline.federation, streams)
         training = LocalTraining(pipeline=self.pipeline)
-        made, _, _ = training(
+        made, losses, _ = training(
             params[None, None],
             data.at(range(1), clients),
             [step.at(range(1), clients) for step in steps],
             streams,
             clients,
         )
-        return made[0, 0], int(lane.mask[index].sum())
+        return made[0, 0], float(losses[0, 0]), int(lane.mask[index].sum())
 
-    def client(self, side: ClientSide) -> ClientApp:
+    def client(
+        self, side: ClientSide, *, told: Callable[[int, float, float], None] | None = None
+    ) -> ClientApp:
         """The ClientApp, which answers with updates.
 
         Args:
             side: The mod.
+            told: Is told of each training: the client, its mean loss before, and the seconds of processor time.
         """
         app = ClientApp(mods=[side])
 
@@ -104,7 +108,10 @@ class PipelineApp:
             config: Mapping[str, object] = message.content.config_records["config"]
             round_index = int(str(config["server-round"])) - 1
             params = torch.from_numpy(message.content.array_records["arrays"][_NAME].numpy().copy())
-            made, count = self.update(params, index, round_index)
+            began = time.process_time()
+            made, loss, count = self.update(params, index, round_index)
+            if told is not None:
+                told(index, loss, time.process_time() - began)
             answer = RecordDict(
                 {
                     "arrays": ArrayRecord({_NAME: Array(made.numpy())}),

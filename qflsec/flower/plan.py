@@ -109,6 +109,7 @@ class Plan:
         patience: How long the server waits for the answers of one exchange, other than training.
         seed: Of the experiment; None for a deployment, where all randomness comes from the operating system. A seed
             makes runs reproducible, and secrets and noise worthless.
+        seeded_secrets: Whether keys come from the seed too, where there is one; else from the operating system.
 
     Units:
         patience: seconds
@@ -131,6 +132,7 @@ class Plan:
     evaluate: bool = False
     patience: float = 60.0
     seed: int | None = None
+    seeded_secrets: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.participants <= self.n_clients:
@@ -165,6 +167,11 @@ class Plan:
     def clients(self) -> tuple[Party, ...]:
         """The clients."""
         return tuple(map(client, range(self.n_clients)))
+
+    @property
+    def secret_seed(self) -> int | None:
+        """What keys are made from; None for the operating system."""
+        return self.seed if self.seeded_secrets else None
 
     @property
     def asked(self) -> int:

@@ -134,7 +134,7 @@ class Records:
         )
         # a server draws from a generator that is no cryptographic one, whatever its seed
         drawn = any(not getattr(layer, "linear", False) for layer in stack.server)
-        seeds = Seeds(secrets=plan.seed is not None, noise=plan.seed is not None or drawn)
+        seeds = Seeds(secrets=plan.secret_seed is not None, noise=plan.seed is not None or drawn)
         return LedgerContext(observer=observer, training=training, seeds=seeds)
 
     def _write(self, line: Mapping[str, object]) -> None:

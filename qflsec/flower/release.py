@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from flwr.app import RecordDict
 
 from qflsec.base import ConfigError, IncompatibleAttack, UpdateError, stream
 from qflsec.federation import Adversary, Hands
+from qflsec.federation.payloads import SentPayload
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.held import Held
 from qflsec.flower.plan import Plan
@@ -17,9 +19,29 @@ from qflsec.flower.streams import DeployedStreams, LabStreams
 from qflsec.models import Model
 from qflsec.threat import corrupted_clients
 
-__all__ = ["Release", "keep_counts"]
+__all__ = ["Forge", "Release", "keep_counts"]
 
 _COUNTS = ("num-examples", "num_examples")
+
+
+class Forge(Protocol):
+    """What stands between a client's update and what it sends, in the lab."""
+
+    def honest(self, index: int) -> bool:
+        """Whether a client sends what its layers made of its update."""
+
+    def __call__(self, held: Held, index: int, model: torch.Tensor, honest: torch.Tensor) -> SentPayload:
+        """What is sent; None for nothing.
+
+        Args:
+            held: What the client holds.
+            index: The round.
+            model: The model that it received.
+            honest: What its layers made of its update.
+
+        Shapes:
+            model, honest: ``(P,)``
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +51,16 @@ class Release:
     Attributes:
         plan: The plan.
         adversary: What a corrupted client does; None for an honest one.
+        forge: The same for clients of the lab, honest ones too; None elsewhere.
     """
 
     plan: Plan
     adversary: Adversary | None = None
+    forge: Forge | None = None
+
+    def bound(self, held: Held) -> bool:
+        """Whether honest code binds what a client sends."""
+        return self.adversary is None and (self.forge is None or self.forge.honest(held.party.index))
 
     def update(self, layout: ArrayLayout, model: torch.Tensor, answered: RecordDict) -> torch.Tensor:
         """The update in what an app's train function answered.
@@ -51,7 +79,7 @@ class Release:
             )
         given = layout.vector(records[0])
         update = given if self.plan.replies == "update" else given - model
-        if self.adversary is None and not bool(torch.isfinite(update).all()):
+        if self.adversary is None and self.forge is None and not bool(torch.isfinite(update).all()):
             raise UpdateError("the trained model is not finite", fix="lower the learning rate")
         return update
 
@@ -77,8 +105,8 @@ class Release:
             expected=f"a MetricRecord with {_COUNTS[0]!r}",
         )
 
-    def shaped(self, held: Held, index: int, model: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        """The update as it leaves the client, before it is sealed.
+    def shaped(self, held: Held, index: int, model: torch.Tensor, update: torch.Tensor) -> SentPayload:
+        """The update as it leaves the client, before it is sealed; what is no update, or None, in the lab alone.
 
         Args:
             held: What the client holds.
@@ -87,13 +115,15 @@ class Release:
             update: What training made of it.
 
         Shapes:
-            model: ``(P,)``; update: ``(P,)``; returns: ``(P,)``
+            model: ``(P,)``; update: ``(P,)``
         """
         plan, me = self.plan, held.party.index
         streams = DeployedStreams() if plan.seed is None else LabStreams(plan.seed, index, me, plan.n_clients)
         released = update[None, None]
         for layer in held.stack.shapes:
             released = layer.shape(released, streams)
+        if self.forge is not None:
+            return self.forge(held, index, model, released[0, 0])
         if self.adversary is None:
             return released[0, 0]
         return self._manipulated(held, index, model[None, None], released)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -12,10 +12,11 @@ from flwr.app import ConfigRecord, Message
 
 from qflsec.base import LostRound, ProtocolAbort, stream
 from qflsec.base.framing import pack_indices
-from qflsec.federation import Header
+from qflsec.federation import Header, Pipeline
 from qflsec.federation.layers import AggregationLayer
 from qflsec.federation.round.opened import Opened, open_plain
 from qflsec.federation.round.server import Server
+from qflsec.flower.book import RoundNote
 from qflsec.flower.codes import coder_of, from_code
 from qflsec.flower.conversation import EVALUATE, METRICS, MODEL, OPEN, PUBLISH, TRAIN, UPDATE, sealed_sum
 from qflsec.flower.exchange import Exchange, FlowerControl
@@ -40,6 +41,8 @@ class Rounds:
         exchange: The letters.
         welcome: The greetings of nodes.
         params: The first model.
+        pipeline: What the app is, where the server knows more of it than its arrays.
+        watch: Is told what the server saw and made in each round.
 
     Attributes:
         params: The model; the first one where only clients can read it.
@@ -50,14 +53,25 @@ class Rounds:
     """
 
     def __init__(
-        self, *, plan: Plan, held: Held, exchange: Exchange, welcome: Welcome, params: torch.Tensor
+        self,
+        *,
+        plan: Plan,
+        held: Held,
+        exchange: Exchange,
+        welcome: Welcome,
+        params: torch.Tensor,
+        pipeline: Pipeline | None = None,
+        watch: Callable[[RoundNote], None] | None = None,
     ) -> None:
         self.params, self.layout = params, held.layout
         self._plan, self._held, self._exchange, self._welcome = plan, held, exchange, welcome
         # without a seed of the experiment the server's own draws begin with the operating system's
         seed = secrets.randbits(62) if plan.seed is None else plan.seed
         self._seed = seed
-        self._server = Server(stack=held.stack, pipeline=plan.pipeline(held.layout), seeds=[seed], lanes=[])
+        known = plan.pipeline(held.layout) if pipeline is None else pipeline
+        self._server = Server(stack=held.stack, pipeline=known, seeds=[seed], lanes=[])
+        self._watch = watch
+        self._payloads: dict[Party, Payload] = {}
         self._hidden = held.stack.leaves == "nothing"
         self._asked: tuple[Party, ...] = ()
         self._control: FlowerControl | None = None
@@ -119,19 +133,47 @@ class Rounds:
         Raises:
             ProtocolAbort: The run cannot go on.
         """
-        letters = self._exchange.letters(replies, self._asked)
+        letters, before = self._exchange.letters(replies, self._asked), self.params
+        self._payloads = {}
         try:
             if self._lost is not None:
                 raise self._lost
             opened = self._open(index, letters)
         except LostRound as lost:
+            self._tell(index, before, lost=lost)
             return self._record(index, Opened(ids=()), letters, lost=str(lost)), False
         if opened.combined is not None:
             self._hand_on(index, opened)
             return self._record(index, opened, letters), False
         step = self._server.step(0, index, opened, self.params)
         self.params = self.params + self._plan.server_learning_rate * step
-        return self._record(index, opened, letters), True
+        record = self._record(index, opened, letters)
+        self._tell(index, before, opened=replace(opened, missing=record.missing))
+        return record, True
+
+    def _tell(
+        self, index: int, before: torch.Tensor, *, opened: Opened | None = None, lost: LostRound | None = None
+    ) -> None:
+        """Say what the server saw and made in a round to who watches it."""
+        if self._watch is None:
+            return
+        layer = self._held.stack.aggregation
+        away = {} if layer is None else layer.turned_away(self._held.state(layer))
+        arrived = {party.index: payload for party, payload in self._payloads.items()}
+        self._watch(
+            RoundNote(
+                round=index,
+                asked=tuple(party.index for party in self._asked),
+                heard=tuple(i for i in arrived if i not in away),
+                before=before.clone(),
+                after=self.params.clone(),
+                payloads=arrived,
+                opened=opened,
+                lost=lost,
+                bytes=self._exchange.bytes,
+                messages=self._exchange.messages_sent,
+            )
+        )
 
     def _open(self, index: int, letters: Mapping[Party, Letter]) -> Opened:
         """What the server can open of a round.
@@ -140,12 +182,14 @@ class Rounds:
             LostRound: The round has no result.
             ProtocolAbort: The run cannot go on.
         """
-        payloads: dict[Party, Payload] = {}
-        malformed: dict[int, str] = {}
+        payloads, malformed = self._payloads, dict[int, str]()
         coder, size = coder_of(self._held.stack) if self._plan.coded else None, self.layout.n_params
         for party, letter in letters.items():
+            body = letter.get(UPDATE)
+            if body is None:
+                continue
             try:
-                value = decode(letter.get(UPDATE) or b"")
+                value = decode(body)
                 payloads[party] = value if coder is None else from_code(coder, value, size, self.params)
             except ProtocolAbort as abort:
                 malformed[party.index] = f"it sent {abort}"
@@ -164,8 +208,14 @@ class Rounds:
         payloads = layer.conclude(self._control, payloads)
         ids = tuple(party.index for party in payloads)
         combined = layer.combine(state, payloads, header)
-        missing = {i: str(why) for i, why in layer.turned_away(state).items()}
-        opened = Opened(ids=ids, missing=missing, header=header)
+        away = layer.turned_away(state)
+        missing, proved = {i: str(why) for i, why in away.items()}, tuple(away.values())
+        opened = Opened(
+            ids=ids,
+            missing=missing,
+            proved=tuple(abort for abort in proved if abort.caused_by is not None),
+            header=header,
+        )
         if self._hidden:
             return replace(opened, combined=combined)
         mean, weight = layer.reveal(state, combined, header)

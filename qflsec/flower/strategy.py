@@ -11,8 +11,9 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
 from qflsec.base import ConfigError, LostRound, ProtocolAbort
-from qflsec.federation import Identity
+from qflsec.federation import Identity, Pipeline
 from qflsec.flower.arrays import ArrayLayout
+from qflsec.flower.book import RoundNote
 from qflsec.flower.exchange import Exchange
 from qflsec.flower.held import hold, new_session, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
@@ -39,10 +40,13 @@ class ServerSide(Strategy):
         keys: The server's end of its quantum links, such as an ``Etsi014Provider``, for layers that need one.
         ledger: A file that gets a line for every round: who counted, who did not and why, costs, and every guarantee.
         score: What the ledger says of the final model: numbers by name.
+        pipeline: What the app is, where the server knows more of it than its arrays.
+        watch: Is told what the server saw and made in each round.
 
     Attributes:
         records: What happened in each round.
         outcome: ``"running"``, ``"completed"``, or ``"aborted: "`` and the reason.
+        abort: Why a protocol stopped the run; None where none did.
     """
 
     def __init__(
@@ -53,12 +57,15 @@ class ServerSide(Strategy):
         keys: KeyProvider | None = None,
         ledger: str | Path | None = None,
         score: Callable[[ArrayRecord], Mapping[str, float]] | None = None,
+        pipeline: Pipeline | None = None,
+        watch: Callable[[RoundNote], None] | None = None,
     ) -> None:
         self._plan, self._keys = plan, keys
         self._home = None if home is None else Path(home)
         self._records = Records(plan, None if ledger is None else Path(ledger))
-        self._score = score
+        self._score, self._pipeline, self._watch = score, pipeline, watch
         self.outcome = "running"
+        self.abort: ProtocolAbort | None = None
         self._rounds: Rounds | None = None
         self._lost: LostRound | None = None
 
@@ -101,8 +108,8 @@ class ServerSide(Strategy):
                 hidden = self._plan.stack.leaves == "nothing"
                 result.arrays = layout.record(self._rounds.published() if hidden else self._rounds.params)
         except (ProtocolAbort, KmeError) as abort:
-            told = abort.told if isinstance(abort, ProtocolAbort) else str(abort)
-            self.outcome = f"aborted: {told}"
+            stopped = abort if isinstance(abort, ProtocolAbort) else ProtocolAbort(str(abort))
+            self.abort, self.outcome = stopped, f"aborted: {stopped.told}"
             result = Result()
             result.arrays = initial_arrays if self._rounds is None else layout.record(self._rounds.params)
         else:
@@ -112,7 +119,7 @@ class ServerSide(Strategy):
 
     def _begin(self) -> None:
         """Forget a run that was before: a strategy may be started again, in a session of its own."""
-        self._rounds, self.outcome = None, "running"
+        self._rounds, self.outcome, self.abort = None, "running", None
         self._records.begin()
 
     def configure_train(
@@ -158,17 +165,25 @@ class ServerSide(Strategy):
         self._records.opened(held.stack, layout.n_params)
         exchange = Exchange(grid, held, plan.patience)
         welcome = Welcome(plan=plan, held=held, exchange=exchange, identity=self._identity())
-        return Rounds(plan=plan, held=held, exchange=exchange, welcome=welcome, params=layout.vector(arrays))
+        return Rounds(
+            plan=plan,
+            held=held,
+            exchange=exchange,
+            welcome=welcome,
+            params=layout.vector(arrays),
+            pipeline=self._pipeline,
+            watch=self._watch,
+        )
 
     def _identity(self) -> Identity:
         plan, parties = self._plan, (*self._plan.clients, SERVER)
         if self._home is not None:
             return identity_of_home(self._home, SERVER, plan.clients)
-        if plan.seed is None and secret_layers(plan.stack):
+        if plan.secret_seed is None and secret_layers(plan.stack):
             raise ConfigError(
                 "the server has no home for its key", fix="pass home=..., or set a seed in the lab"
             )
-        return seeded_identities(plan.seed or 0, parties)[SERVER]
+        return seeded_identities(plan.secret_seed or 0, parties)[SERVER]
 
 
 def _metrics(numbers: Mapping[str, float]) -> MetricRecord:

@@ -12,7 +12,7 @@ from qflsec.base.errors import Together
 from qflsec.lab.grid.schema import at
 from qflsec.lab.grid.spec import GridSpec, kind_of, parse_toml, presets, read_text
 
-__all__ = ["KINDS", "load_spec", "look", "parse_spec", "spec_type"]
+__all__ = ["KINDS", "load_spec", "look", "parse_spec", "spec_type", "with_engine"]
 
 KINDS = ("federation", "channel", "delegation")
 """The kinds of matrix."""
@@ -77,6 +77,25 @@ def parse_spec(text: str, *, base: Path, kind: str | None = None) -> GridSpec:
 
             each(look_at_rest, document)
     return spec
+
+
+def with_engine(spec: GridSpec, engine: str | None) -> GridSpec:
+    """The same matrix with its runs made by another engine.
+
+    Args:
+        spec: A specification of any kind.
+        engine: The engine; None for what the specification says.
+
+    Raises:
+        ConfigError: The matrix has no such engine.
+    """
+    if engine is None:
+        return spec
+    if "engine" not in type(spec).model_fields:
+        raise ConfigError(
+            f"a {spec.kind} matrix has no engine to choose", got=engine, fix="leave out --engine"
+        )
+    return spec.from_document({**spec.model_dump(mode="json", exclude_none=True), "engine": engine})
 
 
 def look(spec: GridSpec) -> None:

@@ -59,6 +59,10 @@ class Turns:
         """What the adversary of a run keeps; None where it keeps nothing."""
         return self._states.get(lane)
 
+    def remember(self, lane: int, state: object) -> None:
+        """What the adversary of a run kept from moves that were made elsewhere."""
+        self._states[lane] = state
+
     def taps(self) -> dict[int, WireTap]:
         """What corrupted networks do to a message, by run."""
         return {
@@ -301,7 +305,7 @@ class Turns:
             corrupted |= acting
             for lane, index in sorted(acting):
                 payload = irregular.get((lane, index), rows[lane, index])
-                self._note(lane, index, payload, updates[lane, index])
+                self.note(lane, index, payload, updates[lane, index])
             if reports:
                 truth = torch.stack([told[place] for told in honest.reports.values()], dim=-1)
                 said, _ = self._play(lanes, truth, say)
@@ -321,7 +325,7 @@ class Turns:
                 if not torch.equal(told[lane, index], said[name][lane, index]):
                     self._acts[lane].setdefault(client(index), f"a {name} of its own making")
 
-    def _note(self, lane: int, index: int, payload: SentPayload, honest: torch.Tensor) -> None:
+    def note(self, lane: int, index: int, payload: SentPayload, honest: torch.Tensor) -> None:
         """Remember the last act of a corrupted client that is not what an honest one would send."""
         if isinstance(payload, torch.Tensor) and torch.equal(payload, honest):
             return

@@ -18,6 +18,7 @@ def run_identity(
     code: Mapping[str, str],
     manipulation: Mapping[str, Any] | None = None,
     threat: Mapping[str, Any] | None = None,
+    engine: str = "loop",
 ) -> dict[str, Any]:
     """What a run's id is the digest of.
 
@@ -37,6 +38,7 @@ def run_identity(
         code: Digests of the code of plugins from outside the package, with everything that it imports.
         manipulation: The adversary's name and every parameter; None for an honest run.
         threat: Its whole threat model, knowledge too; None for an honest run.
+        engine: What makes the run; the training loop, which every other must equal, is not named.
     """
     return {
         "pipeline": dict(pipeline),
@@ -47,6 +49,7 @@ def run_identity(
         "secrets": secrets,
         "versions": dict(versions),
         "code": dict(code),
+        **({} if engine == "loop" else {"engine": engine}),
     }
 
 

@@ -29,6 +29,7 @@ from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
 from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.schema import at
+from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
@@ -144,12 +145,10 @@ class Matrix:
 
     def incompatible(self, pipeline: str, stack: str) -> str:
         """Why the stack cannot run on the pipeline, as a sentence; empty where it can."""
-        column = self.stacks[stack]
-        return (
-            column.incompatible
-            if column.stack is None
-            else stack_fits(self.pipelines[pipeline], column.stack)
-        )
+        column, parts = self.stacks[stack], self.pipelines[pipeline]
+        if column.stack is None:
+            return column.incompatible
+        return stack_fits(parts, column.stack) or engines.stack_fits(self.spec.engine, parts, column.stack)
 
     def impossible(self, entry: AttackEntry, stack: str) -> str:
         """Why the attack cannot be made under the stack, as a sentence; empty where it can."""
@@ -158,7 +157,8 @@ class Matrix:
         if reason or made is None:
             return reason
         pipeline, run = self.pipelines[entry.pipeline], entry.run_spec(self.spec.seeds[0])
-        return attack_fits(pipeline, made, entry.attack, entry.threat, run)
+        reason = attack_fits(pipeline, made, entry.attack, entry.threat, run)
+        return reason or engines.attack_fits(self.spec.engine, pipeline, made, entry.attack, entry.threat)
 
     def outside(self, entry: AttackEntry, stack: str) -> str:
         """Why the stack's robust layers promise nothing against the attack, as a sentence; empty where they do.
@@ -210,6 +210,7 @@ class Matrix:
             code={**digests_of(self.code, made_by), **self._data_code(pipeline)},
             manipulation=None if manipulation is None else without_places(manipulation.to_config()),
             threat=None if entry is None else entry.threat.to_config(),
+            engine=self.spec.engine,
         )
 
     def _data_code(self, pipeline: str) -> dict[str, str]:
@@ -233,6 +234,7 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
     Raises:
         QflsecError: A name is unknown or a value cannot be used; the message starts with the key path.
     """
+    engines.check_engine(spec.engine)
     load_user_plugins(spec.plugins)
     with Together() as each:
         pipelines = {n: each(_pipeline, table, f"pipelines.{n}") for n, table in spec.pipelines.items()}

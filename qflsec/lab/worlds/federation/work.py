@@ -6,12 +6,14 @@ Transcripts stay in the process that makes the runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from qflsec.accounting import RowWriter
 from qflsec.accounting.ledger import LedgerRow
 from qflsec.accounting.predictions import mixed, predicted
 from qflsec.attacks import (
@@ -32,6 +34,7 @@ from qflsec.lab.grid.ids import canonical
 from qflsec.lab.grid.units import Row
 from qflsec.lab.grid.work import sentence_of
 from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
+from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
@@ -127,11 +130,16 @@ def _about(attack: Inference, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
 
 def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
     specs = [_spec(matrix, run) for run in batch.runs]
+    if matrix.spec.engine != "loop":
+        return {
+            run.unit_id: _alone(partial(_by_flower, matrix, batch, spec))
+            for run, spec in zip(batch.runs, specs, strict=True)
+        }
     try:
         made: list[_Made] = [*_run(matrix, batch, specs)]
     except Exception:  # noqa: BLE001 - whatever it is becomes a row
         # A batched run equals a single one bit for bit, so one by one they show which of them fails.
-        made = [_run_alone(matrix, batch, spec) for spec in specs]
+        made = [_alone(partial(_by_loop, matrix, batch, spec)) for spec in specs]
     return {run.unit_id: result for run, result in zip(batch.runs, made, strict=True)}
 
 
@@ -160,13 +168,35 @@ def _run(matrix: Matrix, batch: RunBatch, specs: list[RunSpec]) -> list[RunResul
         column.stack,
         specs,
         secrets=matrix.spec.secrets,
-        grant_honest_updates=any("honest-updates" in threat.knows for threat in matrix.observers),
+        grant_honest_updates=_honest_granted(matrix),
     )
 
 
-def _run_alone(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> _Made:
+def _by_loop(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
+    return _run(matrix, batch, [spec])[0]
+
+
+def _by_flower(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
+    column = matrix.stacks[batch.stack]
+    assert column.stack is not None
+    return engines.made_by_flower(
+        matrix.pipelines[batch.pipeline],
+        column.stack,
+        spec,
+        secrets=matrix.spec.secrets,
+        grant_honest_updates=_honest_granted(matrix),
+    )
+
+
+def _honest_granted(matrix: Matrix) -> bool:
+    """Whether some threat model of the matrix grants honest updates."""
+    return any("honest-updates" in threat.knows for threat in matrix.observers)
+
+
+def _alone(make: Callable[[], RunResult]) -> _Made:
+    """One run, or what it failed of."""
     try:
-        return _run(matrix, batch, [spec])[0]
+        return make()
     except (IncompatibleAttack, IncompatibleStack) as error:
         return _Failure(outcome=f"incompatible: {error}", traceback="")
     except Exception as error:  # noqa: BLE001 - whatever it is becomes a row
@@ -195,8 +225,14 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iter
     yield row
     if run.label or not row.settled:
         return
+    stack = matrix.stacks[run.stack].stack
     for threat in matrix.observers:
-        yield _ledger_row(run, made, threat, seen)
+        unknown = "" if stack is None else engines.observer_fits(matrix.spec.engine, stack, threat)
+        if unknown and made.outcome == "completed":
+            said = RowWriter(observer=threat.name, layer="engine").not_covered(unknown)
+            yield run.ledger(threat).row("completed", {"rows": [said.to_dict()]})
+        else:
+            yield _ledger_row(run, made, threat, seen)
 
 
 def _chance(result: RunResult) -> float:
