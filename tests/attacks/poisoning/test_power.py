@@ -11,6 +11,8 @@ from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Manipulation, attack_from_config
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.lab import build, load_spec
+from qflsec.lab.scoring import score_poisoning
 from qflsec.models import build_model
 from qflsec.threat import Knowledge, corrupted_clients
 
@@ -106,3 +108,32 @@ def test_stealth_needs_rounds_and_differences(
     assert mean_over_seeds(lost(attacked(SMALL, config), small)).low < 0, (
         "among equal updates there is nowhere to hide"
     )
+
+
+@pytest.mark.parametrize(
+    ("strong", "control"),
+    [
+        ("rotation-bias, eight clients", "rotation-bias, four clients"),
+        ("constant, half a radian", "constant, a hundredth"),
+        ("withhold, alone with a class", "withhold, one of two alike"),
+    ],
+)
+def test_what_a_plain_attack_needs_to_move_the_undefended_mean(strong: str, control: str) -> None:
+    """A majority of turned circuits, a size, and a class that nobody else has: as named in the preset, beside its control."""
+    matrix = build(load_spec("shapes")).matrix
+
+    def advantage(label: str) -> list[float]:
+        (row,) = (one for one in matrix.attacks if one.label == label)
+        pipeline, seeds = matrix.pipelines[row.pipeline], matrix.spec.seeds
+        assert isinstance(row.attack, Manipulation)
+        specs = [
+            RunSpec(seed=seed, adversary=row.attack, threat=row.threat, evaluate="last") for seed in seeds
+        ]
+        honest = run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="last") for seed in seeds])
+        scores = map(score_poisoning, run_batch(pipeline, NONE, specs), honest)
+        return [score.advantage for score in scores]
+
+    assert mean_over_seeds(advantage(strong)).low > 0
+    without = mean_over_seeds(advantage(control))
+    assert without.low < 0
+    assert abs(without.value) < 0.05
