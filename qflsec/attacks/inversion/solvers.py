@@ -194,13 +194,11 @@ def _backtrack(
 
 def _signed_adam(slope: Slope, starts: Tensor, search: Search) -> Minimum:
     points = best = starts
-    least, _ = slope(starts)
+    values, gradients = slope(points)
+    least = values
     first, second = torch.zeros_like(points), torch.zeros_like(points)
     tried = 0
     while tried < search.steps and float(least.min()) > search.tolerance:
-        values, gradients = slope(points)
-        better = values < least
-        best, least = torch.where(better[:, None], points, best), torch.where(better, values, least)
         sign = gradients.sign()
         tried += 1
         first = _BETA1 * first + (1 - _BETA1) * sign
@@ -208,4 +206,7 @@ def _signed_adam(slope: Slope, starts: Tensor, search: Search) -> Minimum:
         upper, lower = first / (1 - _BETA1**tried), second / (1 - _BETA2**tried)
         rate = _SIGNED_STEP * 0.1 ** sum(tried > share * search.steps / 8 for share in (3, 5, 7))
         points = points - rate * upper / (lower.sqrt() + _EPSILON)
+        values, gradients = slope(points)
+        better = values < least
+        best, least = torch.where(better[:, None], points, best), torch.where(better, values, least)
     return Minimum(points=best, objectives=least, iterations=tried)

@@ -47,6 +47,20 @@ def test_starts_do_not_mix() -> None:
         assert torch.allclose(both.points, torch.stack(each), atol=1e-12), solver
 
 
+def test_every_step_of_signed_adam_counts() -> None:
+    """The point of the last step is looked at, and no point twice."""
+    seen: list[float] = []
+
+    def residuals(points: torch.Tensor) -> torch.Tensor:
+        seen.append(float(points.detach()[0, 0]))
+        return points - 1
+
+    search = Search(solver="signed-adam", iterations=2, tolerance=0.0)
+    found = refine(residuals, torch.zeros(1, 1, dtype=torch.float64), search)
+    assert len(set(seen)) == len(seen) == 3
+    assert float(found.points) == seen[-1] > seen[1] > 0
+
+
 def test_differences_are_derivatives_up_to_the_width() -> None:
     points = torch.tensor([[0.4, 1.1]], dtype=torch.float64)
     values, jacobians = differences(wave, points)

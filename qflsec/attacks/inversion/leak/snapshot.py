@@ -130,15 +130,19 @@ def solve_snapshot(derivatives: Sequence[Floats], gradients: Sequence[Floats]) -
         Heredge et al.: Prospects of privacy advantage in quantum machine learning, arXiv:2405.08801, section on
         snapshot recovery, there with known residuals.
     """
-    rounds, unknowns = len(derivatives), derivatives[0].shape[1]
-    blocks = []
-    for place, (rows, gradient) in enumerate(zip(derivatives, gradients, strict=True)):
-        column = np.zeros((len(rows), rounds))
+    unknowns = derivatives[0].shape[1]
+    # a gradient of zero has a residual of zero, and says nothing of the record
+    told = [(rows, gradient) for rows, gradient in zip(derivatives, gradients, strict=True) if gradient.any()]
+    blocks = [np.zeros((0, unknowns + len(told)))]
+    for place, (rows, gradient) in enumerate(told):
+        column = np.zeros((len(rows), len(told)))
         # each residual in units of its gradient, so that no round outweighs the others
-        column[:, place] = -gradient / max(float(np.linalg.norm(gradient)), 1e-300)
+        column[:, place] = -gradient / float(np.linalg.norm(gradient))
         blocks.append(np.concatenate([rows, column], axis=1))
-    _, values, directions = np.linalg.svd(np.concatenate(blocks), full_matrices=True)
-    values = np.concatenate([values, np.zeros(unknowns + rounds - len(values))])
+    system = np.concatenate(blocks)
+    # with fewer equations than unknowns, the solutions are the directions that have no singular value
+    _, values, directions = np.linalg.svd(system, full_matrices=len(system) < system.shape[1])
+    values = np.concatenate([values, np.zeros(system.shape[1] - len(values))])
     nullity = int((values <= RANK_TOLERANCE * values[0]).sum())
     direction = directions[-1][:unknowns]
     size = max(float(np.linalg.norm(direction)), 1e-300)

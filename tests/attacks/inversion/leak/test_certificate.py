@@ -14,6 +14,7 @@ from qflsec.attacks.inversion import DeepLeakage, SnapshotRecovery
 from qflsec.attacks.inversion.leak import certify
 from qflsec.attacks.inversion.leak.algebra import _dense_closure, algebra_of
 from qflsec.attacks.inversion.leak.pauli import bracket, coefficients, word_index, word_matrix
+from qflsec.attacks.inversion.leak.snapshot import solve_snapshot
 from qflsec.attacks.inversion.leak.structure import Structure, structure_of
 from qflsec.base import ConfigError, IncompatibleAttack
 from qflsec.circuits import (
@@ -253,6 +254,27 @@ def test_the_snapshot_recovers_where_the_certificate_says_and_not_before(
     assert errors[-1] < 1e-6
     assert int(claim.labels[0]) == 1
     assert all(error > 1e-2 for error in errors[:-1])
+
+
+@pytest.mark.parametrize(("rounds", "weights", "nullity"), [(3, 4, 1), (2, 40, 1), (2, 3, 3)])
+def test_a_round_without_a_gradient_says_nothing(rounds: int, weights: int, nullity: int) -> None:
+    """Its residual would be zero, and any factor would solve it with no state at all."""
+    generator = np.random.default_rng(0)
+    state = generator.normal(size=7)
+    derivatives = [generator.normal(size=(weights, 7)) for _ in range(rounds + 1)]
+    factors = [0.3, -2.0, 0.0, 5.0][: rounds + 1]
+    gradients = [factor * rows @ state for factor, rows in zip(factors, derivatives, strict=True)]
+    found = solve_snapshot(derivatives, gradients)
+    assert found.nullity == nullity
+    assert math.isclose(float(np.linalg.norm(found.direction)), 1.0)
+    if nullity == 1:
+        assert abs(found.direction @ state) > (1 - 1e-9) * float(np.linalg.norm(state))
+
+
+def test_no_gradient_at_all_leaves_every_state() -> None:
+    found = solve_snapshot([np.eye(3)] * 2, [np.zeros(3)] * 2)
+    assert found.nullity == 3
+    assert math.isclose(float(np.linalg.norm(found.direction)), 1.0)
 
 
 def test_a_snapshot_is_a_warm_start(item: Callable[..., Item], view: Callable[..., View]) -> None:
