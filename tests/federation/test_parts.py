@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.attacks.poisoning import ClaimedPart
+from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack
 from qflsec.defenses.robust import GeometricMedian, Median, TrimmedMean
 from qflsec.federation import (
     Adversary,
@@ -212,6 +213,22 @@ def test_a_part_of_few_hides_few(make_pipeline: Maker) -> None:
     # the client without a deep layer sees a mean of two there
     outside = run.view(corrupted_clients(n=1)).readable("aggregate")
     assert {item.k for item in outside if item.places == tuple(range(deep, 2 * deep))} == {2}
+
+
+def test_a_lie_about_the_channel_decides_what_is_counted(make_pipeline: Maker) -> None:
+    pipeline = layered(make_pipeline, Slimmable(whole=0.3, angles=0.7), rounds=3)
+    poles, threat = pipeline.model.n_params - 2, corrupted_clients(n=1)
+    asked = {claim: ClaimedPart(claim=claim) for claim in ("true", "all", "least")}  # type: ignore[arg-type]
+    runs = run_batch(
+        pipeline, NONE, [RunSpec(seed=2, threat=threat, adversary=one) for one in asked.values()]
+    )
+    sent = dict(zip(asked, (run.costs["sent_parameters"] for run in runs), strict=True))
+    truth = sum(float(pipeline.parts.sent(pipeline.model, 3, index, 2)[0].sum()) for index in range(3))  # type: ignore[union-attr]
+    assert sent["all"] - sent["true"] == 3 * pipeline.model.n_params - truth
+    assert sent["true"] - sent["least"] == truth - 3 * poles
+    assert sent["all"] > sent["true"] > sent["least"]
+    with pytest.raises(IncompatibleAttack):
+        ClaimedPart().check(make_pipeline(), threat)
 
 
 def test_numbers_for_parts_that_a_client_does_not_have_count_for_nothing(make_pipeline: Maker) -> None:

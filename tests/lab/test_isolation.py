@@ -79,9 +79,11 @@ ELSEWHERE = {
     "reported-loss",
     "chosen-cluster",
     "wrong-cluster",
+    "claimed-part",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
-change, rules that ask for a loss, clients that choose among models."""
+change, rules that ask for a loss, clients that choose among models, and
+clients that send parts of one."""
 PLUGIN = """
 from __future__ import annotations
 

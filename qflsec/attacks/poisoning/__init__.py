@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.attacks.poisoning.alie import Alie, alie_factor
 from qflsec.attacks.poisoning.angle_wrap import AngleWrap, most_harmful_turns
 from qflsec.attacks.poisoning.circuit_tampering import GateInsertion, RotationBias
+from qflsec.attacks.poisoning.claimed_part import ClaimedPart
 from qflsec.attacks.poisoning.constant import Constant, Withhold
 from qflsec.attacks.poisoning.edge_replacement import EdgeReplacement
 from qflsec.attacks.poisoning.fang import FangKrum, FangTrimmedMean
@@ -26,6 +27,7 @@ from qflsec.attacks.poisoning.wrong_cluster import WrongCluster
 __all__ = [
     "Alie",
     "AngleWrap",
+    "ClaimedPart",
     "Constant",
     "EdgeReplacement",
     "FangKrum",
