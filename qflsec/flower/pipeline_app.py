@@ -41,10 +41,12 @@ class PipelineApp:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.pipeline.federation.keeps_state or self.pipeline.personal or self.pipeline.parts:
+        if self.pipeline.federation.keeps_state or self.pipeline.personal:
             raise ConfigError(
                 "clients of a Flower app keep no optimiser and no part of the model between rounds"
             )
+        if self.pipeline.parts is not None:
+            raise ConfigError("clients of a Flower app send the whole model", got=self.pipeline.parts.name)
         if self.pipeline.topology.name != "star":
             raise ConfigError("a Flower app is a star", got=self.pipeline.topology.name)
 
