@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from qflsec.base import ConfigError
 from qflsec.flower.certificates import make_certificates
 from qflsec.flower.homes import make_homes
 from qflsec.flower.processes import Processes, free_ports
+from qflsec.flower.warm import can_warm, write_command
 from qflsec.threat import SERVER, client
 
 __all__ = ["Deployment", "Finished"]
@@ -57,6 +60,8 @@ class Deployment:
         limit: After how long the run is stopped.
         told: Is called with each new line of the ledger.
         while_running: Is called again and again with the processes, for tests that end some of them.
+        warm: Whether nodes answer in copies of a process that has everything imported, where the system allows it; else in
+            new ones, as Flower starts them.
 
     Units:
         limit: seconds
@@ -69,6 +74,7 @@ class Deployment:
     limit: float = 3600.0
     told: Callable[[Mapping[str, Any]], None] | None = None
     while_running: Callable[[Deployment, Processes], None] | None = None
+    warm: bool = True
     lines: list[Mapping[str, Any]] = field(default_factory=list)
 
     def run(self) -> Finished:
@@ -94,12 +100,18 @@ class Deployment:
             "FLWR_TELEMETRY_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.3",
         }
         with ExitStack() as last:
             # whoever gets hold of them later could read what was recorded of the run
             last.callback(shutil.rmtree, self.folder / "keys", ignore_errors=True)
             last.callback(key.unlink)
-            processes = last.enter_context(Processes(self.folder / "logs", environment))
+            first = last.enter_context(tempfile.TemporaryDirectory(prefix="qflsec-")) if self._warm else ""
+            processes = last.enter_context(
+                Processes(self.folder / "logs", environment, first=[first] if first else [])
+            )
+            if first:
+                self._start_nursery(processes, Path(first))
             link = ["flower-superlink", "--host", "127.0.0.1", "--port", str(self._port)]
             link += ["--ssl-ca-certfile", str(authority), "--ssl-certfile", str(certificate)]
             link += ["--ssl-keyfile", str(key), "--disable-runtime-dependency-installation"]
@@ -133,6 +145,20 @@ class Deployment:
         command += ["--root-certificates", str(self._authority), "--host", "127.0.0.1"]
         command += ["--port", str(self._ports[index]), "--node-config", where]
         processes.start(f"supernode-{index}", command)
+
+    @property
+    def _warm(self) -> bool:
+        return self.warm and can_warm()
+
+    def _start_nursery(self, processes: Processes, folder: Path) -> None:
+        """Start the process that nodes answer in copies of."""
+        place = write_command(folder)
+        processes.start("nursery", [sys.executable, "-m", "qflsec.flower.warm", str(place)])
+        deadline = time.monotonic() + _START
+        while not place.exists():
+            if "nursery" in processes.ended() or time.monotonic() > deadline:
+                raise ConfigError("the apps' process did not start", fix=f"read {processes.log('nursery')}")
+            time.sleep(_POLL)
 
     def start_link(self, processes: Processes) -> None:
         """Start the SuperLink again, which knows nothing of the run any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from qflsec.base import ConfigError
 
 __all__ = ["Processes", "free_ports"]
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 _GRACE = 8.0
 _POLL = 0.1
 
@@ -45,12 +48,13 @@ class Processes:
     Args:
         logs: The folder of their logs.
         environment: What they find in their environment besides this process's own.
+        first: Folders whose commands take the place of others of the same name.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, logs: Path, environment: Mapping[str, str], *, first: Sequence[str] = ()) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        path = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self._environment = {**os.environ, "PATH": path, **environment}
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -81,6 +85,7 @@ class Processes:
                 env=self._environment,
                 cwd=cwd,
                 start_new_session=True,
+                preexec_fn=_ends_with_its_parent,  # noqa: PLW1509 - one call of the system, between fork and exec
             )
         self._started[name] = started
         return started
@@ -115,6 +120,15 @@ class Processes:
         for process in running:  # whatever a group still holds goes too
             _signal(process, signal.SIGKILL)
             process.wait()
+
+
+def _ends_with_its_parent() -> None:
+    """Have the system end this process where the one that started it is killed, and can end nothing any more (Linux).
+
+    What it started in its turn are Flower's own, which look for their parents.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -7,10 +7,12 @@ import json
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 import time
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -89,13 +91,7 @@ time.sleep(60)
         interrupted()
     child = int(processes.log("one").read_text())
     assert set(processes.ended()) == {"one"}
-    for _ in range(100):
-        state = Path(f"/proc/{child}/stat")
-        if not state.exists() or state.read_text().split()[2] == "Z":
-            break
-        time.sleep(0.02)
-    else:
-        pytest.fail("what the process started still runs")
+    assert eventually(lambda: not running(child)), "what the process started still runs"
     with pytest.raises(ConfigError, match="is not installed"):
         processes.start("none", ["no-such-command-here"])
     assert len(set(free_ports(5))) == 5
@@ -198,3 +194,66 @@ def test_a_superlink_that_is_killed_ends_the_run_with_a_reason(tmp_path: Path) -
     finished = deployed(tmp_path, nodes=3, rounds=2, hook=lambda _, processes: processes.kill("superlink"))
     assert finished.outcome == "stopped: the SuperLink ended, and the run with it"
     assert finished.rounds == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
+def test_nothing_is_left_where_who_started_the_processes_is_killed(tmp_path: Path) -> None:
+    """SIGKILL leaves no chance to end them: the system does."""
+    script = """
+import sys, time
+from pathlib import Path
+from qflsec.flower.processes import Processes
+with Processes(Path(sys.argv[1]), {}) as processes:
+    print(processes.start("one", [sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+    time.sleep(60)
+"""
+    starter = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    child = int(starter.stdout.readline())
+    assert running(child)
+    starter.kill()
+    starter.wait()
+    starter.stdout.close()
+    assert eventually(lambda: not running(child))
+
+
+def running(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def eventually(what: Callable[[], bool], seconds: float = 5.0) -> bool:
+    for _ in range(int(seconds / 0.02)):
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
+def test_a_run_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """Everything that a run starts finds its folder in its environment."""
+    new_project(tmp_path / "app", nodes=3)
+    place = tmp_path / "run"
+    script = "import sys; from qflsec.cli.app import main; main()"
+    command = ["flower", "run", str(tmp_path / "app"), "--nodes", "3", "--out", str(place)]
+    started = subprocess.Popen([sys.executable, "-c", script, *command], stdout=subprocess.DEVNULL)
+    try:
+        mark = f"FLWR_HOME={place}".encode()
+        wanted = 1 + 2 + 2 * 3  # the link and its executor, the nursery or more, each node and its executor
+        assert eventually(lambda: len(marked(mark)) > wanted, 120)
+    finally:
+        started.kill()
+        started.wait()
+    assert eventually(lambda: not marked(mark), 60), marked(mark)
+
+
+def marked(mark: bytes) -> list[str]:
+    """The commands of processes whose environment holds a mark."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes() and running(int(process.name)):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
