@@ -38,13 +38,14 @@ def certify(
     from qflsec.defenses.backdoor import certified_training
 
     matrix = federated_matrix(spec)
-    entry = named(matrix.stacks, [stack], "stack")[stack]
-    if entry.stack is None:
-        raise IncompatibleStack(entry.incompatible)
+    named(matrix.stacks, [stack], "stack")
     if not matrix.pipelines:
         raise ConfigError("the specification has no pipeline", got=spec)
     name = pipeline or next(iter(matrix.pipelines))
     chosen = named(matrix.pipelines, [name], "pipeline")[name]
+    entry = matrix.column(name, stack)
+    if entry.stack is None:
+        raise IncompatibleStack(entry.incompatible)
     rounds = chosen.federation.rounds
     if attacked_rounds + later_rounds > rounds:
         raise ConfigError(

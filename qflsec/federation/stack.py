@@ -35,7 +35,7 @@ from qflsec.federation.serving import ServingLayer
 from qflsec.federation.statements import StatementLayer
 from qflsec.threat import Traffic, Workload
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "in_order"]
 
 _STEPS = {
     AuditLayer: 0,
@@ -286,6 +286,11 @@ class Stack:
 
     def _hider(self) -> str:
         return next((layer.card.name for layer in self.client if layer.leaves == self.leaves), "")
+
+
+def in_order(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers in the order in which they act in a round; those with the same place keep theirs."""
+    return tuple(sorted(layers, key=lambda layer: _step_of(layer, {**_STEPS, **_SERVER_STEPS})))
 
 
 def _step_of(layer: Layer, steps: Mapping[type[Any], int]) -> int:

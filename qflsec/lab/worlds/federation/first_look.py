@@ -159,6 +159,8 @@ def _pipeline(table: PipelineTable, path: str, own: bool) -> FederationConfig:
         data = each(_data, table, path, own)
         each(_model, table.model, f"{path}.model", own)
         each(_plugged, "topology", {"name": "star", **table.topology}, f"{path}.topology", own)
+        for index, layer in enumerate(table.layers):
+            each(_plugged, "layer", layer, f"{path}.layers[{index}]", own)
         clients = [each(client_index, index, path) for index in table.client_executions]
         if own or table.partition.get("kind") is None:
             each(partition_of, table, path)

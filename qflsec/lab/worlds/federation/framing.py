@@ -27,7 +27,7 @@ def frame_of(matrix: Matrix, layout: Layout, head: Mapping[str, Any]) -> Frame:
         attacks=tuple(_attack(entry) for entry in matrix.attacks),
         stacks=tuple(_stack(matrix, name) for name in matrix.stacks),
         observers={threat.name: str(threat) for threat in matrix.observers},
-        pipelines={name: pipeline.to_config() for name, pipeline in matrix.pipelines.items()},
+        pipelines={name: _pipeline(matrix, name) for name in matrix.pipelines},
         utility_pipeline=matrix.utility_pipeline,
         reference=_reference(matrix),
         trials=tuple(
@@ -59,6 +59,12 @@ def frame_of(matrix: Matrix, layout: Layout, head: Mapping[str, Any]) -> Frame:
             if (why := matrix.outside(entry, name))
         ),
     )
+
+
+def _pipeline(matrix: Matrix, name: str) -> dict[str, Any]:
+    """The pipeline's configuration, and the layers that belong to it where there are some."""
+    own = [layer.to_config() for layer in matrix.systems[name]]
+    return {**matrix.pipelines[name].to_config(), **({"layers": own} if own else {})}
 
 
 def _reference(matrix: Matrix) -> str | None:

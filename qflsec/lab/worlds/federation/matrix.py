@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qflsec.attacks import Attack, Inference, attack_from_config
-from qflsec.base import ConfigError, IncompatibleStack, find
+from qflsec.base import ConfigError, find
 from qflsec.base.errors import Together
 from qflsec.base.sources import Sources
 from qflsec.data import DataSpec
@@ -20,10 +20,9 @@ from qflsec.federation import (
     Layer,
     Pipeline,
     RunSpec,
-    Stack,
-    layer_from_config,
     parts_from_config,
 )
+from qflsec.federation.stack import in_order
 from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
@@ -31,6 +30,7 @@ from qflsec.lab.grid.ids import id_versions
 from qflsec.lab.grid.schema import at
 from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
+from qflsec.lab.worlds.federation.columns import StackEntry, entry_of, layers_of, stack_of
 from qflsec.lab.worlds.federation.compatible import attack_fits, stack_fits
 from qflsec.lab.worlds.federation.ids import nameless, run_identity, trial_identity
 from qflsec.lab.worlds.federation.size import refuse_pipeline, refuse_table
@@ -56,26 +56,8 @@ from qflsec.threat import (
 __all__ = [
     "AttackEntry",
     "Matrix",
-    "StackEntry",
     "build_matrix",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StackEntry:
-    """A column: its layers, and the stack unless they cannot work together.
-
-    Attributes:
-        name: Its name in the matrix.
-        layers: The layers in the order of the specification.
-        stack: The stack; None where the layers are incompatible.
-        incompatible: Why; empty where they are compatible.
-    """
-
-    name: str
-    layers: tuple[Layer, ...]
-    stack: Stack | None
-    incompatible: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +100,7 @@ class Matrix:
     Attributes:
         spec: The specification.
         pipelines: Pipelines by name.
+        systems: The layers that belong to each pipeline, whatever the stack.
         stacks: Columns by name.
         threats: Threat models by name.
         attacks: Rows.
@@ -128,6 +111,7 @@ class Matrix:
 
     spec: MatrixSpec
     pipelines: Mapping[str, Pipeline]
+    systems: Mapping[str, tuple[Layer, ...]]
     stacks: Mapping[str, StackEntry]
     threats: Mapping[str, ThreatModel]
     attacks: tuple[AttackEntry, ...]
@@ -143,16 +127,23 @@ class Matrix:
         """The row with this label."""
         return next(entry for entry in self.attacks if entry.label == label)
 
+    def column(self, pipeline: str, stack: str) -> StackEntry:
+        """The stack as it runs on the pipeline: with the layers that belong to the system."""
+        column, own = self.stacks[stack], self.systems[pipeline]
+        return (
+            column if column.stack is None or not own else entry_of(stack, in_order((*column.layers, *own)))
+        )
+
     def incompatible(self, pipeline: str, stack: str) -> str:
         """Why the stack cannot run on the pipeline, as a sentence; empty where it can."""
-        column, parts = self.stacks[stack], self.pipelines[pipeline]
+        column, parts = self.column(pipeline, stack), self.pipelines[pipeline]
         if column.stack is None:
             return column.incompatible
         return stack_fits(parts, column.stack) or engines.stack_fits(self.spec.engine, parts, column.stack)
 
     def impossible(self, entry: AttackEntry, stack: str) -> str:
         """Why the attack cannot be made under the stack, as a sentence; empty where it can."""
-        made = self.stacks[stack].stack
+        made = self.column(entry.pipeline, stack).stack
         reason = self.incompatible(entry.pipeline, stack)
         if reason or made is None:
             return reason
@@ -165,7 +156,7 @@ class Matrix:
 
         Against groups of clients whose number only a run knows, nothing is said.
         """
-        made = self.stacks[stack].stack
+        made = self.column(entry.pipeline, stack).stack
         if made is None or made.leaves != "individual" or not entry.manipulates or not entry.threat.active:
             return ""
         pipeline, clients = self.pipelines[entry.pipeline], entry.threat.clients
@@ -196,7 +187,7 @@ class Matrix:
         config = parts.to_config()
         config["data"] = without_places(parts.data.to_config())
         config["model"] = without_places(parts.model.to_config())
-        layers = self.stacks[stack].layers if stack else ()
+        layers = self.column(pipeline, stack).layers if stack else ()
         manipulation = entry.attack if entry is not None else None
         made_by = [*pipeline_parts(parts), *layer_parts(layers)]
         if manipulation is not None:
@@ -238,7 +229,10 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
     load_user_plugins(spec.plugins)
     with Together() as each:
         pipelines = {n: each(_pipeline, table, f"pipelines.{n}") for n, table in spec.pipelines.items()}
-        stacks = {name: each(_stack, name, layers) for name, layers in spec.stacks.items()}
+        systems = {
+            n: each(layers_of, table.layers, f"pipelines.{n}.layers") for n, table in spec.pipelines.items()
+        }
+        stacks = {name: each(stack_of, name, layers) for name, layers in spec.stacks.items()}
         threats = {name: each(_threat, name, table) for name, table in spec.threats.items()}
         tables = [each(_attack_table, spec, index) for index in range(len(spec.attacks))]
     with Together() as each:
@@ -252,11 +246,12 @@ def build_matrix(spec: MatrixSpec) -> Matrix:
                 f"attacks[{index}].threat",
             )
     parts = [pipeline_parts(one) for one in pipelines.values()]
-    parts += [layer_parts(column.layers) for column in stacks.values()]
+    parts += [layer_parts(layers) for layers in (*systems.values(), *(one.layers for one in stacks.values()))]
     parts += [attack_part(entry.attack) for entry in attacks]
     return Matrix(
         spec=spec,
         pipelines=pipelines,
+        systems=systems,
         stacks=stacks,
         threats=threats,
         attacks=attacks,
@@ -320,19 +315,6 @@ def _clients(table: PipelineTable, path: str) -> dict[int, Execution]:
         client_index(index, path): made(Execution, part, f"{path}.client_executions.{index}")
         for index, part in table.client_executions.items()
     }
-
-
-def _stack(name: str, tables: tuple[dict[str, Any], ...]) -> StackEntry:
-    layers = []
-    for index, table in enumerate(tables):
-        path = f"stacks.{name}[{index}]"
-        config = checked("layer", table, path)
-        with at(path):
-            layers.append(layer_from_config(config))
-    try:
-        return StackEntry(name=name, layers=tuple(layers), stack=Stack.from_layers(name, layers))
-    except IncompatibleStack as error:
-        return StackEntry(name=name, layers=tuple(layers), stack=None, incompatible=str(error))
 
 
 def _threat(name: str, table: Mapping[str, Any]) -> ThreatModel:

@@ -71,7 +71,7 @@ def _measured(matrix: Matrix, name: str, batches: Sequence[tuple[str, int]], lan
         sizes = [runs for other, runs in batches if other == stack]
         seconds = measured_seconds(
             matrix.pipelines[name],
-            matrix.stacks[stack].stack if stack else None,
+            matrix.column(name, stack).stack if stack else None,
             seed=matrix.spec.seeds[0],
             lanes=min(lanes, max(sizes)),
             secrets=matrix.spec.secrets,

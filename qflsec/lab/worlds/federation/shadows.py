@@ -141,7 +141,7 @@ def train_planned(matrix: Matrix, unit: PlannedShadows) -> Row:
     question = _question(pipeline, dataset, unit)
     own = _take(dataset, dataset.auxiliary_idx) if unit.auxiliary else None
     pool, members = shadow_sets(question, own, unit.request)
-    defenses = matrix.stacks[unit.stack].stack if unit.stack else None
+    defenses = matrix.column(unit.pipeline, unit.stack).stack if unit.stack else None
     trainer = ShadowTrainer(pipeline=pipeline, like=dataset, seed=unit.seed)
     params = (trainer.trace if unit.request.every_round else trainer)(pool, members, defenses)
     values = params.numpy().astype("<f4")

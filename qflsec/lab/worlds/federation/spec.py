@@ -33,6 +33,8 @@ class PipelineTable(BaseModel):
         topology: A topology by name with its parameters; a star by default.
         personal: Blocks of the model's layout that every client keeps to itself.
         parts: Which parameters each client trains and sends: ``depths`` or ``slimmable`` by name, with its parameters.
+        layers: Layers that belong to the system, such as a rule that weighs clients: under every stack each stands behind
+            the stack's own at its place in the round.
     """
 
     model_config = STRICT
@@ -45,6 +47,7 @@ class PipelineTable(BaseModel):
     topology: Table = {}
     personal: tuple[str, ...] = ()
     parts: Table = {}
+    layers: tuple[Table, ...] = ()
 
 
 class AttackTable(BaseModel):
@@ -101,10 +104,11 @@ class MatrixSpec(GridSpec):
                 if isinstance(pipeline.get(part), dict):
                     pipeline[part] = resolve(pipeline[part], base)
         attacks, stacks = found.get("attacks"), found.get("stacks")
+        systems = [pipeline.get("layers") for pipeline in _tables(found.get("pipelines"))]
         for attack in attacks if isinstance(attacks, list) else []:
             if isinstance(attack, dict) and isinstance(attack.get("params"), dict):
                 attack["params"] = resolve(attack["params"], base)
-        for layers in stacks.values() if isinstance(stacks, dict) else []:
+        for layers in (*systems, *(stacks.values() if isinstance(stacks, dict) else ())):
             if isinstance(layers, list):
                 layers[:] = [resolve(one, base) if isinstance(one, dict) else one for one in layers]
         return found

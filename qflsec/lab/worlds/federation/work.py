@@ -161,7 +161,7 @@ def _spec(matrix: Matrix, run: PlannedRun) -> RunSpec:
 
 
 def _run(matrix: Matrix, batch: RunBatch, specs: list[RunSpec]) -> list[RunResult]:
-    column = matrix.stacks[batch.stack]
+    column = matrix.column(batch.pipeline, batch.stack)
     assert column.stack is not None
     return run_batch(
         matrix.pipelines[batch.pipeline],
@@ -177,7 +177,7 @@ def _by_loop(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
 
 
 def _by_flower(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
-    column = matrix.stacks[batch.stack]
+    column = matrix.column(batch.pipeline, batch.stack)
     assert column.stack is not None
     return engines.made_by_flower(
         matrix.pipelines[batch.pipeline],
@@ -225,7 +225,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iter
     yield row
     if run.label or not row.settled:
         return
-    stack = matrix.stacks[run.stack].stack
+    stack = matrix.column(run.pipeline, run.stack).stack
     for threat in matrix.observers:
         unknown = "" if stack is None else engines.observer_fits(matrix.spec.engine, stack, threat)
         if unknown and made.outcome == "completed":

@@ -73,7 +73,8 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
     @property
     def imports(self) -> tuple[str, ...]:
         """What the ledgers of the layers import."""
-        layers = [layer for column in self.matrix.stacks.values() for layer in column.layers]
+        stacks = [column.layers for column in self.matrix.stacks.values()]
+        layers = [layer for part in (*stacks, *self.matrix.systems.values()) for layer in part]
         return tuple(dict.fromkeys(name for layer in layers for name in layer.imports))
 
     def remarks(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         places = dict.fromkeys((run.pipeline, run.stack) for run in self.layout.honest.values())
         found = []
         for pipeline, column in places:
-            stack = matrix.stacks[column].stack
+            stack = matrix.column(pipeline, column).stack
             if stack is not None and not matrix.incompatible(pipeline, column):
                 said = stack.remarks(matrix.pipelines[pipeline])
                 found += [f"{pipeline} x {column}: {remark}" for remark in said]
