@@ -11,6 +11,7 @@ from qflsec.attacks.evasion.radius import (
     certified_within,
     empirical_moves,
 )
+from qflsec.attacks.evasion.universal import Universal, universal_move
 
 __all__ = [
     "AutoPgd",
@@ -19,9 +20,11 @@ __all__ = [
     "Pgd",
     "Queries",
     "Transfer",
+    "Universal",
     "certified_distance",
     "certified_moves",
     "certified_within",
     "empirical_moves",
     "projected",
+    "universal_move",
 ]

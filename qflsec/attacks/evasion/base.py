@@ -16,7 +16,7 @@ from qflsec.base import ConfigError, finite
 from qflsec.defenses.evasion.ascent import Loss, within_budget
 from qflsec.threat import View
 
-__all__ = ["Ascent", "Evasion", "WhiteBox", "projected", "white_box_loss"]
+__all__ = ["Ascent", "Evasion", "WhiteBox", "missing_white_box", "projected", "white_box_loss"]
 
 
 @finite
@@ -53,7 +53,7 @@ class WhiteBox(Evasion):
 
     def missing(self, view: View, challenge: EvasionChallenge) -> str | None:
         """The model's parameters and architecture; answers alone have no gradient."""
-        return missing_architecture(view) or missing_items(view, "model", "final-model", what="model")
+        return missing_white_box(view)
 
     def run(self, view: View, challenge: EvasionChallenge) -> EvasionClaim:
         """The moved records."""
@@ -69,6 +69,11 @@ class WhiteBox(Evasion):
         Shapes:
             returns: ``(n, F)``
         """
+
+
+def missing_white_box(view: View) -> str | None:
+    """Why a model's gradient cannot be followed; None where it can."""
+    return missing_architecture(view) or missing_items(view, "model", "final-model", what="model")
 
 
 def white_box_loss(model: Any, params: Tensor, labels: Tensor) -> Loss:  # noqa: ANN401 - a model of the granted kind

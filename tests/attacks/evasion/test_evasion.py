@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.attacks import Blocked, EvasionChallenge, EvasionClaim
-from qflsec.attacks.evasion import AutoPgd, Evasion, Fgsm, Pgd, Queries, Transfer, projected
+from qflsec.attacks.evasion import (
+    AutoPgd,
+    Evasion,
+    Fgsm,
+    Pgd,
+    Queries,
+    Transfer,
+    Universal,
+    projected,
+    universal_move,
+)
 from qflsec.attacks.evasion.gradients import checkpoints
 from qflsec.base import ConfigError, IncompatibleAttack, UpdateError
 from qflsec.federation import Pipeline, RunSpec, Stack, run_batch
@@ -27,7 +37,14 @@ from qflsec.models import CROSS_ENTROPY, Model, build_model
 from qflsec.threat import Item, Records, View, public_final_model
 
 RANGE = (0.0, math.pi)
-ATTACKS = [Fgsm(), Pgd(steps=5), AutoPgd(steps=10), Queries(queries=20), Transfer(training_steps=10, steps=5)]
+ATTACKS = [
+    Fgsm(),
+    Pgd(steps=5),
+    AutoPgd(steps=10),
+    Queries(queries=20),
+    Transfer(training_steps=10, steps=5),
+    Universal(steps=5),
+]
 
 
 def asked(records: Records, epsilon: float = 0.3) -> EvasionChallenge:
@@ -146,12 +163,14 @@ def test_what_each_needs(vqc: Model, item: Callable[..., Item], view: Callable[.
         oracle=lambda features: vqc(params, features),
     )
     assert isinstance(Queries(queries=3)(answers, challenge), EvasionClaim)
-    for attack in (Fgsm(), Pgd(), AutoPgd(), Transfer()):
+    for attack in (Fgsm(), Pgd(), AutoPgd(), Transfer(), Universal()):
         assert isinstance(attack(answers, challenge), Blocked), "answers have no gradient"
     for attack in ATTACKS:
         assert isinstance(attack(view(model=vqc), challenge), Blocked), "there is no model"
     without = view(item("final-model", params), model=vqc)
     assert isinstance(Transfer()(without, challenge), Blocked), "nothing to train on"
+    assert isinstance(Universal()(without, challenge), Blocked), "nothing to find a move on"
+    assert isinstance(Universal(found_on="records", steps=2)(without, challenge), EvasionClaim)
 
 
 def test_a_claim_beyond_the_budget_is_refused(seen: View) -> None:
@@ -211,6 +230,9 @@ def test_scores_by_counting() -> None:
         lambda: Queries(queries=0),
         lambda: Transfer(surrogate="other"),  # type: ignore[arg-type]
         lambda: Transfer(training_steps=0),
+        lambda: Universal(found_on="others"),  # type: ignore[arg-type]
+        lambda: Universal(steps=0),
+        lambda: Universal(restarts=0),
         lambda: Transfer(learning_rate=0.0),
     ],
 )
@@ -250,3 +272,66 @@ def test_a_surrogate_of_the_other_kind_transfers_something(seen: View, vqc: Mode
     assert float((torch.sign(moved) == torch.where(labels == 1, -1.0, 1.0))[inside].float().mean()) > 0.95
     assert vqc.loss == CROSS_ENTROPY
     assert build_model({"name": "classical", "n_features": 4, "n_classes": 2}).n_classes == 2
+
+
+def move_of(loss: Callable[[torch.Tensor], torch.Tensor], records: Records, epsilon: float) -> torch.Tensor:
+    return universal_move(
+        loss,
+        records,
+        epsilon=epsilon,
+        feature_range=RANGE,
+        steps=30,
+        restarts=4,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 1.0])
+def test_no_move_on_a_grid_is_worse_for_the_model(epsilon: float) -> None:
+    """Two features, so that every move can be tried: none raises the mean loss by a hundredth of the rise more."""
+    small = build_model({"name": "vqc", "n_qubits": 2, "layers": 2})
+    params, records = small.initial(torch.Generator().manual_seed(1)), drawn(15, 2, seed=5)
+
+    def loss(features: torch.Tensor) -> torch.Tensor:
+        return small.loss.per_sample(small(params, features), records.labels)
+
+    def mean(move: torch.Tensor) -> float:
+        return float(loss(projected(records.features + move, asked(records, epsilon))).mean())
+
+    axis = torch.linspace(-epsilon, epsilon, 21)
+    tried = [mean(torch.stack([a, b])) for a in axis for b in axis]
+    before, found = mean(torch.zeros(2)), mean(move_of(loss, records, epsilon))
+    assert found - before >= 0.99 * (max(tried) - before) > 0.01
+
+
+def test_the_move_is_one_for_all_and_comes_from_the_adversarys_records(seen: View) -> None:
+    challenge = asked(drawn())
+    wrong = asked(replace(challenge.records, labels=1 - challenge.records.labels))
+    for attack, same in ((Universal(steps=8), True), (Universal(steps=8, found_on="records"), False)):
+        claims = [attack(seen, one) for one in (challenge, wrong)]
+        assert all(isinstance(claim, EvasionClaim) for claim in claims)
+        first, other = (claim.features - challenge.records.features for claim in claims)  # type: ignore[union-attr]
+        inside = (claims[0].features > 1e-6) & (claims[0].features < math.pi - 1e-6)  # type: ignore[union-attr]
+        for j in range(4):
+            moves = first[inside[:, j], j]
+            assert float(moves.max() - moves.min()) < 1e-5, "one move"
+        assert torch.equal(first, other) == same, "labels of the records that are moved"
+
+
+def test_one_move_for_each_record_does_no_less(seen: View, vqc: Model) -> None:
+    challenge, params = asked(drawn(40), epsilon=0.6), seen.final_model()
+    assert params is not None
+    losses = []
+    for attack in (Universal(epsilon=0.6, found_on="records"), AutoPgd(epsilon=0.6)):
+        claim = attack(seen, challenge)
+        assert isinstance(claim, EvasionClaim)
+        losses.append(vqc.loss.per_sample(vqc(params, claim.features), challenge.records.labels).mean())
+    assert losses[0] < losses[1]
+
+
+def test_of_two_slopes_that_cancel_there_is_no_move() -> None:
+    """Records of which one half is fooled by what helps the other: no move raises their mean loss."""
+    records = Records(features=torch.full((10, 3), math.pi / 2), labels=torch.zeros(10, dtype=torch.long))
+    side = torch.tensor([1.0, -1.0]).repeat(5)
+    assert torch.equal(move_of(lambda x: side * x.sum(dim=-1), records, 0.5), torch.zeros(3))
+    assert torch.equal(move_of(lambda x: x.sum(dim=-1), records, 0.5), torch.full((3,), 0.5))
