@@ -21,6 +21,7 @@ from qflsec.defenses.robust.cosine_filter import CosineFilter, cosine_filter
 from qflsec.defenses.robust.crfl import Crfl, crfl
 from qflsec.defenses.robust.divide_and_conquer import DivideAndConquer, divide_and_conquer
 from qflsec.defenses.robust.flame import Flame, flame
+from qflsec.defenses.robust.fldetector import FlDetector
 from qflsec.defenses.robust.fltrust import FlTrust, fltrust
 from qflsec.defenses.robust.foolsgold import FoolsGold, foolsgold
 from qflsec.defenses.robust.geometric_median import GeometricMedian, geometric_median
@@ -49,6 +50,7 @@ __all__ = [
     "CosineFilter",
     "Crfl",
     "DivideAndConquer",
+    "FlDetector",
     "FlTrust",
     "Flame",
     "FoolsGold",

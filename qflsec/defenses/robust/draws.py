@@ -9,7 +9,7 @@ import torch
 from qflsec.base import ConfigError
 from qflsec.defenses.robust.rows import Array
 
-__all__ = ["Generator", "normal", "permutation"]
+__all__ = ["Generator", "normal", "permutation", "uniform"]
 
 Generator = np.random.Generator | torch.Generator
 """A seeded generator; a rule gives the same result for the same state."""
@@ -35,6 +35,17 @@ def normal(d: int, generator: Generator) -> Array:
     if isinstance(generator, torch.Generator):
         return np.asarray(torch.randn(d, generator=generator, dtype=torch.float64).numpy())
     return _checked(generator).standard_normal(d)
+
+
+def uniform(shape: tuple[int, ...], generator: Generator) -> Array:
+    """Numbers drawn evenly between 0 and 1 in double precision.
+
+    Raises:
+        ConfigError: The generator is none.
+    """
+    if isinstance(generator, torch.Generator):
+        return np.asarray(torch.rand(shape, generator=generator, dtype=torch.float64).numpy())
+    return _checked(generator).random(shape)
 
 
 def _checked(generator: np.random.Generator) -> np.random.Generator:
