@@ -29,7 +29,7 @@ from qflsec.federation import (
     Tree,
     run_batch,
 )
-from qflsec.federation.round import batch
+from qflsec.federation.round import parts
 from qflsec.threat import (
     PUBLIC,
     SERVER,
@@ -107,7 +107,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rosters], None]:
                 present[lane, rounds[round_index]] = True
             return present
 
-        monkeypatch.setattr(batch, "participants", drawn)
+        monkeypatch.setattr(parts, "participants", drawn)
 
     return force
 
@@ -323,7 +323,7 @@ def test_a_client_that_takes_part_is_not_named_to_another(
         participation=0.1,
         client_sampling="poisson",
     )
-    drawn = batch.participants
+    drawn = parts.participants
 
     def without(
         config: FederationConfig, seeds: Sequence[int], counts: torch.Tensor, round_index: int
@@ -332,7 +332,7 @@ def test_a_client_that_takes_part_is_not_named_to_another(
         present[[seed >= n for seed in seeds], 9] = False
         return present
 
-    monkeypatch.setattr(batch, "participants", without)
+    monkeypatch.setattr(parts, "participants", without)
     stack = Stack.from_layers("dp", [DpFedAvg(noise_multiplier=4.0)])
     specs = [RunSpec(seed=seed, evaluate="never") for seed in range(2 * n)]
     runs = run_batch(pipeline, stack, specs)
