@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, label_weights, unroll
 from qflsec.federation import FederationConfig
-from qflsec.models import EXACT, Execution
+from qflsec.models import EXACT, Execution, device_error
 from qflsec.threat import Item, Records, View
 
 __all__ = ["expected_updates", "mean_losses", "mixed_updates", "simulated_updates", "weights_in"]
@@ -101,6 +102,11 @@ def simulated_updates(
     assert params is not None  # whoever calls has chosen such items
     count, size = rows.shape
     rule = LocalRule.of(training, item.round, size)
+    if training.sporadic is not None:
+        factor = training.sporadic.factor(device_error(model, execution))
+        if factor == 0:  # the client keeps its model
+            return torch.zeros(count, params.shape[-1], dtype=torch.float64)
+        rule = replace(rule, learning_rate=factor * rule.learning_rate)
     along = unroll(
         model,
         params.to(execution.real_dtype),

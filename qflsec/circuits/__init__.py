@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.circuits.build import build_circuit
 from qflsec.circuits.circuit import Angle, Circuit, Gate, Observable, pauli_z
 from qflsec.circuits.derive import derive, refuse_derived, resolve
+from qflsec.circuits.devices import DeviceNoise, on_device, transpiled
 from qflsec.circuits.errors import CircuitError, NotAffine
 from qflsec.circuits.forms import Form
 from qflsec.circuits.from_pennylane import from_qnode
@@ -23,6 +24,7 @@ __all__ = [
     "Angle",
     "Circuit",
     "CircuitError",
+    "DeviceNoise",
     "Form",
     "Gate",
     "NoiseModel",
@@ -38,6 +40,7 @@ __all__ = [
     "metric_blocks",
     "noisy_expectations",
     "noisy_probabilities",
+    "on_device",
     "parameter_shift",
     "pauli_z",
     "probabilities",
@@ -49,5 +52,6 @@ __all__ = [
     "statevector",
     "to_qiskit",
     "to_qnode",
+    "transpiled",
     "weight_periods",
 ]

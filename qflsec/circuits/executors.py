@@ -19,8 +19,8 @@ from qflsec.base.notices import notice
 from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.kept import is_kept
 from qflsec.circuits.kernel import expectations
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations
+from qflsec.circuits.placed_noise import Noise
 
 __all__ = [
     "Executor",
@@ -94,7 +94,7 @@ def exact_noisy_expectations(
     weights: Tensor,
     features: Tensor,
     *,
-    noise: NoiseModel,
+    noise: Noise,
     dtype: torch.dtype = torch.complex64,
     executor: Executor = "auto",
 ) -> Tensor:

@@ -22,9 +22,9 @@ from qflsec.circuits.batch import Batch, fold
 from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_plan import NoisyBlock, NoisyTurn, Slots, compile_noisy
 from qflsec.circuits.permute import permute
+from qflsec.circuits.placed_noise import Noise
 from qflsec.circuits.transfer import WeightedPermutation, word_number
 
 __all__ = ["noisy_expectations", "noisy_probabilities"]
@@ -35,7 +35,7 @@ def noisy_expectations(
     weights: Tensor,
     features: Tensor,
     *,
-    noise: NoiseModel | None,
+    noise: Noise | None,
     dtype: torch.dtype = torch.complex64,
 ) -> Tensor:
     """Exact expectation values under noise, differentiable in weights and features.
@@ -56,7 +56,7 @@ def noisy_probabilities(
     weights: Tensor,
     features: Tensor,
     *,
-    noise: NoiseModel | None,
+    noise: Noise | None,
     dtype: torch.dtype = torch.complex64,
     noisy_gates: int | None = None,
 ) -> Tensor:
@@ -91,7 +91,7 @@ def _run(
     circuit: Circuit,
     weights: Tensor,
     features: Tensor,
-    noise: tuple[NoiseModel | None, int],
+    noise: tuple[Noise | None, int],
     dtype: torch.dtype,
 ) -> tuple[Batch, _Program, Tensor]:
     """The final rows, in the program's last order."""
@@ -123,7 +123,7 @@ def _run(
 
 @lru_cache(maxsize=64)
 def _load(
-    circuit: Circuit, noise: NoiseModel | None, count: int, dtype: torch.dtype, device: torch.device
+    circuit: Circuit, noise: Noise | None, count: int, dtype: torch.dtype, device: torch.device
 ) -> _Program:
     # In a thread of its own for the reason given in qflsec.circuits.program.load_program.
     with ThreadPoolExecutor(max_workers=1) as fresh:
@@ -203,7 +203,7 @@ class _Program:
         words: The row of each word that is measured, and its coefficients in the observables ``(1, K, 1)``.
     """
 
-    def __init__(self, circuit: Circuit, noise: NoiseModel | None, count: int, like: Tensor) -> None:
+    def __init__(self, circuit: Circuit, noise: Noise | None, count: int, like: Tensor) -> None:
         plan = compile_noisy(circuit, noise, count)
         turns = [stage for stage in plan.stages if isinstance(stage, NoisyTurn)]
         self._families = {key: _Family(slots, like) for key, slots in plan.families.items()}

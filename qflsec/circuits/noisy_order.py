@@ -11,6 +11,7 @@ from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.lowering import Operation, lower
 from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.placed_noise import Noise, PlacedNoise, Scaled, Term
 from qflsec.circuits.transfer import PAULIS, Real, WeightedPermutation, diagonal, transfer_matrix
 
 __all__ = ["NoisyOrder", "schedule_all", "turned"]
@@ -36,6 +37,18 @@ class NoisyOrder(Protocol):
     def flush(self, wires: Sequence[int]) -> None:
         """Emit what is pending on these wires."""
 
+    def settle(self, wires: Sequence[int]) -> None:
+        """Emit what is pending on these wires, in front of what acts on several of them."""
+
+    def terms(self, terms: Sequence[Term]) -> None:
+        """Take channels of single wires, and of pairs of wires that scale words."""
+        for term in terms:
+            if isinstance(term, Scaled):
+                self.settle(term.wires)
+                self.frame = diagonal(term.factors, term.wires, self.n).after(self.frame)
+            else:
+                self.constant(term.wire, term.matrix)
+
     def channel(self, noise: NoiseModel, wires: Sequence[int]) -> None:
         """Take a channel on each of the wires, or on the register."""
         if noise.kind == "global-depolarizing":
@@ -49,7 +62,7 @@ class NoisyOrder(Protocol):
             self.constant(wire, matrix)
 
 
-def schedule_all(order: NoisyOrder, circuit: Circuit, noise: NoiseModel | None, count: int) -> None:
+def schedule_all(order: NoisyOrder, circuit: Circuit, noise: Noise | None, count: int) -> None:
     """Hand over a circuit without derived inputs, under noise that its first ``count`` gates see.
 
     Raises:
@@ -59,7 +72,9 @@ def schedule_all(order: NoisyOrder, circuit: Circuit, noise: NoiseModel | None, 
     encoded = reading[-1] + 1 if reading else 0
     everywhere = range(circuit.n_qubits)
     for k in range(len(circuit.gates) + 1):
-        if noise and (noise.where, k) in (("encoded", encoded), ("measurement", count)):
+        if isinstance(noise, PlacedNoise):
+            order.terms(noise.at_end if k == count else ())
+        elif noise and (noise.where, k) in (("encoded", encoded), ("measurement", count)):
             order.channel(noise, everywhere)
         if k == len(circuit.gates):
             break
@@ -68,10 +83,11 @@ def schedule_all(order: NoisyOrder, circuit: Circuit, noise: NoiseModel | None, 
             raise CircuitError("the noisy kernel has no amplitude embedding", fix="encode by rotations")
         for operation in lower(gate):
             order.add(operation)
-        hit = noise and (
-            noise.where == "every-gate" or (noise.where == "two-qubit-gates" and len(gate.wires) > 1)
-        )
-        if noise and hit and k < count:
+        if k >= count or noise is None:
+            continue
+        if isinstance(noise, PlacedNoise):
+            order.terms(noise.after[k])
+        elif noise.where == "every-gate" or (noise.where == "two-qubit-gates" and len(gate.wires) > 1):
             order.channel(noise, gate.wires)
     order.flush(everywhere)
 

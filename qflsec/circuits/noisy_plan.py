@@ -16,8 +16,8 @@ import numpy as np
 
 from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_order import NoisyOrder, schedule_all, turned
+from qflsec.circuits.placed_noise import Noise
 from qflsec.circuits.transfer import (
     Real,
     WeightedPermutation,
@@ -128,7 +128,7 @@ class NoisyPlan:
 
 
 @lru_cache(maxsize=64)
-def compile_noisy(circuit: Circuit, noise: NoiseModel | None, count: int) -> NoisyPlan:
+def compile_noisy(circuit: Circuit, noise: Noise | None, count: int) -> NoisyPlan:
     """The plan of a circuit under noise that its first ``count`` gates see.
 
     Raises:
@@ -166,7 +166,7 @@ class _Scheduler(NoisyOrder):
             case Constant(wire, matrix):
                 self.constant(wire, transfer_matrix([np.array(matrix, complex)]))
             case Monomial(wires, matrix):
-                self._settle(wires)
+                self.settle(wires)
                 self.frame = clifford(np.array(matrix, complex), wires, self.n).after(self.frame)
             case Rotation(((wire, axis),), angle) if angle.kind == "constant":
                 self.constant(wire, turned(axis, angle))
@@ -179,7 +179,7 @@ class _Scheduler(NoisyOrder):
                 self.encoding[wire] = angle
                 self.starts[wire] = np.hstack([part @ self.starts[wire] for part in rotation_parts(axis)])
             case Rotation(letters, angle):
-                self._settle([wire for wire, _ in letters])
+                self.settle([wire for wire, _ in letters])
                 self.stages.append(NoisyTurn(self.frame, *word_rotation(dict(letters), self.n), angle))
                 self.frame = identity(self.n)
 
@@ -192,7 +192,8 @@ class _Scheduler(NoisyOrder):
         else:
             self.slots[wire].constant(matrix)
 
-    def _settle(self, wires: Sequence[int]) -> None:
+    def settle(self, wires: Sequence[int]) -> None:
+        """Emit what is pending on these wires; nothing joins their start any more."""
         self.flush([wire for wire in wires if not self.slots[wire].idle])
         for wire in wires:
             self.early[wire] = False

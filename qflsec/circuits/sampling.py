@@ -13,8 +13,8 @@ from torch import Tensor
 from qflsec.circuits.circuit import Angle, Circuit, Gate, pauli_z
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.kernel import probabilities
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_probabilities
+from qflsec.circuits.placed_noise import Noise
 
 __all__ = ["MeasurementGroup", "measurement_groups", "sample_expectations"]
 
@@ -93,7 +93,7 @@ def sample_expectations(
     shots: int,
     generator: Generators,
     dtype: torch.dtype = torch.complex64,
-    noise: NoiseModel | None = None,
+    noise: Noise | None = None,
 ) -> Tensor:
     """Unbiased estimates of the observables' expectation values.
 

@@ -15,8 +15,8 @@ from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.gates import GATES
 from qflsec.circuits.kernel import expectations
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations
+from qflsec.circuits.placed_noise import Noise
 from qflsec.circuits.sampling import Generators, sample_expectations
 
 __all__ = ["parameter_shift", "shift_count"]
@@ -42,7 +42,7 @@ class _How:
     shots: int | None
     generator: Generators | None
     dtype: torch.dtype
-    noise: NoiseModel | None
+    noise: Noise | None
     of: Kind
 
 
@@ -122,7 +122,7 @@ def parameter_shift(
     shots: int | None = None,
     generator: Generators | None = None,
     dtype: torch.dtype = torch.complex64,
-    noise: NoiseModel | None = None,
+    noise: Noise | None = None,
     of: Kind = "weight",
 ) -> Tensor:
     """The Jacobian of the observables in the weights or the features, by shifting one gate's angle at a time.

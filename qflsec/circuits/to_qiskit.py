@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.quantum_info import SparsePauliOp
 
-__all__ = ["qiskit_observables", "to_qiskit"]
+__all__ = ["append_gate", "qiskit_observables", "to_qiskit"]
 
 METHODS = {
     "RX": "rx",
@@ -79,11 +79,18 @@ def to_qiskit(circuit: Circuit, weights: Tensor, features: Tensor) -> QuantumCir
 
     qc = QuantumCircuit(circuit.n_qubits)
     for gate in circuit.gates:
-        _append(qc, gate, [value(angle) for angle in gate.angles])
+        append_gate(qc, gate, [value(angle) for angle in gate.angles])
     return qc
 
 
-def _append(qc: QuantumCircuit, gate: Gate, values: list[float]) -> None:
+def append_gate(qc: QuantumCircuit, gate: Gate, values: list[Any]) -> None:
+    """Put a gate behind a circuit of Qiskit.
+
+    Args:
+        qc: The circuit.
+        gate: The gate.
+        values: Its angles: numbers, or expressions of Qiskit's parameters.
+    """
     if gate.name == "AmplitudeEmbedding":
         from qiskit.circuit.library import StatePreparation
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from qflsec.federation.run_spec import RunSpec
     from qflsec.federation.schedule import Schedule
     from qflsec.federation.serving import REFUSED, ServingLayer
+    from qflsec.federation.sporadic import Sporadic
     from qflsec.federation.stack import Stack
     from qflsec.federation.statements import Asked, StatementLayer
     from qflsec.federation.topology import Clusters, Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
@@ -106,6 +107,7 @@ __all__ = [
     "Setup",
     "ShapeLayer",
     "Slimmable",
+    "Sporadic",
     "Stack",
     "Star",
     "StatementLayer",

@@ -10,6 +10,7 @@ from typing import Literal
 from qflsec.base import ConfigError, finite
 from qflsec.federation.natural_gradient import NaturalGradient
 from qflsec.federation.schedule import CONSTANT, Schedule
+from qflsec.federation.sporadic import Sporadic
 
 __all__ = ["FederationConfig"]
 
@@ -43,6 +44,7 @@ class FederationConfig:
         learning_rate: Of the client's optimiser.
         natural_gradient: Step along the gradient preconditioned by the Fubini-Study metric of the records' states; None for
             the gradient itself.
+        sporadic: Step less on a noisy device; None for the same rate everywhere.
         schedule: How the learning rate depends on the round: constant, in steps, or by a cosine.
         proximal: FedProx's mu: each step adds ``proximal * (w - w_received)`` to the gradient of the shared
             parameters; 0 for FedAvg.
@@ -67,6 +69,7 @@ class FederationConfig:
     optimizer_state: Literal["round", "run"] = "round"
     learning_rate: float = 0.1
     natural_gradient: NaturalGradient | None = None
+    sporadic: Sporadic | None = None
     schedule: Schedule = CONSTANT
     proximal: float = 0.0
     server_learning_rate: float = 1.0
@@ -136,6 +139,12 @@ class FederationConfig:
                 got=f"optimizer={self.optimizer!r}",
                 fix="leave out one of them: Adam rescales every weight by its own",
             )
+        if self.sporadic is not None and self.optimizer != "sgd":
+            raise ConfigError(
+                "'sporadic' is an option of 'sgd'",
+                got=f"optimizer={self.optimizer!r}",
+                fix="leave out one of them: Adam undoes a factor on the gradient",
+            )
         if self.proximal < 0:
             raise ConfigError("'proximal' is negative", got=self.proximal, expected="0 or more")
         if self.schedule.eta_min is not None and self.schedule.eta_min >= self.learning_rate:
@@ -148,8 +157,9 @@ class FederationConfig:
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able; options that change nothing where they are not set are left out then."""
         config = asdict(self)
-        if self.natural_gradient is None:
-            del config["natural_gradient"]
+        for name in ("natural_gradient", "sporadic"):
+            if config[name] is None:
+                del config[name]
         return config
 
     def check_executions(self, clients: Iterable[int]) -> None:

@@ -11,7 +11,7 @@ from qflsec.federation.config import FederationConfig
 from qflsec.federation.parts import Parts
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
-from qflsec.models import EXACT, Execution, Model
+from qflsec.models import EXACT, Execution, Model, benchmark_circuit
 from qflsec.models.natural_gradient import metric_circuit
 from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party, Workload
 
@@ -68,6 +68,12 @@ class Pipeline:
                 "a natural gradient needs a model whose parameters are the weights of one circuit that can be read",
                 got=self.model.name,
                 fix="use a variational circuit, or leave out 'natural_gradient'",
+            )
+        if self.federation.sporadic is not None and benchmark_circuit(self.model) is None:
+            raise ConfigError(
+                "sporadic updates need a model with a circuit on which devices can be compared",
+                got=self.model.name,
+                fix="use a variational circuit, a hybrid, or a QNode of affine angles, or leave out 'sporadic'",
             )
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)

@@ -12,7 +12,7 @@ from qflsec.base import IncompatibleStack
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.audit_layers import AuditLayer
 from qflsec.federation.delegation import DelegationLayer
-from qflsec.federation.executions import ExecutionLayer
+from qflsec.federation.executions import ExecutionLayer, executed
 from qflsec.federation.gradient_layers import GradientLayer
 from qflsec.federation.layers import (
     AggregationLayer,
@@ -33,6 +33,7 @@ from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
 from qflsec.federation.serving import ServingLayer
 from qflsec.federation.statements import StatementLayer
+from qflsec.models import device_error
 from qflsec.threat import Traffic, Workload
 
 __all__ = ["Stack", "in_order"]
@@ -48,6 +49,8 @@ _STEPS = {
     AggregationLayer: 2,
     LinkLayer: 3,
 }
+_OF_DEVICE = frozenset({"quality"})
+"""Reports that depend on no record, so that they void no epsilon."""
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2, ServingLayer: 3}
 _SINGLE = {1: "rule", 3: "layer that answers records"}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
@@ -166,16 +169,22 @@ class Stack:
         """What clients report of themselves beside their updates, in the order in which they do."""
         return tuple(sorted(frozenset().union(*(layer.asks for layer in (*self.server, self.rule)))))
 
-    def reported(self, losses: torch.Tensor) -> dict[str, torch.Tensor]:
+    def reported(self, losses: torch.Tensor, pipeline: Pipeline) -> dict[str, torch.Tensor]:
         """What honest clients report, by name.
 
         Args:
             losses: The loss of the model that each client received, on its first batch.
+            pipeline: The pipeline, which says what device each client has.
 
         Shapes:
             losses: ``(lane, client)``; returns the same for each name
         """
-        return {name: {"loss": losses}[name] for name in self.asks}
+        said = {name: losses for name in self.asks if name == "loss"}
+        if "quality" in self.asks:
+            own = executed(pipeline, self.executions)
+            errors = [device_error(own.model, own.execution_of(index)) for index in range(losses.shape[1])]
+            said["quality"] = (1 - losses.new_tensor(errors)).clamp(0, 1).expand_as(losses)
+        return said
 
     @property
     def linear(self) -> bool:
@@ -277,7 +286,7 @@ class Stack:
                 fix=f"leave out one of them, or use a rule that asks for nothing, such as {FedAvg.card.name!r}",
             )
         for layer in self.client:
-            if layer.alone:
+            if layer.alone and set(self.asks) - _OF_DEVICE:
                 raise IncompatibleStack(
                     f"{asking.card.name!r} asks every client for its {what}, which no noise of {layer.card.name!r} "
                     "covers: its epsilon would not hold",

@@ -11,6 +11,7 @@ from qflsec.models.check import (
     check_per_sample_gradients,
 )
 from qflsec.models.classical import Classical, classical_like
+from qflsec.models.device_error import benchmark_circuit, device_error
 from qflsec.models.fields import Fields, ModelKeys, configured_by
 from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
 from qflsec.models.hybrid import Hybrid
@@ -42,11 +43,13 @@ __all__ = [
     "QuantumLayer",
     "TorchModel",
     "Vqc",
+    "benchmark_circuit",
     "build_model",
     "build_qiskit",
     "check_per_sample_gradients",
     "classical_like",
     "configured_by",
+    "device_error",
     "gradients_and_losses",
     "per_sample_gradients",
 ]

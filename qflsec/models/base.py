@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qflsec.base import finite
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Circuit, NoiseModel
+from qflsec.circuits import Circuit, DeviceNoise, NoiseModel
 from qflsec.circuits.executors import Executor, check_executor, executor_name
 from qflsec.models.losses import CROSS_ENTROPY, Loss
 
@@ -82,7 +82,7 @@ class Execution:
 
     Attributes:
         shots: Measurements per observable group; None for exact expectations.
-        noise: The noise of the circuit; None for no noise.
+        noise: The noise of the circuit, by one channel or by a device's calibration; None for no noise.
         dtype: ``"complex64"``, or ``"complex128"`` for validation.
         gradient: ``"autograd"``, or ``"parameter-shift"`` to differentiate the circuit in its weights by
             shifted evaluations, as hardware does (with shots where shots are set).
@@ -100,7 +100,7 @@ class Execution:
     """
 
     shots: int | None = None
-    noise: NoiseModel | None = None
+    noise: NoiseModel | DeviceNoise | None = None
     dtype: str = "complex64"
     gradient: Literal["autograd", "parameter-shift"] = "autograd"
     mitigation: Literal["zero-noise"] | None = None
@@ -110,11 +110,11 @@ class Execution:
     def __post_init__(self) -> None:
         if self.shots is not None and (isinstance(self.shots, bool) or self.shots < 1):
             raise ConfigError("shots out of range", got=self.shots, expected="a whole number >= 1, or None")
-        if self.noise is not None and not isinstance(self.noise, NoiseModel):
+        if self.noise is not None and not isinstance(self.noise, NoiseModel | DeviceNoise):
             raise ConfigError(
                 "not a noise model",
                 got=repr(self.noise),
-                expected="a NoiseModel, or in a specification a table with its fields",
+                expected="a NoiseModel or a DeviceNoise, or in a specification a table with its fields",
                 fix="write noise = { kind = 'global-depolarizing', p = 0.1, where = 'measurement' }",
             )
         if self.dtype not in _DTYPES:
@@ -133,6 +133,8 @@ class Execution:
         """Every parameter, JSON-able: what an id is made from; the executor by its own name, whose last bits differ."""
         config = asdict(replace(self, evaluator=None, executor=executor_name(self.executor)))
         del config["evaluator"]
+        if isinstance(self.noise, DeviceNoise):
+            config["noise"] = self.noise.to_config()
         if self.mitigation is None:  # what is not there is no part of an id
             del config["mitigation"]
         return config

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qflsec.base.errors import ConfigError
-from qflsec.circuits import Circuit, parameter_shift, sample_expectations
+from qflsec.circuits import Circuit, DeviceNoise, on_device, parameter_shift, sample_expectations
 from qflsec.circuits.executors import exact_expectations, exact_noisy_expectations
+from qflsec.circuits.placed_noise import Noise
 from qflsec.models.base import Evaluator, Execution, Generators
 
 __all__ = ["measure"]
@@ -93,6 +94,7 @@ def _evaluate(
 ) -> Tensor:
     if execution.shots is None or generator is None:
         return _exact(circuit, weights, features, execution)
+    circuit, noise = _placed(circuit, execution)
     return sample_expectations(
         circuit,
         weights,
@@ -100,17 +102,25 @@ def _evaluate(
         shots=execution.shots,
         generator=generator,
         dtype=execution.complex_dtype,
-        noise=execution.noise,
+        noise=noise,
     )
+
+
+def _placed(circuit: Circuit, execution: Execution) -> tuple[Circuit, Noise | None]:
+    """The circuit as it is executed, and its noise: a device has gates and places of its own."""
+    if isinstance(execution.noise, DeviceNoise):
+        return on_device(circuit, execution.noise)
+    return circuit, execution.noise
 
 
 def _exact(circuit: Circuit, weights: Tensor, features: Tensor, execution: Execution) -> Tensor:
     """Expectation values as of infinitely many shots."""
     dtype = execution.complex_dtype
-    if execution.noise is None:
+    circuit, noise = _placed(circuit, execution)
+    if noise is None:
         return exact_expectations(circuit, weights, features, dtype=dtype, executor=execution.executor)
     return exact_noisy_expectations(
-        circuit, weights, features, noise=execution.noise, dtype=dtype, executor=execution.executor
+        circuit, weights, features, noise=noise, dtype=dtype, executor=execution.executor
     )
 
 
@@ -175,14 +185,15 @@ class _Delegated(torch.autograd.Function):
 def _pull_back(ctx: Any, grad: Tensor, of: Literal["weight", "feature"]) -> Tensor:  # noqa: ANN401 - torch's context
     execution: Execution = ctx.execution
     weights, features = ctx.saved_tensors
+    circuit, noise = _placed(ctx.circuit, execution)
     jacobian = parameter_shift(
-        ctx.circuit,
+        circuit,
         weights,
         features,
         shots=execution.shots,
         generator=ctx.generator,
         dtype=execution.complex_dtype,
-        noise=execution.noise,
+        noise=noise,
         of=of,
     )
     own = weights if of == "weight" else features

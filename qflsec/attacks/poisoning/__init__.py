@@ -18,6 +18,7 @@ from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
 from qflsec.attacks.poisoning.pareto_collapse import ParetoCollapse
+from qflsec.attacks.poisoning.quality_liar import QualityLiar
 from qflsec.attacks.poisoning.quid import Quid
 from qflsec.attacks.poisoning.replacement import ModelReplacement
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
@@ -45,6 +46,7 @@ __all__ = [
     "OptimisedAlie",
     "OptimisedIpm",
     "ParetoCollapse",
+    "QualityLiar",
     "Quid",
     "RotationBias",
     "ScaledSignFlip",

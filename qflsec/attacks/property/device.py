@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qflsec.attacks.challenges import DeviceChallenge
+from qflsec.attacks.challenges import DeviceChallenge, PropertyChallenge
+from qflsec.attacks.inversion.observation import disjoint_items
 from qflsec.attacks.property.probe import PropertyProbe
 from qflsec.attacks.simulated_clients import mixed_updates
 from qflsec.base import AttackCard, Source, register
@@ -95,3 +96,7 @@ class DeviceFingerprint(PropertyProbe):
                     updates[at] = mixed_updates(view, challenge.training, item, auxiliary, made, generator)
             total, held = total + size * updates, held + size * on.double()
         return self.features(total / sum(sizes)), held / sum(sizes)
+
+    def _items(self, view: View, challenge: PropertyChallenge) -> list[Item]:
+        """Updates of zeros too: who sends none says what device it has."""
+        return disjoint_items(view, challenge.clients, challenge.training, rounds=self.rounds)

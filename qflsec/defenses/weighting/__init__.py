@@ -9,12 +9,14 @@ from qflsec.defenses.weighting.base import LossRule, WeightedRule, capped_shares
 from qflsec.defenses.weighting.by_loss import LossWeighted, Softmin, softmin_bound
 from qflsec.defenses.weighting.cap import WeightCap
 from qflsec.defenses.weighting.distances import DistanceWeighted, distance_weights
+from qflsec.defenses.weighting.inverse_noise import InverseNoise
 from qflsec.defenses.weighting.pareto import FedMgda, least_norm_weights
 from qflsec.defenses.weighting.q_fedavg import QFedAvg
 
 __all__ = [
     "DistanceWeighted",
     "FedMgda",
+    "InverseNoise",
     "LossRule",
     "LossWeighted",
     "QFedAvg",

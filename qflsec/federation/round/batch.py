@@ -195,7 +195,7 @@ class BatchRun:
         received = replace(received, present=present)
         self._collection.start(round_index, turns, received, asked)
         early = self._turns.early(present)
-        honest = Sent(updates=updates, reports=self._stack.reported(losses))
+        honest = Sent(updates=updates, reports=self._stack.reported(losses, self._pipeline))
         if bool(early.any()):
             self._collection.send(honest, self._counts, early)
         sent = self._turns.updates(round_index, models, honest, present, self._data, plan, trainers)

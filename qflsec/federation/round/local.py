@@ -16,7 +16,7 @@ from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.round.whole import is_plain, train_whole
 from qflsec.federation.streams import RoundStreams
-from qflsec.models import Execution, Model, gradients_and_losses
+from qflsec.models import Execution, Model, device_error, gradients_and_losses
 from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
 __all__ = ["LocalTraining"]
@@ -78,12 +78,22 @@ class LocalTraining:
         optimiser = Optimiser(config=config, sharing=self.pipeline.sharing, round=streams.round)
         current, kept = params, OptimiserState.fresh(config, params) if state is None else state
         first_loss: torch.Tensor | None = None
+        factors = self._factors(clients, params)
         for step in plan:
             gradient, loss = self._gradient(current, data, step, streams, clients, purpose, where)
             first_loss = loss if first_loss is None else first_loss
-            current, kept = optimiser.step(kept, current, gradient, params, step.expected > 0)
+            active = (step.expected > 0) & (factors > 0)
+            current, kept = optimiser.step(kept, current, gradient, params, active, factors)
         assert first_loss is not None
         return current - params, first_loss, kept
+
+    def _factors(self, clients: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """What each client multiplies its learning rate by: ``(client,)``."""
+        sporadic, pipeline = self.pipeline.federation.sporadic, self.pipeline
+        if sporadic is None:
+            return like.new_ones(len(clients))
+        errors = [device_error(pipeline.model, pipeline.execution_of(index)) for index in clients]
+        return like.new_tensor([sporadic.factor(error) for error in errors])
 
     def _gradient(
         self,

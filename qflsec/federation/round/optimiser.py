@@ -111,6 +111,7 @@ class Optimiser:
         gradient: torch.Tensor,
         received: torch.Tensor,
         active: torch.Tensor,
+        factors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, OptimiserState]:
         """The models and the states after a step; those of clients that make none stay as they are.
 
@@ -120,11 +121,14 @@ class Optimiser:
             gradient: The gradients.
             received: The models at the start of the round.
             active: Who makes this step.
+            factors: What each client multiplies its learning rate by; 1 by default.
 
         Shapes:
-            params, gradient, received: ``(lane, client, P)``; active: ``(lane, client)``, boolean
+            params, gradient, received: ``(lane, client, P)``; active: ``(lane, client)``, boolean; factors: ``(client,)``
         """
         change, moved = self._change(state, self._pulled(gradient, params, received))
+        if factors is not None:
+            change = factors[:, None] * change
         return torch.where(active[..., None], params - change, params), moved.where(active, state)
 
     def _pulled(self, gradient: torch.Tensor, params: torch.Tensor, received: torch.Tensor) -> torch.Tensor:

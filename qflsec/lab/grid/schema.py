@@ -135,7 +135,7 @@ def _refuse_strange(value: object, path: str) -> None:
 def _explain(error: ValidationError, model: type[BaseModel], value: object, path: str) -> QflsecError:
     """All that is wrong; a misspelt key is unknown and missing, and the first says more."""
     found: dict[str, ConfigError] = {}
-    every = error.errors(include_url=False)
+    every = _nearest_types(error.errors(include_url=False), value)
     # what is wrong inside a list makes the list too short as well
     parts = [
         one
@@ -157,6 +157,23 @@ def _explain(error: ValidationError, model: type[BaseModel], value: object, path
             place, _mistake(part, place, key, given, model)
         )  # a union fails once for each of its types
     return Mistakes(list(found.values())) if len(found) > 1 else next(iter(found.values()))
+
+
+def _nearest_types(errors: list[ErrorDetails], value: object) -> list[ErrorDetails]:
+    """Of what is wrong with a table by each of the types that it may have, what is wrong by the type whose keys it has most of."""
+    strange: dict[tuple[int | str, ...], int] = {}
+    for one in errors:
+        place, tag = one["loc"][:-2], one["loc"][-2:-1]
+        if tag and _is_tag(tag[0]) and _where((*place, *tag), value, "") == _where(place, value, ""):
+            found = (*place, *tag)
+            strange[found] = strange.get(found, 0) + (one["type"] in _UNKNOWN)
+    worse = {
+        one
+        for one in strange
+        for other in strange
+        if one[:-1] == other[:-1] and strange[one] > strange[other]
+    }
+    return [one for one in errors if one["loc"][:-1] not in worse]
 
 
 def _where(location: tuple[int | str, ...], value: object, path: str) -> tuple[str, object]:
@@ -260,4 +277,5 @@ def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type, or a form 
 
 def _is_tag(part: object) -> bool:
     """Whether a part of pydantic's location names a type of a union instead of a key."""
-    return isinstance(part, str) and (part in {"int", "float", "str", "bool", "none"} or "[" in part)
+    simple = {"int", "float", "str", "bool", "none"}
+    return isinstance(part, str) and (part in simple or "[" in part or part[:1].isupper())

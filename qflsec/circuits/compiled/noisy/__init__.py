@@ -19,8 +19,8 @@ from qflsec.circuits.compiled.layout import lay_out
 from qflsec.circuits.compiled.loaded import NOTHING
 from qflsec.circuits.compiled.noisy.loaded import NoisyLoaded, load_noisy
 from qflsec.circuits.errors import CircuitError
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations
+from qflsec.circuits.placed_noise import Noise
 
 __all__ = ["MOST_QUBITS", "compiled_noisy_expectations"]
 
@@ -33,7 +33,7 @@ def compiled_noisy_expectations(
     weights: Tensor,
     features: Tensor,
     *,
-    noise: NoiseModel | None,
+    noise: Noise | None,
     dtype: torch.dtype = torch.complex64,
 ) -> Tensor:
     """Exact expectation values under noise, as :func:`qflsec.circuits.noisy_expectations` gives them.

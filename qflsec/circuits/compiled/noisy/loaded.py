@@ -16,7 +16,7 @@ from qflsec.circuits.compiled.loaded import NOTHING, Gradient, aligned
 from qflsec.circuits.compiled.noisy.kernel import run_noisy
 from qflsec.circuits.compiled.noisy.program import compile_noisy_program
 from qflsec.circuits.compiled.simd import BYTES
-from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.placed_noise import Noise
 
 __all__ = ["NoisyLoaded", "load_noisy"]
 
@@ -36,7 +36,7 @@ class NoisyLoaded:
         CircuitError: An amplitude embedding.
     """
 
-    def __init__(self, circuit: Circuit, noise: NoiseModel | None, dtype: np.dtype[Any]) -> None:
+    def __init__(self, circuit: Circuit, noise: Noise | None, dtype: np.dtype[Any]) -> None:
         program = compile_noisy_program(circuit, noise)
         self.circuit, self.noise, self.program, self.dtype = circuit, noise, program, dtype
         self.width = BYTES // dtype.itemsize
@@ -109,6 +109,6 @@ class NoisyLoaded:
 
 
 @lru_cache(maxsize=64)
-def load_noisy(circuit: Circuit, noise: NoiseModel | None, dtype: np.dtype[Any]) -> NoisyLoaded:
+def load_noisy(circuit: Circuit, noise: Noise | None, dtype: np.dtype[Any]) -> NoisyLoaded:
     """The program of a circuit without derived inputs under noise, ready to run."""
     return NoisyLoaded(circuit, noise, dtype)

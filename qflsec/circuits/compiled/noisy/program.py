@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.compiled.noisy.schedule import Element, Slot, Turn, schedule
-from qflsec.circuits.noise import NoiseModel
+from qflsec.circuits.placed_noise import Noise
 from qflsec.circuits.transfer import WeightedPermutation, word_number
 
 __all__ = ["JUNK", "NOTHING", "RESERVED", "WEIGHT_ANGLE", "NoisyProgram", "compile_noisy_program"]
@@ -68,7 +68,7 @@ class NoisyProgram:
 
 
 @lru_cache(maxsize=64)
-def compile_noisy_program(circuit: Circuit, noise: NoiseModel | None) -> NoisyProgram:
+def compile_noisy_program(circuit: Circuit, noise: Noise | None) -> NoisyProgram:
     """The program of a circuit without derived inputs under noise.
 
     Raises:

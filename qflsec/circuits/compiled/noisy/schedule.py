@@ -18,8 +18,8 @@ import numpy.typing as npt
 from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.gates import CONSTANT
 from qflsec.circuits.lowering import Constant, Monomial, Operation, Rotation
-from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_order import NoisyOrder, schedule_all, turned
+from qflsec.circuits.placed_noise import Noise
 from qflsec.circuits.transfer import (
     PAULIS,
     Real,
@@ -77,7 +77,7 @@ class Slot:
         return found
 
 
-def schedule(circuit: Circuit, noise: NoiseModel | None) -> tuple[list[Slot], WeightedPermutation]:
+def schedule(circuit: Circuit, noise: Noise | None) -> tuple[list[Slot], WeightedPermutation]:
     """The slots of a circuit without derived inputs, and how the observables read the rows after the last one.
 
     Raises:
@@ -128,6 +128,10 @@ class _Scheduler(NoisyOrder):
                 self.frame = identity(self.n)
             if moves is not None:
                 self.frame = moves.after(self.frame)
+
+    def settle(self, wires: Sequence[int]) -> None:
+        """Emit the slots of these wires."""
+        self.flush(wires)
 
     def _clifford(self, gate: npt.NDArray[np.complex128], wires: Sequence[int]) -> None:
         self.flush(wires)

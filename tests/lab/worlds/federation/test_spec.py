@@ -40,6 +40,18 @@ MISTAKES = [
             "did you mean 'step_size'?",
         ],
     ),
+    (
+        "learning_rate = 0.3 }",
+        'learning_rate = 0.3 }\nexecution = { noise = { kind = "bit-flip" } }',
+        ConfigError,
+        ["pipelines.main.execution.noise.p: missing"],
+    ),
+    (
+        "learning_rate = 0.3 }",
+        'learning_rate = 0.3 }\nexecution = { noise = { device = "generic", qbits = 3 } }',
+        ConfigError,
+        ["pipelines.main.execution.noise.qbits: unknown key"],
+    ),
     ("members = 12", "membres = 12", ConfigError, ["pipelines.main.data.membres", "did you mean 'members'?"]),
     (
         '"breast-cancer"',

@@ -1,0 +1,197 @@
+"""Sporadic updates and weights by devices: the rules themselves, and what a liar makes of reported qualities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qflsec.attacks.poisoning import LabelFlip, QualityLiar
+from qflsec.base import ConfigError, IncompatibleStack, UpdateError
+from qflsec.circuits import NoiseModel
+from qflsec.defenses.privacy import DpSgd
+from qflsec.defenses.weighting import InverseNoise, WeightCap
+from qflsec.federation import (
+    FederationConfig,
+    Pipeline,
+    RoundUpdates,
+    RunResult,
+    RunSpec,
+    Sporadic,
+    Stack,
+    run_batch,
+)
+from qflsec.models import EXACT, Execution, Vqc, build_model, device_error
+from qflsec.protocols.secagg import Masked
+from qflsec.threat import corrupted_clients, honest_but_curious_server
+
+Maker = Callable[..., Pipeline]
+BAD = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.05, where="every-gate"))
+WORSE = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.2, where="every-gate"))
+ASKS = Stack.from_layers("asks", [InverseNoise()])
+
+
+def with_devices(pipeline: Pipeline, **options: object) -> Pipeline:
+    config = replace(pipeline.federation, **options)  # type: ignore[arg-type]
+    return replace(pipeline, federation=config, client_executions={1: BAD, 2: WORSE})
+
+
+def run(pipeline: Pipeline, stack: Stack | None = None, spec: RunSpec | None = None) -> RunResult:
+    (result,) = run_batch(pipeline, stack or Stack(name="none"), [spec or RunSpec(seed=1)], secrets="seeded")
+    assert result.outcome == "completed", result.outcome
+    return result
+
+
+def updates(result: RunResult, round_index: int = 0) -> dict[int, torch.Tensor]:
+    items = result.view(honest_but_curious_server()).readable("update", round_index=round_index)
+    return {min(item.named): item.vector for item in items}
+
+
+def qualities(result: RunResult) -> dict[int, float]:
+    items = result.view(honest_but_curious_server()).readable("update", round_index=0)
+    return {min(item.named): item.reports["quality"] for item in items}
+
+
+def test_the_error_of_a_device_grows_with_its_noise_and_falls_with_shots() -> None:
+    model = build_model({"name": "vqc", "n_qubits": 2, "layers": 1})
+    assert device_error(model, EXACT) == 0
+    assert 0 < device_error(model, BAD) < device_error(model, WORSE) < 1
+    few, many = (device_error(model, Execution(shots=shots)) for shots in (50, 5000))
+    # of S shots of values E: the mean of (1 - E^2) / S, at most 1 / S
+    assert 0.5 < few * math.sqrt(50) < 1
+    assert few / many == pytest.approx(10, rel=0.15)
+    assert device_error(model, replace(WORSE, mitigation="zero-noise")) < device_error(model, WORSE)
+
+
+def test_global_noise_has_the_error_that_its_share_says() -> None:
+    """Values shrink by 1 - p at once, whatever the angles: two strengths differ by their ratio."""
+    model = build_model({"name": "vqc", "n_qubits": 2, "layers": 1})
+    one, two = (
+        device_error(model, Execution(noise=NoiseModel(kind="global-depolarizing", p=p))) for p in (0.1, 0.3)
+    )
+    assert two == pytest.approx(3 * one, rel=1e-6)
+
+
+def test_a_sporadic_client_steps_by_its_factor(make_pipeline: Maker) -> None:
+    plain = with_devices(make_pipeline(n_clients=3, rounds=1))
+    sporadic = Sporadic(gamma=3.0)
+    full, some = updates(run(plain)), updates(run(with_devices(plain, sporadic=sporadic)))
+    for index in range(3):
+        x = math.exp(-3.0 * device_error(plain.model, plain.execution_of(index)))
+        assert torch.allclose(some[index], x * full[index], atol=1e-6)
+    assert float(some[2].norm()) < 0.9 * float(full[2].norm())
+
+
+def test_below_the_threshold_a_client_keeps_its_model(make_pipeline: Maker) -> None:
+    base = make_pipeline(n_clients=3, rounds=2, local_steps=2)
+    worst = Sporadic(gamma=5.0).factor(device_error(base.model, WORSE))
+    found = run(with_devices(base, sporadic=Sporadic(gamma=5.0, threshold=1.01 * worst)))
+    for index in (0, 1):
+        assert float(updates(found, 1)[index].norm()) > 0
+    assert float(updates(found, 1)[2].norm()) == 0
+
+
+def test_without_gamma_it_is_federated_averaging(make_pipeline: Maker) -> None:
+    base = with_devices(make_pipeline(n_clients=3, rounds=2, local_steps=2, momentum=0.5))
+    assert torch.equal(run(base).params, run(with_devices(base, sporadic=Sporadic(gamma=0.0))).params)
+
+
+def test_runs_side_by_side_are_sporadic_as_each_is_alone(make_pipeline: Maker) -> None:
+    base = with_devices(make_pipeline(n_clients=3, rounds=2), sporadic=Sporadic())
+    together = run_batch(base, ASKS, [RunSpec(seed=1), RunSpec(seed=2)], secrets="seeded")
+    for seed, beside in zip((1, 2), together, strict=True):
+        assert torch.equal(run(base, ASKS, RunSpec(seed=seed)).params, beside.params)
+
+
+def test_clients_report_their_devices_and_are_weighed_by_them(make_pipeline: Maker) -> None:
+    base = with_devices(make_pipeline(n_clients=3, rounds=1))
+    found = run(base, ASKS)
+    errors = [device_error(base.model, base.execution_of(index)) for index in range(3)]
+    said, sent = qualities(found), updates(found)
+    counts = {min(i.named): i.weight for i in found.view(honest_but_curious_server()).readable("update")}
+    assert [said[i] for i in range(3)] == pytest.approx([1 - e for e in errors], abs=1e-6)
+    weights = [float(counts[i] or 0) / (errors[i] + 0.01) ** 2 for i in range(3)]
+    step = sum(w * sent[i].double() for i, w in enumerate(weights)) / sum(weights)
+    assert torch.allclose((found.params - found.initial).double(), step, atol=1e-6)
+    even = run(base, Stack.from_layers("even", [InverseNoise(power=0.0)]))
+    assert torch.equal(even.params, run(base).params)
+
+
+def shares(said: list[float], cap: float | None = None) -> list[float]:
+    batch = RoundUpdates(
+        round=0,
+        updates=torch.zeros(len(said), 1),
+        counts=torch.ones(len(said)),
+        ids=tuple(range(len(said))),
+        broadcast=torch.zeros(1),
+        periods=(None,),
+        f=0,
+        generator=torch.Generator(),
+        reports={"quality": torch.tensor(said)},
+    )
+    if cap is not None:
+        batch = WeightCap(factor=cap).bound(batch)
+    found: list[float] = InverseNoise().shares(batch).tolist()
+    return found
+
+
+def test_a_perfect_device_takes_the_weight_and_a_cap_does_not_believe_it() -> None:
+    """One of ten with 1 / 0.01^2, nine with 1 / 0.21^2 each."""
+    said = [1.0] + 9 * [0.8]
+    assert shares(said)[0] == pytest.approx(441 / 450, abs=1e-3)
+    assert shares([5.0] + 9 * [0.8])[0] == pytest.approx(441 / 450, abs=1e-3), "no report is above perfect"
+    assert shares(said, cap=2.0)[0] == pytest.approx(0.2)
+
+
+def test_a_liar_gains_nothing_where_nobody_asks(make_pipeline: Maker) -> None:
+    base, threat = with_devices(make_pipeline(n_clients=3, rounds=2)), corrupted_clients(n=1)
+
+    def attacked(attack: LabelFlip, stack: Stack) -> RunResult:
+        return run(base, stack, RunSpec(seed=1, adversary=attack, threat=threat))
+
+    none = Stack(name="none")
+    assert torch.equal(attacked(QualityLiar(), none).params, attacked(LabelFlip(), none).params)
+    assert qualities(attacked(QualityLiar(quality=0.25), ASKS))[0] == 0.25
+
+
+def test_what_voids_no_epsilon_may_be_asked_and_sums_leave_nobody_to_ask() -> None:
+    Stack.from_layers("private", [DpSgd(), InverseNoise()])
+    with pytest.raises(IncompatibleStack, match="individual updates"):
+        Stack.from_layers("masked", [Masked(), InverseNoise()])
+
+
+def test_values_and_models_that_make_no_sense_are_refused(make_pipeline: Maker) -> None:
+    for wrong in ({"gamma": -1.0}, {"threshold": 2.0}):
+        with pytest.raises(ConfigError):
+            Sporadic(**wrong)
+    with pytest.raises(ConfigError, match="Adam"):
+        FederationConfig(optimizer="adam", sporadic=Sporadic())
+    for broken in ({"epsilon": 0.0}, {"power": -1.0}):
+        with pytest.raises(ConfigError):
+            InverseNoise(**broken)
+    with pytest.raises(ConfigError):
+        QualityLiar(quality=1.5)
+    with pytest.raises(UpdateError, match="quality"):
+        InverseNoise().weights(
+            RoundUpdates(
+                round=0,
+                updates=torch.zeros(1, 1),
+                counts=torch.ones(1),
+                ids=(0,),
+                broadcast=torch.zeros(1),
+                periods=(None,),
+                f=0,
+                generator=torch.Generator(),
+            )
+        )
+    assert isinstance(make_pipeline().model, Vqc)
+    classical = build_model({"name": "classical", "n_features": 4, "hidden": [2]})
+    base = make_pipeline()
+    data = replace(base.data, n_features=4)
+    with pytest.raises(ConfigError, match="circuit"):
+        replace(base, data=data, model=classical, federation=replace(base.federation, sporadic=Sporadic()))
+    with pytest.raises(IncompatibleStack, match="circuit"):
+        InverseNoise().check(replace(base, data=data, model=classical))
