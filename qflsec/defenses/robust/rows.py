@@ -59,12 +59,10 @@ class Rows:
             raise ConfigError(
                 "'f' is no number of clients", got=repr(f), expected="a whole number, 0 or more"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(
-                np.vecdot(values, values)
-            )  # one pass; squares of finite numbers may overflow
-        if not finite.all():
-            finite = np.isfinite(values).all(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # squares of finite numbers may overflow
+            if np.isfinite(np.vecdot(values, values)).all():  # one pass, which most rows pass
+                return cls(values=values, f=int(f), kept=np.arange(len(values)))
+        finite = np.isfinite(values).all(axis=1)
         dropped = len(values) - int(finite.sum())
         if dropped == len(values):
             raise UpdateError(
