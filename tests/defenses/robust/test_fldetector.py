@@ -13,6 +13,8 @@ import torch
 from qflsec.base import ConfigError
 from qflsec.defenses.robust import FlDetector
 from qflsec.defenses.robust.consistency import _within, hessian_product, stands_apart
+from qflsec.federation import RunSpec, Stack, run_batch
+from qflsec.lab import build, load_spec
 
 Matrix = np.ndarray[Any, Any]
 D, ROUNDS, HONEST, LIARS = 6, 12, 7, 3
@@ -163,3 +165,19 @@ def test_numbers_of_any_size_are_survived(round_updates: Callable[..., Any]) -> 
 def test_an_impossible_window_is_refused() -> None:
     with pytest.raises(ConfigError, match="'window' is too small"):
         FlDetector(window=0)
+
+
+def test_in_the_loop_liars_who_jump_lose_and_those_who_do_not_win() -> None:
+    """Preset shapes, one record in a step, four of eleven clients: Gaussian updates and inner-product manipulation."""
+    matrix, lost = build(load_spec("shapes")).matrix, {}
+    pipeline = matrix.pipelines["noisy"]
+    for stack in (Stack(name="none"), Stack.from_layers("fldetector", [FlDetector()])):
+        honest = run_batch(pipeline, stack, [RunSpec(seed=seed, evaluate="last") for seed in range(3)])
+        for label in ("gaussian, noisy", "ipm, noisy"):
+            (row,) = (one for one in matrix.attacks if one.label == label)
+            runs = run_batch(pipeline, stack, [row.run_spec(seed) for seed in range(3)])
+            found = [one.accuracy[-1] - run.accuracy[-1] for one, run in zip(honest, runs, strict=True)]
+            lost[label, stack.name] = sum(found) / len(found)
+    assert lost["gaussian, noisy", "none"] > 0.15
+    assert lost["gaussian, noisy", "fldetector"] < 0.05
+    assert lost["ipm, noisy", "fldetector"] > 0.3
