@@ -189,6 +189,10 @@ class Adversary:
         """
         return hands.honest
 
+    def tapped(self) -> float:
+        """The share of entangled pairs that a corrupted network measures on their way; none by default."""
+        return 0.0
+
     def reports(self, hands: Hands, honest: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """What the corrupted clients report of themselves, where a layer asks; by default the truth.
 

@@ -8,6 +8,7 @@ from abc import abstractmethod
 import torch
 
 from qflsec.federation.layers import ShapeLayer
+from qflsec.federation.pair_layers import PairLayer
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.stack import Stack
 from qflsec.threat import LaneFacts
@@ -55,7 +56,7 @@ class CompressionLayer(ShapeLayer):
 
 
 def coded_costs(stack: Stack, pipeline: Pipeline, facts: LaneFacts) -> dict[str, float]:
-    """What the updates of a run take in code, where the last thing that clients do to an update is to compress it.
+    """What the updates of a run take in code or in entangled pairs, where that is the last thing that clients do to them.
 
     Args:
         stack: The stack.
@@ -63,10 +64,13 @@ def coded_costs(stack: Stack, pipeline: Pipeline, facts: LaneFacts) -> dict[str,
         facts: Whose updates counted in which round.
 
     Units:
-        bytes
+        bytes, or pairs
     """
     last = stack.shapes[-1] if stack.shapes else None
+    uploads = sum(len(members) for members in facts.participants.values())
+    if isinstance(last, PairLayer):
+        pairs = last.pairs(pipeline.sharing.n_shared)
+        return {} if pairs is None else {"entangled_pairs": float(uploads * pairs)}
     if not isinstance(last, CompressionLayer) or stack.aggregation is not None:
         return {}
-    uploads = sum(len(members) for members in facts.participants.values())
     return {"coded_update_bytes": float(uploads * math.ceil(last.coded_bits(pipeline.sharing.n_shared) / 8))}

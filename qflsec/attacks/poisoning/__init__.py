@@ -17,6 +17,7 @@ from qflsec.attacks.poisoning.loss_liar import LossLiar
 from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
+from qflsec.attacks.poisoning.pair_tap import PairTap
 from qflsec.attacks.poisoning.pareto_collapse import ParetoCollapse
 from qflsec.attacks.poisoning.quality_liar import QualityLiar
 from qflsec.attacks.poisoning.quid import Quid
@@ -45,6 +46,7 @@ __all__ = [
     "ModelReplacement",
     "OptimisedAlie",
     "OptimisedIpm",
+    "PairTap",
     "ParetoCollapse",
     "QualityLiar",
     "Quid",

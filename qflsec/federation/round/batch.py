@@ -10,6 +10,7 @@ import torch
 from qflsec.base import LostRound, ProtocolAbort, QflsecError
 from qflsec.federation.compression import coded_costs
 from qflsec.federation.executions import executed
+from qflsec.federation.pair_layers import shaped
 from qflsec.federation.payloads import Sent
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.audits import Audits
@@ -232,8 +233,7 @@ class BatchRun:
         """
         clients, everybody = list(trainers), len(trainers) == self._config.n_clients
         released = updates if everybody else updates[:, clients]
-        for layer in self._stack.shapes:
-            released = layer.shape(released, streams)
+        released = shaped(self._stack.shapes, released, streams, self._specs, self._network.aborts)
         if everybody:
             return released
         updates = updates.clone()

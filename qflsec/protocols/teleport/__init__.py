@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.protocols.teleport.formulas import (
     angle_rmse,
+    chsh_threshold,
     chsh_value,
     ghz_fidelity,
     haar_fidelity,
@@ -19,6 +20,7 @@ __all__ = [
     "QubitsGone",
     "Teleported",
     "angle_rmse",
+    "chsh_threshold",
     "chsh_value",
     "ghz_fidelity",
     "haar_fidelity",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["angle_rmse", "chsh_value", "ghz_fidelity", "haar_fidelity", "product_fidelity"]
+from scipy.stats import binom
+
+__all__ = ["angle_rmse", "chsh_threshold", "chsh_value", "ghz_fidelity", "haar_fidelity", "product_fidelity"]
 
 
 def product_fidelity(p: float, n: int = 1) -> float:
@@ -33,6 +35,23 @@ def haar_fidelity(p: float, n: int) -> float:
 def chsh_value(p: float, *, tapped: float = 0.0) -> float:
     """The CHSH value of such pairs, 2 sqrt(2) p, less where a share is measured on its way in Z or X: (1 - tapped / 2) times it."""
     return 2 * math.sqrt(2) * p * (1 - tapped / 2)
+
+
+def chsh_threshold(p: float, pairs: int, false_alarm: float) -> float:
+    """The largest estimate of the CHSH value at which a test on so many pairs says that they are worse than Werner pairs of weight p.
+
+    Outcomes agree as they should with probability a = (1 + p / sqrt 2) / 2 in each of the four settings, so that their number is
+    binomial and S = 8 k / pairs - 4 with k agreements. The test fails where P(K <= k) is at most ``false_alarm``; exact.
+
+    Args:
+        p: The weight of the pairs that are promised.
+        pairs: The pairs of all four settings together.
+        false_alarm: How often good pairs may fail.
+    """
+    agree = (1 + p / math.sqrt(2)) / 2
+    least = int(binom.ppf(false_alarm, pairs, agree))  # the first k whose probability reaches the rate
+    worst = least if binom.cdf(least, pairs, agree) <= false_alarm else least - 1
+    return 8 * worst / pairs - 4
 
 
 def angle_rmse(p: float, copies: int) -> float:
