@@ -54,7 +54,18 @@ if TYPE_CHECKING:
     from qflsec.federation.sporadic import Sporadic
     from qflsec.federation.stack import Stack
     from qflsec.federation.statements import Asked, StatementLayer
-    from qflsec.federation.topology import Clusters, Gossip, Hierarchy, Mix, Ring, Star, Topology, Tree, Turn
+    from qflsec.federation.topology import (
+        Clusters,
+        Gossip,
+        Hierarchy,
+        Mix,
+        Ring,
+        Star,
+        Topology,
+        Tree,
+        Turn,
+        groups_by_error,
+    )
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
 __all__ = [
@@ -121,6 +132,7 @@ __all__ = [
     "Turn",
     "calibrate_stack",
     "executed",
+    "groups_by_error",
     "layer_from_config",
     "parts_from_config",
     "run_batch",

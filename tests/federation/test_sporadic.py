@@ -16,12 +16,14 @@ from qflsec.defenses.privacy import DpSgd
 from qflsec.defenses.weighting import InverseNoise, WeightCap
 from qflsec.federation import (
     FederationConfig,
+    Hierarchy,
     Pipeline,
     RoundUpdates,
     RunResult,
     RunSpec,
     Sporadic,
     Stack,
+    groups_by_error,
     run_batch,
 )
 from qflsec.models import EXACT, Execution, Vqc, build_model, device_error
@@ -195,3 +197,32 @@ def test_values_and_models_that_make_no_sense_are_refused(make_pipeline: Maker) 
         replace(base, data=data, model=classical, federation=replace(base.federation, sporadic=Sporadic()))
     with pytest.raises(IncompatibleStack, match="circuit"):
         InverseNoise().check(replace(base, data=data, model=classical))
+
+
+def test_groups_are_cut_at_the_largest_steps_between_errors() -> None:
+    assert groups_by_error([0.3, 0.0, 0.31, 0.9, 0.01], 3) == (1, 0, 1, 2, 0)
+    assert groups_by_error([0.3, 0.3, 0.2], 1) == (0, 0, 0)
+    for errors, groups in (([0.1, 0.1], 2), ([0.1], 0)):
+        with pytest.raises(ConfigError, match="cannot be grouped"):
+            groups_by_error(errors, groups)
+
+
+def test_a_group_of_devices_trains_a_model_of_its_own(make_pipeline: Maker) -> None:
+    """Until the server's mean a group's model is that of its clients alone; with one group it is the star's."""
+    base = with_devices(make_pipeline(n_clients=4, rounds=1))
+    errors = [device_error(base.model, base.execution_of(index)) for index in range(4)]
+    members = groups_by_error(errors, 2)
+    assert members == (0, 0, 1, 0), "the far device is alone"
+    found = run(replace(base, topology=Hierarchy(edges=2, period=9, members=members)))
+    star = updates(run(base))
+    assert torch.allclose(found.models[1] - found.initial, star[2], atol=1e-6)
+    one = run(replace(base, topology=Hierarchy(edges=1, period=1, members=(0, 0, 0, 0))))
+    assert torch.allclose(one.params, run(base).params, atol=1e-6)
+
+
+def test_members_that_are_not_those_of_the_federation_are_refused(make_pipeline: Maker) -> None:
+    with pytest.raises(ConfigError, match="every edge server"):
+        Hierarchy(edges=2, members=(0, 0))
+    with pytest.raises(ConfigError, match="another number"):
+        replace(make_pipeline(n_clients=4), topology=Hierarchy(edges=2, members=(0, 1)))
+    assert "members" not in Hierarchy().to_config(), "ids of hierarchies stay as they are"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qflsec.federation.topology.base import Mix, Topology, Turn, side_by_side, topology_from_config
 from qflsec.federation.topology.clusters import Clusters
 from qflsec.federation.topology.gossip import Gossip
+from qflsec.federation.topology.noise_groups import groups_by_error
 from qflsec.federation.topology.ring import Ring
 from qflsec.federation.topology.star import Star
 from qflsec.federation.topology.tree import Hierarchy, Tree
@@ -19,6 +20,7 @@ __all__ = [
     "Topology",
     "Tree",
     "Turn",
+    "groups_by_error",
     "side_by_side",
     "topology_from_config",
 ]

@@ -153,8 +153,8 @@ class Topology(ABC):
 
     @final
     def to_config(self) -> dict[str, Any]:
-        """The topology's name and every parameter, JSON-able."""
-        return {"name": self.name, **asdict(self)}
+        """The topology's name and every parameter, JSON-able; a list that is empty is no part of an id."""
+        return {"name": self.name, **{key: value for key, value in asdict(self).items() if value != ()}}
 
 
 def side_by_side(turns: Sequence[Turn]) -> list[list[Turn]]:

@@ -79,7 +79,7 @@ class Tree(WithEdges):
 class Hierarchy(WithEdges):
     """Edge servers that keep models of their own, and a server that averages these every so many rounds.
 
-    Client i belongs to edge server ``i % edges``. In each round every edge server moves its model by the stack's rule
+    Client i belongs to edge server ``i % edges``, or to the one that ``members`` says. In each round every edge server moves its model by the stack's rule
     over the updates of its own clients, and reckons with ``declared_corrupted`` corrupted ones among them. After every
     ``period`` rounds the server makes the mean of the edge servers' models, weighted by the examples of all their
     clients, and sends it back. With period 1, a linear rule and all clients in every round the model is that of a star.
@@ -87,6 +87,8 @@ class Hierarchy(WithEdges):
     Args:
         edges: The number of edge servers.
         period: How many rounds they train on their own between two means of the server, tau.
+        members: The edge server of each client, such as :func:`~qflsec.federation.groups_by_error` finds for clients with
+            devices of the same kind; public. Empty for client i at ``i % edges``.
 
     Raises:
         ConfigError: There is no edge server, or the period is none.
@@ -102,6 +104,7 @@ class Hierarchy(WithEdges):
         "its server gets models of edge servers, and its edge servers only the updates of their own clients"
     )
     period: int = 2
+    members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a hierarchy without edge servers, or without a period."""
@@ -110,6 +113,32 @@ class Hierarchy(WithEdges):
             raise ConfigError(
                 "a hierarchy needs a period", got=self.period, expected="'period' of at least 1"
             )
+        if self.members and set(self.members) != set(range(self.edges)):
+            raise ConfigError(
+                "'members' does not give every edge server a client",
+                got=list(self.members),
+                expected=f"an edge server below {self.edges} for each client, each at least once",
+            )
+
+    def check(self, n_clients: int) -> None:
+        """Refuse an edge server without clients, or members that are not those of the federation.
+
+        Raises:
+            ConfigError: There are fewer clients than edge servers, or another number than ``members`` has.
+        """
+        super().check(n_clients)
+        if self.members and len(self.members) != n_clients:
+            raise ConfigError(
+                "'members' of the hierarchy has another number of clients",
+                got=len(self.members),
+                expected=n_clients,
+            )
+
+    def blocks(self, n_clients: int) -> dict[Party, tuple[int, ...]]:
+        """The clients of each edge server."""
+        if not self.members:
+            return super().blocks(n_clients)
+        return {edge(e): tuple(i for i, at in enumerate(self.members) if at == e) for e in range(self.edges)}
 
     def nodes(self, n_clients: int) -> int:
         """One for each edge server."""
