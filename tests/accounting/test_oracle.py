@@ -65,8 +65,8 @@ CIRCUITS = {"depolarizing-noise", "encoding-noise", "few-shots", "noisy-measurem
 DELEGATED = {"blind", "delegated"}
 ROBUST = {
     "arc", "bucketing", "bulyan", "centred-clipping", "circular-geometric-median", "circular-mean", "cosine-filter", "crfl",
-    "distance-weighted", "dnc", "fedmgda", "flame", "fldetector", "fltrust", "foolsgold", "geometric-median", "krum", "loss-weighted", "mean",
-    "mean-around-median", "median", "minimum-diameter", "multi-krum", "nnm", "norm-bound", "q-fedavg", "smea", "softmin", "trimmed-mean",
+    "distance-weighted", "dnc", "fedmgda", "flame", "fldetector", "fltrust", "foolsgold", "geometric-median", "inverse-noise", "krum", "loss-weighted",
+    "mean", "mean-around-median", "median", "minimum-diameter", "multi-krum", "nnm", "norm-bound", "q-fedavg", "smea", "softmin", "trimmed-mean",
     "validation-gate", "weak-dp", "weight-cap", "wrap-angles",
 }  # fmt: skip
 """Rules and filters of the server without a row of their own: to a ledger they are alike, so that few are run."""

@@ -51,6 +51,10 @@ n = 2
 kind = "malicious-server"
 [threats.edging]
 kind = "malicious-edge"
+[threats.tapping]
+kind = "coalition"
+wire = true
+active = true
 [threats.computing]
 kind = "malicious-quantum-server"
 """
@@ -64,6 +68,7 @@ PLACES = {
     "distributed-trigger": ("pair", "{}"),
     "gradient-ascent": ("sending", "{}"),
     "edge-replacement": ("edging", "{}"),
+    "pair-tap": ("tapping", "{}"),
     "inconsistent-models": (
         "sending",
         "{ search_steps = 5, search_starts = 1, restarts = 2, screened = 4, iterations = 3 }",
