@@ -30,7 +30,7 @@ class Gossip(Topology):
     Args:
         neighbours: ``"ring"``: the two clients before and after, and 1/3 for each of the three; ``"pairs"``: one other
             client, drawn anew for every round and run, and 1/2 for each of the two; ``"all"``: everybody, and an equal
-            weight.
+            weight; ``"none"``: nobody, so that every client trains alone.
 
     Raises:
         ConfigError: There are no such neighbours.
@@ -44,15 +44,15 @@ class Gossip(Topology):
     words = "a gossip network"
     public_rosters = True
     without = "nobody there holds the updates of all clients, so there is nothing to bound, to hide among or to compare"
-    neighbours: Literal["ring", "pairs", "all"] = "ring"
+    neighbours: Literal["ring", "pairs", "all", "none"] = "ring"
 
     def __post_init__(self) -> None:
         """Refuse neighbours that are not known."""
-        if self.neighbours not in {"ring", "pairs", "all"}:
+        if self.neighbours not in {"ring", "pairs", "all", "none"}:
             raise ConfigError(
                 "unknown 'neighbours' of gossip",
                 got=repr(self.neighbours),
-                expected="'ring', 'pairs' or 'all'",
+                expected="'ring', 'pairs', 'all' or 'none'",
             )
 
     def check(self, n_clients: int) -> None:
@@ -61,7 +61,7 @@ class Gossip(Topology):
         Raises:
             ConfigError: There are too few clients.
         """
-        least = 3 if self.neighbours == "ring" else 2
+        least = {"ring": 3, "none": 1}.get(self.neighbours, 2)
         if n_clients < least:
             raise ConfigError("gossip needs neighbours", got=n_clients, expected=f"at least {least} clients")
 
@@ -92,6 +92,8 @@ class Gossip(Topology):
             returns: ``(client, client)``, symmetric; its rows and columns add up to 1
         """
         here = sorted(present)
+        if self.neighbours == "none":
+            return np.eye(n_clients)
         if self.neighbours == "pairs":
             edges = self._pairs(here, round_index, seed)
         elif self.neighbours == "ring":

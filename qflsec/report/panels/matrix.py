@@ -10,7 +10,7 @@ from qflsec.lab import Result
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
-from qflsec.lab.worlds.federation.states import GOALS
+from qflsec.lab.worlds.federation.states import GOALS, OWN
 from qflsec.report.accounts import epsilon_note, main_observer
 from qflsec.report.effects import family_worst
 from qflsec.report.html import fill, table
@@ -58,6 +58,13 @@ class HeatMap(Panel):
             shade=shade,
             sides=BEYOND,
             beyond=beyond,
+            own=OWN,
+            measured={
+                (pipeline, name)
+                for summary in result.summaries.values()
+                for pipeline, part in summary.by_pipeline.items()
+                for name in part.own
+            },
             worst=worst,
             adapted=adapted(families),
             adaptive={attack.label for attack in result.attacks if attack.adaptive},

@@ -125,5 +125,6 @@ def _pipeline(value: Mapping[str, Any]) -> PipelineSummary:
                 for protects, worst in value["worst"].items()
             },
             "costs": {name: read_score(cost) for name, cost in value["costs"].items()},
+            "own": {name: read_score(own) for name, own in value.get("own", {}).items()},
         }
     )

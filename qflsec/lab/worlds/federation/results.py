@@ -304,6 +304,9 @@ class PipelineSummary:
         seeds_to_decide: About how many would; None where that cannot be told, or where it is decided.
         worst: The strongest attack by what it is on, ``"privacy"`` or ``"robustness"``.
         costs: Mean costs of the honest runs, the unit at the end of the name.
+        own: Where clients keep a part of the model, the accuracy on test records weighted by each client's own classes:
+            of their models (``personal``), of the same clients each alone (``alone``), and of one model that shares all
+            (``shared``); the last two without the stack.
     """
 
     pipeline: str
@@ -314,6 +317,7 @@ class PipelineSummary:
     seeds_to_decide: int | None = None
     worst: Mapping[str, Strongest] = field(default_factory=dict)
     costs: Mapping[str, Score] = field(default_factory=dict)
+    own: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def open_use(self) -> Literal["", "useless", "too few seeds"]:

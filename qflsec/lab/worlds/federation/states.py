@@ -24,10 +24,17 @@ from typing import Literal
 from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import Cell, CellState, Strongest, TrialRow, TrialStatus
 
-__all__ = ["GOALS", "SCORED", "cell_state", "margin", "shown", "strongest", "trial_status"]
+__all__ = ["GOALS", "OWN", "SCORED", "cell_state", "margin", "shown", "strongest", "trial_status"]
 
 GOALS = {"privacy": frozenset({"confidentiality"}), "robustness": frozenset({"integrity", "availability"})}
 """What a stack protects, and the goals of the attacks on it."""
+
+OWN = {
+    "personal": "accuracy on own classes",
+    "alone": "the same, each client alone",
+    "shared": "the same, all shared",
+}
+"""What is measured of clients that keep a part of the model, in words."""
 
 SCORED: frozenset[TrialStatus] = frozenset({"ok", "lost"})
 """The statuses of trials that have an advantage."""

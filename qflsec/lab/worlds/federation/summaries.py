@@ -46,6 +46,7 @@ def summarise_pipeline(
         undecided=undecided,
         seeds_to_decide=needed,
         costs=_costs(runs),
+        own=_own(runs),
     )
 
 
@@ -74,6 +75,17 @@ def _loss(runs: Mapping[int, Row], reference: Mapping[int, Row]) -> Score | None
     if not pairs:
         return None
     return Sample(values=pairs, within=(-1.0, 1.0)).score(name="accuracy_loss", baseline=0.0, ideal=0.0)
+
+
+def _own(runs: Mapping[int, Row]) -> dict[str, Score]:
+    """What the parts that clients keep are worth; nothing where they keep none."""
+    rows = [row.content["own"] for row in runs.values() if "own" in row.content]
+    return {
+        name: Sample(values=tuple(row[name] for row in rows), within=(0.0, 1.0)).score(
+            name=name, baseline=0.0, ideal=1.0
+        )
+        for name in (rows[0] if rows else {})
+    }
 
 
 def _last(runs: Mapping[int, Row]) -> dict[int, float]:

@@ -38,6 +38,7 @@ from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
 from qflsec.lab.worlds.federation.matrix import AttackEntry, Matrix
+from qflsec.lab.worlds.federation.own import own_mixes
 from qflsec.lab.worlds.federation.plan import PlannedRun, PlannedTrial, RunBatch
 from qflsec.lab.worlds.federation.shadows import SharedTrainer, candidates_of, stored_models
 from qflsec.lab.worlds.federation.states import trial_status
@@ -218,6 +219,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iter
             "seeded_secrets": made.seeded_secrets,
             **_aborts(made),
             **({} if run.label else {"data": data_facts(made)}),
+            **({"own": own} if (own := {} if run.label else own_mixes(made)) else {}),
         }
         if made.outcome == "completed" and run.seed == matrix.spec.seeds[0]:
             content["clients"] = client_facts(made)
