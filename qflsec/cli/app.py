@@ -12,7 +12,7 @@ import typer
 from qflsec.base.errors import QflsecError
 from qflsec.base.failures import own_traceback
 from qflsec.base.notices import Notice
-from qflsec.cli import bb84, bench, blind, catalog, epsilon, flower, matrix, plugin
+from qflsec.cli import bb84, bench, benchmark, blind, catalog, epsilon, flower, matrix, plugin
 from qflsec.cli.audit import audit
 from qflsec.cli.certify import certify
 from qflsec.cli.init import init
@@ -35,6 +35,7 @@ app.add_typer(matrix.app, name="matrix")
 app.add_typer(bb84.app, name="bb84")
 app.add_typer(blind.app, name="blind")
 app.add_typer(bench.app, name="bench")
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(plugin.app, name="plugin")
 app.add_typer(epsilon.app, name="epsilon")
 app.add_typer(flower.app, name="flower")
