@@ -67,7 +67,7 @@ picture: $(VENV)/.dev demo
 
 # The scripts are what is edited; their notebooks are made and run again from them.
 notebooks: $(VENV)/.dev
-	$(BIN)/jupytext --quiet --update --to ipynb notebooks/0*.py
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/[0-9]*.py
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/python notebooks/student_edition.py
 
