@@ -23,6 +23,10 @@ import os, sys, time, types
 from pathlib import Path
 import qflsec.flower.warm as warm
 def command():
+    if "draw" in sys.argv:
+        import random, numpy, torch
+        print(random.random(), numpy.random.random(), torch.rand(1, dtype=torch.float64).item(), flush=True)
+        sys.exit(0)
     print("said", *sys.argv[1:], os.environ["ASKED"], os.getcwd(), os.getpid(), flush=True)
     print("wrong", file=sys.stderr, flush=True)
     if "wait" in sys.argv:
@@ -33,17 +37,18 @@ def command():
 found = types.ModuleType("flwr.supernode.cli")
 found.flwr_clientapp = command
 sys.modules.update({"flwr": types.ModuleType("flwr"), "flwr.supernode": types.ModuleType("flwr.supernode"), "flwr.supernode.cli": found})
-warm._MODULES = ()
+warm._MODULES = tuple(sys.argv[2:])
 warm.serve(Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
-def command() -> Iterator[Path]:
+def command(request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = Path(f"/tmp/qflsec-test-{os.getpid()}")
     place = write_command(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    nursery = subprocess.Popen([sys.executable, "-c", STAND_IN, str(place)])
+    imported = getattr(request, "param", ())
+    nursery = subprocess.Popen([sys.executable, "-c", STAND_IN, str(place), *imported])
     try:
         assert eventually(place.exists)
         yield folder / COMMAND
@@ -93,6 +98,17 @@ def test_a_copy_ends_where_the_command_is_killed(command: Path) -> None:
     asking.stdout.close()
     state = Path(f"/proc/{copy}/stat")
     assert eventually(lambda: not state.exists())
+
+
+@pytest.mark.parametrize("command", [("numpy", "torch")], indirect=True)
+def test_copies_draw_other_numbers_than_each_other(command: Path) -> None:
+    """Noise that an app draws from the libraries' own generators may not repeat from node to node and from round to round."""
+    told = [
+        subprocess.run([command, "draw"], capture_output=True, text=True, check=True).stdout for _ in range(3)
+    ]
+    draws = [line.split() for line in told]
+    for kind in range(3):
+        assert len({one[kind] for one in draws}) == 3
 
 
 def test_a_command_without_its_nursery_fails(tmp_path: Path) -> None:
