@@ -51,6 +51,9 @@ def test_files_are_named_by_one_spelling() -> None:
         ("blind matrix", "--report"),
         ("matrix diff", "first"),
         ("matrix diff", "second"),
+        # as for 'matrix diff', a document or a store
+        ("benchmark pack", "source"),
+        ("benchmark page", "source"),
     }
     assert {("matrix status", "--store"), ("matrix report", "--out"), ("bb84", "--out")} <= files
 
