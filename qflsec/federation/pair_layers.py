@@ -81,5 +81,6 @@ def shaped(
 
 
 def _tapped(spec: RunSpec) -> float:
-    active = spec.threat is not None and spec.threat.wire and spec.adversary is not None
-    return spec.adversary.tapped() if active and spec.adversary is not None else 0.0
+    if spec.adversary is None or spec.threat is None or not spec.threat.wire:
+        return 0.0
+    return spec.adversary.tapped()

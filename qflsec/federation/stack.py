@@ -51,6 +51,8 @@ _STEPS = {
 }
 _OF_DEVICE = frozenset({"quality"})
 """Reports that depend on no record, so that they void no epsilon."""
+_KNOWN = _OF_DEVICE | {"loss"}
+"""What clients can report."""
 _SERVER_STEPS = {BoundLayer: 0, AggregatorLayer: 1, NoiseLayer: 2, ServingLayer: 3}
 _SINGLE = {1: "rule", 3: "layer that answers records"}
 _STRENGTH: dict[Leaves, int] = {"individual": 0, "groups": 1, "sum": 2, "nothing": 3}
@@ -279,6 +281,12 @@ class Stack:
         if asking is None:
             return
         what = " and ".join(self.asks)
+        if unknown := sorted(set(self.asks) - _KNOWN):
+            raise IncompatibleStack(
+                "a layer of the server asks for what clients cannot report",
+                got=", ".join(map(repr, unknown)),
+                expected=" or ".join(map(repr, sorted(_KNOWN))),
+            )
         if self.aggregation is not None:
             raise IncompatibleStack(
                 f"{asking.card.name!r} asks every client for its {what}, but {self.aggregation.card.name!r} leaves no "

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from qflsec.federation.layers import ClientLayer
 from qflsec.flower.client import ClientSide
 from qflsec.flower.grid import InProcessGrid
 from qflsec.flower.plan import Plan
+from qflsec.flower.quiet import quiet
 from qflsec.flower.strategy import ServerSide
 from qflsec.protocols.secagg import Masked, SecAgg
 
@@ -79,7 +79,8 @@ def bench_flower(*, n_clients: int, n_params: int, rounds: int = 2) -> list[Flow
     ]
     expected = rounds * updates.astype(np.float64).mean(axis=0)
     found = []
-    with _quiet():
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    with quiet(logging.ERROR):
         for name, make in ways:
             grid, run = make()
             began = time.process_time()
@@ -195,16 +196,3 @@ def _first(updates: np.ndarray[Any, Any]) -> ArrayRecord:
 
 def _final(result: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401 - Flower's
     return np.asarray(result.arrays["w"].numpy())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Flower's lines for every step."""
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    logger = logging.getLogger("flwr")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -19,7 +19,16 @@ from qflsec.lab.platforms import PlatformRow
 from qflsec.lab.reading import from_json, read_result, to_dict
 from qflsec.lab.worlds.federation.results import MatrixResult
 
-__all__ = ["SCHEMA", "Benchmark", "federated", "pack", "read_benchmark", "refuse_holes", "to_text"]
+__all__ = [
+    "SCHEMA",
+    "Benchmark",
+    "federated",
+    "pack",
+    "read_benchmark",
+    "reference_of",
+    "refuse_holes",
+    "to_text",
+]
 
 SCHEMA = "qflsec-benchmark/1"
 _KEY = "benchmark"
@@ -77,7 +86,7 @@ def pack(found: Benchmark) -> dict[str, Any]:
     """
     result = found.result
     refuse_holes(result)
-    reference = _reference(result)
+    reference = reference_of(result)
     document = to_dict(result)
     document["cells"] = [_cell(cell) for cell in document["cells"]]
     document["runs"] = [
@@ -121,7 +130,8 @@ def read_benchmark(path: str | Path) -> Benchmark:
     return Benchmark(result=result, platforms=tuple(PlatformRow(**row) for row in extra["platforms"]))
 
 
-def _reference(result: MatrixResult) -> str:
+def reference_of(result: MatrixResult) -> str:
+    """The stack without layers of its own, or the first."""
     return next((stack.name for stack in result.stacks if not stack.layers), result.stacks[0].name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from qflsec.accounting.statistics import mean_over_seeds
@@ -211,21 +211,9 @@ def _communication(survey: Survey) -> Iterator[str]:
         costs = {
             name: cost for name, cost in costs.items() if name not in {"cpu_seconds", "record_gradients"}
         }
-        others = [f"{name.replace('_', ' ')} {cost.value:,.0f}" for name, cost in costs.items()]
-        others += _quantum(survey.result.pipelines[system])
-        rows.append(
-            [f"`{system}`", f"{network.value / 1e3:.1f}", f"{messages.value:,.0f}", "; ".join(others)]
-        )
+        others = "; ".join(f"{name.replace('_', ' ')} {cost.value:,.0f}" for name, cost in costs.items())
+        rows.append([f"`{system}`", f"{network.value / 1e3:.1f}", f"{messages.value:,.0f}", others])
     yield _table(("system", "kB", "messages", "others"), rows)
-
-
-def _quantum(pipeline: Mapping[str, Any]) -> list[str]:
-    """What travels besides bytes: a teleported copy takes a qubit, a pair and two classical bits."""
-    return [
-        f"{layer['copies']:,} qubits, as many pairs and {2 * layer['copies']:,} bits for each parameter of an update, on top of the bytes"
-        for layer in pipeline.get("layers") or ()
-        if layer["name"] == "teleported"
-    ]
 
 
 def _utility(survey: Survey) -> Iterator[str]:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from qflsec.accounting.statistics import mean_over_seeds
 from qflsec.base import Score
+from qflsec.lab.benchmark import reference_of
 from qflsec.lab.worlds.federation.results import Cell, MatrixResult
 from qflsec.lab.worlds.federation.states import GOALS, shown
 from qflsec.report.words import count, listed
@@ -30,8 +31,7 @@ class Survey:
     @property
     def reference(self) -> str:
         """The stack without layers of its own, or the first."""
-        stacks = self.result.stacks
-        return next((stack.name for stack in stacks if not stack.layers), stacks[0].name)
+        return reference_of(self.result)
 
     @property
     def systems(self) -> tuple[str, ...]:

@@ -159,6 +159,14 @@ class Curious(FedAvg):
     asks = frozenset({"loss"})
 
 
+def test_what_clients_cannot_report_is_refused() -> None:
+    class Asking(LossWeighted):
+        asks = frozenset({"loss", "temperature"})
+
+    with pytest.raises(IncompatibleStack, match="'temperature'"):
+        Stack.from_layers("asks", [Asking()])
+
+
 def test_a_sum_leaves_nobody_to_ask() -> None:
     with pytest.raises(IncompatibleStack, match="single client's numbers"):
         Stack.from_layers("refused", [Masked(), Curious()])

@@ -26,6 +26,7 @@ from qflsec.federation import (
     groups_by_error,
     run_batch,
 )
+from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.models import EXACT, Execution, Vqc, build_model, device_error
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import corrupted_clients, honest_but_curious_server
@@ -94,6 +95,22 @@ def test_below_the_threshold_a_client_keeps_its_model(make_pipeline: Maker) -> N
     for index in (0, 1):
         assert float(updates(found, 1)[index].norm()) > 0
     assert float(updates(found, 1)[2].norm()) == 0
+
+
+def test_a_step_that_is_not_made_leaves_the_momentum_alone(make_pipeline: Maker) -> None:
+    """A client that sits out keeps model and momentum; one that steps less has the momentum of a whole step."""
+    config = FederationConfig(optimizer="sgd", momentum=0.5)
+    state = OptimiserState.fresh(config, torch.zeros(1, 2, 3))
+    optimiser = Optimiser(config=config, sharing=make_pipeline().sharing, round=0)
+    params, slope = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
+    active, factors = torch.tensor([[True, False]]), torch.tensor([0.5, 0.0])
+    once, kept = optimiser.step(state, params, slope, params, active, factors)
+    _, fresh = optimiser.step(state, params, slope, params, torch.ones(1, 2, dtype=torch.bool))
+    assert torch.equal(once[0, 1], params[0, 1])
+    assert torch.equal(once[0, 0], -0.5 * config.learning_rate * slope[0, 0])
+    assert kept.steps.tolist() == [[1, 0]]
+    assert torch.equal(kept.moments[0][0, 0], fresh.moments[0][0, 0])
+    assert not kept.moments[0][0, 1].any()
 
 
 def test_without_gamma_it_is_federated_averaging(make_pipeline: Maker) -> None:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ warm.serve(Path(sys.argv[1]))
 
 @pytest.fixture
 def command(request: pytest.FixtureRequest) -> Iterator[Path]:
-    folder = Path(f"/tmp/qflsec-test-{os.getpid()}")
+    folder = Path(tempfile.mkdtemp(prefix="qflsec-"))  # short, as the name of a socket has to be
     place = write_command(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     imported = getattr(request, "param", ())

@@ -85,10 +85,11 @@ ELSEWHERE = {
     "chosen-cluster",
     "wrong-cluster",
     "claimed-part",
+    "pair-tap",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
 change, rules that ask for a loss, clients that choose among models, and
-clients that send parts of one."""
+clients that send parts of one, and updates that travel through pairs."""
 PLUGIN = """
 from __future__ import annotations
 

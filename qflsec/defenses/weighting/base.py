@@ -12,7 +12,7 @@ from qflsec.base import ConfigError, UpdateError
 from qflsec.defenses.robust import UpdateRule
 from qflsec.federation import RoundUpdates, weighted_mean
 
-__all__ = ["LossRule", "WeightedRule", "capped_shares"]
+__all__ = ["LossRule", "WeightedRule", "capped_shares", "check_power"]
 
 
 def capped_shares(weights: torch.Tensor, cap: float) -> torch.Tensor:
@@ -55,6 +55,18 @@ def capped_shares(weights: torch.Tensor, cap: float) -> torch.Tensor:
         shares = torch.full_like(wide, cap)
         shares[~full] = left * others
     return shares
+
+
+def check_power(epsilon: float, power: float) -> None:
+    """Refuse a weight 1 / (x + epsilon)^power that is none.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    if not epsilon > 0:
+        raise ConfigError("'epsilon' is out of range", got=epsilon, expected="above 0")
+    if power < 0:
+        raise ConfigError("'power' is out of range", got=power, expected="0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
-from qflsec.defenses.weighting.base import LossRule
+from qflsec.defenses.weighting.base import LossRule, check_power
 from qflsec.federation import RoundUpdates
 
 __all__ = ["LossWeighted", "Softmin", "softmin_bound"]
@@ -52,10 +52,7 @@ class LossWeighted(LossRule):
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ConfigError("'epsilon' is out of range", got=self.epsilon, expected="above 0")
-        if self.power < 0:
-            raise ConfigError("'power' is out of range", got=self.power, expected="0 or more")
+        check_power(self.epsilon, self.power)
 
     def weights(self, batch: RoundUpdates) -> torch.Tensor:
         """Examples over the loss."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, UpdateError, register
-from qflsec.defenses.weighting.base import WeightedRule
+from qflsec.base import DefenseCard, IncompatibleStack, Source, UpdateError, register
+from qflsec.defenses.weighting.base import WeightedRule, check_power
 from qflsec.federation import Pipeline, RoundUpdates
 from qflsec.models import benchmark_circuit
 
@@ -58,10 +58,7 @@ class InverseNoise(WeightedRule):
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ConfigError("'epsilon' is out of range", got=self.epsilon, expected="above 0")
-        if self.power < 0:
-            raise ConfigError("'power' is out of range", got=self.power, expected="0 or more")
+        check_power(self.epsilon, self.power)
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse models on whose circuit no device can be benchmarked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qflsec.attacks import Attack, Inference
 from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack
-from qflsec.federation import Pipeline, RunSpec, Stack
+from qflsec.federation import Adversary, PairLayer, Pipeline, RunSpec, Stack
 from qflsec.federation.loop import check_runs
 from qflsec.lab.challenges import check_challenge
 from qflsec.threat import ThreatModel
@@ -34,6 +34,7 @@ def attack_fits(pipeline: Pipeline, stack: Stack, attack: Attack, threat: Threat
     try:
         threat.check(pipeline.parties)
         _check_parties(stack, threat)
+        _check_pairs(stack, attack)
         _check_model(pipeline, attack)
         attack.check(pipeline, threat)
         if isinstance(attack, Inference):
@@ -49,6 +50,15 @@ def _check_parties(stack: Stack, threat: ThreatModel) -> None:
         raise IncompatibleAttack(
             f"threat model {threat.name!r} corrupts the quantum server, but nothing in this stack is delegated to one",
             fix="add a layer that delegates, such as 'blind' or 'delegated'",
+        )
+
+
+def _check_pairs(stack: Stack, attack: Attack) -> None:
+    taps = isinstance(attack, Adversary) and attack.tapped() > 0
+    if taps and not any(isinstance(layer, PairLayer) for layer in stack.shapes):
+        raise IncompatibleAttack(
+            f"{attack.card.name!r} measures entangled pairs, but nothing in this stack travels through any",
+            fix="add a layer that sends updates through pairs, such as 'teleported'",
         )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack, MissingExtra
@@ -36,25 +35,18 @@ def stack_fits(engine: str, pipeline: Pipeline, stack: Stack) -> str:
         return ""
     from qflsec.flower.fitting import check_stack
 
-    try:
-        check_stack(pipeline, stack)
-    except IncompatibleStack as error:
-        return f"through Flower: {error}"
-    return ""
+    return _refusal(partial(check_stack, pipeline, stack))
 
 
 def attack_fits(engine: str, pipeline: Pipeline, stack: Stack, attack: Attack, threat: ThreatModel) -> str:
     """Why an attack on a run of the engine can be neither made nor judged, as a sentence; empty where it can."""
-    if engine == "loop":
-        return ""
+    if engine == "loop" or not isinstance(attack, Adversary):
+        return observer_fits(engine, stack, threat)
     from qflsec.flower.fitting import check_adversary
 
-    try:
-        if isinstance(attack, Adversary):
-            check_adversary(pipeline, attack, threat)
-    except (ConfigError, IncompatibleAttack) as error:
-        return f"through Flower: {error}"
-    return observer_fits(engine, stack, threat)
+    return _refusal(partial(check_adversary, pipeline, attack, threat)) or observer_fits(
+        engine, stack, threat
+    )
 
 
 def observer_fits(engine: str, stack: Stack, threat: ThreatModel) -> str:
@@ -63,9 +55,13 @@ def observer_fits(engine: str, stack: Stack, threat: ThreatModel) -> str:
         return ""
     from qflsec.flower.fitting import check_observer
 
+    return _refusal(partial(check_observer, stack, threat))
+
+
+def _refusal(check: Callable[[], None]) -> str:
     try:
-        check_observer(stack, threat)
-    except IncompatibleAttack as error:
+        check()
+    except (ConfigError, IncompatibleAttack, IncompatibleStack) as error:
         return f"through Flower: {error}"
     return ""
 
@@ -88,18 +84,7 @@ def made_by_flower(
         grant_honest_updates: Whether honest updates are kept for threat models that grant them.
     """
     from qflsec.flower.engine import run_in_grid
+    from qflsec.flower.quiet import quiet
 
-    with _quiet():
+    with quiet():  # the matrix has a progress of its own
         return run_in_grid(pipeline, stack, spec, secrets=secrets, grant_honest_updates=grant_honest_updates)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Flower tells of every round of every run; the matrix has a progress of its own."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
