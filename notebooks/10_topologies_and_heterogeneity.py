@@ -188,7 +188,8 @@ plt.show()
 
 # %% [markdown]
 # The same flipped labels hardly matter until the client may also *say* how good it is. A cap needs to believe nobody: with
-# `factor = 2` no client has more than a fifth of the weight, whatever it reports. And the loss leaks: it tells who holds which classes
+# `factor = 2` no client has more than a fifth of the weight, whatever it reports; four seeds leave open whether the lie still costs anything
+# then, as the interval says. And the loss leaks: it tells who holds which classes
 # (`qflsec matrix run reports`, the row `reported-loss`).
 
 # %% [markdown]
