@@ -112,7 +112,12 @@ def test_an_interrupted_audit_keeps_what_it_found(tmp_path: Path) -> None:
         "import pathlib, pickle, time\ndef g(b): return pickle.loads(b)\n"
         f"pathlib.Path({str(marker)!r}).touch()\ntime.sleep(600)\n"
     )
-    command = [sys.executable, "-m", "qflsec", "audit", "pipe.py"]
+    # a shell that runs the tests in the background has them ignore Ctrl-C, and so would the command
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from qflsec.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "audit", "pipe.py"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
