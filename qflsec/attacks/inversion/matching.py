@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qflsec.attacks.inversion.least_squares import columns_at_once, row_jacobians
+from qflsec.attacks.inversion.least_squares import linearised
 from qflsec.attacks.inversion.unrolled import LocalRule, label_weights, unroll
 from qflsec.models import Execution, Model
 
@@ -61,6 +61,11 @@ class Matching:
     softening: float = 0.0
     live: Tensor | None = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether the attacker simulates shots: copies of a guess would draw outcomes of their own."""
+        return self.execution.shots is not None
+
     def objective(self, features: Tensor, labels: Tensor, plan: Tensor | None = None) -> Tensor:
         """The squared norm of the residual of each guess.
 
@@ -104,11 +109,7 @@ class Matching:
             each = labels.repeat(copies, *[1] * (labels.ndim - 1))
             return self.residuals(guesses, each, plan if repeated is None else repeated, create_graph=True)
 
-        if self.execution.shots is not None:  # copies of a guess would draw outcomes of their own
-            guess = features.detach().requires_grad_()
-            values = residuals(guess)
-            return values.detach(), row_jacobians(values, guess)
-        return columns_at_once(residuals, features)
+        return linearised(residuals, features, copies=not self.draws)
 
     def _simulate(
         self, features: Tensor, labels: Tensor, plan: Tensor | None, *, create_graph: bool

@@ -37,6 +37,13 @@ class Guesses:
             plans=None if self.plans is None else self.plans[rows],
         )
 
+    def repeated(self, points: Tensor) -> Guesses:
+        """Those of points, which are copies of the guesses, one after the other."""
+        known = self.plans if self.labels is None else self.labels
+        if known is None or len(points) == len(known):
+            return self
+        return self.at(torch.arange(len(known)).repeat(len(points) // len(known)))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
@@ -76,6 +83,11 @@ class Problem:
         """Whether features are angles."""
         return self.pieces[0].model.angle_features
 
+    @property
+    def draws(self) -> bool:
+        """Whether any update is simulated with shots."""
+        return any(piece.draws for piece in self.pieces)
+
     def softened(self, softening: float) -> Problem:
         """The same problem with larger denominators in Adam."""
         return replace(self, pieces=tuple(replace(piece, softening=softening) for piece in self.pieces))
@@ -106,11 +118,11 @@ class Problem:
         scale = 1 / math.sqrt(len(self.pieces))
 
         def of(points: Tensor) -> Tensor:
-            features = self.features(points)
-            labels = self._weights(points) if guesses.labels is None else guesses.labels
+            features, each = self.features(points), guesses.repeated(points)
+            labels = self._weights(points) if each.labels is None else each.labels
             parts = []
             for place, piece in enumerate(self.pieces):
-                plan = None if guesses.plans is None else guesses.plans[:, place]
+                plan = None if each.plans is None else each.plans[:, place]
                 parts.append(piece.residuals(features, labels, plan, create_graph=points.requires_grad))
             return scale * (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1))
 

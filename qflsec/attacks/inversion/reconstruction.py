@@ -158,7 +158,7 @@ def reconstruct(
         points = into_range(found.points, feature_range, angles=problem.angles)
         starts, guesses = _with_guess(problem, points, guesses, hypotheses, prior)
         residuals = _posterior(problem, guesses, prior, variance)
-        found = refine(residuals, starts, budget.search)
+        found = refine(residuals, starts, budget.search, copies=not problem.draws)
         steps += found.iterations
     best = _likeliest(problem, found, prior)[None]
     points, chosen = found.points[best], guesses.at(best)
@@ -169,6 +169,7 @@ def reconstruct(
             problem.residuals(chosen),
             points,
             replace(budget.search, tolerance=0.0, iterations=_LAST, solver="least-squares"),
+            copies=not problem.draws,
         )
         points = last.points
     points = into_range(points, feature_range, angles=problem.angles)
@@ -231,7 +232,8 @@ def _refined(problem: Problem, starts: Tensor, guesses: Guesses, budget: Budget)
     """Least squares from these starts, an optimiser with signs through softer ones first."""
     steps = 0
     for softening in problem.softenings():
-        found = refine(problem.softened(softening).residuals(guesses), starts, budget.search)
+        residuals = problem.softened(softening).residuals(guesses)
+        found = refine(residuals, starts, budget.search, copies=not problem.draws)
         starts, steps = found.points, steps + found.iterations
     return replace(found, iterations=steps)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qflsec.attacks.inversion.least_squares import Minimum, minimise, row_jacobians
+from qflsec.attacks.inversion.least_squares import Minimum, linearised, minimise
 
 __all__ = ["ITERATIONS", "Derivatives", "Residuals", "Search", "Solver", "differences", "refine"]
 
@@ -59,13 +59,15 @@ class Search:
         return ITERATIONS[self.solver] if self.iterations is None else self.iterations
 
 
-def refine(residuals: Residuals, starts: Tensor, search: Search) -> Minimum:
+def refine(residuals: Residuals, starts: Tensor, search: Search, *, copies: bool = True) -> Minimum:
     """Minimise the squared norm of the residuals from each start on its own.
 
     Args:
         residuals: The residuals.
         starts: The starts.
         search: How.
+        copies: Whether copies of the starts, one after the other, have the residuals of the starts; False where
+            residuals are drawn.
 
     Shapes:
         starts: ``(R, D)``
@@ -74,9 +76,7 @@ def refine(residuals: Residuals, starts: Tensor, search: Search) -> Minimum:
     def linearise(points: Tensor) -> tuple[Tensor, Tensor]:
         if search.derivatives == "finite-differences":
             return differences(residuals, points)
-        points = points.detach().requires_grad_()
-        values = residuals(points)
-        return values.detach(), row_jacobians(values, points)
+        return linearised(residuals, points, copies=copies)
 
     def slope(points: Tensor) -> tuple[Tensor, Tensor]:
         if search.derivatives == "finite-differences":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from qflsec.attacks.inversion.least_squares import minimise
+from qflsec.attacks.inversion.least_squares import linearised, minimise
 
 
 def rosenbrock(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,3 +56,27 @@ def test_a_linear_problem_with_a_useless_coordinate() -> None:
     solution = torch.linalg.lstsq(matrix[:, :2], target[:, None]).solution[:, 0]
     assert torch.allclose(found.points[0, :2], solution, atol=1e-6)
     assert float(found.points[0, 2]) == 0
+
+
+def test_copies_give_the_derivatives_that_single_directions_give() -> None:
+    points = starts(5)
+
+    def values(rows: torch.Tensor) -> torch.Tensor:
+        return torch.stack([10 * (rows[:, 1] - rows[:, 0] ** 2), 1 - rows[:, 0]], dim=-1)
+
+    together, apart = (linearised(values, points, copies=copies) for copies in (True, False))
+    for found in (together, apart):
+        assert all(torch.equal(a, b) for a, b in zip(found, rosenbrock(points), strict=True))
+
+
+def test_what_is_drawn_and_what_is_large_is_never_copied() -> None:
+    seen = []
+
+    def values(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return rows.square().sum(dim=-1, keepdim=True)
+
+    linearised(values, starts(5))
+    linearised(values, starts(5), copies=False)
+    linearised(values, torch.ones(2, 300, dtype=torch.float64))
+    assert seen == [10, 5, 2]
