@@ -50,8 +50,8 @@ Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="What makes the runs: loop (the training loop) or flower-in-process (a Flower app in each worker); by default "
-        "what the specification says.",
+        help="What makes the runs: loop (the training loop), flower (SuperLink and SuperNodes, slow) or flower-in-process (a "
+        "Flower app in each worker); by default what the specification says.",
     ),
 ]
 Plugins = Annotated[

@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Deployment:
         limit: After how long the run is stopped.
         told: Is called with each new line of the ledger.
         while_running: Is called again and again with the processes, for tests that end some of them.
+        imports: What the process that nodes answer in copies of imports besides what every app needs.
         warm: Whether nodes answer in copies of a process that has everything imported, where the system allows it; else in
             new ones, as Flower starts them.
 
@@ -74,6 +75,7 @@ class Deployment:
     limit: float = 3600.0
     told: Callable[[Mapping[str, Any]], None] | None = None
     while_running: Callable[[Deployment, Processes], None] | None = None
+    imports: tuple[str, ...] = ()
     warm: bool = True
     lines: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -84,6 +86,25 @@ class Deployment:
             ConfigError: The folder holds no app that says what it does, or something could not be started.
         """
         began = time.monotonic()
+        with self.started() as processes:
+            self.submit(processes, {"ledger": str(self.folder / "ledger.jsonl"), **self.config})
+            outcome = self._watch(processes, began)
+        end = next((line for line in self.lines if line["kind"] == "end"), {})
+        return Finished(
+            outcome=outcome,
+            rounds=tuple(line for line in self.lines if line["kind"] == "round"),
+            scores=end.get("scores", {}),
+            logs=self.folder / "logs",
+            seconds=time.monotonic() - began,
+        )
+
+    @contextmanager
+    def started(self) -> Iterator[Processes]:
+        """A SuperLink and SuperNodes with keys of their own, until the context is left; then all of that is gone.
+
+        Raises:
+            ConfigError: The folder holds no app that says what it does, or something could not be started.
+        """
         self._check()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (self.folder / "ledger.jsonl").exists():
@@ -120,18 +141,18 @@ class Deployment:
             self._wait_for_link(processes)
             for index in range(self.nodes):
                 self.start_node(processes, index)
-            processes.start(
-                "flwr-run", ["flwr", "run", str(self.app), "local", "--run-config", self._settings()]
-            )
-            outcome = self._watch(processes, began)
-        end = next((line for line in self.lines if line["kind"] == "end"), {})
-        return Finished(
-            outcome=outcome,
-            rounds=tuple(line for line in self.lines if line["kind"] == "round"),
-            scores=end.get("scores", {}),
-            logs=self.folder / "logs",
-            seconds=time.monotonic() - began,
-        )
+            yield processes
+
+    def submit(self, processes: Processes, config: Mapping[str, str | int | float]) -> None:
+        """Ask the SuperLink for a run of the app.
+
+        Args:
+            processes: The processes that were started.
+            config: Values of the app's run configuration; the number of clients and the server's home are set.
+        """
+        values = {**config, "num-clients": self.nodes, "server-home": str(self._homes[SERVER])}
+        settings = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
+        processes.start("flwr-run", ["flwr", "run", str(self.app), "local", "--run-config", settings])
 
     def start_node(self, processes: Processes, index: int) -> None:
         """Start the SuperNode of one client, with that client's home.
@@ -153,7 +174,7 @@ class Deployment:
     def _start_nursery(self, processes: Processes, folder: Path) -> None:
         """Start the process that nodes answer in copies of."""
         place = write_command(folder)
-        processes.start("nursery", [sys.executable, "-m", "qflsec.flower.warm", str(place)])
+        processes.start("nursery", [sys.executable, "-m", "qflsec.flower.warm", str(place), *self.imports])
         deadline = time.monotonic() + _START
         while not place.exists():
             if "nursery" in processes.ended() or time.monotonic() > deadline:
@@ -173,15 +194,6 @@ class Deployment:
         missing = {"num-clients", "server-home", "ledger", *self.config} - set(known)
         if missing:
             raise ConfigError("the app's configuration lacks values", got=sorted(missing), expected=_EXPECTED)
-
-    def _settings(self) -> str:
-        values: dict[str, str | int | float] = {
-            **self.config,
-            "num-clients": self.nodes,
-            "server-home": str(self._homes[SERVER]),
-            "ledger": str(self.folder / "ledger.jsonl"),
-        }
-        return " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
 
     def _write_connection(self, flower: Path, authority: Path) -> None:
         (flower / "config.toml").write_text(

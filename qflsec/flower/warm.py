@@ -76,13 +76,14 @@ def write_command(folder: Path) -> Path:
     return place
 
 
-def serve(place: Path) -> None:
+def serve(place: Path, *modules: str) -> None:
     """Make copies for whoever asks at a socket, until this process is ended.
 
     Args:
         place: The socket.
+        modules: What is imported besides what every app needs.
     """
-    for module in _MODULES:
+    for module in (*_MODULES, *modules):
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, _bury)
     with socket.socket(socket.AF_UNIX) as listening:
@@ -174,4 +175,4 @@ def _end_with(asked: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), *sys.argv[2:])

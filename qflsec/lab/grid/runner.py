@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qflsec.base import BackendError
 from qflsec.lab.grid.backends import LOCAL, check_backend, default_jobs, results
 from qflsec.lab.grid.estimate import refuse
 from qflsec.lab.grid.lock import at_work
@@ -80,9 +81,26 @@ def run_matrix(
         QflsecError: The data, the store or the backend cannot be used, or the plan is beyond the machine.
     """
     check_backend(backend)
-    with at_work(store_path, command=command, on_wait=on_wait):
+    if world.alone:
+        _check_alone(jobs, backend)
+        jobs = 1
+    with at_work(store_path, command=command, on_wait=on_wait), closing(world):
         yield from _run(
             world, store_path, jobs=jobs, backend=backend, address=address, command=command, long=long
+        )
+
+
+def _check_alone(jobs: int | None, backend: str) -> None:
+    """Refuse workers for a matrix that has none.
+
+    Raises:
+        BackendError: Some were asked for.
+    """
+    if backend not in LOCAL or (jobs or 1) > 1:
+        raise BackendError(
+            "the batches of this matrix follow one another, without workers",
+            got=f"{jobs or 1} jobs, backend {backend!r}",
+            fix="leave out --jobs and --backend",
         )
 
 

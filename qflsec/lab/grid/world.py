@@ -72,6 +72,14 @@ class World(ABC, Generic[S, B, R]):
         """Modules that are imported late, as they take seconds, and that batches will need; none by default."""
         return ()
 
+    @property
+    def alone(self) -> bool:
+        """Whether its batches must follow one another in the process that asks for them; no by default."""
+        return False
+
+    def close(self) -> None:
+        """Give back what its batches have opened in this process; nothing by default."""
+
     def remarks(self) -> tuple[str, ...]:
         """What is to be said before anything is run; nothing by default."""
         return ()

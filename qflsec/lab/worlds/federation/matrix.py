@@ -26,7 +26,7 @@ from qflsec.federation.stack import in_order
 from qflsec.federation.topology import Topology, topology_from_config
 from qflsec.lab.grid.code import attack_part, digests_of, sources_of
 from qflsec.lab.grid.files import load_user_plugins, without_places
-from qflsec.lab.grid.ids import id_versions
+from qflsec.lab.grid.ids import digest, id_versions
 from qflsec.lab.grid.schema import at
 from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.code import data_label, layer_parts, pipeline_parts, user_files
@@ -117,6 +117,11 @@ class Matrix:
     attacks: tuple[AttackEntry, ...]
     observers: tuple[ThreatModel, ...]
     code: Mapping[str, Sources] = field(default_factory=dict)
+
+    @property
+    def code_digest(self) -> str:
+        """The digest of all code that does not come with the package."""
+        return digest({label: source.digest for label, source in self.code.items()})
 
     @property
     def utility_pipeline(self) -> str:

@@ -132,12 +132,15 @@ def layout_of(matrix: Matrix) -> Layout:
     return Layout(trials=trials, honest=honest, ledgers=ledgers)
 
 
-def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[RunBatch | ShadowBatch]:
+def make_plan(
+    layout: Layout, settled: frozenset[str] = frozenset(), *, together: int = MAX_RUNS
+) -> Plan[RunBatch | ShadowBatch]:
     """What is left to do of a matrix.
 
     Args:
         layout: Everything that it consists of.
         settled: The ids of trials, runs and ledgers that need not be repeated.
+        together: How many runs of several seeds may share a batch: a batch is stored as a whole.
     """
     left = {trial.unit_id: trial for trial in layout.trials.values() if trial.unit_id not in settled}
     lacking = {
@@ -151,7 +154,7 @@ def make_plan(layout: Layout, settled: frozenset[str] = frozenset()) -> Plan[Run
             for trial in left.values()
             if trial.incompatible
         ),
-        stages=(tuple(_shadow_batches(possible, settled)), tuple(_batches(possible, wanted))),
+        stages=(tuple(_shadow_batches(possible, settled)), tuple(_batches(possible, wanted, together))),
     )
 
 
@@ -218,14 +221,14 @@ def _shadow_batches(trials: Iterable[PlannedTrial], settled: frozenset[str]) -> 
             )
 
 
-def _batches(trials: list[PlannedTrial], wanted: list[PlannedRun]) -> Iterator[RunBatch]:
+def _batches(trials: list[PlannedTrial], wanted: list[PlannedRun], together: int) -> Iterator[RunBatch]:
     """Batches of one pipeline and stack; what belongs to one honest run stays together where it fits."""
     places = dict.fromkeys([(run.pipeline, run.stack) for run in (*wanted, *(t.run for t in trials))])
     asked = {run.unit_id for run in wanted}
     for pipeline, stack in places:
         pending: tuple[list[PlannedRun], list[PlannedTrial]] = ([], [])
         for runs, part in _groups(trials, wanted, pipeline, stack):
-            if pending[0] and len(pending[0]) + len(runs) > MAX_RUNS:
+            if pending[0] and len(pending[0]) + len(runs) > together:
                 yield _batch(*pending, asked)
                 pending = ([], [])
             pending = (pending[0] + runs, pending[1] + part)

@@ -81,8 +81,8 @@ class MatrixSpec(GridSpec):
         reference: The stack that the others are compared with; by default the one without layers. Where an
             attack needs something that only a layer brings, such as a quantum server, it is the weakest one.
         secrets: ``"os"``, or ``"seeded"`` for reproducible keys that protect nothing.
-        engine: What makes the runs: the training ``"loop"``, or ``"flower-in-process"``, a Flower app whose messages stay
-            within one process.
+        engine: What makes the runs: the training ``"loop"``; ``"flower"``, a SuperLink and SuperNodes that make one run
+            after the other, slowly; or ``"flower-in-process"``, a Flower app whose messages stay within one process.
     """
 
     kind: Literal["federation"] = "federation"
@@ -93,7 +93,7 @@ class MatrixSpec(GridSpec):
     utility_pipeline: str | None = None
     reference: str | None = None
     secrets: Literal["os", "seeded"] = "os"
-    engine: Literal["loop", "flower-in-process"] = "loop"
+    engine: Literal["loop", "flower", "flower-in-process"] = "loop"
 
     @classmethod
     def located(cls, document: Table, base: Path) -> Table:

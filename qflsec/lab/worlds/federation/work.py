@@ -133,7 +133,7 @@ def _make_runs(matrix: Matrix, batch: RunBatch) -> dict[str, _Made]:
     specs = [_spec(matrix, run) for run in batch.runs]
     if matrix.spec.engine != "loop":
         return {
-            run.unit_id: _alone(partial(_by_flower, matrix, batch, spec))
+            run.unit_id: _alone(partial(_by_flower, matrix, run, spec))
             for run, spec in zip(batch.runs, specs, strict=True)
         }
     try:
@@ -177,13 +177,23 @@ def _by_loop(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
     return _run(matrix, batch, [spec])[0]
 
 
-def _by_flower(matrix: Matrix, batch: RunBatch, spec: RunSpec) -> RunResult:
-    column = matrix.column(batch.pipeline, batch.stack)
+def _by_flower(matrix: Matrix, run: PlannedRun, spec: RunSpec) -> RunResult:
+    column = matrix.column(run.pipeline, run.stack)
     assert column.stack is not None
+    job = engines.Job(
+        spec=matrix.spec.to_json(),
+        code=matrix.code_digest,
+        pipeline=run.pipeline,
+        stack=run.stack,
+        seed=run.seed,
+        label=run.label,
+    )
     return engines.made_by_flower(
-        matrix.pipelines[batch.pipeline],
+        matrix.spec.engine,
+        matrix.pipelines[run.pipeline],
         column.stack,
         spec,
+        job,
         secrets=matrix.spec.secrets,
         grant_honest_updates=_honest_granted(matrix),
     )

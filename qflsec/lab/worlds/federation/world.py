@@ -11,11 +11,12 @@ from qflsec.lab.grid.reading import Reading
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.grid.units import Place, Plan, Row, Unit
 from qflsec.lab.grid.world import World
+from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.datasets import check_data, data_remarks
 from qflsec.lab.worlds.federation.framing import frame_of
 from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
 from qflsec.lab.worlds.federation.parts import parts_of
-from qflsec.lab.worlds.federation.plan import Layout, RunBatch, ShadowBatch, layout_of, make_plan
+from qflsec.lab.worlds.federation.plan import MAX_RUNS, Layout, RunBatch, ShadowBatch, layout_of, make_plan
 from qflsec.lab.worlds.federation.reading import FederationReading
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.lab.worlds.federation.shadows import shadow_remarks, train_planned
@@ -68,7 +69,7 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
 
     def plan(self, settled: frozenset[str]) -> Plan[RunBatch | ShadowBatch]:
         """What is left to do."""
-        return make_plan(self.layout, settled)
+        return make_plan(self.layout, settled, together=1 if self.alone else MAX_RUNS)
 
     @property
     def imports(self) -> tuple[str, ...]:
@@ -76,6 +77,15 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         stacks = [column.layers for column in self.matrix.stacks.values()]
         layers = [layer for part in (*stacks, *self.matrix.systems.values()) for layer in part]
         return tuple(dict.fromkeys(name for layer in layers for name in layer.imports))
+
+    @property
+    def alone(self) -> bool:
+        """Runs by Flower's processes follow one another."""
+        return self.spec.engine == "flower"
+
+    def close(self) -> None:
+        """End Flower's processes."""
+        engines.close()
 
     def remarks(self) -> tuple[str, ...]:
         """What is odd about the data, what layers of stacks that fit say of the runs, and dear shadow models, each once."""
@@ -91,7 +101,8 @@ class FederationWorld(World[MatrixSpec, RunBatch | ShadowBatch, MatrixResult]):
         sets = {
             trial.shadows.unit_id: trial.shadows for trial in self.layout.trials.values() if trial.shadows
         }
-        return (*of_data, *found, *shadow_remarks(matrix, sets.values()))
+        slow = ("the runs go through Flower's processes one after the other; a round takes seconds",)
+        return (*of_data, *found, *shadow_remarks(matrix, sets.values()), *(slow if self.alone else ()))
 
     def parts(self, plan: Plan[RunBatch | ShadowBatch], *, measure: bool = False) -> tuple[Part, ...]:
         """What is left to do, pipeline by pipeline."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from qflsec.base import ConfigError
-from qflsec.lab import MatrixResult, MatrixSpec, parse_spec, run
+from qflsec.base import BackendError, ConfigError
+from qflsec.lab import MatrixResult, MatrixSpec, assemble, build, parse_spec, run, run_matrix
 from qflsec.lab.grid.spec import GridSpec
 from qflsec.lab.specs import with_engine
+from qflsec.lab.worlds.federation import engines
 
 HEAD = """
 name = "tiny"
@@ -173,3 +174,49 @@ def test_runs_end_as_in_the_loop_where_an_adversary_is_faulty_or_sends_nonsense(
         ends.append([(row.attack, row.outcome) for row in result.runs])
     assert ends[0] == ends[1]
     assert any(how.startswith(outcome) for name, how in ends[1] if name)
+
+
+ONE = '[[attacks]]\nname = "scaled-sign-flip"\npipeline = "main"\nthreat = "clients"\n'
+
+
+def test_runs_by_processes_follow_one_another_seed_by_seed(tmp_path: Path) -> None:
+    text = HEAD.replace("seeds = [0]", "seeds = [0, 1, 2]") + f"[stacks]\nnone = []\n{ONE}"
+    spec = parse_spec(text, base=tmp_path)
+    sizes = {}
+    for engine in ("loop", "flower"):
+        world = build(with_engine(spec, engine))
+        sizes[engine] = [len(batch.runs) for stage in world.plan(frozenset()).stages for batch in stage]
+    assert sizes == {"loop": [6], "flower": [2, 2, 2]}
+    assert any("a round takes seconds" in remark for remark in world.remarks())
+    for more in ({"jobs": 2}, {"backend": "loky", "jobs": 3}, {"backend": "dask"}):
+        with pytest.raises(BackendError):
+            list(run_matrix(world, tmp_path / "none.sqlite", **more))
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_rows_by_processes_are_those_of_the_loop_and_a_stopped_matrix_goes_on(tmp_path: Path) -> None:
+    """Three SuperNodes; the matrix is stopped behind its first batch, and Flower's processes end."""
+    text = HEAD.replace("n_clients = 4", "n_clients = 3").replace("n = 2 }", "n = 1 }")
+    spec = parse_spec(f"{text}[stacks]\nnone = []\nmasked = [{{ name = 'masked' }}]\n{ONE}", base=tmp_path)
+    loop = run(spec, tmp_path / "loop.sqlite", jobs=1)
+    assert isinstance(loop, MatrixResult)
+    world, place = build(with_engine(spec, "flower")), tmp_path / "flower.sqlite"
+    steps = run_matrix(world, place)
+    while (step := next(steps)).batches_done < 1:
+        pass
+    steps.close()
+    assert not engines._OPEN
+    assert (step.done, step.total) == (1, 2)
+    *_, last = run_matrix(world, place)
+    assert (last.batches_done, last.done) == (1, 2)
+    flower = assemble(world, place)
+    for stack in ("none", "masked"):
+        (row,), (other,) = (one.cells["scaled-sign-flip", stack].per_seed for one in (flower, loop))
+        if stack == "none":
+            assert without_ids(row) == without_ids(other)
+        assert row.advantage == pytest.approx(other.advantage, abs=1e-5)
+    for row, other in zip(flower.runs, loop.runs, strict=True):
+        assert row.outcome == other.outcome == "completed"
+        assert row.loss == pytest.approx(other.loss, abs=1e-5)
+        assert row.costs["network_messages"] == 2 * 2 * 3
