@@ -2,8 +2,8 @@
 
 Use it only where a number of a preset is meant to change: a mended error of arithmetic, another default, another
 preset, or other versions of torch, NumPy or SciPy. The reason goes into the fixture, and the commit says which
-numbers changed and why. A move, a rename or a faster way to the same result changes no number, so never run it to
-turn such a commit green. A change of ids, sentences, costs or messages needs no new fixture, as none of them is in it.
+numbers changed and why. A move or a rename changes no number, and a faster way to the same result at most the last
+bits of a few, which the reason counts: never run it to turn another such commit green. A change of ids, sentences, costs or messages needs no new fixture, as none of them is in it.
 """
 
 from __future__ import annotations
