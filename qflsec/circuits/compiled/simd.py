@@ -41,6 +41,8 @@ __all__ = [
 
 BYTES = 64
 """Of one vector: a cache line, and a register of AVX-512; two or four registers elsewhere."""
+_FUSE = ("contract",)
+"""A product and a sum may become one instruction, which rounds once."""
 
 
 class VectorType(types.Type):
@@ -160,40 +162,48 @@ def widened(typing: Any, pointer: Any, offset: Any) -> Any:
 
 
 def exchanges(pattern: Sequence[tuple[int, int]]) -> Any:
-    """A function ``(rows, places, width, offset)`` of one vector of each row, which puts the smaller of two first.
+    """A function ``(source, apart, rows, step)`` of one vector of each row, which puts the smaller of two first.
 
-    Between the first load and the last store everything stays in registers, where there are as many as rows.
+    Rows are read ``apart`` from each other, at any offset, and written to whole cache lines ``step`` apart. In between everything stays
+    in registers, where there are as many as rows. It returns the sum of zero times each number: no number where one is not finite.
 
     Args:
-        pattern: Pairs of rows, counted among those that ``places`` lists, in the order in which they are compared.
+        pattern: Pairs of rows, in the order in which they are compared.
     """
     count = 1 + max(map(max, pattern))
 
     @intrinsic
-    def act(typing: Any, rows: Any, places: Any, width: Any, offset: Any) -> Any:
+    def act(typing: Any, source: Any, apart: Any, rows: Any, step: Any) -> Any:
         kind = _VECTORS[rows.dtype]
 
         def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
-            spots, found = [], []
-            for k in range(count):
-                row = builder.load(builder.gep(args[1], [ir.Constant(ir.IntType(64), k)]))
-                start = builder.add(builder.mul(row, args[2]), args[3])
-                spots.append(_place(context, builder, args[0], start, kind))
-                found.append(builder.load(spots[k]))
-                found[k].align = BYTES
-            for a, b in pattern:
-                less = builder.fcmp_ordered("<", found[b], found[a])
-                found[a], found[b] = (
-                    builder.select(less, found[b], found[a]),
-                    builder.select(less, found[a], found[b]),
-                )
-            for spot, value in zip(spots, found, strict=True):
-                builder.store(value, spot, align=BYTES)
-            return context.get_dummy_value()
+            def at(k: int, pointer: Any, step: Any) -> Any:
+                start = builder.mul(step, ir.Constant(ir.IntType(64), k))
+                return _place(context, builder, pointer, start, kind)
 
-        return types.void(rows, places, types.intp, types.intp), generate
+            found = [builder.load(at(k, *args[:2])) for k in range(count)]
+            zero = ir.Constant(context.get_value_type(kind), [0.0] * kind.width)
+            spoiled = zero
+            for value in found:
+                value.align = kind.scalar.bitwidth // 8
+                spoiled = builder.fadd(spoiled, builder.fmul(value, zero, flags=_FUSE), flags=_FUSE)
+            _exchange(builder, found, pattern)
+            for k, value in enumerate(found):
+                builder.store(value, at(k, *args[2:]), align=BYTES)
+            return spoiled
+
+        return kind(source, types.intp, rows, types.intp), generate
 
     return act
+
+
+def _exchange(builder: Any, found: list[Any], pattern: Sequence[tuple[int, int]]) -> None:
+    for a, b in pattern:
+        less = builder.fcmp_ordered("<", found[b], found[a])
+        found[a], found[b] = (
+            builder.select(less, found[b], found[a]),
+            builder.select(less, found[a], found[b]),
+        )
 
 
 @intrinsic
@@ -291,10 +301,6 @@ def total(typing: Any, value: Any) -> Any:
         return builder.extract_element(part, ir.Constant(ir.IntType(32), 0))
 
     return value.scalar(value), generate
-
-
-_FUSE = ("contract",)
-"""A product and a sum may become one instruction, which rounds once."""
 
 
 @intrinsic

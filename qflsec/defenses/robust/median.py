@@ -9,8 +9,8 @@ import torch
 from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.robust.base import RobustRule
 from qflsec.defenses.robust.guarantee import Robustness, minority, share
-from qflsec.defenses.robust.order import mean_of_ranks
-from qflsec.defenses.robust.rows import Rows, Updates, like
+from qflsec.defenses.robust.order import mean_of_places
+from qflsec.defenses.robust.rows import Updates
 
 __all__ = ["Median", "coordinate_median"]
 
@@ -34,8 +34,7 @@ def coordinate_median(updates: Updates, *, f: int = 0) -> Updates:
     Source:
         Yin et al., ICML 2018, arXiv:1803.01498, definition 1.
     """
-    rows = Rows.of(updates, f)
-    return like(updates, mean_of_ranks(rows.values, (rows.n - 1) // 2, rows.n // 2 + 1))
+    return mean_of_places(updates, f, lambda rows: ((rows.n - 1) // 2, rows.n // 2 + 1))
 
 
 @register("layer", "median")

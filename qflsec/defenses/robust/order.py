@@ -7,6 +7,7 @@ order of every sum, is that of NumPy's sort, so that results are the same to the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -15,14 +16,40 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.defenses.robust.order_network import LARGEST
-from qflsec.defenses.robust.rows import Array
+from qflsec.defenses.robust.rows import Array, Rows, Updates, like
 
-__all__ = ["mean_of_ranks", "sorted_rows"]
+__all__ = ["mean_of_places", "mean_of_ranks", "sorted_rows"]
 
 _FEW = 4096
 """Below so many numbers NumPy sorts before the kernel would be loaded."""
 _COLUMNS = 64
 """The kernel takes so many columns at once."""
+
+
+def mean_of_places(updates: Updates, f: int, places: Callable[[Rows], tuple[int, int]]) -> Updates:
+    """The mean of the values of each column at some places in order of size, for a rule.
+
+    The kernel reads every number once anyway, and sees in passing whether all are finite: most updates are checked by it alone.
+
+    Args:
+        updates: A row for each client, NumPy or torch.
+        f: The declared number of corrupted rows.
+        places: The first place and the one after the last, of finite rows; it refuses an ``f`` for which there is none.
+
+    Shapes:
+        updates: ``(n, d)``; returns: ``(d,)``
+
+    Raises:
+        UpdateError: There is no finite row, or the rows are no float32 or float64 matrix.
+        ConfigError: ``f`` is no number of clients, or ``places`` refuses it.
+    """
+    rows = Rows.unchecked(updates, f)
+    if _by_network(rows.values) and 2 * rows.f < rows.n:
+        found = _quick_mean(rows.values, *places(rows))
+        if found is not None:
+            return like(updates, found)
+    rows = Rows.of(updates, f)
+    return like(updates, mean_of_ranks(rows.values, *places(rows)))
 
 
 def sorted_rows(values: npt.NDArray[Any]) -> Array:
@@ -53,10 +80,9 @@ def mean_of_ranks(values: npt.NDArray[Any], low: int, high: int) -> Array:
         values: ``(n, d)``; returns: ``(d,)``, double
     """
     if _by_network(values):
-        found = np.empty((1, values.shape[1]))
-        _run(values, low, high, found, mean=True)
-        if np.isfinite(found).all():
-            return np.asarray(found[0])
+        found = _quick_mean(values, low, high)
+        if found is not None:
+            return found
     kept = np.sort(values, axis=0)[low:high]
     with np.errstate(over="ignore"):
         plain: Array = kept.mean(axis=0, dtype=np.float64)
@@ -64,6 +90,12 @@ def mean_of_ranks(values: npt.NDArray[Any], low: int, high: int) -> Array:
         return plain
     # parts are added: the sum of huge numbers overflows
     return np.asarray((kept.astype(np.float64) / len(kept)).sum(axis=0))
+
+
+def _quick_mean(values: npt.NDArray[Any], low: int, high: int) -> Array | None:
+    """None where a value or a sum is not finite."""
+    found = np.empty(values.shape[1])
+    return found if _run(values, low, high, found, mean=True) else None
 
 
 def _by_network(values: npt.NDArray[Any]) -> bool:
@@ -76,7 +108,7 @@ def _has_numba() -> bool:
     return find_spec("numba") is not None
 
 
-def _run(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> None:
+def _run(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> bool:
     from qflsec.defenses.robust.order_kernel import order  # numba takes its time to load
 
-    order(np.ascontiguousarray(values), low, high, out, mean=mean)
+    return order(np.ascontiguousarray(values), low, high, out, mean=mean)

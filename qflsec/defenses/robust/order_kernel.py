@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.simd import (
@@ -18,17 +17,19 @@ from qflsec.circuits.compiled.simd import (
     read,
     splat,
     store,
+    total,
     widened,
     write,
 )
-from qflsec.defenses.robust.order_network import PATTERNS, PLACES, SINGLE, planned
+from qflsec.defenses.robust.order_network import PATTERNS, PLACES, SINGLE, places_of, planned
 from qflsec.defenses.robust.rows import Array
 
 __all__ = ["columns", "order"]
 
 _VECTORS = 4
 """Of a row of a block: a hundred such rows fit the first cache."""
-_sort, _merge, _window_16, _window_32, _window_64, _window_128 = map(exchanges, PATTERNS)
+_sort, _merge, *_windows = map(exchanges, PATTERNS)
+_window_16, _window_32, _window_64, _window_128, _end_16, _end_32, _end_64 = _windows
 _single = exchanges([(0, 1)])
 
 
@@ -37,68 +38,96 @@ def columns(dtype: np.dtype[Any]) -> int:
     return _VECTORS * BYTES // dtype.itemsize
 
 
-def order(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> None:
+def order(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> bool:
     """Sort the columns block by block, and write them, or the mean of the places ``low`` to ``high - 1``.
 
     Args:
-        values: The rows, C-contiguous.
+        values: The rows, C-contiguous; not changed.
         low: The first place of the mean.
         high: The place after its last.
         out: Where the result goes, C-contiguous.
         mean: Whether the mean is wanted and not the rows.
 
+    Returns:
+        Whether all values are finite, and the sums of the mean too. If not, ``out`` holds nothing of use.
+
     Shapes:
-        values: ``(n, d)``, d at least :func:`columns`; out: ``(1 or n, d)``, double
+        values: ``(n, d)``, d at least :func:`columns`; out: ``(d,)`` or ``(n, d)``, double
     """
     n, width = len(values), columns(values.dtype)
-    kinds, places = planned(n, low, high) if mean else planned(n, 0, n)
-    # memory of torch begins at a cache line, which NumPy's need not
-    block = torch.empty((n + 1) * width * values.dtype.itemsize, dtype=torch.uint8).numpy().view(values.dtype)
-    _order(values, kinds, places, low, high, mean, out, block)
+    plan = planned(n, low, high) if mean else planned(n, 0, n)
+    block = np.empty(places_of(n) * width + width // _VECTORS, dtype=values.dtype)
+    return bool(_order(values, plan, low, high, mean, out, block))
 
 
-def _run(values, kinds, places, low, high, mean, out, block):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912
+def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912
     n, d = values.shape
-    width = len(block) // (n + 1)
-    lanes = width // plain(_VECTORS)
-    source, rows, target, listed = pointer(values), pointer(block), pointer(out), pointer(places)
-    block[n * width :] = np.inf  # a place that is not there holds more than any number
+    lanes = BYTES // plain(block.itemsize)
+    width = plain(_VECTORS) * lanes
+    source, target = pointer(values), pointer(out)
+    # rows begin at a cache line, which NumPy's memory need not
+    rows = ahead(pointer(block), -block.ctypes.data % BYTES // block.itemsize)
+    for i in range(n * width, len(block) - lanes, lanes):
+        store(
+            rows, i, splat(values.dtype.type(np.inf))
+        )  # a place that is not there holds more than any number
+    whole = 0  # so many pieces sort whole rows, which they take from the source
+    while whole < n // PLACES and whole < len(plan) and plan[whole, 0] == 0:
+        whole += 1
+    # nothing times a number is nothing, but for infinity and what is no number
+    nothing = splat(values.dtype.type(0.0))
+    spoiled, spoiled_sums = nothing, splat(0.0)
     for begin in range(0, d, width):
         start = min(begin, d - width)  # the last block goes over columns of the one before once more
-        for i in range(n):
+        for i in range(0, PLACES * whole, PLACES):
             for j in range(0, width, lanes):
-                store(rows, i * width + j, read(source, i * d + start + j))
-        for piece in range(len(kinds)):
-            kind, at = kinds[piece], ahead(listed, piece * PLACES)
+                found = _sort(ahead(source, i * d + start + j), d, ahead(rows, i * width + j), width)
+                spoiled = spoiled + found
+        for i in range(PLACES * whole, n):
             for j in range(0, width, lanes):
+                number = read(source, i * d + start + j)
+                store(rows, i * width + j, number)
+                spoiled = spoiled + number * nothing
+        for piece in range(whole, len(plan)):
+            kind, step = plan[piece, 0], plan[piece, 2] * width
+            for j in range(plan[piece, 1] * width, (plan[piece, 1] + 1) * width, lanes):
+                at = ahead(rows, j)
                 if kind == SINGLE:
-                    _single(rows, at, width, j)
+                    _single(at, step, at, step)
                 elif kind == 0:
-                    _sort(rows, at, width, j)
+                    _sort(at, width, at, width)
                 elif kind == 1:
-                    _merge(rows, at, width, j)
+                    _merge(at, step, at, step)
                 elif kind == 2:
-                    _window_16(rows, at, width, j)
+                    _window_16(at, width, at, width)
                 elif kind == 3:
-                    _window_32(rows, at, width, j)
+                    _window_32(at, width, at, width)
                 elif kind == 4:
-                    _window_64(rows, at, width, j)
+                    _window_64(at, width, at, width)
+                elif kind == 5:
+                    _window_128(at, width, at, width)
+                elif kind == 6:
+                    _end_16(at, width, at, width)
+                elif kind == 7:
+                    _end_32(at, width, at, width)
                 else:
-                    _window_128(rows, at, width, j)
+                    _end_64(at, width, at, width)
         if mean:
             for j in range(0, width, 16):
-                first, second = splat(0.0), splat(0.0)
+                left, right = splat(0.0), splat(0.0)
                 for i in range(low, high):
-                    first = first + widened(rows, i * width + j)
-                    second = second + widened(rows, i * width + j + 8)
-                write(target, start + j, first)
-                write(target, start + j + 8, second)
+                    left = left + widened(rows, i * width + j)
+                    right = right + widened(rows, i * width + j + 8)
+                write(target, start + j, left)
+                write(target, start + j + 8, right)
+                spoiled_sums = spoiled_sums + (left + right) * splat(0.0)
         else:
             for i in range(n):
                 for j in range(0, width, 8):
                     write(target, i * d + start + j, widened(rows, i * width + j))
     if mean:
         out /= high - low
+    return total(spoiled) == 0 and total(spoiled_sums) == 0
 
 
 _order: Any = kept(_run)

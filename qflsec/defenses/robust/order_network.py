@@ -2,20 +2,19 @@
 
 A network is a fixed list of comparisons that puts the smaller of two numbers first (Batcher 1968). One after the other, each of them
 reads and writes two numbers. Here those of sixteen places that need no other place in between are one piece, which reads and writes
-each number once: sixteen numbers are sorted, two sorted runs of eight are merged at any distance from each other, and what a merge
+each number once. The places of a piece are equally far apart, so that nothing has to look them up: sixteen numbers are sorted, two sorted runs of eight are merged at any distance from each other, and what a merge
 does among near places is cut into windows. The comparisons that cross the windows stay single.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LARGEST", "PATTERNS", "PLACES", "SINGLE", "planned", "sorting_network"]
+__all__ = ["LARGEST", "PATTERNS", "PLACES", "SINGLE", "places_of", "planned", "sorting_network"]
 
 PLACES = 16
 """The numbers of a piece."""
@@ -23,7 +22,8 @@ LARGEST = 256
 """The most numbers of a column: beyond, the comparisons of a network outgrow those of a sort."""
 
 Pair = tuple[int, int]
-Piece = tuple[int, list[int]]
+Piece = tuple[int, int, int]
+"""A kind, its first place, and how far its places are from each other."""
 
 
 def _layer(p: int, k: int, n: int) -> list[Pair]:
@@ -71,37 +71,43 @@ PATTERNS: tuple[list[Pair], ...] = (
     _batcher(PLACES),
     [pair for k in _halves(8) for pair in _layer(8, k, PLACES)],
     *(_windows(p)[0] for p in _MERGED),
+    *([pair for pair in _windows(p)[0] if max(pair) < PLACES - p // PLACES] for p in _MERGED[:-1]),
 )
-"""The comparisons of each kind of piece: sorting sixteen numbers, merging two times eight, and the windows of a merge."""
+"""The comparisons of each kind of piece: sorting sixteen numbers, merging two times eight, and the windows of a merge, of which the
+last one ends where the merge does: for the longest nothing is left of it."""
 SINGLE = len(PATTERNS)
-"""The kind of a piece that is one comparison, of its first two places."""
+"""The kind of a piece that is one comparison, of two places."""
 
 
 def _pieces(n: int) -> Iterable[Piece]:
     """Batcher's network; places from n on are there for nothing."""
     for start in range(0, n, PLACES):
-        yield 0, list(range(start, start + PLACES))
+        yield 0, start, 1
     for kind, p in enumerate(_MERGED, start=2):
         step = p // 8
         for base in range(0, n - p, 2 * p):
             for start in range(base, base + step):
-                yield 1, [start + step * t for t in range(PLACES)]
+                yield 1, start, step
             end = min(base + 2 * p, n)
             for start in range(base + p // PLACES, end, PLACES):
-                yield kind, [place if place < end else n for place in range(start, start + PLACES)]
+                if start + PLACES <= base + 2 * p:
+                    yield kind, start, 1
+                elif p < _MERGED[-1]:
+                    yield kind + len(_MERGED), start, 1
             for a, b in _windows(p)[1]:
                 if base + b < end:
-                    yield SINGLE, [base + a, base + b]
+                    yield SINGLE, base + a, b - a
 
 
-def _pairs(kind: int, places: Sequence[int], n: int) -> list[Pair]:
+def _pairs(piece: Piece, n: int) -> list[Pair]:
     """The comparisons of a piece among the first n places."""
-    if kind == SINGLE:
-        return [(places[0], places[1])]
-    if kind == 0:
-        return [(places[a], places[b]) for a, b in _batcher(min(PLACES, n - places[0]))]
+    kind, start, step = piece
+    if kind == 0:  # not the large pattern's, of which nothing may be left out
+        pattern = _batcher(min(PLACES, n - start))
+    else:
+        pattern = [(0, 1)] if kind == SINGLE else PATTERNS[kind]
     # the larger of two places of a piece is the one that may be missing
-    return [(places[a], places[b]) for a, b in PATTERNS[kind] if places[b] < n]
+    return [(start + step * a, start + step * b) for a, b in pattern if start + step * b < n]
 
 
 def _needed(pairs: list[Pair], n: int, low: int, high: int) -> list[bool]:
@@ -129,15 +135,16 @@ def sorting_network(n: int, low: int, high: int) -> list[Pair]:
     Source:
         Batcher: Sorting networks and their applications, AFIPS 1968 (odd-even merge).
     """
-    pairs = [pair for kind, places in _pieces(n) for pair in _pairs(kind, places, n)]
+    pairs = [pair for piece in _pieces(n) for pair in _pairs(piece, n)]
     return [pair for pair, wanted in zip(pairs, _needed(pairs, n, low, high), strict=True) if wanted]
 
 
 @lru_cache(maxsize=64)
-def planned(n: int, low: int, high: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def planned(n: int, low: int, high: int) -> npt.NDArray[np.int64]:
     """The same network in pieces, as numbers for the kernel.
 
-    A piece of which little is needed is taken apart; one of which much is makes comparisons that are not, which do no harm.
+    A piece of which little is needed is taken apart; one of which much is makes comparisons that are not, which do no harm. Pieces may
+    reach over places from n on, to :func:`places_of`, which have to hold more than any number.
 
     Args:
         n: How many numbers, to :data:`LARGEST`.
@@ -145,22 +152,28 @@ def planned(n: int, low: int, high: int) -> tuple[npt.NDArray[np.int64], npt.NDA
         high: The place after the last.
 
     Returns:
-        The kinds of the pieces, and their places; a place that is not there is n.
+        For each piece its kind, its first place, and how far its places are apart.
 
     Shapes:
-        returns: ``(pieces,)`` and ``(pieces, 16)``
+        returns: ``(pieces, 3)``
     """
     pieces = list(_pieces(n))
-    split = [_pairs(kind, places, n) for kind, places in pieces]
+    split = [_pairs(piece, n) for piece in pieces]
     needed = iter(_needed([pair for pairs in split for pair in pairs], n, low, high))
     plan: list[Piece] = []
-    for (kind, places), pairs in zip(pieces, split, strict=True):
+    for piece, pairs in zip(pieces, split, strict=True):
         wanted = [pair for pair in pairs if next(needed)]
-        if kind == SINGLE or 3 * len(wanted) < len(PATTERNS[kind]):
-            plan += [(SINGLE, list(pair)) for pair in wanted]
+        if piece[0] == SINGLE or 3 * len(wanted) < len(PATTERNS[piece[0]]):
+            plan += [(SINGLE, a, b - a) for a, b in wanted]
         else:
-            plan.append((kind, places))
-    table: npt.NDArray[Any] = np.full((len(plan), PLACES), n, dtype=np.int64)
-    for row, (_, places) in zip(table, plan, strict=True):
-        row[: len(places)] = np.minimum(places, n)
-    return np.array([kind for kind, _ in plan], dtype=np.int64), table
+            plan.append(piece)
+    return np.array(plan, dtype=np.int64).reshape(-1, 3)
+
+
+def places_of(n: int) -> int:
+    """How many places the pieces of a network of n numbers reach over.
+
+    Args:
+        n: How many numbers.
+    """
+    return 1 << max(n - 1, PLACES - 1).bit_length()

@@ -54,14 +54,11 @@ class Rows:
                 float64.
             ConfigError: ``f`` is no whole number of 0 or more.
         """
-        values = _values(updates)
-        if isinstance(f, bool) or not isinstance(f, int | np.integer) or f < 0:
-            raise ConfigError(
-                "'f' is no number of clients", got=repr(f), expected="a whole number, 0 or more"
-            )
+        given = cls.unchecked(updates, f)
+        values = given.values
         with np.errstate(over="ignore", invalid="ignore"):  # squares of finite numbers may overflow
             if np.isfinite(np.vecdot(values, values)).all():  # one pass, which most rows pass
-                return cls(values=values, f=int(f), kept=np.arange(len(values)))
+                return given
         finite = np.isfinite(values).all(axis=1)
         dropped = len(values) - int(finite.sum())
         if dropped == len(values):
@@ -72,9 +69,31 @@ class Rows:
             )
         return cls(
             values=values[finite] if dropped else values,
-            f=max(0, int(f) - dropped),
+            f=max(0, given.f - dropped),
             kept=np.flatnonzero(finite),
         )
+
+    @classmethod
+    def unchecked(cls, updates: npt.NDArray[Any] | torch.Tensor, f: int) -> Rows:
+        """All rows of a rule's updates, for a rule that finds out itself whether they are finite.
+
+        Args:
+            updates: A row for each client.
+            f: The declared number of corrupted rows.
+
+        Shapes:
+            updates: ``(n, d)``
+
+        Raises:
+            UpdateError: The shape is not ``(n, d)``, or the numbers are neither float32 nor float64.
+            ConfigError: ``f`` is no whole number of 0 or more.
+        """
+        values = _values(updates)
+        if isinstance(f, bool) or not isinstance(f, int | np.integer) or f < 0:
+            raise ConfigError(
+                "'f' is no number of clients", got=repr(f), expected="a whole number, 0 or more"
+            )
+        return cls(values=values, f=int(f), kept=np.arange(len(values)))
 
     @property
     def n(self) -> int:

@@ -9,8 +9,8 @@ import torch
 from qflsec.base import DefenseCard, Source, register
 from qflsec.defenses.robust.base import RobustRule
 from qflsec.defenses.robust.guarantee import Robustness, minority, share
-from qflsec.defenses.robust.order import mean_of_ranks
-from qflsec.defenses.robust.rows import Rows, Updates, like
+from qflsec.defenses.robust.order import mean_of_places
+from qflsec.defenses.robust.rows import Rows, Updates
 
 __all__ = ["TrimmedMean", "trimmed_mean"]
 
@@ -32,9 +32,12 @@ def trimmed_mean(updates: Updates, *, f: int) -> Updates:
     Source:
         Yin et al., ICML 2018, arXiv:1803.01498, with beta = f / n.
     """
-    rows = Rows.of(updates, f)
+    return mean_of_places(updates, f, _middle)
+
+
+def _middle(rows: Rows) -> tuple[int, int]:
     rows.need("trimmed-mean", minority(rows.n), "2f < n")
-    return like(updates, mean_of_ranks(rows.values, rows.f, rows.n - rows.f))
+    return rows.f, rows.n - rows.f
 
 
 @register("layer", "trimmed-mean")

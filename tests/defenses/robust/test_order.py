@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qflsec.base import ConfigError
 from qflsec.defenses import robust
 from qflsec.defenses.robust import order, order_network
 from tests.defenses.robust import reference
@@ -81,6 +82,50 @@ def test_the_kernel_gives_numpys_bits(n: int, d: int, dtype: Any) -> None:
         for low, high in ((n // 5, n - n // 5), ((n - 1) // 2, n // 2 + 1), (0, n)):
             plain = np.sort(updates, axis=0)[low:high].mean(axis=0, dtype=np.float64)
             assert np.array_equal(order.mean_of_ranks(updates, low, high), plain)
+
+
+def piece_by_piece(n: int, low: int, high: int, numbers: Matrix) -> Matrix:
+    """The plan of the kernel in plain steps."""
+    patterns = (*order_network.PATTERNS, [(0, 1)])
+    found = np.full((order_network.places_of(n), numbers.shape[1]), np.inf)
+    found[:n] = numbers
+    for kind, start, step in order_network.planned(n, low, high):
+        for a, b in patterns[kind]:
+            pair = [start + step * a, start + step * b]
+            found[pair] = np.sort(found[pair], axis=0)
+    return found[:n]
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(100, 20, 80), (100, 49, 51), (30, 0, 30), (17, 16, 17), (150, 3, 9)]
+)
+def test_pieces_in_plain_steps_order_the_places(n: int, low: int, high: int) -> None:
+    numbers = np.random.default_rng(n).normal(size=(n, 40))
+    assert np.array_equal(piece_by_piece(n, low, high, numbers)[low:high], np.sort(numbers, axis=0)[low:high])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [20, 100])
+def test_the_kernel_sees_what_is_not_finite(n: int, dtype: Any) -> None:
+    """One number anywhere, in rows that whole pieces read and in the rest: the row counts as one of the f."""
+    updates = rows("normal", n, 300, 4, n).astype(dtype)
+    for bad, row, column in itertools.product((np.nan, np.inf, -np.inf), (0, n // 2, n - 1), (0, 130, 299)):
+        spoiled = updates.copy()
+        spoiled[row, column] = bad
+        left = np.delete(updates, row, axis=0)
+        for rule, f in ((robust.trimmed_mean, 4), (robust.coordinate_median, 0)):
+            assert np.array_equal(rule(spoiled, f=f), rule(left, f=max(0, f - 1)))
+
+
+def test_f_is_refused_by_the_rows_that_are_left() -> None:
+    """Ten rows allow an f of 4; of eleven of which one is not finite, the 5 that are declared are 4 of ten."""
+    updates = rows("normal", 11, 600, 2, 0)
+    updates[3, 5] = np.nan
+    assert np.isfinite(robust.trimmed_mean(updates, f=5)).all()
+    with pytest.raises(ConfigError, match=r"n = 10 finite updates, f = 5"):
+        robust.trimmed_mean(updates, f=6)
+    with pytest.raises(ConfigError, match=r"n = 11 finite updates, f = 6"):
+        robust.trimmed_mean(np.nan_to_num(updates), f=6)
 
 
 def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
