@@ -75,7 +75,7 @@ def _summary_rows(
     result: MatrixResult, pipeline: str, columns: tuple[str, ...], *, named: bool
 ) -> Iterator[GridRow]:
     """The worst attack by goal, where there are two to choose from, and the accuracy; a rule above the first."""
-    from qflsec.lab.worlds.federation.states import GOALS, OWN
+    from qflsec.lab.worlds.federation.states import DETECTION, GOALS, OWN
 
     parts = [result.summaries[name].by_pipeline.get(pipeline) for name in columns]
     where = (Line(text=f"on {pipeline}", wraps=True, style="dim"),) if named else ()
@@ -88,8 +88,8 @@ def _summary_rows(
             )
     if any(part is not None and part.accuracy is not None for part in parts):
         faces["accuracy without attack"] = tuple(_use(part) for part in parts)
-    for name, title in OWN.items():
-        own = [None if part is None else part.own.get(name) for part in parts]
+    for name, title in (*DETECTION.items(), *OWN.items()):
+        own = [None if part is None else {**part.detection, **part.own}.get(name) for part in parts]
         if any(score is not None for score in own):
             faces[title] = tuple(_NOTHING if score is None else score_lines(score, 3) for score in own)
     for index, (title, cells) in enumerate(faces.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec, PartitionSpec
@@ -32,6 +33,8 @@ class Pipeline:
         topology: Who trains from which model, and who makes the next one.
         personal: The blocks of the model's layout that every client keeps to itself, such as a local head.
         parts: Which parameters each client trains and sends, where clients are not alike; all of them by default.
+        detects: The class whose detection is measured beside accuracy, such as a rare one; ``"every"`` for each against the
+            rest. Training does not read it.
 
     Raises:
         ConfigError: The parts do not fit each other.
@@ -46,6 +49,7 @@ class Pipeline:
     topology: Topology = field(default_factory=Star)
     personal: tuple[str, ...] = ()
     parts: Parts | None = None
+    detects: int | Literal["every"] | None = None
 
     def __post_init__(self) -> None:
         if self.data.n_features != self.model.n_features:
@@ -75,10 +79,21 @@ class Pipeline:
                 got=self.model.name,
                 fix="use a variational circuit, a hybrid, or a QNode of affine angles, or leave out 'sporadic'",
             )
+        self._check_detects()
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
         if self.parts is not None:
             self._check_parts(self.parts)
+
+    def _check_detects(self) -> None:
+        known: object = self.detects
+        if known in (None, "every") or (type(known) is int and 0 <= known < self.model.n_classes):
+            return
+        raise ConfigError(
+            "'detects' names no class of the model",
+            got=repr(known),
+            expected=f"a class from 0 to {self.model.n_classes - 1}, or 'every'",
+        )
 
     def _check_parts(self, parts: Parts) -> None:
         parts.check(self.model, self.federation.n_clients)
@@ -138,7 +153,8 @@ class Pipeline:
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able, defaults written out: what an id is made from."""
         # what is not there is no part of an id
-        parts = {} if self.parts is None else {"parts": self.parts.to_config()}
+        parts: dict[str, object] = {} if self.parts is None else {"parts": self.parts.to_config()}
+        parts |= {} if self.detects is None else {"detects": self.detects}
         return {
             "data": asdict(self.data),
             "partition": asdict(self.partition),

@@ -232,6 +232,10 @@ def _accuracies(result: MatrixResult, columns: tuple[str, ...]) -> list[_Row]:
             for part in found
         ]
         rows.append(_Row(name=f"accuracy on {pipeline}", faces=faces))
+        for name in dict.fromkeys(name for part in found if part is not None for name in part.detection):
+            ranks = [None if part is None else part.detection.get(name) for part in found]
+            faces = [([], ["--"]) if rank is None else (_numbers(rank, 3), []) for rank in ranks]
+            rows.append(_Row(name=f"{name.upper()} on {pipeline}", faces=faces))
     return rows
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         trigger_success,
     )
     from qflsec.lab.scoring.membership import score_membership
+    from qflsec.lab.scoring.rankings import mean_ranking, ranking
     from qflsec.lab.scoring.trial import (
         LOST,
         ClientTruth,
@@ -42,7 +43,9 @@ __all__ = [
     "TrialScore",
     "Truth",
     "angle_difference",
+    "mean_ranking",
     "n_correct",
+    "ranking",
     "score_backdoor",
     "score_claim",
     "score_clients",

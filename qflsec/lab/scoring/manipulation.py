@@ -16,6 +16,7 @@ from qflsec.accounting.statistics import clopper_pearson
 from qflsec.attacks import Attack, BackdoorManipulation, Manipulation
 from qflsec.base import ConfigError, Score, stream
 from qflsec.federation import RunResult
+from qflsec.lab.scoring.rankings import mean_ranking
 from qflsec.lab.scoring.trial import Raw, TrialScore, point, ratio
 from qflsec.lab.subject import Subject
 from qflsec.models import EXACT, Execution, Model
@@ -67,7 +68,27 @@ def score_manipulation(attack: Attack, attacked: RunResult, honest: RunResult) -
         "accuracy_by_round": list(attacked.accuracy),
         "honest_accuracy_by_round": list(honest.accuracy),
     }
-    return replace(score, raw={**score.raw, **curves}) if score.raw else score
+    found = {**score.metrics, **_rankings(attack, attacked, honest)}
+    return replace(score, raw={**score.raw, **curves}, metrics=found) if score.raw else score
+
+
+def _rankings(attack: Attack, attacked: RunResult, honest: RunResult) -> dict[str, Score]:
+    """How both runs rank the class that the pipeline detects; of several models, those whose readers are honest."""
+    executed = _executed(attack, attacked, triggered=False)
+    model = executed.model if isinstance(executed, _Executed) else None
+    found: dict[str, Score] = {}
+    n = len(honest.records("test").labels)
+    for who, ranks in (
+        ("honest_", mean_ranking(honest, places=attacked.readers)),
+        ("", mean_ranking(attacked, model=model)),
+    ):
+        guessing = {"auroc": 0.5, "aupr": ranks.get("prevalence", 0.0)}
+        found |= {
+            f"{who}{name}": point(f"{who}{name}", ranks[name], n=n, baseline=baseline)
+            for name, baseline in guessing.items()
+            if name in ranks
+        }
+    return found
 
 
 def score_poisoning(attacked: _Answering, honest: Subject) -> TrialScore:

@@ -10,7 +10,7 @@ from qflsec.lab import Result
 from qflsec.lab.worlds.channel import ChannelCell, ChannelMatrixResult
 from qflsec.lab.worlds.delegation import SessionMatrixResult
 from qflsec.lab.worlds.federation.results import AttackInfo, MatrixResult
-from qflsec.lab.worlds.federation.states import GOALS, OWN
+from qflsec.lab.worlds.federation.states import DETECTION, GOALS, OWN
 from qflsec.report.accounts import epsilon_note, main_observer
 from qflsec.report.effects import family_worst
 from qflsec.report.html import fill, table
@@ -59,11 +59,12 @@ class HeatMap(Panel):
             sides=BEYOND,
             beyond=beyond,
             own=OWN,
+            detection=DETECTION,
             measured={
                 (pipeline, name)
                 for summary in result.summaries.values()
                 for pipeline, part in summary.by_pipeline.items()
-                for name in part.own
+                for name in (*part.own, *part.detection)
             },
             worst=worst,
             adapted=adapted(families),

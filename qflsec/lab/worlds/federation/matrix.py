@@ -286,6 +286,7 @@ def _pipeline(table: PipelineTable, path: str) -> Pipeline:
             topology=topology,
             personal=table.personal,
             parts=parts_from_config(table.parts),
+            detects=table.detects,
         )
         refuse_pipeline(pipeline)
     return pipeline

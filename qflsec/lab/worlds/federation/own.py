@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from qflsec.federation import Gossip, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.lab.scoring import ranking
 
-__all__ = ["alone", "own_mix", "own_mixes"]
+__all__ = ["alone", "own_mix", "own_mixes", "own_rankings"]
 
 
 def alone(pipeline: Pipeline) -> Pipeline:
@@ -54,8 +55,39 @@ def own_mix(run: RunResult) -> float:
     return sum(found) / len(found)
 
 
+def own_rankings(run: RunResult) -> dict[str, float]:
+    """The same for the class that the pipeline detects: the mean over the clients of AUROC and AUPR on their own mix.
+
+    Clients that have no record of the class, or none of another, are left out: there is nothing to rank at home.
+
+    Args:
+        run: A run with test records.
+
+    Returns:
+        ``auroc`` and ``aupr``; nothing where no client is left, or no class is detected.
+    """
+    test, detects, found = run.records("test"), run.pipeline.detects, []
+    if detects is None:
+        return {}
+    for index in range(len(run.clients)):
+        labels = run.client_records(index).labels
+        weights = torch.zeros(len(test.labels), dtype=torch.float64)
+        for label in set(labels.tolist()):
+            those = test.labels == label
+            weights[those] = float((labels == label).double().sum()) / max(1, int(those.sum()))
+        with torch.no_grad():
+            logits = run.pipeline.model(run.model_of(index), test.features)
+        found.append(ranking(logits, test.labels, detects, weights=weights))
+    ranked = [one for one in found if one]
+    return (
+        {name: sum(one[name] for one in ranked) / len(ranked) for name in ("auroc", "aupr")} if ranked else {}
+    )
+
+
 def own_mixes(run: RunResult) -> dict[str, float]:
     """:func:`own_mix` of an honest run, of the same clients alone, and where they share everything by federated averaging.
+
+    Where the pipeline names a class to detect, :func:`own_rankings` of all three come on top, as ``personal_auroc`` and so on.
 
     Args:
         run: A run whose clients keep a part of the model; nothing is said of others, and of none without test records.
@@ -64,7 +96,10 @@ def own_mixes(run: RunResult) -> dict[str, float]:
         return {}
     spec = RunSpec(seed=run.spec.seed, evaluate="never")
     shared = replace(run.pipeline, personal=())
-    found = {"personal": own_mix(run)}
+    runs = {"personal": run}
     for name, pipeline in (("alone", alone(run.pipeline)), ("shared", shared)):
-        found[name] = own_mix(run_batch(pipeline, Stack(name=name), [spec])[0])
+        runs[name] = run_batch(pipeline, Stack(name=name), [spec])[0]
+    found = {name: own_mix(one) for name, one in runs.items()}
+    for name, one in runs.items():
+        found |= {f"{name}_{what}": value for what, value in own_rankings(one).items()}
     return found

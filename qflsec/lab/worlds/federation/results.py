@@ -233,8 +233,12 @@ class Cell:
 
     @property
     def measures(self) -> Mapping[str, Mapping[int, float]]:
-        """The advantage by seed."""
-        return {"advantage": {row.seed: row.advantage for row in self.per_seed if row.advantage is not None}}
+        """The advantage by seed, and under a manipulation how well the class that the pipeline detects is ranked."""
+        found = {"advantage": {row.seed: row.advantage for row in self.per_seed if row.advantage is not None}}
+        for name in ("auroc", "aupr"):
+            values = {row.seed: row.metrics[name].value for row in self.per_seed if name in row.metrics}
+            found |= {name: values} if values else {}
+        return found
 
     @property
     def aborts(self) -> Mapping[str, int]:
@@ -306,7 +310,10 @@ class PipelineSummary:
         costs: Mean costs of the honest runs, the unit at the end of the name.
         own: Where clients keep a part of the model, the accuracy on test records weighted by each client's own classes:
             of their models (``personal``), of the same clients each alone (``alone``), and of one model that shares all
-            (``shared``); the last two without the stack.
+            (``shared``); the last two without the stack. Where the pipeline names a class to detect, ``personal_auroc``,
+            ``personal_aupr`` and the same of the others come on top.
+        detection: Where the pipeline names a class to detect, ``auroc`` and ``aupr`` on the test records, one class against the
+            rest; their baselines are those of guessing, 1/2 and the share of the class.
     """
 
     pipeline: str
@@ -318,6 +325,7 @@ class PipelineSummary:
     worst: Mapping[str, Strongest] = field(default_factory=dict)
     costs: Mapping[str, Score] = field(default_factory=dict)
     own: Mapping[str, Score] = field(default_factory=dict)
+    detection: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def open_use(self) -> Literal["", "useless", "too few seeds"]:

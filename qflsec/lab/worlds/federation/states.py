@@ -24,7 +24,17 @@ from typing import Literal
 from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import Cell, CellState, Strongest, TrialRow, TrialStatus
 
-__all__ = ["GOALS", "OWN", "SCORED", "cell_state", "margin", "shown", "strongest", "trial_status"]
+__all__ = [
+    "DETECTION",
+    "GOALS",
+    "OWN",
+    "SCORED",
+    "cell_state",
+    "margin",
+    "shown",
+    "strongest",
+    "trial_status",
+]
 
 GOALS = {"privacy": frozenset({"confidentiality"}), "robustness": frozenset({"integrity", "availability"})}
 """What a stack protects, and the goals of the attacks on it."""
@@ -33,8 +43,17 @@ OWN = {
     "personal": "accuracy on own classes",
     "alone": "the same, each client alone",
     "shared": "the same, all shared",
+    "personal_auroc": "AUROC on own classes",
+    "alone_auroc": "AUROC, each client alone",
+    "shared_auroc": "AUROC, all shared",
+    "personal_aupr": "AUPR on own classes",
+    "alone_aupr": "AUPR, each client alone",
+    "shared_aupr": "AUPR, all shared",
 }
 """What is measured of clients that keep a part of the model, in words."""
+
+DETECTION = {"auroc": "AUROC without attack", "aupr": "AUPR without attack"}
+"""How the class that a pipeline detects is ranked, in words."""
 
 SCORED: frozenset[TrialStatus] = frozenset({"ok", "lost"})
 """The statuses of trials that have an advantage."""

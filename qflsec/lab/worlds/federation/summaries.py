@@ -47,6 +47,7 @@ def summarise_pipeline(
         seeds_to_decide=needed,
         costs=_costs(runs),
         own=_own(runs),
+        detection=_detection(runs),
     )
 
 
@@ -81,10 +82,24 @@ def _own(runs: Mapping[int, Row]) -> dict[str, Score]:
     """What the parts that clients keep are worth; nothing where they keep none."""
     rows = [row.content["own"] for row in runs.values() if "own" in row.content]
     return {
-        name: Sample(values=tuple(row[name] for row in rows), within=(0.0, 1.0)).score(
+        name: Sample(values=tuple(row[name] for row in rows if name in row), within=(0.0, 1.0)).score(
             name=name, baseline=0.0, ideal=1.0
         )
-        for name in (rows[0] if rows else {})
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }
+
+
+def _detection(runs: Mapping[int, Row]) -> dict[str, Score]:
+    """How the class that a pipeline detects is ranked; nothing where it names none."""
+    rows = [row.content["detection"] for row in runs.values() if "detection" in row.content]
+    if not rows:
+        return {}
+    guessing = {"auroc": 0.5, "aupr": sum(row["prevalence"] for row in rows) / len(rows)}
+    return {
+        name: Sample(values=tuple(row[name] for row in rows), within=(0.0, 1.0)).score(
+            name=name, baseline=baseline, ideal=1.0
+        )
+        for name, baseline in guessing.items()
     }
 
 

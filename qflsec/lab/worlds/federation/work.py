@@ -33,7 +33,7 @@ from qflsec.lab.challenges import challenge_for
 from qflsec.lab.grid.ids import canonical
 from qflsec.lab.grid.units import Row
 from qflsec.lab.grid.work import sentence_of
-from qflsec.lab.scoring import LOST, TrialScore, score_claim, score_manipulation
+from qflsec.lab.scoring import LOST, TrialScore, mean_ranking, score_claim, score_manipulation
 from qflsec.lab.worlds.federation import engines
 from qflsec.lab.worlds.federation.clients import client_facts
 from qflsec.lab.worlds.federation.datasets import data_facts
@@ -229,6 +229,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iter
             "seeded_secrets": made.seeded_secrets,
             **_aborts(made),
             **({} if run.label else {"data": data_facts(made)}),
+            **({"detection": found} if (found := mean_ranking(made)) else {}),
             **({"own": own} if (own := {} if run.label else own_mixes(made)) else {}),
         }
         if made.outcome == "completed" and run.seed == matrix.spec.seeds[0]:
