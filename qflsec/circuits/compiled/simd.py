@@ -269,13 +269,13 @@ def floor(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def narrow(typing: Any, pointer: Any, offset: Any, value: Any) -> Any:
-    """Write a vector of float64 as the pointer's numbers."""
+    """Write a vector of float64 as the pointer's numbers, at any offset."""
 
     def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
         kind = ir.VectorType(context.get_value_type(pointer.dtype), value.width)
         numbers = args[2] if pointer.dtype == types.float64 else builder.fptrunc(args[2], kind)
         place = builder.bitcast(builder.gep(args[0], [args[1]]), kind.as_pointer())
-        builder.store(numbers, place, align=value.width * pointer.dtype.bitwidth // 8)
+        builder.store(numbers, place, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, value), generate

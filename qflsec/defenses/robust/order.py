@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qflsec.defenses.robust.order_network import LARGEST
 from qflsec.defenses.robust.rows import Array, Rows, Updates, like
 
-__all__ = ["mean_of_places", "mean_of_ranks", "sorted_rows"]
+__all__ = ["has_numba", "mean_of_places", "mean_of_ranks", "sorted_rows"]
 
 _FEW = 4096
 """Below so many numbers NumPy sorts before the kernel would be loaded."""
@@ -100,11 +100,12 @@ def _quick_mean(values: npt.NDArray[Any], low: int, high: int) -> Array | None:
 
 def _by_network(values: npt.NDArray[Any]) -> bool:
     n, d = values.shape
-    return values.size >= _FEW and n <= LARGEST and d >= _COLUMNS and _has_numba()
+    return values.size >= _FEW and n <= LARGEST and d >= _COLUMNS and has_numba()
 
 
 @lru_cache(maxsize=1)
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether kernels can be compiled."""
     return find_spec("numba") is not None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -26,14 +26,17 @@ class Rows:
         values: These rows in their own precision. It may share memory with the caller's rows: never write to it.
         f: The declared number of corrupted rows, less those that were dropped; at least 0.
         kept: The positions of these rows among the caller's.
+        squares: Their squared lengths, off by no more than the digits of a sum in their own precision; None where they were not
+            needed or overflow.
 
     Shapes:
-        values: ``(n, d)``; kept: ``(n,)``
+        values: ``(n, d)``; kept: ``(n,)``; squares: ``(n,)``
     """
 
     values: npt.NDArray[Any]
     f: int
     kept: npt.NDArray[np.int64]
+    squares: npt.NDArray[Any] | None = None
 
     @classmethod
     def of(cls, updates: npt.NDArray[Any] | torch.Tensor, f: int = 0) -> Rows:
@@ -57,8 +60,9 @@ class Rows:
         given = cls.unchecked(updates, f)
         values = given.values
         with np.errstate(over="ignore", invalid="ignore"):  # squares of finite numbers may overflow
-            if np.isfinite(np.vecdot(values, values)).all():  # one pass, which most rows pass
-                return given
+            squares = np.vecdot(values, values)
+        if np.isfinite(squares).all():  # one pass, which most rows pass
+            return replace(given, squares=squares)
         finite = np.isfinite(values).all(axis=1)
         dropped = len(values) - int(finite.sum())
         if dropped == len(values):

@@ -11,7 +11,8 @@ import pytest
 
 from qflsec.base import ConfigError
 from qflsec.defenses import robust
-from qflsec.defenses.robust import order, order_network
+from qflsec.defenses.robust import mixing, mixing_kernel, order, order_network
+from qflsec.defenses.robust.rows import Rows
 from tests.defenses.robust import reference
 from tests.defenses.robust.cases import KINDS, rows
 
@@ -132,7 +133,7 @@ def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = rows("normal", 12, 400, 2, 0)
     rules = (robust.trimmed_mean, robust.coordinate_median, robust.mean_around_median)
     with_it = [rule(updates, f=2) for rule in rules]
-    monkeypatch.setattr(order, "_has_numba", lambda: False)
+    monkeypatch.setattr(order, "has_numba", lambda: False)
     assert all(np.array_equal(rule(updates, f=2), one) for rule, one in zip(rules, with_it, strict=True))
 
 
@@ -202,11 +203,75 @@ def test_smoothing_is_not_left_out_by_direct_steps(smoothing: float) -> None:
     assert np.allclose(found, reference_point, atol=1e-6)
 
 
+def compared(updates: Matrix, f: int) -> float:
+    """How far mixing is from the paper's formula, as a part of the largest number."""
+    plain = reference.nnm(updates.astype(np.float64), f)
+    return float(np.abs(robust.nearest_neighbour_mixing(updates, f=f) - plain).max() / np.abs(updates).max())
+
+
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [MANY, (30, 150)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_mixing_many_rows_as_the_paper_writes_it(kind: str, dtype: Any) -> None:
-    updates = rows(kind, *MANY, 8, 2).astype(dtype)
-    plain = reference.nnm(updates.astype(np.float64), 8)
-    scale = np.abs(updates).max()
-    loose = 2e-6 if dtype is np.float32 else 1e-12
-    assert np.allclose(robust.nearest_neighbour_mixing(updates, f=8), plain, rtol=loose, atol=loose * scale)
+def test_mixing_many_rows_as_the_paper_writes_it(kind: str, size: tuple[int, int], dtype: Any) -> None:
+    """By products of matrices, and by kernels from 64 columns on: ties go to the first rows on both ways."""
+    n, d = size
+    for f in (1, n // 5, (n - 1) // 2):
+        assert compared(rows(kind, n, d, f, 3).astype(dtype), f) < 8 * np.finfo(dtype).eps
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether kernels served each call from now on."""
+    served, kernels = [], mixing._quickly
+
+    def watched(given: Rows, count: int) -> Matrix | None:
+        found = kernels(given, count)
+        served.append(found is not None)
+        return found
+
+    monkeypatch.setattr(mixing, "_quickly", watched)
+    return served
+
+
+def test_the_last_digits_of_distances_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six rows at distances that products cannot tell apart, of which three are near; the control is a bound of zero."""
+    served = quick(monkeypatch)
+    rng = np.random.default_rng(2)
+    lengths = np.concatenate([np.full(20, 0.5), 1.0 + 1e-7 * rng.permutation(6), np.full(17, 2.0)])
+    turned = np.linalg.qr(rng.normal(size=(100, 100)))[0][:43]
+    updates = (lengths[:, None] * turned).astype(np.float32)
+    assert compared(updates, 20) < 1e-6
+    single = mixing_kernel.bounds
+    monkeypatch.setattr(mixing_kernel, "bounds", lambda gram, _, *rest: single(gram, 0.0, *rest))
+    assert compared(updates, 20) > 1e-3
+    assert served == [True] * 2
+
+
+def test_products_that_cannot_tell_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest rows differ by less than a product of single precision sees, or numbers leave its range."""
+    served = quick(monkeypatch)
+    rng = np.random.default_rng(0)
+    ring = rng.normal(size=(40, 100))
+    ring *= 1.0 / np.linalg.norm(ring, axis=1, keepdims=True)
+    ring[20:] = -ring[:20]
+    close = (1.0 + 1e-9 * ring).astype(np.float64)
+    assert compared(close, 9) < 1e-14
+    for scale in (1e-25, 1e25):
+        assert compared((scale * ring).astype(np.float32), 9) < 1e-6
+    long = ring.copy()
+    long[:25] *= 1e6  # the many are long: what the others share with them would lose its digits
+    assert compared(long, 9) < 1e-14
+    assert compared(1000 * rng.normal(size=(1, 100)) + ring, 9) < 1e-13
+    assert served.count(False) >= 2
+    assert served[-1], "rows are centred"
+
+
+def test_a_liars_far_rows_do_not_make_mixing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = quick(monkeypatch)
+    for far in (1e2, 1e6, 1e12):
+        updates = np.random.default_rng(1).normal(size=(60, 80))
+        updates[48:] *= far
+        updates = updates.astype(np.float32)
+        assert compared(updates, 12) < 1e-6
+        honest = np.abs(robust.nearest_neighbour_mixing(updates, f=12)[:48] - reference.nnm(updates, 12)[:48])
+        assert honest.max() < 1e-6
+    assert served == [True] * 6
