@@ -15,6 +15,7 @@ from torch import LongTensor, Tensor
 from qflsec.base import DataError
 from qflsec.base.places import files_at
 from qflsec.base.sources import trace
+from qflsec.data.blocks import draw_holdings, hidden
 from qflsec.data.canaries import drawn_canaries, placed
 from qflsec.data.preprocessing import preprocess, reduce_columns
 from qflsec.data.raw import RawData
@@ -56,6 +57,8 @@ class Dataset:
         persons: int64 ``[N]``: a number for the person of each record; None where the source names nobody.
         clients: int64 ``[N]``: who holds each record, numbering ``client_names``; None where the source does not say.
         client_names: One name for each client that the source tells apart.
+        holdings: int64 ``[N]``: at which kind of hospital, of those that :func:`draw_holdings` counts, a record was taken;
+            None where every client holds all blocks of columns. The auxiliary records are whole all the same.
         remarks: What is odd about the user's own data, a sentence each; nothing is said of bundled data.
 
     Shapes:
@@ -87,6 +90,7 @@ class Dataset:
     persons: LongTensor | None = None
     clients: LongTensor | None = None
     client_names: tuple[str, ...] = ()
+    holdings: LongTensor | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -148,6 +152,12 @@ def load(spec: DataSpec, seed: int) -> Dataset:
     splits = split(raw.labels, spec, seed, raw.clients)
     prepared = preprocess(raw, spec, splits.member, splits.auxiliary)
     features = torch.from_numpy(prepared.values).to(torch.float32)
+    holdings = draw_holdings(spec, len(features), (splits.member, splits.nonmember, splits.test), seed)
+    if holdings is not None:
+        whole = features[splits.auxiliary].clone()
+        fill = prepared.fill.astype(np.float32)
+        features = torch.from_numpy(hidden(features.numpy(), fill, spec, holdings))
+        features[splits.auxiliary] = whole
     collisions = _collisions(features.numpy(), splits)
     canaries = drawn_canaries(spec, seed, splits.member, splits.nonmember)
     features, labels = placed(
@@ -177,6 +187,7 @@ def load(spec: DataSpec, seed: int) -> Dataset:
         persons=None if raw.persons is None else as_long(raw.persons.copy()),
         clients=None if raw.clients is None else as_long(raw.clients.copy()),
         client_names=raw.client_names,
+        holdings=None if holdings is None else as_long(holdings),
         remarks=() if spec.name in PUBLIC else remarks,
     )
 

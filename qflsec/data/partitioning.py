@@ -8,6 +8,7 @@ import numpy as np
 from torch import LongTensor
 
 from qflsec.base import DataError, find, numpy_stream
+from qflsec.data.blocks import owners
 from qflsec.data.loading import Dataset, as_long
 from qflsec.data.partitioners import PARTITIONERS, Partitioner, PartitionSpec, Positions
 
@@ -41,13 +42,47 @@ def partition(dataset: Dataset, spec: PartitionSpec, n_clients: int, seed: int) 
             fix="raise members, or lower the number of clients or min_records",
         )
     divide: Partitioner = PARTITIONERS.get(spec.kind) or find("partition", spec.kind)
-    if spec.kind == "files" and dataset.clients is not None:
+    if dataset.holdings is not None:
+        parts = _by_holdings(dataset, spec, n_clients, seed, divide)
+    elif spec.kind == "files" and dataset.clients is not None:
         parts = _as_held(dataset, n_clients)
     else:
         generator = numpy_stream(seed, "data", "partition", spec.kind)
         parts = divide(dataset.labels[members].numpy(), spec, n_clients, generator)
     _check(parts, spec, n_clients, len(members))
     return tuple(as_long(members.numpy()[np.sort(part)]) for part in parts)
+
+
+def _by_holdings(
+    dataset: Dataset, spec: PartitionSpec, n_clients: int, seed: int, divide: Partitioner
+) -> list[Positions]:
+    """The members of each kind of hospital, divided over the clients of that kind."""
+    assert dataset.holdings is not None
+    if spec.kind == "files":
+        raise DataError(
+            "clients of the data hold what their files say",
+            got=f"partition 'files' with held_blocks={dataset.spec.held_blocks}",
+            fix="leave held_blocks out, or choose another partition",
+        )
+    members = dataset.member_idx
+    kinds, labels = dataset.holdings[members].numpy(), dataset.labels[members].numpy()
+    generator = numpy_stream(seed, "data", "partition", spec.kind)
+    owner = owners(dataset.spec, n_clients, seed)
+    parts: list[Positions] = [np.zeros(0, dtype=np.int64)] * n_clients
+    for kind in np.unique(owner):
+        clients, positions = np.flatnonzero(owner == kind), np.flatnonzero(kinds == kind)
+        if len(positions) < len(clients) * spec.min_records:
+            raise DataError(
+                "too few members hold some blocks for every client of theirs to have min_records",
+                got=f"{len(positions)} members for {len(clients)} clients",
+                expected=f"at least {len(clients)} x {spec.min_records}",
+                fix="raise members, or lower the number of clients or min_records",
+            )
+        for client, part in zip(
+            clients, divide(labels[positions], spec, len(clients), generator), strict=True
+        ):
+            parts[client] = positions[part]
+    return parts
 
 
 def _as_held(dataset: Dataset, n_clients: int) -> list[Positions]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qflsec.base import DataError
+from qflsec.data.blocks import column_blocks
 from qflsec.data.raw import RawData
 from qflsec.data.spec import DataSpec
 from qflsec.data.tables import check_width, pixel_names
@@ -31,6 +32,7 @@ class Preprocessed:
         clipped: Values that lay outside the range that the scaler knew.
         filled: Missing values that were filled in with a median.
         fitted_on: What the scaler and the reduction were fitted on, as a sentence for the ledger.
+        fill: float64 ``[F]``: the mean feature of those records, or the middle of a published range.
     """
 
     values: Features
@@ -38,6 +40,7 @@ class Preprocessed:
     clipped: int
     filled: int
     fitted_on: str
+    fill: Features
 
 
 def reduce_columns(raw: RawData, spec: DataSpec) -> RawData:
@@ -54,13 +57,23 @@ def reduce_columns(raw: RawData, spec: DataSpec) -> RawData:
         raise DataError(
             f"data set {spec.name!r} needs one range for each column", got=len(raw.ranges), expected=columns
         )
-    keep = columns if spec.reduction == "pca" else spec.n_features
+    places = column_blocks(spec, columns)
+    if spec.reduction != "first":
+        return raw
+    share = spec.n_features // len(places)
+    if (least := min(place.stop - place.start for place in places)) < share:
+        raise DataError(
+            f"a block of data set {spec.name!r} has too few columns for its share of n_features",
+            got=least,
+            expected=f"at least {share}",
+        )
+    kept = np.concatenate([np.arange(place.start, place.start + share) for place in places])
     return replace(
         raw,
-        features=raw.features[:, :keep],
-        feature_names=raw.feature_names[:keep],
-        ranges=None if raw.ranges is None else raw.ranges[:keep],
-        image_shape=raw.image_shape if keep == columns else None,
+        features=raw.features[:, kept],
+        feature_names=tuple(raw.feature_names[column] for column in kept),
+        ranges=None if raw.ranges is None else tuple(raw.ranges[column] for column in kept),
+        image_shape=raw.image_shape if len(kept) == columns else None,
     )
 
 
@@ -116,6 +129,7 @@ def preprocess(
     """
     if spec.preprocessing == "fixed-range":
         low, high = _published(raw, spec)
+        centre = (low + high) / 2
         values, names, filled = raw.features, raw.feature_names, 0
         fitted_on = "no record: scaled by the ranges published with the data set"
         if spec.ranges is not None:
@@ -125,6 +139,7 @@ def preprocess(
         raw, filled = _filled(raw, rows, spec)
         values, names = _reduce_fitted(raw, spec, rows)
         low, high = values[rows].min(axis=0), values[rows].max(axis=0)
+        centre = values[rows].mean(axis=0)
         medians = ", medians of missing values too" * bool(filled)
         fitted_on = (
             f"the {len(rows)} auxiliary records (the adversary's own split){medians}; no training record"
@@ -132,7 +147,14 @@ def preprocess(
             else f"the {len(rows)} training records of all clients together{medians}: not covered by any epsilon"
         )
     scaled, clipped = _scale(values, low, high, spec.feature_range)
-    return Preprocessed(values=scaled, names=names, clipped=clipped, filled=filled, fitted_on=fitted_on)
+    return Preprocessed(
+        values=scaled,
+        names=names,
+        clipped=clipped,
+        filled=filled,
+        fitted_on=fitted_on,
+        fill=_scale(centre, low, high, spec.feature_range)[0],
+    )
 
 
 def _filled(raw: RawData, rows: NDArray[np.int64], spec: DataSpec) -> tuple[RawData, int]:
@@ -162,27 +184,40 @@ def _published(raw: RawData, spec: DataSpec) -> tuple[Features, Features]:
 
 
 def _reduce_fitted(raw: RawData, spec: DataSpec, rows: NDArray[np.int64]) -> tuple[Features, tuple[str, ...]]:
-    """Principal components fitted on ``rows``; columns of a table are standardised first, pixels are not."""
+    """Principal components of each block, fitted on ``rows``."""
     if spec.reduction != "pca":
         return raw.features, raw.feature_names
-    if spec.n_features > min(len(rows) - 1, raw.features.shape[1]):
+    places = column_blocks(spec, raw.features.shape[1])
+    share = spec.n_features // len(places)
+    values = [
+        _components(raw.features[:, place], rows, share, standardise=raw.image_shape is None)
+        for place in places
+    ]
+    prefixes = [f"block {index + 1} " * (spec.blocks is not None) for index in range(len(places))]
+    names = tuple(f"{prefix}component {index + 1}" for prefix in prefixes for index in range(share))
+    return values[0] if len(values) == 1 else np.concatenate(values, axis=1), names
+
+
+def _components(columns: Features, rows: NDArray[np.int64], count: int, *, standardise: bool) -> Features:
+    """The first principal components; columns of a table are standardised first, pixels are not."""
+    if count > min(len(rows) - 1, columns.shape[1]):
         raise DataError(
             "too few records to fit the principal components on",
-            got=f"{len(rows)} records and {raw.features.shape[1]} columns",
-            expected=f"more than {spec.n_features} records and at least as many columns",
+            got=f"{len(rows)} records and {columns.shape[1]} columns",
+            expected=f"more than {count} records and at least as many columns",
             fix="raise the size of that split or lower n_features",
         )
-    fit = raw.features[rows]
-    spread = np.ones(fit.shape[1]) if raw.image_shape else fit.std(axis=0)
+    fit = columns[rows]
+    spread = fit.std(axis=0) if standardise else np.ones(fit.shape[1])
     spread[spread == 0] = 1.0
     centre = fit.mean(axis=0)
     _, _, axes = np.linalg.svd((fit - centre) / spread, full_matrices=False)
-    axes = axes[: spec.n_features]
+    axes = axes[:count]
     # The sign of a component is arbitrary: its largest loading is made positive.
     largest = np.abs(axes).argmax(axis=1)
     axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-    values = (raw.features - centre) / spread @ axes.T
-    return values, tuple(f"component {index + 1}" for index in range(spec.n_features))
+    components: Features = (columns - centre) / spread @ axes.T
+    return components
 
 
 def _scale(

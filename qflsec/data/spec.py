@@ -35,7 +35,7 @@ _PATHS = {
     "function": "data.py:load",
     "folder": "images/",
 }
-_TUPLES = ("classes", "feature_range", "ranges", "columns", "drop", "size")
+_TUPLES = ("classes", "feature_range", "ranges", "columns", "drop", "size", "blocks")
 
 
 def _tuples(value: object) -> object:
@@ -87,6 +87,10 @@ class DataSpec:
             (a count, 0 by default); membership attacks are then asked of them alone.
         canary: What a canary is: ``"mislabelled"`` (the default), or ``"offset"``, a record whose features are all moved.
         canary_offset: How far the features of an offset canary are moved, within their range (a quarter of a turn by default).
+        blocks: Sizes of consecutive blocks of columns, such as modalities (counts of columns, which add up to all of them);
+            each is reduced for itself to an equal share of ``n_features``. One block by default.
+        held_blocks: So many of the blocks a client holds (a count, all by default); in the place of the others stands
+            the mean of the records that ``preprocessing`` may be fitted on. The adversary's own records are whole.
 
     Units:
         feature_range, canary_offset: radians, where the features are rotation angles.
@@ -118,6 +122,8 @@ class DataSpec:
     canaries: int = 0
     canary: Canary = "mislabelled"
     canary_offset: float = math.pi / 2
+    blocks: tuple[int, ...] | None = None
+    held_blocks: int | None = None
 
     def __post_init__(self) -> None:
         for name in _TUPLES:
@@ -132,6 +138,7 @@ class DataSpec:
         self._check_canaries()
         self._check_source()
         self._check_table()
+        self._check_blocks()
 
     def _check_ranges(self) -> None:
         for interval in (self.feature_range, *(self.ranges or ())):
@@ -245,9 +252,40 @@ class DataSpec:
         for pixels in self.size or ():
             _check_count("size", pixels, 1)
 
+    def _check_blocks(self) -> None:
+        sizes = self.blocks if self.blocks is not None else (1,)
+        for size in sizes:
+            _check_count("a block of columns", size, 1)
+        if not sizes or (self.reduction != "none" and self.n_features % len(sizes)):
+            raise ConfigError(
+                "the blocks cannot share the features evenly",
+                got=f"{len(sizes)} blocks, n_features={self.n_features}",
+                expected="a multiple of the number of blocks",
+            )
+        if self.blocks is not None and self.reduction == "pool":
+            raise ConfigError(
+                "images are pooled as a whole, not by blocks of columns",
+                got="blocks with reduction='pool'",
+                fix="use reduction 'pca', 'first' or 'none'",
+            )
+        if self.held_blocks is not None:
+            _check_count("held_blocks", self.held_blocks, 1)
+            if self.blocks is None or self.held_blocks > len(self.blocks):
+                raise ConfigError(
+                    "held_blocks exceeds the blocks there are",
+                    got=self.held_blocks,
+                    expected="at most the number of blocks",
+                    fix="name the sizes of more blocks",
+                )
+
     def to_config(self) -> dict[str, Any]:
-        """The specification with every default written out, as JSON types."""
-        return {key: _lists(value) for key, value in asdict(self).items()}
+        """The specification as JSON types, with every default written out but those of ``blocks`` and ``held_blocks``."""
+        # what is not there is no part of an id
+        return {
+            key: _lists(value)
+            for key, value in asdict(self).items()
+            if value is not None or key not in {"blocks", "held_blocks"}
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -156,7 +156,7 @@ class Pipeline:
         parts: dict[str, object] = {} if self.parts is None else {"parts": self.parts.to_config()}
         parts |= {} if self.detects is None else {"detects": self.detects}
         return {
-            "data": asdict(self.data),
+            "data": self.data.to_config(),
             "partition": asdict(self.partition),
             "model": self.model.to_config(),
             "federation": self.federation.to_config(),

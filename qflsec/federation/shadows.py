@@ -114,4 +114,5 @@ class ShadowTrainer:
             source_rows=as_long(np.arange(len(pool.labels))),
             persons=None,
             clients=None,
+            holdings=None,
         )
