@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 __all__ = ["PUBLIC", "QUANTUM_SERVER", "SERVER", "WIRE", "Party", "Role", "client", "edge"]
@@ -33,6 +34,7 @@ WIRE = Party("wire")
 PUBLIC = Party("public")
 
 
+@lru_cache(maxsize=4096)  # protocols name clients hundreds of times in a round
 def client(index: int) -> Party:
     """The client with this index."""
     return Party("client", index)

@@ -42,11 +42,14 @@ class Transcript:
     granted: dict[int, Granted] = field(default_factory=dict)
     honest_updates: dict[int, dict[tuple[int, int], torch.Tensor]] = field(default_factory=dict)
     _messages: list[Message] = field(default_factory=list)
+    _of_lane: dict[int, list[Message]] = field(default_factory=dict)
 
     def record(self, message: Message) -> None:
         """Append one message; values are kept as they are, so senders must not change them afterwards."""
         if self.record_kinds is None or message.kind in self.record_kinds:
             self._messages.append(message)
+            for lane in message.lanes:
+                self._of_lane.setdefault(lane, []).append(message)
 
     def seen_by(self, threat: ThreatModel, lane: int = 0) -> View:
         """All that the coalition of ``threat`` holds of one run, closed under what it can compute.
@@ -65,7 +68,10 @@ class Transcript:
         parties = threat.corrupted
         held = frozenset(name for party in parties for name in self.keys.get(party, frozenset()))
         items = [
-            item for message in self._messages for item in _visible(message, threat, lane, parties, held)
+            item
+            for message in self._of_lane.get(lane, ())
+            if threat.when != "final-model" or message.kind == "final-model"
+            for item in _visible(message, lane, parties, held)
         ]
         known = facts.rosters.known_to(threat, items)
         for derive in self.derivers:
@@ -114,55 +120,83 @@ class Transcript:
         return tuple(self._messages)
 
 
-def _visible(
-    message: Message, threat: ThreatModel, lane: int, parties: frozenset[Party], held: frozenset[str]
-) -> Iterator[Item]:
-    if lane not in message.lanes:
-        return
-    if threat.when == "final-model" and message.kind != "final-model":
-        return
-    position = message.lanes.index(lane)
+def _visible(message: Message, lane: int, parties: frozenset[Party], held: frozenset[str]) -> Iterator[Item]:
+    position, taps = message.lanes.index(lane), WIRE in parties
+    reached: dict[int, list[int]] = {}
     for index, slot in enumerate(message.slots):
-        sees = (
-            slot.sender in parties
-            or slot.receiver in parties
-            or (WIRE in parties and slot.receiver != PUBLIC)
-        )
+        sees = slot.sender in parties or slot.receiver in parties or (taps and slot.receiver != PUBLIC)
         if not (sees and message.present[position][index]):
             continue
         depth = message.origin if slot.sender in parties else len(message.layers) - 1
         while depth > 0 and message.layers[depth].opens(position, index, held):
             depth -= 1
-        for place, layer in enumerate(message.layers[depth:], start=depth):
+        for place in range(depth, len(message.layers)):
             # whoever opens a layer holds the closed form as well, and may add such forms up
-            if place > depth and layer.form == "sealed":
-                continue
-            payload = layer.at(position, index)
-            value, weight, said = _split(payload, message if place == 0 else None)
-            version, is_model = message.versions[position][index], message.kind in MODELS
-            yield Item(
+            if place == depth or message.layers[place].form != "sealed":
+                reached.setdefault(place, []).append(index)
+    versions, is_model = message.versions[position], message.kind in MODELS
+    members = message.members[position]
+    found = {
+        place: _values(message.layers[place].value[position], slots, message if place == 0 else None)
+        for place, slots in reached.items()
+    }
+    first: dict[int, Item] = {}
+    for index, place in sorted((index, place) for place, slots in reached.items() for index in slots):
+        slot = message.slots[index]
+        value, weight, said = found[place][index]
+        if place not in first:
+            first[place] = Item(
                 round=message.round,
                 kind=message.kind,
-                form=layer.form,
+                form=message.layers[place].form,
                 value=value,
                 weight=weight,
-                reports=said,
-                about=message.members[position][index],
+                about=members[index],
                 sender=slot.sender,
                 receiver=slot.receiver,
-                version=version if is_model else None,
-                base=None if is_model else version,
             )
+        yield first[place].with_fields(
+            value=value,
+            weight=weight,
+            reports=said,
+            about=members[index],
+            sender=slot.sender,
+            receiver=slot.receiver,
+            version=versions[index] if is_model else None,
+            base=None if is_model else versions[index],
+        )
 
 
-def _split(value: Payload, innermost: Message | None) -> tuple[Payload, float | None, Mapping[str, float]]:
-    """A plain update or aggregate carries its weight behind its coordinates, and behind that what its sender reports."""
-    if (
-        innermost is None
-        or innermost.kind not in {"update", "aggregate"}
-        or not isinstance(value, torch.Tensor)
-    ):
+_Values = Mapping[int, tuple[Payload, float | None, Mapping[str, float]]]
+"""By slot: a payload, its weight, and what its sender reports."""
+
+
+def _values(
+    row: torch.Tensor | Sequence[Payload], slots: Sequence[int], innermost: Message | None
+) -> _Values:
+    """A copy of what a layer holds for these slots, and of nothing else: one for all, as there are thousands.
+
+    A plain update or aggregate carries its weight behind its coordinates, and behind that what its sender reports.
+    """
+    names = innermost.reports if innermost is not None and innermost.kind in {"update", "aggregate"} else None
+    if not isinstance(row, torch.Tensor):
+        return {index: _split(row[index], names) for index in slots}
+    block = row[list(slots)]
+    if names is None or block.ndim != 2:
+        return {index: (value, None, {}) for index, value in zip(slots, block.unbind(), strict=True)}
+    size = block.shape[1] - 1 - len(names)
+    vectors = block[:, :size].unbind()
+    told = block[:, size:].tolist()
+    return {
+        index: (vector, weight, dict(zip(names, said, strict=True)))
+        for index, vector, (weight, *said) in zip(slots, vectors, told, strict=True)
+    }
+
+
+def _split(value: Payload, names: Sequence[str] | None) -> tuple[Payload, float | None, Mapping[str, float]]:
+    """One payload apart."""
+    if names is None or not isinstance(value, torch.Tensor):
         return (value.clone() if isinstance(value, torch.Tensor) else value), None, {}
-    beside = 1 + len(innermost.reports)
-    said = dict(zip(innermost.reports, value[len(value) - beside + 1 :].tolist(), strict=True))
-    return value[:-beside].clone(), float(value[-beside]), said
+    size = len(value) - 1 - len(names)
+    weight, *said = value[size:].tolist()
+    return value[:size].clone(), weight, dict(zip(names, said, strict=True))

@@ -165,13 +165,17 @@ class Item:
         if isinstance(self.value, bytes):
             return self
         value = self.value.clone() if isinstance(self.value, torch.Tensor) else self.value.copy()
-        twin = object.__new__(Item)  # a tenth of the time of replace(), and views hold thousands of items
-        vars(twin).update(vars(self), value=value)
-        return twin
+        return self.with_fields(value=value)
 
     def with_k(self, k: int) -> Item:
         """The same item with its anonymity set."""
-        return replace(self, k=k)
+        return self if k == self.k else self.with_fields(k=k)
+
+    def with_fields(self, **changed: object) -> Item:
+        """The same item with other fields: a tenth of the time of replace(), and views hold thousands of items."""
+        twin = object.__new__(Item)
+        vars(twin).update(vars(self), **changed)
+        return twin
 
 
 @dataclass(frozen=True, kw_only=True)

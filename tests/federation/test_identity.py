@@ -57,3 +57,23 @@ def test_a_directory_with_no_key_is_no_key(public: bytes) -> None:
     forged = (1).to_bytes(32, "little") + bytes(32)  # good under the neutral point, where it counts as a key
     with pytest.raises(ProtocolAbort):
         broken.verify(client(0), b"body" + forged, b"context")
+
+
+def test_what_is_checked_once_for_all_is_what_each_would_find() -> None:
+    """Right messages alone are remembered: with their author's key, their context and every byte."""
+    identities = Identity.of_all(PARTIES, _secrets(), checked_once=True)
+    signed = identities[client(0)].sign(b"body", b"context")
+    wrong = signed[:-1] + bytes([signed[-1] ^ 1])
+    for receiver in (client(1), SERVER):
+        for _ in range(2):
+            assert identities[receiver].verify(client(0), signed, b"context") == b"body"
+            for author, said, context in (
+                (client(0), wrong, b"context"),
+                (client(1), signed, b"context"),
+                (client(0), signed, b"another"),
+                (client(0), b"x" + signed, b"context"),
+            ):
+                with pytest.raises(ProtocolAbort):
+                    identities[receiver].verify(author, said, context)
+    assert identities[SERVER].known == {(identities[SERVER].directory[client(0)], signed[4:] + _STATEMENT)}
+    assert Identity.of_all(PARTIES, _secrets())[SERVER].known is None, "parties check for themselves"

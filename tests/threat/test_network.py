@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,32 @@ def test_values_in_a_view_share_no_memory_with_the_transcript() -> None:
     assert torch.equal(record.seen_by(coalition(server=True), 0).items[0].vector, torch.ones(2))
 
 
+def test_values_in_a_view_share_no_memory_with_what_the_coalition_cannot_open() -> None:
+    """Items of one message are copied together: what lies in the same memory must be theirs as well."""
+    canary = 1234.5
+    values = torch.full((1, 3, 4), canary)
+    values[0, 0] = torch.tensor([1.0, 2.0, 3.0, 9.0])
+    sealed = MessageLayer(form="ciphertext", value=[[b"a", b"b", b"c"]], keys=[[frozenset({"k"})] * 3])
+    record = transcript()
+    Network(record).send(
+        Envelope(layers=(MessageLayer(form="plain", value=values, keys=[[NONE] * 3]), sealed)),
+        kind="update",
+        round_index=0,
+        lanes=[0],
+        slots=[Slot(client(index), SERVER) for index in range(3)],
+        present=[[True] * 3],
+        members=[[frozenset({index}) for index in range(3)]],
+        versions=[["0"] * 3],
+        reports=("loss",),
+    )
+    own = record.seen_by(coalition(n=1), 0).readable("update")
+    assert [(item.vector.tolist(), item.weight, item.reports) for item in own] == [
+        ([1.0, 2.0], 3.0, {"loss": 9.0})
+    ]
+    held = torch.empty(0).set_(own[0].vector.untyped_storage())
+    assert canary not in held.tolist()
+
+
 def test_steps_need_both_models_and_residuals_every_other_update() -> None:
     record = Transcript()
     record.facts[0] = facts(rate=0.5)
@@ -169,12 +197,10 @@ def test_steps_need_both_models_and_residuals_every_other_update() -> None:
         send(network, before, Slot(SERVER, client(i)), kind="model", round_index=0)
         send(network, torch.cat([updates[i], weights[i : i + 1]]), Slot(client(i), SERVER))
         send(network, before + 0.5 * mean, Slot(SERVER, client(i)), kind="model", round_index=1)
-    record._messages = [
-        m
-        if m.kind != "update"
-        else type(m)(**{**vars(m), "members": [[frozenset({m.slots[0].sender.index})]]})
-        for m in record.messages
-    ]
+    said, record = record.messages, Transcript(facts=record.facts)
+    for m in said:
+        members = [[frozenset({m.slots[0].sender.index})]] if m.kind == "update" else m.members
+        record.record(replace(m, members=members))
     one = record.seen_by(coalition(n=1), 0).readable("aggregate", round_index=0)
     assert torch.allclose(one[0].vector, mean)
     assert {(item.about, item.k) for item in one} == {(frozenset({0, 1, 2}), 2), (frozenset({1, 2}), 2)}

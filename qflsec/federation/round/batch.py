@@ -85,6 +85,7 @@ class BatchRun:
             max_count=len(lanes[0].dataset.member_idx),
             mode=secrets,
             participants=self._config.n_participants,
+            checked_once=True,
         )
         self._transcript = make_transcript(
             pipeline=pipeline, stack=stack, lanes=lanes, session=session, record=record, keep_honest=keep

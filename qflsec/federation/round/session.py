@@ -34,6 +34,8 @@ class Session:
         max_count: The largest number of examples that a client may have.
         participants: How many clients take part in a round; 0 stands for all.
         mode: Whether secrets come from the operating system or are seeded, and so protect nothing.
+        checked_once: Whether the parties of a run check each signature once for all of them, as
+            :meth:`Identity.of_all` says: not where one party's own work is measured.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Session:
         max_count: int,
         mode: SecretsMode,
         participants: int = 0,
+        checked_once: bool = False,
     ) -> None:
+        self._checked_once = checked_once
         self._carried = stack.carried(
             Workload(
                 n_params=n_params, n_clients=n_clients, participants=participants or n_clients, rounds=rounds
@@ -74,7 +78,7 @@ class Session:
             max_count=self._max_count,
             participants=self._participants,
         )
-        identities = Identity.of_all(self._parties, sources)
+        identities = Identity.of_all(self._parties, sources, checked_once=self._checked_once)
         states = []
         for place, layer in enumerate(self._layers):
             known = (

@@ -110,8 +110,15 @@ class _Meter:
 def _session(layer: AggregationLayer, n_clients: int, n_params: int) -> Callable[[Party], PartyState]:
     """The parties' states of one layer, set up as the loop does it."""
     stack = Stack(name="bench", client=(layer,))
-    sizes = {"n_clients": n_clients, "n_params": n_params, "rounds": 1, "max_count": _MAX_COUNT}
-    session = Session(stack, [0], mode="os", **sizes)
+    session = Session(
+        stack,
+        [0],
+        n_clients=n_clients,
+        n_params=n_params,
+        rounds=1,
+        max_count=_MAX_COUNT,
+        mode="os",
+    )
     session.handshake(Network(Transcript()))
     return lambda party: session.state(0, layer, party)
 
