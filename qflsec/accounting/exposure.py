@@ -27,6 +27,8 @@ def exposure(view: View) -> tuple[str, ...]:
         view: The view of a coalition on a run.
     """
     sentences = [_sentence(kind, view.readable(kind)) for kind in _WORDS]
+    if any(item.metric is not None and item.k > 0 for item in view.readable("update", "aggregate")):
+        sentences.append("behind these, mean metrics of the records, from which candidates can be told")
     sealed = [item for item in view.items if item.form != "plain"]
     if sealed:
         forms = ", ".join(sorted({item.form for item in sealed}))

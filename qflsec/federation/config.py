@@ -139,6 +139,18 @@ class FederationConfig:
                 got=f"optimizer={self.optimizer!r}",
                 fix="leave out one of them: Adam rescales every weight by its own",
             )
+        if self.uploads_metric and (self.uses != 1 or self.batch_size is not None or self.momentum):
+            raise ConfigError(
+                "a server can precondition one plain step on all records of a client",
+                got=f"local_steps={self.local_steps}, epochs={self.epochs}, batch_size={self.batch_size}, "
+                f"momentum={self.momentum}",
+                fix="leave these out, or solved_by = 'server' of 'natural_gradient'",
+            )
+        if self.uploads_metric and self.sporadic is not None:
+            raise ConfigError(
+                "a server that averages metrics does not know by what factor a client took its step",
+                fix="leave out 'sporadic', or solved_by = 'server' of 'natural_gradient'",
+            )
         if self.sporadic is not None and self.optimizer != "sgd":
             raise ConfigError(
                 "'sporadic' is an option of 'sgd'",
@@ -157,6 +169,8 @@ class FederationConfig:
     def to_config(self) -> dict[str, object]:
         """Every parameter, JSON-able; options that change nothing where they are not set are left out then."""
         config = asdict(self)
+        if self.natural_gradient is not None:
+            config["natural_gradient"] = self.natural_gradient.to_config()
         for name in ("natural_gradient", "sporadic"):
             if config[name] is None:
                 del config[name]
@@ -178,6 +192,16 @@ class FederationConfig:
                 got=strangers,
                 expected=f"indices below {self.n_clients}",
             )
+
+    @property
+    def uploads_metric(self) -> bool:
+        """Whether clients send their metric, and the server preconditions."""
+        return self.natural_gradient is not None and self.natural_gradient.solved_by == "server"
+
+    @property
+    def preconditioned(self) -> NaturalGradient | None:
+        """The natural gradient that clients step along themselves; None where they take plain steps."""
+        return None if self.uploads_metric else self.natural_gradient
 
     @property
     def n_participants(self) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from qflsec.base import ConfigError, finite
 
 __all__ = ["NaturalGradient"]
 
-_WORDS = {"metric": ("full", "block-diagonal", "diagonal"), "of": ("batch", "record")}
+_WORDS = {
+    "metric": ("full", "block-diagonal", "diagonal"),
+    "of": ("batch", "record"),
+    "solved_by": ("client", "server"),
+}
 
 
 @finite
@@ -17,15 +21,20 @@ _WORDS = {"metric": ("full", "block-diagonal", "diagonal"), "of": ("batch", "rec
 class NaturalGradient:
     """Clients step along (g + damping I)^-1 grad in place of the gradient, with g the Fubini-Study metric.
 
-    The metric is that of the pure states of the client's own records under its current model. Each client solves at home
-    and sends nothing else. What protects single records clips what comes out, which can be up to 1 / damping times the
-    gradient.
+    The metric is that of the pure states of the client's own records under its current model. By default each client
+    solves at home and sends nothing else. What protects single records clips what comes out, which can be up to
+    1 / damping times the gradient.
+
+    Where the server solves, clients send a plain step and the entries of their metric behind it; the server averages
+    both, weighted by records, and preconditions the mean step by the mean metric. The metric is a second release of the
+    same records, and tells who they are.
 
     Attributes:
         metric: ``"full"``; ``"block-diagonal"``: of gates on different wires that act side by side; ``"diagonal"``.
         damping: What is added to the diagonal, lambda.
         of: ``"batch"``: one metric, the mean over the records of the step; ``"record"``: each record's gradient by the
             metric of its own state, so that it depends on that record alone.
+        solved_by: ``"client"``; ``"server"``: clients upload their metrics.
 
     Raises:
         ConfigError: A value is out of range.
@@ -39,6 +48,7 @@ class NaturalGradient:
     metric: Literal["full", "block-diagonal", "diagonal"] = "block-diagonal"
     damping: float = 0.01
     of: Literal["batch", "record"] = "batch"
+    solved_by: Literal["client", "server"] = "client"
 
     def __post_init__(self) -> None:
         for name, known in _WORDS.items():
@@ -49,9 +59,22 @@ class NaturalGradient:
                     got=repr(value),
                     expected=" or ".join(map(repr, known)),
                 )
+        if self.solved_by == "server" and self.of == "record":
+            raise ConfigError(
+                "a server gets the mean of a client's metrics, and not one of each record",
+                got="solved_by='server', of='record'",
+                fix="leave out one of them",
+            )
         if not self.damping > 0:
             raise ConfigError(
                 "'damping' must be positive: metrics of more weights than a state has directions are singular",
                 got=self.damping,
                 fix="try 0.01",
             )
+
+    def to_config(self) -> dict[str, Any]:
+        """Every parameter, JSON-able; who solves is left out where it is the client, as it was before there was a choice."""
+        config = asdict(self)
+        if self.solved_by == "client":
+            del config["solved_by"]
+        return config

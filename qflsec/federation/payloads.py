@@ -46,24 +46,37 @@ class Sent:
         corrupted: ``(lane, client)`` of those that no honest code binds: their numbers may be anything.
         irregular: What a corrupted client sends in place of its row of ``updates``.
         reports: What clients say of themselves beside it, by name.
+        metrics: The entries of the metric that each client uploads; none by default.
 
     Shapes:
-        updates: ``(lane, client, P)``; reports: ``(lane, client)`` each
+        updates: ``(lane, client, P)``; reports: ``(lane, client)`` each; metrics: ``(lane, client, M)``
     """
 
     updates: torch.Tensor
     corrupted: frozenset[tuple[int, int]] = frozenset()
     irregular: Mapping[tuple[int, int], SentPayload] = field(default_factory=dict)
     reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    metrics: torch.Tensor | None = None
 
-    def numbers(self, counts: torch.Tensor) -> torch.Tensor:
-        """A client's update, its number of examples, and what it reports, in the order of the names.
+    @property
+    def released(self) -> torch.Tensor:
+        """A client's update and, where clients upload one, the entries of its metric.
 
         Shapes:
-            counts: ``(lane, client)``; returns: ``(lane, client, P + 1 + r)``
+            returns: ``(lane, client, P + M)``
+        """
+        return self.updates if self.metrics is None else torch.cat([self.updates, self.metrics], dim=-1)
+
+    def numbers(self, counts: torch.Tensor) -> torch.Tensor:
+        """What a client releases, its number of examples, and what it reports, in the order of the names.
+
+        Shapes:
+            counts: ``(lane, client)``; returns: ``(lane, client, P + M + 1 + r)``
         """
         beside = [counts, *(self.reports[name] for name in sorted(self.reports))]
-        return torch.cat([self.updates, *(said[..., None].to(self.updates.dtype) for said in beside)], dim=-1)
+        return torch.cat(
+            [self.released, *(said[..., None].to(self.updates.dtype) for said in beside)], dim=-1
+        )
 
     def messages(self, counts: torch.Tensor, now: torch.Tensor) -> torch.Tensor | Sequence[Sequence[Payload]]:
         """The messages of clients that nothing seals.

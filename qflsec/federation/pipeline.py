@@ -12,6 +12,7 @@ from qflsec.federation.config import FederationConfig
 from qflsec.federation.parts import Parts
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
+from qflsec.federation.uploaded_metric import UploadedMetric
 from qflsec.models import EXACT, Execution, Model, benchmark_circuit
 from qflsec.models.natural_gradient import metric_circuit
 from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party, Workload
@@ -80,6 +81,12 @@ class Pipeline:
                 fix="use a variational circuit, a hybrid, or a QNode of affine angles, or leave out 'sporadic'",
             )
         self._check_detects()
+        if self.federation.uploads_metric and (self.topology.name != "star" or self.personal):
+            raise ConfigError(
+                "metrics are averaged by one server, over all parameters",
+                got=f"clients that are connected as {self.topology.words}, and keep {list(self.personal)}",
+                fix="use a star without 'personal', or leave out solved_by = 'server' of 'natural_gradient'",
+            )
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
         if self.parts is not None:
@@ -136,10 +143,20 @@ class Pipeline:
         return Sharing.of(self.model, self.personal)
 
     @property
+    def uploaded(self) -> UploadedMetric | None:
+        """The metrics that clients upload; None where they upload none."""
+        natural, circuit = self.federation.natural_gradient, metric_circuit(self.model)
+        if natural is None or natural.solved_by == "client" or circuit is None:
+            return None
+        return UploadedMetric(circuit=circuit, natural=natural, dtype=self.execution.complex_dtype)
+
+    @property
     def workload(self) -> Workload:
         """How much a run has to carry."""
+        beside = 0 if self.uploaded is None else self.uploaded.size
         return Workload(
-            n_params=self.sharing.n_shared,
+            n_params=self.sharing.n_shared + beside,
+            beside=beside,
             n_clients=self.federation.n_clients,
             participants=self.federation.n_participants,
             rounds=self.federation.rounds,

@@ -247,7 +247,7 @@ class RunResult:
         return Training(
             counts=tuple(len(rows) for rows in self.clients),
             rounds=config.rounds,
-            n_params=self.pipeline.sharing.n_shared,
+            n_params=self.pipeline.workload.n_params,
             local_steps=config.uses,
             batch_size=config.batch_size,
             sampling=config.batches,
@@ -259,6 +259,7 @@ class RunResult:
             and self.pipeline.topology.name == "star"
             and not self.pipeline.personal
             and self.pipeline.parts is None
+            and self.pipeline.uploaded is None
             and self.stack.additive,
             grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
             learning_rate=min(map(config.rate, range(config.rounds))),

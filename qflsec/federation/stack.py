@@ -28,6 +28,7 @@ from qflsec.federation.layers import (
     ServerLayer,
     ShapeLayer,
 )
+from qflsec.federation.metric_fit import check_metric
 from qflsec.federation.part_fit import check_parts
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.record_layers import RecordLayer
@@ -220,7 +221,7 @@ class Stack:
         whoever is drawn into a round is not known beforehand. Evaluation sends nothing, and the final model goes to
         the public.
         """
-        update = load.model_bytes + load.number_bytes * (1 + len(self.asks))
+        update = load.number_bytes * (load.n_params + 1 + len(self.asks))
         each = Traffic().then(down={"model": load.model_bytes}, up={"update": update})
         inner: Traffic | None = Traffic.of_rounds(load.rounds, each=each)
         found: dict[LinkLayer, Traffic | None] = {}
@@ -245,6 +246,7 @@ class Stack:
         Raises:
             IncompatibleStack: A layer does not fit the pipeline.
         """
+        check_metric(pipeline, (*self.layers, self.rule))
         topology = pipeline.topology
         for layer in (*self.client, *self.server, self.rule):
             if layer.topologies is not None and topology.name not in layer.topologies:
@@ -256,11 +258,6 @@ class Stack:
                 )
             layer.check(pipeline)
         check_parts(pipeline, (*self.layers, self.rule))
-        if self.delegation is not None and pipeline.federation.natural_gradient is not None:
-            raise IncompatibleStack(
-                f"clients with {self.delegation.card.name!r} have no device that could tell the metric of a natural gradient",
-                fix="leave out 'natural_gradient'",
-            )
         if topology.name == "star":
             for link, traffic in self.carried(pipeline.workload).items():
                 link.check_traffic(traffic)

@@ -47,6 +47,8 @@ class PipelineApp:
             )
         if self.pipeline.parts is not None:
             raise ConfigError("clients of a Flower app send the whole model", got=self.pipeline.parts.name)
+        if self.pipeline.uploaded is not None:
+            raise ConfigError("clients of a Flower app send their updates alone, and no metric")
         if self.pipeline.topology.name != "star":
             raise ConfigError("a Flower app is a star", got=self.pipeline.topology.name)
 

@@ -10,7 +10,15 @@ from torch import Tensor
 from qflsec.circuits import Circuit, fubini_study, metric_blocks
 from qflsec.models.base import Model
 
-__all__ = ["mean_metric", "metric_circuit", "precondition"]
+__all__ = [
+    "mean_metric",
+    "metric_circuit",
+    "metric_entries",
+    "metric_of",
+    "metric_places",
+    "precondition",
+    "without_negative",
+]
 
 
 def metric_circuit(model: Model) -> Circuit | None:
@@ -59,6 +67,51 @@ def precondition(circuit: Circuit, metric: Tensor, gradient: Tensor, *, kind: st
     factor, _ = torch.linalg.cholesky_ex(kept + damping * eye)  # a model that is not finite ends no run here
     found: Tensor = torch.cholesky_solve(gradient.double()[..., None], factor)[..., 0]
     return found.to(gradient.dtype)
+
+
+@lru_cache(maxsize=64)
+def metric_places(circuit: Circuit, kind: str) -> tuple[Tensor, Tensor]:
+    """The rows and columns of a metric's entries that count, each pair once: on the diagonal and above it.
+
+    Shapes:
+        returns: ``(M,)`` each
+    """
+    rows, columns = torch.nonzero(torch.triu(_kept(circuit, kind))).unbind(dim=1)
+    return rows, columns
+
+
+def metric_entries(circuit: Circuit, metric: Tensor, kind: str) -> Tensor:
+    """The entries of metrics at :func:`metric_places`.
+
+    Shapes:
+        metric: ``(..., P, P)``; returns: ``(..., M)``
+    """
+    rows, columns = metric_places(circuit, kind)
+    return metric[..., rows, columns]
+
+
+def metric_of(circuit: Circuit, entries: Tensor, kind: str) -> Tensor:
+    """The symmetric metrics of such entries, zero elsewhere.
+
+    Shapes:
+        entries: ``(..., M)``; returns: ``(..., P, P)``
+    """
+    rows, columns = metric_places(circuit, kind)
+    metric = entries.new_zeros(*entries.shape[:-1], circuit.n_weights, circuit.n_weights)
+    metric[..., rows, columns] = entries
+    metric[..., columns, rows] = entries
+    return metric
+
+
+def without_negative(metric: Tensor) -> Tensor:
+    """The nearest positive semidefinite matrices: a metric has no negative eigenvalue, a liar's entries may give some.
+
+    Shapes:
+        metric: ``(..., P, P)``, symmetric; returns the same, in double precision
+    """
+    values, vectors = torch.linalg.eigh(metric.double())
+    found: Tensor = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
+    return found
 
 
 @lru_cache(maxsize=64)

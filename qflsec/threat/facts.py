@@ -21,9 +21,11 @@ class LaneFacts:
         versions: How each model came about.
         participants: For each round, the clients whose updates were aggregated.
         rosters: Who learns who takes part in a round.
+        beside: How many numbers stand behind the parameters of every update: the entries of a metric.
     """
 
     counts: tuple[float, ...]
     versions: Versions = field(default_factory=Versions)
     participants: dict[int, frozenset[int]] = field(default_factory=dict)
     rosters: Rosters = field(default_factory=Rosters)
+    beside: int = 0

@@ -17,11 +17,12 @@ class Workload:
     """How much a run has to carry, before any layer adds to it.
 
     Attributes:
-        n_params: The number of parameters that clients share.
+        n_params: The numbers of an update: the parameters that clients share, and what travels behind them.
         n_clients: The number of clients.
         participants: How many take part in a round.
         rounds: The number of rounds.
         number_bytes: The size of a number of a model.
+        beside: How many of an update's numbers are no parameters, such as the entries of a metric.
     """
 
     n_params: int
@@ -29,11 +30,12 @@ class Workload:
     participants: int
     rounds: int
     number_bytes: int = 4
+    beside: int = 0
 
     @property
     def model_bytes(self) -> int:
         """The size of a model."""
-        return self.number_bytes * self.n_params
+        return self.number_bytes * (self.n_params - self.beside)
 
 
 @dataclass(frozen=True, kw_only=True)

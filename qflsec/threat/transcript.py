@@ -81,7 +81,7 @@ class Transcript:
         corrupted = frozenset(threat.clients)
         return View(
             threat=threat,
-            items=close(items, facts, corrupted, known),
+            items=tuple(_parted(item, facts.beside) for item in close(items, facts, corrupted, known)),
             granted=self.granted[lane].under(threat) if lane in self.granted else Granted(),
             keys=held,
             knows_rosters=facts.rosters.told_to(threat),
@@ -165,6 +165,16 @@ def _visible(message: Message, lane: int, parties: frozenset[Party], held: froze
             version=versions[index] if is_model else None,
             base=None if is_model else versions[index],
         )
+
+
+def _parted(item: Item, beside: int) -> Item:
+    """An update or a sum without the numbers behind its parameters, which were added up with them until here."""
+    value = item.value
+    if not beside or item.form != "plain" or item.kind not in {"update", "aggregate"}:
+        return item
+    if not isinstance(value, torch.Tensor) or len(value) <= beside:
+        return item
+    return item.with_fields(value=value[:-beside], metric=value[-beside:])
 
 
 _Values = Mapping[int, tuple[Payload, float | None, Mapping[str, float]]]

@@ -106,6 +106,7 @@ class Item:
         derived: Whether the coalition computed it from other items.
         granted: Whether the threat model grants it: an update as the client made it, before anything sealed it.
         reports: Of an update: what its client reports of itself beside it, by name.
+        metric: Of an update or a sum, where clients upload their metric: the mean metric's entries. None elsewhere.
         places: Of what is about a part of the model alone: the places of its parameters; it is 0 in the others. None
             where it is about all.
     """
@@ -125,6 +126,7 @@ class Item:
     of: int | None = None
     granted: bool = False
     reports: Mapping[str, float] = field(default_factory=dict)
+    metric: torch.Tensor | None = None
     places: tuple[int, ...] | None = None
 
     @property
@@ -165,7 +167,8 @@ class Item:
         if isinstance(self.value, bytes):
             return self
         value = self.value.clone() if isinstance(self.value, torch.Tensor) else self.value.copy()
-        return self.with_fields(value=value)
+        metric = None if self.metric is None else self.metric.clone()
+        return self.with_fields(value=value, metric=metric)
 
     def with_k(self, k: int) -> Item:
         """The same item with its anonymity set."""

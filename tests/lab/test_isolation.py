@@ -82,13 +82,15 @@ ELSEWHERE = {
     "device-fingerprint",
     "participation",
     "reported-loss",
+    "metric-fit",
+    "metric-skew",
     "chosen-cluster",
     "wrong-cluster",
     "claimed-part",
     "pair-tap",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
-change, rules that ask for a loss, clients that choose among models, and
+change, rules that ask for a loss, clients that upload their metric, clients that choose among models, and
 clients that send parts of one, and updates that travel through pairs."""
 PLUGIN = """
 from __future__ import annotations

@@ -178,7 +178,7 @@ class GradientMatching(Inference):
                     solver=self.solver,
                     # a metric has no derivatives in the records
                     derivatives=self.derivatives
-                    if challenge.training.natural_gradient is None
+                    if challenge.training.preconditioned is None
                     else "finite-differences",
                     iterations=self.iterations,
                 ),

@@ -105,7 +105,7 @@ class SnapshotRecovery(Inference):
 
 def no_snapshot(model: Model, training: FederationConfig) -> str | None:
     """Why the update of one record is not linear in an encoded state; None where it is."""
-    if training.natural_gradient is not None:
+    if training.preconditioned is not None:
         return "an update is a gradient times a matrix that depends on the records"
     if training.optimizer != "sgd" or training.uses != 1 or training.keeps_state:
         return "an update is more than one plain gradient step"

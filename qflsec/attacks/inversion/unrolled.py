@@ -50,7 +50,7 @@ class LocalRule:
             optimizer=training.optimizer,
             momentum=training.momentum,
             proximal=training.proximal,
-            natural=training.natural_gradient,
+            natural=training.preconditioned,
         )
 
     @property

@@ -8,6 +8,7 @@ from qflsec.attacks.membership.gradient_ascent import GradientAscent
 from qflsec.attacks.membership.gradient_regression import GradientRegression
 from qflsec.attacks.membership.lira import Lira
 from qflsec.attacks.membership.loss_threshold import LossThreshold
+from qflsec.attacks.membership.metric_fit import MetricFit
 from qflsec.attacks.membership.rmia import Rmia
 from qflsec.attacks.membership.sum_alignment import SumAlignment
 from qflsec.attacks.membership.trajectory import Trajectory
@@ -21,6 +22,7 @@ __all__ = [
     "GradientRegression",
     "Lira",
     "LossThreshold",
+    "MetricFit",
     "Rmia",
     "SumAlignment",
     "Trajectory",

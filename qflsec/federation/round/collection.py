@@ -32,7 +32,13 @@ def uploads_of(
     turns = pipeline.topology.turns(pipeline.federation.n_clients, 0)
     heads = {head for turn in turns for head in turn.groups}
     return {
-        head: Uploads(stack=stack, session=session, network=network, aggregator=head)
+        head: Uploads(
+            stack=stack,
+            session=session,
+            network=network,
+            aggregator=head,
+            beside=pipeline.workload.beside,
+        )
         for head in sorted(heads)
         if head.role != "client"
     }

@@ -117,14 +117,14 @@ class LocalTraining:
 
     @property
     def _per_sample(self) -> bool:
-        natural = self.pipeline.federation.natural_gradient
+        natural = self.pipeline.federation.preconditioned
         return self.layer is not None or (natural is not None and natural.of == "record")
 
     def _natural(
         self, raw: torch.Tensor, params: torch.Tensor, features: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         """The gradients, preconditioned where that is asked for; still of single records where a layer wants them."""
-        natural, circuit = self.pipeline.federation.natural_gradient, metric_circuit(self.pipeline.model)
+        natural, circuit = self.pipeline.federation.preconditioned, metric_circuit(self.pipeline.model)
         if natural is None or circuit is None:
             return raw
         dtype = self.pipeline.execution.complex_dtype

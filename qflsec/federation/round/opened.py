@@ -29,6 +29,7 @@ class Opened:
         counts: The number of examples that each client states.
         reports: What else they report of themselves, by name.
         sent: Which parameters each of them sent, where clients send parts of the model; None where all send all.
+        metrics: The entries of each client's metric, or of the mean metric behind ``mean``; None where none is uploaded.
         mean: The weighted mean, where the stack leaves the sum; of ``nothing``, what a client reads.
         weight: The weight behind the mean.
         groups: The mean of each group, where the stack leaves sums over groups.
@@ -37,7 +38,7 @@ class Opened:
 
     Shapes:
         updates: ``(n, P)``; counts: ``(n,)``; reports: ``(n,)`` each; sent: ``(n, P)``, boolean;
-        mean: ``(P,)``
+        mean: ``(P,)``; metrics: ``(n, M)``, or ``(M,)`` behind a mean
     """
 
     ids: tuple[int, ...]
@@ -48,6 +49,7 @@ class Opened:
     counts: torch.Tensor | None = None
     reports: Mapping[str, torch.Tensor] = field(default_factory=dict)
     sent: torch.Tensor | None = None
+    metrics: torch.Tensor | None = None
     mean: torch.Tensor | None = None
     weight: float = 0.0
     groups: tuple[GroupMean, ...] = ()
@@ -55,7 +57,9 @@ class Opened:
     header: Header | None = None
 
 
-def open_plain(received: Mapping[int, Payload], like: torch.Tensor, asks: Sequence[str] = ()) -> Opened:
+def open_plain(
+    received: Mapping[int, Payload], like: torch.Tensor, asks: Sequence[str] = (), *, beside: int = 0
+) -> Opened:
     """Single updates; what is malformed or not finite is dropped before any rule sees it.
 
     The server cannot know whether a lie or a mistake is behind it, and need not: no honest code sends it. Where
@@ -65,12 +69,14 @@ def open_plain(received: Mapping[int, Payload], like: torch.Tensor, asks: Sequen
         received: What arrived, by client: an update with the number of examples behind it, or anything.
         like: Models, whose type the updates get.
         asks: What clients report of themselves behind the number of examples, name by name.
+        beside: How many entries of a metric stand behind an update, before the number of examples.
 
     Shapes:
         like: ``(..., P)``
     """
     n_params = like.shape[-1]
-    size = n_params + 1 + len(asks)
+    told = n_params + beside
+    size = told + 1 + len(asks)
     malformed: dict[int, str] = {}
     vectors: dict[int, torch.Tensor] = {}
     for index, value in received.items():
@@ -92,6 +98,7 @@ def open_plain(received: Mapping[int, Payload], like: torch.Tensor, asks: Sequen
         ids=tuple(vectors),
         malformed=malformed,
         updates=stacked[:, :n_params],
-        counts=stacked[:, n_params],
-        reports=dict(zip(asks, stacked[:, n_params + 1 :].unbind(dim=1), strict=True)),
+        counts=stacked[:, told],
+        metrics=stacked[:, n_params:told] if beside else None,
+        reports=dict(zip(asks, stacked[:, told + 1 :].unbind(dim=1), strict=True)),
     )

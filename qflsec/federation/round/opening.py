@@ -50,7 +50,9 @@ def make_transcript(
         transcript.honest_updates = {lane: {} for lane in range(len(lanes))}
     for lane, data in enumerate(lanes):
         dataset, counts = data.dataset, data.mask.sum(dim=-1).tolist()
-        transcript.facts[lane] = LaneFacts(counts=stack.weights(counts), rosters=rosters)
+        transcript.facts[lane] = LaneFacts(
+            counts=stack.weights(counts), rosters=rosters, beside=pipeline.workload.beside
+        )
         transcript.granted[lane] = Granted(
             # what a client keeps to itself nobody else can evaluate
             model=None if pipeline.personal else pipeline.model,

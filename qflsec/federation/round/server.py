@@ -67,9 +67,12 @@ class Server:
             for layer in self._stack.bounds:
                 batch = layer.bound(batch)
         step = torch.zeros_like(params)
+        uploaded = self._pipeline.uploaded
         if opened.ids or self._stack.rule.acts_on_nobody:
             rule, states = self._stack.rule, self._states[lane]
             step, states[node] = rule.aggregate(batch, states[node])
+        if uploaded is not None and opened.metrics is not None and opened.ids:
+            step = uploaded.step(step, opened.metrics, opened.counts)
         for noise in self._stack.noises:
             step = noise.perturb(step, batch)
         if not bool(torch.isfinite(params + self._pipeline.federation.server_learning_rate * step).all()):

@@ -74,6 +74,15 @@ class ClientTraining:
         updates[:, clients], losses[:, clients] = some, first
         return updates, losses
 
+    def metrics(self, models: torch.Tensor) -> torch.Tensor | None:
+        """The metrics that clients upload beside what they trained from these models; None where they upload none.
+
+        Shapes:
+            models: ``(lane, client, P)``; returns: ``(lane, client, M)``
+        """
+        uploaded = self._training.pipeline.uploaded
+        return None if uploaded is None else uploaded.made(models, self._data.features, self._data.mask)
+
     def _keep(self, moved: OptimiserState, before: OptimiserState, present: torch.Tensor) -> None:
         if self._training.pipeline.federation.keeps_state:
             self._state = moved.where(present, before)

@@ -311,7 +311,13 @@ class Turns:
                 said, _ = self._play(lanes, truth, say)
                 reports = with_said(reports, place, said)
                 self._note_lies(acting, honest.reports, reports)
-        return Sent(updates=rows, corrupted=frozenset(corrupted), irregular=irregular, reports=reports)
+        return Sent(
+            updates=rows,
+            corrupted=frozenset(corrupted),
+            irregular=irregular,
+            reports=reports,
+            metrics=honest.metrics,
+        )
 
     def _note_lies(
         self,

@@ -43,12 +43,14 @@ class Uploads:
         session: The parties' states.
         network: The network.
         aggregator: Whom the clients send to.
+        beside: How many entries of a metric clients send behind their updates.
     """
 
     def __init__(
-        self, *, stack: Stack, session: Session, network: Network, aggregator: Party = SERVER
+        self, *, stack: Stack, session: Session, network: Network, aggregator: Party = SERVER, beside: int = 0
     ) -> None:
         self._layer, self._statements = stack.aggregation, stack.statements
+        self._beside = beside
         self._hidden, self._asks = stack.leaves == "nothing", stack.asks
         self._session = session
         self._network, self._aggregator = network, aggregator
@@ -243,7 +245,7 @@ class Uploads:
         if self._layer is not None and not received:
             raise ProtocolAbort(f"no update arrived in round {self._round}")
         opened = (
-            open_plain(received, self._models, self._asks)
+            open_plain(received, self._models, self._asks, beside=self._beside)
             if self._layer is None
             else self._unseal(lane, received)
         )
@@ -285,6 +287,8 @@ class Uploads:
         if self._hidden:
             return replace(opened, combined=combined)
         mean, weight = self._reveal(lane, self._aggregator, combined, opened)
+        if self._beside:
+            return replace(opened, mean=mean[: -self._beside], metrics=mean[-self._beside :], weight=weight)
         return replace(opened, mean=mean, weight=weight)
 
     def sealed_aggregate(self, opened: Sequence[Opened | None], n_clients: int) -> MessageLayer:

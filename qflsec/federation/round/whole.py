@@ -32,7 +32,7 @@ def is_plain(pipeline: Pipeline, layer: GradientLayer | None, clients: Sequence[
         layer: The layer inside training.
         clients: Whose training.
     """
-    if pipeline.federation.natural_gradient is not None or pipeline.federation.sporadic is not None:
+    if pipeline.federation.preconditioned is not None or pipeline.federation.sporadic is not None:
         return None
     if any(pipeline.trained_by(index) != (pipeline.model,) for index in clients):
         return None

@@ -11,22 +11,24 @@ import pytest
 import torch
 
 from qflsec.attacks import Blocked, ClientChallenge, ClientClaim, Inference
-from qflsec.attacks.property import DeviceFingerprint, LabelSkew, Participation, ReportedLoss
+from qflsec.attacks.property import DeviceFingerprint, LabelSkew, MetricSkew, Participation, ReportedLoss
 from qflsec.base import ConfigError, IncompatibleAttack, find, names
 from qflsec.circuits import NoiseModel
-from qflsec.data import DataSpec, PartitionSpec
+from qflsec.data import DataSpec, PartitionSpec, load
 from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.weighting import Softmin
 from qflsec.federation import (
     Clusters,
     FederationConfig,
     Layer,
+    NaturalGradient,
     Pipeline,
     RunResult,
     RunSpec,
     Stack,
     run_batch,
 )
+from qflsec.federation.round.lanes import LaneData, lane_of
 from qflsec.lab.challenges import challenge_for, check_challenge
 from qflsec.lab.scoring import TrialScore, score_claim
 from qflsec.models import Execution, Model, build_model
@@ -75,19 +77,34 @@ def trained(
     asked: bool = False,
     pruned: bool = False,
     clustered: bool = False,
+    uploads: bool = False,
+    shuffled: bool = False,
 ) -> tuple[RunResult, ...]:
     masks: list[Layer] = [Masked()] if masked else []
     prunes: list[Layer] = [GradientPruning(keep=0.25)] if pruned else []
     asks: list[Layer] = [Softmin(beta=0.0)] if asked else []
     whole = pipeline(kind, noisy, participation)
+    if uploads:
+        natural = NaturalGradient(solved_by="server")
+        whole = replace(whole, federation=replace(whole.federation, natural_gradient=natural))
     return tuple(
         run_batch(
             replace(whole, topology=Clusters(edges=2)) if clustered else whole,
             Stack.from_layers("s", [*masks, *prunes, *asks]),
             [RunSpec(seed=seed, evaluate="never") for seed in SEEDS],
             secrets="seeded",
+            lanes=[shuffled_lane(whole, seed) for seed in SEEDS] if shuffled else None,
         )
     )
+
+
+def shuffled_lane(whole: Pipeline, seed: int) -> LaneData:
+    """Labels that say nothing of the features, dealt anew in each split before clients get their records."""
+    dataset, generator = load(whole.data, seed), torch.Generator().manual_seed(seed)
+    labels = dataset.labels.clone()
+    for rows in (dataset.member_idx, dataset.auxiliary_idx):
+        labels[rows] = labels[rows[torch.randperm(len(rows), generator=generator)]]
+    return lane_of(whole, replace(dataset, labels=labels), seed)
 
 
 def judged(attack: Inference, run: RunResult, threat: ThreatModel = SERVER) -> TrialScore:
@@ -118,6 +135,23 @@ def test_one_reported_number_says_much_of_what_a_client_holds() -> None:
     blocked = attack(plain.view(SERVER), challenge)
     assert isinstance(blocked, Blocked)
     assert "no reported loss" in blocked.reason
+
+
+def test_a_metric_says_what_a_client_holds_where_classes_differ_in_their_features() -> None:
+    """No label is in it: where labels are dealt at random it says nothing, and the update still says all."""
+    attack = MetricSkew(simulated=64)
+    runs = trained(kind="label-skew", uploads=True)
+    assert min(judged(attack, run).advantage for run in runs) >= 0.9
+    control = trained(kind="label-skew", uploads=True, shuffled=True)
+    assert sum(judged(attack, run).advantage for run in control) / len(SEEDS) < 0.5
+    assert min(judged(LabelSkew(simulated=64), run).advantage for run in control) >= 0.9
+    masked = trained(kind="label-skew", uploads=True, masked=True)
+    assert [judged(attack, run).advantage for run in masked] == [0.0, 0.0]
+    (plain, *_) = trained(kind="label-skew")
+    challenge, _ = challenge_for(attack, plain, seed=0, threat=SERVER)
+    blocked = attack(plain.view(SERVER), challenge)
+    assert isinstance(blocked, Blocked)
+    assert "no uploaded metric" in blocked.reason
 
 
 def test_sums_of_clients_that_come_and_go_say_it_too() -> None:
@@ -187,6 +221,7 @@ class Swapped:
 ATTACKS = {
     "label-skew": {"kind": "label-skew"},
     "reported-loss": {"kind": "label-skew", "asked": True},
+    "metric-skew": {"kind": "label-skew", "uploads": True},
     "kept-entries": {"kind": "label-skew", "pruned": True},
     "chosen-cluster": {"kind": "label-skew", "clustered": True},
     "device-fingerprint": {"noisy": (1, 2, 5)},

@@ -116,7 +116,8 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
     records = config.batch_size or math.ceil(data.members / config.n_clients)
     steps = config.steps(math.ceil(data.members / config.n_clients))
     rows = config.n_participants * records
-    messages = 2 * config.rounds * config.n_participants * pipeline.model.n_params * 4
+    numbers = 2 * pipeline.model.n_params + pipeline.workload.beside
+    messages = config.rounds * config.n_participants * numbers * 4
     states = rows * (_STATES + _STATES_PER_GATE * gates) + data.test * _STATES
     measured = record_seconds(pipeline.model)
     step = (

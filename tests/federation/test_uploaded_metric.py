@@ -1,0 +1,236 @@
+"""Metrics that clients upload: what the server makes of them, what is on the wire, and what must not stand beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pennylane as qml
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qflsec.accounting.exposure import exposure
+from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.data import DataSpec, PartitionSpec, as_long, load
+from qflsec.defenses.compression import GradientPruning
+from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, LocalDp
+from qflsec.defenses.robust import Median
+from qflsec.federation import (
+    FederationConfig,
+    Gossip,
+    Layer,
+    NaturalGradient,
+    Pipeline,
+    RunResult,
+    RunSpec,
+    Stack,
+    run_batch,
+)
+from qflsec.federation.round.lanes import lane_of
+from qflsec.flower.pipeline_app import PipelineApp
+from qflsec.models import Vqc, build_model
+from qflsec.models.natural_gradient import metric_entries, metric_of, metric_places
+from qflsec.protocols.secagg import Masked
+from qflsec.protocols.secagg.groups.layer import ValidatedGroups
+from qflsec.threat import corrupted_clients, honest_but_curious_server
+
+MODEL = build_model({"name": "vqc", "n_qubits": 2, "layers": 2, "n_features": 2, "n_classes": 2})
+assert isinstance(MODEL, Vqc)
+P = MODEL.n_params
+SERVER = honest_but_curious_server(knows=("architecture", "auxiliary"))
+NUMBERS = {"full": P * (P + 1) // 2, "block-diagonal": 6 * 3, "diagonal": P}
+"""Two layers of three times two rotations: six blocks of two weights, three numbers each."""
+
+
+def pipeline(solved_by: Any, kind: Any = "block-diagonal", **federation: Any) -> Pipeline:
+    natural = NaturalGradient(metric=kind, damping=0.1, solved_by=solved_by)
+    values = {"n_clients": 3, "rounds": 2, "learning_rate": 0.2, **federation}
+    return Pipeline(
+        data=DataSpec(name="breast-cancer", n_features=2, members=6, nonmembers=0, auxiliary=10, test=10),
+        partition=PartitionSpec(kind="quantity-skew", alpha=1.0, min_records=1),
+        model=MODEL,
+        federation=FederationConfig(natural_gradient=natural, **values),
+    )
+
+
+def run(which: Pipeline, *seeds: int, layers: tuple[Layer, ...] = (), **more: Any) -> list[RunResult]:
+    specs = [RunSpec(seed=seed) for seed in seeds]
+    results = run_batch(which, Stack.from_layers("s", layers), specs, secrets="seeded", **more)
+    assert [result.outcome for result in results] == ["completed"] * len(seeds)
+    return results
+
+
+def by_pennylane(params: torch.Tensor, records: torch.Tensor) -> torch.Tensor:
+    """The mean metric of records, from PennyLane's states."""
+    each = [of_one_record(tuple(params.tolist()), tuple(record.tolist())) for record in records]
+    return torch.tensor(np.mean(each, axis=0))
+
+
+@cache
+def of_one_record(params: tuple[float, ...], record: tuple[float, ...]) -> Any:
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def circuit(weights: Any) -> Any:
+        for wire in range(2):
+            qml.RX(record[wire], wires=wire)
+        for layer in range(2):
+            for wire in range(2):
+                qml.Rot(*weights[layer, wire], wires=wire)
+            for wire in range(2):
+                qml.CNOT(wires=[wire, 1 - wire])
+        return qml.expval(qml.PauliZ(0))
+
+    weights = qml.numpy.array(np.reshape(params, (2, 2, 3)), requires_grad=True)
+    return np.asarray(qml.adjoint_metric_tensor(circuit)(weights)).reshape(P, P)
+
+
+@pytest.mark.parametrize("kind", ["full", "block-diagonal", "diagonal"])
+def test_each_client_uploads_the_metric_of_its_records(kind: Any) -> None:
+    """Against PennyLane's metric tensor of the same circuit."""
+    (result,) = run(pipeline("server", kind, rounds=1), 3)
+    items = result.view(SERVER).readable("update")
+    assert sorted(next(iter(item.named)) for item in items) == [0, 1, 2]
+    rows, columns = metric_places(MODEL.circuit, kind)
+    for item in items:
+        assert item.metric is not None
+        assert (len(item.vector), len(item.metric)) == (P, NUMBERS[kind])
+        expected = by_pennylane(result.initial, result.client_records(next(iter(item.named))).features)
+        assert float((item.metric.double() - expected[rows, columns]).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["full", "block-diagonal", "diagonal"])
+def test_the_server_solves_with_means_of_steps_and_metrics(kind: Any) -> None:
+    """One round against numbers made from PennyLane's metrics and the clients' own plain steps."""
+    which = pipeline("server", kind, rounds=1, server_learning_rate=0.5)
+    (result,) = run(which, 3)
+    held = {next(iter(item.named)): item.vector.double() for item in result.view(SERVER).readable("update")}
+    counts = [float(len(rows)) for rows in result.clients]
+    mean = sum(n * held[i] for i, n in enumerate(counts)) / sum(counts)
+    pooled = torch.cat([result.client_records(i).features for i in range(3)])
+    kept = torch.zeros(P, P, dtype=torch.float64)
+    rows, columns = metric_places(MODEL.circuit, kind)
+    kept[rows, columns] = kept[columns, rows] = 1
+    damped = by_pennylane(result.initial, pooled) * kept + 0.1 * torch.eye(P, dtype=torch.float64)
+    expected = result.initial.double() + 0.5 * torch.linalg.solve(damped, mean)
+    assert float((result.params.double() - expected).abs().max()) < 1e-5
+    plain = FederationConfig(n_clients=3, rounds=1, learning_rate=0.2, server_learning_rate=0.5)
+    (sgd,) = run(replace(which, federation=plain), 3)
+    assert torch.equal(sgd.view(SERVER).readable("update", about=0)[0].vector.double(), held[0])
+    assert float((result.params - sgd.params).abs().max()) > 0.01
+
+
+def test_equal_records_at_all_clients_are_solving_at_the_client() -> None:
+    """Then the mean of (g + d)^-1 grad is that of the means; with records that differ it is not."""
+
+    def final(solved_by: str, copies: bool) -> torch.Tensor:
+        which = pipeline(solved_by, rounds=1)
+        dataset = load(which.data, 5)
+        if copies:
+            held = dataset.member_idx[:4].repeat(3)
+            rows = np.arange(12)
+            dataset = replace(
+                dataset,
+                features=dataset.features[held],
+                labels=dataset.labels[held],
+                member_idx=as_long(rows),
+                clients=as_long(np.repeat(np.arange(3), 4)),
+                client_names=("a", "b", "c"),
+                auxiliary_idx=as_long(rows[:0]),
+                test_idx=as_long(rows[:0]),
+            )
+            which = replace(which, partition=PartitionSpec(kind="files"))
+        return run(which, 5, lanes=[lane_of(which, dataset, 5)])[0].params
+
+    assert float((final("server", True) - final("client", True)).abs().max()) < 1e-6
+    assert float((final("server", False) - final("client", False)).abs().max()) > 1e-3
+
+
+def test_batched_is_single_bit_for_bit() -> None:
+    which = pipeline("server", participation=0.67)
+    together = run(which, 0, 1, 2)
+    for seed in (0, 2):
+        assert torch.equal(run(which, seed)[0].params, together[seed].params)
+
+
+def test_sums_under_masks_carry_the_metric_as_further_numbers() -> None:
+    which = pipeline("server")
+    (plain,), (masked,) = run(which, 3), run(which, 3, layers=(Masked(),))
+    assert float((plain.params - masked.params).abs().max()) < 1e-3
+    (item, *_) = masked.view(SERVER).readable("aggregate")
+    assert item.metric is not None
+    assert len(item.named) == 3
+    pooled = torch.cat([masked.client_records(i).features for i in range(3)])
+    rows, columns = metric_places(MODEL.circuit, "block-diagonal")
+    expected = by_pennylane(masked.initial, pooled)[rows, columns]
+    assert float((item.metric.double() - expected).abs().max()) < 1e-3
+    # P + M parameters and entries, and the number of examples
+    assert which.workload.n_params == P + NUMBERS["block-diagonal"]
+    assert not masked.view(SERVER).readable("update")
+
+
+def test_what_crosses_the_wire_is_counted() -> None:
+    (server,), (client,) = run(pipeline("server"), 0), run(pipeline("client"), 0)
+    more = server.costs["network_bytes"] - client.costs["network_bytes"]
+    assert more == 4 * NUMBERS["block-diagonal"] * 2 * 3
+    stack, load_ = Stack.from_layers("s", []), pipeline("server").workload
+    assert load_.model_bytes == 4 * P
+    assert stack.carried(load_) == {}
+
+
+def test_other_clients_see_a_step_that_is_no_mean() -> None:
+    (result,) = run(pipeline("server"), 1)
+    view = result.view(corrupted_clients(n=1, active=False))
+    assert not [item for item in view.readable("update", "aggregate") if item.named - {0}]
+    assert view.readable("step")
+    assert not [told for told in exposure(view) if "metrics" in told]
+    assert [told for told in exposure(result.view(SERVER)) if "metrics" in told]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 50.0))
+@settings(max_examples=20, deadline=None)
+def test_no_entries_enlarge_a_step_beyond_one_over_the_damping(seed: int, size: float) -> None:
+    """A metric has no negative eigenvalue; what a liar adds may have some, and they count as zero."""
+    uploaded = pipeline("server").uploaded
+    assert uploaded is not None
+    generator = torch.Generator().manual_seed(seed)
+    entries = size * torch.randn(uploaded.size, generator=generator)
+    step = torch.randn(P, generator=generator)
+    assert float(uploaded.step(step, entries).norm()) <= float(step.norm()) / 0.1 * (1 + 1e-5)
+    metric = metric_of(MODEL.circuit, entries, "block-diagonal")
+    assert torch.equal(metric, metric.mT)
+    assert torch.equal(metric_entries(MODEL.circuit, metric, "block-diagonal"), entries)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DpSgd(delta=1e-2),
+        LocalDp(delta=1e-2),
+        DpFedAvg(delta=1e-2),
+        ClientClip(clip_norm=1.0),
+        GradientPruning(keep=0.5),
+        Median(),
+        ValidatedGroups(groups=3),
+    ],
+    ids=lambda layer: layer.card.name,
+)
+def test_no_layer_promises_what_the_metric_breaks(layer: Layer) -> None:
+    with pytest.raises(IncompatibleStack, match="second release of their records"):
+        Stack.from_layers("s", [layer]).check(pipeline("server"))
+
+
+def test_what_it_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not one of each record"):
+        NaturalGradient(of="record", solved_by="server")
+    for values in ({"local_steps": 2}, {"epochs": 1, "batch_size": 2}, {"batch_size": 2}, {"momentum": 0.5}):
+        with pytest.raises(ConfigError, match="one plain step on all records"):
+            pipeline("server", **values)
+    with pytest.raises(ConfigError, match="one server"):
+        replace(pipeline("server"), topology=Gossip())
+    with pytest.raises(ConfigError, match="no metric"):
+        PipelineApp(pipeline=pipeline("server"), seed=0)
+    assert "solved_by" not in NaturalGradient().to_config()
+    assert pipeline("server").federation.to_config()["natural_gradient"]["solved_by"] == "server"  # type: ignore[index]
