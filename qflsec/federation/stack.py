@@ -11,6 +11,7 @@ import torch
 from qflsec.base import IncompatibleStack
 from qflsec.federation.aggregation import FedAvg
 from qflsec.federation.audit_layers import AuditLayer
+from qflsec.federation.bound_fit import check_separate
 from qflsec.federation.delegation import DelegationLayer
 from qflsec.federation.executions import ExecutionLayer, executed
 from qflsec.federation.gradient_layers import GradientLayer
@@ -383,22 +384,4 @@ def _check_server(layers: Sequence[ServerLayer], leaves: Leaves, hider: str) -> 
                     f"{layer.card.name!r} acts before {earlier.card.name!r} in a round",
                     fix=f"put {layer.card.name!r} first",
                 )
-            _check_separate(earlier, layer)
-
-
-def _check_separate(earlier: ServerLayer, layer: ServerLayer) -> None:
-    if not isinstance(earlier, BoundLayer):
-        return
-    if earlier.regroups and not layer.over_groups:
-        raise IncompatibleStack(
-            f"{layer.card.name!r} needs single clients, but {earlier.card.name!r} before it leaves means of groups",
-            fix=f"leave out {earlier.card.name!r}",
-        )
-    if not isinstance(layer, AggregatorLayer):
-        return
-    if layer.needs_separate and not earlier.separate:
-        raise IncompatibleStack(
-            f"{layer.card.name!r} has no epsilon behind {earlier.card.name!r}, which treats an update by what the "
-            "others are: one client would move the sum by more than the clip norm",
-            fix=f"leave out {earlier.card.name!r}, or give it a bound that does not depend on the updates",
-        )
+            check_separate(earlier, layer)

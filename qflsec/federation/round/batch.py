@@ -107,7 +107,6 @@ class BatchRun:
         )
         self._audits = Audits(stack.audit, pipeline.model, self._data, specs)
         self._mixing = Mixing(models=self._models, network=self._network, audits=self._audits)
-        self._mean = stack.linear and pipeline.uploaded is None
         self._silent: set[tuple[int, int]] = set()
         self._collection = Collection(uploads=uploads, network=self._network, moves=self._turns)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, lanes=lanes)
@@ -193,8 +192,8 @@ class BatchRun:
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
         updates = self._parts.cut(self._shape(trainers, self._own.release(models, trained, present), streams))
         present = self._turns.check_honest(round_index, updates, present)
-        reports = self._stack.reported(losses, self._pipeline)
-        honest = Sent(updates=updates, reports=reports, metrics=self._training.metrics(models))
+        said = self._stack.reported(losses, self._pipeline)
+        honest = Sent(updates=updates, reports=said, metrics=self._training.metrics(models))
         self._grant(round_index, honest.released, present)
         asked = Asked(agreed=self._model, of=self._turns.stated)
         received = replace(received, present=present)
@@ -282,8 +281,8 @@ class BatchRun:
                 continue
             told = self._turns.edge(round_index, lane, turn.root, step)
             after = before + self._config.server_learning_rate * told
-            mean = self._mean and bool(torch.equal(told, step))
-            self._move(lane, round_index, turn, version, opened, after, base, received.bases[lane], mean)
+            honest = bool(torch.equal(told, step))
+            self._move(lane, round_index, turn, version, opened, after, base, received.bases[lane], honest)
 
     def _base(self, lane: int, turn: Turn, received: Received) -> tuple[Version, torch.Tensor]:
         """What a step is added to: the node's model, or what arrived of it where a client makes the next one itself."""
@@ -311,7 +310,7 @@ class BatchRun:
         params: torch.Tensor,
         base: Version,
         bases: Sequence[Version],
-        mean: bool,
+        honest: bool,
     ) -> None:
         """The next model of a node, and how it came about: from what base, and from what bases its clients trained."""
         facts, members = self._transcript.facts[lane], frozenset(opened.ids)
@@ -324,8 +323,8 @@ class BatchRun:
                 for index in sorted(members)
             ),
             rate=self._config.server_learning_rate,
-            linear=mean and opened.sent is None,
-            parts=self._parts.of_step(opened) if mean else (),
+            linear=self._stack.linear and honest and opened.sent is None and opened.metrics is None,
+            parts=self._parts.of_step(opened) if self._stack.linear and honest else (),
             drawn_from=frozenset(turn.trainers),
         )
         self._models.move(

@@ -26,7 +26,7 @@ from qflsec.attacks import (
 from qflsec.attacks.shadows import Question
 from qflsec.base import AttackCard, Source, find, names
 from qflsec.data import DataSpec
-from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, NaturalGradient, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
@@ -52,8 +52,10 @@ def attacks() -> list[str]:
 
 
 @cache
-def honest() -> RunResult:
-    return run_batch(PIPELINE, Stack(name="none"), [RunSpec(seed=0)])[0]
+def honest(*, uploads: bool = False) -> RunResult:
+    natural = NaturalGradient(solved_by="server") if uploads else None
+    which = replace(PIPELINE, federation=replace(PIPELINE.federation, natural_gradient=natural))
+    return run_batch(which, Stack(name="none"), [RunSpec(seed=0)])[0]
 
 
 def swapped(run: RunResult) -> RunResult:
@@ -100,7 +102,7 @@ def made(name: str) -> Inference:
 def run_of(attack: Inference) -> tuple[RunResult, ThreatModel]:
     """The run that an attack looks at, and by whom: an active one deviates in a run of its own."""
     if not isinstance(attack, ActiveInference):
-        return honest(), SERVER
+        return honest(uploads=attack.card.name == "metric-fit"), SERVER
     threat = replace(malicious_server(), knows=SERVER.knows)
     asked, _ = question(attack, honest(), threat)
     assert isinstance(asked, MembershipChallenge)
