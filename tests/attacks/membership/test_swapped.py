@@ -26,7 +26,15 @@ from qflsec.attacks import (
 from qflsec.attacks.shadows import Question
 from qflsec.base import AttackCard, Source, find, names
 from qflsec.data import DataSpec
-from qflsec.federation import FederationConfig, NaturalGradient, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import (
+    FederationConfig,
+    NaturalGradient,
+    Pipeline,
+    RunResult,
+    RunSpec,
+    Stack,
+    run_batch,
+)
 from qflsec.federation.round.lanes import lane_of
 from qflsec.federation.shadows import ShadowTrainer
 from qflsec.lab.challenges import challenge_for
