@@ -311,13 +311,8 @@ class Turns:
                 said, _ = self._play(lanes, truth, say)
                 reports = with_said(reports, place, said)
                 self._note_lies(acting, honest.reports, reports)
-        return Sent(
-            updates=rows,
-            corrupted=frozenset(corrupted),
-            irregular=irregular,
-            reports=reports,
-            metrics=honest.metrics,
-        )
+        acted = frozenset(corrupted)
+        return replace(honest, updates=rows, corrupted=acted, irregular=irregular, reports=reports)
 
     def _note_lies(
         self,
