@@ -254,11 +254,8 @@ class BatchRun:
         self, round_index: int, turn: Turn, version: Version, anybody: torch.Tensor, received: Received
     ) -> None:
         """Open what arrived and move the models; in a turn of nobody there is nothing to open."""
-        nobody = Opened(
-            ids=(),
-            updates=self._models.params.new_zeros(0, self._models.params.shape[-1]),
-            counts=torch.zeros(0),
-        )
+        empty = self._models.params.new_zeros(0, self._models.params.shape[-1])
+        nobody = Opened(ids=(), updates=empty, counts=empty[:, 0])
         for lane in range(len(self._specs)):
             # a client that does not take part makes no model: whoever holds the last one keeps it
             if lane in self._dead or (turn.root.role == "client" and not anybody[lane]):
