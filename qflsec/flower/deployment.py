@@ -34,7 +34,8 @@ class Finished:
     """How a run ended.
 
     Attributes:
-        outcome: ``"completed"``, ``"aborted: "`` with the reason, or ``"stopped: "`` where no end was written.
+        outcome: ``"completed"``, ``"aborted: "`` or ``"failed: "`` with the reason, or ``"stopped: "`` where no end was
+            written.
         rounds: What happened in each round, as the ledger says.
         scores: What the server says of the final model.
         logs: The folder of the logs.
@@ -78,6 +79,7 @@ class Deployment:
     imports: tuple[str, ...] = ()
     warm: bool = True
     lines: list[Mapping[str, Any]] = field(default_factory=list)
+    _forgotten: bool = field(default=False, init=False)
 
     def run(self) -> Finished:
         """Start everything, wait for the end, and stop everything.
@@ -150,6 +152,7 @@ class Deployment:
             processes: The processes that were started.
             config: Values of the app's run configuration; the number of clients and the server's home are set.
         """
+        self._forgotten = False
         values = {**config, "num-clients": self.nodes, "server-home": str(self._homes[SERVER])}
         settings = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
         processes.start("flwr-run", ["flwr", "run", str(self.app), "local", "--run-config", settings])
@@ -182,8 +185,14 @@ class Deployment:
             time.sleep(_POLL)
 
     def start_link(self, processes: Processes) -> None:
-        """Start the SuperLink again, which knows nothing of the run any more."""
+        """Start the SuperLink again, which knows nothing of the run any more: a run that was going on has ended.
+
+        Args:
+            processes: The processes of the run.
+        """
         processes.start("superlink", self._link)
+        self._wait_for_link(processes)
+        self._forgotten = True
 
     def _check(self) -> None:
         try:
@@ -214,26 +223,41 @@ class Deployment:
 
     def _watch(self, processes: Processes, began: float) -> str:
         """Follow the ledger until it ends, or nothing can end it any more."""
-        path = self.folder / "ledger.jsonl"
         place = 0
         while True:
-            if path.exists():
-                with path.open(encoding="utf-8") as file:
-                    file.seek(place)
-                    while (line := file.readline()).endswith("\n"):
-                        place = file.tell()
-                        self.lines.append(json.loads(line))
-                        if self.told is not None:
-                            self.told(self.lines[-1])
+            place = self._follow(place)
             if self.lines and self.lines[-1]["kind"] == "end":
                 return str(self.lines[-1]["outcome"])
-            ended = processes.ended()
-            if ended.get("flwr-run", 0) != 0:
-                return f"stopped: the run could not be started; read {processes.log('flwr-run')}"
-            if "superlink" in ended:
-                return "stopped: the SuperLink ended, and the run with it"
-            if time.monotonic() - began > self.limit:
-                return f"stopped: the run did not end within {self.limit:g} s"
+            stopped = self._stopped(processes, began)
+            if stopped:
+                return stopped
             if self.while_running is not None:
                 self.while_running(self, processes)
             time.sleep(_POLL)
+
+    def _follow(self, place: int) -> int:
+        """Take in the whole lines of the ledger from a place on; the place behind them."""
+        path = self.folder / "ledger.jsonl"
+        if not path.exists():
+            return place
+        with path.open(encoding="utf-8") as file:
+            file.seek(place)
+            while (line := file.readline()).endswith("\n"):
+                place = file.tell()
+                self.lines.append(json.loads(line))
+                if self.told is not None:
+                    self.told(self.lines[-1])
+        return place
+
+    def _stopped(self, processes: Processes, began: float) -> str:
+        """Why nothing can end the run any more; empty where something can."""
+        ended = processes.ended()
+        if ended.get("flwr-run", 0) != 0:
+            return f"stopped: the run could not be started; read {processes.log('flwr-run')}"
+        if "superlink" in ended:
+            return "stopped: the SuperLink ended, and the run with it"
+        if self._forgotten:
+            return "stopped: the SuperLink was started again, and knows nothing of the run"
+        if time.monotonic() - began > self.limit:
+            return f"stopped: the run did not end within {self.limit:g} s"
+        return ""

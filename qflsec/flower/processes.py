@@ -90,6 +90,10 @@ class Processes:
         self._started[name] = started
         return started
 
+    def leader(self, name: str) -> int:
+        """The number of a process, which is that of its group too."""
+        return self._started[name].pid
+
     def log(self, name: str) -> Path:
         """The log of a process."""
         return self._logs / f"{name}.log"

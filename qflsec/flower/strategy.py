@@ -45,7 +45,7 @@ class ServerSide(Strategy):
 
     Attributes:
         records: What happened in each round.
-        outcome: ``"running"``, ``"completed"``, or ``"aborted: "`` and the reason.
+        outcome: ``"running"``, ``"completed"``, or ``"aborted: "`` or ``"failed: "`` and the reason.
         abort: Why a protocol stopped the run; None where none did.
     """
 
@@ -89,6 +89,8 @@ class ServerSide(Strategy):
     ) -> Result:
         """Run the rounds; a protocol that stops is an outcome, and the result holds the model until then.
 
+        Whatever else is raised, by Flower or by an error of the app, is written into the ledger before it goes on.
+
         Raises:
             ConfigError: More rounds are asked for than the plan accounts for.
         """
@@ -112,6 +114,13 @@ class ServerSide(Strategy):
             self.abort, self.outcome = stopped, f"aborted: {stopped.told}"
             result = Result()
             result.arrays = initial_arrays if self._rounds is None else layout.record(self._rounds.params)
+        except BaseException as error:
+            # also Flower's own end of an app, such as where a SuperLink that was started again does not know it: whoever
+            # reads the ledger is not to wait for more
+            told = " ".join(str(error).split()) if isinstance(error, Exception) else "the app was ended"
+            self.outcome = f"failed: {told or type(error).__name__}"
+            self._records.end(self.outcome, {})
+            raise
         else:
             self.outcome = "completed"
         self._records.end(self.outcome, {} if self._score is None else self._score(result.arrays))

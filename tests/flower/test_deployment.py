@@ -190,9 +190,16 @@ def test_a_node_that_was_killed_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_superlink_that_is_killed_ends_the_run_with_a_reason(tmp_path: Path) -> None:
-    finished = deployed(tmp_path, nodes=3, rounds=2, hook=lambda _, processes: processes.kill("superlink"))
-    assert finished.outcome == "stopped: the SuperLink ended, and the run with it"
+@pytest.mark.parametrize("again", [False, True], ids=["killed", "and started again"])
+def test_a_superlink_that_is_killed_ends_the_run_with_a_reason(tmp_path: Path, again: bool) -> None:
+    def hook(run: Deployment, processes: Processes) -> None:
+        processes.kill("superlink")
+        if again:
+            run.start_link(processes)
+
+    finished = deployed(tmp_path, nodes=3, rounds=2, hook=hook)
+    why = "was started again, and knows nothing of the run" if again else "ended, and the run with it"
+    assert finished.outcome == f"stopped: the SuperLink {why}"
     assert finished.rounds == ()
 
 

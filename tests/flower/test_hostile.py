@@ -390,3 +390,22 @@ def test_a_list_or_text_without_entries_has_a_size(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "node-1000.jsonl").read_text().splitlines()]
     assert [line["what"] for line in lines] == ["received", "answered"] * 2  # the greeting, and the training
     assert all(line["records"]["qflsec"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no SuperLink knows\nthis run"), SystemExit(1)])
+def test_a_ledger_ends_whatever_ends_the_run(tmp_path: Path, error: BaseException) -> None:
+    """What Flower raises goes on, and stands in the ledger."""
+    path = tmp_path / "ledger.jsonl"
+
+    class Broken(InProcessGrid):
+        def send_and_receive(self, *_: Any, **__: Any) -> Any:
+            raise error
+
+    plan = plan_of(Median(), rounds=1)
+    side = ServerSide(plan, ledger=path)
+    with pytest.raises(type(error)):
+        side.start(Broken(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1)
+    (end,) = map(json.loads, path.read_text().splitlines())
+    why = "no SuperLink knows this run" if isinstance(error, Exception) else "the app was ended"
+    assert (end["kind"], end["outcome"]) == ("end", f"failed: {why}")
+    assert side.outcome == end["outcome"]
