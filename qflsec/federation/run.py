@@ -175,7 +175,8 @@ class RunResult:
         executed_model, serving, params = model or self.pipeline.model, self.stack.serving, self.models[place]
         with torch.no_grad():
             if serving is not None:
-                return serving.serve(executed_model, params, features, stream(self.spec.seed, "serving"))
+                served = serving.ready(self.pipeline.model, params, self.dataset)
+                return serving.serve(executed_model, served, features, stream(self.spec.seed, "serving"))
             return executed_model(params, features).argmax(dim=-1)
 
     def model_of(self, index: int) -> torch.Tensor:

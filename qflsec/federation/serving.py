@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 
+from qflsec.data import Dataset
 from qflsec.federation.layers import Leaves, ServerLayer
 from qflsec.models import Model
+from qflsec.threat import Records
 
 __all__ = ["REFUSED", "ServingLayer"]
 
@@ -24,8 +26,43 @@ class ServingLayer(ServerLayer):
     """
 
     accepts: ClassVar[frozenset[Leaves]] = frozenset({"individual", "sum", "nothing"})
-    topologies = None
+    topologies: ClassVar[frozenset[str] | None] = None
     linear = True
+
+    @property
+    def clean_records(self) -> int:
+        """How many records of its own, at most, the server needs to make the final model ready; none by default."""
+        return 0
+
+    @final
+    def ready(self, model: Model, params: torch.Tensor, dataset: Dataset) -> torch.Tensor:
+        """The parameters that are served.
+
+        Args:
+            model: The pipeline's model.
+            params: The final parameters.
+            dataset: The run's data, of which the server holds the first auxiliary records.
+
+        Shapes:
+            params: ``(P,)``; returns the same
+        """
+        if not self.clean_records:
+            return params
+        features, labels = dataset.take(dataset.auxiliary_idx[: self.clean_records])
+        return self.readied(model, params, Records(features=features, labels=labels))
+
+    def readied(self, model: Model, params: torch.Tensor, records: Records) -> torch.Tensor:
+        """What the server makes of the final parameters with its own records, once; nothing by default.
+
+        Args:
+            model: The pipeline's model.
+            params: The final parameters.
+            records: The server's records.
+
+        Shapes:
+            params: ``(P,)``; returns the same
+        """
+        return params
 
     @abstractmethod
     def serve(
@@ -35,7 +72,7 @@ class ServingLayer(ServerLayer):
 
         Args:
             model: The model as it is executed.
-            params: The final parameters.
+            params: The parameters that are served.
             features: The records.
             generator: The run's stream for answers; it starts anew for each call.
 

@@ -82,8 +82,8 @@ FRACTIONAL_BITS = {
 }  # fmt: skip
 EXACT_SUMS = {"masked", "secagg", "validated-groups", "he-bfv", "he-masked", "he-threshold"}
 COUNTED_ALIKE = {"ghz", "ddp", "validated"}
-ELSEWHERE = {"received-audit"}
-"""Acts in rings and gossip networks alone; the comparison's runs are stars."""
+ELSEWHERE = {"fine-pruning", "received-audit"}
+"""Acts on hidden units, or in rings and gossip networks alone; the comparison's runs are stars of circuits."""
 KNOWN = {
     *LINKS, *SHAPES, *CIRCUITS, *DELEGATED, *RULES, *SUMMED, *KEYED, "he-masked", "validated-groups", "dp-sgd", "fedavg",
     "adversarial-training", "circuit-attestation", "model-smoothing", "randomised-smoothing", *ELSEWHERE,

@@ -1,9 +1,10 @@
-"""Defenses beyond aggregation: votes with certificates, validation, detection by measurements, attested circuits."""
+"""Defenses beyond aggregation: votes with certificates, validation, detection by measurements, pruning, attested circuits."""
 
 from __future__ import annotations
 
 from qflsec.defenses.backdoor.attestation import CircuitAttestation, CircuitSigner, circuit_of
 from qflsec.defenses.backdoor.certified_training import TrainingCertificate, certified_training
+from qflsec.defenses.backdoor.fine_pruning import FinePruning, dormant_units, fine_pruned, pruned
 from qflsec.defenses.backdoor.measurement_clustering import (
     Cluster,
     measured,
@@ -26,6 +27,7 @@ __all__ = [
     "CircuitSigner",
     "Cluster",
     "Decided",
+    "FinePruning",
     "ModelSmoothing",
     "RandomisedSmoothing",
     "TrainingCertificate",
@@ -37,9 +39,12 @@ __all__ = [
     "contraction",
     "corrupted_share",
     "decide",
+    "dormant_units",
+    "fine_pruned",
     "measured",
     "measurement_clusters",
     "noisy_votes",
+    "pruned",
     "smoothing_radius",
     "suspects",
     "training_votes",

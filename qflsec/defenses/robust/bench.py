@@ -58,9 +58,9 @@ TARGETS = {
 FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "krum": lambda _, double: double @ double.T,
     "multi-krum": lambda _, double: double @ double.T,
-    "nnm": lambda updates, double: (double @ double.T).float() @ updates,
+    "nnm": lambda updates, _: updates @ updates.T,
 }
-"""The products that a rule cannot do without: all scalar products in double precision, and for NNM that of weights and updates."""
+"""The products that a rule cannot do without: all scalar products, for Krum in double precision and for NNM in the updates' own."""
 _ALL_SUBSETS = 12
 """Beyond so many clients the plain search through all subsets takes minutes."""
 

@@ -39,7 +39,7 @@ class Curves:
         readers: Readers,
         serving: ServingLayer | None = None,
     ) -> None:
-        self._readers = readers
+        self._readers, self._lanes = readers, lanes
         self._model, self._last, self._serving = model, rounds - 1, serving
         self._seeds = [spec.seed for spec in specs]
         self._every = {lane for lane, spec in enumerate(specs) if spec.evaluate == "every-round"}
@@ -135,7 +135,12 @@ class Curves:
         """The answers of each lane, with a stream of its own."""
         return torch.stack(
             [
-                serving.serve(self._model, params[row], features[row], stream(self._seeds[lane], "serving"))
+                serving.serve(
+                    self._model,
+                    serving.ready(self._model, params[row], self._lanes[lane].dataset),
+                    features[row],
+                    stream(self._seeds[lane], "serving"),
+                )
                 for row, lane in enumerate(lanes)
             ]
         )
