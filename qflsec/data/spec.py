@@ -35,7 +35,7 @@ _PATHS = {
     "function": "data.py:load",
     "folder": "images/",
 }
-_TUPLES = ("classes", "feature_range", "ranges", "columns", "drop", "size", "blocks")
+_TUPLES = ("classes", "class_shares", "feature_range", "ranges", "columns", "drop", "size", "blocks")
 
 
 def _tuples(value: object) -> object:
@@ -79,6 +79,8 @@ class DataSpec:
         ranges: Public (lowest, highest) value of each column, in the column's unit, for ``"fixed-range"``; one pair
             does for all pixels of images. By default those that the data set publishes.
         balanced: Whether every split holds every class equally often, to within one record (false by default).
+        class_shares: The share of each class in every split, to within a record, such as ``(0.1, 0.9)`` for a rare first one; it
+            goes without ``balanced``, and by default the classes are as frequent as they come.
         members: Records that are trained on (a count, 160 by default).
         nonmembers: Records that are not trained on, for membership games (a count, 160 by default).
         auxiliary: Records that the adversary owns (a count, 120 by default).
@@ -115,6 +117,7 @@ class DataSpec:
     channels: Literal[1, 3] | None = None
     ranges: tuple[tuple[float, float], ...] | None = None
     balanced: bool = False
+    class_shares: tuple[float, ...] | None = None
     members: int = 160
     nonmembers: int = 160
     auxiliary: int = 120
@@ -139,6 +142,7 @@ class DataSpec:
         self._check_source()
         self._check_table()
         self._check_blocks()
+        self._check_shares()
 
     def _check_ranges(self) -> None:
         for interval in (self.feature_range, *(self.ranges or ())):
@@ -252,6 +256,20 @@ class DataSpec:
         for pixels in self.size or ():
             _check_count("size", pixels, 1)
 
+    def _check_shares(self) -> None:
+        shares = self.class_shares
+        if shares is None:
+            return
+        sound = all(isinstance(one, (int, float)) and one > 0 for one in shares)
+        if not sound or len(shares) < 2 or abs(sum(shares) - 1) > 1e-9:
+            raise ConfigError(
+                "class_shares are not shares of classes",
+                got=shares,
+                expected="a positive number for each class; together 1",
+            )
+        if self.balanced:
+            raise ConfigError("class_shares and balanced exclude each other", fix="leave out one of them")
+
     def _check_blocks(self) -> None:
         sizes = self.blocks if self.blocks is not None else (1,)
         for size in sizes:
@@ -279,12 +297,12 @@ class DataSpec:
                 )
 
     def to_config(self) -> dict[str, Any]:
-        """The specification as JSON types, with every default written out but those of ``blocks`` and ``held_blocks``."""
+        """The specification as JSON types, with every default written out but those of later options."""
         # what is not there is no part of an id
         return {
             key: _lists(value)
             for key, value in asdict(self).items()
-            if value is not None or key not in {"blocks", "held_blocks"}
+            if value is not None or key not in {"blocks", "held_blocks", "class_shares"}
         }
 
     @classmethod

@@ -61,7 +61,7 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
     """
     sizes = (spec.members, spec.nonmembers, spec.auxiliary, spec.test)
     generator = numpy_stream(seed, "data", "split")
-    if not spec.balanced:
+    if not spec.balanced and spec.class_shares is None:
         _check_enough(sum(sizes), len(labels), spec, _fitting(spec, len(labels) / max(1, sum(sizes))))
         if clients is None:
             return _cut(generator.permutation(len(labels)), sizes)
@@ -71,18 +71,17 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
         if clients is not None:
             raise DataError(
                 "balanced splits are of no use where the data say who holds a record",
-                got="balanced=True",
-                fix="set balanced = false: each client's records are cut in the same proportions",
+                got="class_shares" if spec.class_shares else "balanced=True",
+                fix="leave it out: each client's records are cut in the same proportions",
             )
         held = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        shares = [
-            [size // len(held) + (position < size % len(held)) for size in sizes]
-            for position in range(len(held))
-        ]
-        scarcest = min(len(rows) for rows in held) * len(held) / max(1, sum(sizes))
+        shares = _by_class(spec, sizes, len(held))
+        scarcest = min(len(rows) / max(1, sum(share)) for rows, share in zip(held, shares, strict=True))
         fitting = _fitting(spec, scarcest, step=len(held))
         for label, rows, share in zip(np.unique(labels), held, shares, strict=True):
-            where = f" in class {label}, as balanced=True needs them"
+            where = (
+                f" in class {label}, as {'class_shares' if spec.class_shares else 'balanced=True'} needs them"
+            )
             _check_enough(sum(share), len(rows), spec, fitting, where)
     parts = [_cut(generator.permutation(rows), share) for rows, share in zip(held, shares, strict=True)]
     return Splits(
@@ -91,6 +90,27 @@ def split(labels: Rows, spec: DataSpec, seed: int, clients: Rows | None = None) 
         auxiliary=generator.permutation(np.concatenate([part.auxiliary for part in parts])),
         test=generator.permutation(np.concatenate([part.test for part in parts])),
     )
+
+
+def _by_class(spec: DataSpec, sizes: Sequence[int], n_classes: int) -> list[list[int]]:
+    """How many records of each class each split gets: equally many, or the stated shares, to within a record.
+
+    Raises:
+        DataError: There are not as many shares as classes.
+    """
+    if spec.class_shares is None:
+        return [
+            [size // n_classes + (position < size % n_classes) for size in sizes]
+            for position in range(n_classes)
+        ]
+    if len(spec.class_shares) != n_classes:
+        raise DataError(
+            "there is not one of class_shares for each class",
+            got=len(spec.class_shares),
+            expected=f"{n_classes}",
+        )
+    counts = [np.diff(np.rint(np.cumsum(spec.class_shares) * size).astype(int), prepend=0) for size in sizes]
+    return [[int(split[label]) for split in counts] for label in range(n_classes)]
 
 
 def proportional(sizes: Sequence[int], counts: Rows, generator: np.random.Generator) -> list[list[int]]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from qflsec.federation.loop import run_batch
     from qflsec.federation.natural_gradient import NaturalGradient
+    from qflsec.federation.own_models import OwnModels
     from qflsec.federation.pair_layers import PairLayer
     from qflsec.federation.parties import Header, PartyState, Setup
     from qflsec.federation.parts import Depths, Parts, Slimmable, parts_from_config
@@ -102,6 +103,7 @@ __all__ = [
     "Moved",
     "NaturalGradient",
     "NoiseLayer",
+    "OwnModels",
     "PairLayer",
     "Parts",
     "PartyState",

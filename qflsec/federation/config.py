@@ -9,6 +9,7 @@ from typing import Literal
 
 from qflsec.base import ConfigError, finite
 from qflsec.federation.natural_gradient import NaturalGradient
+from qflsec.federation.own_models import OwnModels
 from qflsec.federation.schedule import CONSTANT, Schedule
 from qflsec.federation.sporadic import Sporadic
 
@@ -45,6 +46,7 @@ class FederationConfig:
         natural_gradient: Step along the gradient preconditioned by the Fubini-Study metric of the records' states; None for
             the gradient itself.
         sporadic: Step less on a noisy device; None for the same rate everywhere.
+        own_models: A second model of each client, trained beside the shared one and pulled towards it; None for none.
         schedule: How the learning rate depends on the round: constant, in steps, or by a cosine.
         proximal: FedProx's mu: each step adds ``proximal * (w - w_received)`` to the gradient of the shared
             parameters; 0 for FedAvg.
@@ -70,6 +72,7 @@ class FederationConfig:
     learning_rate: float = 0.1
     natural_gradient: NaturalGradient | None = None
     sporadic: Sporadic | None = None
+    own_models: OwnModels | None = None
     schedule: Schedule = CONSTANT
     proximal: float = 0.0
     server_learning_rate: float = 1.0
@@ -157,6 +160,14 @@ class FederationConfig:
                 got=f"optimizer={self.optimizer!r}",
                 fix="leave out one of them: Adam undoes a factor on the gradient",
             )
+        if self.own_models is not None and (
+            self.optimizer != "sgd" or self.momentum or self.natural_gradient or self.sporadic
+        ):
+            raise ConfigError(
+                "'own_models' are trained by plain SGD",
+                got=f"optimizer={self.optimizer!r}, momentum={self.momentum}",
+                fix="leave out 'momentum', 'natural_gradient' and 'sporadic', or 'own_models'",
+            )
         if self.proximal < 0:
             raise ConfigError("'proximal' is negative", got=self.proximal, expected="0 or more")
         if self.schedule.eta_min is not None and self.schedule.eta_min >= self.learning_rate:
@@ -171,7 +182,7 @@ class FederationConfig:
         config = asdict(self)
         if self.natural_gradient is not None:
             config["natural_gradient"] = self.natural_gradient.to_config()
-        for name in ("natural_gradient", "sporadic"):
+        for name in ("natural_gradient", "sporadic", "own_models"):
             if config[name] is None:
                 del config[name]
         return config

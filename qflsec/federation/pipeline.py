@@ -87,6 +87,7 @@ class Pipeline:
                 got=f"clients that are connected as {self.topology.words}, and keep {list(self.personal)}",
                 fix="use a star without 'personal', or leave out solved_by = 'server' of 'natural_gradient'",
             )
+        self._check_own()
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
         if self.parts is not None:
@@ -100,6 +101,17 @@ class Pipeline:
             "'detects' names no class of the model",
             got=repr(known),
             expected=f"a class from 0 to {self.model.n_classes - 1}, or 'every'",
+        )
+
+    def _check_own(self) -> None:
+        one = self.topology.name in {"star", "tree"}
+        if self.federation.own_models is None or (one and not self.personal and self.parts is None):
+            return
+        raise ConfigError(
+            "own models are pulled towards one model that all clients receive whole",
+            got=f"clients that are connected as {self.topology.words}, personal = {list(self.personal)}",
+            expected="a star or a tree, without 'personal' and 'parts'",
+            fix="leave out 'own_models'",
         )
 
     def _check_parts(self, parts: Parts) -> None:
@@ -125,6 +137,11 @@ class Pipeline:
     def trained_by(self, index: int) -> tuple[Model, ...]:
         """The models whose mean loss this client minimises: one, unless it is trained at several exits."""
         return (self.model,) if self.parts is None else self.parts.trained(self.model, index)
+
+    @property
+    def kept(self) -> str:
+        """What every client keeps to itself, so that each has a model of its own, in words; empty where there is none."""
+        return "a model of its own" if self.federation.own_models is not None else ", ".join(self.personal)
 
     @property
     def ruled(self) -> tuple[tuple[int, ...], ...]:

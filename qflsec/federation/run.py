@@ -51,9 +51,10 @@ class RunResult:
             it cannot be known, or no protocol stopped.
         traceback: Of a failure; empty otherwise.
         initial: The first model.
-        params: The final model of the first reader, or the part of it that clients share.
-        models: The final models: one of each node of the topology, or one of each client where clients keep a part to
-            themselves.
+        params: The final model of the first reader, or the part of it that clients share; the shared model where they have others of
+            their own.
+        models: The final models: one of each node of the topology, or one of each client where clients keep a part or
+            a model to themselves.
         readers: Of several models, those that the honest clients read, one entry for each of them; of one, that.
         accuracy: Test accuracy after each round in which the run was evaluated, the mean over the readers of several
             models; empty without test records.
@@ -153,10 +154,10 @@ class RunResult:
         Raises:
             ConfigError: Every client has a model of its own.
         """
-        if self.pipeline.personal:
+        if self.pipeline.kept:
             raise ConfigError(
                 "there is no one model that could answer",
-                got=f"{len(self.models)} models, of clients that keep {', '.join(self.pipeline.personal)}",
+                got=f"{len(self.models)} models, of clients that keep {self.pipeline.kept}",
                 fix="evaluate the rows of 'models'",
             )
         return self.answers(self.readers[0], features, model=model)
@@ -185,7 +186,7 @@ class RunResult:
         Shapes:
             returns: ``(P,)``
         """
-        if self.pipeline.personal:
+        if self.pipeline.kept:
             return self.models[index]
         return self.models[self.pipeline.topology.reads(self.training.n_clients)[index]]
 

@@ -12,7 +12,7 @@ import torch
 from qflsec.base import ConfigError
 from qflsec.models import Model
 
-__all__ = ["OwnParts", "Sharing"]
+__all__ = ["Sharing"]
 
 _T = TypeVar("_T")
 
@@ -80,56 +80,6 @@ class Sharing:
         full = own.clone()
         full[..., list(self.places)] = shared
         return full
-
-
-class OwnParts:
-    """What each client of a batch of runs keeps of its model between rounds.
-
-    Args:
-        sharing: What is shared.
-        initial: The first models.
-        n_clients: The number of clients.
-
-    Shapes:
-        initial: ``(lane, P)``
-    """
-
-    def __init__(self, sharing: Sharing, initial: torch.Tensor, n_clients: int) -> None:
-        self._sharing = sharing
-        self._own = initial[:, None, :].expand(-1, n_clients, -1)
-
-    def full(self, shared: torch.Tensor) -> torch.Tensor:
-        """The models that clients train from.
-
-        Shapes:
-            shared: ``(lane, client, S)``; returns: ``(lane, client, P)``
-        """
-        return self._sharing.filled(self._own, shared)
-
-    def release(self, models: torch.Tensor, updates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """The shared part of the updates; those who trained keep the rest.
-
-        Shapes:
-            models, updates: ``(lane, client, P)``; present: ``(lane, client)``; returns: ``(lane, client, S)``
-        """
-        if self._sharing.places is None:
-            return updates
-        self._own = torch.where(present[..., None], models + updates, self._own)
-        return self._sharing.shared(updates)
-
-    def models(self, shared: torch.Tensor, reads: Sequence[int]) -> torch.Tensor:
-        """The models that there are: one of each node, or one of each client.
-
-        Args:
-            shared: The nodes' models.
-            reads: Whose model each client has.
-
-        Shapes:
-            shared: ``(lane, node, S)``; returns: ``(lane, m, P)``
-        """
-        if self._sharing.places is None:
-            return shared
-        return self._sharing.filled(self._own, shared[:, list(reads)])
 
 
 def _within(block: str, name: str) -> bool:

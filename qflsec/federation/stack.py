@@ -259,6 +259,11 @@ class Stack:
                 )
             layer.check(pipeline)
         check_parts(pipeline, (*self.layers, self.rule))
+        if self.delegation is not None and pipeline.federation.own_models is not None:
+            raise IncompatibleStack(
+                f"clients with {self.delegation.card.name!r} have no device that could train a model of their own",
+                fix="leave out 'own_models'",
+            )
         if topology.name == "star":
             for link, traffic in self.carried(pipeline.workload).items():
                 link.check_traffic(traffic)

@@ -41,7 +41,7 @@ class PipelineApp:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.pipeline.federation.keeps_state or self.pipeline.personal:
+        if self.pipeline.federation.keeps_state or self.pipeline.kept:
             raise ConfigError(
                 "clients of a Flower app keep no optimiser and no part of the model between rounds"
             )

@@ -27,6 +27,7 @@ from qflsec.federation.round.mixing import Mixing
 from qflsec.federation.round.norms import Norms
 from qflsec.federation.round.opened import Opened
 from qflsec.federation.round.opening import Readers, make_transcript, records_of
+from qflsec.federation.round.own import own_of
 from qflsec.federation.round.parts import RoundParts
 from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
@@ -34,7 +35,6 @@ from qflsec.federation.round.training import ClientTraining
 from qflsec.federation.round.turns import Turns
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
-from qflsec.federation.sharing import OwnParts
 from qflsec.federation.stack import Stack
 from qflsec.federation.statements import Asked
 from qflsec.federation.streams import RoundStreams
@@ -95,7 +95,7 @@ class BatchRun:
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
         uploads = uploads_of(pipeline, stack=stack, session=self._session, network=self._network)
         initial = torch.stack([lane.initial for lane in lanes])
-        self._own = OwnParts(pipeline.sharing, initial, self._config.n_clients)
+        self._own = own_of(pipeline, stack, initial, self._data)
         self._models = Broadcast(
             pipeline=pipeline,
             initial=pipeline.sharing.shared(initial),
@@ -188,6 +188,7 @@ class BatchRun:
             self._delegations.start(round_index, received.present)
         models = self._own.full(received.models)
         trained, losses = self._training(trainers, models, plan, streams, received.present)
+        self._own.follow(models, trainers, plan, streams, received.present)
         present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
         updates = self._parts.cut(self._shape(trainers, self._own.release(models, trained, present), streams))
@@ -349,7 +350,7 @@ class BatchRun:
     def _firsts(self) -> torch.Tensor:
         """The shared part of the model of each run's first reader."""
         first = [places[0] for places in self._readers.models]
-        nodes = [self._reads[place] for place in first] if self._pipeline.personal else first
+        nodes = [self._reads[place] for place in first] if self._pipeline.kept else first
         return self._models.params[range(len(nodes)), nodes]
 
     def _result(self, lane: int, cpu_seconds: float) -> RunResult:

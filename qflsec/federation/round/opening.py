@@ -83,7 +83,7 @@ class Readers:
     def of(cls, pipeline: Pipeline, stack: Stack, specs: Sequence[RunSpec]) -> Readers:
         """The readers of these runs."""
         n_clients = pipeline.federation.n_clients
-        reads = tuple(range(n_clients)) if pipeline.personal else pipeline.topology.reads(n_clients)
+        reads = tuple(range(n_clients)) if pipeline.kept else pipeline.topology.reads(n_clients)
         corrupted = [
             frozenset(spec.threat.clients if spec.threat is not None and spec.adversary is not None else ())
             for spec in specs

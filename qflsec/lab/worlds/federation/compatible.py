@@ -63,9 +63,9 @@ def _check_pairs(stack: Stack, attack: Attack) -> None:
 
 
 def _check_model(pipeline: Pipeline, attack: Attack) -> None:
-    if pipeline.personal and attack.card.family != "poisoning":
+    if pipeline.kept and attack.card.family != "poisoning":
         raise IncompatibleAttack(
-            f"every client keeps {', '.join(pipeline.personal)} to itself, so there is no one model to attack and to "
+            f"every client keeps {pipeline.kept} to itself, so there is no one model to attack and to "
             "judge by"
         )
     models = pipeline.topology.nodes(pipeline.federation.n_clients)

@@ -23,7 +23,7 @@ def alone(pipeline: Pipeline) -> Pipeline:
         personal=(),
         topology=Gossip(neighbours="none"),
         # there is no model of others to be pulled to
-        federation=replace(pipeline.federation, proximal=0.0, server_learning_rate=1.0),
+        federation=replace(pipeline.federation, proximal=0.0, server_learning_rate=1.0, own_models=None),
     )
 
 
@@ -90,12 +90,13 @@ def own_mixes(run: RunResult) -> dict[str, float]:
     Where the pipeline names a class to detect, :func:`own_rankings` of all three come on top, as ``personal_auroc`` and so on.
 
     Args:
-        run: A run whose clients keep a part of the model; nothing is said of others, and of none without test records.
+        run: A run whose clients keep a part of the model, or a model of their own; nothing is said of others, and of none without test records.
     """
-    if not run.pipeline.personal or not len(run.records("test").labels):
+    if not run.pipeline.kept or not len(run.records("test").labels):
         return {}
     spec = RunSpec(seed=run.spec.seed, evaluate="never")
-    shared = replace(run.pipeline, personal=())
+    federation = replace(run.pipeline.federation, own_models=None)
+    shared = replace(run.pipeline, personal=(), federation=federation)
     runs = {"personal": run}
     for name, pipeline in (("alone", alone(run.pipeline)), ("shared", shared)):
         runs[name] = run_batch(pipeline, Stack(name=name), [spec])[0]
