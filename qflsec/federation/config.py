@@ -102,6 +102,7 @@ class FederationConfig:
                 )
         self._check_epochs()
         self._check_optimiser()
+        self._check_own()
 
     def _check_epochs(self) -> None:
         if self.epochs is None:
@@ -160,14 +161,6 @@ class FederationConfig:
                 got=f"optimizer={self.optimizer!r}",
                 fix="leave out one of them: Adam undoes a factor on the gradient",
             )
-        if self.own_models is not None and (
-            self.optimizer != "sgd" or self.momentum or self.natural_gradient or self.sporadic
-        ):
-            raise ConfigError(
-                "'own_models' are trained by plain SGD",
-                got=f"optimizer={self.optimizer!r}, momentum={self.momentum}",
-                fix="leave out 'momentum', 'natural_gradient' and 'sporadic', or 'own_models'",
-            )
         if self.proximal < 0:
             raise ConfigError("'proximal' is negative", got=self.proximal, expected="0 or more")
         if self.schedule.eta_min is not None and self.schedule.eta_min >= self.learning_rate:
@@ -175,6 +168,16 @@ class FederationConfig:
                 "'schedule' does not fall",
                 got=f"eta_min={self.schedule.eta_min}",
                 expected=f"below the learning rate, {self.learning_rate}",
+            )
+
+    def _check_own(self) -> None:
+        if self.own_models is not None and (
+            self.optimizer != "sgd" or self.momentum or self.natural_gradient or self.sporadic
+        ):
+            raise ConfigError(
+                "'own_models' are trained by plain SGD",
+                got=f"optimizer={self.optimizer!r}, momentum={self.momentum}",
+                fix="leave out 'momentum', 'natural_gradient' and 'sporadic', or 'own_models'",
             )
 
     def to_config(self) -> dict[str, object]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 
 from qflsec.attacks.poisoning import SignFlip
 from qflsec.base import ConfigError, IncompatibleStack
-from qflsec.data import PartitionSpec
+from qflsec.data import DataSpec, PartitionSpec
 from qflsec.defenses.privacy import DpSgd
 from qflsec.federation import (
     FederationConfig,
@@ -24,7 +25,7 @@ from qflsec.federation import (
     run_batch,
 )
 from qflsec.lab.worlds.federation.own import alone, own_mixes
-from qflsec.models import Execution
+from qflsec.models import Execution, build_model
 from qflsec.protocols.blind import Delegated
 from qflsec.threat import corrupted_clients, honest_but_curious_server
 
@@ -136,3 +137,43 @@ def test_what_does_not_go_together(make_pipeline: Maker) -> None:
     with pytest.raises(IncompatibleStack, match="model of their own"):
         Stack.from_layers("elsewhere", [Delegated()]).check(pipeline)
     assert "own_models" not in made(make_pipeline, None).federation.to_config()
+
+
+@pytest.mark.slow
+def test_what_a_pull_gains_where_anomalies_are_rare() -> None:
+    """PQFL (2025), arXiv:2511.07471, abstract: 23 % fewer false errors, 24.2 % more AUROC and 20.5 % more AUPR than without.
+
+    Ten clients of twenty records, one in ten an anomaly, Dirichlet 1, 24 seeds; differences seed by seed, on own mixes.
+    """
+    pipeline = Pipeline(
+        data=DataSpec(
+            name="breast-cancer",
+            n_features=4,
+            class_shares=(0.1, 0.9),
+            members=200,
+            nonmembers=0,
+            auxiliary=60,
+            test=120,
+        ),
+        partition=PartitionSpec(kind="dirichlet", alpha=1.0, min_records=4),
+        model=build_model({"name": "layered", "n_qubits": 4, "layers": 3, "n_features": 4}),
+        federation=FederationConfig(
+            n_clients=10, rounds=25, local_steps=5, learning_rate=0.5, own_models=OwnModels(pull=0.3)
+        ),
+        detects=0,
+    )
+    runs = run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="never") for seed in range(24)])
+    mixes = [own_mixes(run) for run in runs]
+    means: dict[str, float] = {}
+    for what in ("", "_auroc", "_aupr"):
+        for other in ("shared", "alone"):
+            gains = torch.tensor([mix[f"personal{what}"] - mix[f"{other}{what}"] for mix in mixes])
+            mean, half = float(gains.mean()), float(stats.t.ppf(0.975, 23) * gains.std() / 24**0.5)
+            means[other + what] = mean
+            base = sum(mix[other + what] for mix in mixes) / len(mixes)
+            of = base if what else 1 - base
+            text = f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}], {mean / of:+.1%} of {of:.3f}"
+            print(f"own less {other}, {what.strip('_') or 'accuracy'}: {text}")  # noqa: T201
+    assert means["shared"] > 0, "fewer errors than one shared model"
+    assert means["alone_auroc"] > 0.02
+    assert abs(means["shared_auroc"]) < 0.02
