@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scipy import stats
 
-from qflsec.data import DataSpec, PartitionSpec
+from qflsec.data import PartitionSpec
 from qflsec.federation import Depths, FederationConfig, Parts, Pipeline, RunSpec, Slimmable, Stack, run_batch
 from qflsec.models import Layered, build_model
+from tests.federation.claims import BREAST_CANCER, told
 
 NONE = Stack(name="none")
 
@@ -30,24 +30,6 @@ def accuracies(pipeline: Pipeline, models: list[Layered], seeds: int) -> torch.T
     return torch.tensor(rows)
 
 
-def told(name: str, values: torch.Tensor) -> list[tuple[float, float]]:
-    """Print the means with 95 % t intervals; the intervals."""
-    n = len(values)
-    half = stats.t.ppf(0.975, n - 1) * values.std(dim=0) / n**0.5
-    found = [
-        (float(mean - width), float(mean + width))
-        for mean, width in zip(values.mean(dim=0), half, strict=True)
-    ]
-    print(  # noqa: T201
-        name,
-        *(
-            f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-            for mean, (low, high) in zip(values.mean(dim=0), found, strict=True)
-        ),
-    )
-    return found
-
-
 def layered(**keys: object) -> Layered:
     model = build_model({"name": "layered", "n_qubits": 4, "layers": 3, **keys})
     assert isinstance(model, Layered)
@@ -59,15 +41,7 @@ def test_losses_of_all_exits_help_the_first_and_cost_the_last() -> None:
     """After Han et al. (Quorus), arXiv:2510.06228, and Park et al. (2025): three clients each of one, two, three layers."""
     model = layered()
     pipeline = Pipeline(
-        data=DataSpec(
-            name="breast-cancer",
-            n_features=4,
-            balanced=True,
-            members=200,
-            nonmembers=0,
-            auxiliary=80,
-            test=140,
-        ),
+        data=BREAST_CANCER,
         model=model,
         federation=FederationConfig(n_clients=9, rounds=25, local_steps=5, learning_rate=0.5),
     )
@@ -96,12 +70,9 @@ def test_parts_that_arrive_pay_where_channels_are_poor(name: str) -> None:
     """Yun et al. (SlimQFL), arXiv:2207.10221: more accurate than all or nothing, mostly in poor channels."""
     model = layered(poles=True)
     pipeline = Pipeline(
-        data=DataSpec(
+        data=replace(
+            BREAST_CANCER,
             name=name,
-            n_features=4,
-            balanced=True,
-            members=200,
-            nonmembers=0,
             auxiliary=20,
             test=100,
             classes=("3", "6") if name == "digits" else None,

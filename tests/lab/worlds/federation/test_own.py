@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from scipy import stats
 
 from qflsec.cli.grids import federation_grid
-from qflsec.data import DataSpec, PartitionSpec
-from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
+from qflsec.data import PartitionSpec
+from qflsec.defenses.robust import NormBound
+from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab import assemble, build, from_json, parse_spec, run_matrix, to_json
+from qflsec.lab.worlds.federation import own
 from qflsec.lab.worlds.federation.own import alone, own_mix, own_mixes
 from qflsec.models import Execution, build_model
 from qflsec.report import render_report
 from qflsec.threat import ThreatModel, client
+from tests.federation.claims import BREAST_CANCER, told
 
 Maker = Callable[..., Pipeline]
 NONE = Stack(name="none")
@@ -97,6 +100,30 @@ def test_the_own_mix_weighs_classes_as_each_client_has_them(make_pipeline: Maker
     assert own_mixes(run_batch(shared, NONE, [RunSpec(seed=1)])[0]) == {}
 
 
+def test_what_is_compared_with_is_trained_once_for_all_stacks(
+    make_pipeline: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for all parts that clients may keep; another seed or learning rate is another training."""
+    pipeline, trained = kept(make_pipeline), []
+
+    def counted(which: Pipeline, *rest: Any) -> list[RunResult]:
+        trained.append(which)
+        return run_batch(which, *rest)
+
+    monkeypatch.setattr(own, "run_batch", counted)
+    bounded = Stack.from_layers("bounded", [NormBound()])
+    spec = RunSpec(seed=7)
+    runs = [run_batch(pipeline, stack, [spec])[0] for stack in (NONE, bounded)]
+    runs.append(run_batch(replace(pipeline, personal=("layer.1",)), NONE, [spec])[0])
+    mixes = [own_mixes(run) for run in runs]
+    assert len(trained) == 2
+    assert len({(each["alone"], each["shared"]) for each in mixes}) == 1
+    faster = replace(pipeline, federation=replace(pipeline.federation, learning_rate=0.9))
+    own_mixes(run_batch(faster, NONE, [spec])[0])
+    own_mixes(run_batch(pipeline, NONE, [RunSpec(seed=8)])[0])
+    assert len(trained) == 6
+
+
 def test_local_training_stands_beside_a_personal_pipeline(tmp_path: Path) -> None:
     world = build(parse_spec(SPEC, base=tmp_path))
     list(run_matrix(world, tmp_path / "s.sqlite", jobs=1))
@@ -125,15 +152,7 @@ def test_what_a_part_of_ones_own_gains(model: dict[str, object], personal: str) 
     Ten clients, Dirichlet 0.2, twenty records each, 24 seeds; differences seed by seed.
     """
     pipeline = Pipeline(
-        data=DataSpec(
-            name="breast-cancer",
-            n_features=4,
-            balanced=True,
-            members=200,
-            nonmembers=0,
-            auxiliary=80,
-            test=140,
-        ),
+        data=BREAST_CANCER,
         partition=PartitionSpec(kind="dirichlet", alpha=0.2, min_records=4),
         model=build_model({**model, "n_features": 4}),
         federation=FederationConfig(n_clients=10, rounds=25, local_steps=5, learning_rate=0.5),
@@ -142,13 +161,6 @@ def test_what_a_part_of_ones_own_gains(model: dict[str, object], personal: str) 
     runs = run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="never") for seed in range(24)])
     found = torch.tensor([list(own_mixes(run).values()) for run in runs])  # personal, alone, shared
     gains = torch.stack([found[:, 0] - found[:, 2], found[:, 0] - found[:, 1]], dim=1)
-    half = (
-        float(stats.t.ppf(0.975, len(runs) - 1))
-        * torch.cat([found, gains], dim=1).std(dim=0)
-        / len(runs) ** 0.5
-    )
-    names = ("kept part", "each alone", "all shared", "kept less shared", "kept less alone")
-    means = torch.cat([found, gains], dim=1).mean(dim=0)
-    for name, mean, width in zip(names, means.tolist(), half.tolist(), strict=True):
-        print(f"{personal}, {name}: {mean:.3f} [{mean - width:.3f}, {mean + width:.3f}]")  # noqa: T201
-    assert abs(means[4]) < 0.04
+    told(f"{personal}: kept part, each alone, all shared:", found)
+    told(f"{personal}: kept less shared, kept less alone:", gains)
+    assert abs(gains[:, 1].mean()) < 0.04
