@@ -251,13 +251,13 @@ class Deployment:
 
     def _stopped(self, processes: Processes, began: float) -> str:
         """Why nothing can end the run any more; empty where something can."""
+        if self._forgotten:
+            return "stopped: the SuperLink was started again, and knows nothing of the run"
         ended = processes.ended()
         if ended.get("flwr-run", 0) != 0:
             return f"stopped: the run could not be started; read {processes.log('flwr-run')}"
         if "superlink" in ended:
             return "stopped: the SuperLink ended, and the run with it"
-        if self._forgotten:
-            return "stopped: the SuperLink was started again, and knows nothing of the run"
         if time.monotonic() - began > self.limit:
             return f"stopped: the run did not end within {self.limit:g} s"
         return ""

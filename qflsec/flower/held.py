@@ -15,10 +15,11 @@ from qflsec.federation import Identity, Setup, Stack
 from qflsec.federation.layers import LinkLayer, SecretLayer
 from qflsec.federation.parties import PartyState
 from qflsec.flower.arrays import ArrayLayout
+from qflsec.flower.carried import carried
 from qflsec.flower.homes import secrets_of
 from qflsec.flower.plan import Plan
 from qflsec.protocols.keystore import KeyProvider
-from qflsec.threat import SERVER, Party, Workload
+from qflsec.threat import SERVER, Party
 
 __all__ = ["Held", "announced_by", "check_session", "hold", "new_session", "secret_layers"]
 
@@ -158,13 +159,10 @@ def hold(
         participants=plan.asked,
         quantum=keys,
     )
-    load = Workload(
-        n_params=layout.n_params, n_clients=plan.n_clients, participants=plan.asked, rounds=plan.rounds
-    )
-    carried, secrets = stack.carried(load), secrets_of(plan.secret_seed, party)
+    traffic, secrets = carried(plan, layout, stack), secrets_of(plan.secret_seed, party)
     states = []
     for layer in secret_layers(stack):
-        known = replace(setup, traffic=carried.get(layer)) if isinstance(layer, LinkLayer) else setup
+        known = replace(setup, traffic=traffic.get(layer)) if isinstance(layer, LinkLayer) else setup
         states.append(layer.open(known, identity, secrets))
     for state in states:
         state.check_ready()

@@ -10,8 +10,9 @@ from pathlib import Path
 from qflsec.accounting import LedgerContext, LedgerRow, Observer, RowWriter, Seeds, Training, run_rows
 from qflsec.accounting.account import ledger
 from qflsec.federation import Stack
+from qflsec.federation.layers import LinkLayer
 from qflsec.flower.plan import Plan
-from qflsec.threat import run_anonymity
+from qflsec.threat import Traffic, run_anonymity
 from qflsec.threat.model import ThreatModel, honest_but_curious_server, public_final_model
 
 __all__ = ["Records", "RoundRecord"]
@@ -67,19 +68,21 @@ class Records:
         self._plan, self._path = plan, path
         self._stack: Stack | None = None
         self._n_params = 0
+        self._traffic: Mapping[LinkLayer, Traffic | None] = {}
 
     def begin(self) -> None:
         """Forget the rounds of a run that was before."""
         self.rounds.clear()
 
-    def opened(self, stack: Stack, n_params: int) -> None:
+    def opened(self, stack: Stack, n_params: int, traffic: Mapping[LinkLayer, Traffic | None]) -> None:
         """Note with what the run began.
 
         Args:
             stack: The stack, with its noise set.
             n_params: The number of parameters.
+            traffic: What each link carries, at most.
         """
-        self._stack, self._n_params = stack, n_params
+        self._stack, self._n_params, self._traffic = stack, n_params, traffic
 
     def note(self, record: RoundRecord) -> None:
         """Keep what happened in a round."""
@@ -135,7 +138,7 @@ class Records:
         # a server draws from a generator that is no cryptographic one, whatever its seed
         drawn = any(not getattr(layer, "linear", False) for layer in stack.server)
         seeds = Seeds(secrets=plan.secret_seed is not None, noise=plan.seed is not None or drawn)
-        return LedgerContext(observer=observer, training=training, seeds=seeds)
+        return LedgerContext(observer=observer, training=training, seeds=seeds, traffic=self._traffic)
 
     def _write(self, line: Mapping[str, object]) -> None:
         if self._path is None:

@@ -14,6 +14,7 @@ from qflsec.base import ConfigError, LostRound, ProtocolAbort
 from qflsec.federation import Identity, Pipeline
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.book import RoundNote
+from qflsec.flower.carried import carried
 from qflsec.flower.exchange import Exchange
 from qflsec.flower.held import hold, new_session, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
@@ -171,7 +172,7 @@ class ServerSide(Strategy):
         plan, layout = self._plan, ArrayLayout.of(arrays)
         session = new_session(grid.run.run_id)
         held = hold(plan, layout, self._identity(), session, self._keys)
-        self._records.opened(held.stack, layout.n_params)
+        self._records.opened(held.stack, layout.n_params, carried(plan, layout, held.stack))
         exchange = Exchange(grid, held, plan.patience)
         welcome = Welcome(plan=plan, held=held, exchange=exchange, identity=self._identity())
         return Rounds(

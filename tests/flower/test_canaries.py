@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from qflsec.flower.client import ClientSide
 from qflsec.flower.strategy import ServerSide
 from qflsec.protocols.links import AesGcmLink
-from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
+from qflsec.protocols.secagg import HeBfv, HeThreshold, Masked, SecAgg
 
 N, P = 4, 16
 # no arithmetic of the protocols makes these by chance: random numbers, of which 4 in a row are looked for
@@ -26,6 +26,7 @@ HIDING = {
     "masked": (Masked(),),
     "secagg": (SecAgg(),),
     "he-bfv": (HeBfv(),),
+    "he-threshold": (HeThreshold(),),
     "secagg + link": (SecAgg(), AesGcmLink()),
 }
 

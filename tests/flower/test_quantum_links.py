@@ -6,6 +6,7 @@ import importlib.util
 import pickle
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,12 @@ import pytest
 from apps import AlteringGrid, client_app, first_model, mean_of, node, plan_of
 from flwr.app import Context, Message
 
+from qflsec.base import IncompatibleStack
+from qflsec.federation import Stack
+from qflsec.flower.arrays import ArrayLayout
+from qflsec.flower.carried import carried
 from qflsec.flower.client import ClientSide
+from qflsec.flower.homes import make_homes
 from qflsec.flower.strategy import ServerSide
 from qflsec.protocols.keystore import (
     Etsi014Client,
@@ -25,13 +31,25 @@ from qflsec.protocols.keystore import (
     KmeLimits,
     KmeServer,
     QkdKey,
+    StoreProvider,
 )
-from qflsec.protocols.links import QkdAesLink
-from qflsec.threat import SERVER, Party, client
+from qflsec.protocols.links import HybridLink, OneTimePadLink, QkdAesLink, QkdLink, QkdPolicyLink
+from qflsec.protocols.secagg import SecAgg
+from qflsec.threat import SERVER, Party, Traffic, client
 
 N, ROUNDS, KEYS = 3, 3, 12
 LIMITS = KmeLimits(key_size=256, min_key_size=256, max_key_size=256, max_key_per_request=8)
 HELPERS = Path(__file__).parents[1] / "protocols" / "keystore" / "conftest.py"
+
+
+def keystore_helpers() -> Any:
+    """What the tests of key management have for keys and certificates."""
+    spec = importlib.util.spec_from_file_location("keystore_helpers", HELPERS)
+    assert spec is not None
+    assert spec.loader is not None
+    helpers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(helpers)
+    return helpers
 
 
 class Noted(Etsi014Provider):
@@ -57,11 +75,7 @@ class Entities:
     """An entity for each client and one for the server, each with a store of its own."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        spec = importlib.util.spec_from_file_location("keystore_helpers", HELPERS)
-        assert spec is not None
-        assert spec.loader is not None
-        helpers = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(helpers)
+        helpers = keystore_helpers()
         self._folder, self._stack = folder, stack
         authority = helpers.Authority(folder)
         self.names = [f"client-{i}" for i in range(N)]
@@ -186,3 +200,103 @@ def test_an_end_that_is_put_away_holds_no_key(tmp_path: Path) -> None:
         second = pickle.loads(kept).draw(SERVER, 256)
         assert other.fetch(client(0), [second[0].key_id]) == second
         assert first[0].key_id != second[0].key_id
+
+
+def own_store(folder: Path, name: str) -> KeyStore:
+    return KeyStore(folder / f"{name}.keys", capacity=400)
+
+
+def fill(folder: Path, n: int, keys: int) -> None:
+    """Keys in the stores of both ends of every link, in both directions."""
+    helpers = keystore_helpers()
+    names = [f"client-{i}" for i in range(n)]
+    for name in names:
+        for link in (KeyLink(master=name, slave="server"), KeyLink(master="server", slave=name)):
+            made = helpers.made_keys(keys)
+            for owner in (name, "server"):
+                own_store(folder, owner).add(
+                    made, link=link, role="master" if owner == link.master else "slave"
+                )
+
+
+@pytest.mark.parametrize(
+    ("link", "layers", "keys"),
+    [
+        (OneTimePadLink(), (), 60),
+        (QkdPolicyLink(), (), 60),
+        (HybridLink(rekey_messages=1), (), 10),
+        (OneTimePadLink(), (SecAgg(),), 190),
+    ],
+    ids=["otp", "policy", "hybrid", "otp over secagg"],
+)
+def test_every_quantum_link_carries_letters_whose_states_lie_in_files(
+    tmp_path: Path, link: QkdLink, layers: Any, keys: int
+) -> None:
+    """Keys from stores, states put away after every message: no letter is readable, and no more key goes than was planned."""
+    n = 3
+    tmp_path.chmod(0o700)
+    fill(tmp_path, n, keys)
+    homes = make_homes(tmp_path / "homes", n)
+    plan = plan_of(*layers, link, n=n, rounds=2)
+
+    def end(party: Party) -> StoreProvider:
+        return StoreProvider.in_directory(tmp_path, party, key_bits=256, allow_seeded=False)
+
+    side = ServerSide(plan, keys=end(SERVER), home=homes[SERVER])
+    clear: list[int] = []
+    lie = {"altered": 0}
+
+    def alter(index: int, asked: Message, reply: Message) -> Message:
+        for message in (asked, reply):
+            record = message.content.config_records["qflsec"]
+            if record["round"] >= 0:
+                clear.extend(name in record["letter"] for name in (b"train", b"update", b"ask:"))
+        if index == 1 and reply.content["qflsec"]["round"] == 1:
+            lie["altered"] += 1
+            body = bytearray(reply.content["qflsec"]["letter"])
+            body[-1] ^= 1
+            reply.content["qflsec"]["letter"] = bytes(body)
+        return reply
+
+    app = client_app(ClientSide(plan, keys=lambda context: end(client(context.node_id - node(0)))))
+    grid = AlteringGrid(app, n, alter, nodes=lambda i: {"qflsec-home": str(homes[client(i)])})
+    result = side.start(grid, first_model(), num_rounds=2)
+    assert clear
+    assert not any(clear)
+    assert lie["altered"] == 1
+    first, second = side.records
+    assert first.ids == (0, 1, 2)
+    if layers:  # of three clients all must stay
+        assert "too few clients are left" in second.lost
+        moved = mean_of((0, 1, 2))
+    else:
+        assert second.ids == (0, 2)
+        assert "client:1" in second.missing[1]
+        moved = mean_of((0, 1, 2)) + mean_of((0, 2))
+    assert float(result.arrays["b"].numpy()) - 1 == pytest.approx(moved, abs=1e-4)
+    layout = ArrayLayout.of(first_model())
+    planned = link.planned_bits(carried(plan, layout, plan.ready(layout))[link])
+    for i in range(n):
+        up = KeyLink(master=f"client-{i}", slave="server")
+        left = own_store(tmp_path, f"client-{i}").bits_left(up, bits=256)
+        assert 0 < 256 * keys - left <= planned
+    assert {link.card.name} <= {row.layer for row in side._records.ledger()}
+
+
+def test_a_pad_that_cannot_cover_what_letters_take_is_refused_beforehand() -> None:
+    """Letters are larger than the messages of the training loop, for which this budget would do."""
+    link = OneTimePadLink(budget_bits=2048)
+    plan = plan_of(link, n=3, rounds=2)
+    layout = ArrayLayout.of(first_model())
+    link.check_traffic(Traffic.of_rounds(2, each=Traffic().then(up={"update": 64}, down={"model": 56})))
+    with pytest.raises(IncompatibleStack, match="has too little key for the run"):
+        carried(plan, layout, plan.ready(layout))
+    asking = replace(plan, evaluate=True, metrics=True)
+    plain = OneTimePadLink()
+    more = carried(
+        replace(asking, stack=Stack.from_layers("t", [plain])), layout, Stack.from_layers("t", [plain])
+    )
+    less = carried(
+        replace(plan, stack=Stack.from_layers("t", [plain])), layout, Stack.from_layers("t", [plain])
+    )
+    assert plain.planned_bits(more[plain]) > plain.planned_bits(less[plain]) + 8 * 2 * 2 * 1024

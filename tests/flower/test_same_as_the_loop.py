@@ -18,7 +18,7 @@ from qflsec.flower.grid import InProcessGrid
 from qflsec.flower.pipeline_app import PipelineApp
 from qflsec.flower.plan import Plan
 from qflsec.flower.strategy import ServerSide
-from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
+from qflsec.protocols.secagg import HeBfv, HeMasked, HeThreshold, Masked, SecAgg
 from qflsec.threat import corrupted_clients
 
 SEED = 3
@@ -32,7 +32,13 @@ PLAIN = {
         DpFedAvg(clip_norm=0.1, noise_multiplier=0.5, large_delta=True),
     ),
 }
-SEALED = {"masked": (Masked(),), "secagg": (SecAgg(),), "he-bfv": (HeBfv(),)}
+SEALED = {
+    "masked": (Masked(),),
+    "secagg": (SecAgg(),),
+    "he-bfv": (HeBfv(),),
+    "he-masked": (HeMasked(),),
+    "he-threshold": (HeThreshold(),),
+}
 
 
 def over_flower(pipeline: Pipeline, layers: tuple[Any, ...], **more: Any) -> tuple[torch.Tensor, ServerSide]:

@@ -24,6 +24,7 @@ from qflsec.base import (
     register,
 )
 from qflsec.federation import AggregationLayer, Control, Header, Identity, PartyState, Pipeline, Setup
+from qflsec.federation.control import Question
 from qflsec.protocols.secagg.derived_sums import Heard, Sum, derived_sums
 from qflsec.protocols.secagg.he.bfv import PrimeFixedPoint
 from qflsec.protocols.secagg.he.envelope import envelope_bytes, read_envelope
@@ -90,6 +91,7 @@ class HeThreshold(AggregationLayer):
     gives = "ciphertext"
     leaves = "sum"
     additive = True
+    remote = True
 
     scheme: Literal["rlwe", "openfhe"] = "rlwe"
     security: Security = "quantum-128"
@@ -185,15 +187,29 @@ class HeThreshold(AggregationLayer):
             return frozenset(control.participants)
         message = b""
         for party in server.setup.clients:
-            asked = control.to_clients({party: message})
-            heard = control.to_server({party: _client(control, party).extend(asked.get(party, b""))})
+            heard = control.ask("extend", {party: message}, self.answer)
             if party not in heard:
                 raise ProtocolAbort(f"the public key of {party} was not heard")
             message = heard[party]
         server.finish(message)
-        for party, blob in control.to_clients(dict.fromkeys(server.setup.clients, message)).items():
-            _client(control, party).finish(blob)
+        control.tell("finish", dict.fromkeys(server.setup.clients, message), self.answer)
         return frozenset(control.participants)
+
+    def answer(self, state: PartyState, question: Question) -> bytes:
+        """A client's part of the key, and of the decryption of a sum.
+
+        Raises:
+            ProtocolAbort: The client refuses.
+        """
+        assert isinstance(state, ThresholdClient)
+        if question.step == "extend":
+            return state.extend(question.body)
+        if question.step == "finish":
+            state.finish(question.body)
+            return b""
+        if question.step == "open":
+            return state.open_part(question.body, question.round)
+        return super().answer(state, question)
 
     def seal(
         self, state: PartyState, update: torch.Tensor, weight: float, header: Header, *, checked: bool = True
@@ -228,9 +244,7 @@ class HeThreshold(AggregationLayer):
             total = server.added(sent, control.round)
         size = _SIZE.pack(server.setup.n_params + 1)
         asked = server.seal("sum", control.round, [size, *sent.values()])
-        arrived = control.to_clients(dict.fromkeys(server.setup.clients, asked))
-        parts = {p: _client(control, p).open_part(blob, control.round) for p, blob in arrived.items()}
-        heard = control.to_server(parts)
+        heard = control.ask("open", dict.fromkeys(server.setup.clients, asked), self.answer)
         _everybody(server, heard, "part of the decryption")
         with _losing():
             opened = [_part(server, p, control.round, heard[p], len(total)) for p in server.setup.clients]
@@ -304,12 +318,6 @@ class HeThreshold(AggregationLayer):
             smudging_bits=self.smudging_bits if self.scheme == "rlwe" else None,
             slots=DEGREE,
         )
-
-
-def _client(control: Control, party: Party) -> ThresholdClient:
-    state = control.state(party)
-    assert isinstance(state, ThresholdClient)
-    return state
 
 
 def _everybody(server: ThresholdServer, heard: Mapping[Party, object], what: str) -> None:
