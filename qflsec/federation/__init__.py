@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from qflsec.federation.stack import Stack
     from qflsec.federation.statements import Asked, StatementLayer
     from qflsec.federation.topology import (
+        Affinity,
         Clusters,
         Gossip,
         Hierarchy,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         Topology,
         Tree,
         Turn,
+        affinities,
         groups_by_error,
     )
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REFUSED",
     "Adversary",
+    "Affinity",
     "AggregationLayer",
     "AggregatorLayer",
     "Asked",
@@ -132,6 +135,7 @@ __all__ = [
     "TrainFunction",
     "Tree",
     "Turn",
+    "affinities",
     "calibrate_stack",
     "executed",
     "groups_by_error",

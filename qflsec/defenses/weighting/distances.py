@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.defenses.weighting.base import WeightedRule
-from qflsec.federation import RoundUpdates
+from qflsec.federation import RoundUpdates, affinities
 
 __all__ = ["DistanceWeighted", "distance_weights"]
 
@@ -34,15 +33,7 @@ def distance_weights(
     Shapes:
         updates: ``(n, P)``; counts: ``(n,)``; returns: ``(n,)``, double
     """
-    from scipy.spatial.distance import cdist
-
-    rows = updates.detach().double().cpu().numpy()
-    apart = np.nan_to_num(cdist(rows, rows, metric=metric), nan=1.0)
-    np.fill_diagonal(apart, 0.0)
-    n = len(rows)
-    mean = apart.sum() / max(1, n * (n - 1))
-    raw = counts.double().numpy() * np.exp(-beta * apart / (mean if mean > 0 else 1.0))
-    return torch.from_numpy((raw / raw.sum(axis=1, keepdims=True)).mean(axis=0))
+    return torch.from_numpy(affinities(updates, counts, beta=beta, metric=metric).mean(axis=0))
 
 
 @register("layer", "distance-weighted")

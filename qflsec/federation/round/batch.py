@@ -216,12 +216,13 @@ class BatchRun:
             return
         topology, n_clients = self._pipeline.topology, self._config.n_clients
         mixes = {
-            lane: topology.mixing(
+            lane: topology.mixing_of(
                 n_clients,
                 round_index,
                 present=torch.nonzero(chosen[lane]).flatten().tolist(),
                 counts=self._counts[lane].tolist(),
                 seed=self._seeds[lane],
+                models=self._models.params[lane],
             )
             for lane in range(len(self._specs))
             if lane not in self._dead

@@ -101,7 +101,12 @@ class Collection:
                 self._own.append((sent, counts, mine))
 
     def _groups(self) -> list[tuple[Party, tuple[int, ...]]]:
-        return [group for turn in self._turns for group in turn.groups.items()]
+        """Each head once, with the clients of all its turns."""
+        found: dict[Party, tuple[int, ...]] = {}
+        for turn in self._turns:
+            for head, group in turn.groups.items():
+                found[head] = tuple(sorted({*found.get(head, ()), *group}))
+        return list(found.items())
 
     def average(self, lanes: Sequence[int]) -> None:
         """Let heads that are not the root average what they got, and send the means on.
@@ -182,9 +187,11 @@ class Collection:
             ProtocolAbort: The payloads cannot be combined, or a client of a ring hands on no model.
         """
         if not turn.is_hierarchy:
-            return (
-                self._uploads[turn.root].open(lane) if turn.root in self._uploads else self._mine(lane, turn)
-            )
+            if turn.root not in self._uploads:
+                return self._mine(lane, turn)
+            opened = self._uploads[turn.root].open(lane)
+            shared = sum(other.root == turn.root for other in self._turns) > 1
+            return opened.of(turn.trainers) if shared else opened
         averaged = self._averaged[turn.node][lane]
         parts = averaged.opened.values()
         counted = {index for group in averaged.groups for index in group.members}
@@ -205,7 +212,7 @@ class Collection:
     def heard(self, lane: int, turn: Turn) -> tuple[int, ...]:
         """The clients of a turn whose updates arrived somewhere."""
         heads = [self._uploads[head] for head in turn.groups if head in self._uploads]
-        return tuple(index for upload in heads for index in upload.heard(lane))
+        return tuple(index for upload in heads for index in upload.heard(lane) if index in turn.trainers)
 
     def _mine(self, lane: int, turn: Turn) -> Opened:
         """The update of the client that makes the next model itself.

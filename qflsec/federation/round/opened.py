@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -55,6 +55,25 @@ class Opened:
     groups: tuple[GroupMean, ...] = ()
     combined: Payload | None = None
     header: Header | None = None
+
+    def of(self, clients: Collection[int]) -> Opened:
+        """What there is of some clients, where updates are single ones.
+
+        Args:
+            clients: The clients.
+        """
+        assert self.updates is not None
+        assert self.counts is not None
+        rows = [row for row, index in enumerate(self.ids) if index in clients]
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            malformed={index: why for index, why in self.malformed.items() if index in clients},
+            missing={index: why for index, why in self.missing.items() if index in clients},
+            updates=self.updates[rows],
+            counts=self.counts[rows],
+            reports={name: values[rows] for name, values in self.reports.items()},
+        )
 
 
 def open_plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qflsec.federation.topology.affinity import Affinity, affinities
 from qflsec.federation.topology.base import Mix, Topology, Turn, side_by_side, topology_from_config
 from qflsec.federation.topology.clusters import Clusters
 from qflsec.federation.topology.gossip import Gossip
@@ -11,6 +12,7 @@ from qflsec.federation.topology.star import Star
 from qflsec.federation.topology.tree import Hierarchy, Tree
 
 __all__ = [
+    "Affinity",
     "Clusters",
     "Gossip",
     "Hierarchy",
@@ -20,6 +22,7 @@ __all__ = [
     "Topology",
     "Tree",
     "Turn",
+    "affinities",
     "groups_by_error",
     "side_by_side",
     "topology_from_config",

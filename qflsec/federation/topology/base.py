@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, final
 
+import torch
+
 from qflsec.base import ConfigError, find
 from qflsec.threat import Party, client
 
@@ -77,6 +79,7 @@ class Topology(ABC):
         public_rosters: Whether everybody has to know who takes part in a round.
         without: Why a layer that was made for a star has no meaning in it.
         chosen: Whether clients choose in every round which of the run's models they train.
+        personal: Whether every client's model is made for it, so that it is judged on the client's own classes.
     """
 
     name: ClassVar[str]
@@ -84,6 +87,7 @@ class Topology(ABC):
     public_rosters: ClassVar[bool] = False
     without: ClassVar[str] = ""
     chosen: ClassVar[bool] = False
+    personal: ClassVar[bool] = False
 
     def check(self, n_clients: int) -> None:  # noqa: B027 - most topologies fit any number of clients
         """Refuse a number of clients that the topology cannot connect.
@@ -136,6 +140,31 @@ class Topology(ABC):
             seed: The run's seed.
         """
         return ()
+
+    def mixing_of(
+        self,
+        n_clients: int,
+        round_index: int,
+        *,
+        present: Collection[int],
+        counts: Sequence[float],
+        seed: int,
+        models: torch.Tensor,
+    ) -> tuple[Mix, ...]:
+        """How models are mixed where that depends on the models; as :meth:`mixing` says by default.
+
+        Args:
+            n_clients: The number of clients.
+            round_index: The round.
+            present: The clients that take part in it.
+            counts: What each client counts.
+            seed: The run's seed.
+            models: The models after training.
+
+        Shapes:
+            models: ``(node, P)``
+        """
+        return self.mixing(n_clients, round_index, present=present, counts=counts, seed=seed)
 
     @final
     def reads(self, n_clients: int) -> tuple[int, ...]:

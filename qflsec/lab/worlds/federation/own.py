@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from qflsec.federation import Gossip, Pipeline, RunResult, RunSpec, Stack, run_batch
+from qflsec.federation import Gossip, Pipeline, RunResult, RunSpec, Stack, Star, run_batch
 from qflsec.lab.scoring import ranking
 
 __all__ = ["alone", "own_mix", "own_mixes", "own_rankings"]
@@ -95,10 +95,12 @@ def own_mixes(run: RunResult) -> dict[str, float]:
     Args:
         run: A run whose clients keep a part of the model, or a model of their own; nothing is said of others, and of none without test records.
     """
-    if not run.pipeline.kept or not len(run.records("test").labels):
+    made = run.pipeline.kept or run.pipeline.topology.personal
+    if not made or not len(run.records("test").labels):
         return {}
     federation = replace(run.pipeline.federation, own_models=None)
-    shared = replace(run.pipeline, personal=(), federation=federation)
+    topology = Star() if run.pipeline.topology.personal else run.pipeline.topology
+    shared = replace(run.pipeline, personal=(), federation=federation, topology=topology)
     config = json.dumps(shared.to_config(), sort_keys=True)
     baselines = _baselines(_Asked(config=config, seed=run.spec.seed, shared=shared))
     found = {"personal": own_mix(run), **{name: mix for name, (mix, _) in baselines.items()}}
