@@ -25,6 +25,11 @@ SHOWS = {
         r"no key: test error rate",
     ],
     "rebuild_records.py": [r"none: advantage (0\.9\d|1\.00)", r"masked: advantage (-|0\.[0-4])"],
+    "forget_client.py": [
+        r"\ntrained: .* AUC 0\.[89]",
+        r"\nretrained: .* AUC 0\.[345]|^retrained: .* AUC 0\.[345]",
+        r"\nerased: .* AUC 0\.[345]",
+    ],
     "flower_secure_sum.py": [
         r"round 0: the mean of clients \(0, 1, 2, 3, 4\) is \[2\. 2\. 2\.\]",
         r"round 1: the mean of clients \(0, 1, 2, 3\) is \[1\.5 1\.5 1\.5\]",

@@ -65,7 +65,7 @@ CIRCUITS = {"depolarizing-noise", "encoding-noise", "few-shots", "noisy-measurem
 DELEGATED = {"blind", "delegated"}
 ROBUST = {
     "arc", "bucketing", "bulyan", "centred-clipping", "circular-geometric-median", "circular-mean", "cosine-filter", "crfl",
-    "distance-weighted", "dnc", "fedmgda", "flame", "fldetector", "fltrust", "foolsgold", "geometric-median", "inverse-noise", "krum", "loss-weighted",
+    "distance-weighted", "dnc", "erasure", "fedmgda", "flame", "fldetector", "fltrust", "foolsgold", "geometric-median", "inverse-noise", "krum", "loss-weighted",
     "mean", "mean-around-median", "median", "minimum-diameter", "multi-krum", "nnm", "norm-bound", "q-fedavg", "smea", "softmin", "trimmed-mean",
     "validation-gate", "weak-dp", "weight-cap", "wrap-angles",
 }  # fmt: skip

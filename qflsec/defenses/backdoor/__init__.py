@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qflsec.defenses.backdoor.attestation import CircuitAttestation, CircuitSigner, circuit_of
 from qflsec.defenses.backdoor.certified_training import TrainingCertificate, certified_training
+from qflsec.defenses.backdoor.erasure import Erasure, History, calibrated
 from qflsec.defenses.backdoor.fine_pruning import FinePruning, dormant_units, fine_pruned, pruned
 from qflsec.defenses.backdoor.measurement_clustering import (
     Cluster,
@@ -27,11 +28,14 @@ __all__ = [
     "CircuitSigner",
     "Cluster",
     "Decided",
+    "Erasure",
     "FinePruning",
+    "History",
     "ModelSmoothing",
     "RandomisedSmoothing",
     "TrainingCertificate",
     "ValidationGate",
+    "calibrated",
     "certified_shift",
     "certified_training",
     "certify_training",
