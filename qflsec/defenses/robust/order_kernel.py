@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from qflsec.circuits.compiled.cache import kept
+from qflsec.circuits.compiled.passes import INNER
 from qflsec.circuits.compiled.simd import (
     BYTES,
     ahead,
@@ -60,6 +62,34 @@ def order(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bo
     return bool(_order(values, plan, low, high, mean, out, block))
 
 
+@njit(**INNER)
+def _compare(rows, kind, first, apart, width, lanes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901
+    """One piece of the plan on all columns of a block."""
+    step = apart * width
+    for j in range(first * width, (first + 1) * width, lanes):
+        at = ahead(rows, j)
+        if kind == SINGLE:
+            _single(at, step, at, step)
+        elif kind == 0:
+            _sort(at, width, at, width)
+        elif kind == 1:
+            _merge(at, step, at, step)
+        elif kind == 2:
+            _window_16(at, width, at, width)
+        elif kind == 3:
+            _window_32(at, width, at, width)
+        elif kind == 4:
+            _window_64(at, width, at, width)
+        elif kind == 5:
+            _window_128(at, width, at, width)
+        elif kind == 6:
+            _end_16(at, width, at, width)
+        elif kind == 7:
+            _end_32(at, width, at, width)
+        else:
+            _end_64(at, width, at, width)
+
+
 def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912
     n, d = values.shape
     lanes = BYTES // plain(block.itemsize)
@@ -68,9 +98,8 @@ def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-
     # rows begin at a cache line, which NumPy's memory need not
     rows = ahead(pointer(block), -block.ctypes.data % BYTES // block.itemsize)
     for i in range(n * width, len(block) - lanes, lanes):
-        store(
-            rows, i, splat(values.dtype.type(np.inf))
-        )  # a place that is not there holds more than any number
+        # a place that is not there holds more than any number
+        store(rows, i, splat(values.dtype.type(np.inf)))
     whole = 0  # so many pieces sort whole rows, which they take from the source
     while whole < n // PLACES and whole < len(plan) and plan[whole, 0] == 0:
         whole += 1
@@ -89,29 +118,7 @@ def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-
                 store(rows, i * width + j, number)
                 spoiled = spoiled + number * nothing
         for piece in range(whole, len(plan)):
-            kind, step = plan[piece, 0], plan[piece, 2] * width
-            for j in range(plan[piece, 1] * width, (plan[piece, 1] + 1) * width, lanes):
-                at = ahead(rows, j)
-                if kind == SINGLE:
-                    _single(at, step, at, step)
-                elif kind == 0:
-                    _sort(at, width, at, width)
-                elif kind == 1:
-                    _merge(at, step, at, step)
-                elif kind == 2:
-                    _window_16(at, width, at, width)
-                elif kind == 3:
-                    _window_32(at, width, at, width)
-                elif kind == 4:
-                    _window_64(at, width, at, width)
-                elif kind == 5:
-                    _window_128(at, width, at, width)
-                elif kind == 6:
-                    _end_16(at, width, at, width)
-                elif kind == 7:
-                    _end_32(at, width, at, width)
-                else:
-                    _end_64(at, width, at, width)
+            _compare(rows, plan[piece, 0], plan[piece, 1], plan[piece, 2], width, lanes)
         if mean:
             for j in range(0, width, 16):
                 left, right = splat(0.0), splat(0.0)

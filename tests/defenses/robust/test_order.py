@@ -137,6 +137,16 @@ def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(np.array_equal(rule(updates, f=2), one) for rule, one in zip(rules, with_it, strict=True))
 
 
+def test_mixing_without_numba_chooses_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The means differ by what sums of single precision are rounded by."""
+    updates = rows("colluding", 50, 100, 10, 4).astype(np.float32)
+    kernels = robust.nearest_neighbour_mixing(updates, f=10)
+    monkeypatch.setattr(mixing, "has_numba", lambda: False)
+    plain = robust.nearest_neighbour_mixing(updates, f=10)
+    assert not np.array_equal(kernels, plain), "the control: another way was taken"
+    assert np.allclose(kernels, plain, atol=1e-6)
+
+
 def test_huge_numbers_have_a_mean() -> None:
     updates = np.full((8, 600), 1.7e308)
     assert np.array_equal(robust.coordinate_median(updates), updates[0])
