@@ -20,6 +20,12 @@ from qflsec.defenses.backdoor.training_certificate import (
     corrupted_share,
     training_votes,
 )
+from qflsec.defenses.backdoor.trigger_search import (
+    FoundTrigger,
+    anomaly,
+    search_triggers,
+    suspected_targets,
+)
 from qflsec.defenses.backdoor.validation_gate import ValidationGate
 from qflsec.defenses.backdoor.votes import Decided, decide, noisy_votes
 
@@ -30,11 +36,13 @@ __all__ = [
     "Decided",
     "Erasure",
     "FinePruning",
+    "FoundTrigger",
     "History",
     "ModelSmoothing",
     "RandomisedSmoothing",
     "TrainingCertificate",
     "ValidationGate",
+    "anomaly",
     "calibrated",
     "certified_shift",
     "certified_training",
@@ -49,7 +57,9 @@ __all__ = [
     "measurement_clusters",
     "noisy_votes",
     "pruned",
+    "search_triggers",
     "smoothing_radius",
+    "suspected_targets",
     "suspects",
     "training_votes",
 ]
