@@ -36,8 +36,14 @@ def check_metric(pipeline: Pipeline, layers: Sequence[Layer]) -> None:
             )
         if pipeline.uploaded is None:
             continue
-        summed = isinstance(layer, AggregationLayer) and layer.additive and layer.leaves == "sum"
-        if not summed and not isinstance(layer, _FITTING):
+        if isinstance(layer, AggregationLayer):
+            if layer.additive and layer.leaves == "sum":
+                continue
+            raise IncompatibleStack(
+                f"the server needs an exact sum of the metrics that clients upload, and {layer.card.name!r} gives it none",
+                fix="use 'masked' or 'secagg', or leave out solved_by = 'server' of 'natural_gradient'",
+            )
+        if not isinstance(layer, _FITTING):
             raise IncompatibleStack(
                 f"clients upload their metric, a second release of their records that {layer.card.name!r} does nothing to: "
                 "what it promises of updates would not hold of what is sent",

@@ -34,7 +34,7 @@ from qflsec.federation.round.lanes import lane_of
 from qflsec.flower.pipeline_app import PipelineApp
 from qflsec.models import Vqc, build_model
 from qflsec.models.natural_gradient import metric_entries, metric_of, metric_places
-from qflsec.protocols.secagg import Masked
+from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.threat import corrupted_clients, honest_but_curious_server
 
@@ -163,6 +163,8 @@ def test_sums_under_masks_carry_the_metric_as_further_numbers() -> None:
     assert item.metric is not None
     assert len(item.named) == 3
     pooled = torch.cat([masked.client_records(i).features for i in range(3)])
+    (rounds,) = run(which, 3, layers=(SecAgg(),))
+    assert float((plain.params - rounds.params).abs().max()) < 1e-3
     rows, columns = metric_places(MODEL.circuit, "block-diagonal")
     expected = by_pennylane(masked.initial, pooled)[rows, columns]
     assert float((item.metric.double() - expected).abs().max()) < 1e-3
@@ -213,7 +215,6 @@ def test_no_entries_enlarge_a_step_beyond_one_over_the_damping(seed: int, size: 
         ClientClip(clip_norm=1.0),
         GradientPruning(keep=0.5),
         Median(),
-        ValidatedGroups(groups=3),
     ],
     ids=lambda layer: layer.card.name,
 )
@@ -223,6 +224,9 @@ def test_no_layer_promises_what_the_metric_breaks(layer: Layer) -> None:
 
 
 def test_what_it_does_not_fit_is_refused() -> None:
+    for sealing in (ValidatedGroups(groups=3), HeBfv()):
+        with pytest.raises(IncompatibleStack, match="exact sum of the metrics"):
+            Stack.from_layers("s", [sealing]).check(pipeline("server"))
     with pytest.raises(ConfigError, match="not one of each record"):
         NaturalGradient(of="record", solved_by="server")
     for values in ({"local_steps": 2}, {"epochs": 1, "batch_size": 2}, {"batch_size": 2}, {"momentum": 0.5}):

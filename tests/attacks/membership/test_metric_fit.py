@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import least_squares
 
 from qflsec.attacks import Blocked, MembershipClaim
 from qflsec.attacks.membership import GradientRegression, MetricFit
@@ -69,6 +72,38 @@ def test_a_members_weight_is_one_record() -> None:
     claim = MetricFit()(run.view(SERVER), challenge)
     assert isinstance(claim, MembershipClaim)
     assert torch.allclose(claim.scores, truth.member.double(), atol=0.05)
+
+
+def test_the_metric_of_one_record_is_the_record() -> None:
+    """No candidates: least squares over the features, from six starts, finds the only record of a client, whose label it needs not."""
+    alone = replace(
+        PIPELINE,
+        data=replace(PIPELINE.data, members=6),
+        federation=replace(PIPELINE.federation, natural_gradient=NaturalGradient(solved_by="server")),
+    )
+    (run,) = run_batch(alone, Stack(name="none"), [RunSpec(seed=1, evaluate="never")])
+    low, high = run.feature_range
+    starts = np.random.default_rng(0)
+
+    def found(metric: torch.Tensor) -> Any:
+        def misfit(record: Any) -> Any:
+            features = torch.tensor(record, dtype=torch.float32)[None]
+            made = metrics_of_records(alone.model, len(metric), run.initial, features)[0]
+            return (made - metric.double()).numpy()
+
+        tried = [
+            least_squares(misfit, starts.uniform(low, high, 4), bounds=(low, high), diff_step=1e-3)
+            for _ in range(6)
+        ]
+        return min(tried, key=lambda one: float(one.cost)).x
+
+    own = {index: run.client_records(index).features[0].numpy() for index in (0, 1)}
+    for index, true in own.items():
+        (item,) = run.view(SERVER).readable("update", about=index)
+        assert item.metric is not None
+        record = found(item.metric)
+        assert np.abs(record - true).max() < 1e-4
+        assert np.abs(record - own[1 - index]).max() > 0.05
 
 
 def test_metrics_of_other_records_name_nobody() -> None:
