@@ -51,7 +51,7 @@ def pipeline(solved_by: Any, kind: Any = "block-diagonal", **federation: Any) ->
     values = {"n_clients": 3, "rounds": 2, "learning_rate": 0.2, **federation}
     return Pipeline(
         data=DataSpec(name="breast-cancer", n_features=2, members=6, nonmembers=0, auxiliary=10, test=10),
-        partition=PartitionSpec(kind="quantity-skew", alpha=1.0, min_records=1),
+        partition=PartitionSpec(kind="quantity-skew", alpha=0.3, min_records=1),
         model=MODEL,
         federation=FederationConfig(natural_gradient=natural, **values),
     )
@@ -108,6 +108,7 @@ def test_the_server_solves_with_means_of_steps_and_metrics(kind: Any) -> None:
     (result,) = run(which, 3)
     held = {next(iter(item.named)): item.vector.double() for item in result.view(SERVER).readable("update")}
     counts = [float(len(rows)) for rows in result.clients]
+    assert len(set(counts)) > 1
     mean = sum(n * held[i] for i, n in enumerate(counts)) / sum(counts)
     pooled = torch.cat([result.client_records(i).features for i in range(3)])
     kept = torch.zeros(P, P, dtype=torch.float64)
@@ -171,6 +172,20 @@ def test_sums_under_masks_carry_the_metric_as_further_numbers() -> None:
     # P + M parameters and entries, and the number of examples
     assert which.workload.n_params == P + NUMBERS["block-diagonal"]
     assert not masked.view(SERVER).readable("update")
+
+
+def test_updates_that_a_threat_model_grants_have_their_metric() -> None:
+    """Behind masks, sums with granted updates taken off are as they would be in the clear, metrics too."""
+    knowing = replace(SERVER, name="knowing", knows=frozenset({*SERVER.knows, "honest-updates"}))
+    (plain,) = run(pipeline("server"), 3)
+    (masked,) = run(pipeline("server"), 3, layers=(Masked(),), grant_honest_updates=True)
+    granted = {next(iter(i.named)): i for i in masked.view(knowing).readable("update", round_index=0)}
+    for item in plain.view(SERVER).readable("update", round_index=0):
+        same = granted[next(iter(item.named))]
+        assert item.metric is not None
+        assert same.metric is not None
+        assert torch.allclose(same.vector, item.vector, atol=1e-6)
+        assert torch.allclose(same.metric, item.metric, atol=1e-6)
 
 
 def test_what_crosses_the_wire_is_counted() -> None:
