@@ -1,8 +1,10 @@
 """Order statistics of the columns of a round's updates, by a sorting network on many columns at once.
 
 A column has as many numbers as there are clients: few, so that sorting one after the other wastes a processor's vectors. A network
-is a fixed list of comparisons, and each one of them is a minimum and a maximum of whole rows (Batcher 1968). What is sorted, and the
-order of every sum, is that of NumPy's sort, so that results are the same to the last bit without numba.
+is a fixed list of comparisons, and each one of them is a minimum and a maximum of whole rows (Batcher 1968). What is sorted, and in
+double precision the order of every sum, is that of NumPy's sort, so that results are the same to the last bit without numba. A mean of
+single precision asks only for the numbers that belong between two places: their sum in double precision is exact in any order unless
+they differ by a factor of 2^24, which then may move the last bit of the double, and next to never that of the single.
 """
 
 from __future__ import annotations

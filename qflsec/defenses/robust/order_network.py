@@ -110,14 +110,18 @@ def _pairs(piece: Piece, n: int) -> list[Pair]:
     return [(start + step * a, start + step * b) for a, b in pattern if start + step * b < n]
 
 
-def _needed(pairs: list[Pair], n: int, low: int, high: int) -> list[bool]:
-    """Whether a place between the bounds could hold another number without a comparison, found from the last to the first."""
+def _needed(pairs: list[Pair], n: int, low: int, high: int, *, ordered: bool) -> list[bool]:
+    """Whether a place between the bounds could hold another number without a comparison, found from the last to the first.
+
+    Without an order between the bounds: whether another set of numbers could be there.
+    """
     side = [-1 if place < low else 0 if place < high else 1 for place in range(n)]
     compared, needed = [False] * n, [False] * len(pairs)
     for at in range(len(pairs) - 1, -1, -1):
         first, second = pairs[at]
-        outside = side[first] * side[second] > 0  # nothing is asked of the order on one side
-        if compared[first] or compared[second] or not outside:
+        # nothing is asked of the order on one side
+        free = side[first] == side[second] and (side[first] != 0 or not ordered)
+        if compared[first] or compared[second] or not free:
             compared[first] = compared[second] = needed[at] = True
     return needed
 
@@ -136,11 +140,13 @@ def sorting_network(n: int, low: int, high: int) -> list[Pair]:
         Batcher: Sorting networks and their applications, AFIPS 1968 (odd-even merge).
     """
     pairs = [pair for piece in _pieces(n) for pair in _pairs(piece, n)]
-    return [pair for pair, wanted in zip(pairs, _needed(pairs, n, low, high), strict=True) if wanted]
+    return [
+        pair for pair, wanted in zip(pairs, _needed(pairs, n, low, high, ordered=True), strict=True) if wanted
+    ]
 
 
 @lru_cache(maxsize=64)
-def planned(n: int, low: int, high: int) -> npt.NDArray[np.int64]:
+def planned(n: int, low: int, high: int, *, ordered: bool = True) -> npt.NDArray[np.int64]:
     """The same network in pieces, as numbers for the kernel.
 
     A piece of which little is needed is taken apart; one of which much is makes comparisons that are not, which do no harm. Pieces may
@@ -150,6 +156,7 @@ def planned(n: int, low: int, high: int) -> npt.NDArray[np.int64]:
         n: How many numbers, to :data:`LARGEST`.
         low: The first place.
         high: The place after the last.
+        ordered: Whether the numbers from ``low`` to ``high`` have to be in order, or only those that belong there.
 
     Returns:
         For each piece its kind, its first place, and how far its places are apart.
@@ -159,7 +166,7 @@ def planned(n: int, low: int, high: int) -> npt.NDArray[np.int64]:
     """
     pieces = list(_pieces(n))
     split = [_pairs(piece, n) for piece in pieces]
-    needed = iter(_needed([pair for pairs in split for pair in pairs], n, low, high))
+    needed = iter(_needed([pair for pairs in split for pair in pairs], n, low, high, ordered=ordered))
     plan: list[Piece] = []
     for piece, pairs in zip(pieces, split, strict=True):
         wanted = [pair for pair in pairs if next(needed)]
