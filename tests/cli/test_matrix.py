@@ -225,6 +225,54 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert 4 < status["trials_done"] < 40
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_a_matrix_by_flower_with_all_its_processes(
+    start: Callable[..., subprocess.Popen[str]], qflsec: Call, tiny: Path
+) -> None:
+    """The SuperLink and its nodes are in sessions of their own, which Ctrl-C on a terminal does not reach."""
+    text = tiny.read_text().replace("seeds = [0, 1]", "seeds = [0, 1, 2]")
+    stacks = text[text.index("clip = ") : text.index("[threats.server]")]
+    tiny.write_text(text.replace(stacks, "\n"))
+    command = ("matrix", "run", "tiny.toml", "--store", "s.sqlite", "--engine", "flower")
+    process = start(*command, cwd=tiny.parent)
+    assert process.stderr is not None
+    lines: list[str] = []
+    while not any("main x" in line for line in lines):
+        lines.append(process.stderr.readline())
+        assert lines[-1], "".join(lines)
+    children = descendants(process.pid)
+    assert len(children) >= 1 + 3  # the SuperLink and the nodes, at least
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Give the same command again to go on." in err
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 30
+    while (left := children & living()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+    status = qflsec("matrix", "status", "--store", "s.sqlite", "--json").json()
+    assert 0 < status["trials_done"] < 6
+
+
+def descendants(first: int) -> set[int]:
+    """The processes that one started, and those that they did."""
+    told = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(tuple(map(int, line.split())) for line in told.splitlines())
+    family, size = {first}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {process for process, parent in parents.items() if parent in family}
+    return family - {first}
+
+
+def living() -> set[int]:
+    """All processes but those that nobody waited for."""
+    told = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    return {int(line.split()[0]) for line in told.splitlines() if not line.split()[1].startswith("Z")}
+
+
 def test_live_table_on_a_terminal() -> None:
     """The board draws itself from a step, with counts for each cell."""
     from rich.console import Console

@@ -13,6 +13,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fleet.ends import end
 from fleet.plan import plan
 from qflsec.base.framing import pack_named, unpack_named
 from qflsec.flower import ClientSide
@@ -29,12 +30,15 @@ def plainly(_: int, body: bytes) -> bytes:
 def tricks(message: Message, context: Context, call: Any) -> Message:
     """Answer as the app does, unless ``tricks.json`` has something else for this client, round and step."""
     place, me = Path(str(context.run_config["place"])), int(context.node_config["partition-id"])
+    listed = json.loads((place / "tricks.json").read_text())
+    if not listed:  # letters may be sealed
+        return call(message, context)
     asked = read_letter(message.content, plainly)
     assert asked is not None
     names = {part.name for part in asked.parts}
     mine = [
         trick["what"]
-        for trick in json.loads((place / "tricks.json").read_text())
+        for trick in listed
         if trick["client"] == me and trick["round"] == asked.round and trick["step"] in names
     ]
     for what in mine:
@@ -115,7 +119,13 @@ TRICKS = {
     "play back as it was": play_back_as_it_was,
     "claim": claim,
 }
-app = ClientApp(mods=[tricks, ClientSide(plan)])
+
+
+def own_end(context: Context) -> Any:
+    return end(context.run_config, int(context.node_config["partition-id"]))
+
+
+app = ClientApp(mods=[tricks, ClientSide(plan, keys=own_end)])
 
 
 @app.train()

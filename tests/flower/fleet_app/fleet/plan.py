@@ -6,9 +6,11 @@ from typing import Any
 
 from qflsec.federation import Stack
 from qflsec.flower import Plan
+from qflsec.protocols.links import QkdAesLink
 from qflsec.protocols.secagg import SecAgg
 
 LAYERS = {"secagg": (SecAgg(),), "secagg of 4": (SecAgg(threshold=4),), "none": ()}
+LAYERS["qkd"] = (QkdAesLink(rekey_messages=1),)  # new keys for every message
 
 
 def plan(context: Any) -> Plan:

@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp import ServerApp
 
+from fleet.ends import end
 from fleet.plan import plan
 from qflsec.flower import ServerSide
 
@@ -29,7 +30,13 @@ def main(grid: Any, context: Any) -> None:
 
     if config["pauses"]:
         pausing(grid, place)
-    side = ServerSide(plan(context), home=config["server-home"], ledger=config["ledger"], watch=watch)
+    side = ServerSide(
+        plan(context),
+        home=config["server-home"],
+        ledger=config["ledger"],
+        watch=watch,
+        keys=end(config, None),
+    )
     first = ArrayRecord({"w": Array(np.zeros(config["parameters"], np.float32))})
     side.start(grid, first, num_rounds=config["num-server-rounds"], timeout=config["patience"])
 
