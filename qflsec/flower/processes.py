@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,8 +77,8 @@ class Processes:
             )
         if name in self._started:  # nobody would end it any more
             self.kill(name)
-        with self.log(name).open("ab") as log:
-            started = subprocess.Popen(  # noqa: S603 - the commands of Flower, with arguments of ours
+        with self.log(name).open("ab") as log, _signals_wait():
+            started = self._started[name] = subprocess.Popen(  # noqa: S603 - the commands of Flower, with arguments of ours
                 [found, *command[1:]],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -87,7 +88,6 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_ends_with_its_parent,  # noqa: PLW1509 - one call of the system, between fork and exec
             )
-        self._started[name] = started
         return started
 
     def leader(self, name: str) -> int:
@@ -124,6 +124,30 @@ class Processes:
         for process in running:  # whatever a group still holds goes too
             _signal(process, signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait until a process is started and known.
+
+    What a handler raises while this process forks is lost in Python's own hooks of a fork; raised before the process is
+    known, it would leave one that nobody ends.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for arrived in came:
+            signal.raise_signal(arrived)
 
 
 def _ends_with_its_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import socket
 import ssl
 import stat
@@ -95,6 +96,29 @@ time.sleep(60)
     with pytest.raises(ConfigError, match="is not installed"):
         processes.start("none", ["no-such-command-here"])
     assert len(set(free_ports(5))) == 5
+
+
+def test_ctrl_c_while_a_process_starts_is_not_lost_and_neither_is_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised during a fork it would be ignored; raised behind it, the process would not be known yet."""
+    made: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def pressed(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        with suppress(KeyboardInterrupt):  # as Python's own hooks do
+            signal.raise_signal(signal.SIGINT)
+        made.append(popen(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", pressed)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Processes(tmp_path, {}) as processes:
+            processes.start("one", [sys.executable, "-c", "import time; time.sleep(60)"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert made[0].poll() is not None
 
 
 def test_an_app_is_written_once_and_runs_in_this_process(
