@@ -55,7 +55,7 @@ def reference_lines() -> Iterator[str]:
 
 def _federation() -> Iterator[str]:
     from qflsec.data import DataSpec, PartitionSpec
-    from qflsec.federation import Depths, FederationConfig, Slimmable
+    from qflsec.federation import Depths, FederationConfig, Satellites, Slimmable, Vehicles
     from qflsec.lab.worlds.federation.spec import AttackTable, MatrixSpec, PipelineTable
     from qflsec.models import Execution
 
@@ -72,6 +72,8 @@ def _federation() -> Iterator[str]:
     yield from ("", "`[pipelines.NAME.topology]` has a `name` and the keys of that [topology](#topologies).")
     yield from _tables(Depths, '`[pipelines.NAME.parts]` with `name = "depths"`')
     yield from _tables(Slimmable, '`[pipelines.NAME.parts]` with `name = "slimmable"`')
+    yield from _tables(Vehicles, '`[pipelines.NAME.parts]` with `name = "vehicles"`')
+    yield from _tables(Satellites, '`[pipelines.NAME.parts]` with `name = "satellites"`')
     yield from (
         "",
         '`[stacks]` gives each stack a list of layers, `NAME = [{ name = "dp-sgd", ... }, ...]`: the keys of a',

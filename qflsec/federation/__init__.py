@@ -40,11 +40,13 @@ if TYPE_CHECKING:
         Streams,
     )
     from qflsec.federation.loop import run_batch
+    from qflsec.federation.moving import Satellites, Vehicles
     from qflsec.federation.natural_gradient import NaturalGradient
     from qflsec.federation.own_models import OwnModels
     from qflsec.federation.pair_layers import PairLayer
     from qflsec.federation.parties import Header, PartyState, Setup
-    from qflsec.federation.parts import Depths, Parts, Slimmable, parts_from_config
+    from qflsec.federation.parts import Depths, Parts, Slimmable
+    from qflsec.federation.parts_config import parts_from_config
     from qflsec.federation.payloads import ClientPayloads
     from qflsec.federation.pipeline import Pipeline
     from qflsec.federation.record_layers import RecordLayer
@@ -116,6 +118,7 @@ __all__ = [
     "RoundUpdates",
     "RunResult",
     "RunSpec",
+    "Satellites",
     "Schedule",
     "SecretLayer",
     "Sending",
@@ -135,6 +138,7 @@ __all__ = [
     "TrainFunction",
     "Tree",
     "Turn",
+    "Vehicles",
     "affinities",
     "calibrate_stack",
     "executed",

@@ -7,8 +7,7 @@ parts a client sent is said in the clear, and counts as known to everybody.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, ClassVar, final
 
@@ -18,7 +17,7 @@ from qflsec.base import ConfigError, finite, stream
 from qflsec.models import Layered, Model
 from qflsec.models.layered import POLES, layer_name
 
-__all__ = ["Depths", "Parts", "Slimmable", "parts_from_config"]
+__all__ = ["Depths", "Parts", "Slimmable", "poles_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,28 +210,13 @@ class Slimmable(Parts):
         return torch.stack([~poles, torch.ones_like(poles)])
 
 
-_KINDS: Mapping[str, type[Depths | Slimmable]] = {kind.name: kind for kind in (Depths, Slimmable)}
+def poles_of(model: Model) -> torch.Tensor:
+    """Which parameters are the poles of a slimmable model; none of another.
 
-
-def parts_from_config(config: Mapping[str, Any]) -> Parts | None:
-    """The parts described by a name and parameters; None where nothing is.
-
-    Raises:
-        ConfigError: The name or a parameter is unknown, or refused.
+    Shapes:
+        returns: ``(P,)``, boolean
     """
-    if not config:
-        return None
-    values = dict(config)
-    name = values.pop("name", None)
-    kind = _KINDS.get(str(name))
-    if kind is None:
-        raise ConfigError("unknown parts of a model", got=repr(name), expected=" or ".join(map(repr, _KINDS)))
-    known = [part.name for part in fields(kind)]
-    if unknown := sorted(set(values) - set(known)):
-        raise ConfigError(f"unknown parameter of {name!r}", got=", ".join(unknown), expected=", ".join(known))
-    if kind is Depths and "depths" not in values:
-        raise ConfigError("'depths' needs a depth for each client", fix="add depths = [1, 2, ...]")
-    return kind(**values)
+    return _places(model, [POLES] if isinstance(model, Layered) else [])
 
 
 def _layered(model: Model, what: str) -> Layered:

@@ -32,7 +32,8 @@ class PipelineTable(BaseModel):
         client_executions: The same for single clients, by index.
         topology: A topology by name with its parameters; a star by default.
         personal: Blocks of the model's layout that every client keeps to itself.
-        parts: Which parameters each client trains and sends: ``depths`` or ``slimmable`` by name, with its parameters.
+        parts: Which parameters each client trains and sends: ``depths``, ``slimmable``, ``vehicles`` or ``satellites``
+            by name, with its parameters.
         detects: The class whose detection is measured beside accuracy, by number, such as a rare one (AUROC and AUPR against
             the rest), or ``"every"`` for the mean over all classes; none by default.
         layers: Layers that belong to the system, such as a rule that weighs clients: under every stack each stands behind
