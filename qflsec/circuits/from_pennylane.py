@@ -253,12 +253,15 @@ def _gates(
         if operation.name not in STATES:
             gates.append(Gate(NAMES[operation.name], places, forms))
             continue
-        if position or places != tuple(range(len(wires))) or n_features > 2 ** len(wires):
+        # what follows the last feature is padding; features behind it are angles, or the comparison of values refuses
+        written = torch.nonzero(torch.as_tensor(operation.data[0]).reshape(-1))
+        held = min(n_features, int(written.max()) + 1)
+        if position or places != tuple(range(len(wires))) or len(operation.data[0]) < held:
             raise NotAffine(
                 "an amplitude embedding must come first, on all wires in order, with a feature for each amplitude",
                 got=f"position {position}, wires {places}",
             )
-        gates.append(Gate("AmplitudeEmbedding", places, tuple(Angle.feature(k) for k in range(n_features))))
+        gates.append(Gate("AmplitudeEmbedding", places, tuple(Angle.feature(k) for k in range(held))))
     return tuple(gates)
 
 

@@ -14,6 +14,8 @@ from qflsec.data.bundled import (
     read_digits,
     read_labelled,
 )
+from qflsec.data.flows import make_flows
+from qflsec.data.radar import make_radar
 from qflsec.data.ranges import BREAST_CANCER, DIGITS, IRIS, MNIST, WINE
 from qflsec.data.raw import RawData, checked
 from qflsec.data.spec import DataSpec
@@ -89,6 +91,26 @@ def mnist_5k(_spec: DataSpec) -> RawData:
         ranges=(MNIST,) * 784,
         image_shape=(1, 28, 28),
     )
+
+
+@register("dataset", "synthetic-flows")
+def synthetic_flows(_spec: DataSpec) -> RawData:
+    """6000 network flows that a generator made, 8 features each: benign traffic and four attacks, two of them rare.
+
+    Source:
+        This package; :mod:`qflsec.data.flows` derives every feature.
+    """
+    return make_flows()
+
+
+@register("dataset", "synthetic-radar")
+def synthetic_radar(spec: DataSpec) -> RawData:
+    """2400 radar returns that a generator made, 18 features each: walkers, cyclists and cars at ``snr_db``.
+
+    Source:
+        This package; :mod:`qflsec.data.radar` derives them from the radar equation.
+    """
+    return make_radar(10.0 if spec.snr_db is None else spec.snr_db)
 
 
 @register("dataset", "csv")

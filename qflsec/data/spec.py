@@ -16,11 +16,14 @@ Reduction = Literal["pca", "pool", "first", "none"]
 Missing = Literal["error", "drop", "median"]
 Canary = Literal["mislabelled", "offset"]
 
-PUBLIC = frozenset({"breast-cancer", "digits", "iris", "mnist-5k", "wine"})
-"""The data sets that come with the package or its extras: published records, not the user's."""
+PUBLIC = frozenset(
+    {"breast-cancer", "digits", "iris", "mnist-5k", "synthetic-flows", "synthetic-radar", "wine"}
+)
+"""The data sets that come with the package or its extras: published or generated records, not the user's."""
 _TABLE = frozenset({"path", "label_column", "person_column", "columns", "drop", "missing"})
 _USED_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(PUBLIC, frozenset[str]()),
+    "synthetic-radar": frozenset({"snr_db"}),
     "csv": _TABLE | {"separator", "encoding", "decimal"},
     "parquet": _TABLE,
     "numpy": _TABLE,
@@ -36,6 +39,9 @@ _PATHS = {
     "folder": "images/",
 }
 _TUPLES = ("classes", "class_shares", "feature_range", "ranges", "columns", "drop", "size", "blocks")
+
+
+_UNSET = frozenset({"blocks", "class_shares", "held_blocks", "snr_db"})
 
 
 def _tuples(value: object) -> object:
@@ -93,6 +99,7 @@ class DataSpec:
             each is reduced for itself to an equal share of ``n_features``. One block by default.
         held_blocks: So many of the blocks a client holds (a count, all by default); in the place of the others stands
             the mean of the records that ``preprocessing`` may be fitted on. The adversary's own records are whole.
+        snr_db: The signal-to-noise ratio of ``"synthetic-radar"`` (dB; 10 by default).
 
     Units:
         feature_range, canary_offset: radians, where the features are rotation angles.
@@ -127,6 +134,7 @@ class DataSpec:
     canary_offset: float = math.pi / 2
     blocks: tuple[int, ...] | None = None
     held_blocks: int | None = None
+    snr_db: float | None = None
 
     def __post_init__(self) -> None:
         for name in _TUPLES:
@@ -302,7 +310,7 @@ class DataSpec:
         return {
             key: _lists(value)
             for key, value in asdict(self).items()
-            if value is not None or key not in {"blocks", "held_blocks", "class_shares"}
+            if value is not None or key not in _UNSET
         }
 
     @classmethod

@@ -24,7 +24,8 @@ class CircuitKeys(ModelKeys):
     Attributes:
         n_qubits: Qubits; required, unless ``circuit`` is given.
         layers: Layers of weights.
-        encoder: How features enter: as angles once, as angles before every layer, or as amplitudes.
+        encoder: How features enter: as angles once, as angles before every layer, as amplitudes, or by both.
+        amplitude_qubits: Wires that hold amplitudes, for encoder ``amplitude-angle``.
         ansatz: The gates of a layer.
         rotation: The axis of the angles.
         circuit: A whole circuit in place of these keys, as ``Circuit.to_config`` writes it.
@@ -35,6 +36,7 @@ class CircuitKeys(ModelKeys):
     encoder: Encoder = "angle"
     ansatz: Ansatz = "strongly-entangling"
     rotation: Rotation = "X"
+    amplitude_qubits: int | None = None
     circuit: Mapping[str, object] | None = None
 
 
@@ -80,6 +82,8 @@ def read_circuit(fields: Fields, *, n_observables: int, n_features: int | None) 
         "ansatz": fields.text("ansatz"),
         "rotation": fields.text("rotation"),
     }
+    if "amplitude_qubits" in fields:
+        recipe["amplitude_qubits"] = fields.integer("amplitude_qubits")
     observables = [pauli_z(wire, n_qubits) for wire in range(n_observables)]
     circuit = build_circuit(**recipe, n_features=n_features, observables=observables)
     return circuit, (*recipe.items(), ("n_features", circuit.n_features))

@@ -31,7 +31,7 @@ from qflsec.circuits.roles import read_roles
 
 
 @pytest.mark.parametrize("ansatz", ["strongly-entangling", "basic-entangler", "ry-cz"])
-@pytest.mark.parametrize("encoder", ["angle", "amplitude", "reuploading"])
+@pytest.mark.parametrize("encoder", ["angle", "amplitude", "reuploading", "amplitude-angle"])
 def test_round_trip_is_exact(encoder: Encoder, ansatz: Ansatz) -> None:
     observables = (pauli_z(1, 3), Observable(((0.5, "XYI"), (2.0, "IIZ"))))
     circuit = build_circuit(n_qubits=3, encoder=encoder, ansatz=ansatz, layers=2, observables=observables)

@@ -105,7 +105,9 @@ def test_show_an_attack(qflsec: Call) -> None:
 def test_models_say_what_their_builders_read(qflsec: Call) -> None:
     text = qflsec("show", "vqc").out
     assert "  layers: whole number, 3 by default. Layers of weights." in text
-    assert '  encoder: "angle" or "amplitude" or "reuploading", "angle" by default.' in text
+    assert (
+        '  encoder: "angle" or "amplitude" or "reuploading" or "amplitude-angle", "angle" by default.' in text
+    )
     assert "  path: text, required. " in qflsec("show", "qnode").out
     for name, builder in things("model").items():
         with pytest.raises(ConfigError) as refused:

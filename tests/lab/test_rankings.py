@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import recall_score
 
 from qflsec.base import ConfigError
 from qflsec.cli.grids import federation_grid
@@ -82,9 +83,15 @@ def test_both_areas_are_their_definitions(classes: int, n: int, seed: int) -> No
         auroc, aupr = plain(logits, labels, label)
         assert (found["auroc"], found["aupr"]) == pytest.approx((auroc, aupr), abs=1e-9)
         assert found["prevalence"] == pytest.approx(float((labels == label).double().mean()))
+        answers = logits[labels == label].argmax(dim=1)
+        assert found["recall"] == pytest.approx(float((answers == label).double().mean()))
     every = ranking(logits, labels, "every")
     each = [plain(logits, labels, label) for label in known]
     assert bool(every) == bool(known)
+    if len(known) == len(set(labels.tolist())) and known:
+        answers = logits.argmax(dim=1)
+        balanced = recall_score(labels.numpy(), answers.numpy(), labels=known, average="macro")
+        assert every["recall"] == pytest.approx(float(balanced))
     if known:
         assert every["auroc"] == pytest.approx(sum(one[0] for one in each) / len(each), abs=1e-9)
         assert every["aupr"] == pytest.approx(sum(one[1] for one in each) / len(each), abs=1e-9)
@@ -128,7 +135,7 @@ def test_an_area_goes_from_the_run_through_every_output(tmp_path: Path) -> None:
     assert "honest_auroc" in trials_csv(result).splitlines()[0]
     assert "auroc" not in cells_csv(result).splitlines()[0]
     rare, flat = result.cells["rare", "none"], result.cells["plain", "none"]
-    assert set(rare.measures) == {"advantage", "auroc", "aupr"}
+    assert set(rare.measures) == {"advantage", "auroc", "aupr", "recall"}
     assert set(flat.measures) == {"advantage"}
     moved = {part.attack: part.changes for part in compare(result, again)}
     assert moved["rare"]["auroc"].value == 0

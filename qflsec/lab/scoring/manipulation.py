@@ -82,7 +82,7 @@ def _rankings(attack: Attack, attacked: RunResult, honest: RunResult) -> dict[st
         ("honest_", mean_ranking(honest, places=attacked.readers)),
         ("", mean_ranking(attacked, model=model)),
     ):
-        guessing = {"auroc": 0.5, "aupr": ranks.get("prevalence", 0.0)}
+        guessing = {"auroc": 0.5, "aupr": ranks.get("prevalence", 0.0), "recall": ranks.get("guessed", 0.0)}
         found |= {
             f"{who}{name}": point(f"{who}{name}", ranks[name], n=n, baseline=baseline)
             for name, baseline in guessing.items()

@@ -1,4 +1,4 @@
-"""How well a model ranks the records of a class above the others: where one class is rare, accuracy hides it."""
+"""How well a model ranks and finds the records of a class: where one class is rare, accuracy hides it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ranking(
     *,
     weights: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """The areas under the ROC curve and under the precision-recall curve of one class against the rest.
+    """The areas under the ROC curve and under the precision-recall curve of one class against the rest, and its recall.
 
     A record's score is its log-odds for the class. Equal scores count as half a pair under the ROC curve; the other area
     is the average precision, sum over thresholds of (recall gained) x precision, without interpolation.
@@ -31,7 +31,8 @@ def ranking(
         weights: What each record counts; 1 by default.
 
     Returns:
-        ``auroc``, ``aupr`` and ``prevalence``, the share of the class, which is what guessing reaches of ``aupr``. A class
+        ``auroc``, ``aupr``, ``prevalence``, the share of the class, which is what guessing reaches of ``aupr``, and ``recall``,
+        the share of the class's records that get it as their answer (its mean over all classes is the balanced accuracy), with ``guessed``, 1/K, what answers drawn evenly reach of it. A class
         that no record has, or every record, is left out of the mean; where none is left, nothing is returned.
 
     Shapes:
@@ -55,9 +56,11 @@ def ranking(
         score = (logits[:, label] - rest.logsumexp(dim=1)).numpy()
         known = {"y_true": positive.numpy(), "y_score": score, "sample_weight": weight.numpy()}
         share = float(weight[positive].sum() / weight.sum())
-        found.append((float(roc_auc_score(**known)), float(average_precision_score(**known)), share))
+        caught = float(weight[positive & (logits.argmax(dim=1) == label)].sum() / weight[positive].sum())
+        areas = float(roc_auc_score(**known)), float(average_precision_score(**known))
+        found.append((*areas, share, caught, 1 / logits.shape[1]))
     means = (sum(column) / len(found) for column in zip(*found, strict=True))
-    return dict(zip(("auroc", "aupr", "prevalence"), means, strict=False))
+    return dict(zip(("auroc", "aupr", "prevalence", "recall", "guessed"), means, strict=False))
 
 
 def mean_ranking(

@@ -122,7 +122,7 @@ def test_every_gate_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 5, 7])
-@pytest.mark.parametrize("encoder", ["angle", "amplitude", "reuploading"])
+@pytest.mark.parametrize("encoder", ["angle", "amplitude", "reuploading", "amplitude-angle"])
 def test_single_precision(n: int, encoder: str) -> None:
     circuit = build_circuit(n_qubits=n, layers=2, encoder=encoder, observables=[pauli_z(0, n)])  # type: ignore[arg-type]
     weights, features = normal(2, 1, circuit.n_weights), normal(2, 18, circuit.n_features, seed=1)

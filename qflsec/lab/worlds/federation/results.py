@@ -235,7 +235,7 @@ class Cell:
     def measures(self) -> Mapping[str, Mapping[int, float]]:
         """The advantage by seed, and under a manipulation how well the class that the pipeline detects is ranked."""
         found = {"advantage": {row.seed: row.advantage for row in self.per_seed if row.advantage is not None}}
-        for name in ("auroc", "aupr"):
+        for name in ("auroc", "aupr", "recall"):
             values = {row.seed: row.metrics[name].value for row in self.per_seed if name in row.metrics}
             found |= {name: values} if values else {}
         return found
@@ -312,8 +312,8 @@ class PipelineSummary:
             of their models (``personal``), of the same clients each alone (``alone``), and of one model that shares all
             (``shared``); the last two without the stack. Where the pipeline names a class to detect, ``personal_auroc``,
             ``personal_aupr`` and the same of the others come on top.
-        detection: Where the pipeline names a class to detect, ``auroc`` and ``aupr`` on the test records, one class against the
-            rest; their baselines are those of guessing, 1/2 and the share of the class.
+        detection: Where the pipeline names a class to detect, ``auroc``, ``aupr`` and ``recall`` on the test records, one class
+            against the rest; their baselines are those of guessing, 1/2, the share of the class and 1/K.
     """
 
     pipeline: str

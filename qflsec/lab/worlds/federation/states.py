@@ -52,7 +52,11 @@ OWN = {
 }
 """What is measured of clients that keep a part of the model, in words."""
 
-DETECTION = {"auroc": "AUROC without attack", "aupr": "AUPR without attack"}
+DETECTION = {
+    "auroc": "AUROC without attack",
+    "aupr": "AUPR without attack",
+    "recall": "recall without attack",
+}
 """How the class that a pipeline detects is ranked, in words."""
 
 SCORED: frozenset[TrialStatus] = frozenset({"ok", "lost"})

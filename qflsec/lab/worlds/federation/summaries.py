@@ -90,11 +90,13 @@ def _own(runs: Mapping[int, Row]) -> dict[str, Score]:
 
 
 def _detection(runs: Mapping[int, Row]) -> dict[str, Score]:
-    """How the class that a pipeline detects is ranked; nothing where it names none."""
+    """How the class that a pipeline detects is ranked and found; nothing where it names none."""
     rows = [row.content["detection"] for row in runs.values() if "detection" in row.content]
     if not rows:
         return {}
     guessing = {"auroc": 0.5, "aupr": sum(row["prevalence"] for row in rows) / len(rows)}
+    if all("recall" in row for row in rows):  # rows of earlier versions have none
+        guessing["recall"] = rows[0]["guessed"]
     return {
         name: Sample(values=tuple(row[name] for row in rows), within=(0.0, 1.0)).score(
             name=name, baseline=baseline, ideal=1.0
