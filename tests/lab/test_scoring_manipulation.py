@@ -43,7 +43,7 @@ class FakeRun:
 
     @property
     def pipeline(self) -> Any:
-        return SimpleNamespace(to_config=dict)
+        return SimpleNamespace(to_config=dict, detects=None)
 
     @property
     def stack(self) -> Any:

@@ -74,6 +74,8 @@ def score_manipulation(attack: Attack, attacked: RunResult, honest: RunResult) -
 
 def _rankings(attack: Attack, attacked: RunResult, honest: RunResult) -> dict[str, Score]:
     """How both runs rank the class that the pipeline detects; of several models, those whose readers are honest."""
+    if honest.pipeline.detects is None:
+        return {}
     executed = _executed(attack, attacked, triggered=False)
     model = executed.model if isinstance(executed, _Executed) else None
     found: dict[str, Score] = {}
