@@ -71,8 +71,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("cache")
-def test_what_looks_something_up_is_light(tiny: Path, qflsec: Call) -> None:
+def test_what_looks_something_up_is_light(
+    tiny: Path, qflsec: Call, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert qflsec("matrix", "run", "tiny.toml", "--jobs", "1").code == 0
+    # an index of its own: another test, whose processes look into other places, may replace the user's at any time
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     assert qflsec("list", "attacks").code == 0  # makes the index
     (tiny.parent / "odd.toml").write_text("seeds = []")
     # the first time from what the store keeps, then from its rows
