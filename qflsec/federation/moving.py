@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -116,14 +117,11 @@ class Vehicles(_Moving):
         Shapes:
             returns: ``(client,)``, boolean
         """
-        state = torch.zeros(0)
-        for index in range(round_index + 1):
-            drawn = torch.rand(n_clients, generator=stream(seed, "vehicles", index), dtype=torch.float64)
-            if index == 0:
-                state = drawn < self.share
-            else:
-                state = torch.where(state, drawn >= self.sleep, drawn < self.wake)
-        return state
+        chain = _chain(self, n_clients, seed)
+        for index in range(len(chain), round_index + 1):
+            drawn = _drawn(n_clients, seed, index)
+            chain.append(torch.where(chain[-1], drawn >= self.sleep, drawn < self.wake))
+        return chain[round_index]
 
     def sent(self, model: Model, n_clients: int, round_index: int, seed: int) -> torch.Tensor:
         """What of each vehicle arrives."""
@@ -134,6 +132,17 @@ class Vehicles(_Moving):
         snr = power * 10 ** (self.snr_db / 10)
         links = (snr >= 10 ** (self.angles_db / 10)).long() + (snr >= 10 ** (self.whole_db / 10)).long()
         return self._rows(model, torch.where(self.awake(n_clients, round_index, seed), links, 0))
+
+
+@lru_cache(maxsize=256)
+def _chain(vehicles: Vehicles, n_clients: int, seed: int) -> list[torch.Tensor]:
+    """Who was awake in the rounds so far; it grows, as rounds that begin at the first would make runs quadratic."""
+    return [_drawn(n_clients, seed, 0) < vehicles.share]
+
+
+def _drawn(n_clients: int, seed: int, round_index: int) -> torch.Tensor:
+    generator = stream(seed, "vehicles", round_index)
+    return torch.rand(n_clients, generator=generator, dtype=torch.float64)
 
 
 @finite
