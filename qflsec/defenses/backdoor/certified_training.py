@@ -137,7 +137,7 @@ def _covered(pipeline: Pipeline, stack: Stack) -> tuple[NormBound, Crfl]:
         or not isinstance(noise, Crfl)
         or bound.max_norm is None
         or noise.noise_std == 0
-        or pipeline.personal
+        or pipeline.kept
     ):
         raise IncompatibleStack(
             "CRFL's certificate covers a clipped mean with noise on the model, and nothing else at the server",

@@ -222,11 +222,11 @@ class FinePruning(ServingLayer):
                 f"{self.card.name!r} goes by records of the server, but the auxiliary split is empty",
                 fix="set 'auxiliary' of the data",
             )
-        if pipeline.personal:
+        if pipeline.kept:
             raise IncompatibleStack(
-                f"{self.card.name!r} prunes one model, but clients keep parts of theirs to themselves",
-                got=", ".join(pipeline.personal),
-                fix="leave out 'personal'",
+                f"{self.card.name!r} prunes one model at the server, but clients keep something to themselves",
+                got=pipeline.kept,
+                fix="leave out 'personal' and 'own_models'",
             )
 
     def readied(self, model: Model, params: torch.Tensor, records: Records) -> torch.Tensor:

@@ -32,7 +32,7 @@ from qflsec.defenses.backdoor import (
     training_votes,
 )
 from qflsec.defenses.robust import Crfl, Mean, Median, NormBound
-from qflsec.federation import REFUSED, FederationConfig, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import REFUSED, FederationConfig, OwnModels, Pipeline, RunSpec, Stack, run_batch
 from qflsec.models import build_model
 
 SHARES = st.floats(0.51, 0.999)
@@ -252,6 +252,9 @@ def test_what_the_certificate_of_a_training_does_not_cover() -> None:
     stack = Stack.from_layers("crfl", [NormBound(max_norm=0.4), Mean(), crfl])
     with pytest.raises(IncompatibleStack, match="random number"):
         certified_training(drawn, stack, dataset, samples=1)
+    own = replace(made, federation=replace(made.federation, own_models=OwnModels(pull=0.3)))
+    with pytest.raises(IncompatibleStack, match="all clients share"):
+        certified_training(own, stack, dataset, samples=1)
 
 
 def corrupted_shares(shifts: torch.Tensor, norm: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ from qflsec.attacks.backdoor import FeatureTrigger
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.data import DataSpec
 from qflsec.defenses.backdoor import FinePruning, dormant_units, fine_pruned, pruned
-from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
+from qflsec.federation import FederationConfig, OwnModels, Pipeline, RunSpec, Stack, run_batch
 from qflsec.lab.scoring import score_backdoor
 from qflsec.models import Classical, build_model
 from qflsec.threat import Records, corrupted_clients
@@ -150,5 +150,7 @@ def test_what_it_refuses() -> None:
     bare = DataSpec(name="iris", n_features=4, auxiliary=0, preprocessing="fixed-range", reduction="first")
     with pytest.raises(IncompatibleStack, match="auxiliary"):
         FinePruning().check(replace(whole, data=bare))
-    with pytest.raises(IncompatibleStack, match="keep parts"):
-        FinePruning().check(replace(whole, personal=("after.0.weight",)))
+    own = replace(whole.federation, own_models=OwnModels(pull=0.3))
+    for kept in (replace(whole, personal=("after.0.weight",)), replace(whole, federation=own)):
+        with pytest.raises(IncompatibleStack, match="keep something"):
+            FinePruning().check(kept)
