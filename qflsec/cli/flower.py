@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from qflsec.cli.render import print_json
 from qflsec.cli.stopping import Terminated, exit_code, terminable
 
 __all__ = ["app", "need_flower"]
+
+_SET_BY_THE_RUN = {"num-clients", "num-server-rounds", "server-home", "ledger"}
 
 app = typer.Typer(no_args_is_help=True, help="Apps of Flower with stacks of layers in them.")
 
@@ -48,6 +51,12 @@ def run(
         Path | None,
         typer.Option("--out", help="Where keys, logs and the ledger go; DIR/runs/TIME by default."),
     ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A value of the app's run configuration; may be repeated."
+        ),
+    ] = None,
     limit: Annotated[float, typer.Option("--limit", help="Stop after so many seconds.")] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
@@ -60,7 +69,9 @@ def run(
     from qflsec.flower.deployment import Deployment
 
     place = out or folder / "runs" / time.strftime("%Y%m%d-%H%M%S")
-    settings = {} if rounds is None else {"num-server-rounds": rounds}
+    settings = _settings(values or [])
+    if rounds is not None:
+        settings["num-server-rounds"] = rounds
     deployment = Deployment(
         app=folder.resolve(),
         nodes=nodes,
@@ -94,6 +105,33 @@ def run(
         typer.echo(f"{done.outcome} after {len(done.rounds)} rounds and {done.seconds:.0f} s{said}")
     if done.outcome != "completed":
         raise typer.Exit(1)
+
+
+def _settings(values: Sequence[str]) -> dict[str, str | int | float | bool]:
+    """Values as the app's own file would hold them; what is no value of TOML is a string.
+
+    Raises:
+        ConfigError: One has no name, or is not a number, a truth value or a string.
+    """
+    found: dict[str, str | int | float | bool] = {}
+    for given in values:
+        name, equals, text = given.partition("=")
+        try:
+            value, *others = tomllib.loads(f"value = {text}").values()
+        except ValueError:
+            value, others = text, []
+        if not name or not equals or others or not isinstance(value, str | int | float):
+            raise ConfigError(
+                "'--set' is not understood", got=given, expected="NAME=VALUE, such as patience=60.0"
+            )
+        if name in _SET_BY_THE_RUN:
+            raise ConfigError(
+                "'--set' names a value that the run sets itself",
+                got=name,
+                fix="see --nodes, --rounds and --out",
+            )
+        found[name] = value
+    return found
 
 
 def _told(line: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ LINES = [
 
 def finished(outcome: str) -> Callable[[Deployment], Finished]:
     def run(self: Deployment) -> Finished:
-        assert self.config == {"num-server-rounds": 2}
+        assert self.config == {"num-server-rounds": 2, "stack": "median", "liar": 1, "patience": 2.5}
         for line in LINES:
             if self.told is not None:
                 self.told(line)
@@ -49,18 +49,37 @@ def test_an_app_is_written_and_its_run_is_told(
     assert qflsec("flower", "new", str(tmp_path / "two"), "--nodes", "2").code == 2
 
     monkeypatch.setattr(deployment.Deployment, "run", finished("completed"))
-    told = qflsec("flower", "run", str(folder), "--nodes", "4", "--rounds", "2")
+    sets = ["--set", "stack=median", "--set", "liar=1", "--set", "patience=2.5"]
+    told = qflsec("flower", "run", str(folder), "--nodes", "4", "--rounds", "2", *sets)
     assert told.code == 0
     assert "round 1: 2 clients count, 2 s; without client 1: it sent nothing" in told.out
     assert "round 2: lost: too few clients, 3 s" in told.out
     assert "completed after 2 rounds and 9 s, accuracy 0.750" in told.out
     monkeypatch.setattr(deployment.Deployment, "run", finished("stopped: the SuperLink ended"))
-    document = qflsec("flower", "run", str(folder), "--rounds", "2", "--json")
+    document = qflsec("flower", "run", str(folder), "--rounds", "2", *sets, "--json")
     assert document.code == 1
     held = json.loads(document.out)
     assert held["schema"] == "qflsec-flower/1"
     assert held["outcome"] == "stopped: the SuperLink ended"
     assert held["rounds"] == LINES
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("liar", "'--set' is not understood; got liar"),
+        ("=1", "'--set' is not understood"),
+        ("liar=[1]", "'--set' is not understood"),
+        ("liar=1\nstack='sums'", "'--set' is not understood"),
+        ("ledger=/tmp/x", "that the run sets itself; got ledger"),
+    ],
+)
+def test_a_value_that_cannot_be_set_is_refused(
+    given: str, why: str, qflsec: Callable[..., Any], tmp_path: Path
+) -> None:
+    refused = qflsec("flower", "run", str(tmp_path), "--set", given)
+    assert refused.code == 2
+    assert why in refused.err
 
 
 def test_a_folder_without_an_app_is_refused_before_anything_starts(

@@ -30,6 +30,8 @@ from qflsec.flower.processes import Processes, free_ports
 from qflsec.flower.project import new_project
 from qflsec.threat import SERVER, client
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower"
+
 
 def test_a_certificate_is_of_this_machine_and_of_one_authority(tmp_path: Path) -> None:
     files = make_certificates(tmp_path / "one")
@@ -152,6 +154,59 @@ def test_an_app_is_written_once_and_runs_in_this_process(
         del sys.modules[name]
     rows = [row for line in rounds for row in line["ledger"] if row["layer"] == "ddp"]
     assert any(row["guarantee"] == "differential privacy" and row["epsilon"] for row in rows)
+
+
+def test_nodes_as_processes_train_under_secure_aggregation_and_leave_nothing_running(tmp_path: Path) -> None:
+    """The app of ``examples/flower``: a SuperLink and 3 SuperNodes over TLS, 2 rounds."""
+    place, seen = tmp_path / "run", set()
+
+    def hook(_: Deployment, processes: Processes) -> None:
+        seen.update(name for name in ("superlink", "supernode-2") if running(processes.leader(name)))
+
+    finished = Deployment(
+        app=EXAMPLE,
+        nodes=3,
+        folder=place,
+        config={"num-server-rounds": 2, "stack": "sums"},
+        limit=300.0,
+        while_running=hook,
+    ).run()
+    assert finished.outcome == "completed", finished
+    assert [line["ids"] for line in finished.rounds] == [[0, 1, 2]] * 2
+    assert {row["layer"] for row in finished.rounds[-1]["ledger"]} >= {"secagg"}
+    assert finished.scores["accuracy"] > 0.6
+    assert seen == {"superlink", "supernode-2"}
+    assert not (place / "keys").exists()
+    mark = f"FLWR_HOME={place}".encode()
+    assert sys.platform != "linux" or eventually(lambda: not marked(mark)), marked(mark)
+
+
+@pytest.mark.parametrize(
+    ("stack", "liar", "least", "most"),
+    [("none", -1, 0.85, 1), ("none", 2, 0, 0.5), ("median", 2, 0.8, 1), ("sums", 2, 0, 0.5)],
+)
+def test_one_clinic_that_lies_spoils_a_mean_and_a_sum_and_no_median(
+    stack: str, liar: int, least: float, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example with nodes that are calls."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    server = importlib.import_module("clinics.server_app").app
+    clinic = importlib.import_module("clinics.client_app").app
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
+    homes = make_homes(tmp_path / "keys", 5)
+    ledger = tmp_path / "ledger.jsonl"
+    config = project["tool"]["flwr"]["app"]["config"] | {
+        "stack": stack,
+        "liar": liar,
+        "server-home": str(homes[SERVER]),
+        "ledger": str(ledger),
+    }
+    run_in_process(server, clinic, 5, config=config, nodes=lambda i: {"qflsec-home": str(homes[client(i)])})
+    for name in [name for name in sys.modules if name.startswith("clinics")]:
+        del sys.modules[name]
+    end = json.loads(ledger.read_text().splitlines()[-1])
+    assert end["outcome"] == "completed"
+    assert least <= end["scores"]["accuracy"] <= most
 
 
 def deployed(
