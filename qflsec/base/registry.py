@@ -15,11 +15,14 @@ import re
 from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from qflsec.base.errors import UnknownName
 from qflsec.base.installation import PACKAGE
 from qflsec.base.numbers import finite
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = [
     "HOMES",
@@ -101,12 +104,7 @@ def load_plugins(*kinds: Kind) -> None:
             for module in pkgutil.walk_packages(getattr(package, "__path__", None) or (), prefix=f"{home}."):
                 importlib.import_module(module.name)
             _loaded.add(home)
-    if _ENTRY_POINTS not in _loaded:
-        from importlib.metadata import entry_points
-
-        for point in entry_points(group=_ENTRY_POINTS):
-            point.load()
-        _loaded.add(_ENTRY_POINTS)
+    _load_others()
 
 
 def names(kind: Kind) -> tuple[str, ...]:
@@ -116,11 +114,16 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 
 def find(kind: Kind, name: str) -> Any:  # noqa: ANN401 - the registry is heterogeneous
-    """The plugin called ``name``.
+    """The plugin called ``name``; of the package's own, only its module is imported.
 
     Raises:
         UnknownName: There is none; the message names the nearest.
     """
+    if name not in _entries.get(kind, {}):
+        file = spelled(kind).get(name)
+        if file is not None:
+            importlib.import_module(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts))
+            _load_others()  # which must not take its name
     if name not in _entries.get(kind, {}):
         load_plugins(kind)
     entries = _entries.get(kind, {})
@@ -159,9 +162,22 @@ def spelled(kind: Kind) -> dict[str, Path]:
 
 def third_parties() -> bool:
     """Whether anything else that is installed brings plugins."""
+    return bool(_entry_points())
+
+
+@cache  # to look for them reads what every package says of itself
+def _entry_points() -> EntryPoints:
     from importlib.metadata import entry_points
 
-    return bool(entry_points(group=_ENTRY_POINTS))
+    return entry_points(group=_ENTRY_POINTS)
+
+
+def _load_others() -> None:
+    """Import the plugins of third parties, once."""
+    if _ENTRY_POINTS not in _loaded:
+        for point in _entry_points():
+            point.load()
+        _loaded.add(_ENTRY_POINTS)
 
 
 def _unknown(kind: Kind, name: str, known: Collection[str]) -> UnknownName:

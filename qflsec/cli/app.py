@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -82,6 +84,9 @@ def main() -> int:
     A user's mistake is one line on stderr and exit code 2; several mistakes of one file are a line each. A mistake in the user's own code is told by the frames
     of that code as well; without such frames an error that is not ours to tell is a bug, and keeps its traceback.
     """
+    atexit.register(
+        gc.freeze
+    )  # the end of a process looks for garbage in every module: half a second of torch's
     try:
         with warnings.catch_warnings(), terminable():
             warnings.showwarning = _told(warnings.showwarning)

@@ -100,6 +100,26 @@ def test_what_looks_something_up_is_light(
     assert "tiny" in Path("x.html").read_text(encoding="utf-8")
 
 
+def test_what_a_specification_names_is_imported_and_nothing_beside_it() -> None:
+    program = (
+        "import sys\nfrom qflsec.base import find\nfind('layer', 'median')\nfind('attack', 'dlg')\n"
+        "from qflsec.base.registry import _entries\nprint(*_entries['layer'], *_entries['attack'], *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert {"median", "dlg"} <= found
+    assert not found & {"dp-sgd", "masked", "secagg", "lira", "scipy", "numba", "cryptography"}
+
+
+def test_the_end_of_a_command_looks_for_no_garbage() -> None:
+    program = (
+        "import atexit, gc, sys\natexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "from qflsec.cli import main\nsys.argv = ['qflsec', '--version']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) > 1000
+
+
 def test_a_mistake_in_the_data_is_told_before_anything_computes(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("a;b;y\n1;2;u\n2;3;v\n")
     (tmp_path / "odd.toml").write_text(ODD_DATA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -31,6 +32,8 @@ def _facts(task: int, *, parent: int) -> dict[str, object]:
         "imported": "fractions" in sys.modules,
         "cwd": str(Path.cwd()),
         "threads": os.environ["OMP_NUM_THREADS"],
+        "kept": gc.get_freeze_count(),
+        "collected": gc.isenabled(),
     }
 
 
@@ -58,6 +61,7 @@ def test_workers_start_imported_from_one_process_with_one_thread(
     (nursery,) = {fact["nursery"] for fact in found}
     assert all(fact["nursery_threads"] == 1 for fact in found), "a copy of several threads is not sound"
     assert all(fact["imported"] for fact in found)
+    assert all(fact["collected"] and fact["kept"] > 1000 for fact in found), "modules are no garbage"
     assert {(fact["parent"], fact["cwd"], fact["threads"]) for fact in found} == {
         (os.getpid(), str(tmp_path), "1")
     }
