@@ -60,7 +60,11 @@ class Batch:
 
 
 def fold(weights: Tensor, features: Tensor) -> tuple[Batch, Tensor, Tensor]:
-    """Split the axes, flatten weights to (distinct rows, P, 1) and features to (rows or 1, F, samples)."""
+    """Split the axes, flatten weights to (distinct rows, P, 1) and features to (rows or 1, F, samples).
+
+    Raises:
+        CircuitError: The axes do not broadcast, or the batch is empty.
+    """
     w_axes, f_axes = tuple(weights.shape[:-1]), tuple(features.shape[:-1])
     count = max(len(w_axes), len(f_axes))
     w_axes, f_axes = (1,) * (count - len(w_axes)) + w_axes, (1,) * (count - len(f_axes)) + f_axes
@@ -69,6 +73,10 @@ def fold(weights: Tensor, features: Tensor) -> tuple[Batch, Tensor, Tensor]:
             "weights and features do not broadcast", got=f"{tuple(weights.shape)} and {tuple(features.shape)}"
         )
     axes = tuple(f if w == 1 else w for w, f in zip(w_axes, f_axes, strict=True))
+    if 0 in axes:
+        raise CircuitError(
+            "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"
+        )
     cut = count
     while cut and w_axes[cut - 1] == 1:
         cut -= 1

@@ -16,10 +16,9 @@ import math
 import torch
 from torch import Tensor
 
+from qflsec.circuits.admit import admit
 from qflsec.circuits.batch import Batch, fold
 from qflsec.circuits.circuit import Circuit
-from qflsec.circuits.derive import derive, resolve
-from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.program import Program, load_program
 
 __all__ = ["expectations", "probabilities", "statevector"]
@@ -91,29 +90,9 @@ def _run(
     circuit: Circuit, weights: Tensor, features: Tensor, dtype: torch.dtype
 ) -> tuple[Batch, Program, Tensor]:
     """The final rows, in the program's last order."""
-    for name, tensor, size in (
-        ("weights", weights, circuit.n_weights),
-        ("features", features, circuit.n_features),
-    ):
-        if tensor.ndim < 1 or tensor.shape[-1] != size:
-            raise CircuitError(
-                f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"(..., {size})"
-            )
-    if dtype not in (torch.complex64, torch.complex128):
-        raise CircuitError(
-            "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
-        )
-    real = dtype.to_real()
-    weights, features = weights.to(real), features.to(real)
-    if circuit.derived:
-        weights, features = derive(circuit, weights, features)
-        circuit = resolve(circuit)
+    circuit, weights, features = admit(circuit, weights, features, dtype)
     batch, weights, features = fold(weights, features)
-    if 0 in batch.rows + batch.samples:
-        raise CircuitError(
-            "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"
-        )
-    program = load_program(circuit, _group_size(circuit, batch), real, weights.device)
+    program = load_program(circuit, _group_size(circuit, batch), weights.dtype, weights.device)
     return batch, program, program.run(weights, features, batch)
 
 

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qflsec.circuits.admit import admit
 from qflsec.circuits.batch import Batch, fold
 from qflsec.circuits.circuit import Angle, Circuit
-from qflsec.circuits.derive import derive, resolve
-from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.noisy_plan import NoisyBlock, NoisyTurn, Slots, compile_noisy
 from qflsec.circuits.permute import permute
 from qflsec.circuits.placed_noise import Noise
@@ -95,29 +94,9 @@ def _run(
     dtype: torch.dtype,
 ) -> tuple[Batch, _Program, Tensor]:
     """The final rows, in the program's last order."""
-    for name, tensor, size in (
-        ("weights", weights, circuit.n_weights),
-        ("features", features, circuit.n_features),
-    ):
-        if tensor.ndim < 1 or tensor.shape[-1] != size:
-            raise CircuitError(
-                f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"(..., {size})"
-            )
-    if dtype not in (torch.complex64, torch.complex128):
-        raise CircuitError(
-            "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
-        )
-    real = dtype.to_real()
-    weights, features = weights.to(real), features.to(real)
-    if circuit.derived:
-        weights, features = derive(circuit, weights, features)
-        circuit = resolve(circuit)
+    circuit, weights, features = admit(circuit, weights, features, dtype)
     batch, weights, features = fold(weights, features)
-    if 0 in batch.rows + batch.samples:
-        raise CircuitError(
-            "an empty batch", got=f"weights {tuple(weights.shape)}, features {tuple(features.shape)}"
-        )
-    program = _load(circuit, *noise, real, weights.device)
+    program = _load(circuit, *noise, weights.dtype, weights.device)
     return batch, program, program.run(weights, features, batch)
 
 

@@ -1,4 +1,4 @@
-"""What the compiled kernels take: weights and features of the right shape, on the CPU, in a circuit's own terms."""
+"""What the compiled kernels take: what every kernel takes, on the CPU."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qflsec.circuits import admit as any_kernel
 from qflsec.circuits.circuit import Circuit
-from qflsec.circuits.derive import derive, resolve
 from qflsec.circuits.errors import CircuitError
 
 __all__ = ["DTYPES", "admit"]
@@ -23,25 +23,9 @@ def admit(
     Raises:
         CircuitError: A wrong shape, dtype or device.
     """
-    for name, tensor, size in (
-        ("weights", weights, circuit.n_weights),
-        ("features", features, circuit.n_features),
-    ):
-        if tensor.ndim < 1 or tensor.shape[-1] != size:
-            raise CircuitError(
-                f"{name} of the wrong shape", got=tuple(tensor.shape), expected=f"(..., {size})"
-            )
+    for name, tensor in (("weights", weights), ("features", features)):
         if tensor.device.type != "cpu":
             raise CircuitError(
                 f"{name} on a device that has no compiled kernel", got=tensor.device, expected="cpu"
             )
-    if dtype not in DTYPES:
-        raise CircuitError(
-            "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
-        )
-    real = dtype.to_real()
-    weights, features = weights.to(real), features.to(real)
-    if circuit.derived:
-        weights, features = derive(circuit, weights, features)
-        circuit = resolve(circuit)
-    return circuit, weights, features
+    return any_kernel.admit(circuit, weights, features, dtype)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
+from qflsec.defenses.server_records import need_server_records
 from qflsec.federation import Pipeline, ServingLayer
 from qflsec.models import Classical, Hybrid, Model
 from qflsec.threat import Records
@@ -217,16 +218,12 @@ class FinePruning(ServingLayer):
         """
         super().check(pipeline)
         _hidden(pipeline.model)
-        if pipeline.data.auxiliary < 1:
-            raise IncompatibleStack(
-                f"{self.card.name!r} goes by records of the server, but the auxiliary split is empty",
-                fix="set 'auxiliary' of the data",
-            )
+        need_server_records(self.card.name, pipeline, "tunes")
         if pipeline.kept:
             raise IncompatibleStack(
                 f"{self.card.name!r} prunes one model at the server, but clients keep something to themselves",
                 got=pipeline.kept,
-                fix="leave out 'personal' and 'own_models'",
+                fix="leave out 'own_models'",
             )
 
     def readied(self, model: Model, params: torch.Tensor, records: Records) -> torch.Tensor:

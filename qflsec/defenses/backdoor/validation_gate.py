@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.base import ConfigError, DefenseCard, IncompatibleStack, Source, register
+from qflsec.base import ConfigError, DefenseCard, Source, register
 from qflsec.defenses.robust import RobustFilter, Robustness
+from qflsec.defenses.server_records import need_server_records
 from qflsec.federation import Pipeline, RoundUpdates
 
 __all__ = ["ValidationGate"]
@@ -78,17 +79,7 @@ class ValidationGate(RobustFilter):
             IncompatibleStack: It has not.
         """
         super().check(pipeline)
-        if pipeline.data.auxiliary < 1:
-            raise IncompatibleStack(
-                f"{self.card.name!r} tries updates on records of the server, but the auxiliary split is empty",
-                fix="set 'auxiliary' of the data",
-            )
-        if pipeline.personal:
-            raise IncompatibleStack(
-                f"{self.card.name!r} tries whole models, but clients keep parts of theirs to themselves",
-                got=", ".join(pipeline.personal),
-                fix="leave out 'personal'",
-            )
+        need_server_records(self.card.name, pipeline, "tries updates")
 
     def act(self, batch: RoundUpdates) -> RoundUpdates:
         """The updates that pass; all of them where there are no records, as in an attacker's simulation."""

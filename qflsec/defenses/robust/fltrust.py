@@ -14,6 +14,7 @@ from qflsec.defenses.robust.base import UpdateRule
 from qflsec.defenses.robust.guarantee import Robustness
 from qflsec.defenses.robust.rows import Rows, Updates, like, norms_of, unit_rows
 from qflsec.defenses.robust.torus import reduce_differences
+from qflsec.defenses.server_records import need_server_records
 from qflsec.federation import Pipeline, RoundUpdates
 
 __all__ = ["FlTrust", "fltrust"]
@@ -113,17 +114,7 @@ class FlTrust(UpdateRule):
             IncompatibleStack: It has not.
         """
         super().check(pipeline)
-        if pipeline.data.auxiliary < 1:
-            raise IncompatibleStack(
-                "'fltrust' trains on records of the server, but the auxiliary split is empty",
-                fix="set 'auxiliary' of the data",
-            )
-        if pipeline.personal:
-            raise IncompatibleStack(
-                "'fltrust' trains the whole model at the server, but clients keep parts of it to themselves",
-                got=", ".join(pipeline.personal),
-                fix="leave out 'personal'",
-            )
+        need_server_records(self.card.name, pipeline, "trains")
 
     def act(self, batch: RoundUpdates, state: object) -> tuple[torch.Tensor, object]:
         """The weighted mean; nothing moves where the server's own training went wrong."""

@@ -151,6 +151,7 @@ def test_what_it_refuses() -> None:
     with pytest.raises(IncompatibleStack, match="auxiliary"):
         FinePruning().check(replace(whole, data=bare))
     own = replace(whole.federation, own_models=OwnModels(pull=0.3))
-    for kept in (replace(whole, personal=("after.0.weight",)), replace(whole, federation=own)):
-        with pytest.raises(IncompatibleStack, match="keep something"):
+    parts, models = replace(whole, personal=("after.0.weight",)), replace(whole, federation=own)
+    for kept, why in ((parts, "keep parts of theirs"), (models, "a model of its own")):
+        with pytest.raises(IncompatibleStack, match=why):
             FinePruning().check(kept)

@@ -231,5 +231,5 @@ def test_a_server_without_records_or_model_is_refused(make_pipeline: Callable[..
             )
         )
     hybrid = build_model({"name": "hybrid", "n_qubits": 2, "layers": 1, "n_features": 4})
-    with pytest.raises(IncompatibleStack, match="keep parts of it"):
+    with pytest.raises(IncompatibleStack, match="keep parts of theirs"):
         stack.check(replace(pipeline, model=hybrid, personal=(hybrid.layout[-1][0],)))
