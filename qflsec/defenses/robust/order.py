@@ -111,7 +111,12 @@ def has_numba() -> bool:
     return find_spec("numba") is not None
 
 
-def _run(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> bool:
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., bool]:
     from qflsec.defenses.robust.order_kernel import order  # numba takes its time to load
 
-    return order(np.ascontiguousarray(values), low, high, out, mean=mean)
+    return order
+
+
+def _run(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bool) -> bool:
+    return _kernel()(np.ascontiguousarray(values), low, high, out, mean=mean)

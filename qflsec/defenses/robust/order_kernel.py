@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
 
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.passes import INNER
@@ -14,7 +17,6 @@ from qflsec.circuits.compiled.simd import (
     BYTES,
     ahead,
     exchanges,
-    plain,
     pointer,
     read,
     splat,
@@ -63,39 +65,84 @@ def order(values: npt.NDArray[Any], low: int, high: int, out: Array, *, mean: bo
     return bool(_order(values, plan, low, high, mean, out, block))
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _lanes(typing: Any, pointer: Any) -> Any:  # noqa: ANN401, ARG001 - numba's types
+    """The numbers of a vector, as a constant of the compiler, so that distances between rows are parts of instructions."""
+
+    def generate(_context: Any, _builder: Any, _: Any, _args: Any) -> Any:  # noqa: ANN401
+        return ir.Constant(ir.IntType(64), BYTES * 8 // pointer.dtype.bitwidth)
+
+    return types.intp(pointer), generate
+
+
 @njit(**INNER)
-def _compare(rows, kind, first, apart, width, lanes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901
-    """One piece of the plan on all columns of a block."""
+def _compare(rows, kind, first, apart):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912
+    """One piece of the plan on all columns of a block: the kind is asked for once, and not for every vector."""
+    lanes = _lanes(rows)
+    width = _VECTORS * lanes
     step = apart * width
-    for j in range(first * width, (first + 1) * width, lanes):
+    at = ahead(rows, first * width)
+    if kind == SINGLE:
+        for j in range(0, width, lanes):
+            _single(ahead(at, j), step, ahead(at, j), step)
+    elif kind == 0:
+        for j in range(0, width, lanes):
+            _sort(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 1:
+        for j in range(0, width, lanes):
+            _merge(ahead(at, j), step, ahead(at, j), step)
+    elif kind == 2:
+        for j in range(0, width, lanes):
+            _window_16(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 3:
+        for j in range(0, width, lanes):
+            _window_32(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 4:
+        for j in range(0, width, lanes):
+            _window_64(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 5:
+        for j in range(0, width, lanes):
+            _window_128(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 6:
+        for j in range(0, width, lanes):
+            _end_16(ahead(at, j), width, ahead(at, j), width)
+    elif kind == 7:
+        for j in range(0, width, lanes):
+            _end_32(ahead(at, j), width, ahead(at, j), width)
+    else:
+        for j in range(0, width, lanes):
+            _end_64(ahead(at, j), width, ahead(at, j), width)
+
+
+@njit(**INNER)
+def _sums(rows, count, width, target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Sums of the first rows, of 32 columns at once: each number waits for the one before in its own column alone.
+
+    Returns zero times the sums: no number where one is not finite.
+    """
+    spoiled = splat(0.0)
+    for j in range(0, width, 32):
+        a, b, c, e = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
         at = ahead(rows, j)
-        if kind == SINGLE:
-            _single(at, step, at, step)
-        elif kind == 0:
-            _sort(at, width, at, width)
-        elif kind == 1:
-            _merge(at, step, at, step)
-        elif kind == 2:
-            _window_16(at, width, at, width)
-        elif kind == 3:
-            _window_32(at, width, at, width)
-        elif kind == 4:
-            _window_64(at, width, at, width)
-        elif kind == 5:
-            _window_128(at, width, at, width)
-        elif kind == 6:
-            _end_16(at, width, at, width)
-        elif kind == 7:
-            _end_32(at, width, at, width)
-        else:
-            _end_64(at, width, at, width)
+        for _ in range(count):
+            a = a + widened(at, 0)
+            b = b + widened(at, 8)
+            c = c + widened(at, 16)
+            e = e + widened(at, 24)
+            at = ahead(at, width)
+        write(target, j, a)
+        write(target, j + 8, b)
+        write(target, j + 16, c)
+        write(target, j + 24, e)
+        spoiled = spoiled + ((a + b) + (c + e)) * splat(0.0)
+    return spoiled
 
 
 def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912
     n, d = values.shape
-    lanes = BYTES // plain(block.itemsize)
-    width = plain(_VECTORS) * lanes
     source, target = pointer(values), pointer(out)
+    lanes = _lanes(source)
+    width = _VECTORS * lanes
     # rows begin at a cache line, which NumPy's memory need not
     rows = ahead(pointer(block), -block.ctypes.data % BYTES // block.itemsize)
     for i in range(n * width, len(block) - lanes, lanes):
@@ -119,16 +166,11 @@ def _run(values, plan, low, high, mean, out, block):  # type: ignore[no-untyped-
                 store(rows, i * width + j, number)
                 spoiled = spoiled + number * nothing
         for piece in range(whole, len(plan)):
-            _compare(rows, plan[piece, 0], plan[piece, 1], plan[piece, 2], width, lanes)
+            _compare(rows, plan[piece, 0], plan[piece, 1], plan[piece, 2])
         if mean:
-            for j in range(0, width, 16):
-                left, right = splat(0.0), splat(0.0)
-                for i in range(low, high):
-                    left = left + widened(rows, i * width + j)
-                    right = right + widened(rows, i * width + j + 8)
-                write(target, start + j, left)
-                write(target, start + j + 8, right)
-                spoiled_sums = spoiled_sums + (left + right) * splat(0.0)
+            spoiled_sums = spoiled_sums + _sums(
+                ahead(rows, low * width), high - low, width, ahead(target, start)
+            )
         else:
             for i in range(n):
                 for j in range(0, width, 8):

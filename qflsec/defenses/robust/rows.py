@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = ["Array", "Rows", "Updates", "like", "norms_of", "unit_rows"]
 Array = npt.NDArray[np.float64]
 Updates = TypeVar("Updates", bound="npt.NDArray[Any] | torch.Tensor")
 """Updates as an array of NumPy or a tensor of torch, float32 or float64; a rule gives back the same kind."""
+_WHOLE = (int, np.integer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +95,11 @@ class Rows:
             ConfigError: ``f`` is no whole number of 0 or more.
         """
         values = _values(updates)
-        if isinstance(f, bool) or not isinstance(f, int | np.integer) or f < 0:
+        if isinstance(f, bool) or not isinstance(f, _WHOLE) or f < 0:
             raise ConfigError(
                 "'f' is no number of clients", got=repr(f), expected="a whole number, 0 or more"
             )
-        return cls(values=values, f=int(f), kept=np.arange(len(values)))
+        return cls(values=values, f=int(f), kept=_all_of(len(values)))
 
     @property
     def n(self) -> int:
@@ -129,8 +131,16 @@ class Rows:
             )
 
 
+@lru_cache(maxsize=16)
+def _all_of(n: int) -> npt.NDArray[np.int64]:
+    """The places 0 to n - 1, which nobody can write to."""
+    places = np.arange(n)
+    places.setflags(write=False)
+    return places
+
+
 def _values(updates: npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
-    values = updates.detach().cpu().numpy() if isinstance(updates, torch.Tensor) else updates
+    values = updates.numpy(force=True) if isinstance(updates, torch.Tensor) else updates
     given: object = values  # a caller need not be typed
     if not isinstance(given, np.ndarray) or given.dtype not in (np.float32, np.float64):
         kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
@@ -159,7 +169,8 @@ def like(updates: Updates, values: npt.NDArray[Any]) -> Updates:
         # a copy, unless the memory is the values' own: they may be a part of what the caller gave
         kind = np.float32 if updates.dtype == torch.float32 else np.float64
         own = values.astype(kind, copy=not values.flags.owndata)
-        return cast("Updates", torch.from_numpy(own).to(updates.device))
+        found = torch.from_numpy(own)
+        return cast("Updates", found if updates.is_cpu else found.to(updates.device))
     return cast("Updates", values.astype(updates.dtype))
 
 
