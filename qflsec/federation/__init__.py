@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Gossip,
         Hierarchy,
         Mix,
+        Preference,
         Ring,
         Star,
         Topology,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         Turn,
         affinities,
         groups_by_error,
+        preferences,
     )
     from qflsec.federation.updates import RoundUpdates, SummedUpdates
 
@@ -113,6 +115,7 @@ __all__ = [
     "Parts",
     "PartyState",
     "Pipeline",
+    "Preference",
     "RecordLayer",
     "Ring",
     "RoundUpdates",
@@ -145,6 +148,7 @@ __all__ = [
     "groups_by_error",
     "layer_from_config",
     "parts_from_config",
+    "preferences",
     "run_batch",
     "weighted_mean",
 ]

@@ -88,6 +88,12 @@ class Pipeline:
                 fix="use a star without 'personal', or leave out solved_by = 'server' of 'natural_gradient'",
             )
         self._check_own()
+        if self.topology.weighs and self.personal:
+            raise ConfigError(
+                "clients try the models of others, which lack the parts that each keeps to itself",
+                got=f"personal = {list(self.personal)}",
+                fix="leave out 'personal', or use another topology",
+            )
         self.topology.check(self.federation.n_clients)
         Sharing.of(self.model, self.personal)
         if self.parts is not None:

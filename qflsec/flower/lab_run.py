@@ -292,7 +292,7 @@ class _Followed:
             costs={
                 "network_bytes": math.nan if last is None else float(last.bytes),
                 "network_messages": math.nan if last is None else float(last.messages),
-                "record_gradients": records_used(lane, self._config)
+                "record_gradients": records_used(lane.mask.sum(dim=-1), self._config)
                 * self._config.rounds
                 * self._config.uses,
                 "cpu_seconds": self._seconds + end.seconds,

@@ -33,6 +33,7 @@ from qflsec.federation.round.server import Server
 from qflsec.federation.round.session import SecretsMode, Session
 from qflsec.federation.round.training import ClientTraining
 from qflsec.federation.round.turns import Turns
+from qflsec.federation.round.weighing import Weighing
 from qflsec.federation.run import RunResult
 from qflsec.federation.run_spec import RunSpec
 from qflsec.federation.stack import Stack
@@ -71,7 +72,8 @@ class BatchRun:
         self._pipeline, self._stack, self._specs, self._lanes = pipeline, stack, list(specs), list(lanes)
         self._config, self._model = pipeline.federation, pipeline.model
         self._seeds = [spec.seed for spec in specs]
-        self._data = records_of(lanes)
+        self._weighing = Weighing(pipeline, records_of(lanes), self._seeds)
+        self._data = self._weighing.training
         self._counts = self._data.mask.sum(dim=-1)
         keep = self._keep_honest = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
@@ -106,7 +108,9 @@ class BatchRun:
             dead=lambda: self._dead,
         )
         self._audits = Audits(stack.audit, pipeline.model, self._data, specs)
-        self._mixing = Mixing(models=self._models, network=self._network, audits=self._audits)
+        self._mixing = Mixing(
+            models=self._models, network=self._network, audits=self._audits, weighing=self._weighing
+        )
         self._silent: set[tuple[int, int]] = set()
         self._collection = Collection(uploads=uploads, network=self._network, moves=self._turns)
         self._server = Server(stack=stack, pipeline=pipeline, seeds=self._seeds, lanes=lanes)
@@ -186,6 +190,7 @@ class BatchRun:
             received = self._audits.of_ring(received, trainers)
         if self._delegations is not None:
             self._delegations.start(round_index, received.present)
+        self._weighing.start(received.models)
         models = self._own.full(received.models)
         trained, losses = self._training(trainers, models, plan, streams, received.present)
         self._own.follow(models, trainers, plan, streams, received.present)
@@ -266,7 +271,7 @@ class BatchRun:
                 opened = self._parts.opened(
                     lane, self._collection.open(lane, turn) if anybody[lane] else nobody
                 )
-                base, before = self._base(lane, turn, received)
+                base, before = self._models.before(lane, turn, received)
                 step = self._server.step(lane, round_index, opened, before, turn.node)
             except ProtocolAbort as abort:
                 self._lose(lane, round_index, turn, abort)
@@ -282,13 +287,6 @@ class BatchRun:
             after = before + self._config.server_learning_rate * told
             honest = bool(torch.equal(told, step))
             self._move(lane, round_index, turn, version, opened, after, base, received.bases[lane], honest)
-
-    def _base(self, lane: int, turn: Turn, received: Received) -> tuple[Version, torch.Tensor]:
-        """What a step is added to: the node's model, or what arrived of it where a client makes the next one itself."""
-        index = turn.root.index
-        if turn.root.role == "client" and index in turn.trainers:
-            return received.bases[lane][index], received.models[lane, index]
-        return self._models.version(lane, turn.node), self._models.params[lane, turn.node].clone()
 
     def _lose(self, lane: int, round_index: int, turn: Turn, abort: ProtocolAbort) -> None:
         """A round without a result: the model stays, and what was said of a sum stays in the views."""
@@ -382,7 +380,7 @@ class BatchRun:
             costs={
                 "network_bytes": float(self._network.bytes_sent.get(lane, 0)),
                 "network_messages": float(self._network.messages_sent.get(lane, 0)),
-                "record_gradients": records_used(data, config) * config.rounds * config.uses,
+                "record_gradients": records_used(self._counts[lane], config) * config.rounds * config.uses,
                 "cpu_seconds": cpu_seconds,
                 **self._session.costs(lane),
                 **coded_costs(self._stack, self._pipeline, self._transcript.facts[lane]),

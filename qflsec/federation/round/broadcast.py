@@ -99,6 +99,13 @@ class Broadcast:
         """The version of a model."""
         return self._versions[lane][node]
 
+    def before(self, lane: int, turn: Turn, received: Received) -> tuple[Version, torch.Tensor]:
+        """What a step is added to: the node's model, or what arrived of it where a client makes the next one itself."""
+        index = turn.root.index
+        if turn.root.role == "client" and index in turn.trainers:
+            return received.bases[lane][index], received.models[lane, index]
+        return self._versions[lane][turn.node], self.params[lane, turn.node].clone()
+
     def holder(self, lane: int, node: int) -> Party:
         """Who holds a model."""
         return self._holders[lane][node]

@@ -113,9 +113,16 @@ def chunks(padded: Sequence[int], limit: int) -> list[list[int]]:
     ]
 
 
-def records_used(data: LaneData, config: FederationConfig) -> float:
-    """Expected records of all participating clients in one step, or in one epoch."""
-    counts = data.mask.sum(dim=-1)
+def records_used(counts: torch.Tensor, config: FederationConfig) -> float:
+    """Expected records of all participating clients in one step, or in one epoch.
+
+    Args:
+        counts: How many records each client trains on.
+        config: How they train.
+
+    Shapes:
+        counts: ``(client,)``
+    """
     drawn = config.batches in {"fixed", "poisson"}
     used = counts.clamp(max=float(config.batch_size or 1)) if drawn else counts
     return float(used.sum()) * config.n_participants / config.n_clients

@@ -10,6 +10,7 @@ import torch
 from qflsec.federation.payloads import fault
 from qflsec.federation.round.audits import Audits
 from qflsec.federation.round.broadcast import Broadcast
+from qflsec.federation.round.weighing import Weighing
 from qflsec.federation.topology import Mix
 from qflsec.threat import Delivery, Envelope, Network, Origin, Party, Slot, Version
 
@@ -35,10 +36,12 @@ class Mixing:
         models: The models, and who holds them.
         network: The network.
         audits: Which models clients take of others.
+        weighing: What clients give to each model, where they weigh them themselves.
     """
 
-    def __init__(self, *, models: Broadcast, network: Network, audits: Audits) -> None:
-        self._models, self._network, self._audits = models, network, audits
+    def __init__(self, *, models: Broadcast, network: Network, audits: Audits, weighing: Weighing) -> None:
+        self._models, self._network = models, network
+        self._audits, self._weighing = audits, weighing
 
     def __call__(
         self,
@@ -146,6 +149,7 @@ class Mixing:
             if own is None:
                 return []
             found, own = self._audited(lane, mix.maker.index, found, own)
+            found, own = self._weighed(lane, round_index, mix.maker.index, found, own)
         missing = 1.0 - sum(part.share for part in found)
         return _filled(found, own, missing)
 
@@ -157,6 +161,24 @@ class Mixing:
         kept = [part for part, yes in zip(others, taken, strict=True) if yes]
         found = sorted([mine, *kept], key=lambda part: part.node)
         return found, found.index(mine)
+
+    def _weighed(
+        self, lane: int, round_index: int, client: int, parts: Sequence[_Part], own: int
+    ) -> tuple[list[_Part], int]:
+        """The models with the weights that their maker gives them, and the place of its own; those without weight are left out."""
+        given = self._weighing(
+            lane, round_index, client, [part.share for part in parts], [part.model for part in parts]
+        )
+        if given is None:
+            return list(parts), own
+        if not any(given):
+            return [replace(parts[own], share=1.0)], 0
+        kept = [
+            replace(part, share=share)
+            for place, (part, share) in enumerate(zip(parts, given, strict=True))
+            if share or place == own
+        ]
+        return kept, kept.index(next(part for part in kept if part.node == parts[own].node))
 
     def _members(self, lane: int, parts: Sequence[_Part]) -> frozenset[int]:
         return frozenset[int]().union(*(self._models.members(lane, part.node) for part in parts))

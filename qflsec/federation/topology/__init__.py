@@ -7,6 +7,7 @@ from qflsec.federation.topology.base import Mix, Topology, Turn, side_by_side, t
 from qflsec.federation.topology.clusters import Clusters
 from qflsec.federation.topology.gossip import Gossip
 from qflsec.federation.topology.noise_groups import groups_by_error
+from qflsec.federation.topology.preference import Preference, preferences
 from qflsec.federation.topology.ring import Ring
 from qflsec.federation.topology.star import Star
 from qflsec.federation.topology.tree import Hierarchy, Tree
@@ -17,6 +18,7 @@ __all__ = [
     "Gossip",
     "Hierarchy",
     "Mix",
+    "Preference",
     "Ring",
     "Star",
     "Topology",
@@ -24,6 +26,7 @@ __all__ = [
     "Turn",
     "affinities",
     "groups_by_error",
+    "preferences",
     "side_by_side",
     "topology_from_config",
 ]

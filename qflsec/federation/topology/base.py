@@ -80,6 +80,7 @@ class Topology(ABC):
         without: Why a layer that was made for a star has no meaning in it.
         chosen: Whether clients choose in every round which of the run's models they train.
         personal: Whether every client's model is made for it, so that it is judged on the client's own classes.
+        weighs: Whether clients give the models that they are sent weights of their own, by records of their own.
     """
 
     name: ClassVar[str]
@@ -88,6 +89,7 @@ class Topology(ABC):
     without: ClassVar[str] = ""
     chosen: ClassVar[bool] = False
     personal: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
 
     def check(self, n_clients: int) -> None:  # noqa: B027 - most topologies fit any number of clients
         """Refuse a number of clients that the topology cannot connect.
