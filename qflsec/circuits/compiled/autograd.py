@@ -226,7 +226,14 @@ class _Products(torch.autograd.Function):
         ctx.batch = batch
         ctx.save_for_backward(grad)
         ctx.set_materialize_grads(False)
-        return tuple(_products(batch, grad, (in_weights, in_features, in_start), wanted))
+        along = (in_weights, in_features, in_start)
+        if any(bool(part.any()) for part in along):
+            return tuple(_products(batch, grad, along, wanted))
+        # Jacobians are taken by differentiating in a direction that is zero: only its graph is wanted
+        likes = [torch.empty(shape, dtype=grad.dtype) for shape in batch.shapes]
+        return tuple(
+            torch.zeros_like(like) if want else None for like, want in zip((*likes, grad), wanted, strict=True)
+        )
 
     @staticmethod
     @once_differentiable
