@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -231,7 +232,7 @@ class RunResult:
         delegated = self.stack.delegation is not None
         return LedgerContext(
             observer=Observer.of(view),
-            training=self._trained(),
+            training=self._trained,
             preparation=Preparation(
                 fitted_on=self.dataset.fitted_on,
                 on_training=self.pipeline.data.preprocessing == "training",
@@ -242,7 +243,9 @@ class RunResult:
             traffic=self.stack.carried(self.pipeline.workload),
         )
 
+    @cached_property
     def _trained(self) -> Training:
+        """What was trained, for all who look."""
         config, facts = self.pipeline.federation, self.transcript.facts[self.lane]
         acting = self.spec.threat if self.spec.adversary is not None else None
         deviating = frozenset(() if acting is None else acting.clients)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from qflsec.threat.view import MODELS, SUMS, Item
 
 __all__ = ["close"]
 
+_NUMBERS = MODELS | SUMS
 _ROUNDING = 1e-9
 """Coefficients are small fractions: two that differ do so by far more."""
 
@@ -62,7 +64,9 @@ def close(
         QflsecError: A readable model or update has no known place among the run's versions.
     """
     known = known or KnownRosters()
-    found = [_placed(item, facts) for item in items]
+    seen = [_placed(item, facts) for item in items]
+    found = [item for item in seen if item.form == "plain" and item.kind in _NUMBERS]
+    read = len(found)
     found.extend(_next_models(found, facts, known))
     unnamed = _unnamed(found, facts, known, corrupted)
     found.extend(_steps(found, facts, known))
@@ -70,14 +74,17 @@ def close(
     found.extend(_residuals(found, singles, facts))
     found.extend(_remainders(found, facts))
     follow = _singles(found, derived=True)
-    if known.names(origin for _, origin in facts.versions.items()):
-        held = {_anonymity(item, singles, follow, corrupted) for item in found if item.kind in SUMS}
+    if not facts.versions.is_chain and known.names(origin for _, origin in facts.versions.items()):
+        sums = [item for item in (*seen, *found[read:]) if item.kind in SUMS]
+        held = {_anonymity(item, singles, follow, corrupted) for item in sums}
         found.extend(solved(found, facts, corrupted, min(held - {0}, default=None)))
         follow = _singles(found, derived=True)
     found.extend(part_sums(_models(found), singles, facts))
-    counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in found]
-    counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
-    return tuple(sorted((*counted, *unnamed), key=lambda item: (item.round, item.derived)))
+    every = (*seen, *found[read:])
+    counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in every]
+    if known.always is not None:
+        counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
+    return tuple(sorted((*counted, *unnamed), key=attrgetter("round", "derived")))
 
 
 def _placed(item: Item, facts: LaneFacts) -> Item:

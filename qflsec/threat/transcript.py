@@ -17,6 +17,8 @@ from qflsec.threat.view import MODELS, Granted, Item, View
 
 __all__ = ["Deriver", "Transcript"]
 
+_BLANK = Item(round=0, kind="", form="", value=b"", weight=None, about=None, sender=PUBLIC, receiver=PUBLIC)
+
 Deriver = Callable[[Sequence[Item], LaneFacts, frozenset[Party], frozenset[str]], Sequence[Item]]
 """What a layer lets a coalition compute: (items, facts, corrupted parties, their keys) -> new items."""
 
@@ -78,10 +80,10 @@ class Transcript:
             items.extend(derive(items, facts, parties, held))
         if "honest-updates" in threat.knows:
             items.extend(self._granted(lane, facts, frozenset(threat.clients)))
-        corrupted = frozenset(threat.clients)
+        closed = close(items, facts, frozenset(threat.clients), known)
         return View(
             threat=threat,
-            items=tuple(_parted(item, facts.beside) for item in close(items, facts, corrupted, known)),
+            items=tuple(_parted(item, facts.beside) for item in closed) if facts.beside else closed,
             granted=self.granted[lane].under(threat) if lane in self.granted else Granted(),
             keys=held,
             knows_rosters=facts.rosters.told_to(threat),
@@ -140,22 +142,13 @@ def _visible(message: Message, lane: int, parties: frozenset[Party], held: froze
         place: _values(message.layers[place].value[position], slots, message if place == 0 else None)
         for place, slots in reached.items()
     }
-    first: dict[int, Item] = {}
     for index, place in sorted((index, place) for place, slots in reached.items() for index in slots):
         slot = message.slots[index]
         value, weight, said = found[place][index]
-        if place not in first:
-            first[place] = Item(
-                round=message.round,
-                kind=message.kind,
-                form=message.layers[place].form,
-                value=value,
-                weight=weight,
-                about=members[index],
-                sender=slot.sender,
-                receiver=slot.receiver,
-            )
-        yield first[place].with_fields(
+        yield _BLANK.with_fields(
+            round=message.round,
+            kind=message.kind,
+            form=message.layers[place].form,
             value=value,
             weight=weight,
             reports=said,
@@ -170,7 +163,7 @@ def _visible(message: Message, lane: int, parties: frozenset[Party], held: froze
 def _parted(item: Item, beside: int) -> Item:
     """An update or a sum without the numbers behind its parameters, which were added up with them until here."""
     value = item.value
-    if not beside or item.form != "plain" or item.kind not in {"update", "aggregate"}:
+    if item.form != "plain" or item.kind not in {"update", "aggregate"}:
         return item
     if not isinstance(value, torch.Tensor) or len(value) <= beside:
         return item

@@ -230,9 +230,10 @@ class _Products(torch.autograd.Function):
         if any(bool(part.any()) for part in along):
             return tuple(_products(batch, grad, along, wanted))
         # Jacobians are taken by differentiating in a direction that is zero: only its graph is wanted
-        likes = [torch.empty(shape, dtype=grad.dtype) for shape in batch.shapes]
+        shapes = (*batch.shapes, grad.shape)
         return tuple(
-            torch.zeros_like(like) if want else None for like, want in zip((*likes, grad), wanted, strict=True)
+            torch.zeros(shape, dtype=grad.dtype) if want else None
+            for shape, want in zip(shapes, wanted, strict=True)
         )
 
     @staticmethod

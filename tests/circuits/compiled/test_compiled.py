@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from qflsec.circuits import (
     pauli_z,
 )
 from qflsec.circuits.compiled import compiled_expectations
+from qflsec.circuits.compiled.loaded import Loaded
 from qflsec.circuits.executors import exact_expectations
 from qflsec.circuits.gates import GATES
 
@@ -177,6 +179,38 @@ def test_expanded_weights_give_the_gradient_of_each_sample() -> None:
     (expected,) = torch.autograd.grad(expectations(circuit, apart, features, dtype=DOUBLE).sum(), apart)
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
     assert not torch.allclose(found[0, 0], found[0, 1])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_jacobians_take_no_second_derivatives_along_zero(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Jacobian by differentiating twice asks for products along a probe that is zero; only their graph is wanted."""
+    circuit = build_circuit(n_qubits=2, layers=2, observables=[pauli_z(wire, 2) for wire in range(outputs)])
+    calls = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return products(*args, **options)
+
+    products = Loaded.products
+    monkeypatch.setattr(Loaded, "products", spy)
+    weights = normal(circuit.n_weights).requires_grad_()
+    features = normal(3, circuit.n_features).requires_grad_()
+
+    def columns(kernel: Kernel) -> tuple[Tensor, int]:
+        loss = kernel(circuit, weights, features, dtype=DOUBLE).square().sum()
+        (slope,) = torch.autograd.grad(loss, weights, create_graph=True)
+        probe = torch.zeros_like(slope, requires_grad=True)
+        (pulled,) = torch.autograd.grad(slope, features, probe, create_graph=True)
+        assert not pulled.any()
+        before = len(calls)
+        (column,) = torch.autograd.grad(pulled, probe, torch.ones_like(pulled))
+        return column, before
+
+    found, along_zero = columns(compiled_expectations)
+    assert torch.allclose(found, columns(expectations)[0], atol=1e-12)
+    assert along_zero == 0 < len(calls)
 
 
 def test_angles_of_any_size_are_reduced() -> None:
