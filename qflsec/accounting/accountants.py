@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Literal
 
@@ -251,6 +252,9 @@ def _tightest(*, noise_multiplier: float, sample_rate: float, steps: int, delta:
     return min(renyi, loss, key=lambda bound: bound.epsilon)
 
 
+@lru_cache(
+    maxsize=4096
+)  # a search for noise asks for each of its points twice, and ledgers ask for the last again
 def _opacus_rdp(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     from opacus.accountants import RDPAccountant
 
@@ -263,6 +267,7 @@ def _opacus_rdp(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         return max(0.0, float(accountant.get_epsilon(delta=delta, alphas=orders)))
 
 
+@lru_cache(maxsize=4096)
 def _opacus_prv(
     noise_multiplier: float, sample_rate: float, steps: int, delta: float, error: float
 ) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from qflsec.cli.audit import audit
 from qflsec.cli.certify import certify
 from qflsec.cli.init import init
 from qflsec.cli.leak import leak
+from qflsec.cli.options import OWN_PROCESS
 from qflsec.cli.reference import reference
 from qflsec.cli.secagg import secagg
 from qflsec.cli.stopping import Terminated, exit_code, terminable
@@ -90,7 +91,7 @@ def main() -> int:
     try:
         with warnings.catch_warnings(), terminable():
             warnings.showwarning = _told(warnings.showwarning)
-            app()
+            app(obj=OWN_PROCESS)
     except QflsecError as error:
         told = "".join(f"error: {line}\n" for line in str(error).splitlines())
         sys.stderr.write(f"{own_traceback(error)}{told}")

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from qflsec.base.errors import ConfigError, StoreError
 
 __all__ = [
+    "OWN_PROCESS",
     "Address",
     "AsJson",
     "Backend",
@@ -25,11 +27,13 @@ __all__ = [
     "StoreFile",
     "check_workers",
     "command_line",
+    "own_process",
     "parse_seeds",
     "refuse_options",
     "the_only_store",
 ]
 
+OWN_PROCESS = "a process for one command"
 _MAX_SEEDS = 100_000
 _MAX_JOBS = 1024
 
@@ -62,6 +66,12 @@ Spec = Annotated[str, typer.Argument(help="A preset ('qflsec list presets') or a
 StoreFile = Annotated[
     Path | None, typer.Option("--store", help="The result store; NAME.sqlite of the matrix by default.")
 ]
+
+
+def own_process() -> bool:
+    """Whether this process was started for one command, as a shell does, and not for another program that calls it."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_root().obj is OWN_PROCESS
 
 
 def command_line() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from qflsec.base.errors import ConfigError
-from qflsec.cli.options import check_workers, command_line, parse_seeds
+from qflsec.cli.options import check_workers, command_line, own_process, parse_seeds
 from qflsec.cli.stopping import Terminated, exit_code
 from qflsec.cli.watch import Watch, served
 
@@ -57,6 +58,10 @@ def run_matrix_command(
         watch: Whether, and how, to serve the page while it fills.
         wait: Whether to wait where another process works on the store.
     """
+    if (
+        own_process()
+    ):  # copies of it have one thread, and what they compute must not depend on whose copies they are
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from qflsec.lab import load_spec
     from qflsec.lab.specs import look, with_engine
 
@@ -71,11 +76,14 @@ def run_matrix_command(
     look(chosen)
     from qflsec.cli.progress import follow
     from qflsec.lab import assemble, build, run_matrix
+    from qflsec.lab.grid.forks import copy_this_process
 
     command = command_line()
     world = build(chosen)
     for remark in world.remarks():
         typer.echo(f"note: {remark}", err=True)
+    if own_process() and backend == "local" and jobs != 1 and not world.alone:
+        copy_this_process()
     on_wait = (lambda text: typer.echo(f"note: {text}", err=True)) if wait else None
     steps = run_matrix(
         world,

@@ -3,15 +3,18 @@
 Importing torch takes longer than many a batch. One process, the nursery, imports once what batches need, and
 nothing else: it runs no batch, opens no file and has a single thread, so that a copy of it (fork) is sound. Each
 worker is such a copy and pays for no import. The nursery lives as long as the process that asked for it; a worker
-lives as long as its pipe.
+lives as long as its pipe. A process that is about to run a matrix and does nothing else, as the command line's, can
+have a copy of itself as nursery, so that nothing is imported twice.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import pickle
 import select
@@ -22,16 +25,22 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-__all__ = ["can_fork", "forked_results", "serve"]
+__all__ = ["can_fork", "copy_this_process", "forked_results", "serve"]
 
-# One thread: a copy of a process has only the thread that made it. Freed memory is kept: batches free and take
-# tensors of a few MB all the time, and fresh pages from the kernel cost a tenth of a run.
+# What malloc does with freed memory, by the numbers of mallopt(3) and by its variables: it keeps it. Batches free and
+# take tensors of a few MB all the time, and fresh pages from the kernel cost a tenth of a run.
+_KEEPING = (
+    (-3, "MALLOC_MMAP_THRESHOLD_", 32 << 20),
+    (-1, "MALLOC_TRIM_THRESHOLD_", 256 << 20),
+    (-2, "MALLOC_TOP_PAD_", 16 << 20),
+)
+# One thread: a copy of a process has only the thread that made it.
 _ENVIRONMENT = {
     **dict.fromkeys(
         (
@@ -43,9 +52,7 @@ _ENVIRONMENT = {
         ),
         "1",
     ),
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_TOP_PAD_": str(16 << 20),
+    **{name: str(size) for _, name, size in _KEEPING},
 }
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve(int(sys.argv[2]))"
 _REQUEST = 1 << 20
@@ -56,6 +63,20 @@ _PATIENCE = 10.0
 def can_fork() -> bool:
     """Whether this system has what workers need; elsewhere joblib's are used."""
     return sys.platform == "linux"
+
+
+def copy_this_process() -> bool:
+    """Have workers be copies of a copy of this process as it stands, all that it has imported and loaded included.
+
+    Only for a process of which nothing else comes: what it changes afterwards, its workers will not know.
+
+    Returns:
+        Whether it was copied; nothing is where this process has a nursery, or more than one thread.
+    """
+    if not can_fork() or os.getpid() in _Nursery.known or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
+        return False
+    _Nursery.known[os.getpid()] = _Nursery(copied=True)
+    return True
 
 
 def forked_results(
@@ -97,32 +118,21 @@ def forked_results(
 class _Nursery:
     """The process that workers are copies of."""
 
-    _known: ClassVar[dict[int, _Nursery]] = {}
+    known: ClassVar[dict[int, _Nursery]] = {}
 
-    def __init__(self) -> None:
+    def __init__(self, *, copied: bool = False) -> None:
         self._control, theirs = socket.socketpair()
         self._asking = threading.Lock()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter
-                [
-                    sys.executable,
-                    "-c",
-                    _START.format(module=__name__),
-                    json.dumps(_places()),
-                    str(theirs.fileno()),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **_ENVIRONMENT},
-            )
+            self._process = _Copy(self._control, theirs) if copied else _started(theirs)
         atexit.register(self._end)
 
     @classmethod
     def mine(cls) -> _Nursery:
         """The nursery of this process, started where there is none or it has died."""
-        found = cls._known.get(os.getpid())
+        found = cls.known.get(os.getpid())
         if found is None or not found.alive:
-            found = cls._known[os.getpid()] = cls()
+            found = cls.known[os.getpid()] = cls()
         return found
 
     @property
@@ -147,6 +157,45 @@ class _Nursery:
             self._process.wait(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+
+def _started(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    """A fresh nursery."""
+    return subprocess.Popen(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", _START.format(module=__name__), json.dumps(_places()), str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+    )
+
+
+class _Copy:
+    """A nursery that is a copy of this process, handled like one that was started."""
+
+    def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
+        self._process = multiprocessing.get_context("fork").Process(target=_serve_copy, args=(ours, theirs))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("the nursery", timeout)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _serve_copy(ours: socket.socket, theirs: socket.socket) -> None:
+    ours.close()  # else it would never see the end of whoever asks
+    os.environ.update(_ENVIRONMENT)
+    with suppress(AttributeError):  # another C library
+        for number, _, size in _KEEPING:
+            ctypes.CDLL(None).mallopt(number, size)
+    serve(theirs.detach())
 
 
 def _places() -> list[str]:

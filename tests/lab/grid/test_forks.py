@@ -96,3 +96,64 @@ def test_whoever_stops_early_ends_the_workers() -> None:
     while children.read_text().split() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not children.read_text().split()
+
+
+_COPIED = """
+import os, sys, threading, time
+from pathlib import Path
+from qflsec.lab.grid.backends import results
+from qflsec.lab.grid.forks import copy_this_process
+import fractions
+fractions.mark = 7  # a copy knows what its original has done, a fresh process does not
+def facts(task, parent):
+    nursery = os.getppid()
+    threads = len(list(Path(f"/proc/{nursery}/task").iterdir()))
+    return fractions.mark, parent, nursery, threads, os.environ["OMP_NUM_THREADS"], sys.stdin.read()
+wait = threading.Event()
+other = threading.Thread(target=wait.wait)
+other.start()
+assert not copy_this_process(), "a copy of several threads is not sound"
+wait.set(); other.join()
+while len(os.listdir("/proc/self/task")) > 1:
+    time.sleep(0.001)
+print("said before", end=" ")  # once, however many copies there are of what is not written yet
+assert copy_this_process() and not copy_this_process()
+found = set(results(facts, [1, 2, 3], jobs=2, backend="local"))
+(one,) = found
+assert one[0] == 7 and one[1] == os.getpid() != one[2] and one[3:] == (1, "1", ""), one
+print(one[2])
+"""
+
+
+def test_workers_can_be_copies_of_the_process_that_asks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COPIED], input="not for workers", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said, before, nursery = done.stdout.split()
+    assert (said, before) == ("said", "before")
+    assert not Path(f"/proc/{nursery}").exists(), "it ends with whoever asked"
+
+
+def test_a_copy_ends_with_its_original_however_that_ends() -> None:
+    text = (
+        "import os, time; from qflsec.lab.grid.forks import copy_this_process, _Nursery\n"
+        "assert copy_this_process()\n"
+        "print(_Nursery.mine()._process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        nursery = Path("/proc") / process.stdout.readline().strip()
+        assert nursery.exists()
+        process.kill()
+    deadline = time.monotonic() + 10
+    while nursery.exists() and "zombie" not in _state(nursery) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not nursery.exists() or "zombie" in _state(nursery)
+
+
+def _state(process: Path) -> str:
+    try:
+        return (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "zombie"
