@@ -25,6 +25,7 @@ __all__ = [
     "DeviceChallenge",
     "EvasionChallenge",
     "EvasionClaim",
+    "HoldingsChallenge",
     "InversionChallenge",
     "InversionClaim",
     "LabelSkewChallenge",
@@ -310,6 +311,26 @@ class DeviceChallenge(PropertyChallenge):
 
     device: Execution
     others: tuple[Execution, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldingsChallenge(PropertyChallenge):
+    """Who is of a kind that lacks, or has, a block of features, where clients hold some blocks each?
+
+    Attributes:
+        kinds: Which features each kind of client holds.
+        asked: Which kinds are in question.
+        fill: What stands in for the features that a client does not hold.
+        execution: How clients execute the model.
+
+    Shapes:
+        kinds: ``(F,)`` each, boolean; fill: ``(F,)``
+    """
+
+    kinds: tuple[torch.Tensor, ...]
+    asked: tuple[bool, ...]
+    fill: torch.Tensor
+    execution: Execution
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qflsec.base.faces import lazily
 
 if TYPE_CHECKING:
+    from qflsec.data.holdings import Holdings, client_holdings
     from qflsec.data.loading import Dataset, as_long, load
     from qflsec.data.partitioners import PartitionSpec
     from qflsec.data.partitioning import partition
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DataSpec",
     "Dataset",
+    "Holdings",
     "PartitionSpec",
     "RawData",
     "as_long",
+    "client_holdings",
     "equal_records",
     "kinds_of_people",
     "load",

@@ -65,7 +65,7 @@ def draw_holdings(spec: DataSpec, n_records: int, splits: Sequence[Rows], seed: 
     Shapes:
         returns: ``[N]``
     """
-    if spec.blocks is None or spec.held_blocks in (None, len(spec.blocks)):
+    if spec.blocks is None or not spec.hides_blocks:
         return None
     generator, kinds = numpy_stream(seed, "data", "holdings"), len(spec.blocks)
     holdings = np.zeros(n_records, dtype=np.int64)

@@ -304,6 +304,11 @@ class DataSpec:
                     fix="name the sizes of more blocks",
                 )
 
+    @property
+    def hides_blocks(self) -> bool:
+        """Whether clients lack blocks of columns."""
+        return self.blocks is not None and self.held_blocks not in (None, len(self.blocks))
+
     def to_config(self) -> dict[str, Any]:
         """The specification as JSON types, with every default written out but those of later options."""
         # what is not there is no part of an id

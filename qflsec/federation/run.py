@@ -24,7 +24,7 @@ from qflsec.accounting import (
 from qflsec.accounting.account import ledger
 from qflsec.accounting.exposure import exposure
 from qflsec.base import ConfigError, stream
-from qflsec.data import Dataset, kinds_of_people
+from qflsec.data import Dataset, Holdings, client_holdings, kinds_of_people
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.executions import executed
 from qflsec.federation.pipeline import Pipeline
@@ -133,6 +133,11 @@ class RunResult:
     def angle_features(self) -> bool:
         """Whether the model has the period 2 pi in every feature."""
         return self.pipeline.model.angle_features
+
+    @property
+    def holdings(self) -> Holdings | None:
+        """Which blocks of features each client holds; None where everybody holds everything."""
+        return client_holdings(self.dataset, self.clients)
 
     @property
     def feature_range(self) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from qflsec.attacks import (
     ClientChallenge,
     ClientMembershipChallenge,
     DeviceChallenge,
+    HoldingsChallenge,
     Inference,
     LabelSkewChallenge,
     ParticipationChallenge,
@@ -55,6 +56,12 @@ def check_client_challenge(kind: type[ClientChallenge], pipeline: Pipeline) -> N
             got="no client executions",
             fix="set 'client_executions' of the pipeline for some clients",
         )
+    if issubclass(kind, HoldingsChallenge) and not pipeline.data.hides_blocks:
+        raise IncompatibleAttack(
+            "all clients hold every block of features, so that no missing one can be told",
+            got=f"blocks={pipeline.data.blocks}, held_blocks={pipeline.data.held_blocks}",
+            fix="set 'blocks' and 'held_blocks' of the pipeline's data",
+        )
 
 
 def client_challenge(
@@ -87,10 +94,12 @@ def client_challenge(
         return _label_skew(name, subject, held, seed, threat)
     if issubclass(kind, DeviceChallenge):
         return _device(name, subject, held, seed, threat)
+    if issubclass(kind, HoldingsChallenge):
+        return _holdings(name, subject, held, seed, threat)
     raise IncompatibleAttack(
         f"the lab has no question about clients for attack {name!r}",
         got=kind.__name__,
-        expected="client membership, participation, label skew or device",
+        expected="client membership, participation, label skew, device or holdings",
     )
 
 
@@ -207,6 +216,34 @@ def _device(
     )
     on = torch.tensor([float(one == device) for one in mine], dtype=torch.float64)
     return challenge, _shared(on, challenge.counts, tuple(held), subject.view(threat))
+
+
+def _holdings(
+    name: str, subject: Subject, held: dict[int, Records], seed: int, threat: ThreatModel
+) -> tuple[HoldingsChallenge, ClientTruth]:
+    """Who lacks a block, or has it where more lack it; which block goes by the seed."""
+    known = subject.holdings
+    if known is None:
+        raise IncompatibleAttack(
+            "all clients hold every block of features, so that no missing one can be told",
+            got="no blocks that anybody lacks",
+        )
+    kinds, block = range(known.n_kinds), seed % known.n_kinds
+    few = 2 * known.held >= known.n_kinds
+    asked = tuple(known.lacks(kind, block) == few for kind in kinds)
+    challenge = HoldingsChallenge(
+        seed=seed,
+        attack=name,
+        training=subject.training,
+        clients=tuple(held),
+        counts=tuple(len(one.labels) for one in held.values()),
+        kinds=tuple(known.of(kind) for kind in kinds),
+        asked=asked,
+        fill=known.fill,
+        execution=subject.executions[min(held)],
+    )
+    those = torch.tensor([float(asked[known.clients[client]]) for client in held], dtype=torch.float64)
+    return challenge, _shared(those, challenge.counts, tuple(held), subject.view(threat))
 
 
 def _shared(values: torch.Tensor, counts: Sequence[int], clients: Sequence[int], view: View) -> ClientTruth:

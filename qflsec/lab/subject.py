@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from qflsec.data import Holdings
 from qflsec.federation import FederationConfig
 from qflsec.models import Execution
 from qflsec.threat import Records, ThreatModel, View
@@ -32,6 +33,10 @@ class Subject(Protocol):
     @property
     def feature_range(self) -> tuple[float, float]:
         """Where features lie."""
+
+    @property
+    def holdings(self) -> Holdings | None:
+        """Which blocks of features each client holds; None where everybody holds everything, or nothing is known of blocks."""
 
     @property
     def executions(self) -> Sequence[Execution]:

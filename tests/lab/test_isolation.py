@@ -80,6 +80,7 @@ ELSEWHERE = {
     "first-layer",
     "snapshot",
     "device-fingerprint",
+    "held-blocks",
     "participation",
     "reported-loss",
     "metric-fit",
@@ -89,7 +90,7 @@ ELSEWHERE = {
     "claimed-part",
     "pair-tap",
 }
-"""Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, rosters that
+"""Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, blocks that clients lack, rosters that
 change, rules that ask for a loss, clients that upload their metric, clients that choose among models, and
 clients that send parts of one, and updates that travel through pairs."""
 PLUGIN = """

@@ -53,6 +53,10 @@ class RecordedSubject:
         return self.model.angle_features
 
     @property
+    def holdings(self) -> None:
+        return None
+
+    @property
     def executions(self) -> tuple[Execution, ...]:
         return (EXACT,) * self.training.n_clients
 

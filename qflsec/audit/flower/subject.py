@@ -15,6 +15,7 @@ from qflsec.audit.check import NotApplicable
 from qflsec.audit.flower.recording import SERVER, Recording, Seen, count_of
 from qflsec.audit.parts import Array
 from qflsec.base import QflsecError
+from qflsec.data import Holdings
 from qflsec.federation import FederationConfig
 from qflsec.models import EXACT, LOSSES, Execution, Model, TorchModel
 from qflsec.threat import Granted, Records, ThreatModel, View, recorded_transcript
@@ -67,6 +68,11 @@ class RecordedSubject:
     def angle_features(self) -> bool:
         """Whether the model has the period 2 pi in every feature."""
         return self.model.angle_features
+
+    @property
+    def holdings(self) -> Holdings | None:
+        """Which blocks of features each client holds: nothing is known of blocks."""
+        return None
 
     @property
     def executions(self) -> tuple[Execution, ...]:

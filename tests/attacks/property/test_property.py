@@ -11,10 +11,17 @@ import pytest
 import torch
 
 from qflsec.attacks import Blocked, ClientChallenge, ClientClaim, Inference
-from qflsec.attacks.property import DeviceFingerprint, LabelSkew, MetricSkew, Participation, ReportedLoss
+from qflsec.attacks.property import (
+    DeviceFingerprint,
+    HeldBlocks,
+    LabelSkew,
+    MetricSkew,
+    Participation,
+    ReportedLoss,
+)
 from qflsec.base import ConfigError, IncompatibleAttack, find, names
 from qflsec.circuits import NoiseModel
-from qflsec.data import DataSpec, PartitionSpec, load
+from qflsec.data import DataSpec, Holdings, PartitionSpec, client_holdings, load
 from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.weighting import Softmin
 from qflsec.federation import (
@@ -79,6 +86,7 @@ def trained(
     clustered: bool = False,
     uploads: bool = False,
     shuffled: bool = False,
+    blocks: bool = False,
 ) -> tuple[RunResult, ...]:
     masks: list[Layer] = [Masked()] if masked else []
     prunes: list[Layer] = [GradientPruning(keep=0.25)] if pruned else []
@@ -87,6 +95,9 @@ def trained(
     if uploads:
         natural = NaturalGradient(solved_by="server")
         whole = replace(whole, federation=replace(whole.federation, natural_gradient=natural))
+    if blocks:
+        data = replace(whole.data, blocks=(15, 15), held_blocks=1)
+        whole = replace(whole, data=data)
     return tuple(
         run_batch(
             replace(whole, topology=Clusters(edges=2)) if clustered else whole,
@@ -170,6 +181,46 @@ def test_a_noisy_device_leaves_its_mark_on_single_updates_alone() -> None:
     assert [judged(attack, run).advantage for run in trained(noisy=(1, 2, 5), masked=True)] == [0.0, 0.0]
 
 
+def test_a_missing_block_of_features_shows_in_single_updates_alone() -> None:
+    attack, runs = HeldBlocks(), trained(kind="label-skew", blocks=True)
+    assert min(judged(attack, run).advantage for run in runs) >= 0.8
+    hidden = trained(kind="label-skew", blocks=True, masked=True)
+    assert [judged(attack, run).advantage for run in hidden] == [0.0, 0.0]
+    for run in runs:  # where nothing stands in for a block, simulated clients teach nothing
+        asked, truth = challenge_for(attack, run, seed=run.spec.seed, threat=SERVER)
+        whole = replace(asked, kinds=tuple(torch.ones_like(kind) for kind in asked.kinds))
+        claim = attack(run.view(SERVER), whole)
+        assert isinstance(claim, ClientClaim)
+        assert score_claim(claim, truth).advantage < 0.5
+
+
+@pytest.mark.parametrize("preprocessing", ["auxiliary", "fixed-range"])
+def test_holdings_say_what_records_show(preprocessing: str) -> None:
+    spec = DataSpec(
+        name="breast-cancer",
+        n_features=6,
+        blocks=(10, 10, 10),
+        held_blocks=2,
+        preprocessing=preprocessing,  # type: ignore[arg-type]
+        reduction="pca" if preprocessing == "auxiliary" else "first",
+        members=24,
+        nonmembers=0,
+        auxiliary=30,
+        test=8,
+    )
+    dataset = load(spec, 0)
+    rows = [dataset.member_idx[dataset.holdings[dataset.member_idx] == kind] for kind in (2, 0, 1)]
+    held = client_holdings(dataset, rows)
+    assert held is not None
+    assert held.clients == (2, 0, 1)
+    for kind, own in zip(held.clients, rows, strict=True):
+        stands_in = (dataset.features[own] == held.fill).all(dim=0)
+        near = torch.isclose(dataset.features[own], held.fill, atol=1e-5).all(dim=0)
+        assert torch.equal(near, ~held.of(kind)) or torch.equal(stands_in, ~held.of(kind))
+        assert [held.lacks(kind, block) for block in range(3)] == [not held.of(kind)[2 * b] for b in range(3)]
+    assert client_holdings(load(replace(spec, held_blocks=3), 0), rows) is None
+
+
 def test_direction_and_length_say_all_of_an_update() -> None:
     updates = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     features = DeviceFingerprint().features(updates)
@@ -213,6 +264,11 @@ class Swapped:
         return self.run.executions[::-1]
 
     @property
+    def holdings(self) -> Holdings | None:
+        held = self.run.holdings
+        return held and replace(held, clients=tuple(1 - kind for kind in held.clients))
+
+    @property
     def participants(self) -> dict[int, frozenset[int]]:
         everybody = frozenset(range(self.run.training.n_clients))
         return {index: everybody - took for index, took in self.run.participants.items()}
@@ -225,6 +281,7 @@ ATTACKS = {
     "kept-entries": {"kind": "label-skew", "pruned": True},
     "chosen-cluster": {"kind": "label-skew", "clustered": True},
     "device-fingerprint": {"noisy": (1, 2, 5)},
+    "held-blocks": {"kind": "label-skew", "blocks": True},
 }
 THREATS = {"chosen-cluster": wire_eavesdropper(knows=("architecture", "auxiliary"))}
 """Who hears what an attack needs, where that is not the server."""
@@ -247,6 +304,8 @@ def test_no_score_depends_on_the_truth(name: str) -> None:
     again, other = challenge_for(attack, Swapped(run), seed=0, threat=threat)
     if name == "participation":
         again = replace(again, records=asked.records)
+    if name == "held-blocks":  # numbers of records are public
+        again = replace(again, counts=asked.counts)
     assert not torch.equal(truth.holds, other.holds)
     first, second = (attack(run.view(threat), question) for question in (asked, again))
     assert torch.equal(first.scores, second.scores)
@@ -279,6 +338,7 @@ def test_questions_without_an_answer_are_refused_before_anything_runs() -> None:
     for attack, word in (
         (Participation(), "all clients take part"),
         (DeviceFingerprint(), "execute the model alike"),
+        (HeldBlocks(), "every block"),
     ):
         with pytest.raises(IncompatibleAttack, match=word):
             check_challenge(attack, plain, SERVER)
