@@ -210,6 +210,29 @@ def test_what_a_defense_cost() -> None:
     assert sentence(nothing, COST) == "There is nothing to pay for: no defense is shown to weaken an attack."
 
 
+def test_what_a_defense_costs_of_a_rare_class_is_said_where_its_interval_lies_below() -> None:
+    def said(behind: Sequence[float]) -> tuple[str, tuple[str, ...]]:
+        made = with_costs((0.0, 0.01, -0.01), 100.0)
+        areas = {"none": over_seeds((0.7, 0.72, 0.71)), "clip": over_seeds(behind)}
+        summaries = {
+            name: replace(
+                one, by_pipeline={"p": replace(one.by_pipeline["p"], detection={"aupr": areas[name]})}
+            )
+            for name, one in made.summaries.items()
+        }
+        found = federation_findings(replace(made, summaries=summaries))[COST]
+        return found.sentence, found.details
+
+    lost, details = said((0.1, 0.12, 0.11))
+    assert (
+        "of the AUPR of the class to detect clip on p leaves 0.11 [0.09, 0.13] of 0.71 [0.69, 0.73]" in lost
+    )
+    assert "AUPR 0.11 [0.09, 0.13] for 0.71 [0.69, 0.73]" in details[0]
+    kept, details = said((0.6, 0.8, 0.7))
+    assert "AUPR" not in kept
+    assert "AUPR 0.70" in details[0]
+
+
 def with_epsilon(
     advantages: Sequence[float], epsilon: float | str, bound: str = "upper bound"
 ) -> MatrixResult:
