@@ -118,15 +118,13 @@ def what_moved(result: MatrixResult, found: Sequence[Effect]) -> Finding:
             "of the paired difference includes 0, or the difference is below a tenth, in every one."
         )
         return Finding(question=question, sentence=said)
-    named = [_effect_words(effect) for effect in moved[:_NAMED]]
-    more = len(moved) - len(named)
-    rest = f", and {more} more below" if more else ""
     lead = f"of {count(len(found), 'comparison')} with the stack without layers {len(moved)} {'shows' if len(moved) == 1 else 'show'} a change"
+    words = _few([_effect_words(effect) for effect in moved])
     details = tuple(
         f"{_effect_words(effect)}, from {_spread(effect.before)} to {_spread(effect.after)}"
         for effect in moved
     )
-    return Finding(question=question, sentence=sentence([f"{lead}: {listed(named)}{rest}"]), details=details)
+    return Finding(question=question, sentence=sentence([f"{lead}: {words}"]), details=details)
 
 
 def _effect_words(effect: Effect) -> str:
@@ -155,28 +153,35 @@ def what_it_cost(result: MatrixResult, found: Sequence[Effect]) -> Finding:
     losses = {name: own.loss for name, own, _ in costs if own.loss is not None}
     losing = [f"{name} loses {_spread(loss, 3)} of accuracy" for name, loss in losses.items() if loss.low > 0]
     spared = {name: loss for name, loss in losses.items() if not loss.low > 0}
-    parts = [listed(losing)] if losing else []
+    parts = [_few(losing)] if losing else []
     if spared:
         most = max(loss.high for loss in spared.values())
         limit = f", where more than {number(max(most, 0.0), 3)} is excluded" if math.isfinite(most) else ""
-        parts.append(f"no loss of accuracy is shown for {listed(list(spared))}{limit}")
+        parts.append(f"no loss of accuracy is shown for {_few(list(spared))}{limit}")
     worse = [
         f"{name} leaves {_spread(areas[0])} of {_spread(areas[1])}"
         for name, own, free in costs
         if (areas := _areas(own, free)) is not None and areas[0].high < areas[1].low
     ]
     if worse:  # which accuracy hides where the class is rare
-        parts.append(f"of the AUPR of the class to detect {listed(worse)}")
+        parts.append(f"of the AUPR of the class to detect {_few(worse)}")
     ratios = {name: ratio for name, own, free in costs if math.isfinite(ratio := _ratio(own, free))}
     dear = [f"{name} sends {number(ratio)} times" for name, ratio in ratios.items() if ratio > 1.005]
     if dear:
-        parts.append(f"{listed(dear)} the bytes of no defense")
+        more = f" ({len(dear) - _NAMED} more below)" if len(dear) > _NAMED else ""
+        parts.append(f"{listed(dear[:_NAMED])} the bytes of no defense{more}")
     elif ratios:
         parts.append("none of them sends more bytes")
     if not parts:
         parts.append("that was not measured: no honest run completed with it and without")
     details = tuple(f"{name}: {_cost_line(own, free)}" for name, own, free in costs)
     return Finding(question=question, sentence=sentence(parts), details=details)
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first ones where they are many; the details have them all."""
+    more = len(names) - _NAMED
+    return listed([*names[:_NAMED], f"{more} more below"]) if more > 0 else listed(list(names))
 
 
 def _ratio(own: PipelineSummary, free: PipelineSummary) -> float:

@@ -233,6 +233,19 @@ def test_what_a_defense_costs_of_a_rare_class_is_said_where_its_interval_lies_be
     assert "AUPR 0.70" in details[0]
 
 
+def test_costs_of_many_stacks_are_named_for_the_first_ones_and_kept_in_the_details() -> None:
+    stacks = ("a", "b", "c", "d", "e")
+    made = matrix({("dlg", "none"): STRONG} | {("dlg", stack): WEAK for stack in stacks})
+    costly = with_costs((0.0, 0.01, -0.01), 250.0).summaries
+    summaries = {name: costly["none" if name == "none" else "clip"] for name in ("none", *stacks)}
+    found = federation_findings(replace(made, summaries=summaries))[COST]
+    assert found.sentence.startswith(
+        "No loss of accuracy is shown for a on p, b on p, c on p and 2 more below"
+    )
+    assert found.sentence.endswith("c on p sends 2.50 times the bytes of no defense (2 more below).")
+    assert [line.partition(":")[0] for line in found.details] == [f"{stack} on p" for stack in stacks]
+
+
 def with_epsilon(
     advantages: Sequence[float], epsilon: float | str, bound: str = "upper bound"
 ) -> MatrixResult:
