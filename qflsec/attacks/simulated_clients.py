@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, label_weights, unroll
+from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, unroll
 from qflsec.federation import FederationConfig
 from qflsec.models import EXACT, Execution, device_error
 from qflsec.threat import Item, Records, View
@@ -111,7 +111,7 @@ def simulated_updates(
         model,
         params.to(execution.real_dtype),
         records.features[rows].to(execution.real_dtype),
-        label_weights(records.labels[rows], model.n_classes),
+        records.labels[rows],
         draw_plans(training, size, count, generator).expand(count, -1, -1),
         rule=rule,
         execution=execution,

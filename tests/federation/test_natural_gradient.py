@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, label_weights, unroll
+from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, unroll
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.circuits import metric_blocks, statevector
 from qflsec.data import DataSpec, PartitionSpec
@@ -168,7 +168,7 @@ def test_the_adversarys_simulation_is_the_training(of: Any) -> None:
                 MODEL,
                 result.initial.double(),
                 records.features[None].double(),
-                label_weights(records.labels[None], 2),
+                records.labels[None],
                 draw_plans(training, count, 1, torch.Generator()),
                 rule=rule,
                 execution=replace(EXACT, dtype="complex128"),

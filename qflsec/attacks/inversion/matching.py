@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qflsec.attacks.inversion.least_squares import linearised
-from qflsec.attacks.inversion.unrolled import LocalRule, label_weights, unroll
+from qflsec.attacks.inversion.unrolled import LocalRule, unroll
 from qflsec.models import Execution, Model
 
 __all__ = ["Match", "Matching"]
@@ -116,7 +116,6 @@ class Matching:
     ) -> Tensor:
         n_records = features.shape[1]
         groups = (tuple(range(n_records)),) if self.clients is None else self.clients
-        labels = label_weights(labels, self.model.n_classes)
         if plan is None:
             plan = torch.zeros(1, self.rule.steps, n_records, dtype=features.dtype)
             for group in groups:

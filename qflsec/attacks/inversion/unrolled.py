@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from qflsec.circuits import fubini_study
 from qflsec.federation import FederationConfig, NaturalGradient
@@ -15,7 +14,7 @@ from qflsec.models import Execution, Model
 from qflsec.models.base import Generators
 from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
-__all__ = ["LocalRule", "draw_plans", "label_weights", "unroll"]
+__all__ = ["LocalRule", "draw_plans", "unroll"]
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _TINY = 1e-30
@@ -57,15 +56,6 @@ class LocalRule:
     def linear(self) -> bool:
         """Whether the update is a linear function of gradients at the received model, so that clients' updates add up."""
         return self.steps == 1 and self.optimizer == "sgd" and self.natural is None
-
-
-def label_weights(labels: Tensor, n_classes: int) -> Tensor:
-    """Labels as weights of the classes; weights stay as they are.
-
-    Shapes:
-        labels: ``(R, B)``, integers, or ``(R, B, K)``; returns: ``(R, B, K)``
-    """
-    return labels if labels.ndim == 3 else one_hot(labels, n_classes).double()
 
 
 def draw_plans(training: FederationConfig, n_records: int, count: int, generator: torch.Generator) -> Tensor:
@@ -119,7 +109,7 @@ def unroll(
         model: The model.
         params: Where training starts.
         features: Guesses of the client's records.
-        labels: The weights of the classes for each record: the loss is their mixture.
+        labels: The labels, or the weights of the classes for each record: the loss is their mixture then.
         plan: The records' weights in each step.
         rule: The optimiser.
         execution: How the attacker simulates the model.
@@ -130,7 +120,8 @@ def unroll(
             none.
 
     Shapes:
-        params: ``(P,)``; features: ``(R, B, F)``; labels: ``(R, B, K)``; plan: ``(R, steps, B)``; returns: ``(R, P)``
+        params: ``(P,)``; features: ``(R, B, F)``; labels: ``(R, B)``, integers, or ``(R, B, K)``; plan: ``(R, steps, B)``;
+        returns: ``(R, P)``
     """
     start = params.expand(len(features), 1, -1).detach().requires_grad_()
     now, total = start, torch.zeros_like(start)
@@ -199,9 +190,12 @@ def _gradient(
     create_graph: bool,
 ) -> Tensor:
     logits = model(params, features, execution=execution, generator=generator)
-    losses = torch.zeros((), dtype=logits.dtype)
-    for label in range(model.n_classes):
-        each = model.loss.per_sample(logits, torch.full(logits.shape[:-1], label))
-        losses = losses + (weights * labels[..., label] * each).sum()
+    if labels.ndim == 2:
+        losses = (weights * model.loss.per_sample(logits, labels)).sum()
+    else:
+        losses = torch.zeros((), dtype=logits.dtype)
+        for label in range(model.n_classes):
+            each = model.loss.per_sample(logits, torch.full(logits.shape[:-1], label))
+            losses = losses + (weights * labels[..., label] * each).sum()
     (gradient,) = torch.autograd.grad(losses, params, create_graph=create_graph)
     return gradient

@@ -11,7 +11,7 @@ from qflsec.attacks.inversion import DeepLeakage
 from qflsec.attacks.inversion.gradient_matching import _live, _plans
 from qflsec.attacks.inversion.labels import label_options, present_classes
 from qflsec.attacks.inversion.matching import Matching
-from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans, label_weights
+from qflsec.attacks.inversion.unrolled import LocalRule, draw_plans
 from qflsec.federation import FederationConfig, Pipeline, RunSpec, Stack, run_batch
 from qflsec.lab.challenges import challenge_for
 from qflsec.models import Execution, build_model, per_sample_gradients
@@ -117,8 +117,10 @@ def test_when_labels_are_unknowns_like_features() -> None:
     assert label_options([piece], 2, how="auto", most=3, generator=generator) is None
     separate = Matching(**{**vars(hybrid_piece([0, 1], steps=2)), "clients": ((0,), (1,))})
     assert label_options([separate], 2, how="auto", most=16, generator=generator) is None
-    assert torch.equal(
-        label_weights(torch.tensor([[1, 0]]), 2), torch.tensor([[[0, 1], [1, 0]]], dtype=torch.float64)
+    records = torch.rand(1, 2, 3, generator=generator, dtype=torch.float64)
+    certain = torch.tensor([[[0, 1, 0], [1, 0, 0]]], dtype=torch.float64)
+    assert torch.equal(piece.residuals(records, torch.tensor([[1, 0]])), piece.residuals(records, certain)), (
+        "certain labels are labels"
     )
 
 
