@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -28,11 +30,17 @@ def typical_records(known: Tensor, count: int) -> Tensor:
     Shapes:
         known: ``(m, F)``; returns: ``(count, F)``, float64
     """
+    if count == 1:
+        return known.double().mean(dim=0, keepdim=True)
+    return _typical(known.double().numpy().tobytes(), len(known), count).clone()
+
+
+@lru_cache(maxsize=64)  # runs of one data set ask for the same, whatever their stacks
+def _typical(numbers: bytes, n_known: int, count: int) -> Tensor:
+    """The search, for the bytes of the known records in double precision."""
     from scipy.optimize import linear_sum_assignment
 
-    known = known.double()
-    if count == 1:
-        return known.mean(dim=0, keepdim=True)
+    known = torch.frombuffer(bytearray(numbers), dtype=torch.float64).reshape(n_known, -1)
     generator = stream(0, "typical-records")
     rows = torch.rand(_SETS, max(count, len(known)), generator=generator).argsort(dim=1)[:, :count]
     sets = known[rows % len(known)]

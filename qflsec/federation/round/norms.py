@@ -38,11 +38,11 @@ class Norms:
         for place in sent.irregular:
             released[place] = False
         # In double precision, so that a lie near the largest single-precision number does not overflow when squared;
-        # row by row, since a reduction to one number may be split among threads, and then depends on the batch's size.
-        for lane, index in torch.nonzero(released).tolist():
-            self._norms[lane, round_index, index] = torch.linalg.vector_norm(
-                sent.updates[lane, index].double()
-            )
+        # lane by lane, so that no sum can depend on what else is in the batch.
+        for lane, rows in enumerate(released):
+            self._norms[lane, round_index, rows] = torch.linalg.vector_norm(
+                sent.updates[lane, rows].double(), dim=-1
+            ).float()
 
     def of(self, lane: int) -> torch.Tensor:
         """The norms of one run.

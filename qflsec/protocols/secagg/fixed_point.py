@@ -229,7 +229,9 @@ class FixedPoint:
             words: ``(P + 1,)``; returns: ``(P + 1,)``, of the type of ``like``
         """
         values = torch.from_numpy(self.decode(words)).to(like)
-        return torch.cat([values[:-1] / values[-1] if values[-1] > 0 else values[:-1], values[-1:]])
+        if float(values[-1]) > 0:
+            values[:-1] /= values[-1]
+        return values
 
     def read(self, words: Words, *, most: float = math.inf) -> tuple[torch.Tensor, float]:
         """The weighted mean and the weight behind words.
