@@ -11,7 +11,7 @@ from qflsec.circuits.forms import Form
 from qflsec.circuits.from_pennylane import from_qnode
 from qflsec.circuits.from_qiskit import from_qiskit
 from qflsec.circuits.kernel import expectations, probabilities, statevector
-from qflsec.circuits.metric import fubini_study, metric_blocks
+from qflsec.circuits.metric import fubini_study, metric_blocks, metric_limits
 from qflsec.circuits.noise import NoiseModel
 from qflsec.circuits.noisy_kernel import noisy_expectations, noisy_probabilities
 from qflsec.circuits.periods import weight_periods
@@ -38,6 +38,7 @@ __all__ = [
     "fubini_study",
     "measurement_groups",
     "metric_blocks",
+    "metric_limits",
     "noisy_expectations",
     "noisy_probabilities",
     "on_device",

@@ -20,7 +20,7 @@ from qflsec.circuits.circuit import Angle, Circuit
 from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.kernel import statevector
 
-__all__ = ["fubini_study", "metric_blocks"]
+__all__ = ["fubini_study", "metric_blocks", "metric_limits"]
 
 
 def fubini_study(
@@ -105,6 +105,31 @@ def metric_blocks(circuit: Circuit) -> tuple[tuple[int, ...], ...]:
         joined = [block for block in blocks if block & layer]
         blocks = [block for block in blocks if not block & layer] + [layer.union(*joined)]
     return tuple(sorted(tuple(sorted(block)) for block in blocks))
+
+
+@lru_cache(maxsize=64)
+def metric_limits(circuit: Circuit) -> Tensor:
+    """The most that each diagonal entry of a metric can be, whatever the weights and the record.
+
+    A gate with an angle is exp(-i angle G), up to a phase, with eigenvalues of G that are at most 1 apart, so that the standard
+    deviation of G is at most 1/2 in any state. The state moves along a weight by the sum of what its gates do, each by
+    its factor times that: g_ii <= (sum of abs(scale) / 2)^2, and no entry is above the root of the product of two such.
+
+    Args:
+        circuit: The circuit; a weight that enters through derived inputs has no limit here.
+
+    Shapes:
+        returns: ``(P,)``, double
+
+    Units:
+        as the metric, radians to the power of minus two
+    """
+    reach = torch.zeros(circuit.n_weights, dtype=torch.float64)
+    for gate in circuit.gates:
+        for angle in gate.angles:
+            for weight in _weights_of(circuit, angle):
+                reach[weight] += abs(angle.scale) / 2 if angle.kind == "weight" else torch.inf
+    return reach.square()
 
 
 def _weights_of(circuit: Circuit, angle: Angle) -> set[int]:

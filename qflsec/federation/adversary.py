@@ -207,6 +207,20 @@ class Adversary:
         """
         return honest
 
+    def metrics(self, hands: Hands, honest: torch.Tensor) -> torch.Tensor:
+        """The metrics that the corrupted clients upload, where clients upload one; by default those of their records.
+
+        It is asked after :meth:`updates`, with the states that that move left.
+
+        Args:
+            hands: What the clients hold.
+            honest: What they would upload if they followed the protocol.
+
+        Shapes:
+            honest: ``(lane, m, M)``; returns the same
+        """
+        return honest
+
     def chooses(self, losses: torch.Tensor) -> int:
         """Which of several models a corrupted client trains, where clients choose; by default the one of least loss.
 

@@ -26,7 +26,8 @@ def check_metric(pipeline: Pipeline, layers: Sequence[Layer]) -> None:
     Raises:
         IncompatibleStack: There is one.
     """
-    if pipeline.federation.natural_gradient is None:
+    natural = pipeline.federation.natural_gradient
+    if natural is None:
         return
     for layer in layers:
         if isinstance(layer, DelegationLayer):
@@ -37,6 +38,11 @@ def check_metric(pipeline: Pipeline, layers: Sequence[Layer]) -> None:
         if pipeline.uploaded is None:
             continue
         if isinstance(layer, AggregationLayer):
+            if natural.bounded:
+                raise IncompatibleStack(
+                    f"the server bounds each client's metric, and {layer.card.name!r} leaves it their sum",
+                    fix=f"leave out {layer.card.name!r}, or 'bounded' of 'natural_gradient'",
+                )
             if layer.additive and layer.leaves == "sum":
                 continue
             raise IncompatibleStack(

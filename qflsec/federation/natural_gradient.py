@@ -35,6 +35,8 @@ class NaturalGradient:
         of: ``"batch"``: one metric, the mean over the records of the step; ``"record"``: each record's gradient by the
             metric of its own state, so that it depends on that record alone.
         solved_by: ``"client"``; ``"server"``: clients upload their metrics.
+        bounded: Whether the server keeps every uploaded metric to what the circuit can have, before it averages: no negative
+            eigenvalue, and no diagonal entry above (sum of abs(scale) / 2)^2 over the gates of a weight.
 
     Raises:
         ConfigError: A value is out of range.
@@ -49,6 +51,7 @@ class NaturalGradient:
     damping: float = 0.01
     of: Literal["batch", "record"] = "batch"
     solved_by: Literal["client", "server"] = "client"
+    bounded: bool = False
 
     def __post_init__(self) -> None:
         for name, known in _WORDS.items():
@@ -65,6 +68,12 @@ class NaturalGradient:
                 got="solved_by='server', of='record'",
                 fix="leave out one of them",
             )
+        if self.bounded and self.solved_by != "server":
+            raise ConfigError(
+                "a server bounds metrics that are uploaded",
+                got=f"bounded={self.bounded}, solved_by={self.solved_by!r}",
+                fix="leave out 'bounded', or set solved_by = 'server'",
+            )
         if not self.damping > 0:
             raise ConfigError(
                 "'damping' must be positive: metrics of more weights than a state has directions are singular",
@@ -73,8 +82,10 @@ class NaturalGradient:
             )
 
     def to_config(self) -> dict[str, Any]:
-        """Every parameter, JSON-able; who solves is left out where it is the client, as it was before there was a choice."""
+        """Every parameter, JSON-able; later options are left out where they change nothing."""
         config = asdict(self)
+        if not self.bounded:
+            del config["bounded"]
         if self.solved_by == "client":
             del config["solved_by"]
         return config

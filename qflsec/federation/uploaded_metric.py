@@ -14,6 +14,7 @@ from qflsec.models.natural_gradient import (
     metric_of,
     metric_places,
     precondition,
+    within_limits,
     without_negative,
 )
 
@@ -55,6 +56,15 @@ class UploadedMetric:
         metric = mean_metric(self.circuit, models, features, weights, dtype=self.dtype)
         return metric_entries(self.circuit, metric, self.natural.metric).to(models.dtype)
 
+    def limited(self, entries: torch.Tensor) -> torch.Tensor:
+        """Entries of the nearest things to clients' metrics that the circuit can have.
+
+        Shapes:
+            entries: ``(n, M)``; returns the same, in double precision
+        """
+        metric = metric_of(self.circuit, entries.double(), self.natural.metric)
+        return metric_entries(self.circuit, within_limits(self.circuit, metric), self.natural.metric)
+
     def step(
         self, step: torch.Tensor, entries: torch.Tensor, counts: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -71,6 +81,8 @@ class UploadedMetric:
         mean = entries.double()
         if counts is not None:
             weights = counts.double()
+            if self.natural.bounded:
+                mean = self.limited(mean)
             mean = (mean * weights[:, None]).sum(dim=0) / weights.sum()
         kind, damping = self.natural.metric, self.natural.damping
         metric = without_negative(metric_of(self.circuit, mean, kind))

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from qflsec.circuits import Circuit, fubini_study, metric_blocks
+from qflsec.circuits import Circuit, fubini_study, metric_blocks, metric_limits
 from qflsec.models.base import Model
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "metric_of",
     "metric_places",
     "precondition",
+    "within_limits",
     "without_negative",
 ]
 
@@ -111,6 +112,28 @@ def without_negative(metric: Tensor) -> Tensor:
     """
     values, vectors = torch.linalg.eigh(metric.double())
     found: Tensor = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
+    return found
+
+
+def within_limits(circuit: Circuit, metric: Tensor) -> Tensor:
+    """Metrics as a circuit can have them: positive semidefinite, and no diagonal entry above its limit.
+
+    Negative eigenvalues count as zero; a row and column whose diagonal entry is too large is scaled down. What a circuit can have
+    stays as it is, up to rounding; what is no number counts as zero.
+
+    Args:
+        circuit: The circuit.
+        metric: Symmetric matrices.
+
+    Shapes:
+        metric: ``(..., P, P)``; returns the same, in double precision
+    """
+    # of a client's numbers that are beyond all bounds nothing is left that eigenvalues could be computed of
+    sound = torch.isfinite(metric).all(dim=-1).all(dim=-1)[..., None, None]
+    kept = without_negative(torch.where(sound, metric, torch.zeros_like(metric)))
+    diagonal = kept.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300)
+    factor = (metric_limits(circuit) / diagonal).clamp_max(1.0).sqrt()
+    found: Tensor = factor[..., :, None] * kept * factor[..., None, :]
     return found
 
 

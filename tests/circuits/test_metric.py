@@ -21,6 +21,7 @@ from qflsec.circuits import (
     build_circuit,
     fubini_study,
     metric_blocks,
+    metric_limits,
     pauli_z,
     statevector,
 )
@@ -152,6 +153,31 @@ def test_a_batch_gives_every_entry_its_own_bits() -> None:
     found = fubini_study(circuit, weights, features)
     assert found.shape == (5, 3, 7, circuit.n_weights, circuit.n_weights)
     assert torch.equal(found[2:3], fubini_study(circuit, weights[2:3], features[2:3]))
+
+
+def test_no_metric_is_above_the_limits_of_its_circuit() -> None:
+    generator = torch.Generator().manual_seed(3)
+    shared = Circuit(
+        n_qubits=2,
+        gates=(
+            Gate("H", (0,)),
+            Gate("RX", (1,), (Angle.feature(0),)),
+            Gate("CRX", (0, 1), (Angle.weight(0, scale=-3.0),)),
+            Gate("PhaseShift", (0,), (Angle.weight(1),)),
+            Gate("IsingXX", (0, 1), (Angle.weight(0, offset=0.3),)),
+            Gate("Rot", (1,), (Angle.weight(1), Angle.weight(2, scale=0.5), Angle.constant(0.2))),
+        ),
+        observables=(pauli_z(0, 2),),
+        n_weights=3,
+        n_features=1,
+    )
+    assert metric_limits(shared).tolist() == [4.0, 1.0, 0.0625]
+    for circuit in (shared, ours(3, 2)):
+        weights = 6.3 * torch.rand(200, circuit.n_weights, generator=generator, dtype=torch.float64)
+        features = 6.3 * torch.rand(200, circuit.n_features, generator=generator, dtype=torch.float64)
+        found = fubini_study(circuit, weights, features, dtype=torch.complex128).diagonal(dim1=-2, dim2=-1)
+        assert bool((found <= metric_limits(circuit) + 1e-12).all())
+        assert bool((found.amax(dim=0) > 0.5 * metric_limits(circuit)).all()), "and not far from them either"
 
 
 def test_a_circuit_without_weights_is_refused() -> None:

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qflsec.accounting.exposure import exposure
-from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.attacks.poisoning import MetricLiar
+from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack
+from qflsec.circuits import metric_limits
 from qflsec.data import DataSpec, PartitionSpec, as_long, load
 from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, LocalDp
@@ -33,7 +35,7 @@ from qflsec.federation import (
 from qflsec.federation.round.lanes import lane_of
 from qflsec.flower.pipeline_app import PipelineApp
 from qflsec.models import Vqc, build_model
-from qflsec.models.natural_gradient import metric_entries, metric_of, metric_places
+from qflsec.models.natural_gradient import metric_entries, metric_of, metric_places, within_limits
 from qflsec.protocols.secagg import HeBfv, Masked, SecAgg
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 from qflsec.threat import corrupted_clients, honest_but_curious_server
@@ -46,8 +48,10 @@ NUMBERS = {"full": P * (P + 1) // 2, "block-diagonal": 6 * 3, "diagonal": P}
 """Two layers of three times two rotations: six blocks of two weights, three numbers each."""
 
 
-def pipeline(solved_by: Any, kind: Any = "block-diagonal", **federation: Any) -> Pipeline:
-    natural = NaturalGradient(metric=kind, damping=0.1, solved_by=solved_by)
+def pipeline(
+    solved_by: Any, kind: Any = "block-diagonal", *, bounded: bool = False, **federation: Any
+) -> Pipeline:
+    natural = NaturalGradient(metric=kind, damping=0.1, solved_by=solved_by, bounded=bounded)
     values = {"n_clients": 3, "rounds": 2, "learning_rate": 0.2, **federation}
     return Pipeline(
         data=DataSpec(name="breast-cancer", n_features=2, members=6, nonmembers=0, auxiliary=10, test=10),
@@ -221,6 +225,71 @@ def test_no_entries_enlarge_a_step_beyond_one_over_the_damping(seed: int, size: 
     assert torch.equal(metric_entries(MODEL.circuit, metric, "block-diagonal"), entries)
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 50.0))
+@settings(max_examples=20, deadline=None)
+def test_what_is_within_limits_is_a_metric_that_the_circuit_can_have(seed: int, size: float) -> None:
+    made = size * torch.randn(3, P, P, generator=torch.Generator().manual_seed(seed)).double()
+    limits, found = metric_limits(MODEL.circuit), within_limits(MODEL.circuit, made + made.mT)
+    assert bool((found.diagonal(dim1=-2, dim2=-1) <= limits + 1e-9).all())
+    assert float(torch.linalg.eigvalsh(found).min()) >= -1e-9
+    assert torch.allclose(within_limits(MODEL.circuit, found), found, atol=1e-9)
+    broken = found.clone()
+    broken[1, 0, 0] = torch.inf
+    kept = within_limits(MODEL.circuit, broken)
+    assert float(kept[1].abs().max()) == 0.0
+    assert torch.allclose(kept[[0, 2]], found[[0, 2]], atol=1e-9)
+
+
+def lied(which: Pipeline, *liars: MetricLiar) -> list[RunResult]:
+    """One honest run, and one for each liar, of client 0."""
+    threat = corrupted_clients(n=1)
+    specs = [RunSpec(seed=3), *(RunSpec(seed=3, adversary=liar, threat=threat) for liar in liars)]
+    found = run_batch(which, Stack.from_layers("s", []), specs, secrets="seeded")
+    assert [result.outcome for result in found] == ["completed"] * len(found)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["full", "block-diagonal", "diagonal"])
+def test_one_metric_freezes_the_model_or_takes_the_metric_away(kind: Any) -> None:
+    which = pipeline("server", kind, rounds=1)
+    honest, frozen, bare = lied(which, MetricLiar(scale=1e6), MetricLiar(lie="vanish", scale=1e6))
+    moved = [float((result.params - result.initial).norm()) for result in (honest, frozen, bare)]
+    assert moved[1] < 1e-3 * moved[0]
+    assert moved[2] > 1.2 * moved[0]
+    held = {next(iter(i.named)): i for i in bare.view(SERVER).readable("update")}
+    counts = [float(len(rows)) for rows in bare.clients]
+    mean = sum(n * held[i].vector.double() for i, n in enumerate(counts)) / sum(counts)
+    assert moved[2] <= float(mean.norm()) / 0.1 + 1e-6, "no more than the plain step over the damping"
+    own = held[0].metric
+    assert own is not None
+    truth = honest.view(SERVER).readable("update", about=0)[0].metric
+    assert truth is not None
+    assert torch.allclose(own, -2e6 * truth)
+
+
+def test_a_server_that_bounds_metrics_leaves_honest_ones_and_stops_both_lies() -> None:
+    liars = MetricLiar(scale=1e6), MetricLiar(lie="vanish", scale=1e6)
+    free, bounded = (lied(pipeline("server", bounded=b, rounds=1), *liars) for b in (False, True))
+    assert torch.allclose(free[0].params, bounded[0].params, atol=1e-6)
+    away = [[float((one.params - found[0].params).norm()) for one in found[1:]] for found in (free, bounded)]
+    length = float((free[0].params - free[0].initial).norm())
+    assert min(away[0]) > 0.5 * length
+    assert max(away[1]) < 0.5 * length
+    # batched is single
+    (alone,) = run_batch(
+        pipeline("server", bounded=True, rounds=1),
+        Stack.from_layers("s", []),
+        [RunSpec(seed=3, adversary=liars[0], threat=corrupted_clients(n=1))],
+    )
+    assert torch.equal(alone.params, bounded[1].params)
+
+
+def test_numbers_that_are_none_are_dropped_with_their_step() -> None:
+    honest, lost = lied(pipeline("server", rounds=1), MetricLiar(scale=1e39))
+    assert lost.participants[0] == {1, 2}
+    assert not torch.equal(honest.params, lost.params)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -247,6 +316,14 @@ def test_what_it_does_not_fit_is_refused() -> None:
     for values in ({"local_steps": 2}, {"epochs": 1, "batch_size": 2}, {"batch_size": 2}, {"momentum": 0.5}):
         with pytest.raises(ConfigError, match="one plain step on all records"):
             pipeline("server", **values)
+    with pytest.raises(IncompatibleStack, match="leaves it their sum"):
+        Stack.from_layers("s", [Masked()]).check(pipeline("server", bounded=True))
+    with pytest.raises(ConfigError, match="metrics that are uploaded"):
+        NaturalGradient(bounded=True)
+    with pytest.raises(IncompatibleAttack, match="none is uploaded"):
+        MetricLiar().check(pipeline("client"), corrupted_clients(n=1))
+    with pytest.raises(ConfigError, match="lie"):
+        MetricLiar(lie="none")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="one server"):
         replace(pipeline("server"), topology=Gossip())
     with pytest.raises(ConfigError, match="no metric"):

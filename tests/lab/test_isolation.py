@@ -88,6 +88,7 @@ ELSEWHERE = {
     "chosen-cluster",
     "wrong-cluster",
     "claimed-part",
+    "metric-liar",
     "pair-tap",
 }
 """Attacks of other pipelines and stacks: hybrids, circuits with unknowns that a gradient determines, edge servers, two devices, blocks that clients lack, rosters that

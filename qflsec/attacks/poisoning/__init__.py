@@ -14,6 +14,7 @@ from qflsec.attacks.poisoning.gaussian import Gaussian
 from qflsec.attacks.poisoning.ipm import Ipm
 from qflsec.attacks.poisoning.label_flip import LabelFlip, TargetedLabelFlip
 from qflsec.attacks.poisoning.loss_liar import LossLiar
+from qflsec.attacks.poisoning.metric_liar import MetricLiar
 from qflsec.attacks.poisoning.mimic import Mimic
 from qflsec.attacks.poisoning.min_max import MinMax, MinSum
 from qflsec.attacks.poisoning.optimised import OptimisedAlie, OptimisedIpm
@@ -40,6 +41,7 @@ __all__ = [
     "Ipm",
     "LabelFlip",
     "LossLiar",
+    "MetricLiar",
     "Mimic",
     "MinMax",
     "MinSum",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from qflsec.federation.payloads import Irregular, Sent, SentPayload, fault, same
 from qflsec.federation.pipeline import Pipeline
 from qflsec.federation.round.batches import BatchStep, ClientData
 from qflsec.federation.round.endings import ending, failure
+from qflsec.federation.round.lies import lies
 from qflsec.federation.round.training import ForgedTraining, Trainer
 from qflsec.federation.run_spec import RunSpec
 from qflsec.models import Model
@@ -290,7 +291,12 @@ class Turns:
             said = adversary.reports(held, {name: told[place] for name, told in honest.reports.items()})
             return torch.stack([said[name] for name in honest.reports], dim=-1)
 
-        rows, reports = updates, dict(honest.reports)
+        def lie(adversary: Adversary, lanes: list[int]) -> Moved:
+            held, _ = hands(lanes, "adversary-metrics")
+            assert honest.metrics is not None
+            return adversary.metrics(held, honest.metrics[self._place(lanes, trainers)[1]])
+
+        rows, reports, metrics = updates, dict(honest.reports), honest.metrics
         corrupted: set[tuple[int, int]] = set()
         irregular: Irregular = {}
         for lanes in self._groups(server=False):
@@ -310,21 +316,18 @@ class Turns:
                 truth = torch.stack([told[place] for told in honest.reports.values()], dim=-1)
                 said, _ = self._play(lanes, truth, say)
                 reports = with_said(reports, place, said)
-                self._note_lies(acting, honest.reports, reports)
+            if metrics is not None:
+                said, _ = self._play(lanes, metrics[place], lie)
+                metrics = metrics.index_put(place, said)
         acted = frozenset(corrupted)
-        return replace(honest, updates=rows, corrupted=acted, irregular=irregular, reports=reports)
+        sent = replace(honest, corrupted=acted, irregular=irregular, reports=reports, metrics=metrics)
+        self._note_lies(honest, sent)
+        return replace(sent, updates=rows)
 
-    def _note_lies(
-        self,
-        acting: set[tuple[int, int]],
-        honest: Mapping[str, torch.Tensor],
-        said: Mapping[str, torch.Tensor],
-    ) -> None:
-        """Remember what corrupted clients report of themselves that is not true."""
-        for lane, index in sorted(acting):
-            for name, told in honest.items():
-                if not torch.equal(told[lane, index], said[name][lane, index]):
-                    self._acts[lane].setdefault(client(index), f"a {name} of its own making")
+    def _note_lies(self, honest: Sent, sent: Sent) -> None:
+        """Remember what corrupted clients say of themselves that is not true."""
+        for (lane, index), what in lies(sent.corrupted, honest, sent).items():
+            self._acts[lane].setdefault(client(index), what)
 
     def note(self, lane: int, index: int, payload: SentPayload, honest: torch.Tensor) -> None:
         """Remember the last act of a corrupted client that is not what an honest one would send."""
