@@ -23,6 +23,7 @@ from qflsec.cli.options import OWN_PROCESS
 from qflsec.cli.reference import reference
 from qflsec.cli.secagg import secagg
 from qflsec.cli.stopping import Terminated, exit_code, terminable
+from qflsec.cli.triggers import triggers
 from qflsec.version import __version__
 
 __all__ = ["app", "main"]
@@ -49,6 +50,7 @@ app.command("reference")(reference)
 app.command("secagg")(secagg)
 app.command("leak")(leak)
 app.command("certify")(certify)
+app.command("triggers")(triggers)
 app.command("audit")(audit)
 
 

@@ -20,6 +20,7 @@ from qflsec.defenses.backdoor.training_certificate import (
     corrupted_share,
     training_votes,
 )
+from qflsec.defenses.backdoor.trigger_alarm import TriggerAlarm, trigger_sizes
 from qflsec.defenses.backdoor.trigger_search import (
     FoundTrigger,
     anomaly,
@@ -41,6 +42,7 @@ __all__ = [
     "ModelSmoothing",
     "RandomisedSmoothing",
     "TrainingCertificate",
+    "TriggerAlarm",
     "ValidationGate",
     "anomaly",
     "calibrated",
@@ -62,4 +64,5 @@ __all__ = [
     "suspected_targets",
     "suspects",
     "training_votes",
+    "trigger_sizes",
 ]
