@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
@@ -58,10 +59,11 @@ def run_matrix_command(
         watch: Whether, and how, to serve the page while it fills.
         wait: Whether to wait where another process works on the store.
     """
-    if (
-        own_process()
-    ):  # copies of it have one thread, and what they compute must not depend on whose copies they are
+    own = own_process()
+    if own:
+        # its copies have one thread, and what they compute must not depend on whose copies they are
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        gc.disable()  # what modules make stays: to look for garbage among it is a tenth of importing them
     from qflsec.lab import load_spec
     from qflsec.lab.specs import look, with_engine
 
@@ -82,7 +84,10 @@ def run_matrix_command(
     world = build(chosen)
     for remark in world.remarks():
         typer.echo(f"note: {remark}", err=True)
-    if own_process() and backend == "local" and jobs != 1 and not world.alone:
+    if own:
+        gc.freeze()
+        gc.enable()
+    if own and backend == "local" and jobs != 1 and not world.alone:
         copy_this_process()
     on_wait = (lambda text: typer.echo(f"note: {text}", err=True)) if wait else None
     steps = run_matrix(

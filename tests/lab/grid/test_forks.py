@@ -33,7 +33,7 @@ def _facts(task: int, *, parent: int) -> dict[str, object]:
         "cwd": str(Path.cwd()),
         "threads": os.environ["OMP_NUM_THREADS"],
         "kept": gc.get_freeze_count(),
-        "collected": gc.isenabled(),
+        "collected": gc.isenabled() and 700 < gc.get_threshold()[0] <= 50_000,
     }
 
 

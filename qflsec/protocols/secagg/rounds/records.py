@@ -7,6 +7,7 @@ import hmac
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -42,6 +43,8 @@ __all__ = [
 _NONCE = bytes(12)  # every key seals one message
 _REVEALED = struct.Struct("<HH")
 _DIGEST_BYTES = 32
+_KNOWN = 1024
+"""So many public records are remembered by their bytes: every party of a simulated round reads all of them."""
 STATEMENT_BYTES = 5 * _DIGEST_BYTES
 COMMITMENT_BYTES = TAG_BYTES = _DIGEST_BYTES
 HASHES_BYTES = 2 * _DIGEST_BYTES
@@ -120,6 +123,7 @@ class Advertisement:
         return self.model + self.terms + self.mask + self.channel
 
     @classmethod
+    @lru_cache(maxsize=_KNOWN)
     def from_bytes(cls, body: bytes, scheme: Scheme) -> Advertisement:
         """What :meth:`to_bytes` wrote.
 
@@ -210,6 +214,7 @@ class Statement:
         return self.model + self.terms + self.roster + self.sharers + self.survivors
 
     @classmethod
+    @lru_cache(maxsize=_KNOWN)
     def from_bytes(cls, body: bytes) -> Statement:
         """What :meth:`to_bytes` wrote.
 
