@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from qflsec.lab import MatrixResult, MatrixSpec, load_spec, run
 from qflsec.lab.scoring import ranking
 from qflsec.lab.worlds.federation.matrix import Matrix, build_matrix
 from qflsec.lab.worlds.federation.results import TrialRow
+from qflsec.models import build_model
 
 
 def cells(
@@ -138,11 +140,18 @@ def test_amplitudes_and_angles_gain_nothing_on_a_classical_network_at_a_low_snr(
 
     Ten radars, 400 generated returns, Dirichlet 1; 24 seeds, differences seed by seed.
     """
-    lab = matrix("radar")
+    lab, six = (
+        matrix("radar"),
+        build_model({"name": "classical", "n_features": 6, "hidden": [7], "n_classes": 3}),
+    )
     for decibels in (0, 5, 10):
+        pipelines = {
+            name: lab.pipelines[f"{name}, {decibels} dB"]
+            for name in ("classical", "amplitudes", "angles", "both")
+        }
+        pipelines["classical on six components"] = replace(pipelines["angles"], model=six)
         found = {}
-        for name in ("classical", "amplitudes", "angles", "both"):
-            pipeline = lab.pipelines[f"{name}, {decibels} dB"]
+        for name, pipeline in pipelines.items():
             runs = run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="last") for seed in range(24)])
             found[name] = torch.tensor([result.accuracy[-1] for result in runs], dtype=torch.float64)
             told(f"{name}, {decibels} dB", found[name])
@@ -150,4 +159,6 @@ def test_amplitudes_and_angles_gain_nothing_on_a_classical_network_at_a_low_snr(
             name: told(f"{name} less classical, {decibels} dB", found[name] - found["classical"])
             for name in ("amplitudes", "angles", "both")
         }
+        likewise = found["angles"] - found["classical on six components"]
+        told(f"angles less classical on the same six components, {decibels} dB", likewise)
         assert gains["both"][2] < 0.072, "the published gain lies outside the interval"
