@@ -252,9 +252,8 @@ def _tightest(*, noise_multiplier: float, sample_rate: float, steps: int, delta:
     return min(renyi, loss, key=lambda bound: bound.epsilon)
 
 
-@lru_cache(
-    maxsize=4096
-)  # a search for noise asks for each of its points twice, and ledgers ask for the last again
+# A search for noise asks for each of its points twice, and ledgers ask for the last one again.
+@lru_cache(maxsize=4096)
 def _opacus_rdp(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     from opacus.accountants import RDPAccountant
 

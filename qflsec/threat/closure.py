@@ -81,7 +81,12 @@ def close(
         follow = _singles(found, derived=True)
     found.extend(part_sums(_models(found), singles, facts))
     every = (*seen, *found[read:])
-    counted = [item.with_k(_anonymity(item, singles, follow, corrupted)) for item in every]
+    counted = [
+        item.with_k(
+            _anonymity(item, singles, follow, corrupted) if item.kind in SUMS else len(item.named - corrupted)
+        )
+        for item in every
+    ]
     if known.always is not None:
         counted = [unnamed_model(item, facts, known, corrupted) for item in counted]
     return tuple(sorted((*counted, *unnamed), key=attrgetter("round", "derived")))

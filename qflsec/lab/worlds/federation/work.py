@@ -70,11 +70,16 @@ def execute(matrix: Matrix, batch: RunBatch, given: Mapping[str, Row]) -> Iterat
     """
     made = _make_runs(matrix, batch)
     seen = _Seen()
+    trials: dict[str, list[PlannedTrial]] = {}
+    for trial in batch.trials:
+        trials.setdefault(trial.run.unit_id, []).append(trial)
     for run in batch.runs:
-        yield from _run_rows(matrix, run, made[run.unit_id], seen)
-    # trials on one view follow one another, as one view is kept
-    for trial in sorted(batch.trials, key=lambda one: _look(one.run, matrix.entry(one.label).threat)):
-        yield _judge(matrix, trial, made, given, seen)
+        # one view is kept: trials on one view follow one another, and the first begins with that of the last ledger
+        own = sorted(trials.get(run.unit_id, ()), key=lambda one: _look(run, matrix.entry(one.label).threat))
+        first = matrix.entry(own[0].label).threat if own else None
+        yield from _run_rows(matrix, run, made[run.unit_id], seen, last=first)
+        for trial in own:
+            yield _judge(matrix, trial, made, given, seen)
 
 
 def _look(run: PlannedRun, threat: ThreatModel) -> tuple[str, str]:
@@ -214,8 +219,10 @@ def _alone(make: Callable[[], RunResult]) -> _Made:
         return _Failure(outcome=f"failed: {sentence_of(error)}", traceback=traceback_of(error))
 
 
-def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iterator[Row]:
-    """The row of a run and, for an honest one, those of its ledgers."""
+def _run_rows(
+    matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen, *, last: ThreatModel | None
+) -> Iterator[Row]:
+    """The row of a run and, for an honest one, those of its ledgers, that of one observer last."""
     status, _, reason = made.outcome.partition(": ")
     content: dict[str, Any] = {"seeded_secrets": matrix.spec.secrets == "seeded"}
     if isinstance(made, RunResult):
@@ -239,7 +246,7 @@ def _run_rows(matrix: Matrix, run: PlannedRun, made: _Made, seen: _Seen) -> Iter
     if run.label or not row.settled:
         return
     stack = matrix.column(run.pipeline, run.stack).stack
-    for threat in matrix.observers:
+    for threat in sorted(matrix.observers, key=lambda one: one == last):
         unknown = "" if stack is None else engines.observer_fits(matrix.spec.engine, stack, threat)
         if unknown and made.outcome == "completed":
             said = RowWriter(observer=threat.name, layer="engine").not_covered(unknown)

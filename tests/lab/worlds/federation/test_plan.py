@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qflsec.federation import RunResult
 from qflsec.lab import MatrixSpec, parse_spec
 from qflsec.lab.grid.units import Plan
 from qflsec.lab.worlds.federation.plan import MAX_RUNS, RunBatch
 from qflsec.lab.worlds.federation.world import FederationWorld
+from qflsec.threat import ThreatModel, View
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -90,6 +93,24 @@ def test_batches_are_small_and_complete(tiny_text: str, n_seeds: int, n_attacks:
         assert len(here) == len(batch.runs)
         for trial in batch.trials:
             assert {trial.run.unit_id, trial.honest.unit_id} <= here
+
+
+def test_a_view_serves_the_ledger_and_the_attack(tiny: MatrixSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch's attacks on what one observer holds of a run begin where the run's ledgers end."""
+    views, view = [], RunResult.view
+
+    def counted(run: RunResult, threat: ThreatModel) -> View:
+        views.append((id(run), threat.name))
+        return view(run, threat)
+
+    monkeypatch.setattr(RunResult, "view", counted)
+    world = FederationWorld.make(tiny)
+    batch = next(batch for batch in world.plan(NOTHING).batches if batch.stack == "none")
+    rows = {row.unit_id: row for row in world.execute(batch, {})}
+    assert "ok" in {rows[trial.unit_id].status for trial in batch.trials}
+    again = len(views) - len(set(views))
+    observers = {(trial.run.unit_id, world.matrix.entry(trial.label).threat.name) for trial in batch.trials}
+    assert again == len(observers) - len({run for run, _ in observers}), "but the first of each run's"
 
 
 def test_a_party_that_the_topology_lacks_makes_the_cell_incompatible(tiny_text: str) -> None:
