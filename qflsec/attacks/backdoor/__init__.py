@@ -7,6 +7,7 @@ from qflsec.attacks.backdoor.edge_case import EdgeCase
 from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
 from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
 from qflsec.attacks.backdoor.qtrojan import QTrojan
+from qflsec.attacks.backdoor.surviving import SurvivingTrigger
 
 __all__ = [
     "CleanLabel",
@@ -16,4 +17,5 @@ __all__ = [
     "Neurotoxin",
     "PoisonedBackdoor",
     "QTrojan",
+    "SurvivingTrigger",
 ]
