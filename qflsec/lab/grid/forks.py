@@ -57,7 +57,7 @@ _ENVIRONMENT = {
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve(int(sys.argv[2]))"
 _REQUEST = 1 << 20
 _NEW_OBJECTS = 20_000
-"""How many come before garbage is looked for: views hold thousands, and every 700, Python's default, cost 6 % of a run."""
+"""How many come before garbage is looked for: views hold thousands, and every 700, Python's default, costs up to 6 % in one process."""
 _PATIENCE = 10.0
 """Seconds in which workers end when their pipes are closed."""
 
