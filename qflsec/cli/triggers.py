@@ -38,7 +38,7 @@ def triggers(
     as_json: AsJson = False,
 ) -> None:
     """Search final models for backdoors' triggers: alarms on attacked models, and on clean ones."""
-    from qflsec.defenses.backdoor import TriggerAlarm, trigger_sizes
+    from qflsec.defenses.backdoor import TriggerAlarm, clean_models, trigger_sizes
 
     matrix = federated_matrix(spec)
     named(matrix.stacks, [stack], "stack")
@@ -47,6 +47,12 @@ def triggers(
     name = pipeline or next(iter(matrix.pipelines))
     chosen = named(matrix.pipelines, [name], "pipeline")[name]
     layers, attacks = _stack(matrix, name, stack), _backdoors(matrix, name, stack, spec)
+    if clean < clean_models(rate):
+        raise ConfigError(
+            "too few clean models for this rate of false alarms",
+            got=f"--clean {clean}, --rate {rate:g}",
+            expected=f"{clean_models(rate)} models or more",
+        )
     later = range(seed + runs, seed + runs + clean)
     alarm = TriggerAlarm.calibrated(trigger_sizes(chosen, layers, later, records=records), rate=rate)
     searched = range(seed, seed + runs)

@@ -49,6 +49,10 @@ def test_alarms_and_their_document(qflsec: Call, planted: Path) -> None:
 
 def test_refusals(qflsec: Call, planted: Path) -> None:
     given = ("triggers", str(planted))
+    few = qflsec(*given, "--clean", "36").err
+    assert "too few clean models" in few
+    assert "got --clean 36, --rate 0.05; expected 37 models or more" in few
+    assert "'rate' is a share; got 0.0" in qflsec(*given, "--rate", "0").err
     assert "no such stack; got other" in qflsec(*given, "--stack", "other").err
     assert "no such pipeline; got other" in qflsec(*given, "--pipeline", "other").err
     assert "no models that are trained" in qflsec("triggers", "bb84").err

@@ -20,7 +20,7 @@ from qflsec.defenses.backdoor.training_certificate import (
     corrupted_share,
     training_votes,
 )
-from qflsec.defenses.backdoor.trigger_alarm import TriggerAlarm, trigger_sizes
+from qflsec.defenses.backdoor.trigger_alarm import TriggerAlarm, clean_models, trigger_sizes
 from qflsec.defenses.backdoor.trigger_search import (
     FoundTrigger,
     anomaly,
@@ -50,6 +50,7 @@ __all__ = [
     "certified_training",
     "certify_training",
     "circuit_of",
+    "clean_models",
     "contraction",
     "corrupted_share",
     "decide",

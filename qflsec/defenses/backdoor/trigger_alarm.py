@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,25 @@ from qflsec.defenses.backdoor.trigger_search import search_triggers
 from qflsec.federation import Adversary, Pipeline, RunSpec, Stack, run_batch
 from qflsec.threat import ThreatModel
 
-__all__ = ["TriggerAlarm", "trigger_sizes"]
+__all__ = ["TriggerAlarm", "clean_models", "trigger_sizes"]
 
 _LANES = 16
 """Runs that are trained side by side."""
+
+
+def clean_models(rate: float) -> int:
+    """How many clean models an alarm of this rate needs at least.
+
+    Args:
+        rate: The share of clean models on which it may be raised.
+
+    Raises:
+        ConfigError: The rate is no share.
+    """
+    if not 0 < rate < 1:
+        raise ConfigError("'rate' is a share", got=rate, expected="above 0 and below 1")
+    # the smallest p-value is 1 / (c + 1), with c of the models in the second half
+    return max(4, 2 * math.ceil(1 / rate - 1 - 1e-9) - 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,16 +75,14 @@ class TriggerAlarm:
             After the p-values of conformal prediction (Vovk, Gammerman, Shafer: Algorithmic learning in a random world, 2005): each
             of c + 1 exchangeable scores is as likely as any other to be among the k largest.
         """
-        if not 0 < rate < 1:
-            raise ConfigError("'rate' is a share", got=rate, expected="above 0 and below 1")
         if sizes.ndim != 2 or not bool((sizes > 0).all()) or not bool(sizes.isfinite().all()):
             raise ConfigError("sizes of triggers are positive, a row for each model", got=tuple(sizes.shape))
         usual, others = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
-        if len(usual) < 2 or rate * (len(others) + 1) < 1:
+        if len(sizes) < clean_models(rate):
             raise ConfigError(
                 "too few clean models for this rate of false alarms",
                 got=f"{len(sizes)} models, a rate of {rate:g}",
-                expected=f"{max(4, 2 * -int(-(1 / rate - 1) // 1))} or more",
+                expected=f"{clean_models(rate)} or more",
             )
         logs = usual.double().log()
         found = cls(centre=logs.mean(dim=0), spread=logs.std(dim=0), clean=torch.empty(0), rate=rate)

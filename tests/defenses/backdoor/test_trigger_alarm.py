@@ -8,7 +8,7 @@ import torch
 
 from qflsec.base import ConfigError
 from qflsec.data import DataSpec
-from qflsec.defenses.backdoor import TriggerAlarm, trigger_sizes
+from qflsec.defenses.backdoor import TriggerAlarm, clean_models, trigger_sizes
 from qflsec.federation import FederationConfig, Pipeline, Stack
 from qflsec.models import Classical
 
@@ -58,8 +58,9 @@ def test_what_is_refused() -> None:
     for bad in ({"rate": 0.0}, {"rate": 1.0}):
         with pytest.raises(ConfigError, match="'rate' is a share"):
             TriggerAlarm.calibrated(sizes, **bad)
-    with pytest.raises(ConfigError, match=r"got 36 models, a rate of 0.05; expected 38 or more"):
+    with pytest.raises(ConfigError, match=r"got 36 models, a rate of 0.05; expected 37 or more"):
         TriggerAlarm.calibrated(sizes[:36])
+    assert [clean_models(rate) for rate in (0.05, 0.1, 0.2, 0.3, 0.9)] == [37, 17, 7, 5, 4]
     for wrong in (-sizes, sizes[0], sizes * float("inf")):
         with pytest.raises(ConfigError, match="sizes of triggers are positive"):
             TriggerAlarm.calibrated(wrong)
