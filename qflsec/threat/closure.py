@@ -32,9 +32,9 @@ import torch
 from qflsec.base import QflsecError
 from qflsec.threat.facts import LaneFacts
 from qflsec.threat.part_sums import part_sums
+from qflsec.threat.remainders import remainders
 from qflsec.threat.rosters import KnownRosters
 from qflsec.threat.solved import solved
-from qflsec.threat.sums import eliminate
 from qflsec.threat.unnamed import unnamed_model, unnamed_steps
 from qflsec.threat.versions import Origin, Path, Trained, Version
 from qflsec.threat.view import MODELS, SUMS, Item
@@ -42,8 +42,6 @@ from qflsec.threat.view import MODELS, SUMS, Item
 __all__ = ["close"]
 
 _NUMBERS = MODELS | SUMS
-_ROUNDING = 1e-9
-"""Coefficients are small fractions: two that differ do so by far more."""
 
 Singles = Mapping[int, Sequence[Item]]
 """By round, the single updates that are read as such."""
@@ -72,7 +70,7 @@ def close(
     found.extend(_steps(found, facts, known))
     singles = _singles(found)  # whatever is derived from here on is no update that was read as such
     found.extend(_residuals(found, singles, facts))
-    found.extend(_remainders(found, facts))
+    found.extend(remainders(found, facts))
     follow = _singles(found, derived=True)
     if not facts.versions.is_chain and known.names(origin for _, origin in facts.versions.items()):
         sums = [item for item in (*seen, *found[read:]) if item.kind in SUMS]
@@ -168,7 +166,7 @@ def _told(
     for item in sums.get(origin.round, ()):
         weight = sum(rest[client].weight for client in item.named if client in rest)
         # a sum that counts otherwise than the step does is no part of it
-        if item.named <= set(rest) and _weight(item, facts) == weight:
+        if item.named <= set(rest) and facts.weight(item) == weight:
             known = known + item.vector.double() * (weight / total)
             for client in item.named:
                 del rest[client]
@@ -288,10 +286,10 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
         rest = item.named - frozenset(known)
         if not known or not rest:
             continue
-        weight = _weight(item, facts)
+        weight = facts.weight(item)
         total = item.vector.double() * weight
         for single in known.values():
-            share = _weight(single, facts)
+            share = facts.weight(single)
             total = total - single.vector.double() * share
             weight -= share
         if weight <= 0:
@@ -303,89 +301,17 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
                 value=(total / weight).to(item.vector.dtype),
                 weight=weight,
                 about=rest,
-                base=_base(item.base, item.round, rest, facts),
+                base=facts.base(item, rest),
                 derived=True,
             )
         )
     return residuals
 
 
-def _remainders(items: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    """What sums over different clients give by elimination: a sum less the sum of some of its clients, and so on."""
-    # a client trains once in a round, so its update of that round is one unknown, whatever it started from
-    groups: dict[int, list[Item]] = {}
-    for item in items:
-        if item.kind in {"update", "aggregate"} and item.form == "plain":
-            groups.setdefault(item.round, []).append(item)
-    found: list[Item] = []
-    for group in groups.values():
-        singles = {next(iter(item.named)): item for item in group if _is_update(item) and not item.derived}
-        # what contains a known update stands there a second time, without it
-        unknown = {item.named: item for item in group if item.named and not item.named & frozenset(singles)}
-        if len(unknown) > 1:
-            found += _eliminated(list(unknown.values()), facts)
-    return found
-
-
-def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
-    """Smaller sums than any that is held, by elimination among the sums of one round."""
-    # a sum that counts otherwise than the examples say holds a client that lied: no equation of this system
-    sums = [item for item in sums if _weight(item, facts) == sum(facts.counts[c] for c in item.named)]
-    if len(sums) < 2:
-        return []
-    everybody = sorted({client for item in sums for client in item.named})
-    # the unknowns are the updates times their weights, so every coefficient is 0 or 1
-    rows = np.array([[float(client in item.named) for client in everybody] for item in sums])
-    reduced, makes = eliminate(rows)
-    totals = torch.stack([item.vector.double() * _weight(item, facts) for item in sums])
-    bases = {item.base for item in sums}
-    common = next(iter(bases)) if len(bases) == 1 else None
-    found = []
-    for row, combination in zip(reduced, makes, strict=True):
-        about = frozenset(everybody[place] for place in np.flatnonzero(row))
-        if not np.allclose(row[row != 0], 1.0, rtol=0, atol=_ROUNDING) or not _smaller(
-            about, [item.named for item in sums]
-        ):
-            continue
-        weight = sum(facts.counts[client] for client in about)
-        value = (torch.from_numpy(combination)[:, None] * totals).sum(dim=0) / weight
-        found.append(
-            replace(
-                sums[-1],
-                kind="update" if len(about) == 1 else "aggregate",
-                value=value.to(sums[-1].vector.dtype),
-                weight=weight,
-                about=about,
-                base=_base(common, sums[-1].round, about, facts),
-                derived=True,
-            )
-        )
-    return found
-
-
-def _base(known: Version | None, round_index: int, about: frozenset[int], facts: LaneFacts) -> Version | None:
-    """What fewer clients of a sum started from: they may share a base although the sum has none."""
-    return facts.versions.base_of_round(round_index, about) if known is None else known
-
-
-def _smaller(about: frozenset[int], held: Sequence[frozenset[int]]) -> bool:
-    """Whether a sum hides some client among fewer than every sum that is held does."""
-    return any(all(len(about) < len(other) for other in held if client in other) for client in about)
-
-
-def _is_update(item: Item) -> bool:
-    """Whether it is one client's update."""
-    return item.kind == "update" and item.form == "plain" and len(item.named) == 1
-
-
-def _weight(item: Item, facts: LaneFacts) -> float:
-    return item.weight if item.weight is not None else sum(facts.counts[client] for client in item.named)
-
-
 def _singles(items: Iterable[Item], *, derived: bool = False) -> Singles:
     found: dict[int, list[Item]] = {}
     for item in items:
-        if _is_update(item) and (derived or not item.derived):
+        if item.is_single and (derived or not item.derived):
             found.setdefault(item.round, []).append(item)
     return found
 

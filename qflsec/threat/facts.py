@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from qflsec.threat.rosters import Rosters
-from qflsec.threat.versions import Versions
+from qflsec.threat.versions import Version, Versions
+from qflsec.threat.view import Item
 
 __all__ = ["LaneFacts"]
 
@@ -29,3 +31,11 @@ class LaneFacts:
     participants: dict[int, frozenset[int]] = field(default_factory=dict)
     rosters: Rosters = field(default_factory=Rosters)
     beside: int = 0
+
+    def weight(self, item: Item) -> float:
+        """How many examples are behind an update or a sum: what it says, else what its clients hold."""
+        return item.weight if item.weight is not None else sum(self.counts[client] for client in item.named)
+
+    def base(self, item: Item, clients: Collection[int]) -> Version | None:
+        """What these clients of a sum started from: they may share a base although the sum has none."""
+        return item.base if item.base is not None else self.versions.base_of_round(item.round, clients)

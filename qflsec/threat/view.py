@@ -146,6 +146,11 @@ class Item:
         """The clients whose updates are known to be in it."""
         return frozenset() if self.about is None else self.about
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one client's update, which the coalition can read."""
+        return self.kind == "update" and self.form == "plain" and len(self.named) == 1
+
     def may_hold(self, client: int) -> bool:
         """Whether this client's update may be in it, as far as the coalition knows."""
         return self.about is None or client in self.about
