@@ -69,10 +69,12 @@ class Records:
         self._stack: Stack | None = None
         self._n_params = 0
         self._traffic: Mapping[LinkLayer, Traffic | None] = {}
+        self._ended = False
 
     def begin(self) -> None:
         """Forget the rounds of a run that was before."""
         self.rounds.clear()
+        self._ended = False
 
     def opened(self, stack: Stack, n_params: int, traffic: Mapping[LinkLayer, Traffic | None]) -> None:
         """Note with what the run began.
@@ -90,12 +92,15 @@ class Records:
         self._write({"kind": "round", **asdict(record), "ledger": [row.to_dict() for row in self.ledger()]})
 
     def end(self, outcome: str, scores: Mapping[str, float]) -> None:
-        """Note how the run ended.
+        """Note how the run ended, where that was not noted yet.
 
         Args:
             outcome: In words.
             scores: What is said of the final model.
         """
+        if self._ended:
+            return
+        self._ended = True
         self._write({"kind": "end", "outcome": outcome, "rounds": len(self.rounds), "scores": scores})
 
     def ledger(self) -> tuple[LedgerRow, ...]:
@@ -144,5 +149,6 @@ class Records:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=list) + "\n")
+        # one write of a whole line: a signal that ends the app in between finds all of it in the file, or nothing
+        with self._path.open("ab", buffering=0) as file:
+            file.write((json.dumps(line, default=list) + "\n").encode())

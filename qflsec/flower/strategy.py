@@ -15,6 +15,7 @@ from qflsec.federation import Identity, Pipeline
 from qflsec.flower.arrays import ArrayLayout
 from qflsec.flower.book import RoundNote
 from qflsec.flower.carried import carried
+from qflsec.flower.endings import tells_its_end
 from qflsec.flower.exchange import Exchange
 from qflsec.flower.held import hold, new_session, secret_layers
 from qflsec.flower.homes import identity_of_home, seeded_identities
@@ -26,6 +27,8 @@ from qflsec.protocols.keystore import KeyProvider, KmeError
 from qflsec.threat import SERVER
 
 __all__ = ["ServerSide"]
+
+_ENDED = "the app was ended"
 
 
 class ServerSide(Strategy):
@@ -104,9 +107,10 @@ class ServerSide(Strategy):
         layout = ArrayLayout.of(initial_arrays)
         self._begin()
         try:
-            result = super().start(
-                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
-            )
+            with tells_its_end(lambda: self._failed(_ENDED)):
+                result = super().start(
+                    grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+                )
             if self._rounds is not None:
                 hidden = self._plan.stack.leaves == "nothing"
                 result.arrays = layout.record(self._rounds.published() if hidden else self._rounds.params)
@@ -118,14 +122,17 @@ class ServerSide(Strategy):
         except BaseException as error:
             # also Flower's own end of an app, such as where a SuperLink that was started again does not know it: whoever
             # reads the ledger is not to wait for more
-            told = " ".join(str(error).split()) if isinstance(error, Exception) else "the app was ended"
-            self.outcome = f"failed: {told or type(error).__name__}"
-            self._records.end(self.outcome, {})
+            told = " ".join(str(error).split()) if isinstance(error, Exception) else _ENDED
+            self._failed(told or type(error).__name__)
             raise
         else:
             self.outcome = "completed"
         self._records.end(self.outcome, {} if self._score is None else self._score(result.arrays))
         return result
+
+    def _failed(self, why: str) -> None:
+        self.outcome = f"failed: {why}"
+        self._records.end(self.outcome, {})
 
     def _begin(self) -> None:
         """Forget a run that was before: a strategy may be started again, in a session of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,51 @@ def test_a_ledger_ends_whatever_ends_the_run(tmp_path: Path, error: BaseExceptio
     why = "no SuperLink knows this run" if isinstance(error, Exception) else "the app was ended"
     assert (end["kind"], end["outcome"]) == ("end", f"failed: {why}")
     assert side.outcome == end["outcome"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stands_in_the_ledger_before_anybody_answers_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Flower's handler may end the process without an exception, which leaves no time for more."""
+    path, read = tmp_path / "ledger.jsonl", []
+
+    def flowers(*_: object) -> None:
+        read.extend(map(json.loads, path.read_text().splitlines()))
+        raise SystemExit(1)
+
+    class Ended(InProcessGrid):
+        def send_and_receive(self, *_: Any, **__: Any) -> Any:
+            signal.raise_signal(number)
+
+    plan = plan_of(Median(), rounds=1)
+    before = signal.signal(number, flowers)
+    try:
+        with pytest.raises(SystemExit):
+            ServerSide(plan, ledger=path).start(
+                Ended(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1
+            )
+        assert signal.getsignal(number) is flowers
+    finally:
+        signal.signal(number, before)
+    assert [(line["kind"], line["outcome"]) for line in read] == [("end", "failed: the app was ended")]
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_a_signal_that_is_ignored_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    plan = plan_of(Median(), rounds=1)
+
+    class Called(InProcessGrid):
+        def send_and_receive(self, *args: Any, **named: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return super().send_and_receive(*args, **named)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ServerSide(plan, ledger=path).start(
+            Called(client_app(ClientSide(plan)), 5), first_model(), num_rounds=1
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [json.loads(line).get("outcome") for line in path.read_text().splitlines()] == [None, "completed"]
