@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qflsec.attacks.poisoning import ScaledSignFlip
+from qflsec.attacks.poisoning import Constant, ScaledSignFlip
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.defenses.privacy import DpSgd
@@ -193,6 +193,27 @@ def test_a_liar_that_fits_nobody_gets_no_weight(make_pipeline: Maker) -> None:
     assert 3 * moved[0] < moved[1], (
         "the honest go without it, and share among themselves what it would have had"
     )
+
+
+@pytest.mark.parametrize("topology", [Preference(), Preference(rule="gain"), Preference(beta=0.0)])
+def test_a_model_whose_loss_overflows_counts_nothing_and_leaves_the_others_their_weights(
+    make_pipeline: Maker, topology: Preference
+) -> None:
+    told = torch.tensor([0.4, torch.nan, 0.2, torch.inf])
+    asked = {"rule": topology.rule, "beta": topology.beta, "before": torch.tensor(0.5)}
+    found = preferences(told, torch.ones(4), moved=torch.ones(4), **asked)
+    kept = preferences(told[[0, 2]], torch.ones(2), moved=torch.ones(2), **asked)
+    assert torch.equal(found[[0, 2]], kept)
+    assert found[[1, 3]].tolist() == [0.0, 0.0]
+
+    pipeline = replace(
+        made(make_pipeline, topology, rounds=1),
+        model=build_model({"name": "classical", "n_features": 2, "hidden": [2]}),
+    )
+    liar = RunSpec(seed=1, adversary=Constant(value=1e38), threat=corrupted_clients(n=1))
+    lied, single = run(pipeline, liar), run(replace(pipeline, topology=Gossip(neighbours="none")))
+    assert bool(torch.isfinite(lied.models[1:]).all())
+    assert not torch.equal(lied.models[1:], single.models[1:]), "they still share among themselves"
 
 
 def test_what_does_not_go_together(make_pipeline: Maker) -> None:

@@ -29,7 +29,7 @@ def preferences(
     """What each model counts for a client that has tried them all.
 
     Args:
-        losses: The loss of each model on the client's records.
+        losses: The loss of each model on the client's records; a model whose loss is not finite counts nothing.
         shares: What each counts before it is tried: its share of the records.
         rule: ``"softmin"``: shares times ``exp(-beta loss)``; ``"gain"``: by how much the loss is below that of the model which the
             client trained from, over the distance from it, where it is below.
@@ -41,11 +41,15 @@ def preferences(
         losses, shares, moved: ``(k,)``; before: ``()``; returns: ``(k,)``, double, which adds up to 1, or is 0 where nothing gains
     """
     told, known = losses.double(), shares.double()
+    sound = torch.isfinite(told)
     if rule == "softmin":
-        raw = known * torch.exp(-beta * (told - told.min()))
+        least = told[sound].min() if bool(sound.any()) else told.new_zeros(())
+        raw = known * torch.exp(-beta * (told - least))
     else:
         # a model that has not moved gains nothing
         raw = ((before.double() - told) / moved.double().clamp_min(1e-12)).clamp_min(0.0)
+    # one model that overflows would take the weights of all others with it
+    raw = torch.where(sound, raw, torch.zeros_like(raw))
     total = float(raw.sum())
     return raw / total if total > 0 else torch.zeros_like(raw)
 
