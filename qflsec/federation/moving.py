@@ -7,9 +7,10 @@ rosters are public, and no epsilon is made smaller by it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -28,11 +29,44 @@ _MU = 398600.4418
 @finite
 @dataclass(frozen=True, kw_only=True)
 class _Moving(Parts):
-    """Clients of which whole updates, their angles alone or nothing arrives.
+    """Clients of which whole updates, their angles alone or nothing arrives, at once or late.
 
     Poles of a slimmable model need a good link. A model without poles arrives whole or, where the link is not good, not
-    at all.
+    at all. A client that trains for rounds gets no other model meanwhile, and everybody keeps these times, corrupted
+    clients too; what a corrupted client sends it may make at the last moment.
     """
+
+    unset: ClassVar[Mapping[str, object]] = {"train_rounds": 0, "staleness_power": 0.0}
+    train_rounds: int = 0
+    staleness_power: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of rounds, and updates that grow with age."""
+        if (
+            not isinstance(self.train_rounds, int)
+            or isinstance(self.train_rounds, bool)
+            or self.train_rounds < 0
+        ):
+            raise ConfigError(
+                "'train_rounds' is wrong", got=repr(self.train_rounds), expected="0 or more rounds"
+            )
+        if self.staleness_power < 0:
+            raise ConfigError("'staleness_power' is negative", got=self.staleness_power, expected="0 or more")
+        if self.staleness_power and not self.train_rounds:
+            raise ConfigError(
+                "no update is old where training takes no round",
+                got=f"staleness_power={self.staleness_power}, train_rounds=0",
+                fix="leave out 'staleness_power', or set 'train_rounds'",
+            )
+
+    @property
+    def training_rounds(self) -> int:
+        """As configured."""
+        return self.train_rounds
+
+    def discount(self, age: int) -> float:
+        """``(1 + age)^-staleness_power``."""
+        return float((1 + age) ** -self.staleness_power)
 
     def check(self, model: Model, n_clients: int) -> None:
         """Every model fits, and every number of clients."""
@@ -71,6 +105,9 @@ class Vehicles(_Moving):
         whole_db: Where whole updates arrive (dB).
         angles_db: Where angles arrive (dB).
         fading: ``"rayleigh"``, or ``"none"`` for the mean in every round.
+        train_rounds: After how many rounds an update is ready; it is sent in the first round from then on in which the vehicle is
+            heard, and what was not sent by the last round is lost. 0 sends it in the round of its model.
+        staleness_power: The server multiplies an update from a model s rounds old by (1 + s)^-staleness_power.
 
     Source:
         After QV-FEDCOM (vehicles that are active or asleep; its policy is learned, this one is a chain) and Yun et al.
@@ -91,6 +128,7 @@ class Vehicles(_Moving):
 
     def __post_init__(self) -> None:
         """Refuse what are no probabilities, and thresholds in the wrong order."""
+        super().__post_init__()
         if not (0 <= self.sleep <= 1 and 0 < self.wake <= 1):
             raise ConfigError(
                 "'sleep' and 'wake' are no probabilities",
@@ -151,7 +189,8 @@ class Satellites(_Moving):
     """Satellites of one circular orbit, evenly spaced, that pass over ground stations evenly spaced below it.
 
     Who is heard follows from the round alone, for every seed. The Earth does not turn under the orbit, and a satellite that no
-    station sees takes no part: nothing is sent late.
+    station sees takes no part. Where training takes rounds, a satellite gets a model, trains out of sight, and sends what it made
+    of it when it is next heard.
 
     Attributes:
         altitude_km: Above the ground (km).
@@ -159,11 +198,16 @@ class Satellites(_Moving):
         whole_elevation_deg: Where whole updates arrive (degrees); below angles without the poles.
         round_minutes: How long a round takes (minutes).
         stations: Ground stations.
+        train_rounds: After how many rounds an update is ready; it is sent in the first round from then on in which the satellite
+            is heard, and what was not sent by the last round is lost. 0 sends it in the round of its model.
+        staleness_power: The server multiplies an update from a model s rounds old by (1 + s)^-staleness_power.
 
     Source:
         Two-body motion on a circle (period 2 pi sqrt(r^3 / mu)) and the triangle of the Earth's centre, station and
         satellite; both are derived in the tests. What arrives over which link after Park, Jung, Kim, IEEE Access 12, 58239,
-        2024 (slimmable quantum federated learning for satellites), abstract.
+        2024 (slimmable quantum federated learning for satellites), abstract. Steps that are smaller for age after Xie, Koyejo,
+        Gupta: Asynchronous federated optimization, arXiv:1903.03934, abstract, and this power as others implement it: there a
+        server takes models in one at a time, here it averages what arrives in a round.
 
     Raises:
         ConfigError: A value is out of range.
@@ -178,6 +222,7 @@ class Satellites(_Moving):
 
     def __post_init__(self) -> None:
         """Refuse orbits below the ground, elevations that are none, and no station."""
+        super().__post_init__()
         if self.altitude_km <= 0 or self.round_minutes <= 0:
             raise ConfigError(
                 "'altitude_km' and 'round_minutes' must be positive",

@@ -7,6 +7,7 @@ parts a client sent is said in the clear, and counts as known to everybody.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, ClassVar, final
@@ -26,9 +27,20 @@ class Parts(ABC):
 
     Attributes:
         name: What a configuration calls it.
+        unset: Values of later options with which they change nothing, and are no part of an id.
     """
 
     name: ClassVar[str]
+    unset: ClassVar[Mapping[str, object]] = {}
+
+    @property
+    def training_rounds(self) -> int:
+        """After how many rounds what a client trains is ready to be sent: within the same one by default."""
+        return 0
+
+    def discount(self, age: int) -> float:
+        """What an update is multiplied with that was trained from a model so many rounds old; 1 by default."""
+        return 1.0
 
     @abstractmethod
     def check(self, model: Model, n_clients: int) -> None:
@@ -66,7 +78,9 @@ class Parts(ABC):
     def to_config(self) -> dict[str, Any]:
         """The name and every parameter, JSON-able."""
         found = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if key not in self.unset or value != self.unset[key]
         }
         return {"name": self.name, **found}
 

@@ -10,6 +10,7 @@ from qflsec.base import ConfigError
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.parts import Parts
+from qflsec.federation.schedule import CONSTANT
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.federation.uploaded_metric import UploadedMetric
@@ -133,6 +134,12 @@ class Pipeline:
                 "who sends which part is public, and so is who takes part",
                 got=f"client_sampling = {self.federation.client_sampling!r}, participation = {self.federation.participation}",
                 fix="let all clients take part, or leave out 'parts'",
+            )
+        if parts.training_rounds and self.federation.schedule != CONSTANT:
+            raise ConfigError(
+                "what is sent late was trained at the rate of another round",
+                got=f"train_rounds={parts.training_rounds}, and a schedule",
+                fix="leave out 'schedule' or 'train_rounds'",
             )
         if self.federation.natural_gradient is not None or self.personal:
             raise ConfigError(

@@ -51,14 +51,15 @@ def _rest(
 ) -> Item | None:
     """The mean of a part over the clients in it whose updates are not known."""
     weights = {one.client: one.weight for one in origin.trained}
+    scaled = {one.client: one.weight * one.scale for one in origin.trained}
     rest = part.clients - frozenset(known)
     if not rest:
         return None
     places = list(part.places)
     total = step[places].double() * sum(weights[index] for index in part.clients)
     for index in sorted(part.clients - rest):
-        total = total - known[index].vector[places].double() * weights[index]
-    weight = sum(weights[index] for index in rest)
+        total = total - known[index].vector[places].double() * scaled[index]
+    weight = sum(scaled[index] for index in rest)
     value = torch.zeros_like(step)
     value[places] = (total / weight).to(step.dtype)
     return replace(

@@ -89,6 +89,21 @@ class Transcript:
             knows_rosters=facts.rosters.told_to(threat),
         )
 
+    def grant(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> None:
+        """Keep what honest clients release, in the runs that grant it to a threat model.
+
+        Args:
+            round_index: The round.
+            updates: The updates.
+            present: Who sends one.
+
+        Shapes:
+            updates: ``(lane, client, P)``; present: ``(lane, client)``
+        """
+        for lane, kept in self.honest_updates.items():
+            for index in torch.nonzero(present[lane]).flatten().tolist():
+                kept[round_index, index] = updates[lane, index].clone()
+
     def _granted(self, lane: int, facts: LaneFacts, corrupted: frozenset[int]) -> Iterator[Item]:
         """The updates of honest clients that a threat model grants, as items that can be read.
 

@@ -35,11 +35,13 @@ class Trained:
         client: The client.
         base: The version that its update started from.
         weight: What it counts in the mean.
+        scale: What its update is multiplied with before; another value than 1 stands in steps with ``parts`` alone.
     """
 
     client: int
     base: Version
     weight: float
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

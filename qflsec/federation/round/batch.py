@@ -21,6 +21,7 @@ from qflsec.federation.round.collection import Collection, uploads_of
 from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.evaluation import Curves
 from qflsec.federation.round.lanes import LaneData, records_used
+from qflsec.federation.round.late import Late, Work
 from qflsec.federation.round.local import LocalTraining
 from qflsec.federation.round.losses import Losses
 from qflsec.federation.round.mixing import Mixing
@@ -75,7 +76,7 @@ class BatchRun:
         self._weighing = Weighing(pipeline, records_of(lanes), self._seeds)
         self._data = self._weighing.training
         self._counts = self._data.mask.sum(dim=-1)
-        keep = self._keep_honest = grant_honest_updates or any(
+        keep = grant_honest_updates or any(
             spec.threat is not None and "honest-updates" in spec.threat.knows for spec in specs
         )
         session = self._session = Session(
@@ -93,7 +94,7 @@ class BatchRun:
             pipeline=pipeline, stack=stack, lanes=lanes, session=session, record=record, keep_honest=keep
         )
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
-        self._parts = RoundParts(pipeline, specs, self._turns)
+        self._parts, self._late = RoundParts(pipeline, specs, self._turns), Late(pipeline.parts, len(specs))
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
         uploads = uploads_of(pipeline, stack=stack, session=self._session, network=self._network)
         initial = torch.stack([lane.initial for lane in lanes])
@@ -185,7 +186,7 @@ class BatchRun:
         trainers = tuple(sorted(index for turn in turns for index in turn.trainers))
         here = torch.zeros_like(chosen)
         here[:, list(trainers)] = chosen[:, list(trainers)]
-        received = self._models.to_clients(round_index, turns, here)
+        received = self._models.to_clients(round_index, turns, self._late.free(round_index, here))
         if self._models.params.shape[1] == 1:
             received = self._audits.of_ring(received, trainers)
         if self._delegations is not None:
@@ -196,24 +197,35 @@ class BatchRun:
         self._own.follow(models, trainers, plan, streams, received.present)
         present = received.present.clone()
         present[sorted(self._dead)] = False  # a run that stopped while it trained sends nothing
-        updates = self._parts.cut(self._shape(trainers, self._own.release(models, trained, present), streams))
+        updates = self._shape(trainers, self._own.release(models, trained, present), streams)
         present = self._turns.check_honest(round_index, updates, present)
-        said = self._stack.reported(losses, self._pipeline)
-        honest = Sent(updates=updates, reports=said, metrics=self._training.metrics(models))
-        self._grant(round_index, honest.released, present)
+        here[sorted(self._dead)] = False
+        begun = replace(received, present=present)
+        work = Work(received=begun, models=models, updates=updates, losses=losses)
+        work = self._late.swap(round_index, work, here)
+        self._exchange(round_index, turns, work, plan)
+        self._collection.average([lane for lane in range(len(self._specs)) if lane not in self._dead])
+        for turn in turns:
+            self._aggregate(round_index, turn, version, here, work.received)
+        return losses, present
+
+    def _exchange(
+        self, round_index: int, turns: Sequence[Turn], work: Work, plan: Sequence[BatchStep]
+    ) -> None:
+        """Send what clients release, where corrupted ones have had their turn."""
+        trainers, present = sorted(index for turn in turns for index in turn.trainers), work.received.present
+        updates = self._parts.cut(work.updates, present)
+        said = self._stack.reported(work.losses, self._pipeline)
+        honest = Sent(updates=updates, reports=said, metrics=self._training.metrics(work.models))
+        self._transcript.grant(round_index, honest.released, present)
         asked = Asked(agreed=self._model, of=self._turns.stated)
-        received = replace(received, present=present)
-        self._collection.start(round_index, turns, received, asked)
+        self._collection.start(round_index, turns, work.received, asked)
         early = self._turns.early(present)
         if bool(early.any()):
             self._collection.send(honest, self._counts, early)
-        sent = self._turns.updates(round_index, models, honest, present, self._data, plan, trainers)
+        sent = self._turns.updates(round_index, work.models, honest, present, self._data, plan, trainers)
         self._norms.note(round_index, sent, present)
         self._collection.send(sent, self._counts, present & ~early)
-        self._collection.average([lane for lane in range(len(self._specs)) if lane not in self._dead])
-        for turn in turns:
-            self._aggregate(round_index, turn, version, here[:, list(turn.trainers)].any(dim=1), received)
-        return losses, present
 
     def _mix(self, round_index: int, chosen: torch.Tensor) -> None:
         """Mix the models of runs that have several."""
@@ -240,37 +252,25 @@ class BatchRun:
         Shapes:
             updates: ``(lane, client, S)``; returns the same
         """
-        clients, everybody = list(trainers), len(trainers) == self._config.n_clients
-        released = updates if everybody else updates[:, clients]
+        whole, places = len(trainers) == self._config.n_clients, torch.tensor(trainers)
+        released = updates if whole else updates[:, places]
         released = shaped(self._stack.shapes, released, streams, self._specs, self._network.aborts)
-        if everybody:
-            return released
-        updates = updates.clone()
-        updates[:, clients] = released
-        return updates
-
-    def _grant(self, round_index: int, updates: torch.Tensor, present: torch.Tensor) -> None:
-        if not self._keep_honest:
-            return
-        for lane in range(len(self._specs)):
-            kept = self._transcript.honest_updates[lane]
-            for index in torch.nonzero(present[lane]).flatten().tolist():
-                kept[round_index, index] = updates[lane, index].clone()
+        return released if whole else updates.index_copy(1, places, released)
 
     def _aggregate(
-        self, round_index: int, turn: Turn, version: Version, anybody: torch.Tensor, received: Received
+        self, round_index: int, turn: Turn, version: Version, here: torch.Tensor, received: Received
     ) -> None:
         """Open what arrived and move the models; in a turn of nobody there is nothing to open."""
         empty = self._models.params.new_zeros(0, self._models.params.shape[-1])
         nobody = Opened(ids=(), updates=empty, counts=empty[:, 0])
+        anybody = here[:, list(turn.trainers)].any(dim=1)
         for lane in range(len(self._specs)):
             # a client that does not take part makes no model: whoever holds the last one keeps it
             if lane in self._dead or (turn.root.role == "client" and not anybody[lane]):
                 continue
             try:
-                opened = self._parts.opened(
-                    lane, self._collection.open(lane, turn) if anybody[lane] else nobody
-                )
+                found = self._collection.open(lane, turn) if anybody[lane] else nobody
+                opened = self._late.discounted(lane, self._parts.opened(lane, found))
                 base, before = self._models.before(lane, turn, received)
                 step = self._server.step(lane, round_index, opened, before, turn.node)
             except ProtocolAbort as abort:
@@ -312,13 +312,14 @@ class BatchRun:
         """The next model of a node, and how it came about: from what base, and from what bases its clients trained."""
         facts, members = self._transcript.facts[lane], frozenset(opened.ids)
         facts.participants[round_index] = facts.participants.get(round_index, frozenset()) | members
+        trained = tuple(
+            Trained(client=i, base=bases[i], weight=facts.counts[i], scale=self._late.factor(lane, i))
+            for i in sorted(members)
+        )
         origin = Origin(
             round=round_index,
             bases={base: 1.0},
-            trained=tuple(
-                Trained(client=index, base=bases[index], weight=facts.counts[index])
-                for index in sorted(members)
-            ),
+            trained=trained,
             rate=self._config.server_learning_rate,
             linear=self._stack.linear and honest and opened.sent is None and opened.metrics is None,
             parts=self._parts.of_step(opened) if self._stack.linear and honest else (),

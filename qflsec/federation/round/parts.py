@@ -51,8 +51,6 @@ class RoundParts:
         for lane, index in torch.nonzero(chosen).tolist():
             sent[lane, index] = self._claimed(lane, index, choices, sent[lane, index])
         self._sent = self._pipeline.sharing.shared(sent)
-        for lane in range(len(self._specs)):
-            self.numbers[lane] += float(self._sent[lane, chosen[lane]].sum())
         return chosen
 
     def _claimed(self, lane: int, index: int, choices: torch.Tensor, honest: torch.Tensor) -> torch.Tensor:
@@ -81,13 +79,21 @@ class RoundParts:
             return honest
         return choices[said]
 
-    def cut(self, updates: torch.Tensor) -> torch.Tensor:
-        """Updates without what is not sent.
+    def cut(self, updates: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Updates without what is not sent, which is counted.
+
+        Args:
+            updates: What clients release.
+            present: Who sends.
 
         Shapes:
-            updates: ``(lane, client, S)``; returns the same
+            updates: ``(lane, client, S)``; present: ``(lane, client)``; returns as ``updates``
         """
-        return updates if self._sent is None else torch.where(self._sent, updates, 0.0)
+        if self._sent is None:
+            return updates
+        for lane in range(len(self._specs)):
+            self.numbers[lane] += float(self._sent[lane, present[lane]].sum())
+        return torch.where(self._sent, updates, 0.0)
 
     def opened(self, lane: int, opened: Opened) -> Opened:
         """What arrived, with who sent which parameters; numbers in the place of others count for nothing."""
