@@ -155,7 +155,9 @@ class Deployment:
         self._forgotten = False
         values = {**config, "num-clients": self.nodes, "server-home": str(self._homes[SERVER])}
         settings = " ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
-        processes.start("flwr-run", ["flwr", "run", str(self.app), "local", "--run-config", settings])
+        # it goes on for as long as the run does, and its log is that of the server's app
+        command = ["flwr", "run", str(self.app), "local", "--stream", "--run-config", settings]
+        processes.start("flwr-run", command)
 
     def start_node(self, processes: Processes, index: int) -> None:
         """Start the SuperNode of one client, with that client's home.
@@ -200,9 +202,23 @@ class Deployment:
         except (OSError, ValueError) as error:
             raise ConfigError("the folder holds no Flower app", got=error, expected=_EXPECTED) from None
         known = project.get("tool", {}).get("flwr", {}).get("app", {}).get("config", {})
-        missing = {"num-clients", "server-home", "ledger", *self.config} - set(known)
+        missing = {"num-clients", "server-home", "ledger"} - set(known)
         if missing:
             raise ConfigError("the app's configuration lacks values", got=sorted(missing), expected=_EXPECTED)
+        if unknown := set(self.config) - set(known):
+            raise ConfigError(
+                "the app's configuration has no such values",
+                got=sorted(unknown),
+                expected=f"some of {', '.join(known)}",
+                fix="add them to [tool.flwr.app.config] of its pyproject.toml if the app reads them",
+            )
+        for name, value in self.config.items():
+            if not _fits(value, known[name]):
+                raise ConfigError(
+                    f"the app's configuration has another type of value for {name!r}",
+                    got=repr(value),
+                    expected=f"a value such as {known[name]!r}",
+                )
 
     def _write_connection(self, flower: Path, authority: Path) -> None:
         (flower / "config.toml").write_text(
@@ -225,10 +241,12 @@ class Deployment:
         """Follow the ledger until it ends, or nothing can end it any more."""
         place = 0
         while True:
+            stopped = self._stopped(
+                processes, began
+            )  # before the ledger is read, whose end may be written last of all
             place = self._follow(place)
             if self.lines and self.lines[-1]["kind"] == "end":
                 return str(self.lines[-1]["outcome"])
-            stopped = self._stopped(processes, began)
             if stopped:
                 return stopped
             if self.while_running is not None:
@@ -254,10 +272,18 @@ class Deployment:
         if self._forgotten:
             return "stopped: the SuperLink was started again, and knows nothing of the run"
         ended = processes.ended()
-        if ended.get("flwr-run", 0) != 0:
-            return f"stopped: the run could not be started; read {processes.log('flwr-run')}"
         if "superlink" in ended:
             return "stopped: the SuperLink ended, and the run with it"
+        if "flwr-run" in ended:
+            what = "the run could not be started"
+            if ended["flwr-run"] == 0:
+                what = "the server's app ended without an outcome"
+            return f"stopped: {what}; read {processes.log('flwr-run')}"
         if time.monotonic() - began > self.limit:
             return f"stopped: the run did not end within {self.limit:g} s"
         return ""
+
+
+def _fits(value: object, known: object) -> bool:
+    """Whether a value is of the type of another; a whole number does for any number."""
+    return type(value) is type(known) or (type(value) is int and type(known) is float)

@@ -124,10 +124,15 @@ class Fleet:
         self.failed = True
         self._deployment.submit(self._processes, {"job": str(job)})
         deadline = time.monotonic() + self._limit
-        while book.end() is None:
-            ended = self._processes.ended()
-            if "superlink" in ended or ended.get("flwr-run", 0) != 0:
-                raise BackendError("Flower's SuperLink ended or took no run", fix=f"read {self._logs}")
+        while True:
+            ended = self._processes.ended()  # before the book is read, whose end may be written last of all
+            if book.end() is not None:
+                break
+            if {"superlink", "flwr-run"} & set(ended):
+                raise BackendError(
+                    "Flower's SuperLink ended or took no run, or the server's app failed",
+                    fix=f"read {self._logs}",
+                )
             if time.monotonic() > deadline:
                 raise BackendError(f"a run did not end within {self._limit:g} s", fix=f"read {self._logs}")
             time.sleep(_POLL)

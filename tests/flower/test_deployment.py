@@ -182,6 +182,63 @@ def test_nodes_as_processes_train_under_secure_aggregation_and_leave_nothing_run
 
 
 @pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"stak": "median"}, "no such values; got \\['stak'\\]; expected some of num-clients,"),
+        (
+            {"patience": "soon"},
+            "another type of value for 'patience'; got 'soon'; expected a value such as 120.0",
+        ),
+        ({"liar": 1.5}, "another type of value for 'liar'"),
+        ({"liar": True}, "another type of value for 'liar'"),
+    ],
+)
+def test_a_value_that_the_app_does_not_read_is_refused_before_anything_starts(
+    given: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Deployment(app=EXAMPLE, nodes=3, folder=tmp_path / "run", config=given).run()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_an_app_that_fails_ends_the_run_and_its_error_is_in_the_log(tmp_path: Path) -> None:
+    config = {"stack": "none such", "patience": 60}
+    done = Deployment(app=EXAMPLE, nodes=1, folder=tmp_path / "run", config=config, limit=300.0).run()
+    log = done.logs / "flwr-run.log"
+    assert done.outcome == f"stopped: the server's app ended without an outcome; read {log}"
+    assert "KeyError: 'none such'" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        ({"flwr-run": 0}, "stopped: the server's app ended without an outcome; read"),
+        ({"flwr-run": 1}, "stopped: the run could not be started; read"),
+        ({"flwr-run": 1, "superlink": 0}, "stopped: the SuperLink ended"),
+    ],
+)
+def test_a_run_that_nothing_can_end_is_not_waited_for_and_an_outcome_that_is_written_counts(
+    ended: dict[str, int], outcome: str, tmp_path: Path
+) -> None:
+    def watched(told: str) -> str:
+        class Ended:
+            def ended(self) -> dict[str, int]:
+                # what is written between a look at the processes and one at the ledger
+                (tmp_path / "ledger.jsonl").write_text(told)
+                return ended
+
+            def log(self, name: str) -> Path:
+                return tmp_path / name
+
+        deployment = Deployment(app=EXAMPLE, nodes=1, folder=tmp_path)
+        return deployment._watch(Ended(), time.monotonic())  # type: ignore[arg-type]
+
+    assert watched("").startswith(outcome)
+    assert watched('{"kind": "end", "outcome": "completed"}\n') == "completed"
+
+
+@pytest.mark.parametrize(
     ("stack", "liar", "least", "most"),
     [("none", -1, 0.85, 1), ("none", 2, 0, 0.5), ("median", 2, 0.8, 1), ("sums", 2, 0, 0.5)],
 )
