@@ -243,12 +243,20 @@ def _holdings(
         execution=subject.executions[min(held)],
     )
     those = torch.tensor([float(asked[known.clients[client]]) for client in held], dtype=torch.float64)
-    return challenge, _shared(those, challenge.counts, tuple(held), subject.view(threat))
+    # not the median: kinds have unequally many clients, and most may be of the kinds in question
+    return challenge, _shared(those, challenge.counts, tuple(held), subject.view(threat), above=0.5)
 
 
-def _shared(values: torch.Tensor, counts: Sequence[int], clients: Sequence[int], view: View) -> ClientTruth:
-    """Who has more than the median, and what the exact mean over every sum of the view would tell of it."""
-    median = values.sort().values[(len(values) - 1) // 2]
+def _shared(
+    values: torch.Tensor,
+    counts: Sequence[int],
+    clients: Sequence[int],
+    view: View,
+    *,
+    above: float | None = None,
+) -> ClientTruth:
+    """Who has more than a number, by default the median, and what the exact mean over every sum of the view would tell of it."""
+    least = float(values.sort().values[(len(values) - 1) // 2]) if above is None else above
     weight = dict(zip(clients, counts, strict=True))
     items = [
         item
@@ -268,7 +276,7 @@ def _shared(values: torch.Tensor, counts: Sequence[int], clients: Sequence[int],
     level = float((values * torch.tensor(counts)).sum() / sum(counts))
     told = level + torch.linalg.pinv(rows) @ (rows @ (values - level))
     return ClientTruth(
-        holds=values > median,
+        holds=values > least,
         values=values,
         told_by_sums=told,
         anonymity=tuple(min((i.k for i in items if c in i.named), default=0) for c in clients),

@@ -282,7 +282,10 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
     assert "is not shown to exceed the 0.462" in wide.details[0]
     free = with_epsilon((0.8, 0.82, 0.81), 50.0)
     assert sentence(free, CLAIM).endswith("the one proof that a membership attack meets allows everything.")
-    twice = replace(free, ledgers={key: (*rows, *rows) for key, rows in free.ledgers.items()})
+    twice = replace(
+        free,
+        ledgers={key: (*rows, {**rows[0], "adjacency": "add/remove"}) for key, rows in free.ledgers.items()},
+    )
     assert sentence(twice, CLAIM).endswith("all 2 proofs that membership attacks meet allow everything.")
     for untested in (with_epsilon(STRONG, "infinity"), with_epsilon(STRONG, 1.0, "approximation")):
         assert sentence(untested, CLAIM).startswith("None was put to the test")

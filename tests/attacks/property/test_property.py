@@ -194,6 +194,25 @@ def test_a_missing_block_of_features_shows_in_single_updates_alone() -> None:
         assert score_claim(claim, truth).advantage < 0.5
 
 
+def test_it_is_asked_of_somebody_where_most_clients_lack_the_block() -> None:
+    whole, asked = pipeline("iid", (), 1.0), []
+    whole = replace(
+        whole,
+        data=replace(whole.data, blocks=(15, 15), held_blocks=1),
+        federation=replace(whole.federation, n_clients=5, rounds=1),
+    )
+    specs = [RunSpec(seed=seed, evaluate="never") for seed in range(4)]
+    for run in run_batch(
+        whole, Stack(name="none"), specs
+    ):  # three of five are of the kind in question in some
+        challenge, truth = challenge_for(HeldBlocks(), run, seed=run.spec.seed, threat=SERVER)
+        held = run.holdings
+        assert held is not None
+        assert truth.holds.tolist() == [challenge.asked[kind] for kind in held.clients]
+        asked.append(int(truth.holds.sum()))
+    assert set(asked) == {2, 3}
+
+
 @pytest.mark.parametrize("preprocessing", ["auxiliary", "fixed-range"])
 def test_holdings_say_what_records_show(preprocessing: str) -> None:
     spec = DataSpec(
