@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from qflsec.attacks.poisoning import ScaledSignFlip
+from qflsec.attacks.poisoning import ReplayedUpdate, ScaledSignFlip
 from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.defenses.privacy import DpSgd
 from qflsec.defenses.robust import Median
@@ -31,8 +31,6 @@ from qflsec.protocols.links import AesGcmLink
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import (
     WIRE,
-    Payload,
-    Tapped,
     ThreatModel,
     client,
     corrupted_clients,
@@ -234,35 +232,28 @@ def test_no_epsilon_is_smaller_for_what_comes_late(make_pipeline: Maker) -> None
     assert now == late
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay(Adversary):
-    """A network that puts the first update of client 1 in the place of each of its later ones."""
-
-    def start(self, n_params: int) -> object:
-        return None
-
-    def tamper(self, tapped: Tapped) -> Payload | tuple[Payload | None, object] | None:
-        if tapped.kind != "update" or tapped.sender != client(1):
-            return tapped.payload
-        return (tapped.payload, tapped.payload) if tapped.state is None else tapped.state  # type: ignore[return-value]
-
-    def identity(self) -> dict[str, object]:
-        return {"name": "replay"}
-
-
-def test_a_replayed_update_is_taken_over_open_links_and_refused_behind_authenticated_ones(
-    make_pipeline: Maker,
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_replayed_update_is_taken_over_open_links_and_stops_a_run_behind_authenticated_ones(
+    make_pipeline: Maker, rounds: int
 ) -> None:
-    pipeline = moving(make_pipeline, Satellites(stations=40, train_rounds=1))
+    pipeline = moving(make_pipeline, Satellites(stations=40, train_rounds=rounds))
     wire = ThreatModel(name="wire", corrupted=frozenset({WIRE}), active=True)
-    spec = RunSpec(seed=1, adversary=Replay(), threat=wire, trace=True)
+    spec = RunSpec(seed=1, adversary=ReplayedUpdate(), threat=wire, trace=True)
     honest, replayed = run(pipeline), run(pipeline, spec=spec)
     assert replayed.participants == honest.participants, "nobody notices"
-    assert not torch.equal(honest.params, replayed.params)
-    (sealed,) = run_batch(pipeline, Stack.from_layers("link", [AesGcmLink()]), [spec], secrets="seeded")
-    assert sealed.outcome != "completed" or all(
-        1 not in who for who in list(sealed.participants.values())[1:]
-    )
+    assert torch.equal(replayed.trace[rounds + 1], honest.trace[rounds + 1]), "the first ones are true"
+    first, *later = replayed.trace.diff(dim=0)[rounds:]
+    for step in later:
+        assert torch.allclose(step, first, atol=1e-6), "and come again"
+    assert not torch.allclose(honest.trace.diff(dim=0)[-1], first, atol=1e-3)
+    link = Stack.from_layers("link", [AesGcmLink()])
+    (stopped,) = run_batch(pipeline, link, [spec], secrets="seeded")
+    assert stopped.outcome.startswith("aborted")
+    assert list(stopped.participants) == list(range(rounds + 1)), "no round took one"
+    (sealed,) = run_batch(pipeline, link, [RunSpec(seed=1)], secrets="seeded")
+    assert torch.equal(sealed.params, honest.params)
+    with pytest.raises(ConfigError, match="no active one"):
+        ReplayedUpdate().corrupts(replace(wire, active=False))
 
 
 def test_what_is_refused(make_pipeline: Maker) -> None:

@@ -69,6 +69,7 @@ PLACES = {
     "gradient-ascent": ("sending", "{}"),
     "edge-replacement": ("edging", "{}"),
     "pair-tap": ("tapping", "{}"),
+    "replayed-update": ("tapping", "{}"),
     "inconsistent-models": (
         "sending",
         "{ search_steps = 5, search_starts = 1, restarts = 2, screened = 4, iterations = 3 }",

@@ -23,6 +23,7 @@ from qflsec.attacks.poisoning.pareto_collapse import ParetoCollapse
 from qflsec.attacks.poisoning.quality_liar import QualityLiar
 from qflsec.attacks.poisoning.quid import Quid
 from qflsec.attacks.poisoning.replacement import ModelReplacement
+from qflsec.attacks.poisoning.replayed_update import ReplayedUpdate
 from qflsec.attacks.poisoning.sign_flip import ScaledSignFlip, SignFlip
 from qflsec.attacks.poisoning.sybil import Sybil
 from qflsec.attacks.poisoning.wrong_cluster import WrongCluster
@@ -52,6 +53,7 @@ __all__ = [
     "ParetoCollapse",
     "QualityLiar",
     "Quid",
+    "ReplayedUpdate",
     "RotationBias",
     "ScaledSignFlip",
     "SignFlip",
