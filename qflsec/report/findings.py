@@ -240,11 +240,8 @@ def contradicted(result: MatrixResult) -> Finding:
         met = "one proof was" if len(useful) == 1 else f"{len(useful)} proofs were"
         said = f"none: {met} put to the test by a membership attack of its observer, and none is exceeded"
     elif tests:
-        what = (
-            "the one proof that a membership attack meets allows"
-            if len(tests) == 1
-            else f"all {len(tests)} proofs that membership attacks meet allow"
-        )
+        what = f"all {len(tests)} proofs that membership attacks meet allow"
+        what = "the one proof that a membership attack meets allows" if len(tests) == 1 else what
         said = f"none, and none could be: {what} everything"
     else:
         said = "none was put to the test: no membership attack meets a proved epsilon against its observer"
