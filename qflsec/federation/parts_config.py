@@ -33,6 +33,10 @@ def parts_from_config(config: Mapping[str, Any]) -> Parts | None:
     known = [part.name for part in fields(kind)]
     if unknown := sorted(set(values) - set(known)):
         raise ConfigError(f"unknown parameter of {name!r}", got=", ".join(unknown), expected=", ".join(known))
+    for part in fields(kind):
+        value = values.get(part.name, 0.0)
+        if part.type == "float" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ConfigError(f"{part.name!r} of {name!r} is no number", got=repr(value), expected="a number")
     if kind is Depths and "depths" not in values:
         raise ConfigError("'depths' needs a depth for each client", fix="add depths = [1, 2, ...]")
     return kind(**values)

@@ -135,6 +135,12 @@ class Pipeline:
                 got=f"client_sampling = {self.federation.client_sampling!r}, participation = {self.federation.participation}",
                 fix="let all clients take part, or leave out 'parts'",
             )
+        if parts.training_rounds >= self.federation.rounds:
+            raise ConfigError(
+                "no update is ready before the run ends",
+                got=f"train_rounds={parts.training_rounds}, rounds={self.federation.rounds}",
+                fix="set 'train_rounds' below 'rounds'",
+            )
         if parts.training_rounds and self.federation.schedule != CONSTANT:
             raise ConfigError(
                 "what is sent late was trained at the rate of another round",

@@ -266,6 +266,13 @@ def test_what_is_refused(make_pipeline: Maker) -> None:
             Satellites(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="negative"):
         Vehicles(train_rounds=1, staleness_power=-1.0)
+    for name in ("satellites", "vehicles"):
+        for text in ("much", True):
+            with pytest.raises(ConfigError, match="is no number"):
+                parts_from_config({"name": name, "train_rounds": 1, "staleness_power": text})
+    assert moving(make_pipeline, Vehicles(train_rounds=6)).parts is not None
+    with pytest.raises(ConfigError, match="before the run ends"):
+        moving(make_pipeline, Vehicles(train_rounds=7))
     late = moving(make_pipeline, Satellites(train_rounds=1))
     with pytest.raises(IncompatibleStack, match="over whom"):
         Stack.from_layers("masked", [Masked()]).check(late)
