@@ -62,7 +62,7 @@ def test_no_registered_option_takes_what_is_no_number(kind: type) -> None:
 
 INNER = {"LedgerRow", "Gate", "Circuit", "Graph", "Pattern", "RoundUpdates", "Exact"}
 """Made by code, by the thousand; what they are made from is checked."""
-ABSTRACT = {"ServerManipulation", "_Delegating", "QkdLink", "EpochLink", "CircuitNoise"}
+ABSTRACT = {"ServerManipulation", "TamperedCircuit", "_Delegating", "QkdLink", "EpochLink", "CircuitNoise"}
 """What is registered of these is checked."""
 
 

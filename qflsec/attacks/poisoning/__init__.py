@@ -7,10 +7,12 @@ from qflsec.attacks.poisoning.angle_wrap import AngleWrap, most_harmful_turns
 from qflsec.attacks.poisoning.circuit_tampering import GateInsertion, RotationBias
 from qflsec.attacks.poisoning.claimed_part import ClaimedPart
 from qflsec.attacks.poisoning.constant import Constant, Withhold
+from qflsec.attacks.poisoning.device_tampering import Crosstalk, ReadoutTampering
 from qflsec.attacks.poisoning.edge_replacement import EdgeReplacement
 from qflsec.attacks.poisoning.fang import FangKrum, FangTrimmedMean
 from qflsec.attacks.poisoning.free_rider import FreeRider
 from qflsec.attacks.poisoning.gaussian import Gaussian
+from qflsec.attacks.poisoning.greedy_label_flip import GreedyLabelFlip
 from qflsec.attacks.poisoning.ipm import Ipm
 from qflsec.attacks.poisoning.label_flip import LabelFlip, TargetedLabelFlip
 from qflsec.attacks.poisoning.loss_liar import LossLiar
@@ -33,12 +35,14 @@ __all__ = [
     "AngleWrap",
     "ClaimedPart",
     "Constant",
+    "Crosstalk",
     "EdgeReplacement",
     "FangKrum",
     "FangTrimmedMean",
     "FreeRider",
     "GateInsertion",
     "Gaussian",
+    "GreedyLabelFlip",
     "Ipm",
     "LabelFlip",
     "LossLiar",
@@ -53,6 +57,7 @@ __all__ = [
     "ParetoCollapse",
     "QualityLiar",
     "Quid",
+    "ReadoutTampering",
     "ReplayedUpdate",
     "RotationBias",
     "ScaledSignFlip",

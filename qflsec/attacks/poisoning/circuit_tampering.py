@@ -8,19 +8,18 @@ from typing import Literal, get_args
 import torch
 
 from qflsec.attacks.base import Manipulation
+from qflsec.attacks.poisoning.tampered_circuit import TamperedCircuit
 from qflsec.attacks.tampering import biased, check_circuit, diffusion, inserted, with_circuit
 from qflsec.attacks.values import check_choice, check_positive
 from qflsec.base import AttackCard, ConfigError, IncompatibleAttack, Source, register
 from qflsec.circuits import Circuit, Gate
 from qflsec.federation import Hands, Pipeline
-from qflsec.models import Model
 from qflsec.threat import ThreatModel
 
 __all__ = ["GateInsertion", "RotationBias", "tampering_gates"]
 
 Kind = Literal["bit-flip", "sign-flip", "pauli", "grover"]
 Where = Literal["encoder", "end"]
-Surface = Literal["training", "deployed", "both"]
 _PAULI = {"bit-flip": "X", "sign-flip": "Z", "pauli": "Y"}
 _MOST_WIRES = 6
 _CULT = (
@@ -38,7 +37,7 @@ def tampering_gates(kind: Kind, n_qubits: int) -> tuple[Gate, ...]:
 
 @register("attack", "gate-insertion")
 @dataclass(frozen=True, kw_only=True)
-class GateInsertion(Manipulation):
+class GateInsertion(TamperedCircuit):
     """Train honest records on a circuit with further gates in it, or put them into the circuit that is deployed.
 
     Nothing in the records shows it, and updates are about as long as honest ones. On the deployed circuit nothing in the
@@ -49,13 +48,10 @@ class GateInsertion(Manipulation):
             operator on all of them (up to six). The names are those of Mathur et al.; the gates are the plain ones of
             these names.
         place: ``"encoder"``, after the features are encoded, or ``"end"``, before the measurement.
-        surface: ``"training"``: the corrupted clients train on the tampered circuit. ``"deployed"``: they follow the
-            protocol, and what is executed after training, which one of them hands out or executes for the others,
-            is tampered with. Or ``"both"``.
+        surface: What is tampered with: ``"training"``, what is ``"deployed"`` after it, or ``"both"``.
         boost: The factor on the update.
         last_round: The last round in which training is tampered with; None for the last of the run.
-        confesses: Whether the corrupted clients sign the circuit that they really train, where a layer asks: the control
-            of such a layer. A liar signs the shared one.
+        confesses: Whether the corrupted clients sign the circuit that they really train, where a layer asks.
 
     Raises:
         ConfigError: A parameter is out of range.
@@ -75,28 +71,19 @@ class GateInsertion(Manipulation):
     )
     kind: Kind = "bit-flip"
     place: Where = "end"
-    surface: Surface = "training"
-    boost: float = 1.0
-    last_round: int | None = None
-    confesses: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters out of range."""
+        super().__post_init__()
         check_choice("kind", self.kind, get_args(Kind))
         check_choice("place", self.place, get_args(Where))
-        check_choice("surface", self.surface, get_args(Surface))
-        check_positive("boost", self.boost)
-        if self.last_round is not None and self.last_round < 0:
-            raise ConfigError("'last_round' is negative", got=self.last_round, expected="0 or more, or none")
 
-    def check(self, pipeline: Pipeline, threat: ThreatModel) -> None:
-        """Refuse a model without a circuit that can be tampered with.
+    def tampered(self, circuit: Circuit) -> Circuit:
+        """The circuit with these gates.
 
         Raises:
-            IncompatibleAttack: There is none, or it has too many wires.
+            IncompatibleAttack: It has too many wires.
         """
-        super().check(pipeline, threat)
-        circuit = check_circuit(self.card.name, pipeline.model)
         if self.kind == "grover" and circuit.n_qubits > _MOST_WIRES:
             raise IncompatibleAttack(
                 "the diffusion operator takes two gates for every subset of wires",
@@ -104,26 +91,7 @@ class GateInsertion(Manipulation):
                 expected=f"at most {_MOST_WIRES}",
                 fix="choose another 'kind'",
             )
-
-    def run(self, hands: Hands) -> torch.Tensor:
-        """The update of training on the tampered circuit; the honest one where and when training is left alone."""
-        over = self.last_round is not None and hands.round > self.last_round
-        if over or self.surface == "deployed":
-            return hands.honest
-        return self.boost * hands.train(hands.features, hands.labels, model=self._tampered(hands.model))
-
-    def stated(self, model: Model) -> Model:
-        """The shared model, unless it confesses."""
-        return self._tampered(model) if self.confesses and self.surface != "deployed" else model
-
-    def deployed(self, model: Model, params: torch.Tensor, *, triggered: bool) -> Model:
-        """The tampered circuit, unless only training is tampered with."""
-        return model if self.surface == "training" else self._tampered(model)
-
-    def _tampered(self, model: Model) -> Model:
-        circuit = check_circuit(self.card.name, model)
-        gates = tampering_gates(self.kind, circuit.n_qubits)
-        return with_circuit(model, inserted(circuit, gates, self.place))
+        return inserted(circuit, tampering_gates(self.kind, circuit.n_qubits), self.place)
 
 
 @register("attack", "rotation-bias")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -16,11 +16,12 @@ from qflsec.threat import Records, ThreatModel
 
 __all__ = ["LabelFlip", "TargetedLabelFlip", "flipped_labels"]
 
-FlipRule = Literal["reverse", "next", "random"]
+FlipRule = Literal["reverse", "next", "random", "least-likely"]
+FixedRule = Literal["reverse", "next", "random"]
 
 
 def flipped_labels(
-    labels: torch.Tensor, n_classes: int, rule: FlipRule, generators: list[torch.Generator]
+    labels: torch.Tensor, n_classes: int, rule: FixedRule, generators: list[torch.Generator]
 ) -> torch.Tensor:
     """Labels that are wrong.
 
@@ -41,6 +42,12 @@ def flipped_labels(
     return (labels + torch.stack(shifts)) % n_classes
 
 
+def _least_likely(hands: Hands) -> torch.Tensor:
+    with torch.no_grad():
+        logits = hands.model(hands.received[..., None, :], hands.features)
+    return logits.scatter(-1, hands.labels[..., None], torch.inf).argmin(dim=-1)
+
+
 @register("attack", "label-flip")
 @dataclass(frozen=True, kw_only=True)
 class LabelFlip(Manipulation):
@@ -48,8 +55,8 @@ class LabelFlip(Manipulation):
 
     Args:
         rule: ``"reverse"`` turns class y into K-1-y (with an odd K the middle class stays), ``"next"`` into
-            y+1 modulo K, ``"random"`` into any other class, drawn anew in each round. For two classes they are the
-            same.
+            y+1 modulo K, ``"random"`` into any other class, drawn anew in each round, ``"least-likely"`` into the wrong
+            class that the received model finds least likely, found anew in each round. For two classes they are the same.
         fraction: The fraction of the own records whose labels are flipped, drawn anew in each round; at least one.
 
     Raises:
@@ -57,7 +64,8 @@ class LabelFlip(Manipulation):
 
     Source:
         Fang, Cao, Jia, Gong: Local model poisoning attacks to Byzantine-robust federated learning, USENIX
-        Security 2020, section 4.1 (``reverse``).
+        Security 2020, section 4.1 (``reverse``). ``least-likely`` is after the dynamic flips of Shejwalkar, Houmansadr,
+        Kairouz, Ramage: Back to the drawing board, IEEE S&P 2022, as recalled; they are of a model that the attacker trains.
     """
 
     card = AttackCard(
@@ -77,12 +85,16 @@ class LabelFlip(Manipulation):
 
     def __post_init__(self) -> None:
         """Refuse an unknown rule and a fraction that is none."""
-        check_choice("rule", self.rule, ("reverse", "next", "random"))
+        check_choice("rule", self.rule, get_args(FlipRule))
         check_fraction("fraction", self.fraction)
 
     def run(self, hands: Hands) -> torch.Tensor:
         """The update of training on the flipped labels."""
-        wrong = flipped_labels(hands.labels, hands.model.n_classes, self.rule, list(hands.generators))
+        wrong = (
+            _least_likely(hands)
+            if self.rule == "least-likely"
+            else flipped_labels(hands.labels, hands.model.n_classes, self.rule, list(hands.generators))
+        )
         if self.fraction < 1:
             chosen = drawn_records(hands.mask, self.fraction, hands.generators)
             wrong = torch.where(chosen, wrong, hands.labels)

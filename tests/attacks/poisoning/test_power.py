@@ -12,7 +12,7 @@ from qflsec.attacks import Manipulation, attack_from_config
 from qflsec.data import DataSpec
 from qflsec.federation import FederationConfig, Pipeline, RunResult, RunSpec, Stack, run_batch
 from qflsec.lab import build, load_spec
-from qflsec.lab.scoring import score_poisoning
+from qflsec.lab.scoring.manipulation import score_manipulation
 from qflsec.models import build_model
 from qflsec.threat import Knowledge, corrupted_clients
 
@@ -45,6 +45,8 @@ LOUD: list[dict[str, Any]] = [
     {"name": "sign-flip"},
     {"name": "scaled-sign-flip"},
     {"name": "quid"},
+    {"name": "greedy-label-flip", "fraction": 0.5},
+    {"name": "readout-tampering"},
     {"name": "gate-insertion", "kind": "pauli", "place": "encoder"},
 ]
 NEED_DIFFERENCES: list[dict[str, Any]] = [{"name": "alie", "z": 1.5}, {"name": "mimic"}]
@@ -111,16 +113,25 @@ def test_stealth_needs_rounds_and_differences(
 
 
 @pytest.mark.parametrize(
-    ("strong", "control"),
+    ("preset", "strong", "control"),
     [
-        ("rotation-bias, eight clients", "rotation-bias, four clients"),
-        ("constant, half a radian", "constant, a hundredth"),
-        ("withhold, alone with a class", "withhold, one of two alike"),
+        ("shapes", "rotation-bias, eight clients", "rotation-bias, four clients"),
+        ("shapes", "constant, half a radian", "constant, a hundredth"),
+        ("shapes", "withhold, alone with a class", "withhold, one of two alike"),
+        ("shapes", "greedy labels, half of them, alike", "random labels, half of them, alike"),
+        ("circuit-backdoors", "crosstalk, deployed", "a tenth of the outcomes wrong, deployed"),
+        (
+            "circuit-backdoors",
+            "half of the outcomes wrong, deployed",
+            "a tenth of the outcomes wrong, deployed",
+        ),
     ],
 )
-def test_what_a_plain_attack_needs_to_move_the_undefended_mean(strong: str, control: str) -> None:
-    """A majority of turned circuits, a size, and a class that nobody else has: as named in the preset, beside its control."""
-    matrix = build(load_spec("shapes")).matrix
+def test_what_a_plain_attack_needs_to_move_the_undefended_mean(
+    preset: str, strong: str, control: str
+) -> None:
+    """Such as a majority of turned circuits, a size, or a class that nobody else has: as named in the preset, beside its control."""
+    matrix = build(load_spec(preset)).matrix
 
     def advantage(label: str) -> list[float]:
         (row,) = (one for one in matrix.attacks if one.label == label)
@@ -130,10 +141,11 @@ def test_what_a_plain_attack_needs_to_move_the_undefended_mean(strong: str, cont
             RunSpec(seed=seed, adversary=row.attack, threat=row.threat, evaluate="last") for seed in seeds
         ]
         honest = run_batch(pipeline, NONE, [RunSpec(seed=seed, evaluate="last") for seed in seeds])
-        scores = map(score_poisoning, run_batch(pipeline, NONE, specs), honest)
-        return [score.advantage for score in scores]
+        attacked = run_batch(pipeline, NONE, specs)
+        pairs = zip(attacked, honest, strict=True)
+        return [score_manipulation(row.attack, one, other).advantage for one, other in pairs]
 
     assert mean_over_seeds(advantage(strong)).low > 0
     without = mean_over_seeds(advantage(control))
-    assert without.low < 0
+    assert without.low <= 0
     assert abs(without.value) < 0.05
