@@ -15,7 +15,7 @@ from qflsec.attacks import (
     InversionChallenge,
     MembershipChallenge,
 )
-from qflsec.attacks.evasion import Evasion, certified_within, projected
+from qflsec.attacks.evasion import Evasion, projected
 from qflsec.attacks.trainer import Trainer
 from qflsec.base import IncompatibleAttack, stream
 from qflsec.federation import Pipeline, RunResult
@@ -249,6 +249,8 @@ def _certified(subject: Subject, features: torch.Tensor, epsilon: float) -> torc
     """What is proved of one last model whose circuit is known."""
     if not isinstance(subject, RunResult) or len(subject.models) != 1:
         return None
+    from qflsec.attacks.evasion import certified_within  # it brings the privacy of whole circuits
+
     return certified_within(subject.pipeline.model, subject.models[0], features, epsilon)
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from qflsec.models.base import EXACT, Evaluator, Execution, Model
-from qflsec.models.build import build_model
-from qflsec.models.check import (
-    ModeReport,
-    PerSampleGradientError,
-    PerSampleReport,
-    check_per_sample_gradients,
-)
-from qflsec.models.classical import Classical, classical_like
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
 from qflsec.models.device_error import benchmark_circuit, device_error
-from qflsec.models.fields import Fields, ModelKeys, configured_by
-from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
-from qflsec.models.hybrid import Hybrid
-from qflsec.models.layer import QuantumLayer
-from qflsec.models.layered import Layered
-from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
-from qflsec.models.qiskit_file import build_qiskit
-from qflsec.models.qnode import QNodeModel
-from qflsec.models.torch_model import TorchModel
-from qflsec.models.vqc import Vqc
+
+if TYPE_CHECKING:
+    from qflsec.models.base import EXACT, Evaluator, Execution, Model
+    from qflsec.models.build import build_model
+    from qflsec.models.check import (
+        ModeReport,
+        PerSampleGradientError,
+        PerSampleReport,
+        check_per_sample_gradients,
+    )
+    from qflsec.models.classical import Classical, classical_like
+    from qflsec.models.fields import Fields, ModelKeys, configured_by
+    from qflsec.models.gradients import gradients_and_losses, per_sample_gradients
+    from qflsec.models.hybrid import Hybrid
+    from qflsec.models.layer import QuantumLayer
+    from qflsec.models.layered import Layered
+    from qflsec.models.losses import CROSS_ENTROPY, LOSSES, Loss
+    from qflsec.models.qiskit_file import build_qiskit
+    from qflsec.models.qnode import QNodeModel
+    from qflsec.models.torch_model import TorchModel
+    from qflsec.models.vqc import Vqc
 
 __all__ = [
     "CROSS_ENTROPY",
@@ -53,3 +58,4 @@ __all__ = [
     "gradients_and_losses",
     "per_sample_gradients",
 ]
+__getattr__, __dir__ = lazily(__name__)

@@ -6,7 +6,13 @@ import importlib
 
 import pytest
 
-FACES = ("qflsec", "qflsec.accounting", "qflsec.data", "qflsec.lab", "qflsec.lab.scoring", "qflsec.lab.worlds.channel", "qflsec.lab.worlds.delegation")  # fmt: skip
+from qflsec.base.installation import PACKAGE
+
+FACES = sorted(
+    ".".join(file.relative_to(PACKAGE.parent).parent.parts)
+    for file in PACKAGE.rglob("__init__.py")
+    if "= lazily(__name__)" in file.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", FACES)

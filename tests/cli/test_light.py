@@ -100,15 +100,24 @@ def test_what_looks_something_up_is_light(
     assert "tiny" in Path("x.html").read_text(encoding="utf-8")
 
 
-def test_what_a_specification_names_is_imported_and_nothing_beside_it() -> None:
+def test_what_workers_begin_with_holds_nothing_that_no_cell_names() -> None:
     program = (
-        "import sys\nfrom qflsec.base import find\nfind('layer', 'median')\nfind('attack', 'dlg')\n"
-        "from qflsec.base.registry import _entries\nprint(*_entries['layer'], *_entries['attack'], *sys.modules)"
+        "import sys\nimport qflsec.lab.worlds.federation.world\nfrom qflsec.base import find\n"
+        "from qflsec.base.registry import _entries\nfind('layer', 'client-clip')\nfind('attack', 'dlg')\n"
+        "print(*_entries['layer'], *_entries['attack'], *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     found = set(done.stdout.split())
-    assert {"median", "dlg"} <= found
-    assert not found & {"dp-sgd", "masked", "secagg", "lira", "scipy", "numba", "cryptography"}
+    assert {"client-clip", "dlg"} <= found
+    assert not found & (KEPT - {"torch"} | {"dp-sgd", "masked", "secagg", "median", "lira", "numba", "sympy"})
+    ours = (
+        "models.torch_calls",
+        "circuits.tapes",
+        "circuits.from_pennylane",
+        "protocols.qdp",
+        "protocols.bb84",
+    )
+    assert not found & {f"qflsec.{name}" for name in ours}
 
 
 def test_the_end_of_a_command_looks_for_no_garbage() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from qflsec.attacks.backdoor.clean_label import CleanLabel
-from qflsec.attacks.backdoor.edge_case import EdgeCase
-from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
-from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
-from qflsec.attacks.backdoor.qtrojan import QTrojan
-from qflsec.attacks.backdoor.surviving import SurvivingTrigger
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.attacks.backdoor.clean_label import CleanLabel
+    from qflsec.attacks.backdoor.edge_case import EdgeCase
+    from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
+    from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
+    from qflsec.attacks.backdoor.qtrojan import QTrojan
+    from qflsec.attacks.backdoor.surviving import SurvivingTrigger
 
 __all__ = [
     "CleanLabel",
@@ -19,3 +24,4 @@ __all__ = [
     "QTrojan",
     "SurvivingTrigger",
 ]
+__getattr__, __dir__ = lazily(__name__)

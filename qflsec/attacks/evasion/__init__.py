@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from qflsec.attacks.evasion.base import Evasion, projected
-from qflsec.attacks.evasion.gradients import AutoPgd, Fgsm, Pgd
-from qflsec.attacks.evasion.queries import Queries, Transfer
-from qflsec.attacks.evasion.radius import (
-    certified_distance,
-    certified_moves,
-    certified_within,
-    empirical_moves,
-)
-from qflsec.attacks.evasion.universal import Universal, universal_move
+from typing import TYPE_CHECKING
+
+from qflsec.base.faces import lazily
+
+if TYPE_CHECKING:
+    from qflsec.attacks.evasion.base import Evasion, projected
+    from qflsec.attacks.evasion.gradients import AutoPgd, Fgsm, Pgd
+    from qflsec.attacks.evasion.queries import Queries, Transfer
+    from qflsec.attacks.evasion.radius import (
+        certified_distance,
+        certified_moves,
+        certified_within,
+        empirical_moves,
+    )
+    from qflsec.attacks.evasion.universal import Universal, universal_move
 
 __all__ = [
     "AutoPgd",
@@ -28,3 +33,4 @@ __all__ = [
     "projected",
     "universal_move",
 ]
+__getattr__, __dir__ = lazily(__name__)

@@ -23,7 +23,7 @@ from qflsec.attacks.inversion.leak.structure import structure_of
 from qflsec.attacks.inversion.leak.tangent import Tangent, tangent_of
 from qflsec.base import ConfigError, stream
 from qflsec.circuits import Circuit
-from qflsec.models import Hybrid, Model, QNodeModel, Vqc
+from qflsec.models import Hybrid, Model, Vqc
 
 __all__ = ["Certificate", "CircuitLeak", "Unknowns", "certify", "circuit_of"]
 
@@ -132,6 +132,10 @@ def circuit_of(model: Model) -> Circuit | None:
     """The circuit whose gradients are in a model's gradient; None where the model shows none."""
     if isinstance(model, (Vqc, Hybrid)):
         return model.circuit
+    if model.name != "qnode":
+        return None
+    from qflsec.models import QNodeModel  # what reads users' circuits is imported where there is one
+
     return model.circuit if isinstance(model, QNodeModel) else None
 
 

@@ -13,7 +13,6 @@ from qflsec.base.errors import Together
 from qflsec.base.sources import Sources
 from qflsec.data import DataSpec
 from qflsec.data.function import find_function
-from qflsec.defenses.robust import outside_guarantee
 from qflsec.federation import (
     Adversary,
     FederationConfig,
@@ -164,6 +163,8 @@ class Matrix:
         made = self.column(entry.pipeline, stack).stack
         if made is None or made.leaves != "individual" or not entry.manipulates or not entry.threat.active:
             return ""
+        from qflsec.defenses.robust import outside_guarantee  # every rule comes with it
+
         pipeline, clients = self.pipelines[entry.pipeline], entry.threat.clients
         for group in pipeline.ruled:
             n = min(pipeline.federation.n_participants, len(group))

@@ -18,7 +18,7 @@ from qflsec.federation import Pipeline, RunSpec, Stack
 from qflsec.federation.loop import run_batch
 from qflsec.federation.round.session import SecretsMode
 from qflsec.lab.grid.estimate import machine_memory, refuse_memory, volume
-from qflsec.models import Model, TorchModel
+from qflsec.models import Model
 
 __all__ = ["Size", "measured_seconds", "record_seconds", "refuse_pipeline", "refuse_table", "size_of"]
 
@@ -137,7 +137,10 @@ def size_of(pipeline: Pipeline, *, lanes: int) -> Size:
 
 def record_seconds(model: Model) -> float | None:
     """Processor time of a record's value and gradient, of a model that is the user's own code; None for others."""
-    if isinstance(model, TorchModel):
+    if model.name == "torch":
+        from qflsec.models import TorchModel  # what reads users' modules is imported where there is one
+
+        assert isinstance(model, TorchModel)
         return model.call.milliseconds / 1e3
     outside = model.name == "qnode" and getattr(model, "circuit", None) is None
     return _PENNYLANE_SECONDS if outside else None
