@@ -255,7 +255,7 @@ def _tightest(*, noise_multiplier: float, sample_rate: float, steps: int, delta:
 # A search for noise asks for each of its points twice, and ledgers ask for the last one again.
 @lru_cache(maxsize=4096)
 def _opacus_rdp(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
-    from opacus.accountants import RDPAccountant
+    from qflsec.accounting.opacus_arithmetic import RDPAccountant
 
     accountant = RDPAccountant()
     accountant.history = [(noise_multiplier, sample_rate, steps)]
@@ -271,7 +271,7 @@ def _opacus_prv(
     noise_multiplier: float, sample_rate: float, steps: int, delta: float, error: float
 ) -> tuple[float, float]:
     """Opacus' estimate, and the upper end that its accountant reports."""
-    from opacus.accountants import PRVAccountant
+    from qflsec.accounting.opacus_arithmetic import PRVAccountant
 
     accountant = PRVAccountant()
     accountant.history = [(noise_multiplier, sample_rate, steps)]

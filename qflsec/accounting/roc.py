@@ -47,19 +47,19 @@ def auc(members: Scores, nonmembers: Scores, *, confidence: float = 0.95) -> Est
         Letters 21, 2014. Newcombe: Confidence intervals for an effect size measure based on the
         Mann-Whitney statistic, part 2, Statistics in Medicine 25, 2006, method 5.
     """
-    from scipy import stats
+    from scipy import special
 
     positive, negative = check_scores(members, "members"), check_scores(nonmembers, "nonmembers")
     m, n = len(positive), len(negative)
-    pooled = stats.rankdata(np.concatenate([positive, negative]))
+    pooled = _midranks(np.concatenate([positive, negative]))
     # Structural components: for each record, the share of the other side that it beats.
-    member_wins = (pooled[:m] - stats.rankdata(positive)) / n
-    nonmember_wins = 1 - (pooled[m:] - stats.rankdata(negative)) / m
+    member_wins = (pooled[:m] - _midranks(positive)) / n
+    nonmember_wins = 1 - (pooled[m:] - _midranks(negative)) / m
     area = float(member_wins.mean())
     variance = 0.0
     if m > 1 and n > 1:
         variance = float(member_wins.var(ddof=1)) / m + float(nonmember_wins.var(ddof=1)) / n
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     if variance > 1e-15 and 0 < area < 1:
         half = z * math.sqrt(variance) / (area * (1 - area))
         centre = math.log(area / (1 - area))
@@ -67,6 +67,13 @@ def auc(members: Scores, nonmembers: Scores, *, confidence: float = 0.95) -> Est
     else:
         low, high = _newcombe(area, m, n, z)
     return Estimate(value=area, low=low, high=high, n=m + n, confidence=confidence)
+
+
+def _midranks(scores: _Array) -> _Array:
+    """The rank of each score from 1; equal scores share the mean of theirs."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    middle: _Array = np.cumsum(counts) - (counts - 1) / 2
+    return middle[place]
 
 
 def _logistic(value: float) -> float:

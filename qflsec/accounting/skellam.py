@@ -82,7 +82,7 @@ def skellam_epsilon(*, variance: float, l1: float, l2: float, steps: int, delta:
     Raises:
         ConfigError: An argument is out of range.
     """
-    from opacus.accountants.analysis import rdp
+    from qflsec.accounting.opacus_arithmetic import rdp
 
     if not (0 < delta < 1 and steps >= 1 and l1 >= 0 and l2 >= 0):
         raise ConfigError(

@@ -94,7 +94,7 @@ class DpFedAvg(AggregatorLayer, CalibratedLayer):
         ),
         cost="noise on every step; updates lose their weights; the server needs individual updates",
     )
-    imports = ("opacus.accountants",)
+    imports = ("qflsec.accounting.opacus_arithmetic",)
     over_groups = False  # a clipped mean may move by 2 S where one client of its group goes
     needs_separate = True
     acts_on_nobody = True

@@ -79,7 +79,7 @@ class DpSgd(ClippingLayer, CalibratedLayer):
         ),
         cost="per-sample gradients; noise that grows with the number of parameters; accuracy",
     )
-    imports = ("opacus.accountants",)
+    imports = ("qflsec.accounting.opacus_arithmetic",)
     alone = True
 
     clip_norm: float = 1.0

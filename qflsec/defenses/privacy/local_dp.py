@@ -54,7 +54,7 @@ class LocalDp(ShapeLayer, CalibratedLayer):
         ),
         cost="noise of every client in every round: by far the largest loss of accuracy for an epsilon",
     )
-    imports = ("opacus.accountants",)
+    imports = ("qflsec.accounting.opacus_arithmetic",)
     alone = True
 
     clip_norm: float = 1.0

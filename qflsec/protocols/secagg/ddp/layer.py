@@ -144,7 +144,7 @@ class Ddp(SecAgg):
         cost="as secure aggregation, with noise for the worst dropouts in every round: more than a central curator "
         "would add",
     )
-    imports = ("opacus.accountants",)
+    imports = ("qflsec.accounting.opacus_arithmetic",)
 
     weighted = False
     additive = False
