@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from qflsec.base import ConfigError
+from qflsec.circuits import metric_limits
 from qflsec.data import DataSpec, PartitionSpec
 from qflsec.federation.config import FederationConfig
 from qflsec.federation.parts import Parts
@@ -69,12 +71,7 @@ class Pipeline:
                 fix="remove one of them",
             )
 
-        if self.federation.natural_gradient is not None and metric_circuit(self.model) is None:
-            raise ConfigError(
-                "a natural gradient needs a model whose parameters are the weights of one circuit that can be read",
-                got=self.model.name,
-                fix="use a variational circuit, or leave out 'natural_gradient'",
-            )
+        self._check_metric()
         if self.federation.sporadic is not None and benchmark_circuit(self.model) is None:
             raise ConfigError(
                 "sporadic updates need a model with a circuit on which devices can be compared",
@@ -99,6 +96,25 @@ class Pipeline:
         Sharing.of(self.model, self.personal)
         if self.parts is not None:
             self._check_parts(self.parts)
+
+    def _check_metric(self) -> None:
+        natural, circuit = self.federation.natural_gradient, metric_circuit(self.model)
+        if natural is None:
+            return
+        if circuit is None:
+            raise ConfigError(
+                "a natural gradient needs a model whose parameters are the weights of one circuit that can be read",
+                got=self.model.name,
+                fix="use a variational circuit, or leave out 'natural_gradient'",
+            )
+        limits = metric_limits(circuit).tolist() if natural.bounded else []
+        if free := [weight for weight, limit in enumerate(limits) if math.isinf(limit)]:
+            raise ConfigError(
+                "the circuit sets no limit to the metric of weights that enter products or functions, so that "
+                "a server has none to keep it to",
+                got=f"weights {free}",
+                fix="leave out 'bounded' of 'natural_gradient', or have each weight in angles of its own",
+            )
 
     def _check_detects(self) -> None:
         known: object = self.detects

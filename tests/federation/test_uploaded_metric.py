@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from qflsec.accounting.exposure import exposure
 from qflsec.attacks.poisoning import MetricLiar
 from qflsec.base import ConfigError, IncompatibleAttack, IncompatibleStack
-from qflsec.circuits import metric_limits
+from qflsec.circuits import Angle, Circuit, Gate, metric_limits, pauli_z
+from qflsec.circuits.forms import Form
 from qflsec.data import DataSpec, PartitionSpec, as_long, load
 from qflsec.defenses.compression import GradientPruning
 from qflsec.defenses.privacy import ClientClip, DpFedAvg, DpSgd, LocalDp
@@ -318,6 +320,18 @@ def test_what_it_does_not_fit_is_refused() -> None:
             pipeline("server", **values)
     with pytest.raises(IncompatibleStack, match="leaves it their sum"):
         Stack.from_layers("s", [Masked()]).check(pipeline("server", bounded=True))
+    gate = Gate("RX", (0,), (Angle.derived(0),))
+    free = Circuit(
+        n_qubits=1,
+        gates=(gate, Gate("RY", (0,), (Angle.weight(1),))),
+        observables=(pauli_z(0, 1),),
+        n_weights=2,
+        n_features=2,
+        derived=(Form.read("weight", 0).times(Form.read("feature", 0)),),
+    )
+    for bounded in (False, True):
+        with pytest.raises(ConfigError, match=r"no limit .* got weights \[0\]") if bounded else nullcontext():
+            replace(pipeline("server", bounded=bounded), model=Vqc(circuit=free))
     with pytest.raises(ConfigError, match="metrics that are uploaded"):
         NaturalGradient(bounded=True)
     with pytest.raises(IncompatibleAttack, match="none is uploaded"):

@@ -112,6 +112,7 @@ def test_a_rare_class_survives_robust_rules_where_it_is_dealt_evenly_and_dp_sgd_
     stacks |= {name: Stack.from_layers(name, [layer]) for name, layer in wide.items()}
     less: dict[tuple[str, str], tuple[float, float, float]] = {}
     plain: dict[str, torch.Tensor] = {}
+    lost: dict[tuple[str, str], torch.Tensor] = {}
     for name in ("circuit", "hybrid", "classical"):
         for deal in (name, f"{name}, uneven"):
             plain[deal] = areas(lab.pipelines[deal], NONE, range(40))
@@ -122,12 +123,16 @@ def test_a_rare_class_survives_robust_rules_where_it_is_dealt_evenly_and_dp_sgd_
                 assert layers is not None
                 behind = areas(lab.pipelines[deal], layers, seeds)[:, 0]
                 told(f"{deal}, AUPR, {stack}", behind)
-                less[deal, stack] = told(f"{deal}, {stack} less none", behind - plain[deal][:16, 0])
+                lost[deal, stack] = behind - plain[deal][:16, 0]
+                less[deal, stack] = told(f"{deal}, {stack} less none", lost[deal, stack])
     for name in ("circuit", "hybrid"):
         for deal in ("", ", uneven"):
             for column, what in enumerate(("AUPR", "recall")):
                 gain = (plain[name + deal] - plain["classical" + deal])[:, column]
                 told(f"{name}{deal} less classical, {what}", gain)
+    for name in ("circuit", "hybrid", "classical"):
+        for stack in ("median", "multi-krum"):
+            told(f"{name}, {stack}: unevenly less evenly", lost[f"{name}, uneven", stack] - lost[name, stack])
     assert all(high < -0.3 for (_, stack), (_, _, high) in less.items() if stack == "dp-sgd-8")
     assert all(less[name, "clip to 8 alone"][2] > -0.05 for name in ("circuit", "hybrid", "classical"))
     for name in ("circuit", "hybrid", "classical"):
