@@ -80,6 +80,7 @@ def run(
         limit=limit,
         told=None if as_json else _told,
     )
+    deployment.check()
     if not as_json:
         typer.echo(f"a SuperLink and {nodes} SuperNodes on 127.0.0.1; logs in {place}/logs")
     try:

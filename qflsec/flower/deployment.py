@@ -107,7 +107,7 @@ class Deployment:
         Raises:
             ConfigError: The folder holds no app that says what it does, or something could not be started.
         """
-        self._check()
+        self.check()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (self.folder / "ledger.jsonl").exists():
             raise ConfigError(f"there is a run already in {self.folder}", fix="name another folder")
@@ -196,7 +196,12 @@ class Deployment:
         self._wait_for_link(processes)
         self._forgotten = True
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse an app that does not fit, before anything is started.
+
+        Raises:
+            ConfigError: The folder holds no app that says what it does, or its configuration has no such value.
+        """
         try:
             project = tomllib.loads((self.app / "pyproject.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

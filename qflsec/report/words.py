@@ -18,6 +18,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def sentence(parts: Sequence[str]) -> str:
-    """Parts as one sentence."""
+    """Parts as one sentence; a name such as ``dp-sgd`` at its start stays as it is written."""
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+    word = text.partition(" ")[0].rstrip(",:;")
+    return f"{text[:1].upper() if word.isalpha() else text[:1]}{text[1:]}."

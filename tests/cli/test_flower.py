@@ -20,7 +20,7 @@ LINES = [
 
 def finished(outcome: str) -> Callable[[Deployment], Finished]:
     def run(self: Deployment) -> Finished:
-        assert self.config == {"num-server-rounds": 2, "stack": "median", "liar": 1, "patience": 2.5}
+        assert self.config == {"num-server-rounds": 2, "local-steps": 1, "patience": 2.5}
         for line in LINES:
             if self.told is not None:
                 self.told(line)
@@ -49,7 +49,7 @@ def test_an_app_is_written_and_its_run_is_told(
     assert qflsec("flower", "new", str(tmp_path / "two"), "--nodes", "2").code == 2
 
     monkeypatch.setattr(deployment.Deployment, "run", finished("completed"))
-    sets = ["--set", "stack=median", "--set", "liar=1", "--set", "patience=2.5"]
+    sets = ["--set", "local-steps=1", "--set", "patience=2.5"]
     told = qflsec("flower", "run", str(folder), "--nodes", "4", "--rounds", "2", *sets)
     assert told.code == 0
     assert "round 1: 2 clients count, 2 s; without client 1: it sent nothing" in told.out
@@ -91,3 +91,14 @@ def test_a_folder_without_an_app_is_refused_before_anything_starts(
     (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.config]\nnum-clients = 3\n")
     assert "lacks values; got ['ledger', 'server-home']" in qflsec("flower", "run", str(tmp_path)).err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_value_that_the_app_does_not_have_is_refused_before_anything_is_announced(
+    qflsec: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "app"
+    assert qflsec("flower", "new", str(folder), "--nodes", "3").code == 0
+    refused = qflsec("flower", "run", str(folder), "--set", "stak=median")
+    assert (refused.code, refused.out) == (2, "")
+    assert "no such values; got ['stak']" in refused.err
+    assert not (folder / "runs").exists()

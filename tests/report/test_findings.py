@@ -512,3 +512,11 @@ def test_effects_rest_on_the_intervals_that_the_trials_keep(monkeypatch: pytest.
     for half in (0.1, 0.2):
         (effect,) = effects(kept(half))
         assert (effect.change.low, effect.change.high) == pytest.approx((-0.8 - half, -0.8 + half))
+
+
+def test_a_name_keeps_its_small_letters_at_the_start_of_a_sentence() -> None:
+    from qflsec.report.words import sentence
+
+    assert sentence(["dp-sgd-8 costs much", "median little"]) == "dp-sgd-8 costs much; median little."
+    assert sentence(["none, and none could be"]) == "None, and none could be."
+    assert sentence([""]) == "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qflsec.base import ConfigError
 from qflsec.defenses.robust import Median
 from qflsec.federation import Stack
 from qflsec.flower import Plan
@@ -17,6 +18,8 @@ STACKS = {
 def plan(context):
     """The plan of a run."""
     config = context.run_config
+    if config["stack"] not in STACKS:
+        raise ConfigError("no such stack", got=config["stack"], expected=" or ".join(STACKS))
     return Plan(
         stack=STACKS[config["stack"]],
         n_clients=config["num-clients"],
