@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets as _os_secrets
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["OsSecrets", "Secrets", "SeededSecrets", "numpy_stream", "stream", "stream_seed"]
+__all__ = ["OsSecrets", "Secrets", "SeededSecrets", "draw_anew", "numpy_stream", "stream", "stream_seed"]
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
@@ -45,6 +46,18 @@ def numpy_stream(seed: int, *purpose: str | int) -> np.random.Generator:
     import numpy as np
 
     return np.random.Generator(np.random.PCG64(stream_seed(seed, *purpose)))
+
+
+def draw_anew() -> None:
+    """Seed the generators that a copy of a process (fork) has of its original, from the system's entropy.
+
+    A process that starts anew has its own; copies would all draw the same, and with it the same noise, where a user's code or
+    a library draws from NumPy's or torch's own generator. Python's does this by itself.
+    """
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
 
 
 class Secrets(Protocol):

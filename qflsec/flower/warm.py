@@ -25,6 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from qflsec.base.randomness import draw_anew
+
 __all__ = ["COMMAND", "can_warm", "serve", "write_command"]
 
 COMMAND = "flwr-clientapp"
@@ -109,7 +111,7 @@ def _run(asked: socket.socket) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _draw_anew()
+        draw_anew()
         arguments, place, environment = _read(asked)
         threading.Thread(target=_end_with, args=(asked.fileno(),), daemon=True).start()
         os.environ.clear()
@@ -131,18 +133,6 @@ def _run(asked: socket.socket) -> NoReturn:
         with suppress(OSError):
             asked.sendall(bytes([code & 0xFF]))
         os._exit(code & 0xFF)
-
-
-def _draw_anew() -> None:
-    """Seed the generators that a copy has of the nursery, from the system's entropy.
-
-    A process that starts anew has its own; copies would all draw the same, and with it the noise of every node in every
-    round where an app draws from them. Python's own generator does this by itself.
-    """
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    if "torch" in sys.modules:
-        sys.modules["torch"].seed()
 
 
 def _read(asked: socket.socket) -> tuple[list[str], str, Mapping[str, str]]:

@@ -31,6 +31,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from qflsec.base.randomness import draw_anew
+
 __all__ = ["can_fork", "copy_this_process", "forked_results", "serve"]
 
 # What malloc does with freed memory, by the numbers of mallopt(3) and by its variables: it keeps it. Batches free and
@@ -108,7 +110,7 @@ def forked_results(
                 assert isinstance(ready, Connection)
                 try:
                     answer = ready.recv()
-                except EOFError as error:
+                except (EOFError, OSError) as error:  # the latter in the middle of an answer
                     raise ConnectionError("a process ended before its batch did") from error
                 if left:
                     ready.send_bytes(left.pop())
@@ -269,6 +271,7 @@ def _work(pipe: Connection, place: str) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(pipe.fileno(),), daemon=True).start()
     try:
+        draw_anew()
         os.chdir(place)
         while True:
             pipe.send(pickle.loads(pipe.recv_bytes())())  # noqa: S301 - from the process that asked

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,13 @@ def _die(task: int, *, parent: int) -> int:
     return parent
 
 
+def _die_answering(task: int, *, parent: int) -> int:
+    if task == 1:
+        (pipe,) = (thing for thing in gc.get_objects() if isinstance(thing, Connection))
+        os.write(pipe.fileno(), struct.pack("!i", 100) + b"of a hundred")
+    return _die(task, parent=parent)
+
+
 def test_workers_start_imported_from_one_process_with_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,9 +89,10 @@ def test_what_a_session_defines_is_sent_by_value() -> None:
     assert done.stdout == "[2, 4, 6]\n"
 
 
-def test_a_worker_that_dies_is_an_error_and_ends_the_others() -> None:
+@pytest.mark.parametrize("die", [_die, _die_answering])
+def test_a_worker_that_dies_is_an_error_and_ends_the_others(die: Callable[..., int]) -> None:
     with pytest.raises(BackendError, match="a worker died"):
-        list(results(_die, range(3), jobs=2, backend="local"))
+        list(results(die, range(3), jobs=2, backend="local"))
     assert len(list(results(_die, [0, 2], jobs=2, backend="local"))) == 2
 
 
@@ -100,15 +111,18 @@ def test_whoever_stops_early_ends_the_workers() -> None:
 
 _COPIED = """
 import os, sys, threading, time
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it starts its threads when it is imported
 from pathlib import Path
 from qflsec.lab.grid.backends import results
 from qflsec.lab.grid.forks import copy_this_process
-import fractions
+import fractions, numpy.random
 fractions.mark = 7  # a copy knows what its original has done, a fresh process does not
 def facts(task, parent):
     nursery = os.getppid()
     threads = len(list(Path(f"/proc/{nursery}/task").iterdir()))
-    return fractions.mark, parent, nursery, threads, os.environ["OMP_NUM_THREADS"], sys.stdin.read()
+    time.sleep(0.1)  # so that no worker takes all
+    same = fractions.mark, parent, nursery, threads, os.environ["OMP_NUM_THREADS"], sys.stdin.read()
+    return same, os.getpid(), numpy.random.rand()
 wait = threading.Event()
 other = threading.Thread(target=wait.wait)
 other.start()
@@ -118,8 +132,10 @@ while len(os.listdir("/proc/self/task")) > 1:
     time.sleep(0.001)
 print("said before", end=" ")  # once, however many copies there are of what is not written yet
 assert copy_this_process() and not copy_this_process()
-found = set(results(facts, [1, 2, 3], jobs=2, backend="local"))
-(one,) = found
+found = list(results(facts, [1, 2, 3], jobs=2, backend="local"))
+(one,) = {same for same, *_ in found}
+assert len({worker for _, worker, _ in found}) == 2
+assert len({drawn for *_, drawn in found}) == 3, "copies must not draw the same"
 assert one[0] == 7 and one[1] == os.getpid() != one[2] and one[3:] == (1, "1", ""), one
 print(one[2])
 """
