@@ -53,6 +53,8 @@ def triggers(
             got=f"--clean {clean}, --rate {rate:g}",
             expected=f"{clean_models(rate)} models or more",
         )
+    models = clean + runs * (1 + len(attacks))
+    typer.echo(f"note: {models} models are trained and searched, which takes its time", err=True)
     later = range(seed + runs, seed + runs + clean)
     alarm = TriggerAlarm.calibrated(trigger_sizes(chosen, layers, later, records=records), rate=rate)
     searched = range(seed, seed + runs)
@@ -122,7 +124,7 @@ def _row(alarm: TriggerAlarm, label: str, sizes: Tensor, target: int | None) -> 
 
 def _lines(pipeline: str, stack: str, clean: int, rate: float, rows: list[dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"{pipeline}, {stack}: {clean} clean models calibrate the alarm, which is raised on at most {rate:.0%} of clean models"
+        f"{pipeline}, {stack}: {clean} clean models calibrate the alarm, which is raised on at most {100 * rate:.4g}% of clean models"
     )
     for row in rows:
         share = f"{row['alarms']} of {row['models']} [{row['alarms_low']:.0%}, {row['alarms_high']:.0%}]"

@@ -32,7 +32,7 @@ def planted(tiny: Path) -> Path:
 
 
 def test_alarms_and_their_document(qflsec: Call, planted: Path) -> None:
-    arguments = ("triggers", str(planted), "--runs", "2", "--clean", "6", "--rate", "0.25", "--records", "5")
+    arguments = ("triggers", str(planted), "--runs", "2", "--clean", "6", "--rate", "0.255", "--records", "5")
     text, document = qflsec(*arguments).out, qflsec(*arguments, "--json").json()
     clean, attacked = document["rows"]
     assert document["schema"] == "qflsec-triggers/1"
@@ -40,11 +40,11 @@ def test_alarms_and_their_document(qflsec: Call, planted: Path) -> None:
     assert (attacked["attack"], attacked["target_class"]) == ("a trigger", 0)
     for row in (clean, attacked):
         assert row["alarms"] == sum(map(bool, row["suspected"])) <= row["models"] == len(row["sizes"]) == 2
-        assert [p <= 0.25 for p in row["least_p_value"]] == [bool(classes) for classes in row["suspected"]]
+        assert [p <= 0.255 for p in row["least_p_value"]] == [bool(classes) for classes in row["suspected"]]
         assert row["alarms_low"] <= row["alarms"] / 2 <= row["alarms_high"]
     assert clean["sizes"] != attacked["sizes"]
     assert f"a trigger: alarms on {attacked['alarms']} of 2" in text
-    assert "raised on at most 25% of clean models" in text
+    assert "raised on at most 25.5% of clean models" in text
 
 
 def test_refusals(qflsec: Call, planted: Path) -> None:

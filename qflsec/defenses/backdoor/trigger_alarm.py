@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.defenses.backdoor.trigger_search import search_triggers
 from qflsec.federation import Adversary, Pipeline, RunSpec, Stack, run_batch
 from qflsec.threat import ThreatModel
@@ -140,8 +140,15 @@ def trigger_sizes(
         returns: ``(runs, K)``
 
     Raises:
-        ConfigError: The server would have no record.
+        ConfigError: The server would have no record, or a run left no final model.
+        IncompatibleStack: Clients keep a part of the model, or one of their own, so that there is no one model to search.
     """
+    if pipeline.kept:
+        raise IncompatibleStack(
+            "the search takes one model at the server, but clients keep something to themselves",
+            got=pipeline.kept,
+            fix="leave out 'personal' and 'own_models'",
+        )
     held = min(records, pipeline.data.auxiliary)
     if held < 1:
         raise ConfigError(
@@ -159,6 +166,12 @@ def trigger_sizes(
     sizes = []
     for begin in range(0, len(runs), _LANES):
         for run in run_batch(pipeline, stack, runs[begin : begin + _LANES]):
+            if run.outcome != "completed":
+                raise ConfigError(
+                    "a run ended before its last round, so that there is no model to search",
+                    got=f"seed {run.spec.seed}: {run.outcome}",
+                    fix="name another stack or other seeds",
+                )
             found = search_triggers(
                 pipeline.model,
                 run.params,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NoReturn
+
 import numpy as np
 import pytest
 import torch
 
-from qflsec.base import ConfigError
+from qflsec.base import ConfigError, IncompatibleStack, ProtocolAbort
 from qflsec.data import DataSpec
 from qflsec.defenses.backdoor import TriggerAlarm, clean_models, trigger_sizes
-from qflsec.federation import FederationConfig, Pipeline, Stack
+from qflsec.defenses.robust import Median
+from qflsec.federation import FederationConfig, OwnModels, Pipeline, RoundUpdates, Stack
 from qflsec.models import Classical
 
 
@@ -76,3 +80,23 @@ def test_models_without_records_of_the_server_are_not_searched() -> None:
     assert torch.equal(first[1:], again)
     with pytest.raises(ConfigError, match="clean records of the server; got 0 of 4"):
         trigger_sizes(pipeline, Stack(name="none"), (0,), records=0)
+    own = replace(pipeline, federation=replace(pipeline.federation, own_models=OwnModels(pull=0.3)))
+    with pytest.raises(IncompatibleStack, match=r"one model at the server.*; got a model of its own"):
+        trigger_sizes(own, Stack(name="none"), (0,))
+
+
+def test_a_run_that_ended_early_has_no_model_to_search() -> None:
+    pipeline = Pipeline(
+        data=DataSpec(name="breast-cancer", n_features=3, members=20, nonmembers=0, auxiliary=4, test=10),
+        model=Classical(n_features=3),
+        federation=FederationConfig(n_clients=3, rounds=1),
+    )
+
+    class Stopping(Median):
+        """A rule that stops."""
+
+        def act(self, batch: RoundUpdates, state: object) -> NoReturn:
+            raise ProtocolAbort("the rule stopped")
+
+    with pytest.raises(ConfigError, match="no model to search; got seed 1: aborted: the rule stopped"):
+        trigger_sizes(pipeline, Stack(name="stops", server=(Stopping(),)), (1,))
