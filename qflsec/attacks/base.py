@@ -173,7 +173,12 @@ class Manipulation(Attack, Adversary):
 
     An attack that remembers something from round to round overrides :meth:`start`, which makes the state of one
     run; :meth:`run` finds the states in ``hands.states`` and returns the next ones beside the updates.
+
+    Attributes:
+        compiles: Whether :meth:`deployed` is what a compiler makes of every model: then the honest one is executed in it too.
     """
+
+    compiles: ClassVar[bool] = False
 
     @final
     def updates(self, hands: Hands) -> Sending:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qflsec.attacks.backdoor.edge_case import EdgeCase
     from qflsec.attacks.backdoor.feature_trigger import DistributedTrigger, FeatureTrigger, Neurotoxin
     from qflsec.attacks.backdoor.poisoned import PoisonedBackdoor
+    from qflsec.attacks.backdoor.qdoor import QDoor
     from qflsec.attacks.backdoor.qtrojan import QTrojan
     from qflsec.attacks.backdoor.surviving import SurvivingTrigger
 
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureTrigger",
     "Neurotoxin",
     "PoisonedBackdoor",
+    "QDoor",
     "QTrojan",
     "SurvivingTrigger",
 ]

@@ -53,6 +53,12 @@ def _executed(attack: Attack, attacked: Subject, *, triggered: bool) -> _Answeri
     return attacked if model is attacked.pipeline.model else _Executed(run=attacked, model=model)
 
 
+def _compared(attack: Attack, honest: Subject) -> _Answering:
+    """The honest subject as whoever uses it executes it: in the compiled circuit, where a compiler changes every model."""
+    compiles = isinstance(attack, Manipulation) and attack.compiles
+    return _executed(attack, honest, triggered=False) if compiles else honest
+
+
 def n_correct(subject: _Answering, records: Records) -> int:
     """How many records the subject's last model classifies correctly."""
     return int((subject.predict(records.features) == records.labels).sum()) if len(records.labels) else 0
@@ -163,7 +169,8 @@ def score_backdoor(
     """Advantage (success - success without attack) / (1 - success without attack).
 
     Success is the share of the attack's victims among the test records, by default those of other classes, that the
-    final model gives the target class once they carry the trigger; without attack, it is that of the honest run's model.
+    final model gives the target class once they carry the trigger; without attack, it is that of the honest run's model,
+    executed as it was trained unless the attack says that a compiler changes every model.
 
     Args:
         attack: The attack, for its trigger.
@@ -178,7 +185,7 @@ def score_backdoor(
         return _undefined(f"no test record could be turned to the target class {attack.target_class}")
     with_attack = n_correct(_executed(attack, attacked, triggered=True), wanted)
     after = n_correct(_executed(attack, attacked, triggered=False), test)
-    without, before = (n_correct(honest, records) for records in (wanted, test))
+    without, before = (n_correct(_compared(attack, honest), records) for records in (wanted, test))
     reason = "the trigger succeeds on every record without any attack"
     advantage, reason = ratio(with_attack - without, n - without, reason)
     return TrialScore(
