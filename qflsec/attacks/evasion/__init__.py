@@ -16,12 +16,14 @@ if TYPE_CHECKING:
         certified_within,
         empirical_moves,
     )
+    from qflsec.attacks.evasion.states import FoolingStates, fooling_states
     from qflsec.attacks.evasion.universal import Universal, universal_move
 
 __all__ = [
     "AutoPgd",
     "Evasion",
     "Fgsm",
+    "FoolingStates",
     "Pgd",
     "Queries",
     "Transfer",
@@ -30,6 +32,7 @@ __all__ = [
     "certified_moves",
     "certified_within",
     "empirical_moves",
+    "fooling_states",
     "projected",
     "universal_move",
 ]
