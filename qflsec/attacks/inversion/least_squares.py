@@ -118,12 +118,13 @@ def row_jacobians(values: Tensor, points: Tensor) -> Tensor:
     Shapes:
         values: ``(R, M)``; points: ``(R, ...)``, D numbers in each; returns: ``(R, M, D)``
     """
+    # as a sum and not by grad_outputs, for which torch loads a package for symbols, a quarter of a second in each process
     probe = torch.zeros_like(values, requires_grad=True)
-    (pulled,) = torch.autograd.grad(values, points, probe, create_graph=True)
+    (pulled,) = torch.autograd.grad((values * probe).sum(), points, create_graph=True)
     pulled = pulled.flatten(start_dim=1)
     # one call for each column: the compiled kernel takes all rows together, but only one direction
     columns = [
-        torch.autograd.grad(pulled, probe, direction.expand_as(pulled), retain_graph=True)[0]
+        torch.autograd.grad((pulled * direction).sum(), probe, retain_graph=True)[0]
         for direction in torch.eye(pulled.shape[1], dtype=pulled.dtype)
     ]
     return torch.stack(columns, dim=-1)
@@ -143,8 +144,8 @@ def columns_at_once(function: Callable[[Tensor], Tensor], points: Tensor) -> tup
     copies = points.detach().repeat(size, *[1] * (points.ndim - 1)).requires_grad_()
     values = function(copies)
     probe = torch.zeros_like(values, requires_grad=True)
-    (pulled,) = torch.autograd.grad(values, copies, probe, create_graph=True)
+    (pulled,) = torch.autograd.grad((values * probe).sum(), copies, create_graph=True)
     # copy j of a row is asked for column j
     directions = torch.eye(size, dtype=pulled.dtype).repeat_interleave(rows, dim=0).reshape(pulled.shape)
-    (columns,) = torch.autograd.grad(pulled, probe, directions)
+    (columns,) = torch.autograd.grad((pulled * directions).sum(), probe)
     return values[:rows].detach(), columns.reshape(size, rows, -1).permute(1, 2, 0)
