@@ -15,7 +15,7 @@ from qflsec.defenses.backdoor import FinePruning
 from qflsec.federation import FederationConfig, Hands, Pipeline, RunSpec, Stack, run_batch
 from qflsec.lab.scoring import score_backdoor
 from qflsec.models import Classical
-from qflsec.threat import Records, corrupted_clients
+from qflsec.threat import Records, ThreatModel, corrupted_clients
 
 MakeHands = Callable[..., Hands]
 PIPELINE = Pipeline(
@@ -28,24 +28,30 @@ KNOWS = replace(WHO, knows=frozenset({"defenses"}))
 PRUNED = Stack(name="pruned", server=(FinePruning(),))
 
 
-def test_with_the_defense_known_the_trigger_survives_it() -> None:
+def test_with_the_defense_known_the_trigger_survives_pruning_and_behind_tuning_it_spoils_the_model() -> None:
     """The control is the same attack without the knowledge; without a defense both are the plain trigger, bit for bit."""
     attack = SurvivingTrigger(target_class=0, features=(1,), first_round=15)
     plain = FeatureTrigger(target_class=0, features=(1,), first_round=15)
-    seeds = (0, 1)
-    specs = [RunSpec(seed=seed, evaluate="never") for seed in seeds]
+    seeds = (0, 6)
+    specs = [RunSpec(seed=seed, evaluate="last") for seed in seeds]
 
-    def lied(stack: Stack, who: object, how: FeatureTrigger) -> list[float]:
+    def lied(stack: Stack, who: ThreatModel, how: FeatureTrigger) -> list[tuple[float, float]]:
         honest = run_batch(PIPELINE, stack, specs)
-        runs = run_batch(PIPELINE, stack, [replace(one, adversary=how, threat=who) for one in specs])  # type: ignore[arg-type]
-        return [
-            score_backdoor(how, after, before, seed=seed).advantage
+        runs = run_batch(PIPELINE, stack, [replace(one, adversary=how, threat=who) for one in specs])
+        found = [
+            score_backdoor(how, after, before, seed=seed)
             for after, before, seed in zip(runs, honest, seeds, strict=True)
         ]
+        return [(one.advantage, one.metrics["accuracy"].value) for one in found]
 
-    known, unknown = lied(PRUNED, KNOWS, attack), lied(PRUNED, WHO, attack)
-    assert min(known) > 0.9
-    assert max(unknown) < 0.1
+    alone = Stack(name="alone", server=(FinePruning(steps=0),))
+    known, unknown = lied(alone, KNOWS, attack), lied(alone, WHO, attack)
+    assert known[1][0] > 0.9
+    assert known[1][1] > 0.8, "a backdoor, in a model that is right otherwise"
+    assert max(advantage for advantage, _ in unknown) < 0.1
+    for advantage, accuracy in lied(PRUNED, KNOWS, attack):
+        assert advantage > 0.9
+        assert accuracy < 0.5, "one class for everything, which no trigger is needed for"
     none = Stack(name="none")
     assert lied(none, KNOWS, attack) == lied(none, WHO, plain)
 
