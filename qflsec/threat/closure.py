@@ -301,7 +301,7 @@ def _residuals(items: Sequence[Item], singles: Singles, facts: LaneFacts) -> lis
                 value=(total / weight).to(item.vector.dtype),
                 weight=weight,
                 about=rest,
-                base=facts.base(item, rest),
+                base=facts.base(item.base, item.round, rest),
                 derived=True,
             )
         )

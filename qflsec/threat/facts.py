@@ -36,6 +36,6 @@ class LaneFacts:
         """How many examples are behind an update or a sum: what it says, else what its clients hold."""
         return item.weight if item.weight is not None else sum(self.counts[client] for client in item.named)
 
-    def base(self, item: Item, clients: Collection[int]) -> Version | None:
+    def base(self, known: Version | None, round_index: int, clients: Collection[int]) -> Version | None:
         """What these clients of a sum started from: they may share a base although the sum has none."""
-        return item.base if item.base is not None else self.versions.base_of_round(item.round, clients)
+        return self.versions.base_of_round(round_index, clients) if known is None else known

@@ -76,7 +76,7 @@ def _eliminated(sums: Sequence[Item], facts: LaneFacts) -> list[Item]:
                 value=value.to(sums[-1].vector.dtype),
                 weight=weight,
                 about=about,
-                base=facts.base(replace(sums[-1], base=common), about),
+                base=facts.base(common, sums[-1].round, about),
                 derived=True,
             )
         )
