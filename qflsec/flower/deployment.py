@@ -246,9 +246,8 @@ class Deployment:
         """Follow the ledger until it ends, or nothing can end it any more."""
         place = 0
         while True:
-            stopped = self._stopped(
-                processes, began
-            )  # before the ledger is read, whose end may be written last of all
+            # before the ledger is read, whose end may be written last of all
+            stopped = self._stopped(processes, began)
             place = self._follow(place)
             if self.lines and self.lines[-1]["kind"] == "end":
                 return str(self.lines[-1]["outcome"])

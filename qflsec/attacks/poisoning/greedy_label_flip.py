@@ -29,7 +29,7 @@ def label_slopes(
         logits = model(leaf, features)
         # the pullback is linear in its argument: its own derivative along the direction is the push-forward
         along = torch.zeros_like(logits, requires_grad=True)
-        (back,) = torch.autograd.grad(logits, leaf, along, create_graph=True)
+        (back,) = torch.autograd.grad((logits * along).sum(), leaf, create_graph=True)
         (moved,) = torch.autograd.grad((back * direction[..., None, :]).sum(), along)
     values = logits.detach().requires_grad_()
     slopes = []

@@ -16,8 +16,8 @@ from qflsec.threat import Records, ThreatModel
 
 __all__ = ["LabelFlip", "TargetedLabelFlip", "flipped_labels"]
 
-FlipRule = Literal["reverse", "next", "random", "least-likely"]
 FixedRule = Literal["reverse", "next", "random"]
+FlipRule = Literal[FixedRule, "least-likely"]
 
 
 def flipped_labels(
