@@ -71,7 +71,7 @@ def test_an_app_is_written_and_its_run_is_told(
         ("=1", "'--set' is not understood"),
         ("liar=[1]", "'--set' is not understood"),
         ("liar=1\nstack='sums'", "'--set' is not understood"),
-        ("ledger=/tmp/x", "that the run sets itself; got ledger"),
+        ("ledger=other.jsonl", "that the run sets itself; got ledger"),
     ],
 )
 def test_a_value_that_cannot_be_set_is_refused(

@@ -15,7 +15,7 @@ from scipy import stats
 
 from qflsec.attacks.poisoning import ScaledSignFlip
 from qflsec.base import ConfigError, IncompatibleStack
-from qflsec.data import DataSpec, PartitionSpec
+from qflsec.data import PartitionSpec
 from qflsec.defenses.robust import Median
 from qflsec.federation import (
     Affinity,
@@ -32,6 +32,7 @@ from qflsec.lab.worlds.federation.own import own_mix, own_mixes
 from qflsec.models import build_model
 from qflsec.protocols.secagg import Masked
 from qflsec.threat import ThreatModel, client, corrupted_clients, honest_but_curious_server
+from tests.federation.claims import BREAST_CANCER
 
 Maker = Callable[..., Pipeline]
 NONE = Stack(name="none")
@@ -139,15 +140,7 @@ def test_what_a_mean_of_ones_own_gains_and_what_it_tells() -> None:
     Ten clients, Dirichlet 0.2, twenty records each, 24 seeds; differences seed by seed, on each client's own classes.
     """
     pipeline = Pipeline(
-        data=DataSpec(
-            name="breast-cancer",
-            n_features=4,
-            balanced=True,
-            members=200,
-            nonmembers=0,
-            auxiliary=80,
-            test=140,
-        ),
+        data=BREAST_CANCER,
         partition=PartitionSpec(kind="dirichlet", alpha=0.2, min_records=4),
         model=build_model({"name": "layered", "n_qubits": 4, "layers": 3, "n_features": 4}),
         federation=FederationConfig(n_clients=10, rounds=25, local_steps=5, learning_rate=0.5),

@@ -7,34 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qflsec.data import DataSpec, PartitionSpec
-from qflsec.federation import FederationConfig, Pipeline, RunSpec, Satellites, Stack, Vehicles, run_batch
-from qflsec.models import build_model
+from qflsec.federation import RunSpec, Stack, run_batch
+from qflsec.lab import build, load_spec
 from tests.federation.claims import told
 
 NONE = Stack(name="none")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [Satellites(), Vehicles()])
-def test_smaller_steps_make_up_for_age_whether_they_go_by_the_age_or_not(
-    parts: Satellites | Vehicles,
-) -> None:
+@pytest.mark.parametrize(("preset", "name"), [("satellites", "four"), ("vehicles", "town")])
+def test_smaller_steps_make_up_for_age_whether_they_go_by_the_age_or_not(preset: str, name: str) -> None:
     """Xie, Koyejo, Gupta, arXiv:1903.03934: a factor that falls with age. Presets `satellites` and `vehicles`, 64 seeds."""
-    pipeline = Pipeline(
-        data=DataSpec(
-            name="breast-cancer",
-            n_features=4,
-            balanced=True,
-            members=200,
-            nonmembers=0,
-            auxiliary=120,
-            test=100,
-        ),
-        partition=PartitionSpec(kind="dirichlet", alpha=1.0, min_records=4),
-        model=build_model({"name": "layered", "n_qubits": 4, "layers": 3, "poles": True}),
-        federation=FederationConfig(n_clients=10, rounds=25, local_steps=4, learning_rate=0.5),
-    )
+    pipeline = build(load_spec(preset)).matrix.pipelines[name]
+    parts = pipeline.parts
+    assert parts is not None
 
     def run(rounds: int, power: float = 0.0, rate: float = 1.0) -> torch.Tensor:
         found = replace(
@@ -44,7 +30,7 @@ def test_smaller_steps_make_up_for_age_whether_they_go_by_the_age_or_not(
         )
         specs = [RunSpec(seed=seed, evaluate="last") for seed in range(64)]
         made = torch.tensor([[one.accuracy[-1]] for one in run_batch(found, NONE, specs)])
-        told(f"{parts.name}, train_rounds {rounds}, power {power}, server's rate {rate}:", made)
+        told(f"{preset}, train_rounds {rounds}, power {power}, server's rate {rate}:", made)
         return made
 
     prompt, late, discounted, halved = run(0), run(1), run(1, 0.5), run(1, rate=0.5)

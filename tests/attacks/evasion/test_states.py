@@ -12,10 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qflsec.attacks.evasion import certified_distance, fooling_states
+from qflsec.accounting.statistics import mean_over_seeds
+from qflsec.attacks.challenges import EvasionChallenge
+from qflsec.attacks.evasion import AutoPgd, certified_distance, fooling_states
+from qflsec.attacks.evasion.base import white_box_loss
+from qflsec.attacks.poisoning.quid import state_distances
+from qflsec.attacks.tampering import encoder_of
 from qflsec.base import IncompatibleAttack
 from qflsec.circuits import Gate, Observable, statevector
+from qflsec.federation import RunResult, RunSpec, Stack, run_batch
+from qflsec.lab import build, load_spec
 from qflsec.models import Vqc, build_model
+from qflsec.threat import Records
+from tests.federation.claims import told
 
 PAULI = {"I": np.eye(2), "X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}
 
@@ -107,3 +116,44 @@ def test_models_whose_answer_is_no_single_word() -> None:
         model = build_model(config)
         with pytest.raises(IncompatibleAttack, match="one Pauli word"):
             fooling_states(model, torch.zeros(model.n_params), torch.zeros(1, 3))
+
+
+def least_moves(run: RunResult, records: Records) -> torch.Tensor:
+    """How far apart the states of records and of their moved versions are, for the nearest that is answered wrongly."""
+    model, params = run.pipeline.model, run.params
+    assert isinstance(model, Vqc)
+    loss, encoder = white_box_loss(model, params, records.labels), encoder_of(model.circuit)
+    least = torch.full((len(records.labels),), math.inf, dtype=torch.float64)
+    for epsilon in np.linspace(0.05, 1.5, 30):
+        asked = EvasionChallenge(
+            seed=0, attack="auto-pgd", records=records, epsilon=float(epsilon), feature_range=(0.0, math.pi)
+        )
+        moved = AutoPgd(epsilon=float(epsilon)).moved(loss, asked)
+        with torch.no_grad():
+            wrong = model(params, moved).argmax(dim=-1) != records.labels
+        apart = state_distances(encoder, records.features, moved).diagonal() / math.sqrt(2)
+        least = torch.where(wrong, torch.minimum(least, apart), least)
+    return least
+
+
+@pytest.mark.slow
+def test_features_take_longer_ways_through_state_space() -> None:
+    """On the models of preset evasion; no way of the features is shorter than the nearest pure state is far."""
+    matrix = build(load_spec("evasion")).matrix
+    specs = [RunSpec(seed=seed, evaluate="never") for seed in matrix.spec.seeds]
+    rows = []
+    for run in run_batch(matrix.pipelines["quantum"], Stack(name="none"), specs):
+        test = run.records("test")
+        right = torch.nonzero(run.predict(test.features) == test.labels).flatten()
+        records = test.at(right)
+        found, ways = (
+            fooling_states(run.pipeline.model, run.params, records.features),
+            least_moves(run, records),
+        )
+        turned = ways.isfinite()
+        assert bool((ways[turned] >= found.pure[turned] - 1e-6).all())
+        figures = (found.mixed.mean(), found.pure.mean(), ways[turned].mean(), turned.double().mean())
+        rows.append([float(one) for one in figures])
+    for place, name in enumerate(("mixed:", "pure:", "features:", "share turned:")):
+        told(name, torch.tensor(rows)[:, [place]])
+    assert mean_over_seeds([row[2] / row[1] for row in rows]).low > 1.2
