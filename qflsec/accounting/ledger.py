@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from qflsec.accounting.limits import is_vacuous, membership_ceiling
@@ -118,7 +118,8 @@ class LedgerRow:
 
     def to_dict(self) -> dict[str, object]:
         """Every field, its ``sentence`` and whether it is ``vacuous``, JSON-able; infinity as ``"infinity"``."""
-        row: dict[str, object] = {**asdict(self), "sentence": dp_statement(self), "vacuous": self.vacuous}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        row: dict[str, object] = {**fields, "sentence": dp_statement(self), "vacuous": self.vacuous}
         for name in ("epsilon", "epsilon_unsampled"):
             if row[name] == math.inf:
                 row[name] = "infinity"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
@@ -99,4 +100,9 @@ class Identity:
 
 def signed_bytes(scheme: str, author: Party, context: bytes, body: bytes) -> bytes:
     """What a signature is over: each part behind its length, so that none can be taken for a part of another."""
-    return pack_fields("qflsec/signature/2", scheme, author, context, body)
+    return _signed_head(scheme, author, context) + pack_fields(body)
+
+
+@lru_cache(maxsize=_KNOWN)  # whoever signs a message and all who check it
+def _signed_head(scheme: str, author: Party, context: bytes) -> bytes:
+    return pack_fields("qflsec/signature/2", scheme, author, context)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -266,7 +267,7 @@ def in_order(one: Party, other: Party) -> tuple[Party, Party]:
     return (one, other) if one < other else (other, one)
 
 
-def expand_key(secret: bytes, *fields: object) -> bytes:
+def expand_key(secret: bytes, *fields: Hashable) -> bytes:
     """A 256-bit key for one use.
 
     Each field enters with its length, so that no two uses share a key. This is HKDF-Expand for one block.
@@ -278,7 +279,13 @@ def expand_key(secret: bytes, *fields: object) -> bytes:
         secret: A secret key.
         fields: What the key is for: protocol, session, round, lower party, higher party, purpose.
     """
-    return hmac.digest(secret, pack_fields(*fields) + b"\x01", "sha256")
+    return hmac.digest(secret, _purpose(*fields), "sha256")
+
+
+# both ends of a pair name the same purpose; typed, as 1 and True have names of their own
+@lru_cache(maxsize=_KNOWN, typed=True)
+def _purpose(*fields: Hashable) -> bytes:
+    return pack_fields(*fields) + b"\x01"
 
 
 class KeyAgreement(Staged):

@@ -137,7 +137,7 @@ class Transcript:
         return tuple(self._messages)
 
 
-def _visible(message: Message, lane: int, parties: frozenset[Party], held: frozenset[str]) -> Iterator[Item]:
+def _visible(message: Message, lane: int, parties: frozenset[Party], held: frozenset[str]) -> list[Item]:
     position, taps = message.lanes.index(lane), WIRE in parties
     reached: dict[int, list[int]] = {}
     for index, slot in enumerate(message.slots):
@@ -151,18 +151,19 @@ def _visible(message: Message, lane: int, parties: frozenset[Party], held: froze
             # whoever opens a layer holds the closed form as well, and may add such forms up
             if place == depth or message.layers[place].form != "sealed":
                 reached.setdefault(place, []).append(index)
+    if not reached:
+        return []
     versions, is_model = message.versions[position], message.kind in MODELS
     members = message.members[position]
     found = {
         place: _values(message.layers[place].value[position], slots, message if place == 0 else None)
         for place, slots in reached.items()
     }
+    blank, items = _BLANK.with_fields(round=message.round, kind=message.kind), []
     for index, place in sorted((index, place) for place, slots in reached.items() for index in slots):
-        slot = message.slots[index]
+        slot, version = message.slots[index], versions[index]
         value, weight, said = found[place][index]
-        yield _BLANK.with_fields(
-            round=message.round,
-            kind=message.kind,
+        item = blank.with_fields(
             form=message.layers[place].form,
             value=value,
             weight=weight,
@@ -170,9 +171,11 @@ def _visible(message: Message, lane: int, parties: frozenset[Party], held: froze
             about=members[index],
             sender=slot.sender,
             receiver=slot.receiver,
-            version=versions[index] if is_model else None,
-            base=None if is_model else versions[index],
+            version=version if is_model else None,
+            base=None if is_model else version,
         )
+        items.append(item)
+    return items
 
 
 def _parted(item: Item, beside: int) -> Item:

@@ -182,7 +182,7 @@ class Item:
     def with_fields(self, **changed: object) -> Item:
         """The same item with other fields: a tenth of the time of replace(), and views hold thousands of items."""
         twin = object.__new__(Item)
-        vars(twin).update(vars(self), **changed)
+        object.__setattr__(twin, "__dict__", vars(self) | changed)
         return twin
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 
 from qflsec.base import ProtocolAbort
 from qflsec.base.framing import pack_fields
@@ -118,7 +119,12 @@ class Mail:
             raise ProtocolAbort(f"{me} got {what} of another round", got=its_round, expected=round_index)
 
     def _context(self, kind: Kind, round_index: int, receiver: Party) -> bytes:
-        return self._session + pack_fields(kind.name, round_index, receiver)
+        return self._session + _place(kind, round_index, receiver)
+
+
+@lru_cache(maxsize=4096)  # whoever signs a message and all who check it name the same place
+def _place(kind: Kind, round_index: int, receiver: Party) -> bytes:
+    return pack_fields(kind.name, round_index, receiver)
 
 
 def kind_of(message: bytes) -> int:

@@ -110,6 +110,12 @@ def test_concatenation_does_not_confuse_fields() -> None:
     assert expand_key(b"k" * 32, "ab", "c") != expand_key(b"k" * 32, "a", "bc")
 
 
+def test_fields_that_equal_each_other_but_have_other_names_give_other_keys() -> None:
+    """What a key is for is remembered, so that equal fields must not stand for each other."""
+    assert len({expand_key(b"k" * 32, field) for field in (1, True, "1", b"True")}) == 2
+    assert expand_key(b"k" * 32, True) == expand_key(b"k" * 32, "True")
+
+
 @pytest.mark.parametrize("size", [0, 1, 32, 300])
 def test_derived_keys_are_those_of_hkdf(size: int) -> None:
     """One block of HKDF-Expand (RFC 5869), against the library's."""

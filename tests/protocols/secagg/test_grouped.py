@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -176,9 +177,19 @@ def test_a_scaled_sign_flip_that_ruins_one_sum_is_stopped_by_the_median_over_gro
 
 
 def test_corrupted_clients_in_most_groups_are_not_stopped(make_pipeline: Maker) -> None:
-    """What it cannot stop: with five of nine clients corrupted at least two of three groups are spoilt."""
-    result = drawn(make_pipeline(**STRONG), ValidatedGroups(), Median(), **flipped(5))
-    assert result.accuracy[-1] < 0.7, "where the test above reaches 0.8"
+    """What it cannot stop: with five of nine clients corrupted at least two of three groups are spoilt.
+
+    Over several draws: what is left of one spoilt model hangs on the last bits of its machine's arithmetic.
+    """
+    stack, seeds = Stack.from_layers("s", (ValidatedGroups(), Median())), range(4, 12)
+
+    def losses(**spec: Any) -> list[float]:
+        runs = [RunSpec(seed=seed, **spec) for seed in seeds]
+        return [run.loss[-1] for run in run_batch(make_pipeline(**STRONG), stack, runs, secrets="seeded")]
+
+    honest = losses()
+    assert fmean(losses(**flipped(1))) < fmean(honest) + 0.1
+    assert fmean(losses(**flipped(5))) > fmean(honest) + 0.3
 
 
 def test_f_corrupted_clients_spoil_at_most_f_groups() -> None:

@@ -196,7 +196,7 @@ class _Assembly:
 
     def _ledgers(self) -> dict[tuple[str, str], tuple[Mapping[str, Any], ...]]:
         """Ledger rows of honest runs; rows that differ between seeds stand one below the other."""
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        found: dict[tuple[str, str], list[tuple[dict[str, Any], list[int]]]] = {}
         for stack in self._frame.stacks:
             for observer in self._frame.observers:
                 rows = found.setdefault((stack.name, observer), [])
@@ -204,7 +204,9 @@ class _Assembly:
                     for seed, run in self._honest(pipeline, stack.name).items():
                         for row in self._ledger(run.unit_id, observer):
                             _add(rows, {**row, "observer": observer, "pipeline": pipeline}, seed)
-        return {key: tuple(rows) for key, rows in found.items() if rows}
+        return {
+            key: tuple({**row, "seeds": seeds} for row, seeds in rows) for key, rows in found.items() if rows
+        }
 
     def _ledger(self, run_id: str, observer: str) -> list[dict[str, Any]]:
         unit = self._ledger_ids.get((run_id, observer))
@@ -255,13 +257,13 @@ class _Assembly:
         return told([*trials, *runs, *ledgers])
 
 
-def _add(rows: list[dict[str, Any]], row: dict[str, Any], seed: int) -> None:
-    """Add a ledger row, or the seed to an equal one."""
-    for known in rows:
-        if {key: value for key, value in known.items() if key != "seeds"} == row:
-            known["seeds"].append(seed)
+def _add(rows: list[tuple[dict[str, Any], list[int]]], row: dict[str, Any], seed: int) -> None:
+    """Add a ledger row with its seed, or the seed to an equal one."""
+    for known, seeds in rows:
+        if known == row:
+            seeds.append(seed)
             return
-    rows.append({**row, "seeds": [seed]})
+    rows.append((row, [seed]))
 
 
 def _silent(control: Cell) -> bool:
