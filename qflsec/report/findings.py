@@ -158,11 +158,8 @@ def what_it_cost(result: MatrixResult, found: Sequence[Effect]) -> Finding:
         most = max(loss.high for loss in spared.values())
         limit = f", where more than {number(max(most, 0.0), 3)} is excluded" if math.isfinite(most) else ""
         parts.append(f"no loss of accuracy is shown for {_few(list(spared))}{limit}")
-    worse = [
-        f"{name} leaves {_spread(areas[0])} of {_spread(areas[1])}"
-        for name, own, free in costs
-        if (areas := _areas(own, free)) is not None and areas[0].high < areas[1].low
-    ]
+    areas = {name: lost for name, own, _ in costs if (lost := own.detection_lost.get("aupr")) is not None}
+    worse = [f"{name} loses {_spread(lost, 3)}" for name, lost in areas.items() if lost.low > 0]
     if worse:  # which accuracy hides where the class is rare
         parts.append(f"of the AUPR of the class to detect {_few(worse)}")
     ratios = {name: ratio for name, own, free in costs if math.isfinite(ratio := _ratio(own, free))}
@@ -190,16 +187,11 @@ def _ratio(own: PipelineSummary, free: PipelineSummary) -> float:
     return spent.value / base.value if spent is not None and base is not None and base.value else math.nan
 
 
-def _areas(own: PipelineSummary, free: PipelineSummary) -> tuple[Score, Score] | None:
-    """Under precision against recall, with the stack and without; None where no class is to be detected."""
-    mine, whole = (one.detection.get("aupr") for one in (own, free))
-    return None if mine is None or whole is None else (mine, whole)
-
-
 def _cost_line(own: PipelineSummary, free: PipelineSummary) -> str:
     parts = ["accuracy was not measured" if own.loss is None else f"accuracy lost {_spread(own.loss, 3)}"]
-    if (areas := _areas(own, free)) is not None:
-        parts.append(f"AUPR {_spread(areas[0])} for {_spread(areas[1])}")
+    lost, left = own.detection_lost.get("aupr"), own.detection.get("aupr")
+    if lost is not None and left is not None:
+        parts.append(f"AUPR lost {_spread(lost, 3)}, {_spread(left)} left")
     ratio = _ratio(own, free)
     if math.isfinite(ratio):
         parts.append(f"{number(ratio, 2)} times the bytes")

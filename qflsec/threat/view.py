@@ -52,6 +52,10 @@ class Records:
         """Some of them."""
         return Records(features=self.features[rows], labels=self.labels[rows])
 
+    def copied(self) -> Records:
+        """The same records with values of their own."""
+        return Records(features=self.features.clone(), labels=self.labels.clone())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
@@ -77,6 +81,14 @@ class Granted:
             auxiliary=self.auxiliary if "auxiliary" in threat.knows else None,
             defenses=self.defenses if "defenses" in threat.knows else None,
             data={party: records for party, records in self.data.items() if party in own},
+        )
+
+    def copied(self) -> Granted:
+        """The same knowledge with records of its own."""
+        return replace(
+            self,
+            auxiliary=None if self.auxiliary is None else self.auxiliary.copied(),
+            data={party: records.copied() for party, records in self.data.items()},
         )
 
 
@@ -252,7 +264,7 @@ class View:
 
     def copied(self) -> View:
         """The same view with values of its own, for another attack to do with as it likes."""
-        return replace(self, items=tuple(item.copied() for item in self.items))
+        return replace(self, items=tuple(item.copied() for item in self.items), granted=self.granted.copied())
 
     def base_of(self, item: Item) -> torch.Tensor | None:
         """The model that the clients of an item started from; None where there are several, or none can be read."""

@@ -65,6 +65,7 @@ PLACES = {
     "with-state": ("clients", "{}"),
     "on-a-module": ("clients", "{}"),
     "overwrites": ("looking", "{}"),
+    "near-the-granted": ("looking", "{}"),
     "distributed-trigger": ("pair", "{}"),
     "gradient-ascent": ("sending", "{}"),
     "edge-replacement": ("edging", "{}"),
@@ -149,7 +150,23 @@ class Overwrites(Inference):
     def run(self, view, challenge):
         for item in view.readable("model", "final-model"):
             item.vector.numpy()[:] = 0
+        for records in (view.granted.auxiliary, *view.granted.data.values()):
+            records.features.numpy()[:] = 0
         return MembershipClaim(scores=view.logits(challenge.candidates.features)[:, 0])
+
+
+@register("attack", "near-the-granted")
+@dataclass(frozen=True, kw_only=True)
+class NearTheGranted(Inference):
+    card = card("near-the-granted", family="membership", goal="confidentiality")
+    challenge_type = MembershipChallenge
+
+    def missing(self, view, challenge):
+        return None
+
+    def run(self, view, challenge):
+        near = torch.cdist(challenge.candidates.features, view.granted.auxiliary.features)
+        return MembershipClaim(scores=-near.amin(dim=1))
 """
 
 
@@ -263,13 +280,13 @@ def test_of_plugins_too(tmp_path: Path) -> None:
     """One with state is itself everywhere, and overwrites nobody else's view; one that hides its state in its module is caught."""
     plugin = tmp_path / "hiding.py"
     plugin.write_text(PLUGIN, encoding="utf-8")
-    attacks = ["with-state", "on-a-module", "overwrites", "loss-threshold"]
+    attacks = ["with-state", "on-a-module", "overwrites", "loss-threshold", "near-the-granted"]
     matrix = spec(attacks, plugin=plugin)
     whole = trials(matrix, tmp_path / "all.sqlite")
     turned = trials(spec(attacks, plugin=plugin, turned=True), tmp_path / "turned.sqlite")
     asked = [row for row in whole.values() if row["identity"]["attack"]["name"] in attacks[2:]]
     found = [row for row in asked if row["status"] != "incompatible"]  # 'looking' needs a delegation
-    assert [row["status"] for row in found] == ["ok"] * 4, [row["reason"] for row in found]
+    assert [row["status"] for row in found] == ["ok"] * 6, [row["reason"] for row in found]
     single = {key: row for rows in alone(matrix, tmp_path) for key, row in rows.items()}
     assert set(whole) == set(turned) > set(single)
     for others in (turned, single):

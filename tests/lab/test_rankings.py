@@ -14,6 +14,7 @@ from sklearn.metrics import recall_score
 
 from qflsec.base import ConfigError
 from qflsec.cli.grids import federation_grid
+from qflsec.defenses.privacy import GradientNoise
 from qflsec.federation import RunSpec, Stack, layer_from_config, run_batch
 from qflsec.lab import assemble, build, from_json, parse_spec, run_matrix, to_json
 from qflsec.lab.grid.compare import compare
@@ -36,6 +37,7 @@ model = { name = "layered", n_qubits = 2, layers = 2 }
 federation = { n_clients = 2, rounds = 2, local_steps = 2 }
 [stacks]
 none = []
+noisy = [{ name = "gradient-noise", noise_std = 0.3 }]
 [threats.first]
 kind = "corrupted-clients"
 n = 1
@@ -118,13 +120,26 @@ def test_an_area_goes_from_the_run_through_every_output(tmp_path: Path) -> None:
     assert 0 < parts["rare"].detection["aupr"].baseline < 0.6
     assert {"personal_auroc", "alone_aupr", "shared_auroc"} <= set(parts["rare"].own)
     pipeline = world.matrix.pipelines["rare"]
-    runs = run_batch(pipeline, Stack(name="none"), [RunSpec(seed=seed) for seed in (0, 1)])
-    by_hand = [
-        plain(pipeline.model(model, run.records("test").features), run.records("test").labels, 0)[0]
-        for run in runs
-        for model in run.models
-    ]
-    assert parts["rare"].detection["auroc"].value == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-9)
+
+    def by_hand(stack: Stack) -> list[float]:
+        runs = run_batch(pipeline, stack, [RunSpec(seed=seed) for seed in (0, 1)])
+        return [
+            plain(pipeline.model(model, run.records("test").features), run.records("test").labels, 0)[0]
+            for run in runs
+            for model in run.models
+        ]
+
+    free, noisy = (
+        by_hand(Stack(name="none")),
+        by_hand(Stack.from_layers("noisy", [GradientNoise(noise_std=0.3)])),
+    )
+    assert parts["rare"].detection["auroc"].value == pytest.approx(sum(free) / len(free), abs=1e-9)
+    assert parts["rare"].detection_lost["auroc"].low == parts["rare"].detection_lost["auroc"].high == 0
+    behind = result.summaries["noisy"].by_pipeline["rare"]
+    taken = (sum(free) - sum(noisy)) / len(free)
+    assert behind.detection_lost["auroc"].value == pytest.approx(taken, abs=1e-9)
+    assert taken != 0
+    assert not result.summaries["noisy"].by_pipeline["plain"].detection_lost
     again = from_json(to_json(result))
     assert again.summaries["none"].by_pipeline["rare"] == parts["rare"]
     heads = [row.head[0].text for row in federation_grid(result).rows]

@@ -210,27 +210,23 @@ def test_what_a_defense_cost() -> None:
     assert sentence(nothing, COST) == "There is nothing to pay for: no defense is shown to weaken an attack."
 
 
-def test_what_a_defense_costs_of_a_rare_class_is_said_where_its_interval_lies_below() -> None:
+def test_what_a_defense_costs_of_a_rare_class_is_said_where_the_paired_loss_excludes_0() -> None:
     def said(behind: Sequence[float]) -> tuple[str, tuple[str, ...]]:
-        made = with_costs((0.0, 0.01, -0.01), 100.0)
-        areas = {"none": over_seeds((0.7, 0.72, 0.71)), "clip": over_seeds(behind)}
-        summaries = {
-            name: replace(
-                one, by_pipeline={"p": replace(one.by_pipeline["p"], detection={"aupr": areas[name]})}
-            )
-            for name, one in made.summaries.items()
-        }
-        found = federation_findings(replace(made, summaries=summaries))[COST]
+        made, free = with_costs((0.0, 0.01, -0.01), 100.0), (0.5, 0.9, 0.7)
+        lost = over_seeds([whole - left for whole, left in zip(free, behind, strict=True)])
+        part = made.summaries["clip"].by_pipeline["p"]
+        part = replace(part, detection={"aupr": over_seeds(behind)}, detection_lost={"aupr": lost})
+        clip = replace(made.summaries["clip"], by_pipeline={"p": part})
+        found = federation_findings(replace(made, summaries={**made.summaries, "clip": clip}))[COST]
         return found.sentence, found.details
 
-    lost, details = said((0.1, 0.12, 0.11))
-    assert (
-        "of the AUPR of the class to detect clip on p leaves 0.11 [0.09, 0.13] of 0.71 [0.69, 0.73]" in lost
-    )
-    assert "AUPR 0.11 [0.09, 0.13] for 0.71 [0.69, 0.73]" in details[0]
+    # the seeds differ by more than the stack takes of each: intervals of the two overlap, that of the loss is clear of 0
+    lost, details = said((0.4, 0.79, 0.61))
+    assert "of the AUPR of the class to detect clip on p loses 0.100 [0.075, 0.125]" in lost
+    assert "AUPR lost 0.100 [0.075, 0.125], 0.60 [0.12, 1.08] left" in details[0]
     kept, details = said((0.6, 0.8, 0.7))
     assert "AUPR" not in kept
-    assert "AUPR 0.70" in details[0]
+    assert "AUPR lost 0.000" in details[0]
 
 
 def test_costs_of_many_stacks_are_named_for_the_first_ones_and_kept_in_the_details() -> None:

@@ -126,6 +126,9 @@ def _pipeline(value: Mapping[str, Any]) -> PipelineSummary:
             },
             "costs": {name: read_score(cost) for name, cost in value["costs"].items()},
             "own": {name: read_score(own) for name, own in value.get("own", {}).items()},
-            "detection": {name: read_score(one) for name, one in value.get("detection", {}).items()},
+            **{
+                part: {name: read_score(one) for name, one in value.get(part, {}).items()}
+                for part in ("detection", "detection_lost")
+            },
         }
     )

@@ -314,6 +314,8 @@ class PipelineSummary:
             ``personal_aupr`` and the same of the others come on top.
         detection: Where the pipeline names a class to detect, ``auroc``, ``aupr`` and ``recall`` on the test records, one class
             against the rest; their baselines are those of guessing, 1/2, the share of the class and 1/K.
+        detection_lost: By the same names, that of the stack ``none`` less this one's, paired by seed; nothing without
+            such a stack.
     """
 
     pipeline: str
@@ -326,6 +328,7 @@ class PipelineSummary:
     costs: Mapping[str, Score] = field(default_factory=dict)
     own: Mapping[str, Score] = field(default_factory=dict)
     detection: Mapping[str, Score] = field(default_factory=dict)
+    detection_lost: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def open_use(self) -> Literal["", "useless", "too few seeds"]:

@@ -31,6 +31,7 @@ def summarise_pipeline(
         return PipelineSummary(pipeline=pipeline)
     sample, accuracy = _accuracy(runs, n_test)
     useless, undecided, needed = False, False, None
+    compared = runs if reference is None else reference
     if reference is not None:
         control = _accuracy(reference, n_test) if reference else None
         useless, undecided = _use(accuracy, None if control is None else control[1])
@@ -41,13 +42,14 @@ def summarise_pipeline(
     return PipelineSummary(
         pipeline=pipeline,
         accuracy=accuracy,
-        loss=_loss(runs, runs if reference is None else reference),
+        loss=_lost("accuracy", _last(runs), _last(compared)),
         useless=useless,
         undecided=undecided,
         seeds_to_decide=needed,
         costs=_costs(runs),
         own=_own(runs),
         detection=_detection(runs),
+        detection_lost=_detection_lost(runs, compared),
     )
 
 
@@ -70,12 +72,12 @@ def _accuracy(runs: Mapping[int, Row], n_test: int) -> tuple[Sample, Score]:
     return sample, sample.score(name="accuracy", baseline=chance, ideal=1.0)
 
 
-def _loss(runs: Mapping[int, Row], reference: Mapping[int, Row]) -> Score | None:
-    mine, theirs = _last(runs), _last(reference)
+def _lost(name: str, mine: Mapping[int, float], theirs: Mapping[int, float]) -> Score | None:
+    """What is missing of a value that lies between 0 and 1, seed by seed; None where no seed has both."""
     pairs = tuple(theirs[seed] - value for seed, value in mine.items() if seed in theirs)
     if not pairs:
         return None
-    return Sample(values=pairs, within=(-1.0, 1.0)).score(name="accuracy_loss", baseline=0.0, ideal=0.0)
+    return Sample(values=pairs, within=(-1.0, 1.0)).score(name=f"{name}_loss", baseline=0.0, ideal=0.0)
 
 
 def _own(runs: Mapping[int, Row]) -> dict[str, Score]:
@@ -103,6 +105,22 @@ def _detection(runs: Mapping[int, Row]) -> dict[str, Score]:
         )
         for name, baseline in guessing.items()
     }
+
+
+def _detection_lost(runs: Mapping[int, Row], reference: Mapping[int, Row]) -> dict[str, Score]:
+    """What a stack takes of it, seed by seed; nothing where no class is named, or no run is without layers."""
+    mine, theirs = (
+        {seed: row.content.get("detection", {}) for seed, row in each.items()} for each in (runs, reference)
+    )
+    found = {
+        name: _lost(
+            name,
+            {seed: row[name] for seed, row in mine.items() if name in row},
+            {seed: row[name] for seed, row in theirs.items() if name in row},
+        )
+        for name in ("auroc", "aupr", "recall")
+    }
+    return {name: lost for name, lost in found.items() if lost is not None}
 
 
 def _last(runs: Mapping[int, Row]) -> dict[int, float]:
