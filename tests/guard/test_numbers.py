@@ -57,6 +57,16 @@ def test_every_change_is_seen_and_rounding_is_told_apart(name: str) -> None:
     assert bool(list(distances(rows(), changed))) is beyond_rounding
 
 
+def test_what_a_last_bit_decides_is_held_to_its_guarantees_alone() -> None:
+    def quantised(**change: Any) -> dict[str, Any]:
+        run = rows()["runs"]["a"] | change
+        return {"runs": {"few-records | update-quantization | 0": run}, "trials": {}}
+
+    assert not list(distances(quantised(), quantised(accuracy=[0.5, 0.9], params=packed(torch.ones(2)))))
+    for change in ({"epsilon": {}}, {"k": {"server": 2}}, {"outcome": "aborted"}):
+        assert list(distances(quantised(), quantised(**change)))
+
+
 @pytest.mark.parametrize("table", ["runs", "trials"])
 def test_a_row_that_is_gone_or_new_is_seen(table: str) -> None:
     without = {**rows(), table: {}}
