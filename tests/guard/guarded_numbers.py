@@ -13,7 +13,6 @@ import numpy as np
 import scipy
 import torch
 
-
 _JUMPS = ("update-quantization", "snapshot")
 """A level of a few bits turns over, and a search in a system without a solution ends elsewhere, by the last bit of a number."""
 
