@@ -80,7 +80,8 @@ def distances(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
     Models and losses may differ by 1e-4, accuracies by two test records, epsilons by 1e-6 of themselves, and
     advantages and metrics, which count records, by .05. Status, k and everything else is exact. Raw scores are
     left out, and so is all that is measured where a last bit may decide, which only status and guarantees say
-    anything of then (of two makers' processors models of two-bit updates end 0.1 apart). With other instructions (``ATEN_CPU_CAPABILITY=default``) models differ by 2e-6 and no count differs.
+    anything of then. With other instructions (``ATEN_CPU_CAPABILITY=default``) models differ by 2e-6 and no count
+    differs.
     """
     yield from differences(*({key: sorted(part) for key, part in rows.items()} for rows in (stored, now)))
     for table in stored:

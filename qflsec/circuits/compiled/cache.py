@@ -36,8 +36,8 @@ def kept(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - numba's dispatc
 def compiled_elsewhere(program: str) -> None:
     """Have a process of its own compile what this one is about to call, where nobody has, so that this one loads it.
 
-    Functions that a kernel calls are compiled alone first, and once more together with it. Where it is compiled, the
-    former are called, and where it is loaded, the latter, which may round differently (seen on AMD's processors). The
+    A process that compiled a kernel may round otherwise than those that load it (seen on an AMD processor): probably as
+    helpers are weak symbols, compiled alone first and once more with the kernel, and other copies are linked. The
     first process of a user would have other last bits than all that follow, among them its own workers. Where there can be
     no such process or no folder, it is compiled here.
 
