@@ -247,11 +247,8 @@ def first_compile() -> CompileCost | None:
     """
     if executor_name("auto") == "torch":
         return None
-    from qflsec.circuits.compiled.cache import COMPILING
-
     with TemporaryDirectory() as folder:
-        places = {"NUMBA_CACHE_DIR": folder, COMPILING: "1"}  # it is this process that is measured
-        single, double = _printed("print_compile()", "the first compile", **places)
+        single, double = _printed("print_compile()", "the first compile", NUMBA_CACHE_DIR=folder)
     return CompileCost(single=single, double=double)
 
 

@@ -19,6 +19,7 @@ from qflsec.circuits.compiled.passes import (
     waves,
 )
 from qflsec.circuits.compiled.simd import (
+    fma,
     load,
     load_pair,
     minus,
@@ -206,8 +207,8 @@ def measure(tables, work):
             product = minus(a, v, b, u) if imaginary else plus(a, u, b, v)
             for j in range(count):
                 place = j * width
-                scaled = splat(tables.coefficients[(g * count + j) * tables.size + k]) * product
-                store(work.values, place, load(work.values, place) + scaled)
+                scale = splat(tables.coefficients[(g * count + j) * tables.size + k])
+                store(work.values, place, fma(scale, product, load(work.values, place)))
 
 
 @njit(**INNER)
@@ -224,9 +225,8 @@ def seed(tables, work, psi, lam):
             p, q = k * row, (k ^ flips) * row
             factor = zero
             for j in range(count):
-                factor = factor + splat(tables.coefficients[(g * count + j) * tables.size + k]) * load(
-                    work.seeds, j * width
-                )
+                scale = splat(tables.coefficients[(g * count + j) * tables.size + k])
+                factor = fma(scale, load(work.seeds, j * width), factor)
             u, v = factor * load(psi, p), factor * load(psi, p + width)
             if imaginary:
                 u, v = v, -u
@@ -239,9 +239,9 @@ def add(tables, work, r, overlap):
     place = tables.index[r] * tables.width
     factor = splat(tables.gain[r])
     if tables.sources[r] == _WEIGHT:
-        store(work.by_weight, place, load(work.by_weight, place) + factor * overlap)
+        store(work.by_weight, place, fma(factor, overlap, load(work.by_weight, place)))
     elif tables.sources[r] == _FEATURE:
-        store(work.by_feature, place, load(work.by_feature, place) + factor * overlap)
+        store(work.by_feature, place, fma(factor, overlap, load(work.by_feature, place)))
 
 
 @njit(**INNER)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 
 from qflsec.circuits.circuit import Circuit
-from qflsec.circuits.compiled.cache import compiled_elsewhere
 from qflsec.circuits.compiled.kernel import contract, run, scatter
 from qflsec.circuits.compiled.layout import Layout
 from qflsec.circuits.compiled.products import products
@@ -287,8 +286,4 @@ def _parts(gradient: Gradient) -> tuple[Numbers, Numbers, Numbers]:
 @lru_cache(maxsize=256)
 def load_circuit(circuit: Circuit, dtype: np.dtype[Any]) -> Loaded:
     """The program of a circuit without derived inputs, ready to run."""
-    precision = {np.dtype(np.float32): "complex64", np.dtype(np.float64): "complex128"}[dtype]
-    compiled_elsewhere(
-        f"import torch; from qflsec.circuits.compiled import compile_kernel; compile_kernel(torch.{precision})"
-    )
     return Loaded(circuit, dtype)

@@ -18,6 +18,8 @@ from numba import njit
 
 from qflsec.circuits.compiled.simd import (
     floor,
+    fma,
+    fnma,
     load,
     load_pair,
     minus,
@@ -86,24 +88,36 @@ def waves(angles, count, cosines, sines, start):
     """
     one, half = splat(1.0), splat(0.5)
     for i in range(0, count, 8):
-        angle = load(angles, i)
-        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
         # of an angle beyond 1e15 a reduction leaves a rounding error, which may be large itself
-        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
-        angle = angle - splat(_TURN) * floor(angle * splat(_INVERSE) + half)
+        angle = _reduced(_reduced(_reduced(load(angles, i))))
         x = splat(0.25) * angle
         y = x * x
-        s = one - y * splat(_S6) * (one - y * splat(_S7))
-        s = one - y * splat(_S3) * (one - y * splat(_S4) * (one - y * splat(_S5) * s))
-        s = x * (one - y * splat(_S1) * (one - y * splat(_S2) * s))
-        v = one - y * splat(_V6) * (one - y * splat(_V7))
-        v = one - y * splat(_V3) * (one - y * splat(_V4) * (one - y * splat(_V5) * v))
+        s = fnma(y * splat(_S6), fnma(y, splat(_S7), one), one)
+        s = fnma(y * splat(_S4), fnma(y * splat(_S5), s, one), one)
+        s = fnma(y * splat(_S2), fnma(y * splat(_S3), s, one), one)
+        s = x * fnma(y * splat(_S1), s, one)
+        v = fnma(y * splat(_V6), fnma(y, splat(_V7), one), one)
+        v = fnma(y * splat(_V4), fnma(y * splat(_V5), v, one), one)
+        v = fnma(y * splat(_V2), fnma(y * splat(_V3), v, one), one)
         # 1 - cos rather than cos, so that no digits are lost near 1
-        v = half * y * (one - y * splat(_V1) * (one - y * splat(_V2) * v))
-        c = one - v
-        s, c = s * c + s * c, one - (s * s + s * s)
-        narrow(cosines, start + i, one - (s * s + s * s))
-        narrow(sines, start + i, s * c + s * c)
+        v = half * y * fnma(y * splat(_V1), v, one)
+        s, c = _doubled(s, one - v)
+        s, c = _doubled(s, c)
+        narrow(cosines, start + i, c)
+        narrow(sines, start + i, s)
+
+
+@njit(**INNER)
+def _reduced(angle):
+    """An angle less whole turns."""
+    return fnma(splat(_TURN), floor(fma(angle, splat(_INVERSE), splat(0.5))), angle)
+
+
+@njit(**INNER)
+def _doubled(s, c):
+    """Sine and cosine of twice an angle."""
+    twice = s + s
+    return twice * c, fnma(twice, s, splat(1.0))
 
 
 @njit(**INNER)

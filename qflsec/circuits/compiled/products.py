@@ -10,7 +10,18 @@ from qflsec.circuits.compiled.blocks import add, diagonal, lane_angles, row_angl
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import carve, keep_all, work_size
 from qflsec.circuits.compiled.passes import INNER, transform
-from qflsec.circuits.compiled.simd import ahead, load, load_pair, minus, plain, plus, pointer, splat, store
+from qflsec.circuits.compiled.simd import (
+    ahead,
+    fma,
+    load,
+    load_pair,
+    minus,
+    plain,
+    plus,
+    pointer,
+    splat,
+    store,
+)
 from qflsec.circuits.compiled.tables import Inputs, fill_lanes, tables_of
 from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
 
@@ -119,8 +130,8 @@ def _measure(tables, work, motion):
             else:
                 product = plus(a, f, b, h) + plus(m, u, n, v)
             for j in range(count):
-                scaled = splat(tables.coefficients[(g * count + j) * tables.size + k]) * product
-                store(work.values, j * width, load(work.values, j * width) + scaled)
+                scale = splat(tables.coefficients[(g * count + j) * tables.size + k])
+                store(work.values, j * width, fma(scale, product, load(work.values, j * width)))
 
 
 @njit(**INNER)

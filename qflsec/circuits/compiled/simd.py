@@ -3,12 +3,16 @@
 numba vectorises a loop only where it can prove that arrays do not overlap, which two rows of one array defeat. These
 vectors are explicit: a load, a store, a broadcast, +, -, * and the opposite, so that a pass over a state is the same instructions on
 every machine that has them, and a lane's result depends on its own lane alone.
+
+Where a product and a sum are rounded once is said here (:func:`fma`, :func:`fnma`, :func:`plus`, :func:`minus`) and never
+left to the compiler, which chooses anew wherever it puts a function: then two copies of one function have other last bits.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from platform import machine
 from typing import Any
 
 from llvmlite import ir
@@ -23,6 +27,8 @@ __all__ = [
     "ahead",
     "exchanges",
     "floor",
+    "fma",
+    "fnma",
     "load",
     "load_pair",
     "minus",
@@ -41,8 +47,8 @@ __all__ = [
 
 BYTES = 64
 """Of one vector: a cache line, and a register of AVX-512; two or four registers elsewhere."""
-_FUSE = ("contract",)
-"""A product and a sum may become one instruction, which rounds once."""
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+"""Processors that may lack a fused product and sum."""
 
 
 class VectorType(types.Type):
@@ -186,7 +192,7 @@ def exchanges(pattern: Sequence[tuple[int, int]]) -> Any:
             spoiled = zero
             for value in found:
                 value.align = kind.scalar.bitwidth // 8
-                spoiled = builder.fadd(spoiled, builder.fmul(value, zero, flags=_FUSE), flags=_FUSE)
+                spoiled = _fused(context, builder, value, zero, spoiled)
             _exchange(builder, found, pattern)
             for k, value in enumerate(found):
                 builder.store(value, at(k, *args[2:]), align=BYTES)
@@ -305,34 +311,64 @@ def total(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def plus(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """A b + c d: as with the operators, which numba takes several times as long to compile."""
+    """The sum a b + c d, where c d is rounded first."""
     if not isinstance(a, VectorType):
         return None
 
     def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        first, second = (
-            builder.fmul(args[0], args[1], flags=_FUSE),
-            builder.fmul(args[2], args[3], flags=_FUSE),
-        )
-        return builder.fadd(first, second, flags=_FUSE)
+        a, b, c, d = args
+        return _fused(context, builder, a, b, builder.fmul(c, d))
 
     return a(a, a, a, a), generate
 
 
 @intrinsic
 def minus(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """A b - c d."""
+    """The difference a b - c d, where c d is rounded first."""
     if not isinstance(a, VectorType):
         return None
 
     def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        first, second = (
-            builder.fmul(args[0], args[1], flags=_FUSE),
-            builder.fmul(args[2], args[3], flags=_FUSE),
-        )
-        return builder.fsub(first, second, flags=_FUSE)
+        a, b, c, d = args
+        return _fused(context, builder, a, b, builder.fneg(builder.fmul(c, d)))
 
     return a(a, a, a, a), generate
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """The sum a b + c, rounded once where the processor can."""
+    if not isinstance(a, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return _fused(context, builder, *args)
+
+    return a(a, a, a), generate
+
+
+@intrinsic
+def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """The difference c - a b, rounded once where the processor can."""
+    if not isinstance(a, VectorType):
+        return None
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        a, b, c = args
+        return _fused(context, builder, builder.fneg(a), b, c)
+
+    return a(a, a, a), generate
+
+
+def _fused(context: Any, builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """By one instruction; by two where the processor has none, as a function of a library would take many times as long."""
+    features = context.codegen().magic_tuple()[-1]
+    if machine().lower() in _X86 and "+fma" not in features.split(","):
+        return builder.fadd(builder.fmul(a, b), c)
+    kind = a.type
+    name = f"llvm.fma.v{kind.count}f{32 if kind.element == ir.FloatType() else 64}"
+    kind_of_fma = ir.FunctionType(kind, [kind] * 3)
+    return builder.call(get_or_insert_function(builder.module, kind_of_fma, name), [a, b, c])
 
 
 def _arithmetic(function: Any, instruction: str) -> None:
@@ -342,7 +378,7 @@ def _arithmetic(function: Any, instruction: str) -> None:
 
     @lower_builtin(function, VectorType, VectorType)
     def _lower(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        return getattr(builder, instruction)(*args, flags=_FUSE)
+        return getattr(builder, instruction)(*args)
 
 
 @infer_global(operator.neg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from qflsec.circuits.compiled.passes import INNER, highest, odd, row_wave
-from qflsec.circuits.compiled.simd import load, load_pair, minus, plus, store, store_pair
+from qflsec.circuits.compiled.simd import fma, fnma, load, load_pair, minus, plus, store, store_pair
 
 __all__ = ["moved_phases", "moved_phases_back", "moved_turn", "moved_turn_back"]
 
@@ -25,13 +25,13 @@ def _pair(psi, tan, a, b, width, real, c, s, d):
     if real:
         ur, vr = minus(c, ur, s, vr), plus(c, vr, s, ur)
         ui, vi = minus(c, ui, s, vi), plus(c, vi, s, ui)
-        fr, gr = minus(c, fr, s, gr) - d * vr, plus(c, gr, s, fr) + d * ur
-        fi, gi = minus(c, fi, s, gi) - d * vi, plus(c, gi, s, fi) + d * ui
+        fr, gr = fnma(d, vr, minus(c, fr, s, gr)), fma(d, ur, plus(c, gr, s, fr))
+        fi, gi = fnma(d, vi, minus(c, fi, s, gi)), fma(d, ui, plus(c, gi, s, fi))
     else:
         ur, vi = plus(c, ur, s, vi), minus(c, vi, s, ur)
         ui, vr = minus(c, ui, s, vr), plus(c, vr, s, ui)
-        fr, gi = plus(c, fr, s, gi) + d * vi, minus(c, gi, s, fr) - d * ur
-        fi, gr = minus(c, fi, s, gr) - d * vr, plus(c, gr, s, fi) + d * ui
+        fr, gi = fma(d, vi, plus(c, fr, s, gi)), fnma(d, ur, minus(c, gi, s, fr))
+        fi, gr = fnma(d, vr, minus(c, fi, s, gr)), fma(d, ui, plus(c, gr, s, fi))
     store_pair(psi, a, ur, ui)
     store_pair(psi, b, vr, vi)
     store_pair(tan, a, fr, fi)
@@ -46,13 +46,13 @@ def _pair_back(psi, tan, a, b, width, real, c, s, d):
     fr, fi = load_pair(tan, a)
     gr, gi = load_pair(tan, b)
     if real:
-        fr, gr, fi, gi = fr + d * vr, gr - d * ur, fi + d * vi, gi - d * ui
+        fr, gr, fi, gi = fma(d, vr, fr), fnma(d, ur, gr), fma(d, vi, fi), fnma(d, ui, gi)
         ur, vr = plus(c, ur, s, vr), minus(c, vr, s, ur)
         ui, vi = plus(c, ui, s, vi), minus(c, vi, s, ui)
         fr, gr = plus(c, fr, s, gr), minus(c, gr, s, fr)
         fi, gi = plus(c, fi, s, gi), minus(c, gi, s, fi)
     else:
-        fr, gi, fi, gr = fr - d * vi, gi + d * ur, fi + d * vr, gr - d * ui
+        fr, gi, fi, gr = fnma(d, vi, fr), fma(d, ur, gi), fma(d, vr, fi), fnma(d, ui, gr)
         ur, vi = minus(c, ur, s, vi), plus(c, vi, s, ur)
         ui, vr = plus(c, ui, s, vr), minus(c, vr, s, ui)
         fr, gi = minus(c, fr, s, gi), plus(c, gi, s, fr)
@@ -121,7 +121,7 @@ def moved_phases(psi, tan, size, width, cosines, sines, start, lanewise, angles)
         f, g = load_pair(tan, p)
         u, v = plus(c, u, s, v), minus(c, v, s, u)
         store_pair(psi, p, u, v)
-        store_pair(tan, p, plus(c, f, s, g) + d * v, minus(c, g, s, f) - d * u)
+        store_pair(tan, p, fma(d, v, plus(c, f, s, g)), fnma(d, u, minus(c, g, s, f)))
 
 
 @njit(**INNER)
@@ -136,7 +136,7 @@ def moved_phases_back(psi, tan, lam, moved, overlaps, size, width, cosines, sine
         a, b = load_pair(lam, p)
         m, n = load_pair(moved, p)
         store(overlaps, k * width, minus(m, v, n, u) + minus(a, g, b, f))
-        f, g, m, n = f - d * v, g + d * u, m - d * b, n + d * a
+        f, g, m, n = fnma(d, v, f), fma(d, u, g), fnma(d, b, m), fma(d, a, n)
         store_pair(psi, p, minus(c, u, s, v), plus(c, v, s, u))
         store_pair(tan, p, minus(c, f, s, g), plus(c, g, s, f))
         store_pair(lam, p, minus(c, a, s, b), plus(c, b, s, a))

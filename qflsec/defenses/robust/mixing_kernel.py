@@ -13,6 +13,7 @@ from qflsec.circuits.compiled.passes import INNER
 from qflsec.circuits.compiled.simd import (
     BYTES,
     ahead,
+    fma,
     load,
     plain,
     pointer,
@@ -72,7 +73,7 @@ def _choose(values, between, limits, count, most, near):  # type: ignore[no-unty
                 sums, end = splat(0.0), d - d % _LANES
                 for k in range(0, end, _LANES):
                     step = widened(rows, i * d + k) - widened(rows, j * d + k)
-                    sums = sums + step * step
+                    sums = fma(step, step, sums)
                 apart[found] = total(sums)
                 for k in range(end, d):
                     apart[found] += (np.float64(values[i, k]) - values[j, k]) ** 2

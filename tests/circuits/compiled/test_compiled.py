@@ -328,7 +328,7 @@ def test_the_kernel_is_compiled_once_for_each_user(tmp_path: Path) -> None:
     bits, told = zip(*(part.stdout.splitlines() for part in found), strict=True)
     assert bits[0] == bits[1]
     assert [line.split() for line in told] == [
-        ["True", "False", "1", "0"],
+        ["True", "False", "1", "1"],
         ["False", "False", "0", "0"],
     ]
     assert next(tmp_path.glob("kernel-*")).stat().st_mode & 0o077 == 0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qflsec.circuits.circuit import Angle, Circuit, Gate, pauli_z
+from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.compiled.autograd import Batch
 from qflsec.circuits.compiled.inputs import DTYPES, admit
 from qflsec.circuits.compiled.layout import lay_out
@@ -22,7 +22,7 @@ from qflsec.circuits.errors import CircuitError
 from qflsec.circuits.noisy_kernel import noisy_expectations
 from qflsec.circuits.placed_noise import Noise
 
-__all__ = ["MOST_QUBITS", "compile_noisy_kernel", "compiled_noisy_expectations"]
+__all__ = ["MOST_QUBITS", "compiled_noisy_expectations"]
 
 MOST_QUBITS = 8
 """Beyond, the states that a gradient keeps and the tables of rows take over 100 MB."""
@@ -111,16 +111,3 @@ def _differentiable(loaded: NoisyLoaded, ctx: Any, grad: Tensor) -> list[Tensor 
     wanted = [tensor for tensor, want in zip(inputs, ctx.wanted, strict=False) if want]
     found = iter(torch.autograd.grad(values, wanted, grad, create_graph=True, allow_unused=True))
     return [next(found) if want else None for want in ctx.wanted[:2]]
-
-
-def compile_noisy_kernel(dtype: torch.dtype = torch.complex64) -> None:
-    """Compile what a precision takes, or load it.
-
-    Args:
-        dtype: ``complex64`` or ``complex128``.
-    """
-    turn = Gate("RY", (0,), (Angle.weight(0),))
-    circuit = Circuit(n_qubits=1, gates=(turn,), observables=(pauli_z(0, 1),), n_weights=1, n_features=1)
-    weights = torch.zeros(1, dtype=dtype.to_real(), requires_grad=True)
-    values = compiled_noisy_expectations(circuit, weights, torch.zeros(1, 1), noise=None, dtype=dtype)
-    torch.autograd.grad(values.sum(), weights)

@@ -14,7 +14,7 @@ from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import keep
 from qflsec.circuits.compiled.noisy.passes import combine, combine_back, quads, quads_back, turn, turn_back
 from qflsec.circuits.compiled.passes import INNER, waves
-from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store
+from qflsec.circuits.compiled.simd import ahead, fma, load, pointer, splat, store
 from qflsec.circuits.compiled.tables import fill_lanes
 
 __all__ = ["run_noisy"]
@@ -274,7 +274,7 @@ def _forward(tables, source, work, every):
         value = zero
         for k in range(tables.n_words):
             scale = splat(tables.coefficients[k * tables.n_outputs + j])
-            value = value + scale * load(work.states, last + tables.words[k] * width)
+            value = fma(scale, load(work.states, last + tables.words[k] * width), value)
         store(work.values, j * width, value)
 
 
@@ -291,7 +291,7 @@ def _seed(tables, work, seeds, seeded, place, count):
     for k in range(tables.n_words):
         value = zero
         for j in range(n_outputs):
-            value = value + splat(tables.coefficients[k * n_outputs + j]) * load(work.seeds, j * width)
+            value = fma(splat(tables.coefficients[k * n_outputs + j]), load(work.seeds, j * width), value)
         store(work.above, tables.words[k] * width, value)
     for i in range(tables.n_weights):
         store(work.by_weight, i * width, zero)
@@ -316,12 +316,12 @@ def _back(tables, work, stop):
             if kind:
                 c, s = load(work.c, r * width), load(work.s, r * width)
                 after = ahead(work.products, (e + 1) * 12 * width)
-                slope = splat(tables.gain[r]) * turn_back(after, work.found, kind, c, s, width)
-                place = tables.index[r] * width
+                slope = turn_back(after, work.found, kind, c, s, width)
+                gain, place = splat(tables.gain[r]), tables.index[r] * width
                 if tables.sources[r] == _WEIGHT:
-                    store(work.by_weight, place, load(work.by_weight, place) + slope)
+                    store(work.by_weight, place, fma(gain, slope, load(work.by_weight, place)))
                 else:
-                    store(work.by_feature, place, load(work.by_feature, place) + slope)
+                    store(work.by_feature, place, fma(gain, slope, load(work.by_feature, place)))
             else:
                 combine_back(work.found, tables.constants, 12 * r, width)
         above, below = below, above

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qflsec.circuits.circuit import Circuit
-from qflsec.circuits.compiled.cache import compiled_elsewhere
 from qflsec.circuits.compiled.layout import Layout
 from qflsec.circuits.compiled.loaded import NOTHING, Gradient, aligned
 from qflsec.circuits.compiled.noisy.kernel import run_noisy
@@ -112,9 +111,4 @@ class NoisyLoaded:
 @lru_cache(maxsize=64)
 def load_noisy(circuit: Circuit, noise: Noise | None, dtype: np.dtype[Any]) -> NoisyLoaded:
     """The program of a circuit without derived inputs under noise, ready to run."""
-    precision = {np.dtype(np.float32): "complex64", np.dtype(np.float64): "complex128"}[dtype]
-    compiled_elsewhere(
-        "import torch; from qflsec.circuits.compiled.noisy import compile_noisy_kernel; "
-        f"compile_noisy_kernel(torch.{precision})"
-    )
     return NoisyLoaded(circuit, noise, dtype)

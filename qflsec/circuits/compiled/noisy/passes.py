@@ -10,9 +10,15 @@ from __future__ import annotations
 from numba import njit
 
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import load, splat, store
+from qflsec.circuits.compiled.simd import fma, load, minus, plus, splat, store
 
 __all__ = ["combine", "combine_back", "quads", "quads_back", "turn", "turn_back"]
+
+
+@njit(**INNER)
+def _row(a, b, c, d, i, x, y, z):
+    """A row of a matrix times a column."""
+    return fma(d, z, fma(c, y, plus(b, x, a, i)))
 
 
 @njit(**INNER)
@@ -37,9 +43,9 @@ def quads(before, after, inputs, scales, outputs, first, last, matrix, width):
         y = splat(scales[q + 2]) * load(before, inputs[q + 2] * width)
         z = splat(scales[q + 3]) * load(before, inputs[q + 3] * width)
         store(after, outputs[q] * width, i)
-        store(after, outputs[q + 1] * width, a * i + b * x + c * y + d * z)
-        store(after, outputs[q + 2] * width, e * i + f * x + g * y + h * z)
-        store(after, outputs[q + 3] * width, k * i + m * x + n * y + o * z)
+        store(after, outputs[q + 1] * width, _row(a, b, c, d, i, x, y, z))
+        store(after, outputs[q + 2] * width, _row(e, f, g, h, i, x, y, z))
+        store(after, outputs[q + 3] * width, _row(k, m, n, o, i, x, y, z))
 
 
 @njit(**INNER)
@@ -81,19 +87,19 @@ def quads_back(before, above, below, inputs, scales, outputs, first, last, matri
             load(above, outputs[q + 2] * width),
             load(above, outputs[q + 3] * width),
         )
-        i = load(above, outputs[q] * width) + a * x + e * y + k * z
+        i = fma(k, z, fma(e, y, fma(a, x, load(above, outputs[q] * width))))
         store(below, inputs[q] * width, r * i)
-        store(below, inputs[q + 1] * width, s * (b * x + f * y + m * z))
-        store(below, inputs[q + 2] * width, t * (c * x + g * y + n * z))
-        store(below, inputs[q + 3] * width, u * (d * x + h * y + o * z))
+        store(below, inputs[q + 1] * width, s * fma(m, z, plus(f, y, b, x)))
+        store(below, inputs[q + 2] * width, t * fma(n, z, plus(g, y, c, x)))
+        store(below, inputs[q + 3] * width, u * fma(o, z, plus(h, y, d, x)))
         v = r * load(before, inputs[q] * width)
-        xi, yi, zi = xi + x * v, yi + y * v, zi + z * v
+        xi, yi, zi = fma(x, v, xi), fma(y, v, yi), fma(z, v, zi)
         v = s * load(before, inputs[q + 1] * width)
-        xx, yx, zx = xx + x * v, yx + y * v, zx + z * v
+        xx, yx, zx = fma(x, v, xx), fma(y, v, yx), fma(z, v, zx)
         v = t * load(before, inputs[q + 2] * width)
-        xy, yy, zy = xy + x * v, yy + y * v, zy + z * v
+        xy, yy, zy = fma(x, v, xy), fma(y, v, yy), fma(z, v, zy)
         v = u * load(before, inputs[q + 3] * width)
-        xz, yz, zz = xz + x * v, yz + y * v, zz + z * v
+        xz, yz, zz = fma(x, v, xz), fma(y, v, yz), fma(z, v, zz)
     _four(found, 0, width, xi, xx, xy, xz)
     _four(found, 4 * width, width, yi, yx, yy, yz)
     _four(found, 8 * width, width, zi, zx, zy, zz)
@@ -115,8 +121,8 @@ def turn(before, after, kind, c, s, width):
         store(after, j, load(before, j))
     for j in range(0, 4 * width, width):
         p, q = load(before, low + j), load(before, high + j)
-        store(after, low + j, c * p - s * q)
-        store(after, high + j, c * q + s * p)
+        store(after, low + j, minus(c, p, s, q))
+        store(after, high + j, plus(c, q, s, p))
 
 
 @njit(**INNER)
@@ -126,9 +132,9 @@ def turn_back(after, found, kind, c, s, width):
     overlap = s - s
     for j in range(0, 4 * width, width):
         p, q = load(found, low + j), load(found, high + j)
-        overlap = overlap + (q * load(after, low + j) - p * load(after, high + j))
-        store(found, low + j, c * p + s * q)
-        store(found, high + j, c * q - s * p)
+        overlap = overlap + minus(q, load(after, low + j), p, load(after, high + j))
+        store(found, low + j, plus(c, p, s, q))
+        store(found, high + j, minus(c, q, s, p))
     return overlap
 
 
@@ -139,10 +145,9 @@ def combine(before, after, constants, place, width):
         k = place + 4 * i
         for j in range(4):
             p = j * width
-            value = splat(constants[k + 1]) * load(before, p) + splat(constants[k + 2]) * load(
-                before, p + 4 * width
-            )
-            value = value + splat(constants[k + 3]) * load(before, p + 8 * width)
+            value = splat(constants[k + 1]) * load(before, p)
+            value = fma(splat(constants[k + 2]), load(before, p + 4 * width), value)
+            value = fma(splat(constants[k + 3]), load(before, p + 8 * width), value)
             if j == 0:
                 value = value + splat(constants[k])
             store(after, 4 * i * width + p, value)
@@ -154,5 +159,5 @@ def combine_back(found, constants, place, width):
     for p in range(0, 4 * width, width):
         x, y, z = load(found, p), load(found, p + 4 * width), load(found, p + 8 * width)
         for k in range(3):
-            value = splat(constants[place + 1 + k]) * x + splat(constants[place + 5 + k]) * y
-            store(found, 4 * k * width + p, value + splat(constants[place + 9 + k]) * z)
+            value = plus(splat(constants[place + 5 + k]), y, splat(constants[place + 1 + k]), x)
+            store(found, 4 * k * width + p, fma(splat(constants[place + 9 + k]), z, value))
