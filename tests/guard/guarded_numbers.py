@@ -13,8 +13,9 @@ import numpy as np
 import scipy
 import torch
 
-_JUMPS = ("update-quantization", "snapshot")
-"""A level of a few bits turns over, and a search in a system without a solution ends elsewhere, by the last bit of a number."""
+_JUMPS = ("update-quantization", "snapshot", "gradient-pruning | inconsistent-models")
+"""By the last bit of a number a level of a few bits turns over, a search in a system without a solution ends elsewhere, and of a
+gradient that is nearly zero other entries are the largest."""
 
 
 def fingerprint() -> dict[str, str]:
