@@ -144,6 +144,7 @@ class Training:
             updates, and no part of the model that a client keeps to itself.
         grid: The step to which a client's weighted coordinates are rounded before they are added; 0 where they are not.
         learning_rate: The least factor between a client's gradient and its update.
+        factors: What each client multiplies its learning rate by, which depends on no record; 1 by default.
         members: For each round, whose updates counted and were made as the layers say; None where no run says.
         people: Who stands behind the records.
     """
@@ -160,18 +161,22 @@ class Training:
     additive: bool = False
     grid: float = 0.0
     learning_rate: float = 1.0
+    factors: tuple[float, ...] = ()
     members: tuple[frozenset[int], ...] | None = None
     people: People = field(default_factory=People)
 
     def __post_init__(self) -> None:
         if not self.weights:
             object.__setattr__(self, "weights", tuple(map(float, self.counts)))
-        if len(self.weights) != len(self.counts):
-            raise ConfigError(
-                "every client needs a weight",
-                got=f"{len(self.weights)} weights",
-                expected=f"{len(self.counts)}, one for each of the clients",
-            )
+        if not self.factors:
+            object.__setattr__(self, "factors", tuple(1.0 for _ in self.counts))
+        for name, given in (("weight", self.weights), ("factor", self.factors)):
+            if len(given) != len(self.counts):
+                raise ConfigError(
+                    f"every client needs a {name}",
+                    got=f"{len(given)} {name}s",
+                    expected=f"{len(self.counts)}, one for each of the clients",
+                )
 
     @property
     def n_clients(self) -> int:

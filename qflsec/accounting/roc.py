@@ -162,6 +162,9 @@ class TprAtFpr:
         achieved_fpr: The false-positive rate at the threshold, at most the budget.
         fpr_upper: An upper limit (one-sided, at the interval's tail probability) of the threshold's true
             false-positive rate.
+        by_chance: The rate that scores reach on average which tell nothing: that of this threshold, (k + 1) / (n_out + 1) where
+            the budget has room for k of the n_out non-members. It is above the budget, as the threshold is the next
+            non-member's score.
         threshold: Scores above it are called members.
         n_out: Non-members.
         resolved: Whether there are enough non-members for one false positive to fit the budget; if not, the
@@ -172,6 +175,7 @@ class TprAtFpr:
     fpr: float
     achieved_fpr: float
     fpr_upper: float
+    by_chance: float
     threshold: float
     n_out: int
     resolved: bool
@@ -181,7 +185,8 @@ def tpr_at_fpr(members: Scores, nonmembers: Scores, fpr: float, *, confidence: f
     """The largest true-positive rate of any threshold whose false-positive rate is at most ``fpr``.
 
     No interpolation between thresholds. The threshold depends on the non-members alone, so the interval of
-    the members' rate is exact for it.
+    the members' rate is exact for it; what other non-members would make of the threshold is not in it. A bound that
+    a proof sets at a false-positive rate is to be read at ``fpr_upper``.
 
     Raises:
         DataError: A side is empty or holds NaN, or ``fpr`` is no rate.
@@ -204,6 +209,7 @@ def tpr_at_fpr(members: Scores, nonmembers: Scores, fpr: float, *, confidence: f
         fpr=fpr,
         achieved_fpr=alarms / n_out,
         fpr_upper=clopper_pearson_upper(allowed, n_out, alpha=(1 - confidence) / 2),
+        by_chance=(allowed + 1) / (n_out + 1),
         threshold=threshold,
         n_out=n_out,
         resolved=allowed >= 1,

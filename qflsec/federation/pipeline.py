@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from qflsec.base import ConfigError
@@ -16,7 +17,7 @@ from qflsec.federation.schedule import CONSTANT
 from qflsec.federation.sharing import Sharing
 from qflsec.federation.topology import Star, Topology
 from qflsec.federation.uploaded_metric import UploadedMetric
-from qflsec.models import EXACT, Execution, Model, benchmark_circuit
+from qflsec.models import EXACT, Execution, Model, benchmark_circuit, device_error
 from qflsec.models.natural_gradient import metric_circuit
 from qflsec.threat import PUBLIC, QUANTUM_SERVER, WIRE, Party, Workload
 
@@ -188,6 +189,14 @@ class Pipeline:
     def execution_of(self, index: int) -> Execution:
         """How this client executes the model."""
         return self.client_executions.get(index, self.execution)
+
+    @cached_property
+    def factors(self) -> tuple[float, ...]:
+        """What each client multiplies its learning rate by: 1 without sporadic updates, 0 where it makes no step."""
+        sporadic, clients = self.federation.sporadic, range(self.federation.n_clients)
+        if sporadic is None:
+            return tuple(1.0 for _ in clients)
+        return tuple(sporadic.factor(device_error(self.model, self.execution_of(index))) for index in clients)
 
     @property
     def sharing(self) -> Sharing:

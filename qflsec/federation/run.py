@@ -273,6 +273,7 @@ class RunResult:
             and self.stack.additive,
             grid=0.0 if self.stack.aggregation is None else self.stack.aggregation.grid,
             learning_rate=min(map(config.rate, range(config.rounds))),
+            factors=executed(self.pipeline, self.stack.executions).factors,
             # whoever makes updates of its own is no party whose noise covers others, whoever looks
             members=tuple(members - deviating for members in facts.participants.values()),
             people=People(

@@ -13,10 +13,10 @@ __all__ = ["Sporadic"]
 @finite
 @dataclass(frozen=True, kw_only=True)
 class Sporadic:
-    """A client multiplies its learning rate by x = exp(-gamma error), and keeps its model where x is below a threshold.
+    """A client multiplies its learning rate by x = exp(-gamma error), and sits out where x is below a threshold.
 
     The error is that of its device on a public benchmark (:func:`~qflsec.models.device_error`), so that x depends on no
-    record. A client that keeps its model sends an update of zeros, which counts as one.
+    record. A client that keeps its model takes part in no round: its update would be zeros, as everybody knows.
 
     Attributes:
         gamma: How fast the step falls with the error; 0 is federated averaging, bit for bit.

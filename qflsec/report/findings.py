@@ -217,6 +217,9 @@ def contradicted(result: MatrixResult) -> Finding:
         if bound.unit in _tested(attack, cell)
         and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
     ] + [*_sealed(result)]
+    # an interval that is not there exceeds nothing, whatever was measured
+    silent = [test for test in tests if test[3] < _USEFUL and not math.isfinite(_low(test[1]))]
+    tests = [test for test in tests if test[3] >= _USEFUL or math.isfinite(_low(test[1]))]
     meant = sum(allowed < 1 for *_, allowed in tests)
     broken = [test for test in tests if _exceeds(test[1], test[3], meant)]
     if broken:
@@ -226,11 +229,23 @@ def contradicted(result: MatrixResult) -> Finding:
             sentence=sentence([f"{said}: the proof, the code or the premise of the attack is wrong"]),
             details=tuple(_test_words(*test, meant) for test in broken),
         )
-    useful = [test for test in tests if test[3] < 1 - 1e-4]
-    details = tuple(_test_words(*test, meant) for test in useful)
+    useful = [test for test in tests if test[3] < _USEFUL]
+    details = tuple(_test_words(*test, meant) for test in (*useful, *silent))
     if useful:
         met = "one proof was" if len(useful) == 1 else f"{len(useful)} proofs were"
-        said = f"none: {met} put to the test by a membership attack of its observer, and none is exceeded"
+        said = f"none: {met} put to the test by a membership attack of its observer, and none is shown to be exceeded"
+        above = sum(_value(cell) > allowed for _, cell, _, allowed in useful)
+        said += f", although the mean of {count(above, 'attack')} lies above" if above else ""
+        said += f"; of {len(silent)} more nothing can be told, as one seed has no interval" if silent else ""
+    elif silent:
+        met = (
+            "the one proof that a membership attack meets"
+            if len(silent) == 1
+            else f"the {len(silent)} proofs that membership attacks meet"
+        )
+        above = sum(_value(cell) > allowed for _, cell, _, allowed in silent)
+        said = f"none can be told: for {met} there is one seed, which has no interval"
+        said += f"; the value of {count(above, 'attack')} lies above what is allowed" if above else ""
     elif tests:
         what = f"all {len(tests)} proofs that membership attacks meet allow"
         what = "the one proof that a membership attack meets allows" if len(tests) == 1 else what
@@ -277,6 +292,14 @@ def _tested(attack: AttackInfo, cell: Cell) -> frozenset[str]:
     return frozenset({"client"}) if attack.family == "membership" else frozenset()
 
 
+_USEFUL = 1 - 1e-4
+"""A proof that allows more says nothing."""
+
+
+def _low(cell: Cell) -> float:
+    return math.nan if cell.advantage is None else cell.advantage.low
+
+
 def _exceeds(cell: Cell, allowed: float, tests: int) -> bool:
     """Whether the cell's mean advantage is above what is allowed, at 5 % over all tests together.
 
@@ -314,6 +337,8 @@ def _test_words(attack: AttackInfo, cell: Cell, proof: str, allowed: float, test
         else "stays within"
         if _high(cell) <= allowed
         else "is not shown to exceed"
+        if math.isfinite(_low(cell))
+        else "cannot be held to"
     )
     return (
         f"{attack.label} against {cell.stack}, {_spread(cell.advantage)}, {verb} the {number(allowed, 3)} that {proof} "

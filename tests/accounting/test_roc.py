@@ -161,6 +161,19 @@ def test_the_limit_of_the_thresholds_own_rate_covers() -> None:
     assert 0.012 < misses / 4000 < 0.039
 
 
+@pytest.mark.parametrize(("n", "budget"), [(100, 0.01), (30, 0.1), (1000, 0.001), (7, 0.001)])
+def test_what_chance_reaches_is_above_the_budget(n: int, budget: float) -> None:
+    """The mean over 2000 draws of 20 members and n others alike, within five standard errors (false alarm 1e-6)."""
+    generator = np.random.default_rng(n)
+    found = [tpr_at_fpr(generator.normal(size=20), generator.normal(size=n), budget) for _ in range(2000)]
+    rates = np.array([one.tpr.value for one in found])
+    chance = found[0].by_chance
+    assert abs(rates.mean() - chance) < 5 * rates.std() / math.sqrt(len(rates))
+    assert chance > budget
+    if n == 100:
+        assert chance == 2 / 101
+
+
 def test_infinite_scores_are_allowed_and_nan_is_not() -> None:
     assert auc([math.inf, 1.0], [-math.inf, 0.0]).value == 1.0
     assert tpr_at_fpr([math.inf], [0.0, math.inf], 0.0).tpr.value == 0.0

@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qflsec.accounting import LedgerRow
+from qflsec.accounting.accountants import epsilon_bound
 from qflsec.attacks.poisoning import LabelFlip, QualityLiar
 from qflsec.base import ConfigError, IncompatibleStack, UpdateError
 from qflsec.circuits import NoiseModel
@@ -88,13 +90,61 @@ def test_a_sporadic_client_steps_by_its_factor(make_pipeline: Maker) -> None:
     assert float(some[2].norm()) < 0.9 * float(full[2].norm())
 
 
-def test_below_the_threshold_a_client_keeps_its_model(make_pipeline: Maker) -> None:
+def test_below_the_threshold_a_client_sits_out(make_pipeline: Maker) -> None:
     base = make_pipeline(n_clients=3, rounds=2, local_steps=2)
     worst = Sporadic(gamma=5.0).factor(device_error(base.model, WORSE))
     found = run(with_devices(base, sporadic=Sporadic(gamma=5.0, threshold=1.01 * worst)))
-    for index in (0, 1):
-        assert float(updates(found, 1)[index].norm()) > 0
-    assert float(updates(found, 1)[2].norm()) == 0
+    sent = updates(found, 1)
+    assert set(sent) == {0, 1}
+    assert min(float(update.norm()) for update in sent.values()) > 0
+
+
+def in_sums(result: RunResult) -> LedgerRow:
+    """The row of DP-SGD that counts the others' noise."""
+    rows = result.ledger(honest_but_curious_server())
+    (found,) = [
+        row
+        for row in rows
+        if row.unit == "example" and "in a sum over" in row.mechanism and row.accountant.startswith("PRV")
+    ]
+    return found
+
+
+def test_a_client_that_steps_less_adds_less_noise_to_a_sum(make_pipeline: Maker) -> None:
+    """The bound is that of the client that steps furthest: its own noise is the same, the others' arrives shrunk."""
+    base = make_pipeline(n_clients=3, rounds=3, members=24)
+    stack = Stack.from_layers("dp", [DpSgd(noise_multiplier=2.0, clip_norm=0.5, delta=1e-3), Masked()])
+    same, less = (run(with_devices(base, **o), stack) for o in ({}, {"sporadic": Sporadic(gamma=9.0)}))
+    pipeline = with_devices(base, sporadic=Sporadic(gamma=9.0))
+    assert pipeline.factors[0] == 1 > pipeline.factors[1] > pipeline.factors[2] > 0
+    for result, factors in ((same, (1.0, 1.0, 1.0)), (less, pipeline.factors)):
+        multiplier = 2.0 * math.sqrt(sum(x * x for x in factors))
+        row = in_sums(result)
+        assert f"at least {multiplier:.4g}" in row.mechanism
+        exact = epsilon_bound("prv", noise_multiplier=multiplier, sample_rate=1.0, steps=3, delta=1e-3)
+        assert row.epsilon == pytest.approx(exact.epsilon, rel=1e-6)
+    assert float(in_sums(less).epsilon or 0) > 1.2 * float(in_sums(same).epsilon or 0)
+
+
+def test_nobody_hides_behind_a_client_that_sits_out(make_pipeline: Maker) -> None:
+    base = make_pipeline(n_clients=4, rounds=2)
+    worst = Sporadic(gamma=5.0).factor(device_error(base.model, WORSE))
+    some = with_devices(base, sporadic=Sporadic(gamma=5.0, threshold=1.01 * worst))
+    stack = Stack.from_layers("dp", [DpSgd(noise_multiplier=2.0, clip_norm=0.5, delta=1e-3), Masked()])
+    found = run(some, stack)
+    assert {item.k for item in found.view(honest_but_curious_server()).readable("aggregate")} == {3}
+    assert "in a sum over 3 clients" in in_sums(found).mechanism
+    alone = replace(some, client_executions=dict.fromkeys((1, 2, 3), WORSE))
+    (lost,) = run_batch(alone, stack, [RunSpec(seed=1)], secrets="seeded")
+    assert "asked to mask for 1 participants" in lost.outcome
+
+
+def test_a_corrupted_client_sits_out_only_if_it_likes(make_pipeline: Maker) -> None:
+    config = with_devices(make_pipeline(n_clients=3, rounds=1), sporadic=Sporadic(threshold=0.99))
+    some = replace(config, client_executions={0: WORSE, 1: WORSE})
+    spec = RunSpec(seed=1, threat=corrupted_clients(n=1), adversary=LabelFlip())
+    assert set(updates(run(some))) == {2}
+    assert set(updates(run(some, spec=spec))) == {0, 2}
 
 
 def test_a_step_that_is_not_made_leaves_the_momentum_alone(make_pipeline: Maker) -> None:

@@ -31,14 +31,14 @@ def test_a_perfect_an_inverted_and_a_constant_answer() -> None:
     assert score_claim(ClientClaim(scores=rounding), TRUTH).advantage == 0
 
 
-def test_rates_at_few_false_answers_and_whether_two_others_can_resolve_them() -> None:
+def test_rates_at_few_false_answers_and_whether_three_others_can_resolve_them() -> None:
     score = score_claim(claim(2, 0, 0.4, 0.5, 0), TRUTH)
-    for label, budget in (("1", 0.01), ("10", 0.10)):
+    for label in ("1", "10"):
         rate = score.metrics[f"tpr_at_{label}_percent_fpr"]
         assert rate.value == 0.5
         assert rate.low < 0.1
         assert rate.high > 0.9
-        assert rate.baseline == budget
+        assert rate.baseline == 0.25, "of four that are alike one is above the three others"
         assert score.raw[f"resolved_at_{label}_percent"] == 0.0
     assert "tpr_at_0.1_percent_fpr" not in score.metrics
 

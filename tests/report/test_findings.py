@@ -245,7 +245,7 @@ def test_costs_of_many_stacks_are_named_for_the_first_ones_and_kept_in_the_detai
 def with_epsilon(
     advantages: Sequence[float], epsilon: float | str, bound: str = "upper bound"
 ) -> MatrixResult:
-    made = matrix({("loss", "none"): STRONG, ("loss", "dp"): advantages})
+    made = matrix({("loss", "none"): STRONG[: len(advantages)], ("loss", "dp"): advantages})
     cells = {
         key: replace(
             cell,
@@ -276,6 +276,7 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
     wide = federation_findings(with_epsilon((0.1, 0.9, 0.6), 1.0))[CLAIM]
     assert wide.sentence.startswith("None")
     assert "is not shown to exceed the 0.462" in wide.details[0]
+    assert wide.sentence.endswith("none is shown to be exceeded, although the mean of 1 attack lies above.")
     free = with_epsilon((0.8, 0.82, 0.81), 50.0)
     assert sentence(free, CLAIM).endswith("the one proof that a membership attack meets allows everything.")
     twice = replace(
@@ -285,6 +286,17 @@ def test_a_claim_is_contradicted_only_above_its_ceiling() -> None:
     assert sentence(twice, CLAIM).endswith("all 2 proofs that membership attacks meet allow everything.")
     for untested in (with_epsilon(STRONG, "infinity"), with_epsilon(STRONG, 1.0, "approximation")):
         assert sentence(untested, CLAIM).startswith("None was put to the test")
+
+
+def test_one_seed_holds_no_proof_to_anything() -> None:
+    """An interval that is not there exceeds nothing: this is no test that was passed."""
+    alone = federation_findings(with_epsilon((1.0,), 0.1))[CLAIM]
+    assert alone.sentence == (
+        "None can be told: for the one proof that a membership attack meets there is one seed, which has no interval; the "
+        "value of 1 attack lies above what is allowed."
+    )
+    assert "cannot be held to the 0.050 that epsilon 0.1 allows server" in alone.details[0]
+    assert "lies above" not in sentence(with_epsilon((0.01,), 0.1), CLAIM)
 
 
 @pytest.mark.parametrize(("family", "unit", "tested"), [

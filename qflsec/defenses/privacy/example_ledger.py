@@ -6,11 +6,12 @@ one if the other honest clients in the sum are trusted to add their noise.
 
 The second bound. In a round of one local step of SGD the observer reads ``sum_j a_j (S_j + N_j)`` over the
 honest clients of the sum, where ``S_j`` is the clipped sum, ``N_j`` its noise of standard deviation
-``sigma C``, and ``a_j = w_j / e_j`` the client's weight over its expected batch size. A record of client i
+``sigma C``, and ``a_j = x_j w_j / e_j`` the client's weight over its expected batch size, times what it multiplies its learning
+rate by. A record of client i
 moves this by at most ``a_i C``, and the noise has standard deviation ``sigma C sqrt(sum_j a_j^2)``, so the
 effective noise multiplier is ``sigma sqrt(sum_j a_j^2) / a_i``: ``sigma sqrt(k)`` where all ``a_j`` are
 equal, which they are for full batches where the mean weights by the number of records; an aggregation that
-counts every client the same is covered less. The argument needs the noise of the others to enter additively
+counts every client the same is covered less, and so are clients that step further than others. The argument needs the noise of the others to enter additively
 and afresh in every release; it fails for several local steps (a client goes on from its own noisy model, not
 from the sum), for momentum and Adam, for layers and aggregations that change, clip or reject single updates, for rules
 other than the weighted mean, and for clients that keep a part of the model to themselves: that part follows the
@@ -37,7 +38,7 @@ steps on these terms are below 10^-68, a delta that no budget notices; below tha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qflsec.accounting import LedgerContext, LedgerRow, Observer, RowWriter, Training
@@ -78,7 +79,7 @@ def summed_multiplier(shares: tuple[float, ...], k: int) -> float:
     """By how much the noise of k clients in a sum outweighs that of one, for the worst client and sum.
 
     Args:
-        shares: Each honest client's weight over its expected batch size, a_j.
+        shares: What each honest client's noisy gradient counts in the sum, a_j.
         k: The number of honest clients in a sum; any k of them that contain the client may be in it.
 
     Returns:
@@ -135,7 +136,7 @@ def _noise_in_steps(noise: ExampleNoise, context: LedgerContext) -> float:
     """The least noise of an honest client in its weighted update, in steps of the grid; infinite without a grid."""
     training = context.training
     least = min(
-        (training.weights[i] / _expected(training, i) for i in context.honest if training.counts[i]),
+        (share for i, share in _shares(context) if training.counts[i]),
         default=0.0,
     )
     released = least * training.learning_rate * noise.noise_multiplier * noise.clip_norm
@@ -163,6 +164,15 @@ def _mixed(observer: Observer, training: Training) -> int:
         return observer.smallest_k
     sure = training.sure_members(observer.clients)
     return min(observer.smallest_k or sure, sure)
+
+
+def _shares(context: LedgerContext) -> Iterator[tuple[int, float]]:
+    """What each honest client's noisy gradient counts in a sum that it is in; whoever is in none adds no noise to any."""
+    training = context.training
+    taking = None if training.members is None else frozenset().union(*training.members)
+    for i in context.honest:
+        if taking is None or i in taking:
+            yield i, training.factors[i] * training.weights[i] / _expected(training, i)
 
 
 def _expected(training: Training, index: int) -> float:
@@ -202,8 +212,7 @@ def _rows(noise: ExampleNoise, context: LedgerContext, *, k: int = 1) -> tuple[L
     mechanism += f"noise multiplier {multiplier:g}"
     sealed = k > 1 and observer.listens
     if k > 1:
-        shares = tuple(training.weights[i] / _expected(training, i) for i in context.honest)
-        multiplier *= summed_multiplier(shares, k)
+        multiplier *= summed_multiplier(tuple(share for _, share in _shares(context)), k)
         trusted = f"the client itself, and the other {k - 1} honest clients of each sum to add their noise"
         mechanism += f", in a sum over {k} clients at least {multiplier:.4g}"
     return gaussian_rows(

@@ -16,7 +16,7 @@ from qflsec.federation.round.delegations import Delegations
 from qflsec.federation.round.optimiser import Optimiser, OptimiserState
 from qflsec.federation.round.whole import is_plain, train_whole
 from qflsec.federation.streams import RoundStreams
-from qflsec.models import Execution, Model, device_error, gradients_and_losses
+from qflsec.models import Execution, Model, gradients_and_losses
 from qflsec.models.natural_gradient import mean_metric, metric_circuit, precondition
 
 __all__ = ["LocalTraining"]
@@ -89,11 +89,7 @@ class LocalTraining:
 
     def _factors(self, clients: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """What each client multiplies its learning rate by: ``(client,)``."""
-        sporadic, pipeline = self.pipeline.federation.sporadic, self.pipeline
-        if sporadic is None:
-            return like.new_ones(len(clients))
-        errors = [device_error(pipeline.model, pipeline.execution_of(index)) for index in clients]
-        return like.new_tensor([sporadic.factor(error) for error in errors])
+        return like.new_tensor([self.pipeline.factors[index] for index in clients])
 
     def _gradient(
         self,

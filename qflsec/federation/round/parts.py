@@ -23,7 +23,7 @@ class RoundParts:
     """The parts that clients send, round by round; everything where the pipeline knows no parts.
 
     Args:
-        pipeline: The pipeline.
+        pipeline: The pipeline, as its clients execute it.
         specs: The runs.
         turns: The moves of the adversaries.
     """
@@ -31,17 +31,29 @@ class RoundParts:
     def __init__(self, pipeline: Pipeline, specs: Sequence[RunSpec], turns: Turns) -> None:
         self._pipeline, self._specs, self._turns = pipeline, tuple(specs), turns
         self._sent: torch.Tensor | None = None
+        idle = {index for index, factor in enumerate(pipeline.factors) if not factor}
+        corrupted = [
+            spec.threat.clients if spec.threat is not None and spec.adversary is not None else ()
+            for spec in specs
+        ]
+        clients = range(pipeline.federation.n_clients)
+        self._stepping = torch.tensor(
+            [[i not in idle or i in acting for i in clients] for acting in corrupted]
+        )
         self.numbers = [0.0 for _ in specs]
 
     def participants(self, round_index: int, counts: torch.Tensor) -> torch.Tensor:
-        """Begin a round: who takes part in it; a client without records sits out, and one of whom nothing arrives.
+        """Begin a round: who takes part in it.
+
+        A client without records sits out, one of whom nothing arrives, and an honest one whose device is too noisy for a
+        step: everybody knows that its update would be zeros, behind which nobody else's could hide.
 
         Shapes:
             counts: ``(lane, client)``; returns the same, boolean
         """
         parts, n_clients = self._pipeline.parts, self._pipeline.federation.n_clients
         seeds = [spec.seed for spec in self._specs]
-        chosen = participants(self._pipeline.federation, seeds, counts, round_index)
+        chosen = participants(self._pipeline.federation, seeds, counts, round_index) & self._stepping
         if parts is None:
             return chosen
         model = self._pipeline.model

@@ -68,7 +68,7 @@ def low_rates(
         if label in _REFUSED_UNRESOLVED and not found.resolved:
             continue
         name = f"tpr_at_{label}_percent_fpr"
-        rates[name] = found.tpr.score(name=name, baseline=budget, ideal=1.0)
+        rates[name] = found.tpr.score(name=name, baseline=found.by_chance, ideal=1.0)
         resolved[f"resolved_at_{label}_percent"] = float(found.resolved)
     return rates, resolved
 

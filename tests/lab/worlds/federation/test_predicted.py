@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qflsec.accounting.predictions import Prediction
+from qflsec.accounting.roc import tpr_at_fpr
 from qflsec.attacks import MembershipClaim
 from qflsec.lab import assemble, build, parse_spec, run_matrix
 from qflsec.lab.scoring import MembershipTruth, score_membership
@@ -16,6 +17,7 @@ from qflsec.lab.worlds.federation import work
 from qflsec.lab.worlds.federation.document import from_document, to_document
 from qflsec.lab.worlds.federation.results import MatrixResult
 from qflsec.report import render_report
+from qflsec.report.html import number
 
 SPEC = """
 name = "ceilings"
@@ -89,6 +91,19 @@ def test_it_is_in_the_document_and_on_the_page(result: MatrixResult) -> None:
     assert "Before anything was scored: dp-sgd proves epsilon" in page
     assert "by the proof" in page
     assert "allowed by the proof" in page
+
+
+def test_the_proof_of_a_rate_is_read_at_what_its_threshold_may_let_through(result: MatrixResult) -> None:
+    """A threshold for one in ten lets more through as often as not; what a proof allows there is no bound for it."""
+    page = render_report(result)
+    row = result.cells["loss-threshold", "dp"].per_seed[0]
+    proof = Prediction.from_dict(row.predicted)
+    yes, no = row.raw["member_scores"], row.raw["nonmember_scores"]
+    limit = tpr_at_fpr(yes, no, 0.1).fpr_upper
+    assert limit > 0.1
+    said, nominal = (f"at most {number(proof.tpr(rate), 3)} by the proof" for rate in (limit, 0.1))
+    assert said in page
+    assert nominal not in page
 
 
 def test_one_in_a_thousand_is_refused_where_non_members_cannot_resolve_it() -> None:
