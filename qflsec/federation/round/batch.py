@@ -94,8 +94,6 @@ class BatchRun:
             pipeline=pipeline, stack=stack, lanes=lanes, session=session, record=record, keep_honest=keep
         )
         self._turns = Turns(pipeline=pipeline, specs=specs, transcript=self._transcript)
-        run = executed(pipeline, stack.executions)
-        self._parts, self._late = RoundParts(run, specs, self._turns), Late(pipeline.parts, len(specs))
         self._network = Network(self._transcript, links=self._session.links(), taps=self._turns.taps())
         uploads = uploads_of(pipeline, stack=stack, session=self._session, network=self._network)
         initial = torch.stack([lane.initial for lane in lanes])
@@ -125,6 +123,8 @@ class BatchRun:
             failures=self._turns.failures,
             fail=self._turns.fail,
         )
+        run = executed(pipeline, stack.executions)
+        self._parts, self._late = RoundParts(run, specs, self._turns), Late(pipeline.parts, len(specs))
         training = LocalTraining(
             pipeline=run,
             layer=stack.gradient,
