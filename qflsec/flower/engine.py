@@ -63,7 +63,7 @@ def run_in_grid(
         grant_honest_updates: Whether honest updates are kept for threat models that grant them.
 
     Raises:
-        IncompatibleStack: Flower's server would ask clients that have no records.
+        IncompatibleStack: Flower's server would ask clients that take part in no round.
         IncompatibleAttack: The adversary can do nothing here.
     """
     n_clients = pipeline.federation.n_clients
