@@ -112,8 +112,8 @@ class Data(Part):
 
     @property
     def train(self) -> tuple[Array, Array]:
-        """All training records in one."""
-        features, labels = zip(*self.clients, strict=True)
+        """All training records in one; a client without records may give them in any shape."""
+        features, labels = zip(*([one for one in self.clients if len(one[0])] or self.clients[:1]), strict=True)
         return np.concatenate(features), np.concatenate(labels)
 
 

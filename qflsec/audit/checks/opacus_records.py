@@ -6,14 +6,12 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-import numpy as np
-
 from qflsec.audit.adapters.records import as_array, pair_of
 from qflsec.audit.check import Bench, Check, NotApplicable
-from qflsec.audit.checks.records import digests
 from qflsec.audit.checks.training import membership
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import Array, Data, Opacus, Prediction, Training
+from qflsec.audit.same_records import HOW, held_in
 from qflsec.base import CheckCard, DataError, Source, register
 
 __all__ = ["EvaluatedPrivately", "PrivateModelTellsMembers"]
@@ -49,7 +47,7 @@ class EvaluatedPrivately(Check):
         ),
         title="the private model is evaluated on records that it is trained on",
         severity="error",
-        proves="Features of the records are equal, value by value, as numbers of 32 bits.",
+        proves=f"Features of the records are equal, {HOW}.",
         cannot=("Near copies, such as rotated images, are not seen.",),
         consequence="Accuracy under differential privacy is told too high, so that the noise seems to cost nothing.",
         remedy="Split once, before anything else, and give the engine's loader the training records alone.",
@@ -58,8 +56,9 @@ class EvaluatedPrivately(Check):
     def run(self, part: Opacus, bench: Bench) -> Iterator[Finding]:
         """How many are in both."""
         (train, _), (test, _) = _records(part)
-        held = set(digests(np.asarray(train, dtype=np.float32)))
-        both = sum(one in held for one in digests(np.asarray(test, dtype=np.float32)))
+        if not len(train) or not len(test):
+            raise NotApplicable("the loader gives no records, or the pipeline none for evaluation")
+        both = int(held_in(test, [train]).sum())
         bench.measured.update({"records of evaluation": len(test), "of them in the loader": both})
         if both:
             yield Finding(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-
-import numpy as np
 
 from qflsec.audit.check import Bench, Check, NotApplicable
 from qflsec.audit.outcome import Finding
-from qflsec.audit.parts import Array, Data
+from qflsec.audit.parts import Data
+from qflsec.audit.same_records import HOW, copies, held_in
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["EmptyClients", "RecordsAtSeveralClients", "TestRecordsInTraining", "digests"]
+__all__ = ["EmptyClients", "RecordsAtSeveralClients", "TestRecordsInTraining"]
 
 _KAPOOR = Source(
     paper="Kapoor, Narayanan, Leakage and the reproducibility crisis in machine-learning-based science, Patterns 4",
@@ -22,18 +20,6 @@ _KAPOOR = Source(
 
 _DUPLICATES = 0.02
 """Of the evaluation: public data sets hold a few equal records, which a right split may part."""
-
-
-def digests(features: Array) -> list[bytes]:
-    """A digest of the features of each record; -0 and 0 are the same.
-
-    Shapes:
-        features: ``(n, ...)``.
-    """
-    if not len(features):
-        return []
-    rows = np.ascontiguousarray(np.asarray(features).reshape(len(features), -1)) + 0
-    return [hashlib.sha256(row.tobytes()).digest() for row in rows]
 
 
 @register("check", "test-records-in-training")
@@ -48,7 +34,7 @@ class TestRecordsInTraining(Check):
         source=_KAPOOR,
         title="the model is evaluated on records that it was trained on",
         severity="error",
-        proves="Features of the records are equal, value by value.",
+        proves=f"Features of the records are equal, {HOW}.",
         cannot=("Near copies, such as rotated images, are not seen.",),
         consequence="Accuracy is told too high, by as much as the model remembers.",
         remedy="Split once, before anything else, and drop duplicates first.",
@@ -58,8 +44,10 @@ class TestRecordsInTraining(Check):
         """How many are in both."""
         if part.test is None:
             raise NotApplicable("the pipeline gives no records for evaluation")
-        train, test = set(digests(part.train[0])), digests(part.test[0])
-        both = [index for index, one in enumerate(test) if one in train]
+        test, train = part.test[0], [features for features, _ in part.clients]
+        if not any(map(len, train)) or not len(test):
+            raise NotApplicable("the pipeline gives no training records, or none for evaluation")
+        both = held_in(test, train).nonzero()[0].tolist()
         bench.measured.update({"records of evaluation": len(test), "of them in training": len(both)})
         if both:
             yield Finding(
@@ -81,7 +69,7 @@ class RecordsAtSeveralClients(Check):
         source=_KAPOOR,
         title="clients hold the same records",
         severity="error",
-        proves="Features of the records are equal, value by value.",
+        proves=f"Features of the records are equal, {HOW}.",
         cannot=("Records that several clients rightly hold are not told from a wrong split.",),
         consequence="A record counts once for each copy: its epsilon is multiplied, and anonymity among clients is lost.",
         remedy="Give each record to one client, or account for its copies.",
@@ -91,16 +79,14 @@ class RecordsAtSeveralClients(Check):
         """How many records are at more than one client."""
         if len(part.clients) == 1:
             raise NotApplicable("there is one client")
-        held = [set(digests(features)) for features, _ in part.clients]
-        count: dict[bytes, int] = {}
-        for one in held:
-            for record in one:
-                count[record] = count.get(record, 0) + 1
-        shared = [n for n in count.values() if n > 1]
+        count = [len(one) for one in copies([features for features, _ in part.clients])]
+        if not count:
+            raise NotApplicable("the pipeline gives no training records")
+        shared = [n for n in count if n > 1]
         bench.measured.update({"records": len(count), "at several clients": len(shared)})
         if not shared:
             return
-        alike = len(set(map(frozenset, held))) == 1
+        alike = min(count) == len(part.clients)
         yield Finding(
             what="all clients hold the same records"
             if alike

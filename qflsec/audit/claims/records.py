@@ -10,10 +10,10 @@ import numpy as np
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.audit.check import Bench
-from qflsec.audit.checks.records import digests
 from qflsec.audit.checks.training import wordy
 from qflsec.audit.claim import Claim, Ruling
 from qflsec.audit.parts import Array, Data, Part, Training
+from qflsec.audit.same_records import copies, held_in
 from qflsec.base import ConfigError, register
 
 __all__ = ["Accuracy", "Disjoint"]
@@ -32,24 +32,25 @@ class Disjoint(Claim):
         return "no record is in training and evaluation, or at two clients"
 
     def test(self, parts: Sequence[Part], bench: Bench) -> Ruling:
-        """Compare all records, value by value."""
+        """Compare all records by value, after both are rounded to the coarser of their two precisions."""
         data = self.about(parts, Data)
         if isinstance(data, Ruling):
             return data
-        held = [set(digests(features)) for features, _ in data.clients]
-        train = set().union(*held)
-        twice = sum(map(len, held)) - len(train)
-        both = 0 if data.test is None else sum(one in train for one in digests(data.test[0]))
+        train = [features for features, _ in data.clients]
+        n = sum(map(len, train))
+        if not n:
+            return Ruling(judgement="not tested", why="the pipeline gives no training records")
+        twice = sum(len(holders) - 1 for holders in copies(train))
+        given = data.test is not None and len(data.test[0]) > 0
+        both = int(held_in(data.test[0], train).sum()) if data.test is not None and given else 0
         evidence = {"in training and evaluation": both, "at several clients": twice}
         if both or twice:
             why = f"{both} records are in training and evaluation, {twice} copies at further clients"
             return Ruling(judgement="refuted", why=why, evidence=evidence)
-        if data.test is None:
+        if not given:
             return Ruling(judgement="not tested", why="the pipeline gives no records for evaluation")
         return Ruling(
-            judgement="proved by check",
-            why=f"all {len(train)} training records were compared",
-            evidence=evidence,
+            judgement="proved by check", why=f"all {n} training records were compared", evidence=evidence
         )
 
 
