@@ -113,7 +113,9 @@ class Data(Part):
     @property
     def train(self) -> tuple[Array, Array]:
         """All training records in one; a client without records may give them in any shape."""
-        features, labels = zip(*([one for one in self.clients if len(one[0])] or self.clients[:1]), strict=True)
+        features, labels = zip(
+            *([one for one in self.clients if len(one[0])] or self.clients[:1]), strict=True
+        )
         return np.concatenate(features), np.concatenate(labels)
 
 

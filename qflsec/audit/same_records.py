@@ -71,7 +71,9 @@ def _digests(features: Array, bits: int, *, complex_too: bool) -> list[bytes]:
         ]
     with np.errstate(over="ignore", invalid="ignore"):
         real = _REAL[bits]
-        parts = [np.real(rows).astype(real), np.imag(rows).astype(real)] if complex_too else [rows.astype(real)]
+        parts = (
+            [np.real(rows).astype(real), np.imag(rows).astype(real)] if complex_too else [rows.astype(real)]
+        )
     values = np.concatenate(parts, axis=1) + np.zeros((), dtype=real)
     values[np.isnan(values)] = np.nan
     return [hashlib.sha256(row.tobytes()).digest() for row in np.ascontiguousarray(values)]

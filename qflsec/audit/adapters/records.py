@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qflsec.audit.classes import like_labels
 from qflsec.audit.parts import Array, Data
 from qflsec.audit.roles import Roles, n_required
 from qflsec.base import DataError
@@ -14,6 +15,7 @@ from qflsec.base import DataError
 __all__ = ["as_array", "data_of", "pair_of"]
 
 _PAIR, _FOUR = 2, 4
+_ORDER = "(x, y, x_test, y_test)"
 _MOST_BATCHES = 10_000
 _EXPECTED = (
     "(features, labels), (x_train, y_train, x_test, y_test), ((x, y), (x_test, y_test)), a list of one (x, y) for each "
@@ -88,11 +90,54 @@ def _of_mapping(made: Mapping[str, Any]) -> tuple[list[Pair], Pair | None]:
 
 
 def _of_four(first: Array, second: Array, third: Array, fourth: Array) -> tuple[list[Pair], Pair | None]:
-    """Four arrays: x, y, x_test, y_test, or x, x_test, y, y_test as scikit-learn's split gives them."""
-    split = len(first) == len(third) and len(second) == len(fourth) and len(first) != len(second)
-    if split or second.ndim > 1:
-        return [(first, third)], (second, fourth)
-    return [(first, second)], (third, fourth)
+    """Four arrays: x, y, x_test, y_test, or x, x_test, y, y_test as scikit-learn's split gives them.
+
+    Numbers of records tell them apart, then shapes of a record, then what looks like labels.
+
+    Raises:
+        DataError: They are in neither order, or could be in both.
+    """
+    four = (first, second, third, fourth)
+    if min(one.ndim for one in four) < 1:
+        raise DataError(
+            "one of four arrays of records is a single number", got=_shapes(four), expected=_ORDER
+        )
+    documented = len(first) == len(second) and len(third) == len(fourth)
+    as_split = len(first) == len(third) and len(second) == len(fourth)
+    if not documented and not as_split:
+        raise DataError(
+            "four arrays of records do not belong together",
+            got=_shapes(four),
+            expected=f"{_ORDER}, with as many labels as records",
+            fix="give a label for each record",
+        )
+    if documented and as_split:
+        documented, as_split = (
+            _in_order(first, second, third, fourth),
+            _in_order(first, third, second, fourth),
+        )
+    if documented == as_split:
+        raise DataError(
+            "four arrays of records could be in either order",
+            got=_shapes(four),
+            expected=_ORDER,
+            fix="return ((x, y), (x_test, y_test)), which says which is which",
+        )
+    return ([(first, second)], (third, fourth)) if documented else ([(first, third)], (second, fourth))
+
+
+def _in_order(x: Array, y: Array, x_test: Array, y_test: Array) -> bool:
+    """Whether arrays of one length can be features, labels, features, labels, and not the two in the middle exchanged."""
+    shapes = [one.shape[1:] for one in (x, y, x_test, y_test)]
+    if shapes[0] != shapes[2] or shapes[1] != shapes[3]:
+        return False
+    if shapes[0] != shapes[1]:
+        return True
+    return like_labels(y) and like_labels(y_test) and not like_labels(x) and not like_labels(x_test)
+
+
+def _shapes(arrays: Sequence[Array]) -> str:
+    return ", ".join(str(one.shape) for one in arrays)
 
 
 def _is_pair(value: Any) -> bool:  # noqa: ANN401

@@ -13,8 +13,8 @@ from qflsec.attacks import Blocked, MembershipChallenge
 from qflsec.attacks.membership import Lira
 from qflsec.attacks.trainer import OneByOne
 from qflsec.audit.check import Bench, NotApplicable
-from qflsec.audit.checks.training import wordy
-from qflsec.audit.parts import Array, Prediction, Training
+from qflsec.audit.classes import Classes, Reading, answers_of, reading_of
+from qflsec.audit.parts import Array, Training
 from qflsec.lab.challenges import draw_candidates
 from qflsec.lab.scoring import TrialScore, score_claim
 from qflsec.lab.scoring.trial import MembershipTruth
@@ -74,13 +74,20 @@ def shadowed_membership(part: Training, bench: Bench, shadows: int) -> tuple[Tri
         raise NotApplicable(f"{m} records on a side are too few, {_FEWEST_RECORDS} are needed")
     order = bench.rng("members").permutation(len(x))[:m]
     features, labels = np.concatenate([x[order], x_test[:m]]), np.concatenate([y[order], y_test[:m]])
-    if wordy(labels):
+    names = Classes.of(part.data.train[1], y_test)
+    if names.words:
         raise NotApplicable("the labels are words, and nothing says which output is which")
-    classes = np.asarray(labels).astype(int).ravel()
-    book = _Answers(n=2 * m, classes=int(classes.max()) + 1)
+    if len(names) < 2:
+        raise NotApplicable("all records have one label")
+    classes = names.numbers(labels)
+    book = _Answers(n=2 * m, classes=len(names))
+    reading: list[Reading] = []
 
     def answers(rows: Array, seed: int) -> Tensor:
-        return _logits(part.train((features[rows], labels[rows]), seed), features, book)
+        said = answers_of(part.train((features[rows], labels[rows]), seed), features)
+        if not reading:  # of the first training, which is on the first records
+            reading.append(reading_of(said, names, classes[:m]))
+        return _logits(said, reading[0])
 
     begun, allowed = time.monotonic(), _SHARE * bench.left
     target = answers(np.arange(m), bench.seed)
@@ -123,8 +130,8 @@ def _attacked(
     return score_claim(claim, truth)
 
 
-def _logits(predict: Prediction, features: Array, book: _Answers) -> Tensor:
-    """Outputs of whatever kind as logits.
+def _logits(said: Array, reading: Reading) -> Tensor:
+    """Outputs as logits.
 
     Raises:
         NotApplicable: They are labels, which say nothing of how sure the model is.
@@ -132,15 +139,7 @@ def _logits(predict: Prediction, features: Array, book: _Answers) -> Tensor:
     Shapes:
         returns: ``(n K,)``
     """
-    said = np.asarray(predict(features), dtype=float)
-    said = said[:, 0] if said.ndim > 1 and said.shape[1] == 1 else said
-    if said.ndim == 1:
-        if np.array_equal(said, said.round()):
-            raise NotApplicable("the training gives labels, which say nothing of how sure the model is")
-        sure = said if said.min() >= 0 and said.max() <= 1 else 1 / (1 + np.exp(-said))
-        said = np.stack([1 - sure, sure], axis=1)
-    if said.shape[1] < book.classes:
-        raise NotApplicable(f"the training gives {said.shape[1]} outputs for {book.classes} classes")
-    if said.min() >= 0 and np.allclose(said.sum(axis=1), 1, atol=1e-4):
-        said = np.log(np.clip(said, _TINY, None))
-    return torch.from_numpy(said[:, : book.classes].astype(np.float32)).reshape(-1)
+    if said.ndim == 1 and np.array_equal(said, said.round()):
+        raise NotApplicable("the training gives labels, which say nothing of how sure the model is")
+    logits = np.log(np.clip(reading.chances(said), _TINY, None))
+    return torch.from_numpy(logits.astype(np.float32)).reshape(-1)

@@ -8,11 +8,12 @@ import numpy as np
 
 from qflsec.accounting.roc import auc
 from qflsec.audit.check import Bench, Check, NotApplicable
+from qflsec.audit.classes import Classes, answers_of, reading_of
 from qflsec.audit.outcome import Finding
-from qflsec.audit.parts import Array, Prediction, Training
+from qflsec.audit.parts import Array, Training
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["OutputsTellMembers", "SeedWithoutEffect", "losses", "membership", "wordy"]
+__all__ = ["OutputsTellMembers", "SeedWithoutEffect", "membership", "wordy"]
 
 _YEOM = Source(
     paper="Yeom et al., Privacy risk in machine learning, arXiv:1709.01604", year=2018, where="section 3.2"
@@ -22,46 +23,9 @@ _TELLING = 0.1
 _FEWEST = 10
 
 
-def losses(predict: Prediction, features: Array, labels: Array) -> Array:
-    """The loss of each record by the outputs of a model: minus the logarithm of what the label gets.
-
-    Labels alone give 0 where they are right and 1 where they are not.
-
-    Raises:
-        NotApplicable: The labels are words and the outputs are not.
-
-    Shapes:
-        features: ``(n, ...)``; labels: ``(n,)``; returns: ``(n,)``.
-    """
-    said = np.asarray(predict(features))
-    if wordy(labels):
-        if not wordy(said):
-            raise NotApplicable("the labels are words, and nothing says which output is which")
-        return np.asarray((said.ravel() != np.asarray(labels).ravel()).astype(float))
-    outputs = said.astype(float)
-    outputs = outputs[:, 0] if outputs.ndim > 1 and outputs.shape[1] == 1 else outputs
-    classes = np.asarray(labels).astype(int).ravel()
-    if outputs.ndim > 1:
-        rows = outputs if _probabilities(outputs) else _softmax(outputs)
-        return np.asarray(-np.log(np.clip(rows[np.arange(len(rows)), classes], 1e-12, None)))
-    if set(np.unique(outputs)) <= set(np.unique(classes).astype(float)):
-        return np.asarray((outputs != classes).astype(float))
-    one = outputs if outputs.min() >= 0 and outputs.max() <= 1 else 1 / (1 + np.exp(-outputs))
-    return np.asarray(-np.log(np.clip(np.where(classes > 0, one, 1 - one), 1e-12, None)))
-
-
 def wordy(values: Array) -> bool:
     """Whether labels or outputs are words."""
     return np.asarray(values).dtype.kind in "US"
-
-
-def _probabilities(outputs: Array) -> bool:
-    return bool(outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
-
-
-def _softmax(outputs: Array) -> Array:
-    shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def membership(part: Training, seed: int) -> tuple[float, float, float]:
@@ -70,7 +34,7 @@ def membership(part: Training, seed: int) -> tuple[float, float, float]:
     Members are the training records, the others those of the evaluation; as many of each.
 
     Raises:
-        NotApplicable: There are too few records.
+        NotApplicable: There are too few records, or nothing says how outputs are read.
     """
     if part.data.test is None:
         raise NotApplicable("the pipeline gives no records that were not trained on")
@@ -78,10 +42,14 @@ def membership(part: Training, seed: int) -> tuple[float, float, float]:
     n = min(len(train[0]), len(test[0]))
     if n < _FEWEST:
         raise NotApplicable(f"{n} records on a side are too few, {_FEWEST} are needed")
+    classes = Classes.of(train[1], test[1])
     predict = part.train(train, seed)
     order = np.random.default_rng(seed).permutation(len(train[0]))[:n]
-    inside = -losses(predict, train[0][order], train[1][order])
-    outside = -losses(predict, test[0][:n], test[1][:n])
+    members, others = answers_of(predict, train[0][order]), answers_of(predict, test[0][:n])
+    numbers = classes.numbers(train[1][order])
+    reading = reading_of(np.concatenate([members, others]), classes, numbers)
+    inside = -reading.losses(members, numbers)
+    outside = -reading.losses(others, classes.numbers(test[1][:n]))
     found = auc(inside, outside)
     return 2 * found.value - 1, 2 * found.low - 1, 2 * found.high - 1
 

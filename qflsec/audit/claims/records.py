@@ -10,13 +10,16 @@ import numpy as np
 
 from qflsec.accounting.statistics import clopper_pearson
 from qflsec.audit.check import Bench
-from qflsec.audit.checks.training import wordy
 from qflsec.audit.claim import Claim, Ruling
-from qflsec.audit.parts import Array, Data, Part, Training
+from qflsec.audit.classes import Classes, answers_of, reading_of
+from qflsec.audit.parts import Data, Part, Training
 from qflsec.audit.same_records import copies, held_in
 from qflsec.base import ConfigError, register
 
 __all__ = ["Accuracy", "Disjoint"]
+
+_KNOWN = 100
+"""Training records that are asked beside those of the evaluation, to see what outputs are."""
 
 
 @register("claim", "disjoint")
@@ -82,15 +85,17 @@ class Accuracy(Claim):
             return training
         if training.data.test is None:
             return Ruling(judgement="not tested", why="the pipeline gives no records for evaluation")
-        x, y = training.data.test
-        said = np.asarray(training.train(training.data.train, bench.seed)(x))
-        if wordy(y) and not wordy(said):
-            return Ruling(
-                judgement="not tested", why="the labels are words, and nothing says which output is which"
-            )
-        right = (
-            said.ravel() == np.ravel(y) if wordy(y) else predicted(said) == np.asarray(y).astype(int).ravel()
-        )
+        (known, labels), (x, y) = training.data.train, training.data.test
+        if not len(known) or not len(x):
+            why = "the pipeline gives no training records, or none for evaluation"
+            return Ruling(judgement="not tested", why=why)
+        classes = Classes.of(labels, y)
+        predict = training.train((known, labels), bench.seed)
+        some = np.linspace(0, len(known) - 1, min(len(known), max(len(x), _KNOWN))).astype(int)
+        said = answers_of(predict, x)
+        both = np.concatenate([answers_of(predict, known[some]), said])
+        reading = reading_of(both, classes, classes.numbers(labels[some]))
+        right = reading.predicted(said) == classes.numbers(y)
         seen = clopper_pearson(int(right.sum()), len(right))
         told = f"{seen.value:.3f} [{seen.low:.3f}, {seen.high:.3f}] on {seen.n} records"
         return Ruling(
@@ -99,18 +104,3 @@ class Accuracy(Claim):
             ceiling=f"with {seen.n} records any accuracy from {seen.low:.3f} to {seen.high:.3f} fits what was seen",
             evidence={"accuracy": seen.value, "low": seen.low, "high": seen.high, "records": seen.n},
         )
-
-
-def predicted(outputs: Array) -> Array:
-    """The classes that outputs say: of class scores, of the probability or the score of class 1, or of labels.
-
-    Shapes:
-        outputs: ``(n,)`` or ``(n, K)``; returns: ``(n,)``.
-    """
-    found = np.asarray(outputs, dtype=float)
-    if found.ndim > 1 and found.shape[1] > 1:
-        return np.asarray(found.argmax(axis=1))
-    found = found.ravel()
-    if np.array_equal(found, found.round()):
-        return found.astype(int)
-    return (found > (0.5 if found.min() >= 0 and found.max() <= 1 else 0.0)).astype(int)

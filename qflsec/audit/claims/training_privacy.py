@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from qflsec.accounting.audited import Ranks, audit_scores
-from qflsec.audit.check import Bench
-from qflsec.audit.checks.training import losses
+from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.claim import Claim, Ruling
+from qflsec.audit.classes import Classes, Reading, answers_of, reading_of
 from qflsec.audit.parts import Array, Part, Prediction, Training
 from qflsec.base import ConfigError, register
 
@@ -106,10 +106,17 @@ class TrainingPrivacy(Claim):
 
 @dataclass(frozen=True, kw_only=True)
 class _Canary:
-    """One record that is added."""
+    """One record that is added.
+
+    Attributes:
+        features: Its features.
+        label: Its label, as the pipeline writes labels.
+        reading: How outputs are read, which many records have decided.
+    """
 
     features: Array
     label: Array
+    reading: Reading
 
     def score(self, training: Training, seed: int, *, inside: bool) -> float:
         """Minus its loss after one training."""
@@ -120,24 +127,38 @@ class _Canary:
 
     def told(self, predict: Prediction) -> float:
         """Minus its loss by the outputs of a model."""
-        return -float(losses(predict, self.features, self.label)[0])
+        said, number = answers_of(predict, self.features), self.reading.classes.numbers(self.label)
+        return -float(self.reading.losses(said, number)[0])
 
 
 def _canary(training: Training, bench: Bench, seeds: Iterator[int]) -> _Canary:
-    """The candidate that moves most against the spread of trainings without it; these trainings are not used again."""
+    """The candidate that moves most against the spread of trainings without it; these trainings are not used again.
+
+    Raises:
+        NotApplicable: There are no training records, or nothing says how outputs are read.
+    """
     features, labels = training.data.train
+    if not len(features):
+        raise NotApplicable("the pipeline gives no training records")
+    test = training.data.test
+    classes = Classes.of(labels, *([] if test is None else [test[1]]))
     rng, spread = bench.rng("canary"), features.std(axis=0) + 1e-12
-    candidates = [
-        _Canary(
-            features=(
-                features.mean(axis=0) + far * spread * rng.choice([-1.0, 1.0], size=features.shape[1:])
-            ).astype(features.dtype)[None],
-            label=np.asarray(label)[None].astype(labels.dtype),
+    places = [
+        (features.mean(axis=0) + far * spread * rng.choice([-1.0, 1.0], size=features.shape[1:])).astype(
+            features.dtype
         )
         for far in _FAR
-        for label in np.unique(labels)[:2]
+        for _ in range(2)
     ]
     without = [training.train((features, labels), next(seeds)) for _ in range(_PILOTS)]
+    known = [features, np.stack(places)] + ([] if test is None or not len(test[0]) else [test[0]])
+    reading = reading_of(np.concatenate([answers_of(one, x) for one in without for x in known]), classes)
+    kinds = np.unique(labels, axis=0)[:2]
+    candidates = [
+        _Canary(features=place[None], label=label[None], reading=reading)
+        for index, place in enumerate(places)
+        for label in kinds[index % 2 : index % 2 + 1]
+    ]
     gains = []
     for one in candidates:
         before = np.asarray([one.told(predict) for predict in without])
