@@ -200,7 +200,7 @@ class Reading:
         if self.kind == "labels":
             return self.classes.numbers(outputs)
         if not self.columns:
-            return (outputs > (0.5 if self.kind == "probability" else 0.0)).astype(int)
+            return np.asarray(outputs > (0.5 if self.kind == "probability" else 0.0), dtype=int)
         class_of = np.full(outputs.shape[1], -1)
         class_of[list(self.columns)] = np.arange(len(self.columns))
         return np.asarray(class_of[outputs.argmax(axis=1)])

@@ -42,14 +42,19 @@ def circuits_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Iter
             notes.append(f"the circuit {name} cannot be used: {' '.join(str(error).split())}")
             continue
         held = data
-        if data is not None and data.train[0][0].size != model.n_features:
+        if data is not None and _n_features(data) != model.n_features:
             held = None
             notes.append(
                 f"the circuit {name} takes {model.n_features} features and records of {roles.name('data')} have "
-                f"{data.train[0][0].size}, so that it is looked at without records"
+                f"{_n_features(data)}, so that it is looked at without records"
             )
         place = roles.place(getattr(thing, "func", thing))
         yield CircuitModel(name=name, place=place, model=model, data=held)
+
+
+def _n_features(data: Data) -> int:
+    """How many features a record has."""
+    return int(np.prod(data.train[0].shape[1:]))
 
 
 def _kind(thing: object) -> str:
@@ -93,7 +98,7 @@ def _of_qnode(qnode: Any, roles: Roles, data: Data | None) -> Model:  # noqa: AN
             "records, by a function load_data" if data is None else "initial weights, an array called weights"
         )
         raise QflsecError("a QNode does not say how many features and weights it takes", fix=f"add {missing}")
-    return QNodeModel(qnode=qnode, n_features=int(data.train[0][0].size), **shape)
+    return QNodeModel(qnode=qnode, n_features=_n_features(data), **shape)
 
 
 def _of_qiskit(thing: Any, roles: Roles, data: Data | None) -> Model:  # noqa: ANN401, ARG001

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qflsec.audit.check import Bench, Check, NotApplicable
+from qflsec.audit.classes import Classes
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import CircuitModel, Data
 from qflsec.base import CheckCard, Source, register
@@ -226,7 +227,7 @@ def as_pipeline(model: Model, data: Data, folder: Path, split: _Split = _ONE_EAC
     low, high = _range(data)
     path = folder / "records.npz"
     columns = {f"feature_{index}": column for index, column in enumerate(flat.T)}
-    np.savez(path, label=np.asarray(labels).ravel()[rows], **columns)
+    np.savez(path, label=Classes.of(labels).numbers(labels)[rows], **columns)
     spec = DataSpec(
         name="numpy", path=str(path), label_column="label", n_features=flat.shape[1], reduction="none",
         preprocessing="fixed-range", ranges=((low, high),) * flat.shape[1], feature_range=(low, high),

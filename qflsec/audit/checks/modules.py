@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qflsec.audit.check import Bench, Check, NotApplicable
 from qflsec.audit.checks.training import wordy
+from qflsec.audit.classes import Classes
 from qflsec.audit.outcome import Finding
-from qflsec.audit.parts import TorchModel
+from qflsec.audit.parts import Array, TorchModel
 from qflsec.base import CheckCard, Source, register
 
 if TYPE_CHECKING:
@@ -33,11 +36,27 @@ def some_records(part: TorchModel, n: int = _RECORDS) -> tuple[torch.Tensor, tor
     import torch
 
     features, labels = part.data.train
+    if not len(features):
+        raise NotApplicable("there are no training records")
     if wordy(labels):
         raise NotApplicable("the labels are words, which no torch loss takes")
     dtype = next((p.dtype for p in part.make().parameters()), torch.float32)
-    kind = torch.long if isinstance(part.loss, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss) else dtype
+    kind = dtype
+    if isinstance(part.loss, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss):  # these take numbers of classes
+        labels, kind = _class_numbers(labels), torch.long
     return torch.as_tensor(features[:n], dtype=dtype), torch.as_tensor(labels[:n], dtype=kind)
+
+
+def _class_numbers(labels: Array) -> Array:
+    """Labels as a torch loss takes them: whole numbers from 0 as they are, and else the numbers of their classes.
+
+    Raises:
+        NotApplicable: They are no classes.
+    """
+    classes = Classes.of(labels)
+    whole = classes.values[0] == 0 and bool((classes.values == np.round(classes.values)).all())
+    numbers = classes.numbers(labels)
+    return np.asarray(classes.values[numbers].astype(int) if whole else numbers)
 
 
 def _gradients(

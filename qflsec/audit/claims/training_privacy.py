@@ -155,9 +155,9 @@ def _canary(training: Training, bench: Bench, seeds: Iterator[int]) -> _Canary:
     reading = reading_of(np.concatenate([answers_of(one, x) for one in without for x in known]), classes)
     kinds = np.unique(labels, axis=0)[:2]
     candidates = [
-        _Canary(features=place[None], label=label[None], reading=reading)
+        _Canary(features=place[None], label=label, reading=reading)
         for index, place in enumerate(places)
-        for label in kinds[index % 2 : index % 2 + 1]
+        if len(label := kinds[index % 2 : index % 2 + 1])
     ]
     gains = []
     for one in candidates:
