@@ -104,7 +104,7 @@ class Data(Part):
         test: Features and labels that the model is evaluated on; None where there are none.
 
     Shapes:
-        features ``(n, ...)``, labels ``(n,)``.
+        features ``(n, ...)``, labels as the user writes them: ``(n,)``, ``(n, 1)`` or one-hot ``(n, K)``.
     """
 
     clients: tuple[tuple[Array, Array], ...]
@@ -120,7 +120,7 @@ class Data(Part):
 
 
 Prediction = Callable[[Array], Array]
-"""Outputs for features: class scores ``(n, K)``, the probability of class 1 ``(n,)``, or labels ``(n,)``."""
+"""Outputs for features: a column for each class ``(n, K)``, the probability or score of the larger label, or labels."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,7 @@ def _of_four(first: Array, second: Array, third: Array, fourth: Array) -> tuple[
         )
     if documented == as_split:
         raise DataError(
-            "four arrays of records could be in either order",
+            "nothing says in which order four arrays of records are",
             got=_shapes(four),
             expected=_ORDER,
             fix="return ((x, y), (x_test, y_test)), which says which is which",
@@ -158,7 +158,7 @@ def pair_of(value: Any) -> tuple[Array, Array]:  # noqa: ANN401
         DataError: They are too many to be read one by one, or no arrays.
 
     Shapes:
-        returns: ``(n, ...)`` and ``(n,)``
+        returns: ``(n, ...)`` and ``(n,)``, or labels of several columns
     """
     if isinstance(value, tuple | list) and len(value) == _PAIR:
         return as_array(value[0]), as_array(value[1])

@@ -86,7 +86,7 @@ class EvaluatedOnTraining(Check):
         source=_LEAKAGE,
         title="the evaluation holds training records",
         severity="error",
-        proves="The records that are counted were trained on by some client, equal in every feature.",
+        proves="The records that are counted were trained on by some client, equal in every feature as numbers of 32 bits.",
         cannot=(
             "Records that are changed at random each time they are used are not recognised.",
             "A scaler that was fitted on all records is not seen.",

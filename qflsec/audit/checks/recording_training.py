@@ -128,7 +128,7 @@ class SharedRecords(Check):
         ),
         title="the same records are at several clients",
         severity="warning",
-        proves="The records that are counted are at two clients or more, equal in every feature.",
+        proves="The records that are counted are at two clients or more, equal in every feature as numbers of 32 bits.",
         cannot=("Records that are changed at random each time they are used are not recognised.",),
         consequence="A guarantee for one record holds at one client: its epsilon is multiplied by the number of its copies.",
         remedy="Draw partitions without replacement, and drop duplicates before the data are split.",
