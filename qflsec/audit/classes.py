@@ -233,7 +233,7 @@ class Reading:
             outputs: ``(n,)`` or ``(n, K)``; numbers: ``(n,)``, classes; returns: ``(n,)``
         """
         if self.kind == "labels":
-            return (self.predicted(outputs) != numbers).astype(float)
+            return np.asarray((self.predicted(outputs) != numbers).astype(float))
         rows = self.chances(outputs)
         return np.asarray(-np.log(np.clip(rows[np.arange(len(rows)), numbers], _TINY, None)))
 
