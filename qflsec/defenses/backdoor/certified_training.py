@@ -24,7 +24,7 @@ from qflsec.base import ConfigError, IncompatibleStack
 from qflsec.data import Dataset
 from qflsec.defenses.backdoor.training_certificate import certify_training, training_votes
 from qflsec.defenses.robust import Crfl, Mean, NormBound
-from qflsec.federation import FedAvg, Pipeline, Stack
+from qflsec.federation import FedAvg, Pipeline, Stack, executed
 
 __all__ = ["TrainingCertificate", "certified_training"]
 
@@ -200,6 +200,12 @@ def _check_rows(pipeline: Pipeline, stack: Stack) -> None:
             got=f"min_records = {pipeline.partition.min_records}",
             expected="at least 1",
             fix="set 'min_records' of the partition to 1",
+        )
+    if idle := executed(pipeline, stack.executions).idle:
+        raise IncompatibleStack(
+            "a client whose device is too noisy for a step sits out, and each of the others then weighs more",
+            got=f"clients {list(idle)}",
+            fix="leave out 'threshold' of 'sporadic'",
         )
 
 

@@ -17,6 +17,7 @@ from scipy.stats import binom
 
 from qflsec.accounting.statistics import clopper_pearson_lower
 from qflsec.base import ConfigError, IncompatibleStack
+from qflsec.circuits import NoiseModel
 from qflsec.data import DataSpec, PartitionSpec, load
 from qflsec.defenses.backdoor import (
     Decided,
@@ -42,13 +43,14 @@ from qflsec.federation import (
     Pipeline,
     RoundUpdates,
     RunSpec,
+    Sporadic,
     Stack,
     run_batch,
 )
 from qflsec.federation.moving import Satellites
 from qflsec.federation.natural_gradient import NaturalGradient
 from qflsec.federation.topology import Tree
-from qflsec.models import build_model
+from qflsec.models import Execution, build_model
 from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 
 SHARES = st.floats(0.51, 0.999)
@@ -360,6 +362,23 @@ def test_rows_that_are_not_so_many_single_clients_are_refused() -> None:
         certified_training(some, stack, dataset, samples=1)
     uneven = replace(some, partition=replace(some.partition, min_records=1))
     assert certified_training(uneven, stack, dataset, samples=1).weight == 1 / 10
+
+
+def test_clients_that_sit_out_are_refused_and_slower_ones_are_not() -> None:
+    """One of five that step weighs 1/5, and no longer 1/10."""
+    made, stack = small(2), behind_crfl()
+    dataset = load(made.data, 0)
+    noisy = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.2, where="every-gate"))
+    devices = replace(made, client_executions=dict.fromkeys(range(5), noisy))
+    for threshold, refused in ((0.9, True), (0.0, False)):
+        sporadic = Sporadic(gamma=5.0, threshold=threshold)
+        some = replace(devices, federation=replace(made.federation, sporadic=sporadic))
+        assert (0.0 in some.factors) is refused
+        if refused:
+            with pytest.raises(IncompatibleStack, match=r"sits out.*clients \[0, 1, 2, 3, 4\]"):
+                certified_training(some, stack, dataset, samples=1)
+        else:
+            assert certified_training(some, stack, dataset, samples=1).weight == 1 / 10
 
 
 def test_votes_of_trainings_with_another_partition_are_refused() -> None:
