@@ -31,13 +31,14 @@ class RoundParts:
     def __init__(self, pipeline: Pipeline, specs: Sequence[RunSpec], turns: Turns) -> None:
         self._pipeline, self._specs, self._turns = pipeline, tuple(specs), turns
         self._sent: torch.Tensor | None = None
+        idle = frozenset(pipeline.idle)
         corrupted = [
             spec.threat.clients if spec.threat is not None and spec.adversary is not None else ()
             for spec in specs
         ]
         clients = range(pipeline.federation.n_clients)
         self._stepping = torch.tensor(
-            [[i not in pipeline.idle or i in acting for i in clients] for acting in corrupted]
+            [[i not in idle or i in acting for i in clients] for acting in corrupted]
         )
         self.numbers = [0.0 for _ in specs]
 
