@@ -172,11 +172,14 @@ class Opacus(Part):
         make: Makes module, optimiser and data loader, new each time.
         loss: A torch criterion.
         data: The records of the pipeline; None where it names none.
+        anew: The same after the pipeline's own files have been executed once more, as another process would make it;
+            None where there is no file.
     """
 
     make: Callable[[], tuple[Any, Any, Any]]
     loss: Any
     data: Data | None = None
+    anew: Callable[[], tuple[Any, Any, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,11 @@ class Roles:
             return self.given[role]
         return next((name for name in ROLES[role] if name in vars(self._module) and self._counts(name)), "")
 
+    @property
+    def module(self) -> ModuleType:
+        """The module whose objects these are."""
+        return self._module
+
     def _counts(self, name: str) -> bool:
         if not self._own:
             return True

@@ -21,7 +21,15 @@ from types import CodeType, ModuleType
 from qflsec.base.errors import ConfigError
 from qflsec.base.sources import Sources, content_digest, trace
 
-__all__ = ["PREFIX", "load_file", "load_module", "module_name", "named_file", "sources_in_use"]
+__all__ = [
+    "PREFIX",
+    "imported_anew",
+    "load_file",
+    "load_module",
+    "module_name",
+    "named_file",
+    "sources_in_use",
+]
 
 PREFIX = "qflsec_user_"
 """What the module names of files begin with that are loaded by their paths."""
@@ -166,6 +174,49 @@ def load_module(name: str) -> ModuleType:
         _loaded[name] = trace(Path(module.__file__), module=name)
         _finder.expect({name: _loaded[name].root, **_loaded[name].modules})
     return module
+
+
+@contextmanager
+def imported_anew(module: ModuleType) -> Iterator[ModuleType]:
+    """A module and the user's code that it imports, executed once more, as a new process would.
+
+    Libraries are not. Afterwards what was in memory is there again.
+
+    Args:
+        module: One that :func:`load_file`, :func:`load_module` or Python imported from a file.
+
+    Raises:
+        ConfigError: It stands in no file.
+        Exception: Whatever it raises the second time.
+    """
+    sources = _trace_module(module)
+    _finder.expect(sources.modules)
+    before = dict(sys.modules)
+    for name in (module.__name__, *sources.modules):
+        sys.modules.pop(name, None)
+    try:
+        if module.__name__.startswith(PREFIX):
+            with _first_on_path(sources.root.parent):
+                yield _executed(module.__name__, sources.root)
+        else:
+            yield importlib.import_module(module.__name__)
+    finally:
+        for name in (module.__name__, *sources.modules):
+            if name in before:
+                sys.modules[name] = before[name]
+            else:
+                sys.modules.pop(name, None)
+
+
+def _executed(name: str, file: Path) -> ModuleType:
+    """A file as a new module of a name that is not in memory."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None  # it was loaded once
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
 
 
 def sources_in_use(modules: Mapping[str, ModuleType]) -> dict[str, Sources]:

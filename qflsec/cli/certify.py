@@ -21,7 +21,7 @@ __all__ = ["certify"]
 def certify(
     spec: Spec,
     stack: Annotated[
-        str, typer.Option(help="A stack of the specification, with norm-bound and crfl.")
+        str, typer.Option(help="A stack of the specification, with norm-bound, mean and crfl.")
     ] = "crfl",
     pipeline: Annotated[
         str | None, typer.Option(help="A pipeline of the specification; the first by default.")
@@ -46,13 +46,6 @@ def certify(
     entry = matrix.column(name, stack)
     if entry.stack is None:
         raise IncompatibleStack(entry.incompatible)
-    rounds = chosen.federation.rounds
-    if attacked_rounds + later_rounds > rounds:
-        raise ConfigError(
-            "a training has not so many rounds",
-            got=f"{attacked_rounds} attacked and {later_rounds} later ones",
-            expected=f"at most {rounds} together",
-        )
     found = certified_training(
         chosen,
         entry.stack,
@@ -86,6 +79,7 @@ def _document(pipeline: str, stack: str, found: TrainingCertificate) -> dict[str
         "records": len(found.labels),
         "proved": found.proved,
         "clients_in_a_round": found.participants,
+        "weight_of_a_client": found.weight,
         "stand_by_corrupted_clients": [found.stand(k) for k in range(found.participants + 1)],
         "shift_by_record": found.shifts.tolist(),
     }
@@ -109,4 +103,4 @@ def _lines(pipeline: str, stack: str, found: TrainingCertificate) -> Iterator[st
         if not standing:
             break
     yield "note: an answer is that of most trainings, each with noise of its own; a single trained model may give another"
-    yield "note: clients weigh the same: with the layer 'mean' always, else where none can state more records than others"
+    yield f"note: each client of a round weighs 1/{found.participants}, whatever it states, and all other rounds are honest"

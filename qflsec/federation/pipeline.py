@@ -199,6 +199,11 @@ class Pipeline:
         return tuple(sporadic.factor(device_error(self.model, self.execution_of(index))) for index in clients)
 
     @property
+    def idle(self) -> tuple[int, ...]:
+        """The clients whose devices are too noisy for a step, and who sit out."""
+        return tuple(index for index, factor in enumerate(self.factors) if not factor)
+
+    @property
     def sharing(self) -> Sharing:
         """Which parameters the clients share."""
         return Sharing.of(self.model, self.personal)

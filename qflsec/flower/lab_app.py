@@ -64,11 +64,10 @@ class LabApp:
             raise IncompatibleStack(
                 "clients without records take part in no round, but a Flower app asks them too", got=empty
             )
-        idle = [index for index, factor in enumerate(self.pipeline.factors) if not factor]
-        if idle:
+        if idle := self.pipeline.idle:
             raise IncompatibleStack(
                 "clients whose devices are too noisy for a step sit out, but a Flower app asks them too",
-                got=idle,
+                got=list(idle),
                 fix="leave out 'threshold' of 'sporadic'",
             )
 

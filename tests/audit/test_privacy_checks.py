@@ -145,6 +145,60 @@ def test_the_account_of_what_is_done(tmp_path: Path, right: list[Part]) -> None:
         claim([], kind="opacus-dp", epsilon=1.0)
 
 
+HELPER = "import torch\ntorch.manual_seed(3)\n"
+SEEDED_IMPORTS = {
+    "torch at the top": "torch.manual_seed(0)\n",
+    "every generator at the top": "np.random.seed(0)\ntorch.manual_seed(np.random.randint(9))\n",
+    "a file that it imports": "import helper\n",
+    "a generator at the top": "GEN = torch.Generator().manual_seed(7)\n",
+}
+UNSEEDED_IMPORTS = {
+    "of the records": "R = np.random.default_rng(0)\n",
+    "taken back": "torch.manual_seed(0)\nW = torch.randn(3)\ntorch.seed()\n",
+    "from the system": "import secrets\ntorch.manual_seed(secrets.randbits(63))\n",
+}
+
+
+def top(folder: Path, line: str) -> list[Part]:
+    folder.mkdir(exist_ok=True)
+    (folder / "helper.py").write_text(HELPER)
+    options = ", noise_generator=GEN" if "GEN" in line else ""
+    return parts(folder, opacus(options).replace("\nX = ", f"\n{line}X = ", 1))
+
+
+@pytest.mark.parametrize("line", SEEDED_IMPORTS.values(), ids=SEEDED_IMPORTS)
+def test_a_seed_that_importing_sets_fixes_the_noise(tmp_path: Path, line: str) -> None:
+    """Two processes would draw the same noise, however often one of them makes the set-up."""
+    seeded = top(tmp_path, line)
+    made = run("repeatable-noise", seeded)
+    assert made.state == "found"
+    assert "importing the file sets the seed" in made.findings[0].what
+    verdict = claim(seeded, kind="opacus-dp", delta=1e-5, epochs=2, epsilon=20.0)
+    assert verdict.judgement == "refuted"
+    assert "every process draws the same noise" in verdict.why
+
+
+@pytest.mark.parametrize("line", UNSEEDED_IMPORTS.values(), ids=UNSEEDED_IMPORTS)
+def test_a_seed_of_something_else_fixes_no_noise(tmp_path: Path, line: str) -> None:
+    held = top(tmp_path, line)
+    assert run("repeatable-noise", held).state == "clean"
+    assert claim(held, kind="opacus-dp", delta=1e-5, epochs=2, epsilon=20.0).judgement == "proved by check"
+
+
+def test_a_file_that_cannot_be_imported_twice_is_not_proved(tmp_path: Path) -> None:
+    once = top(tmp_path, "assert not hasattr(torch, 'qflsec_once')\ntorch.qflsec_once = 1\n")
+    import torch
+
+    try:
+        made = run("repeatable-noise", once)
+        verdict = claim(once, kind="opacus-dp", delta=1e-5, epochs=2, epsilon=20.0)
+    finally:
+        del torch.qflsec_once
+    assert made.state == "skipped"
+    assert "AssertionError" in made.why
+    assert verdict.judgement == "not tested"
+
+
 MEMORISING = """
 import torch
 from opacus import PrivacyEngine

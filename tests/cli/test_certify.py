@@ -33,6 +33,12 @@ def test_the_certificate_and_its_document(qflsec: Call, behind_crfl: Path) -> No
     assert f"{document['proved']} of {document['records']} records have a proved answer" in text
     assert f"1 of {document['clients_in_a_round']} clients: {standing[1]} right answers stand" in text
     assert "a single trained model may give another" in text
+    assert document["weight_of_a_client"] == 1 / document["clients_in_a_round"]
+    assert f"weighs 1/{document['clients_in_a_round']}, whatever it states" in text
+
+
+def test_the_preset_of_the_documentation_is_covered(qflsec: Call) -> None:
+    assert "records have a proved answer" in qflsec("certify", "backdoors", "--samples", "2").out
 
 
 def test_refusals(qflsec: Call, behind_crfl: Path) -> None:
@@ -41,3 +47,8 @@ def test_refusals(qflsec: Call, behind_crfl: Path) -> None:
     assert "norm-bound with 'max_norm'" in qflsec(*given, "--stack", "none").err
     assert "not so many rounds" in qflsec(*given, "--later-rounds", "1000").err
     assert "no models that are trained" in qflsec("certify", "bb84").err
+    text = behind_crfl.read_text()
+    behind_crfl.write_text(text.replace('{ name = "mean" }, ', ""))
+    assert 'put { name = "mean" } between' in qflsec(*given).err
+    behind_crfl.write_text(text.replace("rounds = ", 'optimizer_state = "run", momentum = 0.5, rounds = '))
+    assert "optimizer_state = 'round', or no later rounds" in qflsec(*given, "--later-rounds", "1").err

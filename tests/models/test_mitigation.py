@@ -51,7 +51,8 @@ def test_repeated_noise_is_the_channel_so_often(
     expected = state
     for _ in range(times):
         expected = through(noise, expected)
-    assert np.allclose(through(noise.repeated(times), state), expected, atol=1e-12)
+    # near p = 1 what is left, (1 - p)^times, is known to 1e-16, and coherences have its root
+    assert np.allclose(through(noise.repeated(times), state), expected, atol=2e-8)
 
 
 def test_global_noise_repeats_as_probabilities_do() -> None:

@@ -7,10 +7,12 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from qflsec.audit.parts import Data, Opacus, Part, TorchModel
 from qflsec.audit.roles import Roles, n_required
+from qflsec.base.user_code import imported_anew
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,12 @@ def private_as_parts(roles: Roles, data: Data | None, notes: list[str]) -> Itera
         notes.append(f"{name} asks for arguments without a default, so that it cannot be called")
         return
     yield Opacus(
-        name=name, place=roles.place(make_private), make=_three(make_private), loss=_loss(roles), data=data
+        name=name,
+        place=roles.place(make_private),
+        make=_three(make_private),
+        loss=_loss(roles),
+        data=data,
+        anew=partial(_anew, roles.module, name),
     )
 
 
@@ -108,6 +115,12 @@ def _loss(roles: Roles) -> Any:  # noqa: ANN401 - a criterion
     if inspect.isclass(found):
         return found()
     return found if _is_loss(found) else CrossEntropyLoss()
+
+
+def _anew(module: ModuleType, name: str) -> tuple[Any, Any, Any]:
+    """What the function of this name gives after the user's files have been executed once more."""
+    with imported_anew(module) as again:
+        return _three(vars(again)[name])()
 
 
 def _three(make: Callable[[], Any]) -> Callable[[], tuple[Any, Any, Any]]:

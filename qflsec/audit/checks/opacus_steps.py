@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -187,7 +187,7 @@ class RepeatableNoise(Check):
     weight = 2.0
     card = CheckCard(
         name="repeatable-noise",
-        idea="Make the set-up twice and compare the noise of the first step.",
+        idea="Make the set-up twice, and twice more out of files that are imported anew, and compare the noise of the first step.",
         source=Source(
             paper="Garfinkel, Leclerc, Randomness concerns when deploying differential privacy, arXiv:2009.03777",
             year=2020,
@@ -195,24 +195,41 @@ class RepeatableNoise(Check):
         ),
         title="the noise can be drawn again",
         severity="error",
-        proves="Two set-ups drew the same noise: the code alone determines it.",
-        cannot=("A seed that is drawn from few values is not told from a good one.",),
+        proves="Two set-ups drew the same noise, of one import or of two from generators in different states: the code determines it.",
+        cannot=(
+            "A seed that is drawn from few values is not told from a good one, and one of the clock may be taken for a constant.",
+            "The pipeline's own files are imported anew and libraries are not: a seed that a library sets when it is imported is not seen.",
+        ),
         consequence="Who has the code takes the noise off: there is no differential privacy.",
-        remedy="Leave the generator of the noise unseeded, or use secure_mode of the privacy engine.",
+        remedy="Leave the generator of the noise unseeded, also at the top of the file, or use secure_mode of the privacy engine.",
     )
 
     def run(self, part: Opacus, bench: Bench) -> Iterator[Finding]:
         """Whether the noises are equal."""
-        import torch
-
-        drawn = []
-        for entropy in (1, 2):
-            torch.manual_seed(entropy)  # a seed of ours between the two: an unseeded set-up draws two noises
-            _, optimiser, _ = part.make()
-            drawn.append(torch.randn(16, generator=getattr(optimiser, "generator", None)))
+        drawn = [_first_noise(part.make, entropy) for entropy in (1, 2)]
         bench.measured["difference"] = float((drawn[0] - drawn[1]).abs().max())
         if drawn[0].equal(drawn[1]):
             yield Finding(what="two set-ups draw the same noise")
+            return
+        if part.anew is None:
+            return
+        try:
+            anew = [_first_noise(part.anew, entropy) for entropy in (1, 2)]
+        except Exception as error:
+            msg = f"whether importing fixes the noise is not known: imported again, {type(error).__name__}: {error}"
+            raise NotApplicable(msg) from error
+        bench.measured["difference of imports"] = float((anew[0] - anew[1]).abs().max())
+        if anew[0].equal(anew[1]):
+            yield Finding(what="importing the file sets the seed: every process draws the same noise")
+
+
+def _first_noise(make: Callable[[], tuple[Any, Any, Any]], entropy: int) -> Any:  # noqa: ANN401 - a tensor
+    """What a set-up's generator gives first, with all generators in a state of ours before it is made."""
+    import torch
+
+    Bench(seed=entropy).seed_the_pipeline()
+    _, optimiser, _ = make()
+    return torch.randn(16, generator=getattr(optimiser, "generator", None))
 
 
 def _clip_norm(optimiser: Any) -> float:  # noqa: ANN401 - of Opacus

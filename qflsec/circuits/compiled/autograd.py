@@ -57,9 +57,13 @@ class Batch(Generic[P]):
         """Weights, features and first states."""
         return self.weights, self.features, self.start
 
+    def values(self, found: Any) -> Tensor:  # noqa: ANN401 - an array
+        """The values of all samples ``(samples, K)`` along the axes of the batch."""
+        return torch.from_numpy(found.reshape(*self.layout.axes, self.loaded.n_outputs))
+
     def seeds(self, grad: Tensor) -> Any:  # noqa: ANN401 - an array
         """A cotangent of the values as an array ``(samples, K)``."""
-        return grad.detach().reshape(-1, self.loaded.n_outputs).contiguous().numpy()
+        return np.ascontiguousarray(grad.detach().numpy()).reshape(-1, self.loaded.n_outputs)
 
     def tensors(self, found: Gradient, factors: Any, wanted: Sequence[bool]) -> list[Tensor | None]:  # noqa: ANN401
         """The gradient in the tensors' own shapes."""
@@ -67,20 +71,15 @@ class Batch(Generic[P]):
         results: list[Tensor | None] = [None, None, None]
         if wanted[0]:
             if layout.apart or not layout.shared:
-                own = found.samples(found.by_weight, circuit.n_weights, factors)
-                whole = torch.from_numpy(own).reshape(*layout.axes, circuit.n_weights)
+                own, axes = found.samples(found.by_weight, circuit.n_weights, factors), layout.axes
             else:
                 own = found.rows(circuit.n_weights, factors)
-                whole = torch.from_numpy(own)
-                if own.size != self.shapes[0].numel():
-                    whole = whole.reshape(*layout.rows, *(1,) * len(layout.samples), circuit.n_weights)
-            results[0] = _to_size(whole, self.shapes[0])
+                axes = (*layout.rows, *(1,) * len(layout.samples))
+            results[0] = _to_size(own, axes, self.shapes[0])
         for place, part in ((1, found.by_feature), (2, found.by_start)):
             if wanted[place]:
-                count = self.shapes[place][-1]
-                own = found.samples(part, count, factors)
-                whole = torch.from_numpy(own).reshape(*layout.axes, count)
-                results[place] = _to_size(whole, self.shapes[place])
+                own = found.samples(part, self.shapes[place][-1], factors)
+                results[place] = _to_size(own, layout.axes, self.shapes[place])
         return results
 
     def direction(self, along: Parts) -> tuple[Any, Any, Any]:
@@ -105,14 +104,16 @@ class Batch(Generic[P]):
         return weights, features, start
 
 
-def _to_size(whole: Tensor, shape: torch.Size) -> Tensor:
-    """The sum over the axes along which a tensor of this shape was broadcast."""
-    return whole.reshape(shape) if whole.numel() == shape.numel() else whole.sum_to_size(shape)
+def _to_size(own: Any, axes: tuple[int, ...], shape: torch.Size) -> Tensor:  # noqa: ANN401 - an array
+    """Rows along these axes as a tensor, summed over those along which one of this shape was broadcast."""
+    if own.size == shape.numel():
+        return torch.from_numpy(own.reshape(shape))
+    return torch.from_numpy(own.reshape(*axes, own.shape[-1])).sum_to_size(shape)
 
 
 def _rows(tensor: Tensor, axes: tuple[int, ...]) -> Any:  # noqa: ANN401 - an array
     size = tensor.shape[-1]
-    return tensor.detach().expand(*axes, size).reshape(math.prod(axes), size).contiguous().numpy()
+    return np.ascontiguousarray(tensor.detach().expand(*axes, size).numpy()).reshape(math.prod(axes), size)
 
 
 def evaluate(weights: Tensor, features: Tensor, start: Tensor, batch: Batch[Loaded]) -> Tensor:
@@ -125,7 +126,7 @@ def evaluate(weights: Tensor, features: Tensor, start: Tensor, batch: Batch[Load
         values: Tensor = _Values.apply(weights, features, start, batch)  # type: ignore[no-untyped-call]
         return values
     found, _ = batch.loaded.evaluate(batch.layout, *batch.arrays)
-    return torch.from_numpy(found).reshape(*batch.layout.axes, batch.loaded.n_outputs)
+    return batch.values(found)
 
 
 class _Values(torch.autograd.Function):
@@ -138,7 +139,7 @@ class _Values(torch.autograd.Function):
         values, gradient = batch.loaded.evaluate(batch.layout, *batch.arrays, wanted=wanted)
         ctx.batch, ctx.gradient, ctx.wanted = batch, gradient, tuple(ctx.needs_input_grad[:3])
         ctx.save_for_backward(weights, features, start)
-        return torch.from_numpy(values).reshape(*batch.layout.axes, batch.loaded.n_outputs)
+        return batch.values(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -206,8 +207,7 @@ def _products(
         batch.layout, *batch.arrays, batch.seeds(grad), batch.direction(along), wanted=wants
     )
     results = batch.tensors(found, values[:0, 0].reshape(-1), wanted)
-    moved = torch.from_numpy(values).reshape(*batch.layout.axes, batch.loaded.n_outputs)
-    return [*results, moved if wanted[3] else None]
+    return [*results, batch.values(values) if wanted[3] else None]
 
 
 class _Products(torch.autograd.Function):

@@ -86,8 +86,9 @@ class Layout:
 
 
 def _array(tensor: Tensor) -> Numbers:
-    """Rows of numbers, contiguous."""
-    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1]).contiguous().numpy()
+    """Rows of numbers, contiguous: by NumPy, whose calls take a fraction of torch's."""
+    numbers = np.ascontiguousarray(tensor.numpy())
+    return numbers.reshape(math.prod(numbers.shape[:-1]), numbers.shape[-1])
 
 
 @lru_cache(maxsize=1024)

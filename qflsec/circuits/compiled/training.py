@@ -40,14 +40,15 @@ class Rule(NamedTuple):
 
 
 @njit(**INNER)
-def _one_output(rule, value, label):
-    """The loss of one output of two classes, and its derivative in the scaled value."""
+def _one_output(rule, value, label, told):
+    """The loss of one output of two classes, where it is to be told, and its derivative in the scaled value."""
     if rule.loss == CROSS_ENTROPY:
         sign = 1.0 if label else -1.0
         # the logarithm of 1 + e^-m without overflow
         m = sign * value
         e = math.exp(-abs(m))
-        return math.log1p(e) + max(-m, 0.0), -sign * (e if m > 0 else 1.0) / (1.0 + e)
+        loss = math.log1p(e) + max(-m, 0.0) if told else 0.0
+        return loss, -sign * (e if m > 0 else 1.0) / (1.0 + e)
     target = 1.0 if label else rule.low
     if rule.loss == SQUARES:
         return (value - target) ** 2, 2.0 * (value - target)
@@ -56,13 +57,13 @@ def _one_output(rule, value, label):
 
 
 @njit(**INNER)
-def _losses(tables, rule, work, labels, places, losses):
-    """The loss of each lane; its derivatives in the outputs become the seeds."""
+def _losses(tables, rule, work, labels, places, losses, told):
+    """The loss of each lane, where it is to be told; its derivatives in the outputs become the seeds."""
     width, count = tables.width, tables.n_outputs
     for lane in range(width):
         label = labels[places[lane]]
         if count == 1:
-            loss, slope = _one_output(rule, rule.scale * work.values[lane], label)
+            loss, slope = _one_output(rule, rule.scale * work.values[lane], label, told)
             losses[lane] = loss
             work.seeds[lane] = tables.one * (rule.scale * slope)
             continue
@@ -77,10 +78,11 @@ def _losses(tables, rule, work, labels, places, losses):
             if rule.loss == CROSS_ENTROPY:
                 slope = math.exp(value - highest) / norm
                 if j == label:
-                    loss += math.log(norm) + highest - value
+                    if told:
+                        loss += math.log(norm) + highest - value
                     slope -= 1.0
             else:
-                part, slope = _one_output(rule, value, 1 if j == label else 0)
+                part, slope = _one_output(rule, value, 1 if j == label else 0, told)
                 loss += part / count
                 slope /= count
             work.seeds[j * width + lane] = tables.one * (rule.scale * slope)
@@ -105,8 +107,8 @@ def _clipped(tables, work, bound, factors, norms):
 
 
 @njit(inline="always")
-def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, factors, gradient):
-    """The sum of the chosen records' gradients, clipped where that is asked for; the sum of their losses."""
+def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, factors, gradient, told):
+    """The sum of the chosen records' gradients, clipped where that is asked for; the sum of their losses, if told."""
     width, n_weights = tables.width, tables.n_weights
     zero = splat(tables.one - tables.one)
     losses, norms = scratch, ahead(scratch, width)
@@ -120,7 +122,7 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
         lane_angles(tables, inputs, work, plain(False))
         forward(tables, inputs, work, plain(False))
         measure(tables, work)
-        _losses(tables, rule, work, labels, inputs.at_features, losses)
+        _losses(tables, rule, work, labels, inputs.at_features, losses, told)
         for lane in range(inside):
             summed += losses[lane]
         seed(tables, work, work.psi, work.lam)
@@ -192,7 +194,7 @@ def train(
             # the tangents' part of the buffer is free: one vector of factors
             summed = _gradient(
                 tables, rule, inputs, work, pointer(labels), pointer(chosen), count, stop, pointer(scratch),
-                work.overlaps, pointer(gradient),
+                work.overlaps, pointer(gradient), step == 0,
             )  # fmt: skip
             if step == 0:
                 first_losses[model] = summed / max(count, 1)

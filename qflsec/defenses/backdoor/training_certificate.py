@@ -4,7 +4,7 @@ Take two trainings that differ in what corrupted clients send in r rounds on end
 at most D. From the same model, the next model of both is Gaussian around two points at most D apart: clipping a model to a
 norm projects it on a ball, which takes no two points farther apart. So what r rounds tell the two trainings apart is
 no more than r Gaussians with a shift of D / sigma each, however the attacker adapts, and that is one Gaussian with a shift of
-``mu = sqrt(r) D / sigma``. Whatever is done to the model afterwards adds nothing. A record whose class has at least the share pA of
+``mu = sqrt(r) D / sigma``. Whatever is done to the models afterwards adds nothing. A record whose class has at least the share pA of
 all trainings, and any other at most pB, keeps its answer in each of three cases:
 
 - ``mu < (Phi^-1(pA) - Phi^-1(pB)) / 2``, by the lemma of Neyman and Pearson;
@@ -12,6 +12,10 @@ all trainings, and any other at most pB, keeps its answer in each of three cases
   a total variation of at most ``c = 2 Phi(rho / sigma) - 1``, so it shrinks what there was by c (Dobrushin);
 - ``c**l mu**2 / 2 < -ln(1 - (sqrt(pA) - sqrt(pB))**2)``: relative entropy shrinks by c as well, and that is the least entropy at which the
   two classes can change places.
+
+c takes that a later round depends on what came before by the model alone, and on nothing else that an attack reaches. Momentum or
+Adam's moments that clients keep over rounds break that: they carry the attacked models past the noise, so that nothing need be
+forgotten. Then only l = 0 is proved, where what honest clients keep is part of what is given before each attacked round.
 
 The third is the form of CRFL's theorem, derived here anew; the first is larger wherever c is near 1, as it is unless
 the clip norm is within a few standard deviations of the noise. pA is a share of *trainings*: noise, batches and first
@@ -76,7 +80,8 @@ def certified_shift(
         noise_std: sigma.
         max_norm: rho.
         attacked_rounds: r, how many rounds on end are attacked.
-        later_rounds: l, how many rounds follow.
+        later_rounds: l, how many rounds follow. Each has to depend on what came before by the model alone: where clients keep
+            anything over rounds, such as momentum, only 0 is right, which nothing here can check.
 
     Returns:
         The largest shift in L2: the answer holds for every smaller one. 0 where there is no majority, infinity where the
@@ -175,7 +180,7 @@ def certify_training(
         noise_std: sigma of the trainings.
         max_norm: rho of the trainings.
         attacked_rounds: How many rounds on end are attacked.
-        later_rounds: How many rounds follow.
+        later_rounds: How many rounds follow; see :func:`certified_shift` for what they must not carry.
 
     Returns:
         Classes, ``REFUSED`` where the votes prove no majority, and shifts.

@@ -31,7 +31,7 @@ class RoundParts:
     def __init__(self, pipeline: Pipeline, specs: Sequence[RunSpec], turns: Turns) -> None:
         self._pipeline, self._specs, self._turns = pipeline, tuple(specs), turns
         self._sent: torch.Tensor | None = None
-        idle = {index for index, factor in enumerate(pipeline.factors) if not factor}
+        idle = frozenset(pipeline.idle)
         corrupted = [
             spec.threat.clients if spec.threat is not None and spec.adversary is not None else ()
             for spec in specs

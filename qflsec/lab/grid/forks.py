@@ -222,10 +222,14 @@ def serve(control: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: _bury(workers, os.WNOHANG))
     with socket.socket(fileno=control) as asked:
         while True:
-            request, pipes, _, _ = socket.recv_fds(asked, _REQUEST, 1)
+            try:
+                request, pipes, _, _ = socket.recv_fds(asked, _REQUEST, 1)
+                if request:
+                    asked.sendall(b".")
+            except ConnectionError:  # whoever asked was stopped meanwhile
+                break
             if not request:
                 break
-            asked.sendall(b".")
             modules, places, place = pickle.loads(request)  # noqa: S301 - from the process that started this one
             sys.path[:] = places
             _load(modules)

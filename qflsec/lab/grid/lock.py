@@ -64,6 +64,7 @@ def at_work(
 
 
 def _acquire(lock: FileLock, path: Path, store: str | Path, on_wait: Callable[[str], None] | None) -> None:
+    path.open("ab").close()  # raises where there can be no such file, which the lock would wait for
     try:
         lock.acquire(blocking=False)
     except Timeout:

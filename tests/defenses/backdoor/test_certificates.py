@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from scipy.stats import binom
 
 from qflsec.accounting.statistics import clopper_pearson_lower
 from qflsec.base import ConfigError, IncompatibleStack
-from qflsec.data import DataSpec, load
+from qflsec.circuits import NoiseModel
+from qflsec.data import DataSpec, PartitionSpec, load
 from qflsec.defenses.backdoor import (
     Decided,
     ModelSmoothing,
@@ -32,8 +34,24 @@ from qflsec.defenses.backdoor import (
     training_votes,
 )
 from qflsec.defenses.robust import Crfl, Mean, Median, NormBound
-from qflsec.federation import REFUSED, FederationConfig, OwnModels, Pipeline, RunSpec, Stack, run_batch
-from qflsec.models import build_model
+from qflsec.federation import (
+    REFUSED,
+    AggregatorLayer,
+    FedAvg,
+    FederationConfig,
+    OwnModels,
+    Pipeline,
+    RoundUpdates,
+    RunSpec,
+    Sporadic,
+    Stack,
+    run_batch,
+)
+from qflsec.federation.moving import Satellites
+from qflsec.federation.natural_gradient import NaturalGradient
+from qflsec.federation.topology import Tree
+from qflsec.models import Execution, build_model
+from qflsec.protocols.secagg.groups.layer import ValidatedGroups
 
 SHARES = st.floats(0.51, 0.999)
 
@@ -220,7 +238,7 @@ def test_a_stack_serves_its_votes_everywhere() -> None:
 def test_a_training_is_certified_against_a_client_that_sends_anything() -> None:
     """One of ten clients may send anything within the norm bound, in the last round, without another answer."""
     sigma, norm, made = 0.1, 0.4, small(15)
-    stack = Stack.from_layers("crfl", [NormBound(max_norm=norm), Crfl(max_norm=20.0, noise_std=sigma)])
+    stack = behind_crfl(norm=norm, sigma=sigma)
     dataset = load(made.data, 0)
     test = dataset.test_idx
     votes = training_votes(made, stack, dataset, dataset.features[test], samples=40, seed=1)
@@ -233,6 +251,11 @@ def test_a_training_is_certified_against_a_client_that_sends_anything() -> None:
     found = certified_training(made, stack, dataset, samples=40, seed=1)
     assert [found.stand(k) for k in range(2)] == [int((right & (shifts > 0)).sum()), int(standing.sum())]
     assert found.stand(10) == 0, "the mean may then be anything"
+    assert found.weight == 1 / 10
+
+
+def behind_crfl(*, norm: float = 0.4, rho: float = 20.0, sigma: float = 0.1) -> Stack:
+    return Stack.from_layers("crfl", [NormBound(max_norm=norm), Mean(), Crfl(max_norm=rho, noise_std=sigma)])
 
 
 def test_what_the_certificate_of_a_training_does_not_cover() -> None:
@@ -255,6 +278,219 @@ def test_what_the_certificate_of_a_training_does_not_cover() -> None:
     own = replace(made, federation=replace(made.federation, own_models=OwnModels(pull=0.3)))
     with pytest.raises(IncompatibleStack, match="all clients share"):
         certified_training(own, stack, dataset, samples=1)
+
+
+@pytest.mark.parametrize("rule", [[], [FedAvg()]], ids=["no rule", "fedavg"])
+def test_a_server_that_weighs_by_what_clients_state_is_refused(rule: list[AggregatorLayer]) -> None:
+    made, crfl = small(2), Crfl(max_norm=20.0, noise_std=0.1)
+    stack = Stack.from_layers("crfl", [NormBound(max_norm=0.4), *rule, crfl])
+    with pytest.raises(IncompatibleStack, match=r"state.*'fedavg'.*'mean'.*put \{ name = \"mean\" \}"):
+        certified_training(made, stack, load(made.data, 0), samples=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    honest=st.integers(1, 8),
+    sent=st.integers(0, 4),
+    dropped=st.integers(0, 4),
+    stated=st.floats(0.0, 1e9),
+    length=st.floats(1e-3, 1e6),
+    norm=st.floats(0.01, 10.0),
+)
+def test_corrupted_clients_move_the_mean_by_no_more_than_their_share(
+    seed: int, honest: int, sent: int, dropped: int, stated: float, length: float, norm: float
+) -> None:
+    """Whatever they send and state, or where nothing of them arrives."""
+    generator, corrupted = torch.Generator().manual_seed(seed), sent + dropped
+    n = honest + corrupted
+    followed = 3 * norm * torch.randn(n, 5, generator=generator)
+    attacked = followed[dropped:].clone()
+    attacked[:sent] = length * torch.randn(sent, 5, generator=generator)
+    counts = torch.full((n - dropped,), 6.0)
+    counts[:sent] = stated
+    before = clipped_mean(followed, torch.full((n,), 6.0), norm, Mean())
+    moved = float((clipped_mean(attacked, counts, norm, Mean()) - before).norm())
+    assert moved <= 2 * norm * corrupted / n * (1 + 1e-5) + 1e-6
+
+
+def test_a_client_that_states_more_records_moves_the_weighted_mean_by_more_than_its_share() -> None:
+    """Why the weighted mean is refused: one of ten that states a hundred times the records reaches 1.8 of 2 clip norms."""
+    followed = torch.eye(10)
+    attacked, counts = followed.clone(), torch.full((10,), 6.0)
+    attacked[0] = -followed.sum(dim=0)
+
+    def moved(stated: float, rule: AggregatorLayer) -> float:
+        said = counts.clone()
+        said[0] = stated
+        after, before = clipped_mean(attacked, said, 0.4, rule), clipped_mean(followed, counts, 0.4, rule)
+        return float((after - before).norm())
+
+    assert moved(6.0, FedAvg()) <= 2 * 0.4 / 10, "who states as many as the others weighs as much"
+    assert moved(600.0, FedAvg()) > 4 * 2 * 0.4 / 10
+    assert moved(600.0, Mean()) == moved(6.0, Mean()) <= 2 * 0.4 / 10
+
+
+def clipped_mean(
+    updates: torch.Tensor, counts: torch.Tensor, norm: float, rule: AggregatorLayer
+) -> torch.Tensor:
+    n, n_params = updates.shape
+    batch = RoundUpdates(
+        round=0,
+        updates=updates,
+        counts=counts,
+        ids=tuple(range(n)),
+        broadcast=torch.zeros(n_params),
+        periods=(None,) * n_params,
+        f=0,
+        generator=torch.Generator(),
+    )
+    return rule.aggregate(NormBound(max_norm=norm).bound(batch), None)[0]
+
+
+def test_rows_that_are_not_so_many_single_clients_are_refused() -> None:
+    """A group's mean is one client's to spoil, and a client without records leaves its weight to the others."""
+    made, stack = small(2), behind_crfl()
+    dataset = load(made.data, 0)
+    grouped = replace(made, federation=replace(made.federation, declared_corrupted=1))
+    groups = Stack.from_layers("groups", [ValidatedGroups(), *stack.server])
+    groups.check(grouped)  # the layers fit each other
+    with pytest.raises(IncompatibleStack, match=r"means of groups.*'validated-groups'"):
+        certified_training(grouped, groups, dataset, samples=1)
+    some = replace(made, partition=PartitionSpec(kind="dirichlet", alpha=0.05, min_records=0))
+    with pytest.raises(IncompatibleStack, match=r"sits out.*min_records = 0"):
+        certified_training(some, stack, dataset, samples=1)
+    uneven = replace(some, partition=replace(some.partition, min_records=1))
+    assert certified_training(uneven, stack, dataset, samples=1).weight == 1 / 10
+
+
+def test_clients_that_sit_out_are_refused_and_slower_ones_are_not() -> None:
+    """One of five that step weighs 1/5, and no longer 1/10."""
+    made, stack = small(2), behind_crfl()
+    dataset = load(made.data, 0)
+    noisy = Execution(noise=NoiseModel(kind="local-depolarizing", p=0.2, where="every-gate"))
+    devices = replace(made, client_executions=dict.fromkeys(range(5), noisy))
+    for threshold, refused in ((0.9, True), (0.0, False)):
+        sporadic = Sporadic(gamma=5.0, threshold=threshold)
+        some = replace(devices, federation=replace(made.federation, sporadic=sporadic))
+        assert (0.0 in some.factors) is refused
+        if refused:
+            with pytest.raises(IncompatibleStack, match=r"sits out.*clients \[0, 1, 2, 3, 4\]"):
+                certified_training(some, stack, dataset, samples=1)
+        else:
+            assert certified_training(some, stack, dataset, samples=1).weight == 1 / 10
+
+
+def test_votes_of_trainings_with_another_partition_are_refused() -> None:
+    made, stack = small(2), behind_crfl()
+    dataset = load(made.data, 0)
+    filed = replace(made, partition=PartitionSpec(kind="files"))
+    with pytest.raises(IncompatibleStack, match=r"spread anew.*'files'"):
+        certified_training(filed, stack, dataset, samples=1)
+    held = replace(dataset, holdings=torch.zeros(len(dataset.labels), dtype=torch.long))
+    with pytest.raises(IncompatibleStack, match=r"spread anew.*held_blocks"):
+        certified_training(made, stack, held, samples=1)
+
+
+KEEPING = [{"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.1}]
+
+
+@pytest.mark.parametrize("kept", KEEPING, ids=["momentum", "adam"])
+def test_later_rounds_forget_nothing_where_clients_keep_their_optimisers(kept: dict[str, Any]) -> None:
+    """Without later rounds, and with optimisers that live for one round, the certificate holds as it did."""
+    made = small(4)
+    dataset, stack = load(made.data, 0), behind_crfl(rho=0.1)
+    run = replace(made, federation=replace(made.federation, optimizer_state="run", **kept))
+    assert run.federation.keeps_state
+    with pytest.raises(
+        IncompatibleStack, match=r"later rounds forget.*optimizer_state = 'run' and 3 later.*leave out"
+    ):
+        certified_training(run, stack, dataset, samples=1, later_rounds=3)
+    assert certified_training(run, stack, dataset, samples=1).later_rounds == 0
+    assert certified_training(run, stack, dataset, samples=1, attacked_rounds=4).attacked_rounds == 4
+    fresh = replace(run, federation=replace(run.federation, optimizer_state="round"))
+    assert certified_training(fresh, stack, dataset, samples=1, later_rounds=3).later_rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"parts": Satellites(train_rounds=1)}, "parts of the model"),
+        ({"topology": Tree()}, "as a tree"),
+        (
+            {"federation": {"natural_gradient": NaturalGradient(solved_by="server"), "local_steps": 1}},
+            "metric",
+        ),
+        ({"federation": {"server_learning_rate": 0.5}}, "server_learning_rate"),
+    ],
+    ids=["late uploads", "edge servers", "uploaded metrics", "server rate"],
+)
+def test_what_else_could_reach_a_round_past_the_noise_is_refused(changed: dict[str, Any], why: str) -> None:
+    made = small(4)
+    dataset, parts = load(made.data, 0), dict(changed)
+    federation = replace(made.federation, **parts.pop("federation", {}))
+    other = replace(made, federation=federation, **parts)
+    with pytest.raises(IncompatibleStack, match=why):
+        certified_training(other, behind_crfl(), dataset, samples=1)
+
+
+def test_a_training_has_no_more_rounds_than_it_has() -> None:
+    """More later rounds than there are would forget everything."""
+    made, stack = small(4), behind_crfl(rho=0.1)
+    dataset = load(made.data, 0)
+    for rounds in ({"later_rounds": 4}, {"attacked_rounds": 5}, {"attacked_rounds": 3, "later_rounds": 2}):
+        with pytest.raises(ConfigError, match=r"not so many rounds.*at most 4"):
+            certified_training(made, stack, dataset, samples=1, **rounds)
+    assert certified_training(made, stack, dataset, samples=1, attacked_rounds=3, later_rounds=1).samples == 1
+
+
+@pytest.mark.parametrize(("keeps", "holds"), [(True, False), (False, True)], ids=["over the run", "afresh"])
+def test_momentum_carries_an_attack_past_the_noise(keeps: bool, holds: bool) -> None:
+    """One angle with the loss cos: pushed to one side or the other in one round, and twelve rounds later still known."""
+    rho = sigma = 1.0
+    rounds, n = 13, 20_000
+
+    def trained(push: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        generator = np.random.default_rng(abs(int(10 * push)) + (push > 0))
+        angle, momentum = np.zeros(n), np.zeros(n)
+        for index in range(rounds):
+            momentum = 0.9 * momentum * keeps - np.sin(angle)
+            step = np.clip(-momentum, -0.9, 0.9) + (push if index == 0 else 0.0)
+            angle = np.clip(angle + step, -rho, rho) + sigma * generator.standard_normal(n)
+        return angle
+
+    one, two = trained(1.8), trained(-1.8)
+    apart = abs(
+        float((one > 0).mean() - (two > 0).mean())
+    )  # no more than the total variation, up to sampling
+    bound = contraction(rho, sigma) ** (rounds - 1) * (2 * float(ndtr(3.6 / sigma / 2)) - 1)
+    assert bound < 0.01
+    assert (apart <= bound + 4 / math.sqrt(2 * n)) is holds
+    if not holds:
+        assert apart > 0.2
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    pushes=st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=6),
+    decay=st.floats(0.0, 0.99),
+    gain=st.floats(-2.0, 2.0),
+    earlier=st.integers(0, 3),
+    sigma=st.floats(0.1, 2.0),
+)
+def test_what_honest_clients_keep_adds_nothing_in_the_last_rounds(
+    pushes: list[float], decay: float, gain: float, earlier: int, sigma: float
+) -> None:
+    """A linear training with momentum, so that the last model is Gaussian: what tells it is at most sqrt(r) D / sigma."""
+    # model and momentum: momentum' = decay momentum + gain model, model' = model + momentum' + push + noise
+    step = np.array([[1 + gain, decay], [gain, decay]])
+    noise = np.diag([sigma**2, 0.0])
+    shift, spread = np.zeros(2), np.zeros((2, 2))
+    for push in [0.0] * earlier + pushes:
+        shift = step @ shift + np.array([push, 0.0])
+        spread = step @ spread @ step.T + noise
+    most = max(map(abs, pushes))
+    assert abs(shift[0]) / math.sqrt(spread[0, 0]) <= math.sqrt(len(pushes)) * most / sigma * (1 + 1e-9)
 
 
 def corrupted_shares(shifts: torch.Tensor, norm: float) -> torch.Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -166,6 +168,25 @@ def test_a_copy_ends_with_its_original_however_that_ends() -> None:
     while nursery.exists() and "zombie" not in _state(nursery) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not nursery.exists() or "zombie" in _state(nursery)
+
+
+def test_a_request_whose_asker_was_stopped_meanwhile_is_no_traceback() -> None:
+    """The answer finds nobody: Ctrl-C fell between a request and its answer."""
+    ours, theirs = socket.socketpair()
+    pipe, other = socket.socketpair()
+    with theirs, pipe, other:
+        request = pickle.dumps(((), [], str(Path.cwd())))
+        socket.send_fds(ours, [request], [pipe.fileno()])
+        ours.close()
+        text = f"from qflsec.lab.grid.forks import serve; serve({theirs.fileno()})"
+        done = subprocess.run(
+            [sys.executable, "-c", text],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def _state(process: Path) -> str:

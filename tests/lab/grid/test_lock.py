@@ -95,6 +95,12 @@ def test_no_folder_no_lock(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder without room for files of anybody")
+def test_where_no_file_can_be_made_nobody_else_is_blamed() -> None:
+    with pytest.raises(StoreError, match="cannot be used"), at_work("/proc/a.sqlite", on_wait=print):
+        pass
+
+
 def test_a_lock_file_that_says_nothing_is_no_riddle(store: Path, owner: subprocess.Popen[str]) -> None:
     store.with_name("s.sqlite.lock").write_text("")
     with pytest.raises(StoreError, match="has not said who it is"), at_work(store):

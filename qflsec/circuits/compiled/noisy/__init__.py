@@ -69,7 +69,7 @@ def compiled_noisy_expectations(
         values: Tensor = _NoisyValues.apply(weights, features, batch, dtype)  # type: ignore[no-untyped-call]
         return values
     found, _ = loaded.evaluate(layout, *arrays[:2])
-    return torch.from_numpy(found).reshape(*layout.axes, loaded.n_outputs)
+    return batch.values(found)
 
 
 class _NoisyValues(torch.autograd.Function):
@@ -87,7 +87,7 @@ class _NoisyValues(torch.autograd.Function):
         loaded, wanted = batch.loaded, ctx.wanted[:2] if batch.loaded.n_outputs == 1 else (False, False)
         values, ctx.gradient = loaded.evaluate(batch.layout, batch.weights, batch.features, wanted=wanted)
         ctx.save_for_backward(weights, features)
-        return torch.from_numpy(values).reshape(*batch.layout.axes, loaded.n_outputs)
+        return batch.values(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's interface
