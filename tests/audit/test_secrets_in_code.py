@@ -168,6 +168,54 @@ def test_secrets_of_cryptography_and_what_is_no_secret(text: str) -> None:
     assert findings("statistical-secrets", text) == []
 
 
+XOR = "KEY = os.urandom(32)\ndef enc(raw):\n    {pad}\n    return bytes(a ^ b for a, b in zip(raw, pad))\n"
+REPEATED = {
+    "bytes times": XOR.format(pad="pad = (KEY * (len(raw) // 32 + 1))[: len(raw)]"),
+    "times a number that was counted": XOR.format(pad="n = -(-len(raw) // 32); pad = n * KEY"),
+    "under a plain name": XOR.format(pad="k = KEY; pad = (k * 9)[: len(raw)]"),
+    "from the system, under a plain name": "K = os.urandom(32)\ndef enc(raw):\n    return bytes(a ^ b for a, b in zip(raw, (K * len(raw))[:9]))\n",
+    "a list": XOR.format(pad="pad = (list(KEY) * 99)[: len(raw)]"),
+    "tile": XOR.format(pad="pad = np.tile(np.frombuffer(KEY, np.uint8), len(raw))"),
+    "resize": XOR.format(pad="pad = np.resize(np.frombuffer(KEY, np.uint8), len(raw))"),
+    "cycle": "from itertools import cycle\n" + XOR.format(pad="pad = cycle(KEY)"),
+    "cycle and a slice": "import itertools\n" + XOR.format(pad="pad = itertools.islice(itertools.cycle(KEY), len(raw))"),
+    "pad of numpy": XOR.format(pad="pad = np.pad(np.frombuffer(KEY, np.uint8), (0, 99), mode='wrap')"),
+    "modulo its length": XOR.format(pad="pad = [KEY[i % len(KEY)] for i in range(len(raw))]"),
+    "modulo a number": XOR.format(pad="pad = [KEY[i % 32] for i in range(len(raw))]"),
+    "modulo by a name": XOR.format(pad="at = np.arange(len(raw)) % 32; pad = np.frombuffer(KEY)[at]; key = KEY; pad = key[at]"),
+    "modulo under a plain name": "def enc(raw, k):\n    return bytes(b ^ k[i % len(k)] for i, b in enumerate(raw))\n",
+    "made longer elsewhere": (
+        "def stretch(key, n):\n    return (key * n)[:n]\ndef xor(a, b):\n    return bytes(x ^ y for x, y in zip(a, b))\n"
+        "def enc(raw, key):\n    return xor(raw, stretch(key, len(raw)))\n"
+    ),
+    "at the top": "KEY = os.urandom(32)\nPAD = (KEY * 99)[:999]\ndef enc(raw):\n    return bytes(a ^ b for a, b in zip(raw, PAD))\n",
+}  # fmt: skip
+ONCE = {
+    "as long as the message": "def enc(raw):\n    pad = os.urandom(len(raw))\n    return bytes(a ^ b for a, b in zip(raw, pad))\n",
+    "a stream of a hash": "import hashlib\n" + XOR.format(pad="pad = hashlib.shake_256(KEY).digest(len(raw))"),
+    "HKDF": "from cryptography.hazmat.primitives.kdf.hkdf import HKDF\n" + XOR.format(pad="pad = HKDF(None, len(raw), None, b'').derive(KEY)"),
+    "cut": XOR.format(pad="pad = KEY[: len(raw)]"),
+    "numbers": XOR.format(pad="pad = KEY; scale = 3 * len(KEY); n = len(raw) * 8"),
+    "a product": "def enc(x, key, scale):\n    return (x ^ 3) + key * scale\n",
+    "no XOR in the file": "def attention(keys, n):\n    return np.tile(keys, n)\n",
+    "rows": "def enc(rows, pad):\n    return np.tile(rows, 3) ^ pad\n",
+    "another function of the file": "def attention(keys, n):\n    return np.tile(keys, n)\ndef enc(a, b):\n    return a ^ b\n",
+    "neighbours on a ring": "def parity(bits):\n    return [bits[i] ^ bits[(i + 1) % len(bits)] for i in range(len(bits))]\n",
+    "a shift register": "def step(state, taps, n):\n    return state ^ taps[n % 4]\n",
+    "a ring of bits": "def parity(bits, n):\n    return [bits[(i + 1) % n] for i in range(n)], n ^ 1\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REPEATED.values(), ids=REPEATED)
+def test_a_pad_that_begins_again(text: str) -> None:
+    assert findings("repeated-pad", text)
+
+
+@pytest.mark.parametrize("text", ONCE.values(), ids=ONCE)
+def test_a_pad_that_is_as_long_as_the_message_and_what_is_no_pad(text: str) -> None:
+    assert findings("repeated-pad", text) == []
+
+
 def test_what_refers_to_itself_ends() -> None:
     for text in (
         "rng = rng\nnoise = rng.normal()\n",
