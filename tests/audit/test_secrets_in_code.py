@@ -55,6 +55,7 @@ SEEDED = {
     "a function makes it": "def made():\n    return np.random.default_rng(7)\ndef privatise(u):\n    return u + made().normal(0, 1, 3)\n",
     "a number of the client": "def privatise(u, cid):\n    return u + np.random.default_rng(1234 + cid).normal(0, 1, 3)\n",
     "one for each client": "rngs = [np.random.default_rng(i) for i in range(9)]\ndef privatise(u, cid):\n    return u + rngs[cid].normal(0, 1, 3)\n",
+    "bound as a global": "def start():\n    global rng\n    rng = np.random.default_rng(42)\n" + ADD,
     "drawn at the top": "rng = np.random.default_rng(42)\nNOISE = rng.normal(0, 1, 3)\ndef privatise(u):\n    return u + NOISE\n",
     "added in place": "rng = np.random.default_rng(42)\ndef privatise(u):\n    u += rng.laplace(0, 1, 3)\n    return u\n",
     "under another name": "rng = np.random.default_rng(42)\ndef privatise(u):\n    z = rng.normal(0, 1, 3)\n    return u + z\n",
@@ -153,6 +154,7 @@ SOUND = {
     "one of many keys": "KEYS = [secrets.token_bytes(32)]\nkey = KEYS[random.randrange(1)]\n",
     "order of records": "rng = np.random.default_rng(0)\norder = rng.permutation(9)\n",
     "keys of JAX": "from jax import random\nkey = random.PRNGKey(0)\nkey, sub = random.split(key)\n",
+    "a start of JAX": "import jax\nkey = jax.random.PRNGKey(np.random.randint(9))\n",
     "a sort key": "def sort_key(x):\n    return random.random()\n",
     "a generator of cryptography": "rng = HMAC_DRBG(secrets.token_bytes(32))\nkey = rng.bytes(32)\n",
 }  # fmt: skip

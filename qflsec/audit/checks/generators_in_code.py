@@ -98,6 +98,12 @@ class Generators:
         self._functions = {one.name: one for one in functions(tree)}
         self._classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         self._sites: dict[str, list[ast.Call]] = defaultdict(list)
+        self._global = {
+            (self.function_around(node), name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Global)
+            for name in node.names
+        }
         for node in ast.walk(tree):
             self._note(node)
 
@@ -185,7 +191,7 @@ class Generators:
             scope = next(
                 (one for one in self._around(node) if isinstance(one, Function | ast.ClassDef)), self._tree
             )
-            if any(isinstance(one, ast.Global) and target.id in one.names for one in ast.walk(scope)):
+            if (scope, target.id) in self._global:
                 scope = self._tree
             self._bound[scope][target.id].append((line, value))
         elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):

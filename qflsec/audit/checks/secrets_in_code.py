@@ -199,6 +199,8 @@ def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 def _drawn(value: ast.expr, known: Generators) -> str:
     """The generator's call that makes a value; empty where none does, or where only a choice hangs on it."""
+    if called(value).rpartition(".")[2] == "PRNGKey":  # it starts a generator of JAX
+        return ""
     for call, draw in known.draws(value):
         if not _of_names(call):
             return draw.call
