@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "audit"
 FOUND = {
     "federation.py": {
         "repeated-pad", "constant-key", "keystream-reuse", "unnoticed-change", "non-finite-updates", "stated-counts",
-        "unbounded-influence", "test-records-in-training", "key-without-channel",
+        "unbounded-influence", "test-records-in-training", "key-without-channel", "statistical-secrets",
     },
     "circuit.py": {"gradients-determine-records", "updates-reveal-records", "updates-tell-shares", "test-records-in-training"},
     "qiskit_circuit.py": {"gradients-determine-records", "updates-tell-shares"},

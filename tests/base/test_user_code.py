@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from qflsec.base import ConfigError
-from qflsec.base.user_code import load_file, load_module, sources_in_use
+from qflsec.base.user_code import imported_anew, load_file, load_module, sources_in_use
 
 
 def put(path: Path, text: str) -> Path:
@@ -148,3 +148,41 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         load_file(path)
     assert {name for name in set(sys.modules) - before if "fails_u" in name} == set()
+
+
+def test_a_file_and_what_it_imports_are_executed_once_more(tmp_path: Path) -> None:
+    put(tmp_path / "below_x.py", "value = []\n")
+    module = load_file(put(tmp_path / "root_x.py", "import math\nfrom below_x import value\n"))
+    below, maths = sys.modules["below_x"], sys.modules["math"]
+    with imported_anew(module) as again:
+        assert again is not module
+        assert again.value == []
+        assert again.value is not module.value
+        assert sys.modules["below_x"] is not below
+        assert again.math is maths  # a library is not
+    assert sys.modules["below_x"] is below
+    assert sys.modules[module.__name__] is module
+    with pytest.raises(ConfigError, match="stands in no file"), imported_anew(ModuleType("at_a_prompt")):
+        pass
+
+
+def test_a_module_of_a_package_is_executed_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    put(tmp_path / "pack_y" / "__init__.py", "")
+    put(tmp_path / "pack_y" / "part.py", "value = []\n")
+    put(tmp_path / "pack_y" / "task.py", "from pack_y.part import value\n")
+    module = importlib.import_module("pack_y.task")
+    with imported_anew(module) as again:
+        assert again.value is not module.value
+    assert sys.modules["pack_y.task"] is module
+    assert importlib.import_module("pack_y.part").value is module.value
+
+
+def test_what_fails_the_second_time_leaves_the_first(tmp_path: Path) -> None:
+    module = load_file(put(tmp_path / "once_z.py", "import sys\nassert not hasattr(sys, 'z')\nsys.z = 1\n"))
+    try:
+        with pytest.raises(AssertionError), imported_anew(module):
+            pass
+    finally:
+        del sys.z  # type: ignore[attr-defined]
+    assert sys.modules[module.__name__] is module

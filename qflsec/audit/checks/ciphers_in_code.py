@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from qflsec.audit.checks.source import SourceCheck, called, dotted, functions, words_of
+from qflsec.audit.checks.generators_in_code import Generators
+from qflsec.audit.checks.source import Function, SourceCheck, called, dotted, functions, words_of
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import SourceFile
 from qflsec.base import CheckCard, Source, register
@@ -18,7 +19,9 @@ _PLAIN_MODES = {
 }
 _TAGS = ("hmac", "HMAC", "cmac", "CMAC", "Poly1305", "poly1305", "GCM", "CCM", "EAX")
 _KEYS = frozenset({"key", "keys", "pad", "otp", "keystream"})
-_REPEATERS = frozenset({"cycle", "resize", "tile", "repeat"})
+_KEY_MAKERS = frozenset({"urandom", "token_bytes", "generate_key", "get_random_bytes"})
+_REPEATERS = frozenset({"cycle", "resize", "tile", "repeat", "broadcast_to", "repeat_interleave"})
+_LENGTHS = ("len(", "//", "ceil", ".size", ".shape", "nbytes")
 
 
 @register("check", "unauthenticated-cipher")
@@ -56,25 +59,31 @@ class RepeatedPad(SourceCheck):
 
     card = CheckCard(
         name="repeated-pad",
-        idea="Find XOR with key[i % len(key)], and keys that are cycled, tiled or resized to the length of a message.",
+        idea="Find XOR with key[i % len(key)], and keys that are cycled, tiled, resized or multiplied to the length of a message, in a "
+        "function that XORs or that one hands its message to or gets its pad from.",
         source=Source(
             paper="Shannon, Communication theory of secrecy systems", year=1949, where="section 10"
         ),
         title="a pad is used more than once",
         severity="error",
         proves="Positions of a message one key length apart are covered by the same key bits.",
-        cannot=("Pads that are used again for the next message are found by running the cipher, not here.",),
+        cannot=(
+            "Pads that are used again for the next message are found by running the cipher, not here.",
+            "It goes by names, and by names bound to os.urandom and its like; a key repeated by a loop of one's own is not seen.",
+            "It reads one file after the other: a key that another file makes longer is not seen.",
+        ),
         consequence="The XOR of two such positions is that of their plain texts: the network reads updates.",
         remedy="Draw as many key bits as the message has, or use the key for AESGCM and say so.",
     )
 
     def read(self, file: SourceFile, tree: ast.Module) -> Iterator[Finding]:
         """Every function that covers with a key that repeats."""
-        for function in functions(tree):
-            if not any(_is_xor(node) for node in ast.walk(function)):
-                continue
+        known, told = Generators(tree), set()
+        for function in _that_cover(tree):
             for node in ast.walk(function):
-                if what := _repeats(node):
+                what = _repeats(node, known) or _covered_in_turn(node, known)
+                if what and getattr(node, "lineno", 0) not in told:
+                    told.add(getattr(node, "lineno", 0))
                     yield Finding(what=what, place=file.at(node))
 
 
@@ -108,18 +117,91 @@ def _is_xor(node: ast.AST) -> bool:
     return xor or called(node).rpartition(".")[2] in {"bitwise_xor", "xor", "logical_xor"}
 
 
-def _repeats(node: ast.AST) -> str:
+def _that_cover(tree: ast.Module) -> list[ast.AST]:
+    """Functions that XOR, those that call one and those that these call; the top of the file where there is any."""
+    every = list(functions(tree))
+    calls = {one: {called(node).rpartition(".")[2] for node in ast.walk(one)} for one in every}
+    covering = {one for one in every if any(_is_xor(node) for node in ast.walk(one))}
+    names = {one.name for one in covering}
+    callers = covering | {one for one in every if calls[one] & names}
+    fed = {name for one in callers for name in calls[one]}
+    found = [one for one in every if one in callers or one.name in fed]
+    top = [one for one in tree.body if not isinstance(one, Function | ast.ClassDef)]
+    return [*found, *(top if covering or any(_is_xor(node) for one in top for node in ast.walk(one)) else [])]
+
+
+def _is_key(node: ast.expr, known: Generators) -> bool:
+    """Whether an expression is a key, by its name or by what its name was bound to."""
+    names = [part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute)]
+    if any(words_of(dotted(part).rpartition(".")[2]) & _KEYS for part in names):
+        return True
+    bound = [one for part in names if isinstance(part, ast.Name) for one in known.last(part.id, part)]
+    makers = {called(part).rpartition(".")[2] for one in bound for part in ast.walk(one)}
+    return bool(makers & _KEY_MAKERS) or any(
+        isinstance(one, ast.Name) and words_of(one.id) & _KEYS for one in bound
+    )
+
+
+def _in_turn(node: ast.AST, known: Generators) -> ast.expr | None:
+    """What ``i % n`` picks from over and over."""
+    if not isinstance(node, ast.Subscript):
+        return None
+    places = [node.slice, *(known.last(node.slice.id, node) if isinstance(node.slice, ast.Name) else [])]
+    turns = any(isinstance(one, ast.BinOp) and isinstance(one.op, ast.Mod) for one in places)
+    return node.value if turns else None
+
+
+def _covered_in_turn(node: ast.AST, known: Generators) -> str:
+    """An XOR of something else with ``x[i % len(x)]``: a pad whatever its name."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor)):
+        return ""
+    for side, other in ((node.left, node.right), (node.right, node.left)):
+        picked = _in_turn(side, known)
+        if picked is None or not isinstance(side, ast.Subscript):
+            continue
+        name = ast.unparse(picked)
+        if f"len({name})" in ast.unparse(side.slice) and name not in ast.unparse(other):
+            return f"{ast.unparse(side)} begins again at the end of the key"
+    return ""
+
+
+def _repeats(node: ast.AST, known: Generators) -> str:
     """How a key is made longer than it is; empty where it is not."""
-    if (
-        isinstance(node, ast.Subscript)
-        and isinstance(node.slice, ast.BinOp)
-        and isinstance(node.slice.op, ast.Mod)
-    ):
-        name = dotted(node.value)
-        if words_of(name.rpartition(".")[2]) & _KEYS and "len" in ast.unparse(node.slice.right):
-            return f"{ast.unparse(node)} begins again at the end of the key"
+    picked = _in_turn(node, known)
+    if picked is not None and words_of(dotted(picked).rpartition(".")[2]) & _KEYS:
+        return f"{ast.unparse(node)} begins again at the end of the key"
     if isinstance(node, ast.Call) and called(node).rpartition(".")[2] in _REPEATERS and node.args:
-        name = dotted(node.args[0]) or dotted(getattr(node.func, "value", node))
-        if words_of(name.rpartition(".")[2]) & _KEYS:
+        holder = getattr(node.func, "value", node)
+        if _is_key(node.args[0], known) or (isinstance(holder, ast.Name) and _is_key(holder, known)):
+            return f"{ast.unparse(node)} repeats the key"
+    if isinstance(node, ast.Call) and any(
+        word.arg == "mode" and ast.unparse(word.value) == "'wrap'" for word in node.keywords
+    ):
+        return f"{ast.unparse(node)} repeats the key" if node.args and _is_key(node.args[0], known) else ""
+    return _multiplied(node, known)
+
+
+def _multiplied(node: ast.AST, known: Generators) -> str:
+    """A key times a number of times; a product of numbers is none."""
+    cut = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice)
+    product = node.value if isinstance(node, ast.Subscript) and cut else node
+    if not (isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult)):
+        return ""
+    for key, times in ((product.left, product.right), (product.right, product.left)):
+        counted = cut or any(word in _spelled(times, known) for word in _LENGTHS)
+        if counted and _names_a_key(key, known):
             return f"{ast.unparse(node)} repeats the key"
     return ""
+
+
+def _names_a_key(node: ast.expr, known: Generators) -> bool:
+    """Whether an expression is a key itself, and not a length or another number of one."""
+    if isinstance(node, ast.Call) and called(node) in {"bytes", "bytearray", "list"} and node.args:
+        node = node.args[0]
+    return isinstance(node, ast.Name | ast.Attribute) and _is_key(node, known)
+
+
+def _spelled(node: ast.expr, known: Generators) -> str:
+    """An expression with what it names, as text."""
+    bound = known.last(node.id, node) if isinstance(node, ast.Name) else []
+    return " ".join(ast.unparse(one) for one in (node, *bound))
