@@ -8,10 +8,12 @@ from functools import cache
 
 from qflsec.audit.claim import Ruling
 
-__all__ = ["SLACK", "above", "epsilons"]
+__all__ = ["ROUNDING", "SLACK", "above", "epsilons"]
 
 SLACK = 1.02
 """Accountants differ by rounding; what is above this is no rounding."""
+ROUNDING = 1e-9
+"""A claim of what an accountant gives, written in decimals, may be so far below it."""
 
 
 def epsilons(history: Sequence[tuple[float, float, int]], delta: float) -> dict[str, float]:

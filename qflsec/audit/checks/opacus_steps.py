@@ -34,24 +34,57 @@ def one_step(part: Opacus, *, noise: bool = True, records: int = _RECORDS) -> tu
     Raises:
         NotApplicable: The optimiser is none of Opacus, or its loader gives no records.
     """
-    import torch
+    module, optimiser, x, y = _ready(part, noise=noise, least=1)
+    _step(part, module, optimiser, x[:records], y[:records])
+    return module, optimiser
 
+
+def _ready(part: Opacus, *, noise: bool, least: int) -> tuple[Any, Any, Any, Any]:
+    """Module, optimiser and a batch of so many records at least."""
     module, optimiser, loader = part.make()
     if not hasattr(optimiser, "clip_and_accumulate"):
         raise NotApplicable(f"the optimiser is no DPOptimizer but {type(optimiser).__name__}")
     if not noise:
         optimiser.noise_multiplier = 0.0
-    batch = next((one for one in islice(loader, 64) if len(one[0]) >= 1), None)
+    batch = next((one for one in islice(loader, 64) if len(one[0]) >= least), None)
     if batch is None:
-        raise NotApplicable("the loader gives no records")
-    x, y = batch[0][:records], batch[1][:records]
+        raise NotApplicable("the loader gives no records" if least == 1 else f"no batch has {least} records")
     module.train()
+    return module, optimiser, batch[0], batch[1]
+
+
+def _step(part: Opacus, module: Any, optimiser: Any, x: Any, y: Any) -> None:  # noqa: ANN401
+    import torch
+
     optimiser.zero_grad()
     outputs = module(x)
     loss = part.loss(outputs, y.to(torch.long) if isinstance(part.loss, torch.nn.CrossEntropyLoss) else y)
     loss.backward()
     optimiser.pre_step()
-    return module, optimiser
+
+
+def _moved_by_one(part: Opacus) -> float:
+    """The most that taking one record out of a batch moves the sum of clipped gradients.
+
+    Raises:
+        NotApplicable: No batch has two records, or the module draws numbers, so that two steps cannot be compared.
+    """
+    import torch
+
+    module, optimiser, x, y = _ready(part, noise=False, least=2)
+    x, y = x[:_RECORDS], y[:_RECORDS]
+
+    def released(kept: list[int], seed: int = 0) -> Any:  # noqa: ANN401
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            _step(part, module, optimiser, x[kept], y[kept])
+        return torch.cat([one.detach().flatten().clone() for one in _sums(module)])
+
+    every = list(range(len(x)))
+    whole = released(every)
+    if not torch.equal(whole, released(every, seed=1)):
+        raise NotApplicable("the module draws numbers in a step, so that two steps cannot be compared")
+    return max(float((whole - released([i for i in every if i != out])).norm()) for out in every)
 
 
 @register("check", "clip-norm-exceeded")
@@ -62,12 +95,17 @@ class ClipNormExceeded(Check):
     weight = 4.0
     card = CheckCard(
         name="clip-norm-exceeded",
-        idea="Make a step of one record without noise with the pipeline's own optimiser, and take the length of its sum.",
+        idea="Make a step of one record without noise with the pipeline's own optimiser, and take the length of its sum; and take "
+        "one record out of a batch.",
         source=_ABADI,
         title="one record moves the release by more than the clip norm",
         severity="error",
-        proves="The summed gradient of one record is longer than the clip norm that the accountant uses.",
-        cannot=("Other records may exceed it where these do not.",),
+        proves="The summed gradient of one record is longer than the clip norm that the accountant uses, or that of a batch moves by "
+        "more when one record is taken out.",
+        cannot=(
+            "Other records may exceed it where these do not.",
+            "Whether records of a batch change each other's gradients is not tried where the module draws numbers in a step.",
+        ),
         consequence="The noise is scaled to a smaller sensitivity than the true one: the reported epsilon does not hold.",
         remedy="Check the module's per-sample gradients, and clip over all parameters at once.",
     )
@@ -84,6 +122,17 @@ class ClipNormExceeded(Check):
             yield Finding(
                 what=f"one record releases a gradient of length {longest:.4g} under a clip norm of {clip:.4g}",
                 evidence={"released": longest, "clip_norm": clip},
+            )
+            return
+        try:
+            moved = _moved_by_one(part)
+        except NotApplicable:
+            return
+        bench.measured["one record of a batch"] = moved
+        if moved > clip * (1 + _ROUNDING):
+            yield Finding(
+                what=f"one record taken out of a batch moves the sum by {moved:.4g} under a clip norm of {clip:.4g}",
+                evidence={"moved": moved, "clip_norm": clip},
             )
 
 

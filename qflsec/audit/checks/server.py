@@ -66,7 +66,7 @@ def _decrypts(thing: Any) -> str:  # noqa: ANN401
         return "a TenSEAL context with its secret key" if thing.is_private() else ""
     if isinstance(thing, bytes | bytearray):
         return _private_bytes(bytes(thing))
-    if "PrivateKey" in kind.__name__ or "PrivKey" in kind.__name__:
+    if any(name in kind.__name__ for name in ("PrivateKey", "PrivKey", "SecretKey")):
         return f"a private key ({kind.__name__})"
     return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qflsec.audit.accountants import above, epsilons
+from qflsec.audit.accountants import ROUNDING, above, epsilons
 from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.checks.opacus_steps import (
     ClipNormExceeded,
@@ -87,6 +87,13 @@ class OpacusPrivacy(Claim):
         refuted = above(best, self.epsilon, done, evidence)
         if refuted is not None:
             return refuted
+        if best > self.epsilon * (1 + ROUNDING):
+            return Ruling(
+                judgement="not refuted",
+                why=f"accountants give {best:.4g} for {done}: more than is claimed, by less than they differ among themselves",
+                ceiling="no accountant proves the claimed epsilon",
+                evidence=evidence,
+            )
         return Ruling(
             judgement="proved by check",
             why=f"clip, noise and sampling were tried on a real step, and accountants give {best:.4g} for {done}",
