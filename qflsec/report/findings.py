@@ -10,19 +10,16 @@ from qflsec.accounting.limits import membership_ceiling
 from qflsec.accounting.predictions import Prediction, exchanged
 from qflsec.accounting.roc import auc
 from qflsec.accounting.statistics import mean_over_seeds
-from qflsec.base import Score
 from qflsec.lab.worlds.federation.results import AttackInfo, Cell, MatrixResult, PipelineSummary
 from qflsec.lab.worlds.federation.states import GOALS
 from qflsec.report.accounts import Bound, proved_bounds
 from qflsec.report.effects import Effect, effects, protects, reference, works
-from qflsec.report.html import interval, number
+from qflsec.report.finding_words import NAMED, few, high_of, low_of, spread_of, value_of
+from qflsec.report.html import number
 from qflsec.report.sides import two_sides
 from qflsec.report.words import count, listed, sentence
 
 __all__ = ["Finding", "federation_findings"]
-
-_NAMED = 3
-"""How many pairs a sentence names; the others stand below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +63,10 @@ def worst_attacks(result: MatrixResult) -> Finding:
     for goal in GOALS:
         hits = {name: worst[goal] for name, worst in table.items() if goal in worst}
         if hits:
-            name, cell = max(hits.items(), key=lambda pair: _value(pair[1]))
+            name, cell = max(hits.items(), key=lambda pair: value_of(pair[1]))
             parts.append(
                 f"on {goal} an attack is shown to work against {len(hits)} of {len(table)} stacks, "
-                f"and the largest mean is that of {cell.attack} against {name}, {_spread(cell.advantage)}"
+                f"and the largest mean is that of {cell.attack} against {name}, {spread_of(cell.advantage)}"
             )
         elif any(protects(attack) == goal for attack in result.attacks):
             parts.append(f"on {goal} no attack is shown to work, which proves no stack safe")
@@ -82,7 +79,7 @@ def _worst_of(result: MatrixResult, stack: str) -> dict[str, Cell]:
     found: dict[str, Cell] = {}
     for attack in result.attacks:
         cell, goal = result.cells[attack.label, stack], protects(attack)
-        if works(cell) and (goal not in found or _value(cell) > _value(found[goal])):
+        if works(cell) and (goal not in found or value_of(cell) > value_of(found[goal])):
             found[goal] = cell
     return found
 
@@ -91,7 +88,7 @@ def _worst_line(worst: Mapping[str, Cell], result: MatrixResult) -> str:
     goals = [goal for goal in GOALS if any(protects(attack) == goal for attack in result.attacks)]
     adaptive = {attack.label for attack in result.attacks if attack.adaptive}
     return "; ".join(
-        f"{goal}: {worst[goal].attack}{' (adaptive)' * (worst[goal].attack in adaptive)} {_spread(worst[goal].advantage)}"
+        f"{goal}: {worst[goal].attack}{' (adaptive)' * (worst[goal].attack in adaptive)} {spread_of(worst[goal].advantage)}"
         if goal in worst
         else f"{goal}: none is shown to work"
         for goal in goals
@@ -119,9 +116,9 @@ def what_moved(result: MatrixResult, found: Sequence[Effect]) -> Finding:
         )
         return Finding(question=question, sentence=said)
     lead = f"of {count(len(found), 'comparison')} with the stack without layers {len(moved)} {'shows' if len(moved) == 1 else 'show'} a change"
-    words = _few([_effect_words(effect) for effect in moved])
+    words = few([_effect_words(effect) for effect in moved])
     details = tuple(
-        f"{_effect_words(effect)}, from {_spread(effect.before)} to {_spread(effect.after)}"
+        f"{_effect_words(effect)}, from {spread_of(effect.before)} to {spread_of(effect.after)}"
         for effect in moved
     )
     return Finding(question=question, sentence=sentence([f"{lead}: {words}"]), details=details)
@@ -129,7 +126,7 @@ def what_moved(result: MatrixResult, found: Sequence[Effect]) -> Finding:
 
 def _effect_words(effect: Effect) -> str:
     verb = "weakens" if effect.change.value < 0 else "strengthens"
-    return f"{effect.stack} {verb} {effect.attack.label} by {_spread(effect.change, absolute=True)}"
+    return f"{effect.stack} {verb} {effect.attack.label} by {spread_of(effect.change, absolute=True)}"
 
 
 # --- what it cost ---
@@ -151,34 +148,30 @@ def what_it_cost(result: MatrixResult, found: Sequence[Effect]) -> Finding:
         if own is not None and free is not None:
             costs.append((f"{stack} on {pipeline}", own, free))
     losses = {name: own.loss for name, own, _ in costs if own.loss is not None}
-    losing = [f"{name} loses {_spread(loss, 3)} of accuracy" for name, loss in losses.items() if loss.low > 0]
+    losing = [
+        f"{name} loses {spread_of(loss, 3)} of accuracy" for name, loss in losses.items() if loss.low > 0
+    ]
     spared = {name: loss for name, loss in losses.items() if not loss.low > 0}
-    parts = [_few(losing)] if losing else []
+    parts = [few(losing)] if losing else []
     if spared:
         most = max(loss.high for loss in spared.values())
         limit = f", where more than {number(max(most, 0.0), 3)} is excluded" if math.isfinite(most) else ""
-        parts.append(f"no loss of accuracy is shown for {_few(list(spared))}{limit}")
+        parts.append(f"no loss of accuracy is shown for {few(list(spared))}{limit}")
     areas = {name: lost for name, own, _ in costs if (lost := own.detection_lost.get("aupr")) is not None}
-    worse = [f"{name} loses {_spread(lost, 3)}" for name, lost in areas.items() if lost.low > 0]
+    worse = [f"{name} loses {spread_of(lost, 3)}" for name, lost in areas.items() if lost.low > 0]
     if worse:  # which accuracy hides where the class is rare
-        parts.append(f"of the AUPR of the class to detect {_few(worse)}")
+        parts.append(f"of the AUPR of the class to detect {few(worse)}")
     ratios = {name: ratio for name, own, free in costs if math.isfinite(ratio := _ratio(own, free))}
     dear = [f"{name} sends {number(ratio)} times" for name, ratio in ratios.items() if ratio > 1.005]
     if dear:
-        more = f" ({len(dear) - _NAMED} more below)" if len(dear) > _NAMED else ""
-        parts.append(f"{listed(dear[:_NAMED])} the bytes of no defense{more}")
+        more = f" ({len(dear) - NAMED} more below)" if len(dear) > NAMED else ""
+        parts.append(f"{listed(dear[:NAMED])} the bytes of no defense{more}")
     elif ratios:
         parts.append("none of them sends more bytes")
     if not parts:
         parts.append("that was not measured: no honest run completed with it and without")
     details = tuple(f"{name}: {_cost_line(own, free)}" for name, own, free in costs)
     return Finding(question=question, sentence=sentence(parts), details=details)
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first ones where they are many; the details have them all."""
-    more = len(names) - _NAMED
-    return listed([*names[:_NAMED], f"{more} more below"]) if more > 0 else listed(list(names))
 
 
 def _ratio(own: PipelineSummary, free: PipelineSummary) -> float:
@@ -188,10 +181,10 @@ def _ratio(own: PipelineSummary, free: PipelineSummary) -> float:
 
 
 def _cost_line(own: PipelineSummary, free: PipelineSummary) -> str:
-    parts = ["accuracy was not measured" if own.loss is None else f"accuracy lost {_spread(own.loss, 3)}"]
+    parts = ["accuracy was not measured" if own.loss is None else f"accuracy lost {spread_of(own.loss, 3)}"]
     lost, left = own.detection_lost.get("aupr"), own.detection.get("aupr")
     if lost is not None and left is not None:
-        parts.append(f"AUPR lost {_spread(lost, 3)}, {_spread(left)} left")
+        parts.append(f"AUPR lost {spread_of(lost, 3)}, {spread_of(left)} left")
     ratio = _ratio(own, free)
     if math.isfinite(ratio):
         parts.append(f"{number(ratio, 2)} times the bytes")
@@ -218,12 +211,12 @@ def contradicted(result: MatrixResult) -> Finding:
         and exchanged(bound.epsilon, bound.delta, bound.adjacency) is not None
     ] + [*_sealed(result)]
     # an interval that is not there exceeds nothing, whatever was measured
-    silent = [test for test in tests if test[3] < _USEFUL and not math.isfinite(_low(test[1]))]
-    tests = [test for test in tests if test[3] >= _USEFUL or math.isfinite(_low(test[1]))]
+    silent = [test for test in tests if test[3] < _USEFUL and not math.isfinite(low_of(test[1]))]
+    tests = [test for test in tests if test[3] >= _USEFUL or math.isfinite(low_of(test[1]))]
     meant = sum(allowed < 1 for *_, allowed in tests)
     broken = [test for test in tests if _exceeds(test[1], test[3], meant)]
     if broken:
-        said = listed([_test_words(*test, meant) for test in broken[:_NAMED]])
+        said = listed([_test_words(*test, meant) for test in broken[:NAMED]])
         return Finding(
             question=question,
             sentence=sentence([f"{said}: the proof, the code or the premise of the attack is wrong"]),
@@ -234,7 +227,7 @@ def contradicted(result: MatrixResult) -> Finding:
     if useful:
         met = "one proof was" if len(useful) == 1 else f"{len(useful)} proofs were"
         said = f"none: {met} put to the test by a membership attack of its observer, and none is shown to be exceeded"
-        above = sum(_value(cell) > allowed for _, cell, _, allowed in useful)
+        above = sum(value_of(cell) > allowed for _, cell, _, allowed in useful)
         said += f", although the mean of {count(above, 'attack')} lies above" if above else ""
         said += f"; of {len(silent)} more nothing can be told, as one seed has no interval" if silent else ""
     elif silent:
@@ -243,7 +236,7 @@ def contradicted(result: MatrixResult) -> Finding:
             if len(silent) == 1
             else f"the {len(silent)} proofs that membership attacks meet"
         )
-        above = sum(_value(cell) > allowed for _, cell, _, allowed in silent)
+        above = sum(value_of(cell) > allowed for _, cell, _, allowed in silent)
         said = f"none can be told: for {met} there is one seed, which has no interval"
         said += f"; the value of {count(above, 'attack')} lies above what is allowed" if above else ""
     elif tests:
@@ -296,10 +289,6 @@ _USEFUL = 1 - 1e-4
 """A proof that allows more says nothing."""
 
 
-def _low(cell: Cell) -> float:
-    return math.nan if cell.advantage is None else cell.advantage.low
-
-
 def _exceeds(cell: Cell, allowed: float, tests: int) -> bool:
     """Whether the cell's mean advantage is above what is allowed, at 5 % over all tests together.
 
@@ -335,19 +324,15 @@ def _test_words(attack: AttackInfo, cell: Cell, proof: str, allowed: float, test
         "exceeds"
         if _exceeds(cell, allowed, tests)
         else "stays within"
-        if _high(cell) <= allowed
+        if high_of(cell) <= allowed
         else "is not shown to exceed"
-        if math.isfinite(_low(cell))
+        if math.isfinite(low_of(cell))
         else "cannot be held to"
     )
     return (
-        f"{attack.label} against {cell.stack}, {_spread(cell.advantage)}, {verb} the {number(allowed, 3)} that {proof} "
+        f"{attack.label} against {cell.stack}, {spread_of(cell.advantage)}, {verb} the {number(allowed, 3)} that {proof} "
         f"allows {attack.threat}"
     )  # fmt: skip
-
-
-def _high(cell: Cell) -> float:
-    return math.inf if cell.advantage is None or math.isnan(cell.advantage.high) else cell.advantage.high
 
 
 # --- what cannot be told ---
@@ -399,19 +384,3 @@ _OPEN: dict[str, tuple[str, str]] = {
 def _needed(cells: Sequence[Cell], result: MatrixResult) -> str:
     seeds = [cell.seeds_to_decide for cell in cells if cell.seeds_to_decide]
     return f" (about {max(seeds)} in place of {len(result.seeds)} would decide)" if seeds else ""
-
-
-# --- words ---
-
-
-def _value(cell: Cell) -> float:
-    return -math.inf if cell.advantage is None else cell.advantage.value
-
-
-def _spread(score: Score | None, digits: int = 2, *, absolute: bool = False) -> str:
-    if score is None:
-        return "not scored"
-    if absolute and score.value < 0:
-        ends = f"[{number(-score.high, digits)}, {number(-score.low, digits)}]"
-        return f"{number(-score.value, digits)} {ends}"
-    return f"{number(score.value, digits)} {interval(score, digits)}".strip()
