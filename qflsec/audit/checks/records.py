@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import Array, Data
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["EmptyClients", "RecordsAtSeveralClients", "TestRecordsInTraining", "digests"]
+__all__ = ["EmptyClients", "RecordsAtSeveralClients", "TestRecordsInTraining", "common_kind", "digests"]
 
 _KAPOOR = Source(
     paper="Kapoor, Narayanan, Leakage and the reproducibility crisis in machine-learning-based science, Patterns 4",
@@ -24,16 +25,30 @@ _DUPLICATES = 0.02
 """Of the evaluation: public data sets hold a few equal records, which a right split may part."""
 
 
-def digests(features: Array) -> list[bytes]:
+def digests(features: Array, kind: np.dtype[Any]) -> list[bytes]:
     """A digest of the features of each record; -0 and 0 are the same.
+
+    Args:
+        features: The features.
+        kind: The kind of number that they are compared as; :func:`common_kind` of all that are compared.
 
     Shapes:
         features: ``(n, ...)``.
     """
     if not len(features):
         return []
-    rows = np.ascontiguousarray(np.asarray(features).reshape(len(features), -1)) + 0
-    return [hashlib.sha256(row.tobytes()).digest() for row in rows]
+    rows = np.asarray(features, dtype=kind).reshape(len(features), -1)
+    return [hashlib.sha256(row.tobytes()).digest() for row in np.ascontiguousarray(rows) + 0]
+
+
+def common_kind(*held: Array) -> np.dtype[Any]:
+    """The numbers that records are compared as: a copy in fewer digits is a copy, and whole numbers are not cut.
+
+    Args:
+        held: The features of everybody whose records are compared.
+    """
+    floats = [one.dtype for one in map(np.asarray, held) if one.dtype.kind == "f"]
+    return min(floats, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
 
 
 @register("check", "test-records-in-training")
@@ -48,7 +63,7 @@ class TestRecordsInTraining(Check):
         source=_KAPOOR,
         title="the model is evaluated on records that it was trained on",
         severity="error",
-        proves="Features of the records are equal, value by value.",
+        proves="Features of the records are equal, value by value, as numbers of the fewest digits that either side has.",
         cannot=("Near copies, such as rotated images, are not seen.",),
         consequence="Accuracy is told too high, by as much as the model remembers.",
         remedy="Split once, before anything else, and drop duplicates first.",
@@ -58,7 +73,9 @@ class TestRecordsInTraining(Check):
         """How many are in both."""
         if part.test is None:
             raise NotApplicable("the pipeline gives no records for evaluation")
-        train, test = set(digests(part.train[0])), digests(part.test[0])
+        kind = common_kind(*(features for features, _ in (*part.clients, part.test)))
+        train = {one for features, _ in part.clients for one in digests(features, kind)}
+        test = digests(part.test[0], kind)
         both = [index for index, one in enumerate(test) if one in train]
         bench.measured.update({"records of evaluation": len(test), "of them in training": len(both)})
         if both:
@@ -81,7 +98,7 @@ class RecordsAtSeveralClients(Check):
         source=_KAPOOR,
         title="clients hold the same records",
         severity="error",
-        proves="Features of the records are equal, value by value.",
+        proves="Features of the records are equal, value by value, as numbers of the fewest digits that either side has.",
         cannot=("Records that several clients rightly hold are not told from a wrong split.",),
         consequence="A record counts once for each copy: its epsilon is multiplied, and anonymity among clients is lost.",
         remedy="Give each record to one client, or account for its copies.",
@@ -91,7 +108,8 @@ class RecordsAtSeveralClients(Check):
         """How many records are at more than one client."""
         if len(part.clients) == 1:
             raise NotApplicable("there is one client")
-        held = [set(digests(features)) for features, _ in part.clients]
+        kind = common_kind(*(features for features, _ in part.clients))
+        held = [set(digests(features, kind)) for features, _ in part.clients]
         count: dict[bytes, int] = {}
         for one in held:
             for record in one:
