@@ -8,10 +8,12 @@ from functools import cache
 
 from qflsec.audit.claim import Ruling
 
-__all__ = ["SLACK", "above", "epsilons"]
+__all__ = ["ROUNDING", "SLACK", "above", "epsilons"]
 
 SLACK = 1.02
-"""Accountants differ by rounding; what is above this is no rounding."""
+"""Accountants differ by rounding; what is above this is no rounding, and what is below is not thereby proved."""
+ROUNDING = 1e-9
+"""An accountant's last digits differ between machines; a claim of what one gives may be so far below it, relatively."""
 
 
 def epsilons(history: Sequence[tuple[float, float, int]], delta: float) -> dict[str, float]:
@@ -40,7 +42,9 @@ def _epsilons(history: tuple[tuple[float, float, int], ...], delta: float) -> tu
 
 
 def above(best: float, claimed: float, done: str, evidence: Mapping[str, float]) -> Ruling | None:
-    """The refutation of a claimed epsilon that is below what accountants give; None where it is not.
+    """What is said of a claimed epsilon that is below all that accountants give; None where one proves it.
+
+    The claim is refuted where it is more than the rounding of accountants below them, and not refuted otherwise.
 
     Args:
         best: The least that an accountant gives.
@@ -48,8 +52,15 @@ def above(best: float, claimed: float, done: str, evidence: Mapping[str, float])
         done: What was done, in words.
         evidence: The numbers behind it.
     """
-    if best <= claimed * SLACK:
+    if best <= claimed * (1 + ROUNDING):
         return None
+    if best <= claimed * SLACK:
+        return Ruling(
+            judgement="not refuted",
+            why=f"accountants give {best:.5g} or more for what is done, which is above the claim by as little as they differ: {done}",
+            ceiling="no accountant proves the claimed epsilon; a tighter one may",
+            evidence=evidence,
+        )
     return Ruling(
         judgement="refuted",
         why=f"accountants give {best:.4g} or more for what is done: {done}",

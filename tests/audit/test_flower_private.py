@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pennylane as qml
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from qflsec.audit.check import Bench, NotApplicable
 from qflsec.audit.claim import claim_from_config
 from qflsec.audit.flower.app import FlowerApp
-from qflsec.audit.flower.recording import Recording
+from qflsec.audit.flower.recording import PrivateStep, Recording
 from qflsec.audit.flower.run import record
 from qflsec.audit.outcome import Finding, Verdict
 from qflsec.base import ConfigError, find
@@ -132,6 +133,17 @@ def test_a_fault_of_the_private_training_is_found_and_no_other(name: str) -> Non
 def test_noise_that_is_a_third_of_the_account_is_found() -> None:
     (one,) = found("recorded-noise", recorded("less-noise"))
     assert float(one.evidence["spread"]) == pytest.approx(1 / 3, rel=0.2)
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.1, 1), (1.0, 0), (0.6, 0)])
+def test_the_noise_of_a_dozen_values(spread: float, count: int) -> None:
+    """Of twelve values a spread of .6 happens by chance once in fifty times, and one of .1 never: the limit is .24."""
+    step = PrivateStep(
+        multiplier=1.0, clip=1.0, summed=0.5, allowed=1.0, records=4, without=0, squares=12 * spread**2, values=12,
+        rate=0.5, poisson=True, dataset=8,
+    )  # fmt: skip
+    part = SimpleNamespace(nodes=(0,), steps=lambda _: [(1, SimpleNamespace(private=[step]))], places={})
+    assert len(list(find("check", "recorded-noise")().run(part, Bench()))) == count
 
 
 def test_an_account_of_one_round_is_told_as_that_of_all() -> None:

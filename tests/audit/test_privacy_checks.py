@@ -396,3 +396,27 @@ def test_an_epsilon_of_a_training(tmp_path: Path) -> None:
     far = claim(broken, epsilon=50.0, **given)
     assert far.judgement == "not refuted"
     assert "could not be refuted here" in far.ceiling
+
+
+COPIES = """
+import numpy as np
+X = np.random.default_rng(0).normal(size=(20, 3))
+def load_data(): return X[:10], np.zeros(10), X[{start}:].astype({kind!r}), np.zeros({n})
+"""
+NUMBERS = """
+import numpy as np
+X = (2**40 + np.arange(20))[:, None]
+def load_data(): return X[:10], np.zeros(10), X[10:].astype("float64"), np.zeros(10)
+"""
+
+
+def test_a_copy_in_fewer_digits_is_a_copy(tmp_path: Path) -> None:
+    """And whole numbers that single precision would make equal are different."""
+    for kind in ("float64", "float32", "float16"):
+        copied = parts(tmp_path, COPIES.format(start=5, kind=kind, n=15))
+        assert run("test-records-in-training", copied).findings[0].evidence["both"] == 5
+        assert claim(copied, kind="disjoint").judgement == "refuted"
+        apart = parts(tmp_path, COPIES.format(start=10, kind=kind, n=10))
+        assert run("test-records-in-training", apart).state == "clean"
+        assert claim(apart, kind="disjoint").judgement == "proved by check"
+    assert run("test-records-in-training", parts(tmp_path, NUMBERS)).state == "clean"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from qflsec.audit.check import Bench, Check, NotApplicable
@@ -12,7 +13,15 @@ from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import Opacus
 from qflsec.base import CheckCard, Source, register
 
-__all__ = ["ClipNormExceeded", "FixedBatches", "NoiseOnSomeParameters", "RepeatableNoise", "one_step"]
+__all__ = [
+    "FixedBatches",
+    "NoiseOnSomeParameters",
+    "RepeatableNoise",
+    "clip_norm",
+    "noises",
+    "set_up",
+    "step",
+]
 
 _ABADI = Source(
     paper="Abadi et al., Deep learning with differential privacy, arXiv:1607.00133",
@@ -21,15 +30,19 @@ _ABADI = Source(
 )
 _RECORDS = 4
 _ROUNDING = 1e-4
+_VALUES, _STEPS, _SHARE = 2048, 128, 0.3
+_CHANCE = 1e-6
+_BATCHES = 20
+_REPEATS, _REPEATED = 8, 1e-3
+"""Steps, and a part of the spread: independent noise of eight steps is nowhere farther apart in less than one case of 1e20."""
 
 
-def one_step(part: Opacus, *, noise: bool = True, records: int = _RECORDS) -> tuple[Any, Any]:
-    """Module and optimiser after one real backward pass and the optimiser's own clip and noise; no weight moves.
+def set_up(part: Opacus, records: int) -> tuple[Any, Any, Any, Any]:
+    """Module, optimiser, and the first records that the loader gives, of several batches where one has too few.
 
     Args:
         part: The set-up.
-        noise: Whether the optimiser adds its noise.
-        records: How many records the batch has.
+        records: How many records at most.
 
     Raises:
         NotApplicable: The optimiser is none of Opacus, or its loader gives no records.
@@ -39,52 +52,39 @@ def one_step(part: Opacus, *, noise: bool = True, records: int = _RECORDS) -> tu
     module, optimiser, loader = part.make()
     if not hasattr(optimiser, "clip_and_accumulate"):
         raise NotApplicable(f"the optimiser is no DPOptimizer but {type(optimiser).__name__}")
-    if not noise:
-        optimiser.noise_multiplier = 0.0
-    batch = next((one for one in islice(loader, 64) if len(one[0]) >= 1), None)
-    if batch is None:
+    drawn: list[Any] = []
+    for batch in islice(loader, 64):
+        if len(batch[0]):
+            drawn.append(batch)
+        if sum(len(one[0]) for one in drawn) >= records:
+            break
+    if not drawn:
         raise NotApplicable("the loader gives no records")
-    x, y = batch[0][:records], batch[1][:records]
     module.train()
+    x, y = (torch.cat([one[i] for one in drawn])[:records] for i in (0, 1))
+    return module, optimiser, x, y
+
+
+def step(part: Opacus, module: Any, optimiser: Any, x: Any, y: Any, *, times: float = 1.0) -> None:  # noqa: ANN401
+    """Backward pass, clip and noise of some records; no weight moves.
+
+    Args:
+        part: The set-up.
+        module: Its module.
+        optimiser: Its optimiser.
+        x: Features.
+        y: Labels.
+        times: What the loss is multiplied with, and so the gradients before the clip.
+    """
+    import torch
+
+    crossed = isinstance(part.loss, torch.nn.CrossEntropyLoss)
     optimiser.zero_grad()
-    outputs = module(x)
-    loss = part.loss(outputs, y.to(torch.long) if isinstance(part.loss, torch.nn.CrossEntropyLoss) else y)
-    loss.backward()
+    loss = part.loss(module(x), y.to(torch.long) if crossed else y)
+    if crossed and part.loss.reduction == "mean" and getattr(optimiser, "loss_reduction", "mean") == "sum":
+        loss = loss * len(x)  # the pipeline names no loss, or the mean: its optimiser takes sums
+    (loss * times).backward()
     optimiser.pre_step()
-    return module, optimiser
-
-
-@register("check", "clip-norm-exceeded")
-class ClipNormExceeded(Check):
-    """One record's release without noise against the clip norm."""
-
-    looks_at = Opacus
-    weight = 4.0
-    card = CheckCard(
-        name="clip-norm-exceeded",
-        idea="Make a step of one record without noise with the pipeline's own optimiser, and take the length of its sum.",
-        source=_ABADI,
-        title="one record moves the release by more than the clip norm",
-        severity="error",
-        proves="The summed gradient of one record is longer than the clip norm that the accountant uses.",
-        cannot=("Other records may exceed it where these do not.",),
-        consequence="The noise is scaled to a smaller sensitivity than the true one: the reported epsilon does not hold.",
-        remedy="Check the module's per-sample gradients, and clip over all parameters at once.",
-    )
-
-    def run(self, part: Opacus, bench: Bench) -> Iterator[Finding]:
-        """The longest release of single records."""
-        longest, clip = 0.0, math.nan
-        for _ in range(3):
-            module, optimiser = one_step(part, noise=False, records=1)
-            clip = _clip_norm(optimiser)
-            longest = max(longest, _length(_sums(module)))
-        bench.measured.update({"longest release": longest, "clip norm": clip})
-        if longest > clip * (1 + _ROUNDING):
-            yield Finding(
-                what=f"one record releases a gradient of length {longest:.4g} under a clip norm of {clip:.4g}",
-                evidence={"released": longest, "clip_norm": clip},
-            )
 
 
 @register("check", "noise-on-some-parameters")
@@ -95,25 +95,30 @@ class NoiseOnSomeParameters(Check):
     weight = 4.0
     card = CheckCard(
         name="noise-on-some-parameters",
-        idea="Make a real step, and compare each parameter's gradient with its clipped sum.",
+        idea="Make real steps until two thousand values of noise are drawn, and compare each parameter's gradient with its clipped sum.",
         source=_ABADI,
         title="parameters get no noise, or less than is accounted",
         severity="error",
-        proves="The difference of gradient and clipped sum is zero, or its spread is far below noise multiplier times clip norm.",
-        cannot=("Parameters of a few values can only be told to have no noise at all.",),
+        proves="The difference of gradient and clipped sum is zero, or its spread is below noise multiplier times clip norm; normal noise "
+        "of that spread is taken for less in one of a million audits.",
+        cannot=(
+            "A spread that is too small by less than a tenth is not told from chance; by more, where 128 steps draw fewer values.",
+            "Only spreads are compared: noise of one parameter or step that tells that of another is not seen.",
+        ),
         consequence="Those parameters are released nearly in the clear: the reported epsilon does not hold.",
         remedy="Give all trained parameters to the one DPOptimizer, and leave its noise as it is.",
     )
 
     def run(self, part: Opacus, bench: Bench) -> Iterator[Finding]:
-        """Each parameter's noise."""
+        """Each parameter's noise, and that of all together."""
         import numpy as np
+        from scipy import stats
 
-        module, optimiser = one_step(part)
+        module, optimiser, x, y = set_up(part, _RECORDS)
         if optimiser.noise_multiplier <= 0:
             yield Finding(what="the noise multiplier is 0", evidence={"noise_multiplier": 0.0})
             return
-        sigma = optimiser.noise_multiplier * _clip_norm(optimiser)
+        sigma = optimiser.noise_multiplier * clip_norm(optimiser)
         given = {id(p) for group in optimiser.param_groups for p in group["params"]}
         outside = [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in given]
         if outside:
@@ -122,12 +127,15 @@ class NoiseOnSomeParameters(Check):
                 evidence={"parameters": len(outside)},
                 severity="warning",
             )
-        noise = {}
-        for name, p in module.named_parameters():
-            if p.requires_grad and p.grad is not None and getattr(p, "summed_grad", None) is not None:
-                noise[name] = (
-                    (p.grad * _scale(optimiser) - p.summed_grad.view_as(p.grad)).flatten().double().numpy()
-                )
+        drawn: dict[str, list[Any]] = {}
+        begun, allowed = time.monotonic(), _SHARE * bench.left
+        for _ in range(_STEPS):
+            step(part, module, optimiser, x, y)
+            for name, value in noises(module, optimiser).items():
+                drawn.setdefault(name, []).append(value)
+            if sum(map(np.size, chain(*drawn.values()))) >= _VALUES or time.monotonic() - begun > allowed:
+                break
+        noise = {name: np.concatenate(values) for name, values in drawn.items()}
         without = [name for name, value in noise.items() if not np.abs(value).max() > _ROUNDING * sigma]
         if without:
             yield Finding(
@@ -135,24 +143,51 @@ class NoiseOnSomeParameters(Check):
             )
             return
         values = np.concatenate(list(noise.values())) if noise else np.zeros(0)
-        spread = float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+        spread = _spread(values)
         bench.measured.update({"spread of the noise": spread, "accounted": sigma, "values": values.size})
-        # the spread of n normal values is within sigma (1 +- 5 / sqrt(2 n)) but in one case of a million
-        if spread < sigma * (1 - 5 / math.sqrt(2 * max(values.size, 1))):
-            yield Finding(
-                what=f"the noise has a spread of {spread:.3g} in place of {sigma:.3g}",
-                evidence={"spread": spread, "accounted": sigma, "values": values.size},
-            )
+        if not values.size:
+            yield Finding(what="no parameter gets noise")
+            return
+        # the sum of n squares of normal values has a chi-squared law; all comparisons together err in one case of a million
+        chance = _CHANCE / (1 + len(noise))
+        for name, value in {"all parameters together": values, **noise}.items():
+            if float(np.sum((value / sigma) ** 2)) < stats.chi2.ppf(chance, value.size):
+                yield Finding(
+                    what=f"the noise of {name} has a spread of {_spread(value):.3g} in place of {sigma:.3g}",
+                    evidence={"spread": _spread(value), "accounted": sigma, "values": value.size},
+                )
+                return
+
+
+def noises(module: Any, optimiser: Any) -> dict[str, Any]:  # noqa: ANN401
+    """What a step added to the clipped sum of each of the optimiser's parameters; 0 where nothing was clipped."""
+    import numpy as np
+
+    given = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    found = {}
+    for name, p in module.named_parameters():
+        if not p.requires_grad or p.grad is None or id(p) not in given:
+            continue
+        if getattr(p, "summed_grad", None) is None:
+            found[name] = np.zeros(p.numel())
+            continue
+        added = p.grad * _scale(optimiser) - p.summed_grad.view_as(p.grad)
+        found[name] = added.detach().flatten().double().numpy()
+    return found
+
+
+def _spread(values: Any) -> float:  # noqa: ANN401
+    return math.sqrt(float((values**2).mean())) if values.size else 0.0
 
 
 @register("check", "fixed-batches")
 class FixedBatches(Check):
-    """Batches of one size under an account of Poisson sampling."""
+    """Batches that are not drawn by chance as the account says: of one size, at another rate, or the same every time."""
 
     looks_at = Opacus
     card = CheckCard(
         name="fixed-batches",
-        idea="Draw batches from the loader and look at their sizes.",
+        idea="Draw batches from the loader, look at their sizes, and draw them again in a second set-up.",
         source=Source(
             paper="Chua et al., How private are DP-SGD implementations?, arXiv:2403.17673",
             year=2024,
@@ -160,23 +195,65 @@ class FixedBatches(Check):
         ),
         title="batches are not drawn as the account says",
         severity="error",
-        proves="All batches have the same size, as no Poisson sampling gives them.",
-        cannot=("A loader whose sizes vary may still not draw each record by its own coin.",),
+        proves="All batches have the same size, as no Poisson sampling gives them; or their sizes do not fit the sampler's own rate, which "
+        "chance makes in one of a million audits; or two set-ups draw the same batches from generators in different states.",
+        cannot=("A loader whose sizes fit its rate may still not draw each record by its own coin.",),
         consequence="The amplification by sampling that the accountant subtracts is not proved for these batches.",
-        remedy="Use the loader that PrivacyEngine.make_private gives, with poisson_sampling=True.",
+        remedy="Use the loader that PrivacyEngine.make_private gives, with poisson_sampling=True, and leave its generator unseeded.",
     )
 
     def run(self, part: Opacus, bench: Bench) -> Iterator[Finding]:
-        """Whether sizes differ."""
+        """Whether sizes differ and fit the rate, and whether two set-ups draw alike."""
+        from scipy import stats
+
         _, _, loader = part.make()
-        if type(getattr(loader, "batch_sampler", None)).__module__.startswith("opacus."):
-            bench.measured["sampler"] = type(loader.batch_sampler).__name__
-            return
-        sizes = [len(batch[0]) for batch in islice(loader, 20)]
-        bench.measured["sizes"] = ", ".join(map(str, sizes[:8]))
-        full = sizes[:-1] if len(sizes) > 1 else sizes
-        if len(full) > 0 and len(set(full)) == 1:
-            yield Finding(what=f"{len(sizes)} batches of {full[0]} records, none drawn by Poisson sampling")
+        sampler = getattr(loader, "batch_sampler", None)
+        bench.measured["sampler"] = type(sampler).__name__
+        if not type(sampler).__module__.startswith("opacus."):
+            sizes = [len(batch[0]) for batch in islice(loader, _BATCHES)]
+            bench.measured["sizes"] = ", ".join(map(str, sizes[:8]))
+            full = sizes[:-1] if len(sizes) > 1 else sizes
+            if len(full) > 0 and len(set(full)) == 1:
+                yield Finding(
+                    what=f"{len(sizes)} batches of {full[0]} records, none drawn by Poisson sampling"
+                )
+                return
+            rate = getattr(sampler, "sample_rate", None)
+            held = len(loader.dataset) if hasattr(loader, "dataset") else 0
+            if rate is not None and held and sizes:
+                fits = stats.binomtest(sum(sizes), held * len(sizes), float(rate)).pvalue
+                bench.measured["rate of the batches"] = sum(sizes) / (held * len(sizes))
+                if fits < _CHANCE:
+                    yield Finding(
+                        what=f"{len(sizes)} batches hold {sum(sizes)} records in all; at the sampler's rate of {rate:.4g} they would hold "
+                        f"{held * len(sizes) * rate:.4g}",
+                        evidence={"records": sum(sizes), "rate": float(rate), "batches": len(sizes)},
+                    )
+                    return
+        first, second = (_first_batches(part, entropy) for entropy in (1, 2))
+        held = len(loader.dataset) * len(first) if hasattr(loader, "dataset") else 0
+        if first == second and _likelihood(sum(map(len, first)), held) < _CHANCE:
+            yield Finding(
+                what="two set-ups draw the same batches: who has the code knows which records each step used"
+            )
+
+
+def _first_batches(part: Opacus, entropy: int) -> list[list[int]]:
+    """The records of the first batches, by their numbers, with all generators in a state of ours before the set-up."""
+    Bench(seed=entropy).seed_the_pipeline()
+    _, _, loader = part.make()
+    try:
+        return [list(map(int, batch)) for batch in islice(loader.batch_sampler or (), _BATCHES)]
+    except (AttributeError, TypeError, ValueError):  # no batches, or none of numbers
+        return []
+
+
+def _likelihood(drawn: int, of: int) -> float:
+    """How likely coins that fall for so many of so many records draw just these once more; 1 where there is no choice."""
+    if not 0 < drawn < of:
+        return 1.0
+    rate = drawn / of
+    return math.exp(drawn * math.log(rate) + (of - drawn) * math.log(1 - rate))
 
 
 @register("check", "repeatable-noise")
@@ -187,7 +264,7 @@ class RepeatableNoise(Check):
     weight = 2.0
     card = CheckCard(
         name="repeatable-noise",
-        idea="Make the set-up twice, and twice more out of files that are imported anew, and compare the noise of the first step.",
+        idea="Make the set-up twice, and twice more out of files that are imported anew, and compare the noise; and that of all steps of one.",
         source=Source(
             paper="Garfinkel, Leclerc, Randomness concerns when deploying differential privacy, arXiv:2009.03777",
             year=2020,
@@ -195,7 +272,7 @@ class RepeatableNoise(Check):
         ),
         title="the noise can be drawn again",
         severity="error",
-        proves="Two set-ups drew the same noise, of one import or of two from generators in different states: the code determines it.",
+        proves="Two set-ups drew the same noise, of one import or of two from generators in different states, or all steps of one did.",
         cannot=(
             "A seed that is drawn from few values is not told from a good one, and one of the clock may be taken for a constant.",
             "The pipeline's own files are imported anew and libraries are not: a seed that a library sets when it is imported is not seen.",
@@ -210,6 +287,13 @@ class RepeatableNoise(Check):
         bench.measured["difference"] = float((drawn[0] - drawn[1]).abs().max())
         if drawn[0].equal(drawn[1]):
             yield Finding(what="two set-ups draw the same noise")
+            return
+        (first, sigma), (second, _) = (_added(part, entropy) for entropy in (1, 2))
+        if float(abs(first - second).max()) < _REPEATED * sigma:
+            yield Finding(what="the steps of two set-ups add the same noise")
+            return
+        if float(abs(first[1:] - first[0]).max()) < _REPEATED * sigma:
+            yield Finding(what="every step adds the same noise: the difference of two has none")
             return
         if part.anew is None:
             return
@@ -232,7 +316,28 @@ def _first_noise(make: Callable[[], tuple[Any, Any, Any]], entropy: int) -> Any:
     return torch.randn(16, generator=getattr(optimiser, "generator", None))
 
 
-def _clip_norm(optimiser: Any) -> float:  # noqa: ANN401 - of Opacus
+def _added(part: Opacus, entropy: int) -> tuple[Any, float]:
+    """The noise of real steps of a new set-up and its spread, with all generators in a state of ours before it is made.
+
+    Shapes:
+        returns: ``(steps, values)``
+    """
+    import numpy as np
+
+    Bench(seed=entropy).seed_the_pipeline()
+    module, optimiser, x, y = set_up(part, 1)
+    sigma = float(optimiser.noise_multiplier) * clip_norm(optimiser)
+    drawn = []
+    for _ in range(_REPEATS):
+        step(part, module, optimiser, x, y)
+        drawn.append(np.concatenate(list(noises(module, optimiser).values()) or [np.zeros(0)]))
+    if not sigma > 0 or not drawn[0].size:
+        raise NotApplicable("the steps add no noise")
+    return np.stack(drawn), sigma
+
+
+def clip_norm(optimiser: Any) -> float:  # noqa: ANN401 - of Opacus
+    """The most that the optimiser says that one record's gradient is long."""
     norm = optimiser.max_grad_norm
     return math.sqrt(sum(one**2 for one in norm)) if isinstance(norm, list | tuple) else float(norm)
 
@@ -241,11 +346,3 @@ def _scale(optimiser: Any) -> float:  # noqa: ANN401
     """What the optimiser divides by after the noise."""
     mean = getattr(optimiser, "loss_reduction", "mean") == "mean"
     return float(optimiser.expected_batch_size * optimiser.accumulated_iterations) if mean else 1.0
-
-
-def _sums(module: Any) -> list[Any]:  # noqa: ANN401
-    return [p.summed_grad for p in module.parameters() if getattr(p, "summed_grad", None) is not None]
-
-
-def _length(parts: list[Any]) -> float:
-    return math.sqrt(sum(float(part.double().square().sum()) for part in parts))

@@ -180,6 +180,8 @@ class RecordedNoise(Check):
 
     def run(self, part: Recording, bench: Bench) -> Iterator[Finding]:
         """The worst client."""
+        from scipy import stats
+
         for node, steps in private_steps(part).items():
             silent = [step for step in steps if step.without or step.multiplier <= 0]
             if silent:
@@ -194,8 +196,8 @@ class RecordedNoise(Check):
             units = sum(step.squares / (step.multiplier * step.clip) ** 2 for step in steps)
             spread = math.sqrt(units / values)
             bench.measured[f"spread of the noise of client {node}, in units of the account"] = spread
-            # the spread of n normal values is within 1 +- 5 / sqrt(2 n) but in one case of a million
-            if spread < 1 - 5 / math.sqrt(2 * values):
+            # the sum of n squares of normal values has a chi-squared law; all clients together err in one case of a million
+            if units < stats.chi2.ppf(_CHANCE / len(private_steps(part)), values):
                 yield Finding(
                     what=f"the noise of client {node} has {spread:.3g} of the spread that is accounted, over {len(steps)} steps",
                     place=part.places.get("train"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar
 
 from qflsec.audit.accountants import above, epsilons
 from qflsec.audit.check import Bench, NotApplicable
-from qflsec.audit.checks.opacus_steps import (
-    ClipNormExceeded,
-    FixedBatches,
-    NoiseOnSomeParameters,
-    RepeatableNoise,
-)
+from qflsec.audit.checks.opacus_clip import Clipping
+from qflsec.audit.checks.opacus_steps import FixedBatches, NoiseOnSomeParameters, RepeatableNoise
 from qflsec.audit.claim import Claim, Ruling
 from qflsec.audit.parts import Opacus, Part
 from qflsec.base import ConfigError, register
@@ -59,21 +56,28 @@ class OpacusPrivacy(Claim):
         if isinstance(setup, Ruling):
             return setup
         try:
-            for check in (ClipNormExceeded(), NoiseOnSomeParameters(), FixedBatches(), RepeatableNoise()):
-                for finding in check.run(setup, bench):
-                    if finding.severity != "warning":
-                        return Ruling(
-                            judgement="refuted",
-                            why=f"{finding.what}: no epsilon follows",
-                            evidence=finding.evidence,
-                        )
-            return self._accounted(setup)
+            clipping = Clipping.of(setup)
+            tried = (
+                check.run(setup, bench)
+                for check in (NoiseOnSomeParameters(), FixedBatches(), RepeatableNoise())
+            )
+            for finding in chain(clipping.findings(), *tried):
+                if finding.severity != "warning":
+                    return Ruling(
+                        judgement="refuted",
+                        why=f"{finding.what}: no epsilon follows",
+                        evidence=finding.evidence,
+                    )
+            return self._accounted(setup, clipping)
         except NotApplicable as reason:
             return Ruling(judgement="not tested", why=str(reason))
 
-    def _accounted(self, setup: Opacus) -> Ruling:
+    def _accounted(self, setup: Opacus, clipping: Clipping) -> Ruling:
         _, optimiser, loader = setup.make()
-        rate = float(loader.batch_sampler.sample_rate)
+        sampler: Any = getattr(loader, "batch_sampler", None)
+        if not hasattr(sampler, "sample_rate"):
+            raise NotApplicable("nothing says at which rate the loader draws records")
+        rate = float(sampler.sample_rate)
         steps = self.epochs * len(loader) * self.runs
         found = epsilons([(float(optimiser.noise_multiplier), rate, steps)], self.delta)
         best = min(found.values())
@@ -84,12 +88,37 @@ class OpacusPrivacy(Claim):
             "rate": rate,
             "steps": steps,
         }
-        refuted = above(best, self.epsilon, done, evidence)
-        if refuted is not None:
-            return refuted
+        said = above(best, self.epsilon, done, evidence)
+        if said is not None:
+            return said
+        unknown = [
+            *(
+                [f"how records change each other's gradients ({clipping.unknown})"]
+                if clipping.unknown
+                else []
+            ),
+            *(["what one record is clipped to (no record has a gradient)"] if not clipping.forced else []),
+            *([f"how {type(sampler).__name__} draws records"] if not _poisson(sampler) else []),
+        ]
+        if unknown:
+            return Ruling(
+                judgement="not refuted",
+                why=f"accountants give {best:.4g} for {done}",
+                ceiling=f"not proved, because it could not be seen {' or '.join(unknown)}",
+                evidence=evidence,
+            )
         return Ruling(
             judgement="proved by check",
-            why=f"clip, noise and sampling were tried on a real step, and accountants give {best:.4g} for {done}",
-            ceiling="proved for the steps of this optimiser; what else leaves the pipeline is not covered",
+            why=f"accountants give {best:.4g} for {done}; its conditions, clip, noise and sampling, were tried on real steps",
+            ceiling=f"the conditions are samples: {clipping.records} records with the first weights, alone and in batches, the spread of "
+            "the noise to some hundredths, and the kind of the sampler; settings that change in the training, and what leaves the pipeline "
+            "otherwise, are not covered",
             evidence=evidence,
         )
+
+
+def _poisson(sampler: Any) -> bool:  # noqa: ANN401
+    """Whether it is Opacus's own sampler, which draws each record by its own coin, and no class derived from it."""
+    from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+
+    return type(sampler) is UniformWithReplacementSampler

@@ -84,9 +84,9 @@ class RecordedPrivacy(Claim):
         steps = private_steps(part)[node]
         done = f"{rounds} rounds of client {node}, noise multiplier {steps[0].multiplier:.4g}, sampling rate {steps[0].rate:.4g}"
         evidence = {**found, "rounds": rounds, "client": node, "noise_multiplier": steps[0].multiplier}
-        refuted = above(best, self.epsilon, done, evidence)
-        if refuted is not None:
-            return refuted
+        said = above(best, self.epsilon, done, evidence)
+        if said is not None:
+            return said
         return Ruling(
             judgement="not refuted",
             why=f"clip, noise and sampling of {len(steps)} real steps are as accounted, and accountants give {best:.4g} for {done}",
