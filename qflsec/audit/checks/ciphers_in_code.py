@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from qflsec.audit.checks.generators_in_code import Generators
+from qflsec.audit.checks.names_in_code import Names
 from qflsec.audit.checks.source import Function, SourceCheck, called, dotted, functions, words_of
 from qflsec.audit.outcome import Finding
 from qflsec.audit.parts import SourceFile
@@ -78,7 +78,7 @@ class RepeatedPad(SourceCheck):
 
     def read(self, file: SourceFile, tree: ast.Module) -> Iterator[Finding]:
         """Every function that covers with a key that repeats."""
-        known, told = Generators(tree), set()
+        known, told = Names(tree), set()
         for function in _that_cover(tree):
             for node in ast.walk(function):
                 what = _repeats(node, known) or _covered_in_turn(node, known)
@@ -130,7 +130,7 @@ def _that_cover(tree: ast.Module) -> list[ast.AST]:
     return [*found, *(top if covering or any(_is_xor(node) for one in top for node in ast.walk(one)) else [])]
 
 
-def _is_key(node: ast.expr, known: Generators) -> bool:
+def _is_key(node: ast.expr, known: Names) -> bool:
     """Whether an expression is a key, by its name or by what its name was bound to."""
     names = [part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute)]
     if any(words_of(dotted(part).rpartition(".")[2]) & _KEYS for part in names):
@@ -142,7 +142,7 @@ def _is_key(node: ast.expr, known: Generators) -> bool:
     )
 
 
-def _in_turn(node: ast.AST, known: Generators) -> ast.expr | None:
+def _in_turn(node: ast.AST, known: Names) -> ast.expr | None:
     """What ``i % n`` picks from over and over."""
     if not isinstance(node, ast.Subscript):
         return None
@@ -151,7 +151,7 @@ def _in_turn(node: ast.AST, known: Generators) -> ast.expr | None:
     return node.value if turns else None
 
 
-def _covered_in_turn(node: ast.AST, known: Generators) -> str:
+def _covered_in_turn(node: ast.AST, known: Names) -> str:
     """An XOR of something else with ``x[i % len(x)]``: a pad whatever its name."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor)):
         return ""
@@ -165,7 +165,7 @@ def _covered_in_turn(node: ast.AST, known: Generators) -> str:
     return ""
 
 
-def _repeats(node: ast.AST, known: Generators) -> str:
+def _repeats(node: ast.AST, known: Names) -> str:
     """How a key is made longer than it is; empty where it is not."""
     picked = _in_turn(node, known)
     if picked is not None and words_of(dotted(picked).rpartition(".")[2]) & _KEYS:
@@ -181,7 +181,7 @@ def _repeats(node: ast.AST, known: Generators) -> str:
     return _multiplied(node, known)
 
 
-def _multiplied(node: ast.AST, known: Generators) -> str:
+def _multiplied(node: ast.AST, known: Names) -> str:
     """A key times a number of times; a product of numbers is none."""
     cut = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice)
     product = node.value if isinstance(node, ast.Subscript) and cut else node
@@ -194,14 +194,14 @@ def _multiplied(node: ast.AST, known: Generators) -> str:
     return ""
 
 
-def _names_a_key(node: ast.expr, known: Generators) -> bool:
+def _names_a_key(node: ast.expr, known: Names) -> bool:
     """Whether an expression is a key itself, and not a length or another number of one."""
     if isinstance(node, ast.Call) and called(node) in {"bytes", "bytearray", "list"} and node.args:
         node = node.args[0]
     return isinstance(node, ast.Name | ast.Attribute) and _is_key(node, known)
 
 
-def _spelled(node: ast.expr, known: Generators) -> str:
+def _spelled(node: ast.expr, known: Names) -> str:
     """An expression with what it names, as text."""
     bound = known.last(node.id, node) if isinstance(node, ast.Name) else []
     return " ".join(ast.unparse(one) for one in (node, *bound))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qflsec.audit.checks.source import Function, dotted, functions, words_of
+from qflsec.audit.checks.names_in_code import Names, own_nodes
+from qflsec.audit.checks.source import Function, dotted, words_of
 
 __all__ = ["Draw", "Generators", "of_something_else"]
 
@@ -81,31 +81,12 @@ def of_something_else(name: str) -> bool:
     return bool(words_of(name) & _ELSEWHERE) or name.startswith(("test_", "Test"))
 
 
-class Generators:
+class Generators(Names):
     """The generators of one file: which names hold one, and how each is seeded.
 
     Args:
         tree: The file's syntax tree.
     """
-
-    def __init__(self, tree: ast.Module) -> None:
-        self._tree = tree
-        self._parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-        self._aliases = {"np": "numpy", **_imported(tree)}
-        self._bound: dict[ast.AST, dict[str, list[tuple[int, ast.expr]]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        self._functions = {one.name: one for one in functions(tree)}
-        self._classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-        self._sites: dict[str, list[ast.Call]] = defaultdict(list)
-        self._global = {
-            (self.function_around(node), name)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Global)
-            for name in node.names
-        }
-        for node in ast.walk(tree):
-            self._note(node)
 
     def draw(self, node: ast.AST) -> Draw | None:
         """What a node draws, where it is a call that draws."""
@@ -132,7 +113,7 @@ class Generators:
         if _TORCH.search(name) or method in _IN_PLACE:
             return "torch"
         if method in {"sample", "rsample"} and isinstance(node.func, ast.Attribute):
-            parts = (part for one in self._values(node.func.value) for part in ast.walk(one))
+            parts = (part for one in self.values(node.func.value) for part in ast.walk(one))
             if any(self.full(one).startswith("torch.distributions.") for one in parts):
                 return "torch"
         return ""
@@ -147,102 +128,6 @@ class Generators:
         for child in ast.iter_child_nodes(value):
             if not (isinstance(value, ast.Subscript) and child is value.slice):
                 yield from self.draws(child)
-
-    def full(self, node: ast.AST) -> str:
-        """A dotted name with what the file imports it as put in."""
-        first, dot, rest = dotted(node).partition(".")
-        return f"{self._aliases.get(first, first)}{dot}{rest}"
-
-    def function_around(self, node: ast.AST) -> Function | None:
-        """The innermost function around a node."""
-        return next((one for one in self._around(node) if isinstance(one, Function)), None)
-
-    def around(self, node: ast.AST) -> Iterator[ast.AST]:
-        """Everything around a node, innermost first."""
-        return self._around(node)
-
-    def last(self, name: str, at: ast.AST) -> list[ast.expr]:
-        """What a name was last bound to, as seen from a node."""
-        return self._named(name, at)
-
-    def _around(self, node: ast.AST) -> Iterator[ast.AST]:
-        while (parent := self._parents.get(node)) is not None:
-            yield parent
-            node = parent
-
-    def _note(self, node: ast.AST) -> None:
-        """Take down what a node binds or calls."""
-        if isinstance(node, ast.Call):
-            self._sites[dotted(node.func).rpartition(".")[2]].append(node)
-        pairs: list[tuple[ast.expr, ast.expr]] = []
-        if isinstance(node, ast.Assign):
-            pairs = [(target, node.value) for target in node.targets]
-        elif (isinstance(node, ast.AnnAssign) and node.value is not None) or isinstance(node, ast.NamedExpr):
-            pairs = [(node.target, node.value)]  # type: ignore[list-item]
-        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
-            pairs = [(node.target, node.iter)]
-        for target, value in pairs:
-            for one, bound in _unpacked(target, value):
-                self._bind(one, bound, node)
-
-    def _bind(self, target: ast.expr, value: ast.expr, node: ast.AST) -> None:
-        line = getattr(target, "lineno", 0)
-        if isinstance(target, ast.Name):
-            scope = next(
-                (one for one in self._around(node) if isinstance(one, Function | ast.ClassDef)), self._tree
-            )
-            if (scope, target.id) in self._global:
-                scope = self._tree
-            self._bound[scope][target.id].append((line, value))
-        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-            holder = next((one for one in self._around(node) if isinstance(one, ast.ClassDef)), None)
-            if target.value.id in {"self", "cls"} and holder is not None:
-                self._bound[holder][target.attr].append((line, value))
-
-    def _named(self, name: str, at: ast.AST) -> list[ast.expr]:
-        """What a name may be bound to: last in this function before the line, in those around it, or in the file."""
-        scopes = [one for one in self._around(at) if isinstance(one, Function)]
-        first = next((one for one in self._around(at) if isinstance(one, Function | ast.ClassDef)), None)
-        if isinstance(first, ast.ClassDef) and name in self._bound[first]:
-            return [value for _, value in self._bound[first][name]]
-        for depth, scope in enumerate(scopes):
-            if found := self._bound[scope].get(name):
-                line = getattr(at, "lineno", 0)
-                before = [value for bound, value in found if bound < line or depth]
-                if before or name not in _parameters(scope):
-                    return [(before or [value for _, value in found])[-1]]
-            if name in _parameters(scope):
-                return self._handed(scope, name)
-        found = self._bound[self._tree].get(name) or []
-        return [value for _, value in found[-1:]]
-
-    def _handed(self, function: Function, name: str) -> list[ast.expr]:
-        """What the file hands to a parameter, and its default where a call leaves it out or none is here."""
-        default, place = _default(function, name), _parameters(function).index(name)
-        holder = self._parents.get(function)
-        method = isinstance(holder, ast.ClassDef)
-        called = (
-            holder.name if isinstance(holder, ast.ClassDef) and function.name == "__init__" else function.name
-        )
-        sites = [site for site in self._sites[called] if not self._in_a_test(site)]
-        found = [] if sites or default is None else [default]
-        for site in sites:
-            words = {word.arg: word.value for word in site.keywords}
-            at = place - method
-            if name in words:
-                found.append(words[name])
-            elif 0 <= at < len(site.args):
-                found.append(site.args[at])
-            elif default is not None and None not in words:
-                found.append(default)
-        return found
-
-    def _in_a_test(self, node: ast.AST) -> bool:
-        return any(isinstance(one, Function) and one.name.startswith("test_") for one in self._around(node))
-
-    def _values(self, node: ast.expr) -> list[ast.expr]:
-        """An expression, and what it names."""
-        return [node, *self._named(node.id, node)] if isinstance(node, ast.Name) else [node]
 
     def _of_object(self, holder: ast.expr, written: str) -> Draw | None:
         made = list(self._made(holder, _DEPTH))
@@ -296,9 +181,9 @@ class Generators:
             case ast.Call():
                 found = self._passed_on(value)
             case ast.Name():
-                found = self._named(value.id, value)
+                found = self.last(value.id, value)
             case ast.Attribute(value=ast.Name(id=holder), attr=attr):
-                found = self._of_class(value, holder, attr)
+                found = self.of_class(value, holder, attr)
             case ast.Subscript() | ast.NamedExpr():
                 found = [value.value]
             case (
@@ -319,7 +204,7 @@ class Generators:
         name = self.full(call.func)
         tail = name.rpartition(".")[2]
         if tail in self._functions:
-            nodes = _own_nodes(self._functions[tail])
+            nodes = own_nodes(self._functions[tail])
             return [one.value for one in nodes if isinstance(one, ast.Return) and one.value is not None]
         if name in _HANDING_ON:
             return call.args
@@ -333,25 +218,15 @@ class Generators:
 
     def _seeded_later(self, held: ast.expr) -> str:
         """A statement ``name.manual_seed(1)`` in the same function or class, or at the top of the file."""
-        name, here = dotted(held), [one for one in self._around(held) if not isinstance(one, ast.Module)]
+        name, here = dotted(held), [one for one in self.around(held) if not isinstance(one, ast.Module)]
         for call in self._sites["manual_seed"] + self._sites["seed"]:
-            holder = next((one for one in self._around(call) if isinstance(one, Function)), None)
-            kind = next((one for one in self._around(call) if isinstance(one, ast.ClassDef)), None)
+            holder = next((one for one in self.around(call) if isinstance(one, Function)), None)
+            kind = next((one for one in self.around(call) if isinstance(one, ast.ClassDef)), None)
             near = holder is None or holder in here or (name.startswith("self.") and kind in here)
             same = bool(name) and dotted(call.func).rpartition(".")[0] == name
             if near and same and call.args and self._fixed(call.args[0], _DEPTH):
                 return ast.unparse(call)
         return ""
-
-    def _of_class(self, node: ast.AST, holder: str, attr: str) -> list[ast.expr]:
-        """What an attribute of an object or of a class of this file is bound to."""
-        if holder in {"self", "cls"}:
-            kind = next((one for one in self._around(node) if isinstance(one, ast.ClassDef)), None)
-        else:
-            kind = self._classes.get(holder)
-            for bound in [] if kind else self._named(holder, node):
-                kind = kind or self._classes.get(dotted(getattr(bound, "func", bound)))
-        return [value for _, value in self._bound[kind].get(attr, [])] if kind is not None else []
 
     def _fixed(self, value: ast.expr, depth: int) -> bool:
         """Whether the code and public numbers alone determine a value."""
@@ -361,11 +236,11 @@ class Generators:
             case ast.Constant():
                 return value.value is not None
             case ast.Name():
-                bound = self._named(value.id, value)
-                public = (not bound or self._is_parameter(value)) and _is_public(value.id)
+                bound = self.last(value.id, value)
+                public = (not bound or self.is_parameter(value)) and _is_public(value.id)
                 return public or any(self._fixed(one, depth - 1) for one in bound)
             case ast.Attribute(value=ast.Name(id=holder), attr=attr):
-                bound = self._of_class(value, holder, attr)
+                bound = self.of_class(value, holder, attr)
                 return _is_public(attr) or any(self._fixed(one, depth - 1) for one in bound)
             case ast.Call():
                 return self._computed(value, depth - 1)
@@ -387,20 +262,14 @@ class Generators:
     def _all_fixed(self, parts: list[ast.expr], depth: int) -> bool:
         return all(self._fixed(one, depth) for one in parts)
 
-    def _is_parameter(self, name: ast.Name) -> bool:
-        function = self.function_around(name)
-        return (
-            function is not None and name.id in _parameters(function) and name.id not in self._bound[function]
-        )
-
     def _of_global(self, family: str, node: ast.AST) -> str:
         """The call that fixes a library's own generator before a draw; empty where there is none."""
-        around = [one for one in self._around(node) if isinstance(one, Function)]
+        around = [one for one in self.around(node) if isinstance(one, Function)]
         for function in around:
             if seeds := list(self._seeds(family, function)):
                 before = [seed for seed in seeds if seed.lineno <= getattr(node, "lineno", 0)]
                 return self._told((before or seeds)[-1])
-        classes = [one for one in self._around(node) if isinstance(one, ast.ClassDef)]
+        classes = [one for one in self.around(node) if isinstance(one, ast.ClassDef)]
         starts = [
             one
             for kind in classes
@@ -422,15 +291,15 @@ class Generators:
         """Functions that the file calls itself, but for those that make records, models or tests."""
         for name, function in self._functions.items():
             if not of_something_else(name) and any(
-                not self._in_a_test(one) for one in self._sites.get(name, [])
+                not self.in_a_test(one) for one in self._sites.get(name, [])
             ):
                 yield function
 
     def _seeds(self, family: str, scope: ast.AST) -> Iterator[ast.Call]:
         """The calls that seed a library's own generator, but for those whose effect ends with their block."""
-        for node in (scope, *_own_nodes(scope)):
+        for node in (scope, *own_nodes(scope)):
             if isinstance(node, ast.Call) and _SEEDERS[family].search(self.full(node.func)):
-                forked = (one for one in self._around(node) if isinstance(one, ast.With))
+                forked = (one for one in self.around(node) if isinstance(one, ast.With))
                 if not any("fork_rng" in ast.unparse(item) for one in forked for item in one.items):
                     yield node
 
@@ -442,48 +311,3 @@ class Generators:
 def _is_public(name: str) -> bool:
     """Whether a name is that of a number that everybody knows."""
     return bool(words_of(name) & _PUBLIC_NUMBERS and not words_of(name) & _HIDDEN)
-
-
-def _imported(tree: ast.Module) -> dict[str, str]:
-    """What each imported name stands for."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {one.asname: one.name for one in node.names if one.asname}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
-    return found
-
-
-def _unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """The single targets of a binding, each with what it gets or with what holds that."""
-    if not isinstance(target, ast.Tuple | ast.List):
-        yield target, value
-        return
-    parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-    if isinstance(value, ast.Call) and value.args and dotted(value.func) in {"enumerate", "zip"}:
-        parts = [value, value.args[0]] if dotted(value.func) == "enumerate" else value.args
-    same = len(parts) == len(target.elts)
-    for place, one in enumerate(target.elts):
-        yield from _unpacked(one, parts[place] if same else value)
-
-
-def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
-    """What stands under a node in the order of the text, without functions and classes inside it."""
-    for child in ast.iter_child_nodes(scope):
-        if not isinstance(child, Function | ast.ClassDef):
-            yield child
-            yield from _own_nodes(child)
-
-
-def _parameters(function: Function) -> list[str]:
-    given = function.args
-    return [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
-
-
-def _default(function: Function, name: str) -> ast.expr | None:
-    given = function.args
-    placed = [one.arg for one in (*given.posonlyargs, *given.args)]
-    found: dict[str, ast.expr | None] = dict(zip(placed[::-1], given.defaults[::-1], strict=False))
-    found |= {one.arg: default for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)}
-    return found.get(name)
