@@ -33,7 +33,11 @@ def admit(
             "the kernel does not take this dtype", got=dtype, expected="complex64 or complex128"
         )
     real = dtype.to_real()
-    weights, features = weights.to(real), features.to(real)
+    # asked for first, as a step of few records is as short as a few calls of torch
+    if weights.dtype is not real:
+        weights = weights.to(real)
+    if features.dtype is not real:
+        features = features.to(real)
     if circuit.derived:
         weights, features = derive(circuit, weights, features)
         circuit = resolve(circuit)

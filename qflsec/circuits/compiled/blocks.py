@@ -18,17 +18,8 @@ from qflsec.circuits.compiled.passes import (
     turn_back,
     waves,
 )
-from qflsec.circuits.compiled.simd import (
-    fma,
-    load,
-    load_pair,
-    minus,
-    plain,
-    plus,
-    splat,
-    store,
-    store_pair,
-)
+from qflsec.circuits.compiled.pointers import once, plain, small
+from qflsec.circuits.compiled.simd import fma, load, load_pair, minus, plus, splat, store, store_pair
 from qflsec.circuits.compiled.sizes import whole
 
 __all__ = [
@@ -82,6 +73,7 @@ def row_angles(tables, work, weights, first):
 @njit(**INNER)
 def _add_angle(tables, inputs, angles, r, place):
     """Add angle r of every lane."""
+    small()
     source, index = tables.sources[r], tables.index[r]
     for lane in range(tables.width):
         h = tables.offset[r]
@@ -95,6 +87,7 @@ def _add_angle(tables, inputs, angles, r, place):
 @njit(**INNER)
 def lane_angles(tables, inputs, work, every):
     """Cosines and sines of the turns' angles that differ between lanes: those of features, or every one."""
+    once()
     width = tables.width
     for i in range(tables.n_ops):
         if not tables.ops[6 * i] and (every or tables.ops[6 * i + 5]):
@@ -108,6 +101,7 @@ def lane_angles(tables, inputs, work, every):
 @njit(**INNER)
 def diagonal(tables, inputs, work, i, every):
     """Where the cosines and sines of a diagonal stand, and whether there is a vector of them for each row."""
+    small()
     size, width = tables.size, tables.width
     if not (every or tables.ops[6 * i + 5]):
         return i * max(size, 8), False
@@ -124,6 +118,7 @@ def diagonal(tables, inputs, work, i, every):
 @njit(**INNER)
 def _begin(tables, inputs, work):
     """The first state; the number of passes that made it."""
+    once()
     psi, width, ops = work.psi, tables.width, tables.ops
     row = 2 * width
     zero, one = splat(tables.one - tables.one), splat(tables.one)
@@ -157,6 +152,7 @@ def _begin(tables, inputs, work):
 @njit(**INNER)
 def forward(tables, inputs, work, every):
     """The final state of a block; ``every`` says that weights too differ between lanes."""
+    once()
     ops, size, width = tables.ops, tables.size, tables.width
     c, s, psi = work.c, work.s, work.psi
     i = _begin(tables, inputs, work)
@@ -193,6 +189,7 @@ def forward(tables, inputs, work, every):
 @njit(**INNER)
 def measure(tables, work):
     """The observables of the state."""
+    once()
     psi, width, row = work.psi, tables.width, 2 * tables.width
     count = tables.n_outputs
     zero = splat(tables.one - tables.one)
@@ -214,6 +211,7 @@ def measure(tables, work):
 @njit(**INNER)
 def seed(tables, work, psi, lam):
     """Lam = sum_j seeds[j] O_j psi."""
+    once()
     width, row = tables.width, 2 * tables.width
     count = tables.n_outputs
     zero = splat(tables.one - tables.one)
@@ -236,6 +234,7 @@ def seed(tables, work, psi, lam):
 @njit(**INNER)
 def add(tables, work, r, overlap):
     """Add an angle's derivative, twice the overlap, to its source's."""
+    small()
     place = tables.index[r] * tables.width
     factor = splat(tables.gain[r])
     if tables.sources[r] == _WEIGHT:
@@ -247,6 +246,7 @@ def add(tables, work, r, overlap):
 @njit(**INNER)
 def back(tables, inputs, work, every, stop):
     """Undo all passes down to ``stop``, and take the derivatives of their angles on the way."""
+    once()
     ops, size, width = tables.ops, tables.size, tables.width
     c, s, psi, lam = work.c, work.s, work.psi, work.lam
     i = tables.n_ops - 1

@@ -20,7 +20,7 @@ def kept(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - numba's dispatc
     """Compile a function at its first call, or load what an earlier process compiled."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(_folder())
     try:
-        return njit(**JIT, cache=True)(function)
+        return njit(**JIT, cache=True, no_cfunc_wrapper=True)(function)
     finally:
         config.CACHE_DIR = before
 

@@ -23,9 +23,9 @@ def admit(
     Raises:
         CircuitError: A wrong shape, dtype or device.
     """
-    for name, tensor in (("weights", weights), ("features", features)):
-        if tensor.device.type != "cpu":
-            raise CircuitError(
-                f"{name} on a device that has no compiled kernel", got=tensor.device, expected="cpu"
-            )
+    if not (weights.is_cpu and features.is_cpu):
+        name, tensor = ("features", features) if weights.is_cpu else ("weights", weights)
+        raise CircuitError(
+            f"{name} on a device that has no compiled kernel", got=tensor.device, expected="cpu"
+        )
     return any_kernel.admit(circuit, weights, features, dtype)

@@ -13,96 +13,48 @@ from numba import njit
 from qflsec.circuits.compiled.blocks import back, forward, lane_angles, measure, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import ahead, load, pointer, splat, store, total
-from qflsec.circuits.compiled.sizes import phases_size
-from qflsec.circuits.compiled.tables import Inputs, Work, fill_lanes, tables_of
+from qflsec.circuits.compiled.pointers import once, plain, pointer, small
+from qflsec.circuits.compiled.simd import load, splat, store, total
+from qflsec.circuits.compiled.tables import Inputs, fill_lanes, tables_of, work_of
 
-__all__ = ["carve", "contract", "keep", "keep_all", "run", "scatter", "work_size"]
-
-
-_phases_size = njit(**INNER)(phases_size)
-
-
-@njit(**INNER)
-def work_size(tables):
-    """How many numbers of the state's dtype the buffers of a block take."""
-    rows = 2 * tables.n_angles + 2 * tables.n_outputs + tables.n_weights + tables.n_features
-    phases = 2 * _phases_size(tables.size, tables.width, tables.n_ops, tables.n_angles)
-    return tables.width * (6 * tables.size + rows) + phases
-
-
-@njit(**INNER)
-def carve(tables, numbers, angles, support):
-    """The buffers, one after the other."""
-    size, width = tables.size, tables.width
-    state, phases = 2 * size * width, _phases_size(size, width, tables.n_ops, tables.n_angles)
-    psi = pointer(numbers)
-    lam = ahead(psi, state)
-    overlaps = ahead(lam, state)
-    by_start = ahead(overlaps, size * width)
-    c = ahead(by_start, size * width)
-    s = ahead(c, tables.n_angles * width)
-    values = ahead(s, tables.n_angles * width)
-    seeds = ahead(values, tables.n_outputs * width)
-    by_weight = ahead(seeds, tables.n_outputs * width)
-    by_feature = ahead(by_weight, tables.n_weights * width)
-    pc = ahead(by_feature, tables.n_features * width)
-    ps = ahead(pc, phases)
-    return Work(
-        psi,
-        lam,
-        c,
-        s,
-        pc,
-        ps,
-        pointer(angles),
-        overlaps,
-        values,
-        seeds,
-        by_weight,
-        by_feature,
-        by_start,
-        support,
-    )
+__all__ = ["contract", "keep", "keep_all", "run", "scatter"]
 
 
 @kept
 def run(
-    arrays, weights, features, start, distinct, rows, samples, shared, own_features, width,
-    numbers, angles, places, values, seeds, stop, in_weights, in_features, in_start,
+    told, weights, features, start, distinct, rows, samples, shared, own_features, values, seeds, stop, in_weights,
+    in_features, in_start,
 ):  # fmt: skip
     """Values, and gradients down to the pass ``stop``; none where it is beyond the last.
 
-    Args: the arrays of a program, then
+    Args: a program and its buffers, as :func:`.told.tell` makes it, then
         weights: ``(distinct rows, P)``
         features: ``(feature rows, F)``: rows * samples of them where ``own_features``, else samples.
         start: ``(feature rows, 2**n)``, or nothing.
         distinct: For each row, which row of weights.
         shared: Whether blocks keep to one row.
-        numbers, angles, places: Buffers; the last of 2**n + 2 * width whole numbers.
         values: ``(rows * samples, K)``, written.
         seeds: ``(rows * samples, K)``: what each output's gradient counts; nothing for 1.
         in_weights: ``(blocks, P, width)``, written; nothing where it is not wanted. So ``in_features``, and
             ``in_start`` with 2**n.
     """
-    tables = tables_of(arrays, weights.shape[1], features.shape[1], width)
-    size = tables.size
-    support = pointer(places)
-    work = carve(tables, numbers, angles, support)
-    at_weights, at_features = ahead(support, size), ahead(support, size + width)
+    small()
+    tables, work = tables_of(pointer(told), weights), work_of(pointer(told), weights)
+    width = tables.width
     inputs = Inputs(
-        pointer(weights), pointer(features), pointer(start), start.size > 0, at_weights, at_features
+        pointer(weights), pointer(features), pointer(start), start.size > 0, work.at_weights, work.at_features
     )
     per_row = samples
     if not shared:
         rows, samples = 1, rows * samples
-    block = 0
+    block = plain(0)
     for row in range(rows):
         if shared:
             row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
         for first in range(0, samples, width):
-            count, place = min(width, samples - first), row * samples + first
-            fill_lanes(inputs, distinct, own_features, per_row, place, place + count - 1, width)
+            left, place = samples - first, row * samples + first
+            count = min(left, width)
+            fill_lanes(inputs, pointer(distinct), own_features, per_row, place, place + count - 1, width)
             _block(
                 tables,
                 inputs,
@@ -137,7 +89,8 @@ def _block(tables, inputs, work, every, place, count, values, seeds, seeded, sto
         store(work.seeds, j * width, one)
         if seeded:
             for lane in range(width):
-                work.seeds[j * width + lane] = seeds[(place + min(lane, count - 1)) * n_outputs + j]
+                sample = place + (lane if lane < count else count - 1)
+                work.seeds[j * width + lane] = seeds[sample * n_outputs + j]
     seed(tables, work, work.psi, work.lam)
     for i in range(tables.n_weights):
         store(work.by_weight, i * width, zero)
@@ -153,6 +106,7 @@ def _block(tables, inputs, work, every, place, count, values, seeds, seeded, sto
 @njit(**INNER)
 def keep(found, kept, block, count, width):
     """Write a block's vectors to its place."""
+    small()
     for p in range(0, count, width):
         store(kept, block * count + p, load(found, p))
 
@@ -160,6 +114,7 @@ def keep(found, kept, block, count, width):
 @njit(**INNER)
 def keep_all(tables, work, block, in_weights, in_features, in_start):
     """Write the derivatives of a block to their places, those that are wanted."""
+    once()
     width = tables.width
     if in_weights.size:
         keep(work.by_weight, pointer(in_weights), block, tables.n_weights * width, width)
@@ -182,6 +137,7 @@ def contract(found, factors, samples, count, width, buffer, out):
         buffer: One aligned vector.
         out: ``(rows, count)``, written.
     """
+    small()
     per_row = -(-samples // width)
     vectors, lanes = pointer(found), pointer(buffer)
     for row in range(len(out)):
@@ -203,6 +159,7 @@ def contract(found, factors, samples, count, width, buffer, out):
 @kept
 def scatter(found, factors, rows, samples, count, width, out):
     """``out[sample, i]``: factor times derivative of each sample; ``rows`` is 1 where blocks mix rows."""
+    small()
     per_row = -(-samples // width)
     for row in range(rows):
         for sample in range(samples):

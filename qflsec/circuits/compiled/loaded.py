@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.compiled.kernel import contract, run, scatter
@@ -17,20 +16,15 @@ from qflsec.circuits.compiled.layout import Layout
 from qflsec.circuits.compiled.products import products
 from qflsec.circuits.compiled.program import compile_program
 from qflsec.circuits.compiled.simd import BYTES
-from qflsec.circuits.compiled.sizes import phases_size
+from qflsec.circuits.compiled.told import Told, aligned, tell
 from qflsec.circuits.compiled.training import train
 
 __all__ = ["Gradient", "Loaded", "Optimiser", "Plan", "Records", "Rule", "load_circuit"]
 
 Numbers = npt.NDArray[Any]
-_TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
-NOTHING = {kind: np.empty((0, 0), kind) for kind in _TORCH}
-_FLAT = {kind: np.empty(0, kind) for kind in _TORCH}
-
-
-def aligned(count: int, dtype: np.dtype[Any]) -> Numbers:
-    """A flat array that begins at a cache line, as all of torch's do; its numbers are arbitrary."""
-    return torch.empty(count, dtype=_TORCH[dtype]).numpy()
+_KINDS = (np.dtype(np.float32), np.dtype(np.float64))
+NOTHING = {kind: np.empty((0, 0), kind) for kind in _KINDS}
+_FLAT = {kind: np.empty(0, kind) for kind in _KINDS}
 
 
 class Rule(NamedTuple):
@@ -153,25 +147,15 @@ class Loaded:
         self.width = BYTES // dtype.itemsize
         self.n_outputs = len(circuit.observables)
         self._size = 2**program.n_qubits
-        self._arrays = (
-            program.ops, program.masks, program.sources, program.index, program.factor, program.offset,
-            (2 * program.factor).astype(dtype), program.words, program.coefficients.astype(dtype), program.spread,
-        )  # fmt: skip
         self._local = threading.local()
 
-    def _buffers(self) -> tuple[Numbers, Numbers, Numbers]:
-        """The buffers of this thread."""
-        if not hasattr(self._local, "buffers"):
-            program, size, width = self.program, self._size, self.width
-            n_ops, n_angles = len(program.ops), len(program.masks)
-            rows = 2 * n_angles + 2 * self.n_outputs + self.circuit.n_weights + self.circuit.n_features
-            phases = phases_size(size, width, n_ops, n_angles)
-            # the last part is for tangents: two states and a vector for each amplitude
-            numbers = aligned(width * (6 * size + rows) + 2 * phases + 5 * size * width, self.dtype)
-            angles = aligned(max(size * width, n_angles + 8), np.dtype(np.float64))
-            self._local.buffers = numbers, angles, np.empty(size + 4 * width, np.int64)
-        found: tuple[Numbers, Numbers, Numbers] = self._local.buffers
-        return found
+    def _told(self) -> Numbers:
+        """The program and the buffers of this thread."""
+        if not hasattr(self._local, "told"):
+            circuit = self.circuit
+            self._local.told = tell(self.program, self.dtype, circuit.n_weights, circuit.n_features)
+        found: Told = self._local.told
+        return found.told
 
     def evaluate(
         self,
@@ -206,8 +190,8 @@ class Loaded:
             stop = min(place for place, want in zip(first, wanted, strict=True) if want)
         kept = (_FLAT[self.dtype],) * 3 if gradient is None else _parts(gradient)
         run(
-            self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
-            layout.own_features, self.width, *self._buffers(), values, empty if seeds is None else seeds, stop, *kept,
+            self._told(), weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            layout.own_features, values, empty if seeds is None else seeds, stop, *kept,
         )  # fmt: skip
         return values, gradient
 
@@ -240,8 +224,8 @@ class Loaded:
         values = np.empty((layout.n_rows * layout.n_samples, self.n_outputs), self.dtype)
         gradient = self._gradient(layout, wanted)
         products(
-            self._arrays, weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
-            layout.own_features, self.width, *self._buffers(), values, seeds, *along, layout.apart, *_parts(gradient),
+            self._told(), weights, features, start, layout.distinct, layout.n_rows, layout.n_samples, layout.shared,
+            layout.own_features, values, seeds, *along, layout.apart, *_parts(gradient),
         )  # fmt: skip
         return values, gradient
 
@@ -263,9 +247,9 @@ class Loaded:
         first = np.empty(len(params), self.dtype)
         received = params.copy()
         train(
-            self._arrays, self.width, *self._buffers(), self.program.first_weight, *rule, *records, *plan,
-            optimiser.kind, optimiser.rate, optimiser.momentum, optimiser.pull, *optimiser.betas, optimiser.epsilon,
-            params, received, optimiser.steps, optimiser.moments, first,
+            self._told(), self.program.first_weight, *rule, *records, *plan, optimiser.kind, optimiser.rate,
+            optimiser.momentum, optimiser.pull, *optimiser.betas, optimiser.epsilon, params, received, optimiser.steps,
+            optimiser.moments, np.empty(plan.used.shape[-1], np.int64), first,
         )  # fmt: skip
         return first
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from numba import njit
 
+from qflsec.circuits.compiled.pointers import plain
 from qflsec.circuits.compiled.simd import (
     floor,
     fma,
@@ -24,7 +25,6 @@ from qflsec.circuits.compiled.simd import (
     load_pair,
     minus,
     narrow,
-    plain,
     plus,
     splat,
     store,

@@ -8,21 +8,11 @@ from numba import njit
 
 from qflsec.circuits.compiled.blocks import add, diagonal, lane_angles, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
-from qflsec.circuits.compiled.kernel import carve, keep_all, work_size
+from qflsec.circuits.compiled.kernel import keep_all
 from qflsec.circuits.compiled.passes import INNER, transform
-from qflsec.circuits.compiled.simd import (
-    ahead,
-    fma,
-    load,
-    load_pair,
-    minus,
-    plain,
-    plus,
-    pointer,
-    splat,
-    store,
-)
-from qflsec.circuits.compiled.tables import Inputs, fill_lanes, tables_of
+from qflsec.circuits.compiled.pointers import once, plain, pointer, small
+from qflsec.circuits.compiled.simd import fma, load, load_pair, minus, plus, splat, store
+from qflsec.circuits.compiled.tables import Inputs, fill_lanes, tables_of, work_of
 from qflsec.circuits.compiled.tangents import moved_phases, moved_phases_back, moved_turn, moved_turn_back
 
 __all__ = ["products"]
@@ -55,6 +45,7 @@ class Motion(NamedTuple):
 @njit(**INNER)
 def _add_motion(tables, motion, r, place):
     """Add how half angle r moves, lane by lane."""
+    small()
     source, index = tables.sources[r], tables.index[r]
     for lane in range(tables.width):
         if source == _WEIGHT:
@@ -75,6 +66,7 @@ def _turn_motion(tables, motion, r):
 
 @njit(**INNER)
 def _diagonal_motion(tables, motion, i):
+    small()
     zero, width = splat(tables.one - tables.one), tables.width
     for k in range(tables.size):
         store(motion.angles, k * width, zero)
@@ -86,6 +78,7 @@ def _diagonal_motion(tables, motion, i):
 @njit(**INNER)
 def _forward(tables, inputs, work, motion, every):
     """The final state and its tangent."""
+    once()
     psi, tan, width, size, ops = work.psi, motion.psi, tables.width, tables.size, tables.ops
     row = 2 * width
     zero, one = splat(tables.one - tables.one), splat(tables.one)
@@ -114,6 +107,7 @@ def _forward(tables, inputs, work, motion, every):
 @njit(**INNER)
 def _measure(tables, work, motion):
     """How the observables move: 2 Re <psi| O |tangent>."""
+    once()
     psi, tan, width, row, count = work.psi, motion.psi, tables.width, 2 * tables.width, tables.n_outputs
     for j in range(count):
         store(work.values, j * width, splat(tables.one - tables.one))
@@ -137,6 +131,7 @@ def _measure(tables, work, motion):
 @njit(**INNER)
 def _back(tables, inputs, work, motion, every):
     """Undo all passes, and take how the derivatives move on the way."""
+    once()
     ops, size, width = tables.ops, tables.size, tables.width
     for i in range(tables.n_ops - 1, -1, -1):
         r = ops[6 * i + 3]
@@ -171,8 +166,7 @@ def _back(tables, inputs, work, motion, every):
 
 @kept
 def products(
-    arrays, weights, features, start, distinct, rows, samples, shared, own_features, width,
-    numbers, angles, places, values, seeds,
+    told, weights, features, start, distinct, rows, samples, shared, own_features, values, seeds,
     by_weights, by_features, by_start, lanewise, in_weights, in_features, in_start,
 ):  # fmt: skip
     """Second derivatives of ``sum_j seeds[j] E_j``, times a direction; and the derivatives of E_j along it.
@@ -182,37 +176,32 @@ def products(
         by_weights: ``(rows, P)``, or ``(rows * samples, P)`` where ``lanewise``: the direction.
         by_features: ``(rows * samples, F)``
         by_start: ``(rows * samples, 2**n)``, or nothing.
-        numbers: A buffer with room for two more states and one more vector for each amplitude.
     """
-    tables = tables_of(arrays, weights.shape[1], features.shape[1], width)
-    size = tables.size
-    support = pointer(places)
-    work = carve(tables, numbers, angles, support)
-    at_weights, at_features = ahead(support, size), ahead(support, size + width)
-    at_direction, at_samples = ahead(support, size + 2 * width), ahead(support, size + 3 * width)
+    small()
+    tables, work = tables_of(pointer(told), weights), work_of(pointer(told), weights)
+    width = tables.width
     inputs = Inputs(
-        pointer(weights), pointer(features), pointer(start), start.size > 0, at_weights, at_features
+        pointer(weights), pointer(features), pointer(start), start.size > 0, work.at_weights, work.at_features
     )
-    first = ahead(pointer(numbers), work_size(tables))
-    second = ahead(first, 2 * size * width)
     motion = Motion(
-        pointer(by_weights), pointer(by_features), pointer(by_start), at_direction, at_samples, first, second,
-        ahead(second, 2 * size * width),
+        pointer(by_weights), pointer(by_features), pointer(by_start), work.at_direction, work.at_samples,
+        work.moved_psi, work.moved_lam, work.moved_angles,
     )  # fmt: skip
     per_row = samples
     if not shared:
         rows, samples = 1, rows * samples
-    block = 0
+    block = plain(0)
     for row in range(rows):
         if shared:
             row_angles(tables, work, inputs.weights, distinct[row] * tables.n_weights)
         for base in range(0, samples, width):
-            count, place = min(width, samples - base), row * samples + base
-            fill_lanes(inputs, distinct, own_features, per_row, place, place + count - 1, width)
+            left, place = samples - base, row * samples + base
+            count = min(left, width)
+            fill_lanes(inputs, pointer(distinct), own_features, per_row, place, place + count - 1, width)
             for lane in range(width):
-                sample = place + min(lane, count - 1)
-                at_direction[lane] = sample if lanewise else sample // per_row
-                at_samples[lane] = sample
+                sample = place + (lane if lane < count else count - 1)
+                motion.at_weights[lane] = sample if lanewise else sample // per_row
+                motion.at_samples[lane] = sample
             _block(
                 tables,
                 inputs,
@@ -240,7 +229,8 @@ def _block(tables, inputs, work, motion, every, place, count, values, seeds):
             values[(place + lane) * n_outputs + j] = work.values[j * width + lane]
     for j in range(n_outputs):
         for lane in range(width):
-            work.seeds[j * width + lane] = seeds[(place + min(lane, count - 1)) * n_outputs + j]
+            sample = place + (lane if lane < count else count - 1)
+            work.seeds[j * width + lane] = seeds[sample * n_outputs + j]
     seed(tables, work, work.psi, work.lam)
     seed(tables, work, motion.psi, motion.lam)
     zero, two = splat(tables.one - tables.one), splat(tables.one + tables.one)

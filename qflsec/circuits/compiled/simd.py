@@ -24,7 +24,6 @@ from numba.extending import intrinsic, models, register_model
 
 __all__ = [
     "BYTES",
-    "ahead",
     "exchanges",
     "floor",
     "fma",
@@ -33,9 +32,7 @@ __all__ = [
     "load_pair",
     "minus",
     "narrow",
-    "plain",
     "plus",
-    "pointer",
     "read",
     "splat",
     "store",
@@ -71,36 +68,6 @@ class _VectorModel(models.PrimitiveModel):
 
 def _place(context: Any, builder: Any, pointer: Any, offset: Any, kind: VectorType) -> Any:
     return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(kind).as_pointer())
-
-
-@intrinsic
-def pointer(typing: Any, array: Any) -> Any:
-    """Where an array's numbers begin. It is not counted as a reference, so the caller keeps the array."""
-
-    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        return context.make_array(array)(context, builder, args[0]).data
-
-    return types.CPointer(array.dtype)(array), generate  # type: ignore[attr-defined]
-
-
-@intrinsic
-def plain(typing: Any, value: Any) -> Any:
-    """A constant as a number like any other: numba compiles a function anew for each constant that it is called with."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.cast(builder, args[0], signature.args[0], signature.return_type)
-
-    return types.unliteral(value)(value), generate  # type: ignore[attr-defined]
-
-
-@intrinsic
-def ahead(typing: Any, pointer: Any, count: Any) -> Any:
-    """A pointer so many numbers ahead."""
-
-    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer(pointer, types.intp), generate
 
 
 @intrinsic

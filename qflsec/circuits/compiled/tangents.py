@@ -10,6 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from qflsec.circuits.compiled.passes import INNER, highest, odd, row_wave
+from qflsec.circuits.compiled.pointers import small
 from qflsec.circuits.compiled.simd import fma, fnma, load, load_pair, minus, plus, store, store_pair
 
 __all__ = ["moved_phases", "moved_phases_back", "moved_turn", "moved_turn_back"]
@@ -66,6 +67,7 @@ def _pair_back(psi, tan, a, b, width, real, c, s, d):
 @njit(**INNER)
 def moved_turn(psi, tan, size, width, x, z, c, s, d):
     """A turn of a state and its tangent."""
+    small()
     pivot, row, real = highest(x), 2 * width, odd(x & z)
     for high in range(0, size, 2 * pivot):
         for k in range(high, high + pivot):
@@ -93,6 +95,7 @@ def _overlap(lam, psi, a, b, width, real):
 @njit(**INNER)
 def moved_turn_back(psi, tan, lam, moved, size, width, x, z, c, s, d):
     """Undo a turn of both states and their tangents, and return how the overlap of each lane moves."""
+    small()
     pivot, row, real = highest(x), 2 * width, odd(x & z)
     found = s - s
     for high in range(0, size, 2 * pivot):
@@ -113,6 +116,7 @@ def moved_turn_back(psi, tan, lam, moved, size, width, x, z, c, s, d):
 @njit(**INNER)
 def moved_phases(psi, tan, size, width, cosines, sines, start, lanewise, angles):
     """A diagonal of a state and its tangent; ``angles`` holds how each row's angle moves, for all lanes."""
+    small()
     for k in range(size):
         p = 2 * width * k
         c, s = row_wave(cosines, sines, start, k, width, lanewise)
@@ -127,6 +131,7 @@ def moved_phases(psi, tan, size, width, cosines, sines, start, lanewise, angles)
 @njit(**INNER)
 def moved_phases_back(psi, tan, lam, moved, overlaps, size, width, cosines, sines, start, lanewise, angles):
     """Undo a diagonal; row k of ``overlaps`` becomes how Im conj(lam[k]) psi[k] moves."""
+    small()
     for k in range(size):
         p = 2 * width * k
         c, s = row_wave(cosines, sines, start, k, width, lanewise)

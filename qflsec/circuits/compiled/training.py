@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit
 
 from qflsec.circuits.compiled.blocks import back, forward, lane_angles, measure, row_angles, seed
 from qflsec.circuits.compiled.cache import kept
-from qflsec.circuits.compiled.kernel import carve
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import ahead, load, plain, pointer, splat, store, total
-from qflsec.circuits.compiled.tables import Inputs, tables_of
+from qflsec.circuits.compiled.pointers import ahead, once, plain, pointer, small
+from qflsec.circuits.compiled.simd import load, splat, store, total
+from qflsec.circuits.compiled.tables import Inputs, tables_of, work_of
 
 __all__ = ["CROSS_ENTROPY", "HINGE", "SQUARES", "train"]
 
@@ -42,6 +41,7 @@ class Rule(NamedTuple):
 @njit(**INNER)
 def _one_output(rule, value, label, told):
     """The loss of one output of two classes, where it is to be told, and its derivative in the scaled value."""
+    small()
     if rule.loss == CROSS_ENTROPY:
         sign = 1.0 if label else -1.0
         # the logarithm of 1 + e^-m without overflow
@@ -59,6 +59,7 @@ def _one_output(rule, value, label, told):
 @njit(**INNER)
 def _losses(tables, rule, work, labels, places, losses, told):
     """The loss of each lane, where it is to be told; its derivatives in the outputs become the seeds."""
+    once()
     width, count = tables.width, tables.n_outputs
     for lane in range(width):
         label = labels[places[lane]]
@@ -92,6 +93,7 @@ def _losses(tables, rule, work, labels, places, losses, told):
 @njit(**INNER)
 def _clipped(tables, work, bound, factors, norms):
     """The factor of each lane that brings its gradient to the norm: as ``clip_to_norm`` does, in double precision."""
+    once()
     width = tables.width
     for lane in range(width):
         norms[lane] = 0.0
@@ -116,9 +118,10 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
         gradient[i] = tables.one - tables.one
     summed = 0.0
     for first in range(0, count, width):
-        inside = min(width, count - first)
+        left = count - first
+        inside = min(left, width)
         for lane in range(width):
-            inputs.at_features[lane] = chosen[first + min(lane, inside - 1)]
+            inputs.at_features[lane] = chosen[first + (lane if lane < inside else inside - 1)]
         lane_angles(tables, inputs, work, plain(False))
         forward(tables, inputs, work, plain(False))
         measure(tables, work)
@@ -146,13 +149,13 @@ def _gradient(tables, rule, inputs, work, labels, chosen, count, stop, scratch, 
 
 @kept
 def train(
-    arrays, width, numbers, angles, places, stop,
+    told, stop,
     loss, low, scale, clip, features, start, labels, picks, used, noise, expected,
-    kind, rate, momentum, pull, beta1, beta2, epsilon, params, received, steps, moments, first_losses,
+    kind, rate, momentum, pull, beta1, beta2, epsilon, params, received, steps, moments, chosen, first_losses,
 ):  # fmt: skip
     """Train models from ``params``, in place, each on its own records.
 
-    Args: the arrays of a program and its buffers, then
+    Args: a program and its buffers, as :func:`.told.tell` makes it, then
         stop: The first pass that reads a weight.
         loss, low, scale, clip: A :class:`Rule`.
         features: ``(models * records, F)``
@@ -167,77 +170,69 @@ def train(
         pull: ``(P,)``: what FedProx multiplies the way from the received model by.
         params, received: ``(models, P)``
         steps: ``(models,)``; moments: ``(0, 1 or 2, models, P)``: the optimiser's state, moved in place.
+        chosen: ``(B,)``: a buffer.
         first_losses: ``(models,)``, written: the mean loss of the first step's records.
     """
+    small()
     n_models, n_params = params.shape
     n_steps, _, batch = used.shape
     records = len(features) // n_models
-    tables = tables_of(arrays, n_params, features.shape[1], width)
-    size = tables.size
+    tables, work = tables_of(pointer(told), params), work_of(pointer(told), params)
     rule = Rule(loss, low, scale, clip)
-    support = pointer(places)
-    work = carve(tables, numbers, angles, support)
-    current = pointer(params)
-    at_weights, at_features = ahead(support, size), ahead(support, size + width)
-    inputs = Inputs(current, pointer(features), pointer(start), start.size > 0, at_weights, at_features)
-    chosen, scratch = np.empty(batch, np.int64), np.empty(2 * width)
-    gradient = np.empty(n_params, params.dtype)
+    current, first, gradient = pointer(params), pointer(received), work.gradient
+    inputs = Inputs(
+        current, pointer(features), pointer(start), start.size > 0, work.at_weights, work.at_features
+    )
+    which, counts, added, divisors = pointer(picks), pointer(used), pointer(noise), pointer(expected)
+    pulled, made, places = pointer(pull), pointer(steps), pointer(chosen)
     for model in range(n_models):
         for step in range(n_steps):
-            count = plain(0)
+            count, at = plain(0), step * n_models + model
             for b in range(batch):
-                if used[step, model, b] > 0:
-                    record = picks[step, model, b] if picks.size else b
-                    chosen[count] = model * records + record
+                if counts[at * batch + b] > 0:
+                    places[count] = model * records + (which[at * batch + b] if picks.size else b)
                     count += 1
             row_angles(tables, work, current, model * n_params)
-            # the tangents' part of the buffer is free: one vector of factors
+            # overlaps are free by then: one vector of factors
             summed = _gradient(
-                tables, rule, inputs, work, pointer(labels), pointer(chosen), count, stop, pointer(scratch),
-                work.overlaps, pointer(gradient), step == 0,
+                tables, rule, inputs, work, pointer(labels), places, count, stop, work.norms, work.overlaps, gradient,
+                step == 0,
             )  # fmt: skip
+            several = max(1, count)
             if step == 0:
-                first_losses[model] = summed / max(count, 1)
-            if not expected[step, model] > 0:
+                first_losses[model] = summed / several
+            if not divisors[at] > 0:
                 continue
-            divisor = expected[step, model] if clip > 0 else max(count, 1)
+            divisor = divisors[at] if clip > 0 else several
             for i in range(n_params):
                 value = gradient[i]
                 if noise.size:
-                    value += noise[step, model, i]
+                    value += added[at * n_params + i]
                 value /= tables.one * divisor
                 if pull.size:
-                    value += pull[i] * (params[model, i] - received[model, i])
+                    value += pulled[i] * (current[model * n_params + i] - first[model * n_params + i])
                 gradient[i] = value
-            steps[model] += 1
+            made[model] += 1
             _move(
-                kind,
-                rate,
-                momentum,
-                beta1,
-                beta2,
-                epsilon,
-                params[model],
-                gradient,
-                steps[model],
-                moments,
-                model,
-            )
+                tables, kind, rate, momentum, beta1, beta2, epsilon, current, gradient, made[model], pointer(moments),
+                model * n_params, n_models * n_params,
+            )  # fmt: skip
 
 
 @njit(**INNER)
-def _move(kind, rate, momentum, beta1, beta2, epsilon, params, gradient, step, moments, model):
-    """One step of the optimiser."""
-    one = params.dtype.type(1)
+def _move(tables, kind, rate, momentum, beta1, beta2, epsilon, params, gradient, step, moments, start, apart):
+    """One step of the optimiser; its second moments stand ``apart`` from the first."""
+    once()
+    one = tables.one
     upper, lower = one * (1 - beta1**step), one * (1 - beta2**step)
-    for i in range(len(params)):
-        change = gradient[i]
+    for i in range(tables.n_weights):
+        change, at = gradient[i], start + i
         if kind == 1:
-            first = one * beta1 * moments[0, model, i] + one * (1 - beta1) * change
-            second = one * beta2 * moments[1, model, i] + one * (1 - beta2) * change * change
-            moments[0, model, i], moments[1, model, i] = first, second
-            change = (first / upper) / (np.sqrt(second / lower) + one * epsilon)
+            first = one * beta1 * moments[at] + one * (1 - beta1) * change
+            second = one * beta2 * moments[at + apart] + one * (1 - beta2) * change * change
+            moments[at], moments[at + apart] = first, second
+            change = (first / upper) / (math.sqrt(second / lower) + one * epsilon)
         elif momentum > 0:
-            change = one * momentum * moments[0, model, i] + change
-            moments[0, model, i] = change
-        params[i] -= one * rate * change
+            change = one * momentum * moments[at] + change
+            moments[at] = change
+        params[at] -= one * rate * change

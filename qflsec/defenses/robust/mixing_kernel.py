@@ -10,20 +10,8 @@ from numba import njit
 
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import (
-    BYTES,
-    ahead,
-    fma,
-    load,
-    plain,
-    pointer,
-    read,
-    splat,
-    store,
-    total,
-    widened,
-    write,
-)
+from qflsec.circuits.compiled.pointers import ahead, plain, pointer
+from qflsec.circuits.compiled.simd import BYTES, fma, load, read, splat, store, total, widened, write
 
 __all__ = ["COLUMNS", "bounds", "choose", "mix"]
 

@@ -13,18 +13,8 @@ from numba.extending import intrinsic
 
 from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.passes import INNER
-from qflsec.circuits.compiled.simd import (
-    BYTES,
-    ahead,
-    exchanges,
-    pointer,
-    read,
-    splat,
-    store,
-    total,
-    widened,
-    write,
-)
+from qflsec.circuits.compiled.pointers import ahead, pointer
+from qflsec.circuits.compiled.simd import BYTES, exchanges, read, splat, store, total, widened, write
 from qflsec.defenses.robust.order_network import PATTERNS, PLACES, SINGLE, places_of, planned
 from qflsec.defenses.robust.rows import Array
 

@@ -14,7 +14,8 @@ from qflsec.circuits.compiled.cache import kept
 from qflsec.circuits.compiled.kernel import keep
 from qflsec.circuits.compiled.noisy.passes import combine, combine_back, quads, quads_back, turn, turn_back
 from qflsec.circuits.compiled.passes import INNER, waves
-from qflsec.circuits.compiled.simd import ahead, fma, load, pointer, splat, store
+from qflsec.circuits.compiled.pointers import ahead, pointer
+from qflsec.circuits.compiled.simd import fma, load, splat, store
 from qflsec.circuits.compiled.tables import fill_lanes
 
 __all__ = ["run_noisy"]

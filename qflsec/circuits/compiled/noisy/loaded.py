@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from qflsec.circuits.circuit import Circuit
 from qflsec.circuits.compiled.layout import Layout
-from qflsec.circuits.compiled.loaded import NOTHING, Gradient, aligned
+from qflsec.circuits.compiled.loaded import NOTHING, Gradient
 from qflsec.circuits.compiled.noisy.kernel import run_noisy
 from qflsec.circuits.compiled.noisy.program import compile_noisy_program
 from qflsec.circuits.compiled.simd import BYTES
+from qflsec.circuits.compiled.told import aligned
 from qflsec.circuits.placed_noise import Noise
 
 __all__ = ["NoisyLoaded", "load_noisy"]
